@@ -1,0 +1,232 @@
+"""Calling functions through a deployed app: one job, its result, or many of them at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from cmemu_nb.cells import echo_here
+from cmemu_nb.contour_client import check_timeout, encode_query
+from cmemu_nb.dialect import closest
+from cmemu_nb.errors import CmemuError, NotFound, known
+from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.handles import JobHandle
+from cmemu_nb.mapping import Mapping, row_error
+from cmemu_nb.progress import progress_bar
+from cmemu_nb.query_check import check_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import pandas as pd
+
+    from cmemu_nb.contour_client import ContourClient
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.home import Home
+    from cmemu_nb.item_stream import ItemStream
+    from cmemu_nb.lifecycle import Lifecycle
+
+
+class Calls(ABC):
+    """What an emulator can be asked to run. Every synchronous method has an awaitable twin that begins with `a`."""
+
+    lifecycle: Lifecycle
+
+    @property
+    @abstractmethod
+    def home(self) -> Home:
+        """What runs the emulator's loop; `NotRunning` when it is stopped."""
+
+    @property
+    @abstractmethod
+    def client(self) -> ContourClient:
+        """The HTTP client of the emulator's own loop; `NotRunning` when it is stopped."""
+
+    def submit(
+        self, query_type: str, query: object = None, deployed_app_rid: str | None = None, branch: str | None = None
+    ) -> JobHandle:
+        """Submit a job to a deployed app through the contour routes, and return its handle at once.
+
+        `query` is any JSON value, `{}` if left out; it is sent as it is. The app may be left out when one only is
+        bound, or one only has the function; else the notebook's own is called. Raises `NotFound` when no runtime is
+        bound to the app.
+        """
+        return self.home.run(self._submit(query_type, encode_query(query), deployed_app_rid, branch))
+
+    async def asubmit(
+        self, query_type: str, query: object = None, deployed_app_rid: str | None = None, branch: str | None = None
+    ) -> JobHandle:
+        """Do as `submit()` does, in async code: awaitable on any loop."""
+        return await self.home.arun(self._submit(query_type, encode_query(query), deployed_app_rid, branch))
+
+    def call(
+        self,
+        query_type: str,
+        query: object = None,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        *,
+        timeout: float | None = None,
+        validate: bool = True,
+        echo: bool = False,
+    ) -> Any:
+        """Run a function through the whole lifecycle and return its value.
+
+        `timeout` is in seconds; None waits as long as it takes. Unless `validate` is False, an unknown function is a
+        `NotFound` and a query that does not match its schema an `InvalidRequest`, before anything is submitted.
+        `echo` shows what a function in a cell prints, while it does. Raises what `submit()` and
+        `JobHandle.result()` raise. An interrupt leaves the job as it is.
+        """
+        check_timeout(timeout)
+        if validate:
+            self._check(query_type, [query], deployed_app_rid, branch)
+        job = self.submit(query_type, query, deployed_app_rid, branch)
+        if echo:
+            self.lifecycle.log(job.id).echo(echo_here())
+        return job.result(timeout)
+
+    async def acall(
+        self,
+        query_type: str,
+        query: object = None,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same meaning as in call()
+        validate: bool = True,
+        echo: bool = False,
+    ) -> Any:
+        """Do as `call()` does, in async code: awaitable on any loop."""
+        check_timeout(timeout)
+        if validate:
+            self._check(query_type, [query], deployed_app_rid, branch)
+        job = await self.asubmit(query_type, query, deployed_app_rid, branch)
+        if echo:
+            self.lifecycle.log(job.id).echo(echo_here())
+        return await job.aresult(timeout)
+
+    def stream(
+        self,
+        query_type: str,
+        query: object = None,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        *,
+        validate: bool = True,
+    ) -> ItemStream:
+        """Run a streaming function and iterate over its items as they arrive, with `for` or `async for`.
+
+        A result that is no stream is one item. Raises what `call()` and `JobHandle.stream()` raise.
+        """
+        if validate:
+            self._check(query_type, [query], deployed_app_rid, branch)
+        return self.submit(query_type, query, deployed_app_rid, branch).stream()
+
+    def map(
+        self,
+        query_type: str,
+        queries: Iterable[object] | pd.DataFrame,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        *,
+        concurrency: int = 16,
+        progress: bool = True,
+        validate: bool = True,
+    ) -> pd.DataFrame:
+        """Run a function once for each query, and return a DataFrame in the order of the queries.
+
+        `queries` are JSON values, or a DataFrame whose rows are; its index is kept. The columns are the fields of
+        the queries (`query` if they are no objects), then `outcome`, `value`, `error`, `queue_time`, `run_time` and
+        `job_id`; a field with such a name becomes `input.<name>`. At most `concurrency` jobs are unfinished at once.
+        A function that raises, or a job that fails, is a row with an `error`. `progress` shows a bar in a notebook,
+        unless the environment variable `CI` is set. All queries are checked before the first is submitted, as in
+        `call()`. An interrupt leaves the jobs that were submitted as they are.
+        """
+        rows, tell = self._prepare(query_type, queries, deployed_app_rid, branch, concurrency, progress, validate)
+        self.home.run(self._map(rows, tell, query_type, deployed_app_rid, branch))
+        return rows.frame()
+
+    async def amap(
+        self,
+        query_type: str,
+        queries: Iterable[object] | pd.DataFrame,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        *,
+        concurrency: int = 16,
+        progress: bool = True,
+        validate: bool = True,
+    ) -> pd.DataFrame:
+        """Do as `map()` does, in async code: awaitable on any loop."""
+        rows, tell = self._prepare(query_type, queries, deployed_app_rid, branch, concurrency, progress, validate)
+        await self.home.arun(self._map(rows, tell, query_type, deployed_app_rid, branch))
+        return rows.frame()
+
+    def _prepare(
+        self,
+        query_type: str,
+        queries: Iterable[object] | pd.DataFrame,
+        rid: str | None,
+        branch: str | None,
+        concurrency: int,
+        progress: bool,  # noqa: FBT001
+        validate: bool,  # noqa: FBT001
+    ) -> tuple[Mapping, Callable[[int, int], object]]:
+        rows = Mapping(queries, concurrency)
+        if validate:
+            self._check(query_type, rows.queries, rid, branch)
+        return rows, progress_bar(len(rows.queries), wanted=progress)
+
+    async def _map(
+        self, rows: Mapping, tell: Callable[[int, int], object], query_type: str, rid: str | None, branch: str | None
+    ) -> None:
+        await rows.run(lambda text: self._submit(query_type, text, rid, branch), tell)
+
+    async def _submit(self, query_type: str, query: bytes, rid: str | None, branch: str | None) -> JobHandle:
+        job_id = await self.client.submit(rid or self._app_of(query_type), branch, query_type, query)
+        return JobHandle(cast("Emulator", self), job_id)
+
+    def _check(self, query_type: str, queries: list[Any], rid: str | None, branch: str | None) -> None:
+        runtime_id = self.lifecycle.resolve_app(rid or self._app_of(query_type), branch).runtime_id
+        posted = self.lifecycle.find_schema(runtime_id, query_type)
+        if posted is None:
+            self._check_name(query_type, [schema.function_name for schema in self.lifecycle.schemas(runtime_id)])
+            return
+        schema = msgspec.json.decode(posted.schema_payload)
+        for position, query in enumerate(queries):
+            try:
+                check_query(query_type, schema, query)
+            except CmemuError as error:
+                raise error if len(queries) == 1 else row_error(position, error) from None
+
+    def _check_name(self, query_type: str, names: list[str]) -> None:
+        # A runtime that has posted no schemas may serve anything.
+        if names:
+            raise NotFound(
+                f"No function '{query_type}' is served.{closest(query_type, names)} {known(names, 'functions')} "
+                "validate=False sends anything."
+            )
+
+    def _app_of(self, query_type: str) -> str:
+        """Return the app to call when none was given."""
+        apps = self.lifecycle.deployed_apps()
+        rids = {app.deployed_app_rid for app in apps}
+        serving = {app.deployed_app_rid for app in apps if self.lifecycle.find_schema(app.runtime_id, query_type)}
+        for choice in (rids, serving, rids & {NOTEBOOK_APP}):
+            if len(choice) == 1:
+                return choice.pop()
+        if rids:
+            names = " or ".join(map(repr, sorted(rids)))
+            raise NotFound(f"{len(rids)} deployed apps are bound: say which one, deployed_app_rid={names}.")
+        raise NotFound(f"No deployed app is bound, so there is none to call. {self._way_to_call(query_type)}")
+
+    def _way_to_call(self, query_type: str) -> str:
+        for schema in self.lifecycle.schemas():
+            if schema.function_name == query_type:
+                return f"emu.runtime({schema.runtime_id!r}).enqueue({query_type!r}) needs none."
+        return (
+            "@emu.function above a function serves it, and "
+            "emu.open_runtime('my-runtime', deployed_app_rid='ri...') binds one."
+        )

@@ -1,0 +1,56 @@
+"""The beginnings and ends of a notebook's cells, for the home that the emulator lives in."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.home import Home
+
+
+def current_shell() -> Any:
+    """Return the IPython shell that this code runs in, or None; imports nothing."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def watch_cells(home: Home) -> Callable[[], None]:
+    """Tell the home of every cell that starts and ends, from this one on; returns the function that ends it."""
+    shell = current_shell()
+    if shell is None:
+        return lambda: None
+    shell.events.register("pre_run_cell", home.cell_starts)
+    shell.events.register("post_run_cell", home.cell_ends)
+    home.cell_starts()
+
+    def leave() -> None:
+        for event, callback in (("pre_run_cell", home.cell_starts), ("post_run_cell", home.cell_ends)):
+            with contextlib.suppress(ValueError):
+                shell.events.unregister(event, callback)
+
+    return leave
+
+
+def echo_here() -> Callable[[str], object]:
+    """Return a function that prints a text under the cell that runs now, from any thread and at any time."""
+    context, stream = contextvars.copy_context(), sys.stdout
+    return lambda text: context.copy().run(stream.write, text)
+
+
+def point_at_cells(traceback: str) -> str:
+    """Name the cells in a traceback's text as IPython does: 'Cell In[3], line 2', where it has their files' names."""
+    compiler = getattr(current_shell(), "compile", None)
+
+    def name(found: re.Match[str]) -> str:
+        label = compiler.format_code_name(found[1]) if compiler is not None else None
+        return f"{label[0]} {label[1]}, line" if label else found[0]
+
+    return _FILE_AND_LINE.sub(name, traceback)
+
+
+_FILE_AND_LINE = re.compile(r'File "([^"\n]+)", line')

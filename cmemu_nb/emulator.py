@@ -1,0 +1,364 @@
+"""The emulator: the one object that people hold."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import inspect
+import os
+import secrets
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from tornado.httpserver import HTTPServer
+
+from cmemu_nb.calls import Calls
+from cmemu_nb.cells import watch_cells
+from cmemu_nb.contour_client import ContourClient
+from cmemu_nb.errors import InvalidRequest, NotRunning
+from cmemu_nb.functions import Functions
+from cmemu_nb.handles import JobHandle, RuntimeHandle
+from cmemu_nb.home import Home, choose_home
+from cmemu_nb.launching import Launching
+from cmemu_nb.leases import Leases
+from cmemu_nb.lifecycle import Lifecycle
+from cmemu_nb.listening import close, listen
+from cmemu_nb.loop import defer_interrupts
+from cmemu_nb.own_log import OwnLog
+from cmemu_nb.server.application import Application
+from cmemu_nb.server.http import Connections
+from cmemu_nb.server.tls import Certificates, PrivateFiles
+from cmemu_nb.settings import make_settings
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    import pandas as pd
+
+    from cmemu_nb.events import Event
+
+T = TypeVar("T")
+TLS_PORT = 8945
+NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook, emu.start() elsewhere."
+
+
+class Emulator(Calls, Launching):
+    """An emulator of the compute-module runtime lifecycle, with its own HTTP server.
+
+    Outside notebooks it is a context manager; in a notebook `%cmemu start` makes one. The settings are those of
+    `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port` (8945), `token` (of the
+    contour routes, random if not given), `tokens` (further ones), `host`, `local_hostnames`, `allow_remote`;
+    `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
+    functions in cells), `keep_events`, `home` ('auto', 'kernel' or 'thread'). An unknown or wrong one is a
+    `SettingError`. To change something use its methods; `lifecycle` is for looking, from any thread.
+
+    >>> with Emulator(port=0) as emu:
+    ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")
+    ...     emu.submit("add", {"x": 1, "y": 2}).status
+    <JobStatus.QUEUED: 'queued'>
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = make_settings(settings)
+        self.token: str = self.settings.token or secrets.token_urlsafe(32)
+        self.lifecycle = Lifecycle(keep_events=self.settings.keep_events)
+        self.functions = Functions(self)
+        self._home: Home | None = None
+        self._client: ContourClient | None = None
+        self._server: HTTPServer | None = None
+        self._tls_server: HTTPServer | None = None
+        self._log: OwnLog | None = None
+        self._leases: Leases | None = None
+        self._leave_cells: Callable[[], None]
+        self._changing = threading.RLock()
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._port = 0
+        self._tls_port = 0
+        self._pid = os.getpid()
+
+    # Starting and stopping
+
+    def start(self) -> Self:
+        """Listen and serve; nothing when it runs already."""
+        with self._changing:
+            if self._home is None:
+                self._start()
+        return self
+
+    def _start(self) -> None:
+        home = choose_home(self.settings.home, self._note_nested_call)
+        try:
+            sockets = listen(self.settings.host, self.settings.port)
+            try:
+                tls_sockets = listen(self.settings.host, self._wanted_tls_port())
+            except BaseException:
+                close(sockets)
+                raise
+        except BaseException:
+            home.close(asyncio.sleep(0))
+            raise
+        self._home = home
+        self._port, self._tls_port = sockets[0].getsockname()[1], tls_sockets[0].getsockname()[1]
+        self._log = OwnLog(home.loop, self.lifecycle)
+        if self.settings.job_timeout is not None:
+            self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
+        self._client = ContourClient(self.url, self.token)
+        application = Application(
+            self.lifecycle,
+            (self.token, *self.settings.tokens),
+            local_hostnames=tuple(self.settings.local_hostnames),
+            execute_timeout=self.settings.execute_timeout,
+            max_body_bytes=self.settings.max_body_bytes,
+            refusal_seconds=self.settings.refusal_seconds,
+        )
+        home.run(self._serve(application, sockets, tls_sockets))
+        self._leave_cells = watch_cells(home)
+        atexit.register(self._stop_at_exit)
+
+    def _wanted_tls_port(self) -> int:
+        if self.settings.tls_port is not None:
+            return int(self.settings.tls_port)
+        return TLS_PORT if self.settings.port else 0
+
+    async def _serve(
+        self, application: Application, sockets: list[socket.socket], tls_sockets: list[socket.socket]
+    ) -> None:
+        self._server = HTTPServer(Connections(application))
+        self._server.add_sockets(sockets)
+        self._tls_server = HTTPServer(Connections(application), ssl_options=self.certificates.context)
+        self._tls_server.add_sockets(tls_sockets)
+        self.lifecycle.note("emulator_started", detail=self.url)
+        await self.functions.resume()
+
+    def stop(self) -> None:
+        """End every connection and the server; the frames and records stay readable. Nothing when it is stopped.
+
+        An interrupt meanwhile is raised when it is done. Raises `HomeError` while an event callback does not return.
+        """
+        with self._changing, defer_interrupts(lambda: True):
+            if self._home is not None:
+                self._stop(self._home)
+
+    def _stop(self, home: Home) -> None:
+        home.close(self._farewell())
+        self._home = None
+        self._leave_cells()
+        for part in (self._log, self._leases):
+            if part is not None:
+                part.close()
+        atexit.unregister(self._stop_at_exit)
+
+    async def _farewell(self) -> None:
+        self.functions.pause()
+        await self.modules.stop_all("the emulator was stopped")
+        if self._client is not None:
+            self._client.close()
+        for server in (self._server, self._tls_server):
+            if server is not None:
+                server.stop()
+                await server.close_all_connections()
+        self.lifecycle.note("emulator_stopped", detail=self.url)
+
+    def _stop_at_exit(self) -> None:
+        if os.getpid() == self._pid:
+            self.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _note_nested_call(self) -> None:
+        self.lifecycle.note(
+            "nested_call",
+            detail="a synchronous call was made on the emulator's own loop, which patches asyncio (nest-asyncio2); "
+            "in event callbacks use the awaitable twin, such as 'await emu.acall(...)'",
+        )
+
+    # Where it is
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        return self._home is not None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on; the wanted one before it is started."""
+        return self._port or int(self.settings.port)
+
+    @property
+    def url(self) -> str:
+        """The address of the plain HTTP server."""
+        host = self.settings.host
+        if host in ("localhost", "0.0.0.0", "::"):
+            host = "127.0.0.1"
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def platform_url(self) -> str:
+        """The address of the platform routes, HTTPS; clients trust `certificates.authority_path`."""
+        return f"https://127.0.0.1:{self._tls_port}"
+
+    @functools.cached_property
+    def files(self) -> PrivateFiles:
+        """The private directory of this emulator's certificates and tokens."""
+        return PrivateFiles()
+
+    @functools.cached_property
+    def certificates(self) -> Certificates:
+        """The certificate of the platform routes, and its authority."""
+        names = (*self.settings.local_hostnames, *([self.settings.host] if self.settings.allow_remote else []))
+        return Certificates(self.files, names)
+
+    @property
+    def home(self) -> Home:
+        """What runs the emulator's loop; `NotRunning` when it is stopped."""
+        if self._home is None:
+            raise NotRunning(NOT_RUNNING)
+        return self._home
+
+    @property
+    def client(self) -> ContourClient:
+        """The HTTP client of the emulator's own loop; `NotRunning` when it is stopped."""
+        if self._home is None or self._client is None:
+            raise NotRunning(NOT_RUNNING)
+        return self._client
+
+    # Runtimes
+
+    def open_runtime(
+        self,
+        runtime_id: str,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        display_name: str | None = None,
+    ) -> RuntimeHandle:
+        """Open a runtime's session, or reset the one that exists and say what that threw away.
+
+        `branch` is `master` if an app is given without one. Raises `InvalidRequest` for an id that can't be one.
+        """
+        runtime, thrown_away = self.change(
+            lambda lifecycle: lifecycle.open_session(runtime_id, deployed_app_rid, branch, display_name)
+        )
+        if thrown_away:
+            print(f"Runtime {runtime.runtime_id!r} was reset, which threw away {thrown_away}.")  # noqa: T201
+        return RuntimeHandle(self, runtime.runtime_id)
+
+    def runtime(self, runtime_id: str) -> RuntimeHandle:
+        """Return the handle of a runtime that exists; a `NotFound` lists the known ones."""
+        return RuntimeHandle(self, self.lifecycle.runtime(runtime_id).runtime_id)
+
+    def job(self, job_id: str) -> JobHandle:
+        """Return the handle of a job that exists, or a `NotFound`."""
+        return JobHandle(self, self.lifecycle.job(job_id).job_id)
+
+    def reset(self) -> None:
+        """Forget every runtime with its jobs, schemas and bindings."""
+        self.change(lambda lifecycle: lifecycle.reset())
+
+    # Changing and listening
+
+    def change(self, operation: Callable[[Lifecycle], T]) -> T:
+        """Change something in the Lifecycle, on the emulator's loop."""
+
+        async def on_loop() -> T:
+            return operation(self.lifecycle)
+
+        return self.home.run(on_loop())
+
+    def function(
+        self, function: Callable[..., Any] | None = None, *, streaming: bool = False, edits: Sequence[Any] | None = None
+    ) -> Any:
+        """Serve a function on the runtime `notebook`; a decorator with the signature of the official SDK's.
+
+        The function is returned as it is. Defining it again serves the new version. Raises `FunctionRefused` with
+        the SDK's reason and what to do.
+        """
+        return self.functions.decorate(function, None, streaming=streaming, edits=edits)
+
+    def on_event(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Call `callback(event)` after each thing that happens; returns the function that ends it.
+
+        It is called on the emulator's loop, after whatever caused the event was answered; an `async def` is run as
+        a task. What it raises becomes an event, `listener_failed`, which no listener is called for.
+        """
+        if not callable(callback):
+            raise InvalidRequest(f"A listener must be callable, not {callback!r}. Give a function of one event.")
+        return self.lifecycle.events.subscribe(lambda event: self._deliver(callback, event))
+
+    def _deliver(self, callback: Callable[[Event], object], event: Event) -> None:
+        async def tell() -> None:
+            try:
+                answer = callback(event)
+                if inspect.isawaitable(answer):
+                    await answer
+            except asyncio.CancelledError:
+                raise
+            except BaseException:  # noqa: BLE001 - whatever a listener does, the emulator goes on
+                self.lifecycle.note("listener_failed", event.runtime_id, event.job_id, traceback.format_exc())
+
+        if self._home is not None and event.kind != "listener_failed":
+            task = self._home.loop.create_task(tell())
+            self._deliveries.add(task)
+            task.add_done_callback(self._deliveries.discard)
+
+    # Looking
+
+    @property
+    def runtimes(self) -> pd.DataFrame:
+        """The runtimes, indexed by runtime_id."""
+        from cmemu_nb import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
+
+        state = self.lifecycle
+        return frames.runtimes_frame(state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps())
+
+    @property
+    def jobs(self) -> pd.DataFrame:
+        """The jobs in the order of submission, indexed by job_id."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.jobs_frame(self.lifecycle.jobs(), time.time_ns())
+
+    @property
+    def schemas(self) -> pd.DataFrame:
+        """The function schemas, indexed by runtime_id and function_name."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.schemas_frame(self.lifecycle.schemas())
+
+    @property
+    def deployed_apps(self) -> pd.DataFrame:
+        """The bindings, indexed by deployed_app_rid and branch."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.deployed_apps_frame(self.lifecycle.deployed_apps())
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """What happened, oldest first, without the empty polls and the chunks of streams."""
+        return self.event_frame()
+
+    def event_frame(self, *, quiet: bool = False) -> pd.DataFrame:
+        """Return what happened, oldest first; `quiet=True` adds the empty polls and the chunks of streams."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.events_frame(self.lifecycle.events.recent(quiet=quiet))
+
+    def __repr__(self) -> str:
+        if not self.running:
+            return "<Emulator, not running: emu.start() starts it again>"
+        return f"<Emulator at {self.url}: {len(self.lifecycle.runtimes())} runtimes, {len(self.lifecycle.jobs())} jobs>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.notebook.show import show_emulator  # noqa: PLC0415 - only a notebook wants it
+
+        return show_emulator(self)

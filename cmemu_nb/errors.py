@@ -1,0 +1,215 @@
+"""Every error of the package, one tree.
+
+::
+
+    CmemuError
+    ├── WireError                  has a code and an HTTP status, so the server answers with it
+    │   ├── InvalidRequest             400 invalid_request
+    │   ├── InvalidModuleAuthToken     401 invalid_module_auth_token
+    │   ├── InvalidBearerToken         401 invalid_bearer_token
+    │   ├── ForbiddenHost              403 forbidden_host
+    │   ├── ForbiddenOrigin            403 forbidden_origin
+    │   ├── NotFound                   404 not_found
+    │   ├── MethodNotAllowed           405 method_not_allowed
+    │   ├── JobNotReady                409 job_not_ready
+    │   ├── JobNotRunning              409 job_not_running
+    │   ├── JobAlreadyCompleted        409 job_already_completed
+    │   ├── PayloadTooLarge            413 payload_too_large
+    │   ├── JobFailed                  500 job_failed
+    │   ├── InternalError              500 internal_error
+    │   └── JobTimeout                 504 job_timeout
+    ├── FunctionRefused            the function can't be a compute module's, as it is defined
+    ├── LaunchFailed               a program that was launched ended, or does not poll for jobs
+    ├── ExportRefused              the served functions can't be written as a module faithfully
+    ├── FunctionError              the function itself raised; the job succeeded on the wire
+    ├── ResultError                the result's bytes are not what was asked for
+    ├── NotRunning                 the emulator is stopped, or was not started yet
+    ├── HomeError                  the emulator's loop can't be used in this way
+    └── SettingError               a setting is unknown or has a wrong value
+    PortTakenWarning           the wanted port is in use, so another one was taken
+
+A message says what was attempted, why it failed and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MOST_NAMES = 10
+
+
+class CmemuError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+class WireError(CmemuError):
+    """An error that has a place in the protocol: a code and an HTTP status."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+
+class InvalidRequest(WireError):
+    """The request can't be understood: its JSON, a field or its path."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class InvalidModuleAuthToken(WireError):
+    """The `Module-Auth-Token` header is missing, wrong or of an earlier session."""
+
+    code = "invalid_module_auth_token"
+    status = 401
+
+    def __init__(self, message: str = "The Module-Auth-Token header is invalid.") -> None:
+        super().__init__(message)
+
+
+class InvalidBearerToken(WireError):
+    """The `Authorization: Bearer` header is missing or wrong."""
+
+    code = "invalid_bearer_token"
+    status = 401
+
+    def __init__(
+        self,
+        message: str = (
+            "The bearer token is missing or wrong. Send 'Authorization: Bearer <token>'; "
+            "the emulator's token is emu.token in its notebook, or what 'cmemu serve --print-token' shows."
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
+class ForbiddenHost(WireError):
+    """The `Host` header names neither this machine nor one of the `local_hostnames`."""
+
+    code = "forbidden_host"
+    status = 403
+
+
+class ForbiddenOrigin(WireError):
+    """A web page of another site sent the request."""
+
+    code = "forbidden_origin"
+    status = 403
+
+
+class NotFound(WireError):
+    """No such route, runtime, job, function or bound app."""
+
+    code = "not_found"
+    status = 404
+
+
+class MethodNotAllowed(WireError):
+    """The route exists, with other methods."""
+
+    code = "method_not_allowed"
+    status = 405
+
+    def __init__(self, method: str, path: str, allowed: Iterable[str]) -> None:
+        self.allowed = sorted(allowed)
+        super().__init__(f"{method} is not possible on {path}. It takes {', '.join(self.allowed)}.")
+
+
+class JobNotReady(WireError):
+    """The result was asked for before the job was done."""
+
+    code = "job_not_ready"
+    status = 409
+
+
+class JobNotRunning(WireError):
+    """A result came for a job that no runtime has taken."""
+
+    code = "job_not_running"
+    status = 409
+
+
+class JobAlreadyCompleted(WireError):
+    """A different result came for a job that is done."""
+
+    code = "job_already_completed"
+    status = 409
+
+
+class PayloadTooLarge(WireError):
+    """The body is larger than `max_body_bytes`."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+class JobFailed(WireError):
+    """The job failed: its error message says why."""
+
+    code = "job_failed"
+    status = 500
+
+
+class InternalError(WireError):
+    """A fault of the emulator itself; the details are in its log."""
+
+    code = "internal_error"
+    status = 500
+
+
+class JobTimeout(WireError, TimeoutError):
+    """The job was not done in the time allowed; it goes on all the same."""
+
+    code = "job_timeout"
+    status = 504
+
+
+class FunctionRefused(CmemuError):
+    """The function can't be a compute module's: the official SDK refuses it, or it could never work."""
+
+
+class LaunchFailed(CmemuError):
+    """A program that was launched ended, or does not poll for jobs; the message has its last lines."""
+
+
+class ExportRefused(CmemuError):
+    """The functions can't be written as a module faithfully; the message names what hinders."""
+
+
+class FunctionError(CmemuError):
+    """The function raised: what it posted is an error object, though the job succeeded on the wire."""
+
+
+class ResultError(CmemuError):
+    """The result can't be read as JSON; `job.raw()` has the bytes."""
+
+
+class NotRunning(CmemuError):
+    """The emulator is stopped, or was not started yet."""
+
+
+class HomeError(CmemuError):
+    """The emulator's loop can't be used in this way, from this process or from this thread."""
+
+
+class SettingError(CmemuError):
+    """A setting is unknown or has a wrong value."""
+
+
+class PortTakenWarning(UserWarning):
+    """The wanted port is in use by another program, so the emulator took a free one."""
+
+
+def known(names: Iterable[str], what: str) -> str:
+    """Say which names there are, for the end of an error message.
+
+    Returns a sentence such as "Known runtimes: a, b." or "There are no runtimes yet.";
+    of more than ten names it gives the first ten and how many more there are.
+    """
+    listed = sorted(names)
+    if not listed:
+        return f"There are no {what} yet."
+    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
+    return f"Known {what}: {', '.join(map(repr, listed[:MOST_NAMES]))}{more}."

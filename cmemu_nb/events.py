@@ -1,0 +1,98 @@
+"""What happened, in order: event records, their subscribers, and the bounded log.
+
+Empty polls and chunks of a stream come by the thousand; they are told to the subscribers like
+everything else but kept apart, so that they never push the rest out of the log.
+"""
+
+from __future__ import annotations
+
+import collections
+import heapq
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Every kind of event there is.
+KINDS = (
+    *("emulator_started", "emulator_stopped"),
+    *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_connected"),
+    *("schemas_posted", "schema_deleted", "replica_started", "replica_exited"),
+    *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
+    *("result_started", "result_chunk", "late_result", "poll_empty"),
+    *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
+)
+QUIET = frozenset({"poll_empty", "result_chunk"})
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One thing that happened; `at` is Unix nanoseconds, `detail` one sentence or nothing."""
+
+    sequence: int
+    at: int
+    kind: str
+    runtime_id: str | None = None
+    job_id: str | None = None
+    detail: str | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as JSON-ready fields, the time in Unix milliseconds."""
+        return {**msgspec.structs.asdict(self), "at": self.at // 1_000_000}
+
+
+class EventLog:
+    """Numbers the events, keeps the newest `keep` of them and tells each to every subscriber."""
+
+    def __init__(self, keep: int = 10_000) -> None:
+        self._count = 0
+        self._kept: collections.deque[Event] = collections.deque(maxlen=keep)
+        self._quiet: collections.deque[Event] = collections.deque(maxlen=keep)
+        self._subscribers: dict[object, Callable[[Event], object]] = {}
+
+    def emit(
+        self, kind: str, at: int, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None
+    ) -> Event:
+        """Log one event and tell it to the subscribers; one that raises is logged and stays subscribed."""
+        event = self._log(kind, at, runtime_id, job_id, detail)
+        self._tell(event, tuple(self._subscribers.values()))
+        return event
+
+    def _tell(self, event: Event, subscribers: tuple[Callable[[Event], object], ...]) -> None:
+        sound, failures = [], []
+        for tell in subscribers:
+            try:
+                tell(event)
+                sound.append(tell)
+            except Exception:  # noqa: BLE001 - whatever a listener does, the change has happened
+                detail = traceback.format_exc()
+                failures.append(self._log("listener_failed", event.at, event.runtime_id, event.job_id, detail))
+        for failure in failures:
+            self._tell(failure, tuple(sound))
+
+    def _log(self, kind: str, at: int, runtime_id: str | None, job_id: str | None, detail: str | None) -> Event:
+        self._count += 1
+        event = Event(self._count, at, kind, runtime_id, job_id, detail)
+        (self._quiet if kind in QUIET else self._kept).append(event)
+        return event
+
+    def subscribe(self, tell: Callable[[Event], object]) -> Callable[[], None]:
+        """Call `tell(event)` for every event from now on; returns the function that ends it."""
+        subscription = object()
+        self._subscribers[subscription] = tell
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(subscription, None)
+
+        return unsubscribe
+
+    def recent(self, *, quiet: bool = False) -> list[Event]:
+        """Return the kept events, oldest first; `quiet=True` adds the empty polls and stream chunks."""
+        kept = self._kept.copy()
+        return list(heapq.merge(kept, self._quiet.copy(), key=_by_sequence)) if quiet else list(kept)
+
+
+def _by_sequence(event: Event) -> int:
+    return event.sequence

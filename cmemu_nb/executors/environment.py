@@ -1,0 +1,111 @@
+"""What a real compute-module program finds in its environment, for programs that are to run against the emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.server.platform_routes import PLATFORM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.server.tls import PrivateFiles
+    from cmemu_nb.session import Replica
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a deployed module has besides, when it is configured [foundry].
+
+    `sources` are the secrets of each source by name, `source_configurations` their settings, `aliases` the
+    resources by alias; all are plain JSON values.
+    """
+
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    source_configurations: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, Any] = field(default_factory=dict)
+    client_id: str | None = None
+    client_secret: str | None = None
+    build2_token: str | None = None
+
+
+def read_extras(given: Mapping[str, Any]) -> Extras:
+    """Read the options of a module's configuration; an unknown one is an `InvalidRequest` that lists them."""
+    names = [each.name for each in fields(Extras)]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise InvalidRequest(f"There is no option {unknown[0]!r}. The further options are {', '.join(names)}.")
+    return Extras(**given)
+
+
+class ModuleEnvironment(dict[str, str]):
+    """Environment variables, which show themselves as lines for a terminal."""
+
+    folder = ""
+
+    @property
+    def export_lines(self) -> str:
+        """The variables as lines to paste into a terminal."""
+        return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self.items())
+
+    def docker_line(self, image: str = "IMAGE") -> str:
+        """One line that runs a container with them, on the host's network and with the private files mounted."""
+        variables = " ".join(f"-e {shlex.quote(f'{name}={value}')}" for name, value in self.items())
+        folder = shlex.quote(f"{self.folder}:{self.folder}:ro")
+        return f"docker run --rm --network host -v {folder} --user {os.getuid()} {variables} {shlex.quote(image)}"
+
+    def __repr__(self) -> str:
+        return self.export_lines
+
+
+def module_environment(emulator: Emulator, replica: Replica, extras: Extras | None = None) -> ModuleEnvironment:
+    """Return the variables of the platform routes for one replica; tokens and certificates are files [foundry]."""
+    address = urlsplit(emulator.platform_url)
+    base = f"{emulator.platform_url}{PLATFORM}"
+    authority = str(emulator.certificates.authority_path)
+    token = emulator.files.write(f"token-{replica.replica_id}", replica.token.encode())
+    environment = ModuleEnvironment(
+        GET_JOB_URI=f"{base}/job",
+        POST_RESULT_URI=f"{base}/results",
+        POST_SCHEMA_URI=f"{base}/schemas",
+        RESTART_NOTIFICATION_URI=f"{base}/restart",
+        GET_JOB_PATH=f"{PLATFORM}/job",
+        POST_RESULT_PATH=f"{PLATFORM}/results",
+        RUNTIME_HOST=address.hostname or "",
+        RUNTIME_PORT=str(address.port),
+        RUNTIME_API=emulator.platform_url,
+        MAX_CONCURRENT_TASKS=str(replica.max_concurrent_tasks),
+        COMPUTE_SESSION_ID=replica.replica_id,
+        FOUNDRY_COMPUTE_MODULE_RID=f"ri.foundry.main.compute-module.{replica.runtime_id}",
+        MODULE_AUTH_TOKEN=str(token),
+        DEFAULT_CA_PATH=authority,
+        CONNECTIONS_TO_OTHER_PODS_CA_PATH=authority,
+        # With a proxy set, the Python SDK would never arrive.
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
+    )
+    environment.folder = str(emulator.files.path)
+    environment.update(_configured(emulator.files, replica, extras or Extras()))
+    return environment
+
+
+def _configured(files: PrivateFiles, replica: Replica, extras: Extras) -> dict[str, str]:
+    json_files = {
+        "SOURCE_CREDENTIALS": extras.sources,
+        "SOURCE_CONFIGURATIONS_PATH": extras.source_configurations,
+        "RESOURCE_ALIAS_MAP": extras.aliases,
+    }
+    texts = {name: json.dumps(value) for name, value in json_files.items() if value}
+    if extras.build2_token is not None:
+        texts["BUILD2_TOKEN"] = extras.build2_token
+    paths = {
+        name: str(files.write(f"{name.lower()}-{replica.replica_id}", text.encode())) for name, text in texts.items()
+    }
+    given = {"CLIENT_ID": extras.client_id, "CLIENT_SECRET": extras.client_secret}
+    return paths | {name: value for name, value in given.items() if value is not None}

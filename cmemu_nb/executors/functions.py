@@ -1,0 +1,153 @@
+"""Python functions as the official SDK sees them: read, called and encoded by the SDK's own code.
+
+Only this file knows the inside of `foundry-compute-modules`. A function that the SDK would refuse is refused when
+it is defined, and so is one that the SDK takes and that could never work.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from compute_modules.client.internal_query_client import InternalQueryService
+from compute_modules.function_registry.function import Function
+from compute_modules.function_registry.function_schema_parser import RESERVED_KEYS, parse_function_schema
+from compute_modules.logging.internal import get_internal_logger
+
+from cmemu_nb.errors import FunctionRefused
+from cmemu_nb.executors.hints import event_problem, result_problem, what_to_do
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Post = Callable[[bytes | Iterable[bytes]], None]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function with all that the SDK knows of it; `schema` is what is posted."""
+
+    name: str
+    function: Callable[..., Any]
+    streaming: bool
+    schema: dict[str, Any]
+    class_node: Any
+    context_typed: bool
+
+    @property
+    def signature(self) -> str:
+        """The function's parameters and result as they are written in Python."""
+        return str(inspect.signature(self.function)).replace("__main__.", "")
+
+
+def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ()) -> Definition:
+    """Read a function as the SDK's `@function` does.
+
+    Raises `FunctionRefused` with the reason and what to do: the SDK's own, or what would break at each call.
+    """
+    if isinstance(function, Function):
+        function, edits = function.function, edits or function.edits
+    name = _name(function)
+    _check_kind(name, function, streaming=streaming)
+    event = _event_parameter(name, function)
+    try:
+        parsed = parse_function_schema(function, name, list(edits), api_name_type_id_mapping={})
+        hints = get_type_hints(function, globalns={})
+    except Exception as error:  # noqa: BLE001 - whatever the SDK says
+        raise _refused(name, f"the official SDK refuses it ({_said(error)})", what_to_do(error)) from None
+    _check_hints(name, hints, event, streaming=streaming)
+    schema: dict[str, Any] = dict(parsed.function_schema)
+    return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed)
+
+
+def _name(function: object) -> str:
+    name = getattr(function, "__name__", None)
+    if not callable(function) or not isinstance(name, str) or not name.isidentifier():
+        raise _refused(repr(function), "it has no name to call it by", "Define it with def.")
+    return name
+
+
+def _check_kind(name: str, function: Callable[..., Any], *, streaming: bool) -> None:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise _refused(
+            name,
+            "the SDK would call it and never await it, so every job would end as an error",
+            "Define it with def; inside, asyncio.run(...) runs what is async.",
+        )
+    if inspect.isgeneratorfunction(function) and not streaming:
+        raise _refused(
+            name,
+            "it is a generator, which only a streaming function can be",
+            "Write @emu.function(streaming=True), or return a list.",
+        )
+
+
+def _event_parameter(name: str, function: Callable[..., Any]) -> str:
+    """Return the name of the parameter that gets the event."""
+    try:
+        bound = inspect.signature(function).bind("context", "event")
+    except (TypeError, ValueError) as error:
+        raise _refused(
+            name, f"the SDK calls it with a context and an event, and that fails ({error})", _SHAPE
+        ) from None
+    places = [key for key, value in bound.arguments.items() if value == "event"]
+    return places[0] if places else ""
+
+
+_SHAPE = "Define it as def name(context, event): ..."
+
+
+def _check_hints(name: str, hints: dict[str, Any], event: str, *, streaming: bool) -> None:
+    annotated = next((key for key in hints if key not in RESERVED_KEYS), None)
+    if annotated is not None and annotated != event:
+        raise _refused(
+            name,
+            f"the SDK takes the first annotated parameter that isn't called 'context' as the event, here "
+            f"{annotated!r}, and gives the event to {event!r}",
+            "Call the first parameter 'context', and annotate no others than the event.",
+        )
+    if annotated is not None and (problem := event_problem(hints[annotated], annotated)):
+        raise _refused(name, *problem)
+    if "return" in hints and (problem := result_problem(hints["return"], streaming=streaming)):
+        raise _refused(name, *problem)
+
+
+def _refused(name: str, reason: str, fix: str) -> FunctionRefused:
+    return FunctionRefused(f"{name} can't be served: {reason}. {fix}")
+
+
+def _said(error: Exception) -> str:
+    said = " ".join(map(str, error.args)) or type(error).__name__
+    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
+
+
+class _Service(InternalQueryService):
+    """The SDK's own job handler, which posts through a function of ours."""
+
+    def __init__(self, definition: Definition | None, post: Post) -> None:
+        # Not the SDK's: it reads a container's environment. These are what its handler uses.
+        functions = [definition] if definition is not None else []
+        self.registered_functions = {each.name: each.function for each in functions}
+        self.function_schema_conversions = {
+            each.name: each.class_node for each in functions if each.class_node is not None
+        }
+        self.is_function_context_typed = {each.name: each.context_typed for each in functions}
+        self.streaming = {each.name: each.streaming for each in functions}
+        self.logger = get_internal_logger()
+        self._post = post
+
+    def report_job_result(self, job_id: str, body: Any) -> None:  # noqa: ARG002 - the SDK's signature
+        self._post(body)
+
+
+def handle_job(definition: Definition | None, envelope: dict[str, Any], post: Post) -> None:
+    """Run one job as the SDK does, and give `post` its result, in the calling thread.
+
+    The result is bytes, or an iterable of them for a streaming function, which runs while it is iterated. A
+    function that raises has an error object as its result; None as the definition is an unknown function.
+    """
+    service = _Service(definition, post)
+    service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - as its own worker threads do
+    service.handle_job(envelope)

@@ -1,0 +1,146 @@
+"""One job of a function in a cell, in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.errors import CmemuError, InvalidModuleAuthToken, JobAlreadyCompleted, JobNotRunning, NotFound, NotRunning
+from cmemu_nb.executors.functions import handle_job
+from cmemu_nb.executors.output import output_to
+from cmemu_nb.results import function_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.served import ServedFunction
+    from cmemu_nb.runtime_client import RuntimeClient
+
+SHOWN_OF_A_RESULT = 2048
+# Somebody failed the job or reset its runtime while the function ran.
+ENDED_MEANWHILE = (JobAlreadyCompleted, JobNotRunning, NotFound, InvalidModuleAuthToken)
+
+
+class JobThread:
+    """Runs a job and posts its result, unless the job was ended meanwhile.
+
+    Threads are daemons and made for each job: one whose function never returns holds up neither the executor nor
+    the end of the kernel. `served` is None for a function that nobody serves.
+    """
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        client: RuntimeClient,
+        served: ServedFunction | None,
+        envelope: dict[str, Any],
+        on_result: Callable[[JobThread], None],
+        on_end: Callable[[JobThread], None],
+    ) -> None:
+        self._emulator = emulator
+        self._client = client
+        self._envelope = envelope
+        self._on_result = on_result
+        self._on_end = on_end
+        self._definition = served.definition if served else None
+        self.served = served
+        self.job_id: str = envelope["computeModuleJobV1"]["jobId"]
+        self.abandoned = False
+        self.failed = False
+        self._start = 0
+        self.run_time = 0
+        name = f"cmemu-job-{envelope['computeModuleJobV1']['queryType']}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._start = time.perf_counter_ns()
+        try:
+            with output_to(self._emulator.lifecycle.log(self.job_id)), contextlib.suppress(NotRunning):
+                self._handle()
+        finally:
+            self._tell(self._on_end)
+
+    def _tell(self, listener: Callable[[JobThread], None]) -> None:
+        """Tell the executor, on its loop, before it is told anything else."""
+        with contextlib.suppress(NotRunning, RuntimeError):  # the emulator is stopped
+            self._emulator.home.loop.call_soon_threadsafe(listener, self)
+
+    def _end_with(self, *, failed: bool) -> None:
+        self.failed = failed
+        if self.run_time:  # it is counted already
+            return
+        self.run_time = time.perf_counter_ns() - self._start
+        self._tell(self._on_result)
+
+    def _handle(self) -> None:
+        try:
+            handle_job(self._definition, self._envelope, self._post)
+        except CmemuError as error:  # not the function's own: that is a result
+            self._fail_unposted(error)
+        except BaseException as error:  # noqa: BLE001 - SystemExit ends the SDK's worker process, which posts nothing
+            traceback.print_exc()
+            self._fail(f"the function ended with {type(error).__name__}, for which the official SDK posts no result")
+
+    def _post(self, body: bytes | Iterable[bytes]) -> None:
+        if isinstance(body, bytes):
+            self._end_with(failed=function_error(body) is not None)
+            self._post_whole(body)
+        else:
+            self._post_stream(body)
+
+    def _post_whole(self, body: bytes) -> None:
+        try:
+            if not self.abandoned:
+                self._emulator.home.run(self._client.post_result(self.job_id, body))
+                return
+        except ENDED_MEANWHILE:
+            pass
+        self._emulator.change(
+            lambda lifecycle: lifecycle.note(
+                "late_result", self._runtime_id, self.job_id, body[:SHOWN_OF_A_RESULT].decode(errors="replace")
+            )
+        )
+
+    @property
+    def _runtime_id(self) -> str | None:
+        return self.served.runtime_id if self.served else None
+
+    def _post_stream(self, chunks: Iterable[bytes]) -> None:
+        home = self._emulator.home
+        exchange = home.run(self._client.stream_result(self.job_id))
+        sent = 0
+        try:
+            for chunk in chunks:
+                if self.abandoned:
+                    break
+                home.run(exchange.send(chunk))
+                sent += len(chunk)
+            else:
+                self._end_with(failed=False)
+                home.run(exchange.end())
+                return
+        except NotRunning as error:
+            self._fail_unposted(error)
+        except BaseException as error:  # noqa: BLE001 - the function's own
+            traceback.print_exc()
+            said = traceback.format_exception_only(error)[-1].strip()
+            self._fail(f"the result stream broke off after {sent} bytes: {said}")
+        home.loop.call_soon_threadsafe(exchange.break_off)
+
+    def _fail_unposted(self, error: CmemuError) -> None:
+        """Fail the job whose result was not taken, unless that was because it has ended or the emulator is stopped."""
+        if self._emulator.running and not self.abandoned:
+            self._fail(f"the result could not be posted: {error}")
+
+    def _fail(self, reason: str) -> None:
+        self._end_with(failed=True)
+        with contextlib.suppress(*ENDED_MEANWHILE):
+            self._emulator.home.run(self._client.fail(self.job_id, reason))

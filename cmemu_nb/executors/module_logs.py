@@ -1,0 +1,90 @@
+"""What launched programs write: their lines, with level and job where the official SDK's logs say them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+MOST_LINES = 10_000
+MOST_OF_A_LINE = 20_000
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line; `at` is when it arrived, in Unix nanoseconds. Level and job are None in a plain line."""
+
+    at: int
+    replica_id: str
+    message: str
+    level: str | None = None
+    job_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.message}" if self.level else self.message
+
+
+class _Sls(msgspec.Struct):
+    """The part that we read of the SDK's log lines [foundry]."""
+
+    message: str
+    level: str | None = None
+    params: dict[str, object] = {}
+
+
+def read_line(replica_id: str, line: bytes) -> LogLine:
+    """Read one line of output; a JSON line of the official SDK's logger is taken apart."""
+    now = time.time_ns()
+    if line.startswith(b"{"):
+        try:
+            fields = msgspec.json.decode(line, type=_Sls)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        else:
+            job_id = fields.params.get("job_id")
+            return LogLine(now, replica_id, fields.message, fields.level, job_id if isinstance(job_id, str) else None)
+    return LogLine(now, replica_id, line[:MOST_OF_A_LINE].decode(errors="replace"))
+
+
+class ModuleLogs:
+    """The newest 10,000 lines of a launched module's replicas, oldest first; it grows while it is looked at."""
+
+    def __init__(self) -> None:
+        self._lines: deque[LogLine] = deque(maxlen=MOST_LINES)
+
+    def append(self, line: LogLine) -> None:
+        """Add a line; the oldest goes when there are too many."""
+        self._lines.append(line)
+
+    def __iter__(self) -> Iterator[LogLine]:
+        return iter(self._lines.copy())
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @property
+    def text(self) -> str:
+        """All lines as text."""
+        return "\n".join(map(str, self))
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the newest lines as text."""
+        return "\n".join(map(str, list(self._lines.copy())[-lines:]))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The lines as a DataFrame: at, replica_id, level, job_id, message."""
+        import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
+
+        columns = ("at", "replica_id", "level", "job_id", "message")
+        frame = pd.DataFrame([msgspec.structs.asdict(line) for line in self], columns=columns)
+        return frame.assign(at=pd.to_datetime(frame["at"], unit="ns", utc=True))
+
+    def __repr__(self) -> str:
+        return self.text or "Nothing was written yet."

@@ -1,0 +1,166 @@
+"""The executor behind functions in cells: a client of the emulator like any other, in the same process.
+
+It opens its runtime's session, posts the functions' schemas, waits for jobs and posts results over HTTP. The
+functions run in threads, at most `max_concurrent_tasks` at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.errors import CmemuError, InvalidModuleAuthToken, NotFound
+from cmemu_nb.executors.job_thread import JobThread
+from cmemu_nb.executors.served import ServedFunction
+from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.runtime_client import RuntimeClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.events import Event
+    from cmemu_nb.executors.functions import Definition
+
+RETRY_SECONDS = 1.0
+ENDS_JOB = frozenset({"job_failed", "job_cleared"})
+
+
+class NotebookExecutor:
+    """Serves functions of this process on one runtime. Its methods run on the emulator's loop."""
+
+    def __init__(self, emulator: Emulator, runtime_id: str) -> None:
+        self.runtime_id = runtime_id
+        self.functions: dict[str, ServedFunction] = {}
+        self._emulator = emulator
+        self._threads: dict[str, JobThread] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Join the runtime's session, or open the notebook's own, and begin to poll."""
+        self._client = RuntimeClient(self._emulator.url)
+        self._slots = asyncio.Semaphore(self._emulator.settings.max_concurrent_tasks)
+        try:
+            self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
+        except NotFound:
+            await self._client.open_session(self.runtime_id, NOTEBOOK_APP, "Notebook")
+        self._unsubscribe = self._emulator.lifecycle.events.subscribe(self._hear)
+        if self.functions:
+            await self._post_schemas(self.functions.values())
+        self._task = asyncio.create_task(self._work())
+
+    def end(self, reason: str) -> None:
+        """Stop polling; the jobs that run are failed with the reason, if they still exist."""
+        for thread in list(self._threads.values()):
+            job = self._emulator.lifecycle.find_job(thread.job_id)
+            if job is not None and not job.finished:
+                self._emulator.lifecycle.fail(thread.job_id, reason)
+        self._stop_polling()
+
+    @property
+    def working(self) -> bool:
+        """Whether it polls."""
+        return self._task is not None
+
+    # Functions
+
+    async def serve(self, definitions: Iterable[Definition], echo: Callable[[str], object] | None) -> None:
+        """Serve functions, or new versions of them; what they print is also given to `echo`."""
+        changed = []
+        for definition in definitions:
+            served = self.functions.get(definition.name)
+            if served is None:
+                served = self.functions[definition.name] = ServedFunction(self.runtime_id, definition)
+            else:
+                served.replace(definition)
+            served.echo = echo
+            changed.append(served)
+        await self._post_schemas(changed)
+
+    async def _post_schemas(self, functions: Iterable[ServedFunction]) -> None:
+        await self._client.post_schemas([served.definition.schema for served in functions])
+
+    async def remove(self, name: str) -> None:
+        """Serve a function no longer; calls of it that come are answered as the SDK answers unknown ones."""
+        del self.functions[name]
+        with contextlib.suppress(NotFound):  # somebody has deleted it before
+            await self._client.delete_schema(name)
+
+    # Jobs
+
+    async def _work(self) -> None:
+        while True:
+            await self._slots.acquire()
+            self._start(await self._next_job())
+
+    async def _next_job(self) -> dict[str, Any]:
+        while True:
+            try:
+                envelope = await self._client.next_job()
+                if envelope is not None:
+                    return envelope
+            except InvalidModuleAuthToken:
+                await self._join_again()
+            except CmemuError as error:
+                self._emulator.lifecycle.note("log", self.runtime_id, detail=f"the notebook's executor: {error}")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _join_again(self) -> None:
+        """Go on after a reset as a restarted program would: with the new token, and with all schemas."""
+        with contextlib.suppress(CmemuError):
+            self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
+            await self._post_schemas(self.functions.values())
+
+    def _start(self, envelope: dict[str, Any]) -> None:
+        served = self.functions.get(envelope["computeModuleJobV1"]["queryType"])
+        thread = JobThread(self._emulator, self._client, served, envelope, self._count, self._ended)
+        self._threads[thread.job_id] = thread
+        if served is not None:
+            served.running += 1
+            if served.echo is not None:
+                self._emulator.lifecycle.log(thread.job_id).echo(served.echo)
+        thread.start()
+
+    def _hear(self, event: Event) -> None:
+        if event.kind in ENDS_JOB and event.job_id in self._threads:
+            self._give_up(self._threads[event.job_id])
+        elif event.kind == "session_deleted" and event.runtime_id == self.runtime_id:
+            self._leave()
+
+    def _give_up(self, thread: JobThread) -> None:
+        """Abandon the thread of a job that was ended from outside: its slot is free for the next one."""
+        if thread.abandoned:
+            return
+        thread.abandoned = True
+        self._slots.release()
+        if thread.served is not None:
+            thread.served.running -= 1
+            thread.served.abandoned += 1
+
+    def _leave(self) -> None:
+        """Serve nothing any more: the runtime is deleted."""
+        for thread in self._threads.values():
+            self._give_up(thread)
+        self.functions.clear()
+        self._stop_polling()
+
+    def _stop_polling(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self._unsubscribe()
+            self._client.close()
+
+    def _count(self, thread: JobThread) -> None:
+        if thread.served is not None:
+            thread.served.count(thread.run_time, error=thread.failed or thread.abandoned)
+
+    def _ended(self, thread: JobThread) -> None:
+        del self._threads[thread.job_id]
+        served = thread.served
+        if not thread.abandoned:
+            self._slots.release()
+        if served is not None:
+            served.running -= not thread.abandoned
+            served.abandoned -= thread.abandoned

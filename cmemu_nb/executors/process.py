@@ -1,0 +1,122 @@
+"""One replica of a launched program: its process, its output, and its end. On the emulator's loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmemu_nb.executors.module_logs import read_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cmemu_nb.executors.module_logs import LogLine
+    from cmemu_nb.loop import EmulatorLoop
+    from cmemu_nb.session import Replica
+
+GUARD = str(Path(__file__).parent / "guard.py")
+MOST_AT_ONCE = 65_536
+LONGEST_LINE = 1_000_000
+
+
+class ReplicaProcess:
+    """A program in a process group of its own, which kernel interrupts do not reach and which no kernel outlives.
+
+    `on_line(line)` is called with each line that it writes, `on_exit(self)` when it has ended.
+    """
+
+    def __init__(
+        self,
+        loop: EmulatorLoop,
+        replica: Replica,
+        command: list[str],
+        environment: Mapping[str, str],
+        cwd: str | None,
+        on_line: Callable[[LogLine], None],
+        on_exit: Callable[[ReplicaProcess], None],
+    ) -> None:
+        self.replica = replica
+        self.exit_code: int | None = None
+        self._loop = loop
+        self._on_line = on_line
+        self._on_exit = on_exit
+        self._rest = b""
+        leash, self._leash = os.pipe()
+        self._output, output = os.pipe()
+        self._ended, ended = os.pipe()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - what the user typed
+                [sys.executable, "-ISE", GUARD, *command],
+                stdin=leash,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                env=environment,
+                pass_fds=(ended,),
+                start_new_session=True,
+            )
+        finally:
+            for descriptor in (leash, output, ended):
+                os.close(descriptor)
+        os.set_blocking(self._output, False)
+        loop.add_reader(self._output, self._read_output)
+        loop.add_reader(self._ended, self._exited)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the guard, whose child the program is."""
+        return self._process.pid
+
+    @property
+    def state(self) -> str:
+        """One of starting, started (it was heard of), responsive (it has polled for jobs), stopping, exited(code)."""
+        if self.exit_code is not None:
+            return f"exited({self.exit_code})"
+        if self.replica.revoked:
+            return "stopping"
+        if self.replica.polls:
+            return "responsive"
+        return "started" if self.replica.heard else "starting"
+
+    def stop(self) -> None:
+        """End the program and all that it started; it has three seconds to do so by itself."""
+        if self._leash >= 0:
+            os.close(self._leash)
+            self._leash = -1
+
+    def _read_output(self) -> None:
+        try:
+            piece = os.read(self._output, MOST_AT_ONCE)
+        except BlockingIOError:
+            return
+        if not piece:
+            self._loop.remove_reader(self._output)
+            return
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        if len(self._rest) > LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
+        for line in lines:
+            self._on_line(read_line(self.replica.replica_id, line))
+
+    def _exited(self) -> None:
+        """Clean up: the guard has closed its end, so it is gone, and the program with it."""
+        self._loop.remove_reader(self._ended)
+        code = self._process.wait()
+        self.exit_code = code
+        self._read_the_rest()
+        self.stop()
+        for descriptor in (self._output, self._ended):
+            os.close(descriptor)
+        self._on_exit(self)
+
+    def _read_the_rest(self) -> None:
+        self._loop.remove_reader(self._output)
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self._output, MOST_AT_ONCE):
+                self._rest += piece
+        for line in filter(None, self._rest.split(b"\n")):
+            self._on_line(read_line(self.replica.replica_id, line))

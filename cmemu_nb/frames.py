@@ -1,0 +1,230 @@
+"""Records as typed pandas DataFrames.
+
+Every function takes plain lists of records, which never change, so it runs in the caller's thread and holds nobody up.
+Times become UTC timestamps, durations timedeltas, the closed sets categories. An empty frame has the same types as
+a full one. pandas is imported when the first frame is made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.events import KINDS
+from cmemu_nb.model import JobSource, JobStatus
+from cmemu_nb.results import Outcome, function_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from cmemu_nb.events import Event
+    from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
+
+    Times = npt.NDArray[np.datetime64]
+
+_NAT = -(2**63)
+_SHOWN_OF_A_TOKEN = 4
+_SHORTEST_SHOWN_TOKEN = 12
+
+
+def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
+    """Return the jobs in the order of their submission, indexed by job_id.
+
+    `now`, in Unix nanoseconds, is up to when the `queue_time` of a queued job and the `run_time` of a running one
+    count. `outcome` is missing while a job is unfinished; `query` is JSON text; `replica_id` says which replica of a
+    launched module took it.
+    """
+    import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
+
+    jobs = sorted(jobs, key=lambda job: job.sequence)
+    queued = _times([job.queued_at for job in jobs])
+    started = _times([job.started_at for job in jobs])
+    completed = _times([job.completed_at for job in jobs])
+    left_queue, ended = _first(now, started, completed), _first(now, completed)
+    columns = {
+        "status": _category([job.status for job in jobs], JobStatus, ordered=True),
+        "outcome": _category(_outcomes(jobs), Outcome),
+        "query_type": _free_text([job.query_type for job in jobs]),
+        "runtime_id": _text([job.runtime_id for job in jobs]),
+        "deployed_app_rid": _text([job.deployed_app_rid for job in jobs]),
+        "branch": _text([job.deployed_app_branch for job in jobs]),
+        "replica_id": _text([job.replica_id or None for job in jobs]),
+        "source": _category([job.source for job in jobs], JobSource),
+        "queued_at": _utc(queued),
+        "started_at": _utc(started),
+        "completed_at": _utc(completed),
+        "queue_time": _duration(queued, left_queue),
+        "run_time": _duration(started, ended),
+        "query": _text([job.query.decode() for job in jobs]),
+        "result_size": _sizes([job.result for job in jobs]),
+        "result_content_type": _text([job.result_content_type for job in jobs]),
+        "error_message": _free_text([job.error_message for job in jobs]),
+    }
+    index = pd.Index(_text([job.job_id for job in jobs]), name="job_id")
+    return pd.DataFrame(columns, index=index, copy=False)
+
+
+def runtimes_frame(
+    runtimes: Sequence[Runtime],
+    jobs: Iterable[Job],
+    schemas: Iterable[FunctionSchema],
+    apps: Iterable[DeployedApp],
+) -> pd.DataFrame:
+    """Return the runtimes as they are given, indexed by runtime_id, with how much each of them has.
+
+    `deployed_apps` names the bindings as "rid (branch)"; `token` is no more than the token's last characters.
+    """
+    import numpy as np  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+
+    by_status = Counter((job.runtime_id, job.status) for job in jobs)
+    functions = Counter(schema.runtime_id for schema in schemas)
+    bindings: dict[str, list[str]] = {}
+    for app in apps:
+        bindings.setdefault(app.runtime_id, []).append(f"{app.deployed_app_rid} ({app.branch})")
+    ids = [runtime.runtime_id for runtime in runtimes]
+    columns = {
+        "display_name": _text([runtime.display_name for runtime in runtimes]),
+        "connected": np.array([runtime.connected for runtime in runtimes], dtype=np.bool_),
+        "last_poll_at": _utc(_times([runtime.last_poll_at for runtime in runtimes])),
+        "created_at": _utc(_times([runtime.created_at for runtime in runtimes])),
+        "last_schema_post_at": _utc(_times([runtime.last_schema_post_at for runtime in runtimes])),
+        **{status.value: _integers([by_status[name, status] for name in ids]) for status in JobStatus},
+        "functions": _integers([functions[name] for name in ids]),
+        "deployed_apps": _text([", ".join(bindings.get(name, ())) for name in ids]),
+        "token": _text([last_four(runtime.module_auth_token) for runtime in runtimes]),
+    }
+    return pd.DataFrame(columns, index=pd.Index(_text(ids), name="runtime_id"), copy=False)
+
+
+def schemas_frame(schemas: Sequence[FunctionSchema]) -> pd.DataFrame:
+    """Return the function schemas as they are given, indexed by runtime_id and function_name."""
+    return _frame_by_two(
+        runtime_id=_text([schema.runtime_id for schema in schemas]),
+        function_name=_text([schema.function_name for schema in schemas]),
+        posted_at=_utc(_times([schema.posted_at for schema in schemas])),
+        schema_payload=_text([schema.schema_payload.decode() for schema in schemas]),
+    )
+
+
+def deployed_apps_frame(apps: Sequence[DeployedApp]) -> pd.DataFrame:
+    """Return the bindings as they are given, indexed by deployed_app_rid and branch."""
+    return _frame_by_two(
+        deployed_app_rid=_text([app.deployed_app_rid for app in apps]),
+        branch=_text([app.branch for app in apps]),
+        runtime_id=_text([app.runtime_id for app in apps]),
+        display_name=_text([app.display_name for app in apps]),
+        bound_at=_utc(_times([app.bound_at for app in apps])),
+    )
+
+
+def events_frame(events: Sequence[Event]) -> pd.DataFrame:
+    """Return the events as they are given, indexed by their sequence numbers."""
+    import pandas as pd  # noqa: PLC0415
+
+    kinds = [event.kind for event in events]
+    columns = {
+        "at": _utc(_times([event.at for event in events])),
+        "kind": _category(kinds, dict.fromkeys([*KINDS, *kinds])),
+        "runtime_id": _text([event.runtime_id for event in events]),
+        "job_id": _text([event.job_id for event in events]),
+        "detail": _free_text([event.detail for event in events]),
+    }
+    index = pd.Index(_integers([event.sequence for event in events]), name="sequence")
+    return pd.DataFrame(columns, index=index, copy=False)
+
+
+def last_four(token: str) -> str:
+    """Return a token as it may be shown: '…' and its last four characters, of a short one none."""
+    return "…" + (token[-_SHOWN_OF_A_TOKEN:] if len(token) >= _SHORTEST_SHOWN_TOKEN else "")
+
+
+# Columns
+
+
+def _frame_by_two(**columns: Any) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    names = list(columns)[:2]
+    index = pd.MultiIndex.from_arrays([columns.pop(name) for name in names], names=names)
+    return pd.DataFrame(columns, index=index, copy=False)
+
+
+def _text(values: Sequence[str | None]) -> Any:
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.array(values, dtype="str")
+
+
+def _free_text(values: Sequence[str | None]) -> Any:
+    """Make a column of what programs of this process may say, lone surrogates included.
+
+    Neither Arrow's strings nor a notebook's messages can hold those. What came over HTTP has none.
+    """
+    try:
+        "".join(filter(None, values)).encode()
+    except UnicodeEncodeError:
+        values = [value and value.encode(errors="replace").decode() for value in values]
+    return _text(values)
+
+
+def _category(values: Iterable[str | None], categories: Iterable[str], *, ordered: bool = False) -> pd.Categorical:
+    import pandas as pd  # noqa: PLC0415
+
+    codes: dict[str | None, int] = {name: code for code, name in enumerate(categories)}
+    dtype = pd.CategoricalDtype(pd.Index(list(map(str, codes)), dtype="str"), ordered=ordered)
+    codes[None] = -1
+    return pd.Categorical.from_codes(_integers([codes[value] for value in values]), dtype=dtype)
+
+
+def _outcomes(jobs: Iterable[Job]) -> list[Outcome | None]:
+    """Tell every job's outcome: what `cmemu_nb.results.outcome` says, in half its time."""
+    ok, error = Outcome.OK, Outcome.FUNCTION_ERROR
+    ends = {JobStatus.SUCCEEDED: ok, JobStatus.FAILED: Outcome.FAILED}
+    succeeded = ((ends.get(job.status), job.result) for job in jobs)
+    return [error if end is ok and result and function_error(result) else end for end, result in succeeded]
+
+
+def _integers(values: Sequence[int]) -> npt.NDArray[np.int64]:
+    import numpy as np  # noqa: PLC0415
+
+    return np.array(values, dtype=np.int64)
+
+
+def _sizes(bodies: Iterable[bytes | None]) -> Any:
+    import pandas as pd  # noqa: PLC0415
+
+    sizes = _integers([-1 if body is None else len(body) for body in bodies])
+    return pd.arrays.IntegerArray(sizes, sizes < 0)
+
+
+def _times(nanoseconds: Iterable[int | None]) -> Times:
+    return _integers([_NAT if value is None else value for value in nanoseconds]).view("M8[ns]")
+
+
+def _utc(times: Times) -> pd.DatetimeIndex:
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.DatetimeIndex(times).tz_localize("UTC")
+
+
+def _first(otherwise: int, *times: Times) -> Times:
+    """Return for each row the first of the times that it has."""
+    import numpy as np  # noqa: PLC0415
+
+    found = np.full(times[0].shape, otherwise).view("M8[ns]")
+    for each in reversed(times):
+        found = np.where(np.isnat(each), found, each)
+    return found
+
+
+def _duration(start: Times, end: Times) -> pd.TimedeltaIndex:
+    """Subtract; a clock that was set back gives nothing, never less."""
+    import numpy as np  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.TimedeltaIndex(np.maximum(end - start, np.timedelta64(0, "ns")))

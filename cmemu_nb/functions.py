@@ -1,0 +1,182 @@
+"""`emu.functions`: the Python functions of this process that the emulator serves."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.dialect import closest
+from cmemu_nb.errors import ExportRefused, FunctionRefused, NotFound, known
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.functions import Definition
+    from cmemu_nb.executors.notebook import NotebookExecutor
+    from cmemu_nb.executors.served import ServedFunction
+
+NOTEBOOK = "notebook"
+NOTEBOOK_APP = "ri.foundry.main.deployed-app.notebook"
+
+
+class Functions:
+    """What is served: iterable, by name, and a table where it is shown."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._executors: dict[str, NotebookExecutor] = {}
+
+    def serve(
+        self,
+        functions: Iterable[tuple[Callable[..., Any], bool]],
+        runtime_id: str | None = None,
+        *,
+        edits: Sequence[Any] = (),
+        echo: Callable[[str], object] | None = None,
+    ) -> list[ServedFunction]:
+        """Serve functions on a runtime, each given with whether it streams: all of them, or none.
+
+        A name that is served already gets a new version. The runtime is `notebook` if left out. What the functions
+        print is also given to `echo`. Raises `FunctionRefused` with the SDK's reason, `NotFound` for any other runtime
+        that is not open, `NotRunning`.
+        """
+        from cmemu_nb.executors.functions import define  # noqa: PLC0415 - the SDK takes a while to import
+
+        runtime_id = runtime_id or NOTEBOOK
+        self._check_runtime(runtime_id)
+        definitions: list[Definition] = []
+        for function, streaming in functions:
+            try:
+                definitions.append(define(function, streaming=streaming, edits=edits))
+            except FunctionRefused as refused:
+                raise FunctionRefused(f"{refused}{self._kept(runtime_id, function)}") from None
+        self._emulator.home.run(self._serve(runtime_id, definitions, echo))
+        served = self._executors[runtime_id].functions
+        return [served[definition.name] for definition in definitions]
+
+    def decorate(
+        self,
+        function: Callable[..., Any] | None,
+        runtime_id: str | None,
+        *,
+        streaming: bool,
+        edits: Sequence[Any] | None,
+    ) -> Any:
+        """Serve a function and return it, or without one return the decorator that does."""
+
+        def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.serve([(function, streaming)], runtime_id, edits=edits or ())
+            return function
+
+        return decorator if function is None else decorator(function)
+
+    async def _serve(
+        self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None
+    ) -> None:
+        from cmemu_nb.executors.notebook import NotebookExecutor  # noqa: PLC0415
+
+        executor = self._executors.get(runtime_id)
+        if executor is None or not executor.working:
+            executor = NotebookExecutor(self._emulator, runtime_id)
+            await executor.begin()
+            self._executors[runtime_id] = executor
+        await executor.serve(definitions, echo)
+
+    def _check_runtime(self, runtime_id: str) -> None:
+        """Refuse an unknown runtime, but not the notebook's own, which is opened when it is needed."""
+        if runtime_id == NOTEBOOK or not self._emulator.running:
+            return
+        try:
+            self._emulator.lifecycle.runtime(runtime_id)
+        except NotFound as error:
+            raise NotFound(f"{error} emu.open_runtime({runtime_id!r}) opens it.") from None
+
+    def _kept(self, runtime_id: str, function: object) -> str:
+        executor = self._executors.get(runtime_id)
+        served = executor.functions.get(getattr(function, "__name__", "")) if executor else None
+        return f" {served.name} v{served.version} is still served." if served else ""
+
+    def remove(self, name: str, runtime_id: str | None = None) -> None:
+        """Serve a function no longer and withdraw its schema; `NotFound` lists those that are served."""
+        served = self._find(name, runtime_id)
+        self._emulator.home.run(self._executors[served.runtime_id].remove(name))
+
+    def export(self, path: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Path:
+        """Write what is served as a module for the official SDK, with all that the functions need; returns its path.
+
+        `cells` are the notebook's cells as plain Python, oldest first; `%cmemu export-module` gives them. Raises
+        `ExportRefused`, which names all that can't be written faithfully, and for a file that exists.
+        """
+        from cmemu_nb.executors.export import export_module  # noqa: PLC0415
+
+        path = Path(path).expanduser()
+        if not len(self):
+            raise ExportRefused("There is nothing to export: no functions are served. Write @emu.function above one.")
+        if path.is_dir():
+            raise ExportRefused(f"{path} is a directory. Give a file's name, such as {path / 'app.py'}.")
+        text = export_module(((each.definition.function, each.definition.streaming) for each in self), cells)
+        try:
+            with path.open("w" if overwrite else "x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            raise ExportRefused(f"{path} exists and was left as it is. --force (overwrite=True) replaces it.") from None
+        except OSError as error:
+            raise ExportRefused(f"{path} can't be written: {error.strerror}. Choose another path.") from None
+        return path
+
+    async def resume(self) -> None:
+        """Serve again what was served before the emulator was stopped."""
+        for executor in self._executors.values():
+            if executor.functions:
+                await executor.begin()
+
+    def pause(self) -> None:
+        """Serve nothing while the emulator is stopped."""
+        for executor in self._executors.values():
+            executor.end("the emulator was stopped while the function ran")
+
+    # Looking
+
+    def streams(self, runtime_id: str, name: str) -> bool:
+        """Tell whether this is known as a streaming function."""
+        executor = self._executors.get(runtime_id)
+        served = executor.functions.get(name) if executor else None
+        return served is not None and served.definition.streaming
+
+    def find(self, function: Callable[..., Any]) -> ServedFunction | None:
+        """Return what this very function is served as, or None."""
+        same = (function, inspect.unwrap(function))  # the SDK's decorator wraps it
+        return next((each for each in self if each.definition.function in same), None)
+
+    def __iter__(self) -> Iterator[ServedFunction]:
+        for executor in list(self._executors.values()):
+            yield from list(executor.functions.values())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return any(served.name == name for served in self)
+
+    def __getitem__(self, name: str) -> ServedFunction:
+        return self._find(name, None)
+
+    def _find(self, name: str, runtime_id: str | None) -> ServedFunction:
+        found = [each for each in self if each.name == name and runtime_id in (None, each.runtime_id)]
+        if not found:
+            names = sorted({each.name for each in self})
+            raise NotFound(f"No function '{name}' is served.{closest(name, names)} {known(names, 'functions')}")
+        if len(found) > 1:
+            runtimes = " or ".join(repr(each.runtime_id) for each in found)
+            raise NotFound(f"'{name}' is served on {len(found)} runtimes: say which one, runtime_id={runtimes}.")
+        return found[0]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "No functions are served. Write @emu.function above one."
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.notebook.show import show_functions  # noqa: PLC0415 - only a notebook wants it
+
+        return show_functions(self)

@@ -1,0 +1,202 @@
+"""What people hold: a job and a runtime, as objects that show themselves and know what can be done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.cells import point_at_cells
+from cmemu_nb.contour_client import encode_query
+from cmemu_nb.errors import FunctionError, JobFailed, NotFound
+from cmemu_nb.item_stream import ItemStream
+from cmemu_nb.results import Outcome, error_text, function_error, outcome, parse_result
+from cmemu_nb.server.runtime_routes import session_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.model import Job, JobStatus, Runtime
+
+
+class JobHandle:
+    """A job. Awaiting it gives its result."""
+
+    def __init__(self, emulator: Emulator, job_id: str) -> None:
+        self._emulator = emulator
+        self.id = job_id
+
+    @property
+    def record(self) -> Job:
+        """The job as it is at this moment; `NotFound` after its runtime was reset."""
+        return self._emulator.lifecycle.job(self.id)
+
+    @property
+    def status(self) -> JobStatus:
+        """The status on the wire: queued, running, succeeded or failed."""
+        return self.record.status
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How the job ended: ok, function error or failed; None while it has not."""
+        return outcome(self.record)
+
+    @property
+    def logs(self) -> str:
+        """What the job's function in a cell has printed and logged so far, the newest million characters."""
+        return self._emulator.lifecycle.log(self.id).text
+
+    def find(self) -> Job | None:
+        """Return the job as it is at this moment, or None after its runtime was reset."""
+        return self._emulator.lifecycle.find_job(self.id)
+
+    def done(self) -> bool:
+        """Tell whether the job succeeded or failed."""
+        return self.record.finished
+
+    def raw(self, timeout: float | None = None) -> bytes:
+        """Wait for the job and return the bytes of its result, whatever they say.
+
+        `timeout` is in seconds; None waits as long as it takes. Raises `JobFailed` or `JobTimeout`. An
+        interrupt leaves the job as it is.
+        """
+        return self._emulator.home.run(self._raw(timeout))
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the job and return its result as Python values.
+
+        Nothing is None, one JSON text its value, several of them a list. `timeout` is in seconds; None waits
+        as long as it takes. Raises `FunctionError` when the function raised, `JobFailed`, `JobTimeout`, and
+        `ResultError` when the bytes are not JSON.
+        """
+        return self._value(self.raw(timeout))
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same meaning as in result()
+        """Do as `result()` does, in async code: awaitable on any loop."""
+        return self._value(await self._emulator.home.arun(self._raw(timeout)))
+
+    def stream(self) -> ItemStream:
+        """Iterate over the items of the result as they arrive, with `for` or `async for`.
+
+        Raises what `result()` raises: `JobFailed` when the stream breaks off, `FunctionError`, `ResultError` for bare
+        numbers, which nobody can split again.
+        """
+        return ItemStream(self._emulator, self.id)
+
+    def fail(self, reason: str) -> None:
+        """End the queued or running job as failed; `JobAlreadyCompleted` when it is done."""
+        self._emulator.change(lambda lifecycle: lifecycle.fail(self.id, reason))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.aresult().__await__()
+
+    async def _raw(self, timeout: float | None) -> bytes:  # noqa: ASYNC109
+        client = self._emulator.client
+        try:
+            return await client.result(self.id, timeout)
+        except NotFound:
+            raise JobFailed(f"Job '{self.id}' is gone: its runtime's session was reset or deleted.") from None
+
+    def _value(self, result: bytes) -> Any:
+        error = function_error(result)
+        if error is not None:
+            raise FunctionError(point_at_cells(error_text(error)))
+        job = self.find()
+        streaming = job is not None and self._emulator.functions.streams(job.runtime_id, job.query_type)
+        return parse_result(result, streaming=streaming)
+
+    def __repr__(self) -> str:
+        job = self.find()
+        if job is None:
+            return f"<Job {self.id}: gone, its runtime's session was reset>"
+        return f"<Job {self.id} {job.query_type!r} on {job.runtime_id!r}: {outcome(job) or job.status}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.notebook.show import show_job  # noqa: PLC0415 - only a notebook wants it
+
+        return show_job(self)
+
+
+class RuntimeHandle:
+    """A runtime's session, as it is at any moment: a reset elsewhere shows here too."""
+
+    def __init__(self, emulator: Emulator, runtime_id: str) -> None:
+        self._emulator = emulator
+        self.id = runtime_id
+
+    @property
+    def record(self) -> Runtime:
+        """The runtime as it is at this moment; `NotFound` after it was deleted."""
+        return self._emulator.lifecycle.runtime(self.id)
+
+    @property
+    def token(self) -> str:
+        """The `Module-Auth-Token` of the session."""
+        return self.record.module_auth_token
+
+    @property
+    def get_job_uri(self) -> str:
+        """Where the runtime polls for jobs."""
+        return self._uris()["getJobUri"]
+
+    @property
+    def post_result_uri(self) -> str:
+        """Where the runtime posts results: `<uri>/<job id>`."""
+        return self._uris()["postResultUri"]
+
+    @property
+    def post_schema_uri(self) -> str:
+        """Where the runtime posts its schemas."""
+        return self._uris()["postSchemaUri"]
+
+    @property
+    def inspect_uri(self) -> str:
+        """Where anybody looks at a job of the runtime: `<uri>/<job id>`."""
+        return f"{self.get_job_uri}s"
+
+    @property
+    def deployed_apps(self) -> list[str]:
+        """The bound apps, as "rid (branch)"."""
+        apps = self._emulator.lifecycle.deployed_apps()
+        return [f"{app.deployed_app_rid} ({app.branch})" for app in apps if app.runtime_id == self.id]
+
+    @property
+    def queue_depth(self) -> int:
+        """How many jobs are queued."""
+        return self._emulator.lifecycle.queue_depth(self.id)
+
+    def enqueue(self, query_type: str, query: object = None) -> JobHandle:
+        """Queue a `runtime-direct` job for this runtime, whatever app is bound to it."""
+        text = encode_query(query)
+        job = self._emulator.change(lambda lifecycle: lifecycle.submit(self.id, query_type, text))
+        return JobHandle(self._emulator, job.job_id)
+
+    def function(
+        self, function: Callable[..., Any] | None = None, *, streaming: bool = False, edits: Sequence[Any] | None = None
+    ) -> Any:
+        """Serve a function on this runtime; a decorator like `emu.function`. `rt.enqueue()` needs no app."""
+        return self._emulator.functions.decorate(function, self.record.runtime_id, streaming=streaming, edits=edits)
+
+    def reset(self) -> RuntimeHandle:
+        """Reset the session and keep its binding: no jobs, no schemas, a new token."""
+        apps = [app for app in self._emulator.lifecycle.deployed_apps() if app.runtime_id == self.id]
+        rid, branch = (apps[0].deployed_app_rid, apps[0].branch) if apps else (None, None)
+        return self._emulator.open_runtime(self.id, rid, branch, self.record.display_name)
+
+    def delete(self) -> None:
+        """End the session and forget the runtime."""
+        self._emulator.change(lambda lifecycle: lifecycle.delete_session(self.id))
+
+    def _uris(self) -> dict[str, str]:
+        return session_answer(self.record, self._emulator.url)
+
+    def __repr__(self) -> str:
+        try:
+            record = self.record
+        except NotFound:
+            return f"<Runtime {self.id!r}: deleted>"
+        return f"<Runtime {self.id!r}: {'connected' if record.connected else 'nothing polls yet'}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.notebook.show import show_runtime  # noqa: PLC0415
+
+        return show_runtime(self)

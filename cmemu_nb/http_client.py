@@ -1,0 +1,190 @@
+"""A small HTTP client on the emulator's loop, for calls that may wait for minutes and be given up at any moment.
+
+It speaks through Tornado's own HTTP/1 implementation. Tornado's `AsyncHTTPClient` is not used because giving up a
+fetch does not end its request there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import socket
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, RequestStartLine
+from tornado.iostream import IOStream, StreamClosedError
+
+from cmemu_nb import errors
+from cmemu_nb.errors import NotRunning
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable, Mapping
+
+UNLIMITED = 1 << 62
+IDLE_SECONDS = 5.0
+_BY_CODE: dict[str, type[errors.WireError]] = {
+    kind.code: kind
+    for kind in (
+        *(errors.InvalidRequest, errors.InvalidModuleAuthToken, errors.NotFound, errors.JobNotReady),
+        *(errors.JobNotRunning, errors.JobAlreadyCompleted, errors.JobFailed, errors.JobTimeout),
+        errors.PayloadTooLarge,
+    )
+}
+
+
+class Reply(HTTPMessageDelegate):
+    """An answer: its status, headers and body. A 200's body goes to `receive` piece by piece, if given."""
+
+    def __init__(self, receive: Callable[[bytes], object] | None = None) -> None:
+        self.status = 0
+        self.headers = HTTPHeaders()
+        self.complete = False
+        self._pieces: list[bytes] = []
+        self._receive = receive
+
+    @property
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self._pieces)
+
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
+        """Take the status and the headers."""
+        self.status = start_line.code
+        self.headers = headers
+
+    def data_received(self, chunk: bytes) -> None:
+        """Take a piece of the body."""
+        if self._receive is not None and self.status == http.HTTPStatus.OK:
+            self._receive(chunk)
+        else:
+            self._pieces.append(chunk)
+
+    def finish(self) -> None:
+        """Note that the answer is complete."""
+        self.complete = True
+
+
+def wire_error(reply: Reply) -> errors.CmemuError:
+    """Return the error that the emulator answered, as the exception that it is."""
+    try:
+        body = msgspec.json.decode(reply.body, type=dict[str, str])
+        return _BY_CODE[body["error"]](body["error_description"])
+    except (msgspec.DecodeError, KeyError):
+        return NotRunning(f"The emulator answered {reply.status}: {reply.body[:200]!r}")
+
+
+class HttpClient:
+    """Sends requests to one server and keeps idle connections for the next ones, for five seconds."""
+
+    def __init__(self, url: str) -> None:
+        split = urlsplit(url)
+        self._address = (split.hostname or "", split.port or 80)
+        self._host = split.netloc
+        self._idle: dict[IOStream, asyncio.TimerHandle] = {}
+
+    async def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Reply:
+        """Send a request and return its answer; being cancelled closes the connection.
+
+        Raises `NotRunning` when the server can't be reached or breaks off.
+        """
+        exchange = await self.begin(method, path, {"Content-Length": str(len(body)), **headers})
+        return await exchange.end(body)
+
+    async def begin(self, method: str, path: str, headers: Mapping[str, str]) -> Exchange:
+        """Connect for a request whose body follows; without a `Content-Length` it follows in chunks."""
+        stream = await self._connect()
+        sent = HTTPHeaders({"Host": self._host, **headers})
+        return Exchange(self, stream, f"{method} {path}", RequestStartLine(method, path, "HTTP/1.1"), sent)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        for stream in list(self._idle):
+            self._drop(stream)
+
+    def keep(self, stream: IOStream) -> None:
+        """Keep a connection for the next request, for a while."""
+        if not stream.closed():
+            self._idle[stream] = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, stream)
+
+    def _drop(self, stream: IOStream) -> None:
+        self._idle.pop(stream).cancel()
+        stream.close()
+
+    async def _connect(self) -> IOStream:
+        while self._idle:
+            stream, timer = self._idle.popitem()
+            timer.cancel()
+            if not stream.closed():
+                return stream
+        stream = IOStream(socket.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET))
+        try:
+            await stream.connect(self._address)
+        except BaseException as error:
+            stream.close()
+            if isinstance(error, OSError):
+                raise NotRunning(f"The emulator at {self._host} can't be reached ({error}).") from None
+            raise
+        stream.set_nodelay(True)
+        return stream
+
+
+class Exchange:
+    """One request that is being sent, and its answer."""
+
+    def __init__(
+        self, client: HttpClient, stream: IOStream, what: str, start: RequestStartLine, headers: HTTPHeaders
+    ) -> None:
+        self._client = client
+        self._stream = stream
+        self._what = what
+        self._host = headers["Host"]
+        parameters = HTTP1ConnectionParameters(max_body_size=UNLIMITED)
+        self._connection = HTTP1Connection(stream, is_client=True, params=parameters)
+        self._head: tuple[RequestStartLine, HTTPHeaders] | None = (start, headers)
+
+    async def send(self, chunk: bytes) -> None:
+        """Send a piece of the body, and wait until the system has taken it; `NotRunning` when the server broke off."""
+        try:
+            await self._write(chunk)
+        except StreamClosedError:
+            raise self._broken() from None
+
+    async def end(self, body: bytes = b"", receive: Callable[[bytes], object] | None = None) -> Reply:
+        """Send the rest of the body and return the answer; whatever goes wrong closes the connection.
+
+        `receive` is called with each piece of the answer's body as it comes.
+        """
+        reply = Reply(receive)
+        try:
+            if body or self._head:
+                self._write(body)
+            self._connection.finish()
+            await self._connection.read_response(reply)
+        except StreamClosedError:
+            raise self._broken() from None
+        except BaseException:
+            self.break_off()
+            raise
+        if not reply.complete:
+            self.break_off()
+            raise self._broken()
+        self._client.keep(self._stream)
+        return reply
+
+    def _write(self, chunk: bytes) -> Future[None]:
+        if self._head is None:
+            return self._connection.write(chunk)
+        # In one piece with what follows, which saves the server a wake-up.
+        head, self._head = self._head, None
+        return self._connection.write_headers(*head, chunk)
+
+    def break_off(self) -> None:
+        """Close the connection in the middle of the request."""
+        self._stream.close()
+
+    def _broken(self) -> NotRunning:
+        return NotRunning(f"The emulator at {self._host} closed the connection before it had answered {self._what}.")

@@ -1,0 +1,153 @@
+"""The items of a streaming function's result, one by one as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import json
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+from cmemu_nb.cells import point_at_cells
+from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotRunning, ResultError
+from cmemu_nb.results import BARE_NUMBERS, error_text, is_error_object, parse_result
+
+if TYPE_CHECKING:
+    from cmemu_nb.emulator import Emulator
+
+_DECODER = json.JSONDecoder()
+_BLANK = " \t\r\n"
+_NUMBERS = frozenset("-0123456789NI")
+
+
+class ItemReader:
+    """Splits the bytes of a stream into JSON values as they become complete.
+
+    Bare numbers can't be split: with `streaming=True` they are an error at once, else when something else came too.
+    """
+
+    def __init__(self, *, streaming: bool) -> None:
+        self._to_text = codecs.getincrementaldecoder("utf-8")()
+        self._text = ""
+        self._streaming = streaming
+        self._any = False
+
+    def feed(self, piece: bytes) -> list[Any]:
+        """Take the next bytes and return the values that they complete; `ResultError` for what can't be split."""
+        self._text = (self._text + self._decode(piece)).lstrip(_BLANK)
+        values = []
+        while self._text:
+            if self._text[0] in _NUMBERS:
+                self._check_number()
+                break
+            try:
+                value, end = _DECODER.raw_decode(self._text)
+            except ValueError:
+                break
+            values.append(value)
+            self._any = True
+            self._text = self._text[end:].lstrip(_BLANK)
+        return values
+
+    def _decode(self, piece: bytes) -> str:
+        try:
+            return self._to_text.decode(piece)
+        except UnicodeDecodeError as error:
+            raise ResultError(f"The result is not JSON ({error.reason}). job.raw() gives its bytes.") from None
+
+    def _check_number(self) -> None:
+        if self._streaming or self._any:
+            raise ResultError(BARE_NUMBERS)
+
+    def end(self) -> list[Any]:
+        """Return the value that only the end completes, a number; `ResultError` if something else is left."""
+        return [parse_result(self._text.encode())] if self._text else []
+
+
+class ItemStream:
+    """An iterator, and an asynchronous one, over the items of one job's result. `close()` stops listening."""
+
+    def __init__(self, emulator: Emulator, job_id: str) -> None:
+        self._emulator = emulator
+        self._home = emulator.home
+        self.job_id = job_id
+        job = emulator.lifecycle.job(job_id)
+        self._reader = ItemReader(streaming=emulator.functions.streams(job.runtime_id, job.query_type))
+        self._items: deque[Any] = deque()
+        self._begun = False
+        self._error: ResultError | None = None
+        self._arrived = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        found, item = self._home.run(self._next())
+        if not found:
+            raise StopIteration
+        return item
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        found, item = await self._home.arun(self._next())
+        if not found:
+            raise StopAsyncIteration
+        return item
+
+    def close(self) -> None:
+        """Stop listening; the job goes on."""
+        self._home.run(self._close())
+
+    # On the emulator's loop
+
+    async def _next(self) -> tuple[bool, Any]:
+        """Return whether there is another item, and the item."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._read())
+        # The first item may be all that a function that raised has posted: only what follows tells.
+        await self._until_arrived(1)
+        if not self._begun and self._items and is_error_object(self._items[0]):
+            await self._until_arrived(2)
+            if len(self._items) == 1:
+                raise FunctionError(point_at_cells(error_text(self._items.popleft())))
+        self._begun = True
+        if self._items:
+            return True, self._items.popleft()
+        if not self._task.cancelled():
+            self._task.result()
+        return False, None
+
+    async def _until_arrived(self, items: int) -> None:
+        while len(self._items) < items and self._task is not None and not self._task.done():
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def _read(self) -> None:
+        try:
+            await self._emulator.client.stream(self.job_id, self._receive)
+            self._items.extend(self._reader.end())
+        except NotRunning as error:
+            raise self._error or self._why_it_broke_off(error) from None
+        finally:
+            # Seen when the task is done, which is a step later.
+            asyncio.get_running_loop().call_soon(self._arrived.set)
+
+    def _receive(self, piece: bytes) -> None:
+        try:
+            self._items.extend(self._reader.feed(piece))
+        except ResultError as error:
+            # Tornado would take it for a fault of the connection.
+            self._error = error
+            raise
+        self._arrived.set()
+
+    def _why_it_broke_off(self, error: NotRunning) -> CmemuError:
+        job = self._emulator.lifecycle.find_job(self.job_id)
+        return JobFailed(job.error_message) if job is not None and job.error_message else error
+
+    async def _close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()

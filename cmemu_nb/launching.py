@@ -1,0 +1,73 @@
+"""Launching real compute modules: programs that run against the platform routes as they do in production."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.environment import ModuleEnvironment
+    from cmemu_nb.executors.modules import LaunchedModule, Modules
+    from cmemu_nb.handles import RuntimeHandle
+
+
+class Launching:
+    """What an emulator can launch."""
+
+    def _emulator(self) -> Emulator:
+        return cast("Emulator", self)
+
+    def launch(
+        self,
+        command: str | Sequence[str],
+        runtime: RuntimeHandle | str | None = None,
+        *,
+        replicas: int = 1,
+        max_concurrent_tasks: int = 1,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        **extras: Any,
+    ) -> LaunchedModule:
+        """Launch a program, such as `"python app.py"` with an official SDK, as a runtime's module.
+
+        Each of the `replicas` is a process with a token of its own, which is handed at most `max_concurrent_tasks`
+        unfinished jobs at a time. Without `runtime` it is one named after the program's file, bound to an app of
+        that name; an unknown id is opened so too. `python` is the kernel's own interpreter. The further options are
+        those of a deployed module's configuration: `sources`, `source_configurations`, `aliases`, `client_id`,
+        `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that ends at once.
+        """
+        from cmemu_nb.executors.environment import read_extras  # noqa: PLC0415 - who launches nothing needs none
+        from cmemu_nb.executors.modules import Launch, read_command, runtime_name  # noqa: PLC0415
+
+        words = read_command(command)
+        launch = Launch(words, replicas, max_concurrent_tasks, env or {}, cwd, read_extras(extras))
+        return self.modules.launch(self._runtime_to_launch(runtime or runtime_name(words)), launch)
+
+    def _runtime_to_launch(self, runtime: RuntimeHandle | str) -> str:
+        runtime_id = runtime if isinstance(runtime, str) else runtime.id
+        if runtime_id not in {each.runtime_id for each in self._emulator().lifecycle.runtimes()}:
+            self._emulator().open_runtime(runtime_id, f"ri.foundry.main.deployed-app.{runtime_id}")
+        return runtime_id
+
+    @functools.cached_property
+    def modules(self) -> Modules:
+        """The programs that were launched."""
+        from cmemu_nb.executors.modules import Modules  # noqa: PLC0415
+
+        return Modules(self._emulator())
+
+    def env(self, runtime: RuntimeHandle | str, max_concurrent_tasks: int = 1, **extras: Any) -> ModuleEnvironment:
+        """Return the environment of one more replica of a runtime's module, for a program that you start yourself.
+
+        Each call makes a replica with a token of its own, which is handed at most `max_concurrent_tasks` unfinished
+        jobs at a time. Tokens and certificates are files in a private directory. It is a dict; `export_lines` is
+        for a terminal, `docker_line(image)` for a container on the host's network. `extras` as in `launch()`.
+        """
+        from cmemu_nb.executors.environment import module_environment, read_extras  # noqa: PLC0415
+
+        runtime_id = runtime if isinstance(runtime, str) else runtime.id
+        replica = self._emulator().change(lambda lifecycle: lifecycle.add_replica(runtime_id, max_concurrent_tasks))
+        return module_environment(self._emulator(), replica, read_extras(extras))

@@ -1,0 +1,87 @@
+"""The sockets that an emulator listens on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import warnings
+import weakref
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import PortTakenWarning, SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+IPV4, IPV6 = "127.0.0.1", "::1"
+TRIES = 20
+BACKLOG = 1024
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on a host's port, or on a free one with a `PortTakenWarning` if it is taken.
+
+    For 127.0.0.1 and localhost also on ::1, where there is one: some clients resolve localhost to it.
+    """
+    hosts = [IPV4, *([IPV6] if _has_ipv6() else [])] if host in (IPV4, "localhost") else [host]
+    try:
+        sockets = _bind(hosts, port)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port == 0:
+            known = error.errno is not None and error.errno > 0
+            why = os.strerror(error.errno or 0) if known else "the name is unknown"
+            raise SettingError(f"Listening on {host} port {port} failed: {why}. Set another host.") from None
+        sockets = _bind(hosts, 0)
+        taken = sockets[0].getsockname()[1]
+        why = "in use" if error.errno == errno.EADDRINUSE else "not permitted"
+        warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=3)
+    _close_in_children(sockets)
+    return sockets
+
+
+def _bind(hosts: list[str], port: int) -> list[socket.socket]:
+    for attempt in range(TRIES):
+        sockets: list[socket.socket] = []
+        try:
+            for host in hosts:
+                number = sockets[0].getsockname()[1] if sockets else port
+                family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                sockets.append(socket.create_server((host, number), family=family, backlog=BACKLOG))
+                sockets[-1].settimeout(0)
+        except OSError:
+            close(sockets)
+            # A free IPv4 port may be taken on IPv6: another one will do.
+            if port != 0 or not sockets or attempt == TRIES - 1:
+                raise
+        else:
+            return sockets
+    raise AssertionError
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind((IPV6, 0))
+    except OSError:
+        return False
+    return True
+
+
+def _close_in_children(sockets: list[socket.socket]) -> None:
+    """Close the sockets in forked children, which would hold the port when the emulator is long gone."""
+    # On sys: a module's globals are wiped by %autoreload, and the hook can be registered only once.
+    listening: weakref.WeakSet[socket.socket] | None = getattr(sys, "_cmemu_nb_listening", None)
+    if listening is None:
+        listening = weakref.WeakSet()
+        sys._cmemu_nb_listening = listening  # type: ignore[attr-defined]  # noqa: SLF001
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=lambda: close(list(listening)))
+    listening.update(sockets)
+
+
+def close(sockets: Iterable[socket.socket]) -> None:
+    """Close sockets."""
+    for each in sockets:
+        each.close()

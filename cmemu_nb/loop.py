@@ -1,0 +1,141 @@
+"""The emulator's private event loop.
+
+Its class is its own, and takes its run methods from asyncio's base classes, so whatever somebody
+patches into the kernel's loop (`nest_asyncio.apply()`) never reaches it, and the other way round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+import warnings
+from asyncio.selector_events import BaseSelectorEventLoop
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Coroutine, Iterator
+
+T = TypeVar("T")
+
+
+class EmulatorLoop(BaseSelectorEventLoop):
+    """A selector loop that can be driven bit by bit, from one thread at a time."""
+
+    _stopping: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._nested = 0
+        self._stop_asked = False
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when the loop has something to do; ValueError where there is none."""
+        number: int = self._selector.fileno()  # type: ignore[attr-defined]
+        return number
+
+    def due_in(self) -> float | None:
+        """Return in how many seconds something is to be done that is not I/O; None for nothing."""
+        if self._ready:  # type: ignore[attr-defined]
+            return 0.0
+        try:
+            when: float = self._scheduled[0].when()  # type: ignore[attr-defined]
+        except IndexError:
+            return None
+        return max(0.0, when - self.time())
+
+    def turn(self) -> None:
+        """Do what is ready, without waiting. Other loops may be running in this thread."""
+        with set_aside_running_loop():
+            super().stop()
+            self.run_forever()
+
+    def stop(self) -> None:
+        """Stop after this iteration; while a nested call runs, after that."""
+        if self._nested:
+            self._stop_asked = True
+        else:
+            super().stop()
+
+    def run_nested(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end from inside one of the loop's own callbacks.
+
+        Only here is nest-asyncio2 imported: it replaces `asyncio.Task` in the whole process. An interrupt
+        cancels the coroutine instead of landing in the middle of somebody's handler.
+        """
+        import nest_asyncio2  # noqa: PLC0415
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nest_asyncio2.apply(self)
+        stopping, self._stopping = self._stopping, False
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
+        left = len(ready)
+        self._nested += 1
+        try:
+            task = self.create_task(coroutine)
+            with cancel_on_interrupt(self, task):
+                result: T = self.run_until_complete(task)
+                return result
+        finally:
+            # The interrupted iteration counted these before it began, and is not content with fewer.
+            for _ in range(left - len(ready)):
+                self.call_soon(int)
+            self._nested -= 1
+            self._stopping = stopping or (self._stop_asked and not self._nested)
+            self._stop_asked = self._stop_asked and bool(self._nested)
+
+
+@contextlib.contextmanager
+def set_aside_running_loop() -> Iterator[None]:
+    """Let another loop run in a thread whose own loop is in the middle of a callback."""
+    outer = asyncio._get_running_loop()  # noqa: SLF001 - made for those who implement loops
+    asyncio._set_running_loop(None)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(outer)  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def cancel_on_interrupt(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> Iterator[None]:
+    """Turn an interrupt into the task's cancellation, and that into KeyboardInterrupt."""
+    hit = []
+
+    def on_interrupt(*_: object) -> None:
+        hit.append(True)
+        loop.call_soon_threadsafe(task.cancel)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if hit:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[None]:
+    """Keep an interrupt out of the emulator's code; it is raised afterwards, if `raise_after` agrees."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    hit: list[bool] = []
+    signal.signal(signal.SIGINT, lambda *_: hit.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hit and raise_after():
+        raise KeyboardInterrupt

@@ -1,0 +1,127 @@
+"""Many jobs of one function: their inputs, results and times, as a DataFrame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.contour_client import encode_query
+from cmemu_nb.errors import CmemuError, FunctionError, InvalidRequest, JobFailed, ResultError
+from cmemu_nb.results import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    import pandas as pd
+
+    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.model import Job
+
+RESULT_COLUMNS = ("outcome", "value", "error", "queue_time", "run_time", "job_id")
+
+
+class Mapping:
+    """The queries of a map, and what became of each."""
+
+    def __init__(self, queries: Iterable[object] | pd.DataFrame, concurrency: int) -> None:
+        if concurrency < 1:
+            raise InvalidRequest(f"concurrency must be at least 1, not {concurrency!r}.")
+        self.index = getattr(queries, "index", None) if hasattr(queries, "to_dict") else None
+        self.queries: list[Any] = _records(queries)
+        self.texts = [self._encode(position) for position in range(len(self.queries))]
+        self.done = 0
+        self.errors = 0
+        self._concurrency = min(concurrency, len(self.queries))
+        self._results: list[dict[str, Any]] = [{} for _ in self.queries]
+
+    def _encode(self, position: int) -> bytes:
+        try:
+            return encode_query(self.queries[position])
+        except InvalidRequest as error:
+            raise row_error(position, error) from None
+
+    async def run(
+        self, submit: Callable[[bytes], Coroutine[Any, Any, JobHandle]], tell: Callable[[int, int], object]
+    ) -> None:
+        """Submit every query and wait for its result; `tell(done, errors)` after each.
+
+        Raises what a submission raises: `NotFound` when the runtime is deleted meanwhile, `NotRunning`.
+        """
+        positions = iter(range(len(self.texts)))
+
+        async def run_one_after_the_other() -> None:
+            for position in positions:
+                self._results[position] = await _run(submit(self.texts[position]))
+                self.done += 1
+                self.errors += self._results[position]["outcome"] != Outcome.OK
+                tell(self.done, self.errors)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._concurrency):
+                    group.create_task(run_one_after_the_other())
+        except BaseExceptionGroup as errors:
+            # All say the same: the runtime was deleted, or the emulator stopped, in the middle of it.
+            raise errors.exceptions[0] from None
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row for each query."""
+        import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
+
+        columns = _input_columns(self.queries)
+        for name in RESULT_COLUMNS:
+            values = pd.Series([result[name] for result in self._results], dtype=object)
+            columns[name] = pd.to_timedelta(values) if name.endswith("_time") else values
+        frame = pd.DataFrame(columns)
+        return frame if self.index is None else frame.set_index(self.index)
+
+
+def row_error(position: int, error: CmemuError) -> InvalidRequest:
+    """Say which row of a map can't be submitted, so that none is."""
+    return InvalidRequest(f"Row {position} of the map: {error} No row was submitted.")
+
+
+def _records(queries: Iterable[object] | pd.DataFrame) -> list[Any]:
+    if isinstance(queries, str | bytes | dict) or not isinstance(queries, Iterable):
+        raise InvalidRequest("emu.map takes a list of queries or a DataFrame: [{...}, {...}]; emu.call takes one.")
+    to_dict = getattr(queries, "to_dict", None)
+    return list(queries if to_dict is None else to_dict("records"))
+
+
+def _input_columns(queries: list[Any]) -> dict[str, Any]:
+    import pandas as pd  # noqa: PLC0415
+
+    if not all(isinstance(query, dict) for query in queries):
+        return {"query": pd.Series(queries, dtype=object)}
+    names = {str(name): name for query in queries for name in query}
+    return {
+        f"input.{shown}" if shown in RESULT_COLUMNS else shown: pd.Series([query.get(name) for query in queries])
+        for shown, name in names.items()
+    }
+
+
+async def _run(submitted: Coroutine[Any, Any, JobHandle]) -> dict[str, Any]:
+    job = await submitted
+    value, error, outcome = None, None, Outcome.OK
+    try:
+        value = await job.aresult()
+    except FunctionError as raised:
+        error, outcome = str(raised), Outcome.FUNCTION_ERROR
+    except ResultError as raised:
+        error = str(raised)
+    except JobFailed as raised:
+        error, outcome = str(raised), Outcome.FAILED
+    return {"outcome": outcome, "value": value, "error": error, **_times(job.find()), "job_id": job.id}
+
+
+def _times(job: Job | None) -> dict[str, Any]:
+    import pandas as pd  # noqa: PLC0415
+
+    started = job.started_at if job else None
+    if job is None or started is None or job.completed_at is None:
+        return {"queue_time": pd.NaT, "run_time": pd.NaT}
+    return {
+        "queue_time": pd.Timedelta(started - job.queued_at, "ns"),
+        "run_time": pd.Timedelta(job.completed_at - started, "ns"),
+    }

@@ -1,0 +1,163 @@
+"""The records of the compute-module lifecycle, and how they look on the wire.
+
+Records never change: a change is a new record in the old one's place. So whoever holds one,
+in whatever thread, holds a consistent picture.
+
+Times are Unix nanoseconds here, milliseconds on the wire. JSON that came from outside (`query`,
+`schema_payload`) is kept as the very text that was sent.
+"""
+
+from __future__ import annotations
+
+import base64
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+NS_PER_MS = 1_000_000
+
+
+class JobStatus(StrEnum):
+    """Where a job stands [page]."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
+
+
+class JobSource(StrEnum):
+    """Through which surface a job was submitted."""
+
+    CONTOUR_SYNC = "contour-sync"
+    CONTOUR_ASYNC = "contour-async"
+    RUNTIME_DIRECT = "runtime-direct"
+
+
+class Runtime(msgspec.Struct, frozen=True, gc=False):
+    """One session of a runtime: a running instance of a function executor [page]."""
+
+    runtime_id: str
+    module_auth_token: str
+    created_at: int
+    display_name: str | None = None
+    connected: bool = False
+    last_poll_at: int | None = None
+    last_schema_post_at: int | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as the inspection route shows it [page]."""
+        return {
+            "runtime_id": self.runtime_id,
+            "module_auth_token": self.module_auth_token,
+            "connected": self.connected,
+            "last_poll_at": milliseconds(self.last_poll_at),
+            "last_schema_post_at": milliseconds(self.last_schema_post_at),
+            "created_at": milliseconds(self.created_at),
+        }
+
+
+class DeployedApp(msgspec.Struct, frozen=True, gc=False):
+    """A deployed app's branch and the runtime that serves it."""
+
+    deployed_app_rid: str
+    branch: str
+    runtime_id: str
+    bound_at: int
+    display_name: str | None = None
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as the tool routes show it [ours]."""
+        return {
+            "deployed_app_rid": self.deployed_app_rid,
+            "branch": self.branch,
+            "runtime_id": self.runtime_id,
+            "display_name": self.display_name,
+            "bound_at": milliseconds(self.bound_at),
+        }
+
+
+class FunctionSchema(msgspec.Struct, frozen=True, gc=False):
+    """What a runtime says of one of its functions; `schema_payload` is JSON text."""
+
+    runtime_id: str
+    function_name: str
+    schema_payload: bytes
+    posted_at: int
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as the inspection route shows it [page]."""
+        return {
+            "runtime_id": self.runtime_id,
+            "function_name": self.function_name,
+            "schema_payload": msgspec.Raw(self.schema_payload),
+            "posted_at": milliseconds(self.posted_at),
+        }
+
+
+class Job(msgspec.Struct, frozen=True, gc=False):
+    """One call of a function; `query` is JSON text, `result` the bytes that were posted.
+
+    `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes.
+    """
+
+    job_id: str
+    sequence: int
+    runtime_id: str
+    query_type: str
+    query: bytes
+    source: JobSource
+    queued_at: int
+    deployed_app_rid: str | None = None
+    deployed_app_branch: str | None = None
+    status: JobStatus = JobStatus.QUEUED
+    started_at: int | None = None
+    completed_at: int | None = None
+    result: bytes | None = None
+    result_content_type: str | None = None
+    error_message: str | None = None
+    replica_id: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job succeeded or failed."""
+        return self.status in FINISHED
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as the inspection route shows it [page]; bytes that are no UTF-8 as base64 [ours]."""
+        text, encoded = _text_or_base64(self.result)
+        fields = {
+            "job_id": self.job_id,
+            "runtime_id": self.runtime_id,
+            "deployed_app_rid": self.deployed_app_rid,
+            "deployed_app_branch": self.deployed_app_branch,
+            "query_type": self.query_type,
+            "query": msgspec.Raw(self.query),
+            "source": self.source,
+            "status": self.status,
+            "queued_at": milliseconds(self.queued_at),
+            "started_at": milliseconds(self.started_at),
+            "completed_at": milliseconds(self.completed_at),
+            "result_content_type": self.result_content_type,
+            "result_body_utf8": text,
+            "error_message": self.error_message,
+        }
+        return fields if encoded is None else {**fields, "result_body_base64": encoded}
+
+
+def milliseconds(nanoseconds: int | None) -> int | None:
+    """Turn Unix nanoseconds into Unix milliseconds, the wire's unit."""
+    return None if nanoseconds is None else nanoseconds // NS_PER_MS
+
+
+def _text_or_base64(body: bytes | None) -> tuple[str | None, str | None]:
+    if body is None:
+        return None, None
+    try:
+        return body.decode(), None
+    except UnicodeDecodeError:
+        return None, base64.b64encode(body).decode()

@@ -1,0 +1,281 @@
+"""The commands of `%cmemu`: their arguments, their help, and the reading of a line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from IPython.core.error import UsageError
+
+from cmemu_nb.model import JobStatus
+from cmemu_nb.notebook import topics
+from cmemu_nb.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+START_OPTIONS = ("port", "host", "token", "execute_timeout", "max_body_bytes", "max_concurrent_tasks", "keep_events")
+_DECODER = json.JSONDecoder()
+
+
+class Arguments(argparse.Namespace):
+    """A command's parsed arguments; one that the command does not have is None."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that were given to `start`."""
+        given = {name: getattr(self, name) for name in START_OPTIONS if getattr(self, name) is not None}
+        if self.local_hostname:
+            given["local_hostnames"] = self.local_hostname
+        if self.allow_remote:
+            given["allow_remote"] = True
+        return {**given, "home": "thread"} if self.thread else given
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        topic = self.prog.partition(" ")[2]
+        raise UsageError(f"{self.prog}: {message}. Type: %cmemu help {topic}".rstrip())
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: what it does, in a sentence, and its arguments."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    takes_query: bool = False
+
+
+def _start(parser: argparse.ArgumentParser) -> None:
+    traits = Settings.class_traits()
+    kinds: dict[str, Any] = {"port": int, "execute_timeout": float, "max_body_bytes": int}
+    kinds |= {"max_concurrent_tasks": int, "keep_events": int}
+    for name in START_OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kinds.get(name, str), help=traits[name].help)
+    parser.add_argument("--local-hostname", action="append", help=traits["local_hostnames"].help)
+    parser.add_argument("--allow-remote", action="store_true", help=traits["allow_remote"].help)
+    parser.add_argument("--thread", action="store_true", help="Run on a thread, not on the kernel's loop.")
+
+
+def _nothing(_: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _reset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runtime", nargs="?", help="Reset the session of this runtime only.")
+
+
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return number
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--status", choices=[str(status) for status in JobStatus], help="Only jobs of this status.")
+    parser.add_argument("--runtime", help="Only jobs of this runtime.")
+    parser.add_argument("--function", help="Only calls of this function.")
+    parser.add_argument("--limit", type=_positive, help="Only the newest so many.")
+
+
+def _events(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_positive, help="Only the newest so many.")
+    parser.add_argument("--quiet", action="store_true", help="Also the empty polls and the chunks of streams.")
+
+
+def _submit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("function", help="The function's name, on the wire the query type.")
+    parser.add_argument("query", nargs="?", help="Its input: JSON, or the name of a variable; {} if left out.")
+    parser.add_argument("--app", help="The deployed app's RID; may be left out when only one is bound.")
+    parser.add_argument("--branch", help="The app's branch.")
+
+
+def _call(parser: argparse.ArgumentParser) -> None:
+    _submit(parser)
+    parser.add_argument("--timeout", type=float, help="Seconds to wait; as long as it takes if left out.")
+
+    parser.add_argument("--echo", action="store_true", help="Show what the function prints, while it does.")
+    parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
+
+
+def _job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", help="The job's id.")
+
+
+def _replicas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--replicas", type=_positive, default=1, help="How many processes.")
+    _tasks(parser)
+
+
+def _tasks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-concurrent-tasks", type=_positive, default=1, help="How many jobs a replica is handed at a time."
+    )
+
+
+def _launch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runtime", help="The runtime's id; named after the program's file if left out.")
+    parser.add_argument("--cwd", help="The directory to run in.")
+    _replicas(parser)
+    parser.add_argument("words", nargs="+", metavar="-- COMMAND", help="The program, such as: -- python app.py")
+
+
+def _env(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runtime", help="The runtime's id.")
+    parser.add_argument("--docker", metavar="IMAGE", help="One line that runs a container instead.")
+    _tasks(parser)
+
+
+def _export_module(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", help="The file to write, such as app.py.")
+    parser.add_argument("--force", action="store_true", help="Write over a file that exists.")
+
+
+def _fail(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", help="The job's id.")
+    parser.add_argument("reason", nargs="*", default=[], help="Why.")
+
+
+def _help(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "topic", nargs="?", choices=[*topics.names(), *COMMANDS], help="A command, or one of the longer documents."
+    )
+
+
+COMMANDS = {
+    "start": Command("Start the emulator, or show the one that runs.", _start),
+    "stop": Command("Stop the emulator.", _nothing),
+    "status": Command("Show the emulator.", _nothing),
+    "reset": Command("Forget every runtime, or reset the session of one.", _reset),
+    "runtimes": Command("The runtimes, as a DataFrame.", _nothing),
+    "jobs": Command("The jobs, as a DataFrame.", _jobs),
+    "schemas": Command("The function schemas, as a DataFrame.", _nothing),
+    "apps": Command("The deployed apps and who serves them, as a DataFrame.", _nothing),
+    "events": Command("What happened, as a DataFrame.", _events),
+    "functions": Command("The functions that this notebook serves.", _nothing),
+    "launch": Command("Launch a program with an official SDK as a runtime's module.", _launch),
+    "env": Command("Print the environment for a module that you start yourself.", _env),
+    "submit": Command("Submit a job and return its handle.", _submit, takes_query=True),
+    "call": Command("Run a function and return its value.", _call, takes_query=True),
+    "logs": Command("Print what a job's function has printed and logged.", _job),
+    "fail": Command("Fail a queued or running job by hand.", _fail),
+    "export-module": Command("Write the served functions as a module for the official SDK.", _export_module),
+    "url": Command("Print the emulator's URL.", _nothing),
+    "help": Command("Show this, the arguments of a command, or a longer document.", _help),
+}
+
+
+def parse(line: str, namespace: Mapping[str, Any]) -> tuple[str, Arguments]:
+    """Read a line as a command and its arguments; what is wrong with it is a `UsageError`."""
+    name, _, rest = line.strip().partition(" ")
+    if name in ("", "-h", "--help"):
+        name = "help"
+    if name not in COMMANDS:
+        raise UsageError(f"%cmemu has no command {name!r}. Its commands: {', '.join(COMMANDS)}.")
+    query, rest = _cut_out_json(rest) if COMMANDS[name].takes_query else (None, rest)
+    words = _words(f"%cmemu {name}", rest)
+    if words in (["-h"], ["--help"]):
+        name, words = "help", [name]
+    given = _read(_parser(name), words)
+    if query is not None:
+        given.query = query[0]
+    elif given.query is not None:
+        given.query = _plain_query(given.query, namespace)
+    return name, given
+
+
+def _words(magic: str, line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError as error:
+        raise UsageError(f"{magic}: the line can't be read ({error}). Close the quotes.") from None
+
+
+def parse_cell_line(line: str) -> Arguments:
+    """Read the line of `%%cmemu_functions`."""
+    parser = _Parser(prog="%%cmemu_functions", add_help=False, allow_abbrev=False)
+    parser.add_argument("runtime", nargs="?")
+    parser.add_argument("--echo", action="store_true")
+    parser.add_argument("--name")
+    return _read(parser, _words(parser.prog, line))
+
+
+def parse_module_line(line: str) -> Arguments:
+    """Read the line of `%%compute_module`."""
+    parser = _Parser(prog="%%compute_module", add_help=False, allow_abbrev=False)
+    parser.add_argument("module", metavar="NAME")
+    parser.add_argument("--language", choices=("python", "node"), default="python")
+    _replicas(parser)
+    parser.add_argument("--name")
+    return _read(parser, _words(parser.prog, line))
+
+
+def describe(name: str | None = None) -> str:
+    """Describe all commands, or the arguments of one."""
+    if name is not None:
+        return _parser(name).format_help()
+    lines = [f"    %cmemu {key:<13} {command.help}" for key, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "The compute-module emulator in this kernel.",
+            "",
+            *lines,
+            "",
+            "%%cmemu_functions [RUNTIME] [--echo] serves every function that its cell defines.",
+            "%%compute_module NAME [--language python|node] launches its cell as a module with an official SDK.",
+            "Every command takes --name NAME for an emulator that was started under another name than 'emu'.",
+            "%cmemu help COMMAND shows a command's arguments.",
+            f"%cmemu help TOPIC shows a longer document: {', '.join(topics.names())}.",
+        ]
+    )
+
+
+def options_of(name: str) -> list[str]:
+    """Return the options of a command, such as `--name`."""
+    return [option for action in _parser(name)._actions for option in action.option_strings]  # noqa: SLF001
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=f"%cmemu {name}", description=COMMANDS[name].help, add_help=False, allow_abbrev=False)
+    COMMANDS[name].add_arguments(parser)
+    parser.add_argument("--name", help="The variable that holds the emulator, if it is not 'emu'.")
+    return parser
+
+
+def _read(parser: argparse.ArgumentParser, words: list[str]) -> Arguments:
+    # Not into an Arguments from the start: it seems to have every attribute, and argparse would set no defaults.
+    return Arguments(**vars(parser.parse_args(words)))
+
+
+def _cut_out_json(text: str) -> tuple[tuple[Any] | None, str]:
+    """Take the first JSON object or array out of a line, whether it is quoted or not."""
+    starts = [position for position in (text.find("{"), text.find("[")) if position >= 0]
+    if not starts:
+        return None, text
+    start = min(starts)
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"The query is not JSON: {error}. Write it as in JSON, with double quotes.") from None
+    before, after = text[:start], text[end:]
+    if before.endswith("'") and after.startswith("'"):
+        before, after = before[:-1], after[1:]
+    return (value,), before + after
+
+
+def _plain_query(text: str, namespace: Mapping[str, Any]) -> Any:
+    if text in namespace:
+        return namespace[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UsageError(f"The query {text!r} is neither JSON nor the name of a variable.") from None

@@ -1,0 +1,66 @@
+"""Tab completion of `%cmemu`: commands, options, runtime ids, function names, job ids, apps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+
+from cmemu_nb.model import JobStatus
+from cmemu_nb.notebook import topics
+from cmemu_nb.notebook.commands import COMMANDS, options_of
+from cmemu_nb.registry import emulators
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cmemu_nb.lifecycle import Lifecycle
+
+MOST = 200
+
+
+def make_matcher() -> Callable[[CompletionContext], SimpleMatcherResult]:
+    """Return the matcher that is registered with IPython's completer."""
+
+    @context_matcher(identifier="cmemu", priority=60)  # type: ignore[untyped-decorator]
+    def cmemu(context: CompletionContext) -> SimpleMatcherResult:
+        before = context.line_with_cursor[: context.cursor_position]
+        words = before.lstrip().split()
+        if not words or words[0] != "%cmemu" or before.endswith("%cmemu"):
+            return SimpleMatcherResult(completions=[])
+        typed = "" if before.endswith(" ") else words.pop()
+        names = sorted(name for name in _candidates(words[1:]) if name.startswith(typed))[:MOST]
+        completions = [SimpleCompletion(name) for name in names]
+        return SimpleMatcherResult(completions=completions, matched_fragment=typed, suppress=True)
+
+    return cmemu  # type: ignore[no-any-return]
+
+
+def _candidates(words: list[str]) -> Iterable[str]:
+    if not words:
+        return COMMANDS
+    command = words[0]
+    if command not in COMMANDS:
+        return []
+    if command == "help":
+        return [*COMMANDS, *topics.names()]
+    return [*options_of(command), *_names_for(command, words[-1])]
+
+
+def _names_for(command: str, last: str) -> Iterable[str]:
+    for emulator in emulators().values():
+        state = emulator.lifecycle
+        if last == "--status":
+            yield from JobStatus
+        elif last == "--app":
+            yield from {app.deployed_app_rid for app in state.deployed_apps()}
+        elif last == "--runtime" or command == "reset":
+            yield from (runtime.runtime_id for runtime in state.runtimes())
+        elif last == "--function" or command in ("submit", "call"):
+            yield from {schema.function_name for schema in state.schemas()}
+        elif command == "fail":
+            yield from _unfinished(state)
+
+
+def _unfinished(state: Lifecycle) -> Iterable[str]:
+    return (job.job_id for job in state.jobs() if not job.finished)

@@ -1,0 +1,311 @@
+"""`%cmemu`: every view and every action, as a line magic."""
+
+from __future__ import annotations
+
+import contextlib
+import keyword
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
+from IPython.display import Markdown, display
+from traitlets import Unicode
+
+from cmemu_nb.cells import echo_here
+from cmemu_nb.emulator import Emulator
+from cmemu_nb.errors import CmemuError, NotRunning, PortTakenWarning
+from cmemu_nb.executors.annotations import take_over
+from cmemu_nb.notebook import topics
+from cmemu_nb.notebook.cell_functions import (
+    cell_sources,
+    run_cell,
+    syntax_error,
+    tell_what_is_still_served,
+    with_streaming,
+)
+from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, parse_cell_line, parse_module_line
+from cmemu_nb.notebook.completion import make_matcher
+from cmemu_nb.notebook.module_cells import launch_cell
+from cmemu_nb.registry import emulators
+from cmemu_nb.settings import Settings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    import pandas as pd
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.functions import Functions
+    from cmemu_nb.handles import JobHandle
+
+
+@magics_class
+class CMEmu(Settings, Magics):
+    """The magic and the defaults of `%cmemu start`: `%config CMEmu` lists them."""
+
+    name = Unicode("emu", help="Name of the variable that `%cmemu start` puts the emulator into.").tag(config=True)
+
+    shell: InteractiveShell
+
+    @no_var_expand
+    @line_magic
+    def cmemu(self, line: str) -> Any:
+        """Run one command; `%cmemu help` lists them."""
+        command, arguments = parse(line, self.shell.user_ns)
+        try:
+            return getattr(self, f"_{command.replace('-', '_')}")(arguments)
+        except CmemuError as error:
+            raise UsageError(f"%cmemu {command}: {error}") from None
+
+    cmemu.__doc__ = describe()
+
+    @no_var_expand
+    @cell_magic
+    def cmemu_functions(self, line: str, cell: str) -> None:
+        """Serve every function that the cell defines, but those named `_...`: `%%cmemu_functions [RUNTIME] [--echo]`.
+
+        All of them or none: a cell that fails leaves what was served before. Generators stream.
+        """
+        given = parse_cell_line(line)
+        emulator = self._emulator(given)
+        try:
+            functions = run_cell(self.shell, cell)
+            echo = echo_here() if given.echo else None
+            # Those with a decorator of their own serve themselves.
+            decorated = [each for each in map(emulator.functions.find, functions) if each is not None]
+            others = [each for each in functions if emulator.functions.find(each) is None]
+            served = decorated + emulator.functions.serve(with_streaming(others), given.runtime, echo=echo)
+        except SyntaxError as error:
+            raise syntax_error(error, emulator, cell) from None
+        except CmemuError as error:
+            raise UsageError(f"%%cmemu_functions: {error}") from None
+        print("Served: " + (", ".join(f"{each.name} v{each.version}" for each in served) or "nothing") + ".")  # noqa: T201
+
+    @no_var_expand
+    @cell_magic
+    def compute_module(self, line: str, cell: str) -> LaunchedModule:
+        """Launch the cell as a module with an official SDK: `%%compute_module NAME [--language python|node]`.
+
+        Running it again launches the new text in place of the old. Also: `--replicas`, `--max-concurrent-tasks`.
+        """
+        given = parse_module_line(line)
+        try:
+            return launch_cell(self._emulator(given), given, cell)
+        except CmemuError as error:
+            raise UsageError(f"%%compute_module: {error}") from None
+
+    # Starting and stopping
+
+    def _start(self, given: Arguments) -> None:
+        name = given.name or self.name
+        running = emulators().get(name)
+        wanted = given.settings()
+        if running is not None and running.running:
+            self._say_already_running(running, wanted)
+        else:
+            self._check_name_free(name)
+            running = emulators()[name] = _start_telling(Emulator(**{**self._configured(), **wanted}))
+        self.shell.push({name: running})
+        display(running)
+
+    def _say_already_running(self, running: Emulator, wanted: dict[str, Any]) -> None:
+        ignored = [key for key, value in wanted.items() if getattr(running.settings, key) != value]
+        if ignored:
+            print(f"It runs already, so {', '.join(ignored)} stays as it is. %cmemu stop first to change that.")  # noqa: T201
+
+    def _check_name_free(self, name: str) -> None:
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise UsageError(f"%cmemu start: {name!r} can't be a variable's name.")
+        holder = self.shell.user_ns.get(name)
+        if holder is not None and not isinstance(holder, Emulator):
+            raise UsageError(
+                f"%cmemu start: the variable {name!r} holds something else ({type(holder).__name__}). "
+                "Choose another one with --name."
+            )
+
+    def _configured(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in Settings.class_trait_names(config=True)}
+
+    def _stop(self, given: Arguments) -> None:
+        try:
+            emulator = self._emulator(given)
+        except UsageError as error:
+            print(error)  # noqa: T201 - it is stopped, as wanted
+            return
+        emulator.stop()
+        name = given.name or self.name
+        emulators().pop(name, None)
+        print(f"The emulator at {emulator.url} is stopped; its records stay readable: {name}.jobs, {name}.events.")  # noqa: T201
+
+    def _status(self, given: Arguments) -> None:
+        display(self._emulator(given))
+
+    def _url(self, given: Arguments) -> None:
+        print(self._emulator(given).url)  # noqa: T201
+
+    def _reset(self, given: Arguments) -> None:
+        emulator = self._emulator(given)
+        if given.runtime is None:
+            emulator.reset()
+            print("Every runtime is forgotten, with its jobs, schemas and bindings.")  # noqa: T201
+            return
+        emulator.runtime(given.runtime).reset()
+        print(f"Runtime {given.runtime!r} has a new session, with the binding that it had.")  # noqa: T201
+
+    # Looking
+
+    def _runtimes(self, given: Arguments) -> pd.DataFrame:
+        return self._view(self._emulator(given).runtimes, "No runtimes yet. Type: rt = emu.open_runtime('my-runtime')")
+
+    def _jobs(self, given: Arguments) -> pd.DataFrame:
+        frame = self._emulator(given).jobs
+        for column, wanted in (("status", given.status), ("runtime_id", given.runtime), ("query_type", given.function)):
+            if wanted is not None:
+                frame = frame[frame[column] == wanted]
+        if given.limit is not None:
+            frame = frame.tail(given.limit)
+        return self._view(frame, "No such jobs. Type: job = emu.submit('my_function', {'x': 1})")
+
+    def _schemas(self, given: Arguments) -> pd.DataFrame:
+        return self._view(self._emulator(given).schemas, "No schemas yet: a runtime posts them to its post_schema_uri.")
+
+    def _apps(self, given: Arguments) -> pd.DataFrame:
+        hint = "No bindings yet. Type: emu.open_runtime('my-runtime', deployed_app_rid='ri...')"
+        return self._view(self._emulator(given).deployed_apps, hint)
+
+    def _functions(self, given: Arguments) -> Functions:
+        return self._emulator(given).functions
+
+    def _events(self, given: Arguments) -> pd.DataFrame:
+        frame = self._emulator(given).event_frame(quiet=given.quiet)
+        return self._view(frame.tail(given.limit) if given.limit else frame, "Nothing has happened yet.")
+
+    def _view(self, frame: pd.DataFrame, hint: str) -> pd.DataFrame:
+        if frame.empty:
+            print(hint)  # noqa: T201
+        return frame
+
+    # Acting
+
+    def _submit(self, given: Arguments) -> JobHandle:
+        return self._emulator(given).submit(given.function, given.query, given.app, given.branch)
+
+    def _call(self, given: Arguments) -> Any:
+        emulator = self._emulator(given)
+        options = {"timeout": given.timeout, "validate": not given.no_validate, "echo": given.echo}
+        return emulator.call(given.function, given.query, given.app, given.branch, **options)
+
+    def _logs(self, given: Arguments) -> None:
+        print(self._emulator(given).job(given.job).logs or "It has printed nothing.")  # noqa: T201
+
+    def _export_module(self, given: Arguments) -> None:
+        emulator = self._emulator(given)
+        path = emulator.functions.export(given.path, cell_sources(self.shell), overwrite=given.force)
+        print(f"Wrote {len(emulator.functions)} functions to {path}.")  # noqa: T201
+
+    def _launch(self, given: Arguments) -> LaunchedModule:
+        tasks = given.max_concurrent_tasks
+        emulator = self._emulator(given)
+        return emulator.launch(
+            given.words, given.runtime, replicas=given.replicas, max_concurrent_tasks=tasks, cwd=given.cwd
+        )
+
+    def _env(self, given: Arguments) -> None:
+        environment = self._emulator(given).env(given.runtime, given.max_concurrent_tasks)
+        print(environment.docker_line(given.docker) if given.docker else environment.export_lines)  # noqa: T201
+
+    def _fail(self, given: Arguments) -> None:
+        job = self._emulator(given).job(given.job)
+        job.fail(" ".join(given.reason) or "failed by hand")
+        display(job)
+
+    def _help(self, given: Arguments) -> None:
+        if given.topic is None:
+            print(describe())  # noqa: T201
+        elif given.topic in COMMANDS:
+            print(describe(given.topic))  # noqa: T201
+        else:
+            display(Markdown(topics.read(given.topic)))
+
+    def _emulator(self, given: argparse.Namespace) -> Emulator:
+        name = given.name or self.name
+        found = emulators().get(name)
+        if found is None or not found.running:
+            running = ", ".join(sorted(key for key, each in emulators().items() if each.running))
+            more = f" Running: {running} (choose with --name)." if running else ""
+            start = "%cmemu start" if name == self.name else f"%cmemu start --name {name}"
+            raise UsageError(f"No emulator is running as {name!r}. Type: {start}.{more}")
+        return found
+
+
+def _start_telling(emulator: Emulator) -> Emulator:
+    """Start an emulator and print its warnings, without the source line that Python would add."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PortTakenWarning)
+        emulator.start()
+    for warning in caught:
+        print(f"Warning: {warning.message}", file=sys.stderr)  # noqa: T201
+    return emulator
+
+
+def _serve_what_the_sdk_registers(function: Callable[..., Any], streaming: bool, edits: Sequence[Any]) -> None:  # noqa: FBT001
+    running = [emulator for emulator in emulators().values() if emulator.running]
+    if not running:
+        raise NotRunning("The function can't be served: no emulator is running. Type %cmemu start, and run this again.")
+    running[0].functions.serve([(function, streaming)], edits=edits)
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magic and its completion. Starts nothing."""
+    if _registered(shell):
+        return
+    shell.register_magics(CMEmu)
+    shell.Completer.custom_matchers.append(make_matcher())
+    after_cell = tell_what_is_still_served(emulators())
+    shell.events.register("post_run_cell", after_cell)
+    give_back = take_over(_serve_what_the_sdk_registers)
+    # Kept with the magics, where neither a reload nor %autoreload wipes it.
+    magics = shell.magics_manager.registry["CMEmu"]
+    magics.undo = [lambda: shell.events.unregister("post_run_cell", after_cell), give_back]
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Undo everything: the magic, its completion and its settings, and the emulators that it started."""
+    shell.magics_manager.magics["line"].pop("cmemu", None)
+    for name in ("cmemu_functions", "compute_module"):
+        shell.magics_manager.magics["cell"].pop(name, None)
+    magics = shell.magics_manager.registry.pop("CMEmu", None)
+    for undo in getattr(magics, "undo", []):
+        undo()
+    shell.configurables[:] = [each for each in shell.configurables if type(each).__name__ != "CMEmu"]
+    matchers = shell.Completer.custom_matchers
+    matchers[:] = [each for each in matchers if getattr(each, "matcher_identifier", "") != "cmemu"]
+    if not _reloading():
+        _stop_all(shell)
+
+
+def _stop_all(shell: InteractiveShell) -> None:
+    for name, emulator in list(emulators().items()):
+        emulator.stop()
+        if shell.user_ns.get(name) is emulator:
+            del shell.user_ns[name]
+    emulators().clear()
+
+
+def _registered(shell: InteractiveShell) -> bool:
+    return "cmemu" in shell.magics_manager.magics["line"]
+
+
+def _reloading() -> bool:
+    """Tell whether `%reload_ext` unloads: it means to get newer code, not to lose the emulator."""
+    with contextlib.suppress(ValueError):
+        frame = sys._getframe(1)  # noqa: SLF001
+        while frame is not None:
+            if frame.f_code.co_name == "reload_extension":
+                return True
+            frame = frame.f_back  # type: ignore[assignment]
+    return False

@@ -1,0 +1,176 @@
+"""How the emulator, a runtime and a job show themselves in a notebook."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import NotFound
+from cmemu_nb.frames import last_four
+from cmemu_nb.model import JobStatus
+from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table
+from cmemu_nb.notebook.words import MISSING, ago, cut, duration, visible
+from cmemu_nb.results import outcome
+
+if TYPE_CHECKING:
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.functions import Functions
+    from cmemu_nb.handles import JobHandle, RuntimeHandle
+    from cmemu_nb.model import Job
+    from cmemu_nb.notebook.html import Html
+
+MOST_SHOWN = MOST_IN_A_CARD - 100  # the card must not cut off the note of how much there is
+FIRST_STEPS = (
+    '@emu.function above a function serves it: def double(context, event): return 2 * event["x"]',
+    'emu.call("double", {"x": 21})',
+    'rt = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")',
+    "emu.functions   emu.jobs   emu.runtimes   emu.events   %cmemu help",
+)
+MOST_LINES = 10
+HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its own"}
+
+
+def show_emulator(emulator: Emulator) -> dict[str, str]:
+    """Return the emulator's display bundle: where it is, what it has, what to type next."""
+    if not emulator.running:
+        text = repr(emulator)
+        return mimebundle(text, card("Emulator", [("state", "not running"), ("next", "%cmemu start")]))
+    state = emulator.lifecycle
+    pairs = [
+        ("URL", emulator.url),
+        ("token", f"emu.token   ({last_four(emulator.token)}, for the contour routes)"),
+        ("runs", HOMES[emulator.home.kind]),
+        ("holds", f"{_count(len(state.runtimes()), 'runtime')}, {_count(len(state.jobs()), 'job')}"),
+    ]
+    return _bundle("Emulator", pairs, FIRST_STEPS, status_badge("running"))
+
+
+def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
+    """Return a runtime's display bundle: its session, its URIs, how to use them."""
+    try:
+        record = runtime.record
+    except NotFound:
+        return _gone(runtime, "Runtime", "deleted")
+    polled = ago(record.last_poll_at, time.time_ns())
+    pairs = [
+        ("id", record.runtime_id),
+        ("display name", record.display_name or "-"),
+        ("last poll", polled),
+        ("bound to", ", ".join(runtime.deployed_apps) or "no deployed app"),
+        ("queued", str(runtime.queue_depth)),
+        ("token", f".token   ({last_four(record.module_auth_token)})"),
+        ("get_job_uri", runtime.get_job_uri),
+        ("post_result_uri", runtime.post_result_uri),
+        ("post_schema_uri", runtime.post_schema_uri),
+    ]
+    steps = ('!curl -H "Module-Auth-Token: {rt.token}" {rt.get_job_uri}', 'rt.enqueue("my_function", {"x": 1})')
+    return _bundle("Runtime", pairs, steps, status_badge("connected" if record.connected else "never polled"))
+
+
+def show_job(job: JobHandle) -> dict[str, str]:
+    """Return a job's display bundle: where it stands, its times, its query and result."""
+    record = job.find()
+    if record is None:
+        return _gone(job, "Job", "gone: its runtime's session was reset")
+    pairs = [
+        ("id", record.job_id),
+        ("function", record.query_type),
+        ("runtime", record.runtime_id),
+        ("status", _standing(record)),
+        ("query", _shortened(record.query)),
+        *([("result", _shortened(record.result))] if record.result is not None else []),
+        *([("error", record.error_message)] if record.error_message else []),
+        *([("logs", _last_lines(job.logs))] if job.logs else []),
+    ]
+    step = {
+        JobStatus.SUCCEEDED: "job.result()   job.raw()",
+        JobStatus.FAILED: "emu.events tells what led to it",
+    }.get(record.status, 'job.result() waits for it, job.fail("why") ends it')
+    return _bundle("Job", pairs, (step,), status_badge(record.status, outcome(record)))
+
+
+FUNCTION_COLUMNS = ("function", "calls", "errors", "running", "p50", "p95", "runtime", "signature", "schema")
+
+
+def show_functions(functions: Functions) -> dict[str, str]:
+    """Return the display bundle of what is served: versions, schemas, and how the calls went."""
+    rows = [
+        {
+            "function": f"{each.name} v{each.version}",
+            "runtime": each.runtime_id,
+            "signature": each.signature,
+            "schema": each.schema_in_words,
+            "calls": each.calls,
+            "errors": each.errors,
+            "running": f"{each.running} (+ {each.abandoned} abandoned)" if each.abandoned else each.running,
+            "p50": _time(each.percentile(50)),
+            "p95": _time(each.percentile(95)),
+        }
+        for each in functions
+    ]
+    hint = (
+        'No functions are served. Write `@emu.function` above one: `def double(context, event): return 2 * event["x"]`'
+    )
+    return mimebundle(repr(functions), table("Functions", FUNCTION_COLUMNS, rows, hint))
+
+
+def show_module(module: LaunchedModule) -> dict[str, str]:
+    """Return the display bundle of a launched program: its replicas, what it wrote last, what can be done."""
+    pairs = [
+        ("runtime", module.runtime_id),
+        ("command", module.command),
+        ("replicas", ", ".join(f"{each.replica.replica_id} {each.state}" for each in module.replicas) or "none"),
+        ("last lines", module.logs.tail(MOST_LINES) or "nothing was written yet"),
+    ]
+    steps = ("module.wait_until_responsive()", "module.logs   module.restart()   module.stop()")
+    return _bundle("Module", pairs, steps, status_badge("running" if module.running else "exited"))
+
+
+def _time(nanoseconds: int | None) -> str:
+    return MISSING if nanoseconds is None else duration(nanoseconds)
+
+
+def _last_lines(logs: str) -> str:
+    lines = logs.rstrip().splitlines()
+    more = f"… ({len(lines) - MOST_LINES:,} lines before: job.logs)\n" if len(lines) > MOST_LINES else ""
+    return more + "\n".join(lines[-MOST_LINES:])
+
+
+def _standing(job: Job) -> str:
+    now = time.time_ns()
+    state = f"{job.status} ({outcome(job)})" if job.status == JobStatus.SUCCEEDED else str(job.status)
+    if job.started_at is None:
+        waited = duration((job.completed_at or now) - job.queued_at)
+        return f"{state} after {waited} in the queue" if job.finished else f"{state} for {waited}"
+    queued = duration(job.started_at - job.queued_at)
+    ran = duration((job.completed_at or now) - job.started_at)
+    if job.status == JobStatus.RUNNING:
+        return f"{state} for {ran}, after {queued} in the queue"
+    return f"{state} after {ran}, and {queued} in the queue"
+
+
+def _gone(handle: JobHandle | RuntimeHandle, title: str, state: str) -> dict[str, str]:
+    return mimebundle(_plain(repr(handle)), card(title, [("id", handle.id), ("state", state)]))
+
+
+def _shortened(body: bytes) -> str:
+    text = body[:MOST_SHOWN].decode(errors="replace")
+    return text if len(body) <= MOST_SHOWN else f"{text}… ({len(body):,} bytes in all)"
+
+
+def _bundle(title: str, pairs: list[tuple[str, str]], steps: tuple[str, ...], badge: Html) -> dict[str, str]:
+    fields = [*pairs, ("next", "\n".join(steps))]
+    width = max(len(name) for name, _ in fields)
+    indent = "\n" + " " * (width + 4)
+    lines = [f"  {name:<{width}}  {_plain(value).replace(chr(10), indent)}" for name, value in fields]
+    return mimebundle("\n".join([title, *lines]), card(title, fields, badge=badge))
+
+
+def _plain(text: str) -> str:
+    """Make text from outside fit for plain text, cut as in the card."""
+    return visible("".join(cut(text, MOST_IN_A_CARD)), lines=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

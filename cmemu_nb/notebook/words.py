@@ -1,0 +1,99 @@
+"""Values as people read them: times, durations, what is missing, and text that came from outside."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from datetime import UTC, datetime, timedelta
+
+from cmemu_nb.frames import last_four
+
+__all__ = ["MISSING", "ago", "cut", "duration", "last_four", "say", "visible", "when"]
+
+MISSING = "—"
+_NS_PER_S = 1_000_000_000
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
+# C1 controls, line separators, lone surrogates and what turns the direction of the text around it.
+_UNSEEN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def ago(then: int | None, now: int) -> str:
+    """Say how long ago something was, in its largest unit: '3 s ago'. Both are Unix nanoseconds; None is 'never'."""
+    if then is None:
+        return "never"
+    seconds = (now - then) // _NS_PER_S
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return "just now"
+
+
+def duration(nanoseconds: int) -> str:
+    """Say how long something took, in two units at most: '950 µs', '1.9 ms', '12 s', '3 min 4 s'.
+
+    It is rounded down, so that nothing looks done before it is.
+    """
+    nanoseconds = max(0, nanoseconds)
+    for unit, length in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000), ("s", _NS_PER_S)):
+        if nanoseconds < length * 1_000 and nanoseconds < 60 * _NS_PER_S:
+            return f"{_to_two_digits(nanoseconds, length)} {unit}"
+    seconds = nanoseconds // _NS_PER_S
+    for (large, length), (small, part) in itertools.pairwise(_UNITS):
+        if seconds >= length:
+            rest = seconds % length // part
+            return f"{seconds // length} {large}" + (f" {rest} {small}" if rest else "")
+    return f"{seconds} s"
+
+
+def when(nanoseconds: int | None) -> str:
+    """Say when something was, from Unix nanoseconds: '2025-11-24 00:35:22.123 UTC'."""
+    if nanoseconds is None:
+        return MISSING
+    return _moment(
+        datetime.fromtimestamp(nanoseconds // _NS_PER_S, UTC) + timedelta(0, 0, nanoseconds // 1_000 % 10**6)
+    )
+
+
+def say(value: object) -> str:
+    """Say any value as plain text: a cell of a frame, a setting, a record's field."""
+    if (
+        value is None
+        or type(value).__name__ in ("NaTType", "NAType")
+        or (isinstance(value, float) and math.isnan(value))
+    ):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, timedelta):
+        return duration(value // timedelta(microseconds=1) * 1_000)
+    if isinstance(value, datetime):
+        return _moment(value)
+    return str(value)
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Show what can't be seen: control characters as their pictures (␀), others as their code points.
+
+    `lines=True` leaves line ends and tabs as they are.
+    """
+    kept = {ord(each): each for each in "\n\t"} if lines else {}
+    return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text.translate(_PICTURES | kept))
+
+
+def cut(text: str, most: int) -> tuple[str, str]:
+    """Cut a text to `most` characters; returns what is left of it and a note that says so, or ''."""
+    if len(text) <= most:
+        return text, ""
+    return text[:most], f"… (the first {most:,} of {len(text):,} characters)"
+
+
+def _to_two_digits(value: int, unit: int) -> str:
+    whole, tenth = value // unit, value * 10 // unit % 10
+    return f"{whole}.{tenth}" if whole < 10 and tenth else str(whole)  # noqa: PLR2004 - one digit
+
+
+def _moment(value: datetime) -> str:
+    zone = f" {value.tzname()}" if value.tzinfo else ""
+    return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1_000:03}{zone}"

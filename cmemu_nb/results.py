@@ -1,0 +1,112 @@
+"""What a job's result says: its outcome, and its value in Python."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from cmemu_nb.errors import ResultError
+from cmemu_nb.model import JobStatus
+
+if TYPE_CHECKING:
+    from cmemu_nb.model import Job
+
+MOST_ERROR_BYTES = 1_000_000
+ERROR_KEYS = ({"exception"}, {"error"}, {"error", "reason"})
+# Cheap and never wrong: an object whose first key may be one of those, escapes included.
+_MAYBE_ERROR = re.compile(rb'\s*\{\s*"(?:exception"|error"|reason"|[^"]{0,40}\\)')
+BARE_NUMBERS = (
+    "The result is a stream of bare numbers, which nobody can split again: 1 2 3 is 123 on the wire. "
+    "job.raw() gives its bytes; a function that yields objects or strings has no such doubt."
+)
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+class Outcome(StrEnum):
+    """What people look at beside the wire's status: a function that raises does not fail its job [foundry]."""
+
+    OK = "ok"
+    FUNCTION_ERROR = "function error"
+    FAILED = "failed"
+
+
+def outcome(job: Job) -> Outcome | None:
+    """Tell how a job ended, or None while it has not."""
+    if job.status == JobStatus.FAILED:
+        return Outcome.FAILED
+    if job.status != JobStatus.SUCCEEDED:
+        return None
+    return Outcome.OK if function_error(job.result or b"") is None else Outcome.FUNCTION_ERROR
+
+
+def function_error(result: bytes) -> dict[str, str] | None:
+    """Return the error object that the SDKs post for a function that raised, or None [foundry].
+
+    It is one exactly when the result is at most 1 MB and a JSON object of strings whose keys are
+    {exception}, {error} or {error, reason}.
+    """
+    if len(result) > MOST_ERROR_BYTES or not _MAYBE_ERROR.match(result):
+        return None
+    try:
+        fields = json.loads(result.decode())
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, str]", fields) if is_error_object(fields) else None
+
+
+def is_error_object(value: object) -> bool:
+    """Tell whether a value is what the SDKs post for a function that raised."""
+    if not isinstance(value, dict) or set(value) not in ERROR_KEYS:
+        return False
+    return all(isinstance(text, str) for text in value.values())
+
+
+def error_text(error: dict[str, str]) -> str:
+    """Return an error object's words."""
+    return ": ".join(error[key] for key in ("exception", "error", "reason") if key in error)
+
+
+def parse_result(result: bytes, *, streaming: bool = False) -> Any:
+    """Read a result as Python: nothing is None, one JSON text its value, several a list.
+
+    NaN and Infinity are accepted. With `streaming=True`, for a function known to stream, it is always a
+    list. Raises `ResultError` when the bytes are no JSON, and for a stream with bare numbers in it, which nobody
+    can split again, however certain a single one may look.
+    """
+    if not result.strip(b" \t\r\n"):
+        return [] if streaming else None
+    try:
+        values, bare_numbers = _split(result.decode())
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f"The result is not JSON ({_cause(error)}). job.raw() gives its bytes.") from None
+    if streaming and bare_numbers:
+        raise ResultError(BARE_NUMBERS)
+    return values if streaming or len(values) != 1 else values[0]
+
+
+def _split(text: str) -> tuple[list[Any], bool]:
+    values: list[Any] = []
+    bare_numbers = False
+    position = _skip_space(text, 0)
+    while position < len(text):
+        value, end = _DECODER.raw_decode(text, position)
+        values.append(value)
+        bare_numbers = bare_numbers or (isinstance(value, int | float) and not isinstance(value, bool))
+        position = _skip_space(text, end)
+    return values, bare_numbers
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no UTF-8"
+    return str(error)

@@ -1,0 +1,1 @@
+"""The HTTP surfaces of the emulator: requests become calls on the Lifecycle."""

@@ -1,0 +1,127 @@
+"""The application: everything a request passes before its handler, and all that handlers share."""
+
+from __future__ import annotations
+
+import hmac
+import traceback
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import (
+    InternalError,
+    InvalidBearerToken,
+    JobFailed,
+    JobNotReady,
+    JobTimeout,
+    WireError,
+)
+from cmemu_nb.server import contour_routes, openapi, platform_routes, runtime_routes, tool_routes
+from cmemu_nb.server.http import BufferedBody, Receiver, Request, Response, check_size, error_response
+from cmemu_nb.server.origins import check_host, check_origin
+from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router
+from cmemu_nb.server.waiting import Waiting
+from cmemu_nb.version import __version__
+
+if TYPE_CHECKING:
+    from cmemu_nb.lifecycle import Lifecycle
+
+# Answers about a job, given as errors; the request itself was right.
+NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout)
+ROUTES = (*runtime_routes.routes, *contour_routes.routes, *platform_routes.routes, *tool_routes.routes, *openapi.routes)
+
+
+class Application:
+    """One emulator's HTTP surface.
+
+    `tokens` are the bearer tokens; `local_hostnames` names of this machine besides the loopback
+    ones; `execute_timeout` and `refusal_seconds` are in seconds, `max_body_bytes` in bytes.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        tokens: tuple[str, ...],
+        *,
+        local_hostnames: tuple[str, ...] = (),
+        execute_timeout: float = 30.0,
+        max_body_bytes: int = 512 * 1024 * 1024,
+        refusal_seconds: float = 1.0,
+    ) -> None:
+        self.lifecycle = lifecycle
+        self.waiting = Waiting(lifecycle)
+        self.execute_timeout = execute_timeout
+        self.max_body_bytes = max_body_bytes
+        self.refusal_seconds = refusal_seconds
+        self.routes = ROUTES
+        self.version = __version__
+        self._router = Router(ROUTES)
+        self._tokens = tuple(token.encode() for token in tokens)
+        self._local_hostnames = frozenset(name.lower() for name in local_hostnames)
+
+    def begin(self, request: Request) -> Receiver:
+        """Check all that can be checked before the body is read, and return who takes the body."""
+        check_host(request, self._local_hostnames)
+        check_origin(request, self._local_hostnames)
+        route, request.params = self._router.match(request.method, request.path)
+        self._authorize(route.auth, request)
+        check_size(self, request.declared_length)
+        if route.receiver is not None:
+            return route.receiver(self, request)
+        assert route.handler is not None  # noqa: S101 - a route has one or the other
+        return BufferedBody(self, request, route.handler)
+
+    def _authorize(self, auth: Auth, request: Request) -> None:
+        bearer = request.headers.get("Authorization")
+        if auth is Auth.MODULE:
+            self.authorize_runtime(request)
+        elif auth is Auth.REPLICA:
+            request.replica = self.lifecycle.authenticate_replica(_only_token(request))
+            request.replica.heard = True
+            request.params["runtimeId"] = request.replica.runtime_id
+        elif auth is Auth.BEARER and not self._bearer_valid(bearer):
+            raise InvalidBearerToken
+        elif auth is Auth.EITHER:
+            self.lifecycle.runtime(request.params["runtimeId"])
+            if bearer is None:
+                self.authorize_runtime(request)
+            elif not self._bearer_valid(bearer):
+                raise InvalidBearerToken
+
+    def authorize_runtime(self, request: Request) -> None:
+        """Refuse an unknown runtime (404), then a token that is not its session's (401)."""
+        self.lifecycle.authenticate(request.params["runtimeId"], _only_token(request))
+
+    def _bearer_valid(self, header: str | None) -> bool:
+        scheme, _, given = (header or "").partition(" ")
+        value = given.strip().encode("latin-1", "replace")
+        matches = [hmac.compare_digest(value, token) for token in self._tokens]
+        return scheme.lower() == "bearer" and any(matches)
+
+    def _note_refusal(self, error: WireError, request: Request) -> None:
+        runtime_id, job_id = request.params.get("runtimeId"), request.params.get("jobId")
+        detail = f"{error.status} {error.code}: {request.method} {request.path[:200]}: {error}"
+        self.lifecycle.note("request_refused", runtime_id, job_id, detail)
+
+    def answer_error(self, error: Exception, request: Request) -> Response:
+        """Turn an error into its answer; one that nobody foresaw goes into the event log with its traceback."""
+        if isinstance(error, WireError):
+            if not isinstance(error, NO_REFUSALS):
+                self._note_refusal(error, request)
+            return self._error_response(error, request)
+        self.lifecycle.note(
+            "internal_error",
+            detail=f"{request.method} {request.path[:200]}: {''.join(traceback.format_exception(error))}",
+        )
+        return self._error_response(
+            InternalError("The emulator failed on this request; emu.events has the traceback."), request
+        )
+
+    def _error_response(self, error: WireError, request: Request) -> Response:
+        response = error_response(error)
+        if request.path.startswith(platform_routes.PLATFORM):
+            response.delay = self.refusal_seconds
+        return response
+
+
+def _only_token(request: Request) -> str | None:
+    tokens = request.headers.get_list(MODULE_HEADER)
+    return tokens[0] if len(tokens) == 1 else None

@@ -1,0 +1,258 @@
+"""The contour routes: what an application calls that wants a function run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import InvalidRequest, JobFailed, JobNotReady, JobTimeout
+from cmemu_nb.model import Job, JobSource, JobStatus, milliseconds
+from cmemu_nb.server.http import BYTES, Response, StreamResponse, json_response
+from cmemu_nb.server.prefer import applied, preferred_wait
+from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.wire_json import Fields
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.http import Answer, Request
+    from cmemu_nb.session import ResultStream
+
+CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
+CLIENT_GONE = "the client went away before a runtime took it"
+
+
+def _submit(app: Application, request: Request, source: JobSource) -> Job:
+    what = "Submitting a job"
+    fields = Fields(request.body, what)
+    rid = fields.required_text("deployedAppRid")
+    query_type = fields.required_text("queryType")
+    query = fields.raw("query", b"{}")
+    return app.lifecycle.submit_to_app(rid, fields.text("deployedAppBranch"), query_type, query, source)
+
+
+async def execute(app: Application, request: Request) -> Answer:
+    """Submit a job and answer its result; its first byte ends the time limit."""
+    if request.client_gone():
+        raise JobFailed(CLIENT_GONE)
+    job_id = _submit(app, request, JobSource.CONTOUR_SYNC).job_id
+    try:
+        return await _result_as_it_comes(app, job_id, asyncio.get_running_loop().time() + app.execute_timeout)
+    except asyncio.CancelledError:
+        _withdraw(app, job_id)
+        raise
+
+
+async def _result_as_it_comes(app: Application, job_id: str, deadline: float | None) -> Answer:
+    while True:
+        job = _find(app, job_id)
+        if job.finished:
+            return _result(job)
+        stream = app.lifecycle.stream(job_id)
+        if stream is not None and stream.chunks:
+            return StreamResponse(_relay(app, stream))
+        if not await _wait(app, job_id, deadline):
+            raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'.")
+
+
+def _withdraw(app: Application, job_id: str) -> None:
+    job = app.lifecycle.find_job(job_id)
+    if job is not None and job.status == JobStatus.QUEUED:
+        app.lifecycle.fail(job_id, CLIENT_GONE)
+
+
+async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]:
+    sent = 0
+    while True:
+        if sent < len(stream.chunks):
+            sent += 1
+            yield stream.chunks[sent - 1]
+            continue
+        job = _find(app, stream.job_id)
+        if job.status == JobStatus.FAILED:
+            raise JobFailed(job.error_message or "")
+        if job.finished:
+            return
+        await app.waiting.for_change(stream.job_id, None)
+
+
+def _find(app: Application, job_id: str) -> Job:
+    job = app.lifecycle.find_job(job_id)
+    if job is None:
+        raise JobFailed("the runtime session was reset")
+    return job
+
+
+def _result(job: Job) -> Response:
+    if job.status == JobStatus.FAILED:
+        raise JobFailed(job.error_message or "")
+    return Response(200, job.result or b"", BYTES)
+
+
+async def _wait(app: Application, job_id: str, deadline: float | None) -> bool:
+    if deadline is None:
+        return await app.waiting.for_change(job_id, None)
+    seconds = deadline - asyncio.get_running_loop().time()
+    return seconds > 0 and await app.waiting.for_change(job_id, seconds)
+
+
+def submit(app: Application, request: Request) -> Response:
+    """Submit a job and answer its id at once."""
+    if request.client_gone():
+        raise JobFailed(CLIENT_GONE)
+    job = _submit(app, request, JobSource.CONTOUR_ASYNC)
+    nothing = {"nodeId": None, "moduleId": None}
+    handle = {"type": "v1", "jobId": job.job_id, **nothing, "persistJobResult": None}
+    answer = {
+        "id": job.job_id,
+        **nothing,
+        "jobHandle": msgspec.json.encode(handle).decode(),
+        "persistJobResult": None,
+        "status": _status(job),
+    }
+    return json_response(200, answer)
+
+
+def status(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Answer a job's status."""
+    job_id = request.params["jobId"]
+    return _when_done(app, request, app.lifecycle.job(job_id), lambda job: json_response(200, _status(job)))
+
+
+def result(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Answer a job's result: its bytes as they were posted."""
+    return _when_done(app, request, app.lifecycle.job(_job_id(request)), _result_if_ready)
+
+
+async def stream_result(app: Application, request: Request) -> Answer:
+    """Answer a job's result as it comes, however long that takes; `HEAD` only says that the job exists [ours]."""
+    job_id = app.lifecycle.job(request.params["jobId"]).job_id
+    if request.method == "HEAD":
+        return Response(200, content_type=BYTES)
+    return await _result_as_it_comes(app, job_id, None)
+
+
+def _when_done(app: Application, request: Request, job: Job, answer: Any) -> Response | Awaitable[Response]:
+    seconds = preferred_wait(request)
+    if job.finished or not seconds:
+        return answer(job)  # type: ignore[no-any-return]
+    return _answer_when_done(app, job.job_id, seconds, answer)
+
+
+async def _answer_when_done(app: Application, job_id: str, seconds: int, answer: Any) -> Response:
+    deadline = asyncio.get_running_loop().time() + seconds
+    job = _find(app, job_id)
+    while not job.finished and await _wait(app, job_id, deadline):
+        job = _find(app, job_id)
+    response: Response = answer(job)
+    response.headers.update(applied(seconds))
+    return response
+
+
+def _result_if_ready(job: Job) -> Response:
+    if not job.finished:
+        raise JobNotReady(f"Job '{job.job_id}' is still {job.status}. Send 'Prefer: wait=30' to wait for it.")
+    return _result(job)
+
+
+def _job_id(request: Request) -> str:
+    what = "Fetching a result"
+    fields = Fields(request.body, what)
+    job_id = fields.text("id")
+    if job_id is not None:
+        return job_id
+    handle = fields.text("jobHandle")
+    if handle is None:
+        raise InvalidRequest(f"{what}: give the job's 'id', or the 'jobHandle' that its submission answered.")
+    return Fields(handle.encode(), f"{what} (jobHandle)").required_text("jobId")
+
+
+def _status(job: Job) -> dict[str, Any]:
+    if job.status == JobStatus.QUEUED:
+        return {"type": "queued", "queued": {"queueInfo": "NORMAL_OPERATION"}}
+    if job.status == JobStatus.FAILED:
+        return {"type": "failed", "failed": {"message": job.error_message}}
+    timing = {
+        "multiplexerSubmitTimeMillis": milliseconds(job.queued_at),
+        "queueSubmitTimeMillis": milliseconds(job.queued_at),
+        "queuedJobDispatchTimeMillis": milliseconds(job.started_at),
+        "moduleSubmitTimeMillis": milliseconds(job.started_at),
+    }
+    info: dict[str, Any] = {
+        "metadata": None,
+        "intermediateJobInfoList": [],
+        "multiplexerJobTiming": {"type": "queuedJob", "queuedJob": timing},
+    }
+    return {"type": job.status, str(job.status): info}
+
+
+_JOB_BODY = {
+    "type": "object",
+    "required": ["deployedAppRid", "queryType"],
+    "properties": {
+        "deployedAppRid": {"type": "string", "minLength": 1},
+        "deployedAppBranch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
+        "queryType": {"type": "string", "minLength": 1, "description": "The function's name"},
+        "query": {"description": "The function's input, any JSON; `{}` if left out"},
+    },
+}
+_RESULT_BODY = {
+    "type": "object",
+    "properties": {"id": {"type": ["string", "null"]}, "jobHandle": {"type": ["string", "null"]}},
+}
+
+routes = (
+    Route(
+        "POST",
+        f"{CONTOUR}/compute-modules/jobs/execute",
+        execute,
+        Auth.BEARER,
+        {
+            200: "The bytes of the result, as a stream when they arrive as one",
+            404: "No runtime is bound to the app",
+            500: "The job failed",
+            504: "The time is over; the job goes on",
+        },
+        "Run a function and wait for its result",
+        body=_JOB_BODY,
+    ),
+    Route(
+        "POST",
+        f"{CONTOUR}/deployed-apps/jobs",
+        submit,
+        Auth.BEARER,
+        {200: "The job's id and handle", 404: "No runtime is bound to the app"},
+        "Submit a job",
+        body=_JOB_BODY,
+    ),
+    Route(
+        "GET",
+        f"{CONTOUR}/jobs/{{jobId}}/status",
+        status,
+        Auth.BEARER,
+        {200: "Where the job stands"},
+        "Ask for a job's status",
+        waits=True,
+    ),
+    Route(
+        "GET",
+        f"{CONTOUR}/jobs/{{jobId}}/result",
+        stream_result,
+        Auth.BEARER,
+        {200: "The bytes of the result, as a stream when they arrive as one", 500: "The job failed"},
+        "Wait for a job's result and receive it as it comes",
+    ),
+    Route(
+        "PUT",
+        f"{CONTOUR}/jobs/result/v2",
+        result,
+        Auth.BEARER,
+        {200: "The bytes of the result", 404: "No such job", 409: "The job is not done", 500: "The job failed"},
+        "Fetch a job's result",
+        body=_RESULT_BODY,
+        waits=True,
+    ),
+)

@@ -1,0 +1,369 @@
+"""The thin adapter between Tornado's HTTP connections and the routes.
+
+A handler is a plain function of a `Request`. It returns a `Response` or an awaitable of one; an error of
+our tree becomes the documented JSON body, any other one `internal_error` with its traceback in
+the event log. When the client goes away, an awaiting handler is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, ResponseStartLine
+from tornado.iostream import StreamClosedError
+
+from cmemu_nb.errors import InvalidBearerToken, MethodNotAllowed, PayloadTooLarge, WireError
+
+if TYPE_CHECKING:
+    from tornado.http1connection import HTTP1Connection
+    from tornado.httputil import HTTPConnection, RequestStartLine
+
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.session import Replica
+
+JSON = "application/json"
+BYTES = "application/octet-stream"
+LINGER_SECONDS = 2.0
+UNLIMITED = 10**1000
+MOST_DIGITS = 18
+
+_encoder = msgspec.json.Encoder()
+
+
+class Request:
+    """One HTTP request; `path` is as sent, `params` are decoded path segments, by name."""
+
+    __slots__ = ("body", "connection", "headers", "method", "params", "path", "query", "replica", "scheme", "version")
+
+    def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders, connection: HTTP1Connection) -> None:
+        self.method = start_line.method
+        self.version = start_line.version
+        self.path, _, self.query = start_line.path.partition("?")
+        self.headers = headers
+        self.connection = connection
+        self.scheme: str = getattr(connection.context, "protocol", "http")
+        self.params: dict[str, str] = {}
+        self.replica: Replica | None = None
+        self.body = b""
+
+    @property
+    def base_url(self) -> str:
+        """The emulator's address as the caller wrote it, so that a caller in a container can reach it."""
+        return f"{self.scheme}://{self.headers.get('Host', '127.0.0.1')}"
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body comes in chunks, its length unknown."""
+        return "Transfer-Encoding" in self.headers
+
+    @property
+    def declared_length(self) -> int:
+        """The body's length in bytes as the client declared it; 0 when it did not."""
+        length: str = self.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdecimal()):
+            return 0
+        return int(length) if len(length) <= MOST_DIGITS else UNLIMITED
+
+    def content_type(self) -> str | None:
+        """Return the body's content type without its parameters."""
+        value: str | None = self.headers.get("Content-Type")
+        return value.partition(";")[0].strip() or None if value else None
+
+    def client_gone(self) -> bool:
+        """Tell whether the client has hung up, also when the loop has not heard of it yet.
+
+        Work for a client that gave up would be a ghost job, or a job handed to nobody.
+        """
+        if self.connection.stream.closed():
+            return True
+        sock = self.connection.stream.socket
+        if isinstance(sock, ssl.SSLSocket):
+            return False
+        try:
+            return sock.recv(1, socket.MSG_PEEK) == b""
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
+
+class Response:
+    """One answer. `undelivered` is called when it could not be written to the client; `delay` is in seconds."""
+
+    __slots__ = ("body", "content_type", "delay", "headers", "status", "undelivered")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = JSON,
+        headers: dict[str, str] | None = None,
+        undelivered: Callable[[], None] | None = None,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers or {}
+        self.undelivered = undelivered
+        self.delay = 0.0
+
+
+class StreamResponse:
+    """An answer that is sent chunk by chunk; chunks that end with an error break the connection off."""
+
+    __slots__ = ("chunks", "content_type")
+
+    def __init__(self, chunks: AsyncIterator[bytes], content_type: str = BYTES) -> None:
+        self.chunks = chunks
+        self.content_type = content_type
+
+
+Answer = Response | StreamResponse
+Handler = Callable[["Application", Request], Answer | Awaitable[Answer]]
+
+
+class Receiver(Protocol):
+    """Takes a request's body as it arrives, and answers."""
+
+    def receive(self, chunk: bytes) -> None:
+        """Take the next piece of the body."""
+
+    def finish(self) -> Answer | Awaitable[Answer]:
+        """Answer: the body is complete."""
+
+    def break_off(self) -> None:
+        """Note that the rest of the body will never come."""
+
+
+def json_response(status: int, value: Any, **kwargs: Any) -> Response:
+    """Answer with JSON; `msgspec.Raw` values inside are sent as the text they hold."""
+    return Response(status, _encoder.encode(value), **kwargs)
+
+
+def error_response(error: WireError) -> Response:
+    """Answer with the documented error body and the headers that belong to the status."""
+    headers = {}
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
+    if isinstance(error, InvalidBearerToken):
+        headers["WWW-Authenticate"] = "Bearer"
+    return json_response(error.status, {"error": error.code, "error_description": str(error)}, headers=headers)
+
+
+class BufferedBody:
+    """The usual receiver: collects the body, then calls the handler."""
+
+    def __init__(self, app: Application, request: Request, handler: Handler) -> None:
+        self._app = app
+        self._request = request
+        self._handler = handler
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def receive(self, chunk: bytes) -> None:
+        """Keep the next piece; a body over the limit is a `PayloadTooLarge`."""
+        self._size += len(chunk)
+        check_size(self._app, self._size)
+        self._pieces.append(chunk)
+
+    def finish(self) -> Answer | Awaitable[Answer]:
+        """Call the handler with the whole body."""
+        self._request.body = b"".join(self._pieces)
+        self._pieces.clear()
+        return self._handler(self._app, self._request)
+
+    def break_off(self) -> None:
+        """Do nothing: an incomplete request has changed nothing."""
+
+
+def check_size(app: Application, size: int) -> None:
+    """Refuse a body of more than `max_body_bytes`."""
+    limit = app.max_body_bytes
+    if size > limit:
+        raise PayloadTooLarge(
+            f"The body is larger than {limit} bytes. Send less, or start with a larger max_body_bytes."
+        )
+
+
+class Connections(HTTPServerConnectionDelegate):
+    """Makes one `Exchange` for every request that comes in."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    def start_request(
+        self,
+        server_conn: object,  # noqa: ARG002 - Tornado's signature
+        request_conn: HTTPConnection,
+    ) -> HTTPMessageDelegate:
+        """Begin the next request of a connection."""
+        return Exchange(self._app, request_conn)  # type: ignore[arg-type]  # HTTP/1 is all that Tornado serves
+
+
+class Exchange(HTTPMessageDelegate):
+    """One request and its answer."""
+
+    def __init__(self, app: Application, connection: HTTP1Connection) -> None:
+        self._app = app
+        self._connection = connection
+        self._receiver: Receiver | None = None
+        self._refusal: Response | None = None
+        self._answered = False
+        self._task: asyncio.Task[None] | None = None
+        self._request: Request
+
+    # What Tornado tells us
+
+    def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
+        """Find the route and refuse what can be refused before the body is read."""
+        self._connection.set_max_body_size(UNLIMITED)
+        self._connection.set_close_callback(self.on_connection_close)
+        request = self._request = Request(start_line, headers, self._connection)
+        try:
+            self._receiver = self._app.begin(request)
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer
+            self._refuse(error)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Pass a piece of the body on; what comes after a refusal is dropped."""
+        if self._refusal is not None or self._receiver is None:
+            return
+        try:
+            self._receiver.receive(chunk)
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer
+            self._receiver.break_off()
+            self._refuse(error)
+
+    def finish(self) -> None:
+        """Answer: the request is complete."""
+        if self._answered:
+            self._connection.finish()
+        elif self._refusal is not None or self._receiver is None:
+            self._send(self._refusal or Response(500))
+        else:
+            self._answer(self._receiver)
+
+    def on_connection_close(self) -> None:
+        """Stop working for a client that has gone away."""
+        if self._task is not None:
+            self._task.cancel()
+        elif self._receiver is not None and self._refusal is None and not self._answered:
+            self._receiver.break_off()
+        self._receiver = None
+
+    # Refusals
+
+    def _refuse(self, error: Exception) -> None:
+        self._refusal = self._app.answer_error(error, self._request)
+        if self._request.chunked or self._request.declared_length > self._app.max_body_bytes:
+            self._answer_early(self._refusal)
+
+    def _answer_early(self, response: Response) -> None:
+        """Answer while the body still comes, and read on for a moment.
+
+        Closing at once would reset the connection, and a client that is still sending would never
+        see the answer.
+        """
+        self._answered = True
+        # Or Tornado would invite the body that is refused.
+        self._request.headers.pop("Expect", None)
+        response.headers["Connection"] = "close"
+        self._write(response)
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._connection.stream.close()
+
+    # Answers
+
+    def _answer(self, receiver: Receiver) -> None:
+        try:
+            answer = receiver.finish()
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer
+            answer = self._app.answer_error(error, self._request)
+        if isinstance(answer, Response):
+            self._send(answer)
+        else:
+            self._task = asyncio.create_task(self._answer_later(answer))
+
+    async def _answer_later(self, answer: StreamResponse | Awaitable[Answer]) -> None:
+        try:
+            result = answer if isinstance(answer, StreamResponse) else await answer
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer
+            result = self._app.answer_error(error, self._request)
+        if isinstance(result, Response):
+            self._task = None
+            self._send(result)
+        else:
+            await self._stream(result)
+
+    def _send(self, response: Response) -> None:
+        if response.delay:
+            self._task = asyncio.create_task(self._send_later(response))
+            return
+        self._answered = True
+        self._write(response)
+        if response.undelivered is not None:
+            self._watch_delivery(response.undelivered)
+        if not self._stream_closed():
+            self._connection.finish()
+
+    async def _send_later(self, response: Response) -> None:
+        await asyncio.sleep(response.delay)
+        response.delay = 0.0
+        self._task = None
+        self._send(response)
+
+    def _write(self, response: Response) -> None:
+        headers = HTTPHeaders(response.headers)
+        headers["Cache-Control"] = "no-store"
+        headers["X-Content-Type-Options"] = "nosniff"
+        if response.status != http.HTTPStatus.NO_CONTENT:
+            headers["Content-Type"] = response.content_type
+            headers["Content-Length"] = str(len(response.body))
+        body = None if self._request.method == "HEAD" else response.body
+        self._connection.write_headers(_start_line(response.status), headers, body)
+
+    def _watch_delivery(self, undelivered: Callable[[], None]) -> None:
+        # The connection's own futures swallow a failed write; the stream's future tells it exactly.
+        if self._stream_closed():
+            undelivered()
+            return
+        written = self._connection._pending_write  # noqa: SLF001
+        if written is not None:
+            written.add_done_callback(lambda done: undelivered() if done.exception() else None)
+
+    async def _stream(self, answer: StreamResponse) -> None:
+        headers = HTTPHeaders({"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff"})
+        self._answered = True
+        # Or the first chunk would wait until the client's system acknowledges the head, 40 ms later.
+        self._connection.stream.set_nodelay(True)
+        try:
+            self._connection.write_headers(_start_line(200), headers)
+            async for chunk in answer.chunks:
+                await self._connection.write(chunk)
+        except StreamClosedError:
+            return
+        except Exception as error:  # noqa: BLE001 - every error ends the answer
+            # Half of the result is out: only a broken connection says that the rest will not come.
+            self._app.answer_error(error, self._request)
+            self._hang_up()
+            return
+        if self._request.version == "HTTP/1.0":
+            # Without chunks, only the end of the connection says where the body ends.
+            self._hang_up()
+        elif not self._stream_closed():
+            self._connection.finish()
+
+    def _stream_closed(self) -> bool:
+        return self._connection.stream.closed()
+
+
+def _start_line(status: int) -> ResponseStartLine:
+    return ResponseStartLine("HTTP/1.1", status, http.HTTPStatus(status).phrase)

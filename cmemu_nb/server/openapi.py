@@ -1,0 +1,100 @@
+"""The OpenAPI document, made from the same route table that serves."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.server.http import BYTES, JSON, Response, json_response
+from cmemu_nb.server.routing import MODULE_HEADER, Auth, Route
+
+if TYPE_CHECKING:
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.http import Request
+
+_SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
+    Auth.NONE: [],
+    Auth.MODULE: [{"moduleAuthToken": []}],
+    Auth.REPLICA: [{"moduleAuthToken": []}],
+    Auth.BEARER: [{"bearer": []}],
+    Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
+}
+_ERROR = {"$ref": "#/components/schemas/Error"}
+_COMPONENTS = {
+    "securitySchemes": {
+        "moduleAuthToken": {"type": "apiKey", "in": "header", "name": MODULE_HEADER},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    },
+    "schemas": {
+        "Error": {
+            "type": "object",
+            "required": ["error", "error_description"],
+            "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
+        }
+    },
+}
+
+
+def document(routes: tuple[Route, ...], version: str) -> dict[str, Any]:
+    """Describe a route table as an OpenAPI 3.1 document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "cmemu_nb: an emulator of the compute-module runtime lifecycle", "version": version},
+        "paths": paths,
+        "components": _COMPONENTS,
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "parameters": _parameters(route),
+        "responses": _responses(route),
+        "security": _SECURITY[route.auth],
+    }
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": route.body}}}
+    elif route.receiver is not None:
+        operation["requestBody"] = {"required": True, "content": {BYTES: {"schema": {}}}}
+    return operation
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    string = {"type": "string"}
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": string} for name in re.findall(r"{(\w+)}", route.path)
+    ]
+    parameters += [{"name": name, "in": "query", "schema": string} for name in route.query]
+    if route.waits:
+        text = "`wait=N` holds the answer for at most N seconds (RFC 7240), N at most 60"
+        parameters.append({"name": "Prefer", "in": "header", "schema": string, "description": text})
+    return parameters
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    refusals = {400: "The request can't be understood", 403: "A foreign Host or Origin"}
+    if route.auth is not Auth.NONE:
+        refusals[401] = "The token is missing or wrong"
+    if "{" in route.path:
+        refusals[404] = "No such runtime, job or function"
+    if route.body is not None or route.receiver is not None:
+        refusals[413] = "The body is larger than max_body_bytes"
+    described = {**refusals, **route.answers}
+    first_error = 400
+    return {
+        str(status): {"description": text, **({"content": {JSON: {"schema": _ERROR}}} if status >= first_error else {})}
+        for status, text in sorted(described.items())
+    }
+
+
+def show(app: Application, _: Request) -> Response:
+    """Answer the document of the routes that are served."""
+    return json_response(200, document(app.routes, app.version))
+
+
+routes = (
+    Route("GET", "/openapi.json", show, Auth.NONE, {200: "The OpenAPI document"}, "Describe every route (OpenAPI 3.1)"),
+)

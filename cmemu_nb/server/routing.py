@@ -1,0 +1,110 @@
+"""Routes as data: what the server matches against, and what the OpenAPI document is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from cmemu_nb.errors import InvalidRequest, MethodNotAllowed, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.http import Handler, Receiver, Request
+
+MODULE_HEADER = "Module-Auth-Token"
+
+
+class Auth(Enum):
+    """Whose token a route wants."""
+
+    NONE = "none"
+    MODULE = "module"
+    BEARER = "bearer"
+    EITHER = "either"
+    REPLICA = "replica"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path. A `{name}` segment of the path is a parameter.
+
+    `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
+    `answers` says in words what each status means; `body` is the JSON schema of the request.
+    """
+
+    method: str
+    path: str
+    handler: Handler | None
+    auth: Auth
+    answers: dict[int, str]
+    summary: str
+    body: dict[str, Any] | None = None
+    query: tuple[str, ...] = ()
+    waits: bool = False
+    receiver: Callable[[Application, Request], Receiver] | None = None
+
+
+@dataclass
+class _Node:
+    literals: dict[str, _Node] = field(default_factory=dict)
+    parameter: _Node | None = None
+    name: str = ""
+    methods: dict[str, Route] = field(default_factory=dict)
+
+
+class Router:
+    """Finds the route of a method and a path."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._root = _Node()
+        for route in self.routes:
+            self._add(route)
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for segment in route.path.split("/")[1:]:
+            if segment.startswith("{"):
+                node.parameter = node.parameter or _Node(name=segment[1:-1])
+                node = node.parameter
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        node.methods[route.method] = route
+
+    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        """Return the route and its decoded parameters; HEAD goes where GET goes.
+
+        Raises `NotFound` for an unknown path, `MethodNotAllowed` for an unknown method of a known one
+        and `InvalidRequest` for a parameter that is no UTF-8.
+        """
+        node: _Node | None = self._root
+        params = {}
+        for segment in path.split("/")[1:]:
+            following = node.literals.get(segment) if node else None
+            if following is None and node and node.parameter and segment:
+                following = node.parameter
+                params[following.name] = decode_segment(segment)
+            node = following
+        if node is None or not node.methods:
+            raise NotFound(f"There is no route {_shown(path)}. GET /openapi.json lists them all.")
+        route = node.methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            allowed = {*node.methods, *(["HEAD"] if "GET" in node.methods else [])}
+            raise MethodNotAllowed(method, _shown(path), allowed)
+        return route, params
+
+
+def decode_segment(segment: str) -> str:
+    """Decode one path segment; the header bytes came as Latin-1."""
+    try:
+        return unquote_to_bytes(segment.encode("latin-1")).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"The path segment {_shown(segment)} is not UTF-8. Percent-encode it as UTF-8.") from None
+
+
+def _shown(text: str) -> str:
+    return text.encode("latin-1", "replace").decode("utf-8", "replace")[:200]

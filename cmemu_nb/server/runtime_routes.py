@@ -1,0 +1,204 @@
+"""The emulator routes: what a runtime calls, from its session to its results [page]."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from cmemu_nb.model import JobStatus
+from cmemu_nb.schemas import parse_schemas
+from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, json_response
+from cmemu_nb.server.prefer import applied, preferred_wait
+from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.wire_json import Fields
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from cmemu_nb.model import Job, Runtime
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.http import Request
+
+RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
+RUNTIME = f"{RUNTIMES}/{{runtimeId}}"
+
+
+def open_session(app: Application, request: Request) -> Response:
+    """Register a runtime, or reset the session of one that exists."""
+    fields = Fields(request.body, "Opening a runtime session")
+    runtime, _ = app.lifecycle.open_session(
+        fields.required_text("runtimeId"),
+        fields.text("deployedAppRid"),
+        fields.text("branch"),
+        fields.text("displayName"),
+    )
+    return json_response(200, session_answer(runtime, request.base_url))
+
+
+def session_answer(runtime: Runtime, base_url: str) -> dict[str, str]:
+    """Return what the opener of a session is told: the token and the three URIs [page]."""
+    uri = f"{base_url}{RUNTIMES}/{quote(runtime.runtime_id, safe='')}"
+    return {
+        "runtimeId": runtime.runtime_id,
+        "moduleAuthToken": runtime.module_auth_token,
+        "getJobUri": f"{uri}/job",
+        "postResultUri": f"{uri}/results",
+        "postSchemaUri": f"{uri}/schemas",
+    }
+
+
+def get_job(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Hand out the runtime's next job. `HEAD` never takes one."""
+    if request.method == "HEAD":
+        return Response(204)
+    if request.client_gone():
+        return Response(204)
+    seconds = preferred_wait(request)
+    job = app.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0)
+    if job is None and seconds:
+        return _wait_for_job(app, request, seconds)
+    return job_answer(app, job, seconds)
+
+
+async def _wait_for_job(app: Application, request: Request, seconds: int) -> Response:
+    runtime_id = request.params["runtimeId"]
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    # Session and queue are looked at in the step in which the wait begins: what happens in between wakes nobody.
+    app.authorize_runtime(request)
+    while not app.lifecycle.queue_depth(runtime_id):
+        if not await app.waiting.for_queued_job(runtime_id, deadline - loop.time()):
+            break
+        app.authorize_runtime(request)
+    if request.client_gone():
+        app.waiting.pass_on(runtime_id)
+        return Response(204)
+    return job_answer(app, app.lifecycle.take(runtime_id), seconds)
+
+
+def job_answer(app: Application, job: Job | None, waited: int) -> Response:
+    """Answer a poll: a job that does not arrive goes back to its queue."""
+    if job is None:
+        return Response(204, headers=applied(waited))
+    return Response(200, envelope(job), headers=applied(waited), undelivered=lambda: app.lifecycle.give_back(job))
+
+
+def envelope(job: Job) -> bytes:
+    """Return a job as a runtime gets it [page]; the query is the very text that was submitted."""
+    head = json_response(200, {"jobId": job.job_id, "queryType": job.query_type}).body
+    return b'{"type":"computeModuleJobV1","computeModuleJobV1":' + head[:-1] + b',"query":' + job.query + b"}}"
+
+
+def post_schemas(app: Application, request: Request) -> Response:
+    """Add or update the runtime's function schemas."""
+    app.lifecycle.post_schemas(request.params["runtimeId"], parse_schemas(request.body))
+    return Response(204)
+
+
+def receive_result(app: Application, request: Request) -> Receiver:
+    """Take a result as it arrives: chunked bodies are streams, others count when they are complete."""
+    job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+    # A finished job takes no stream, but the same result may come again.
+    streamed = request.chunked and job.status != JobStatus.SUCCEEDED
+    return StreamedResult(app, request) if streamed else BufferedBody(app, request, store_result)
+
+
+def store_result(app: Application, request: Request) -> Response:
+    """Store a result that came as a whole."""
+    params = request.params
+    app.lifecycle.finish(params["runtimeId"], params["jobId"], request.body, request.content_type())
+    return Response(204)
+
+
+class StreamedResult:
+    """A result in chunks, passed on to waiting clients while it arrives."""
+
+    def __init__(self, app: Application, request: Request) -> None:
+        self._app = app
+        self._request = request
+        self._stream = app.lifecycle.open_stream(request.params["runtimeId"], request.params["jobId"])
+
+    def receive(self, chunk: bytes) -> None:
+        """Append a chunk."""
+        check_size(self._app, self._stream.size + len(chunk))
+        self._app.lifecycle.add_chunk(self._stream, chunk)
+
+    def finish(self) -> Response:
+        """Store the result: the job succeeded."""
+        self._app.lifecycle.close_stream(self._stream, self._request.content_type())
+        return Response(204)
+
+    def break_off(self) -> None:
+        """Fail the job: part of its result may be out already."""
+        self._app.lifecycle.break_stream(self._stream)
+
+
+def inspect_job(app: Application, request: Request) -> Response:
+    """Return the runtime, the job and the runtime's schemas."""
+    runtime_id = request.params["runtimeId"]
+    answer: dict[str, Any] = {
+        "runtime": app.lifecycle.runtime(runtime_id).wire(),
+        "job": app.lifecycle.job_of(runtime_id, request.params["jobId"]).wire(),
+        "schemas": [schema.wire() for schema in app.lifecycle.schemas(runtime_id)],
+    }
+    return json_response(200, answer)
+
+
+_SESSION_BODY = {
+    "type": "object",
+    "required": ["runtimeId"],
+    "properties": {
+        "runtimeId": {"type": "string", "description": "Unique identifier of the runtime", "minLength": 1},
+        "deployedAppRid": {"type": ["string", "null"], "description": "Deployed app to bind to this runtime"},
+        "branch": {"type": ["string", "null"], "description": "Branch of the deployed app, `master` if left out"},
+        "displayName": {"type": ["string", "null"], "description": "Human-readable name"},
+    },
+}
+
+routes = (
+    Route(
+        "POST",
+        RUNTIMES,
+        open_session,
+        Auth.NONE,
+        {200: "The session is open: its token and its URIs"},
+        "Open a runtime session, or reset the one that exists",
+        body=_SESSION_BODY,
+    ),
+    Route(
+        "GET",
+        f"{RUNTIME}/job",
+        get_job,
+        Auth.MODULE,
+        {200: "A job, now running", 204: "No job is queued"},
+        "Poll for the next job",
+        waits=True,
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/schemas",
+        post_schemas,
+        Auth.MODULE,
+        {204: "The schemas are stored"},
+        "Post function schemas",
+        body={"type": ["array", "object"], "description": "An array, a container, a named object or a map of schemas"},
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/results/{{jobId}}",
+        None,
+        Auth.MODULE,
+        {204: "The result is stored", 409: "The job is not running, or has another result already"},
+        "Post the result of a job: any bytes, chunked bodies as streams",
+        receiver=receive_result,
+    ),
+    Route(
+        "GET",
+        f"{RUNTIME}/jobs/{{jobId}}",
+        inspect_job,
+        Auth.NONE,
+        {200: "The runtime, the job and the runtime's schemas"},
+        "Inspect a job, its runtime and the schemas",
+    ),
+)

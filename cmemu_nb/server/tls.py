@@ -1,0 +1,59 @@
+"""The certificate of the platform routes: a private authority, made once per emulator, in a private directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+import tempfile
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class PrivateFiles:
+    """A directory that only its owner can read (0700), for the certificates and tokens that clients are given.
+
+    It is removed at `close()`, when it is collected, and when the interpreter ends.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="cmemu-"))
+        self.close = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file that only its owner can read (0600), and return its path."""
+        path = self.path / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+        return path
+
+    def folder(self, name: str) -> Path:
+        """Return a directory in it, made if it is missing."""
+        path = self.path / name
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+
+def _remove(path: Path, owner: int) -> None:
+    # A forked child inherits the clean-up, not the files.
+    if os.getpid() == owner:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class Certificates:
+    """A certificate for this machine's names, and the authority that clients are to trust: `authority_path`."""
+
+    def __init__(self, files: PrivateFiles, hostnames: Iterable[str]) -> None:
+        import trustme  # noqa: PLC0415 - takes a while to import
+
+        authority = trustme.CA()
+        certificate = authority.issue_cert(*NAMES, *(name for name in hostnames if name not in NAMES))
+        self.authority_path = files.write("ca.pem", authority.cert_pem.bytes())
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(self.context)

@@ -1,0 +1,173 @@
+"""The routes for tools and headless use [ours]: looking at everything, and acting on it by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.model import JobStatus
+from cmemu_nb.server.http import Response, json_response
+from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
+from cmemu_nb.wire_json import Fields
+
+if TYPE_CHECKING:
+    from cmemu_nb.model import Runtime
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.http import Request
+
+PAGE = 100
+LARGEST_PAGE = 10_000
+
+
+def list_runtimes(app: Application, _: Request) -> Response:
+    """List every runtime."""
+    return json_response(200, {"runtimes": [_runtime(app, runtime) for runtime in app.lifecycle.runtimes()]})
+
+
+def show_runtime(app: Application, request: Request) -> Response:
+    """Show one runtime with its schemas."""
+    runtime_id = request.params["runtimeId"]
+    schemas = [schema.wire() for schema in app.lifecycle.schemas(runtime_id)]
+    return json_response(200, {"runtime": _runtime(app, app.lifecycle.runtime(runtime_id)), "schemas": schemas})
+
+
+def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
+    bound = [each.wire() for each in app.lifecycle.deployed_apps() if each.runtime_id == runtime.runtime_id]
+    depth = app.lifecycle.queue_depth(runtime.runtime_id)
+    return {
+        **runtime.wire(),
+        "display_name": runtime.display_name,
+        "queue_depth": depth,
+        "deployed_apps": bound,
+    }
+
+
+def list_jobs(app: Application, request: Request) -> Response:
+    """List a runtime's jobs, oldest first: `?status=`, `?limit=` and `?after=<jobId>` filter and page."""
+    options = _options(request, {"status", "limit", "after"})
+    limit = _limit(options.get("limit"))
+    jobs = app.lifecycle.jobs(request.params["runtimeId"])
+    if "after" in options:
+        last = app.lifecycle.job_of(request.params["runtimeId"], options["after"])
+        jobs = [job for job in jobs if job.sequence > last.sequence]
+    if "status" in options:
+        wanted = _job_status(options["status"])
+        jobs = [job for job in jobs if job.status == wanted]
+    answer = {"jobs": [job.wire() for job in jobs[:limit]], "more": len(jobs) > limit}
+    return json_response(200, answer)
+
+
+def submit_direct(app: Application, request: Request) -> Response:
+    """Queue a job for the runtime itself, whatever app is bound to it."""
+    fields = Fields(request.body, "Submitting a job")
+    query_type = fields.required_text("queryType")
+    job = app.lifecycle.submit(request.params["runtimeId"], query_type, fields.raw("query", b"{}"))
+    return json_response(200, {"jobId": job.job_id})
+
+
+def fail_job(app: Application, request: Request) -> Response:
+    """Fail a queued or running job by hand."""
+    reason = Fields(request.body, "Failing a job").required_text("reason")
+    job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+    app.lifecycle.fail(job.job_id, reason)
+    return Response(204)
+
+
+def delete_schema(app: Application, request: Request) -> Response:
+    """Forget one function's schema."""
+    app.lifecycle.delete_schema(request.params["runtimeId"], request.params["functionName"])
+    return Response(204)
+
+
+def delete_runtime(app: Application, request: Request) -> Response:
+    """End a runtime's session and forget the runtime."""
+    app.lifecycle.delete_session(request.params["runtimeId"])
+    return Response(204)
+
+
+def reset_all(app: Application, _: Request) -> Response:
+    """Forget every runtime with all that belongs to it."""
+    app.lifecycle.reset()
+    return Response(204)
+
+
+def health(_: Application, __: Request) -> Response:
+    """Say that the emulator lives."""
+    return json_response(200, {"status": "ok"})
+
+
+def _options(request: Request, names: set[str]) -> dict[str, str]:
+    options = {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
+    unknown = sorted(set(options) - names)
+    if unknown:
+        raise InvalidRequest(f"Unknown query option '{unknown[0]}'. Known options: {', '.join(sorted(names))}.")
+    return options
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return PAGE
+    digits = text.lstrip("0")
+    in_range = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(LARGEST_PAGE))
+    if not (in_range and int(digits) <= LARGEST_PAGE):
+        raise InvalidRequest(f"'limit' must be a whole number from 1 to {LARGEST_PAGE}.")
+    return int(digits)
+
+
+def _job_status(text: str) -> JobStatus:
+    try:
+        return JobStatus(text)
+    except ValueError:
+        raise InvalidRequest(f"Unknown status '{text[:100]}'. Known statuses: {', '.join(JobStatus)}.") from None
+
+
+_EMPTY = {204: "Done"}
+
+routes = (
+    Route("GET", RUNTIMES, list_runtimes, Auth.BEARER, {200: "Every runtime"}, "List the runtimes"),
+    Route("DELETE", RUNTIMES, reset_all, Auth.BEARER, _EMPTY, "Forget every runtime: an emulator as new"),
+    Route("GET", RUNTIME, show_runtime, Auth.EITHER, {200: "The runtime and its schemas"}, "Show one runtime"),
+    Route("DELETE", RUNTIME, delete_runtime, Auth.EITHER, _EMPTY, "Delete a runtime"),
+    Route(
+        "GET",
+        f"{RUNTIME}/jobs",
+        list_jobs,
+        Auth.EITHER,
+        {200: "The jobs, oldest first, and whether there are more"},
+        "List a runtime's jobs",
+        query=("status", "limit", "after"),
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/jobs",
+        submit_direct,
+        Auth.EITHER,
+        {200: "The job's id"},
+        "Submit a job to the runtime itself",
+        body={
+            "type": "object",
+            "required": ["queryType"],
+            "properties": {"queryType": {"type": "string", "minLength": 1}, "query": {}},
+        },
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/jobs/{{jobId}}/fail",
+        fail_job,
+        Auth.EITHER,
+        {204: "The job failed", 409: "The job is done already"},
+        "Fail a job by hand",
+        body={"type": "object", "required": ["reason"], "properties": {"reason": {"type": "string", "minLength": 1}}},
+    ),
+    Route(
+        "DELETE",
+        f"{RUNTIME}/schemas/{{functionName}}",
+        delete_schema,
+        Auth.EITHER,
+        _EMPTY,
+        "Delete a function's schema",
+    ),
+    Route("GET", "/_emulate/health", health, Auth.NONE, {200: "The emulator lives"}, "Ask whether the emulator lives"),
+)

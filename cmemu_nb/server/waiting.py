@@ -1,0 +1,106 @@
+"""Requests that wait: for a job to take, or for a job to be done. Futures wake them, nobody polls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.events import Event
+    from cmemu_nb.lifecycle import Lifecycle
+
+WAKES_ONE_POLL = frozenset({"job_queued", "job_given_back"})
+FREES_A_SLOT = frozenset({"job_succeeded", "job_failed", "job_given_back"})
+ENDS_POLLS = frozenset({"session_reset", "session_deleted"})
+WAKES_JOB = frozenset(
+    {"job_started", "job_succeeded", "job_failed", "job_cleared", "job_given_back", "result_started", "result_chunk"}
+)
+
+
+Future = asyncio.Future[bool]
+
+
+class Waiting:
+    """The held requests of one emulator, woken by its events."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._polls: defaultdict[str | None, OrderedDict[Future, None]] = defaultdict(OrderedDict)
+        self._slots: defaultdict[str | None, set[Future]] = defaultdict(set)
+        self._jobs: defaultdict[str | None, set[Future]] = defaultdict(set)
+        self.close: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+
+    async def for_queued_job(self, runtime_id: str, seconds: float) -> bool:
+        """Wait until a job may be queued for a runtime or its session ends; False when the time is over."""
+        future = _future(seconds)
+        self._polls[runtime_id][future] = None
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                # Woken, and its client gone at once: the job is for the next in line.
+                self.pass_on(runtime_id)
+            raise
+        finally:
+            self._polls[runtime_id].pop(future, None)
+            if not self._polls[runtime_id]:
+                del self._polls[runtime_id]
+
+    async def for_slot(self, runtime_id: str, seconds: float) -> bool:
+        """Wait until a job of a runtime may have ended or its session ends; False when the time is over."""
+        return await _wait_in(self._slots, runtime_id, seconds)
+
+    async def for_change(self, job_id: str, seconds: float | None) -> bool:
+        """Wait until something happens to a job; False when the time is over."""
+        return await _wait_in(self._jobs, job_id, seconds)
+
+    def _hear(self, event: Event) -> None:
+        job_id, runtime_id = event.job_id, event.runtime_id
+        if job_id in self._jobs and event.kind in WAKES_JOB:
+            for future in self._jobs[job_id]:
+                _wake(future)
+        if runtime_id in self._slots and event.kind in FREES_A_SLOT | ENDS_POLLS:
+            for future in self._slots[runtime_id]:
+                _wake(future)
+        if runtime_id in self._polls:
+            if event.kind in WAKES_ONE_POLL:
+                self.pass_on(runtime_id)
+            elif event.kind in ENDS_POLLS:
+                for future in self._polls[runtime_id]:
+                    _wake(future)
+
+    def pass_on(self, runtime_id: str | None) -> None:
+        """Wake the next poll in line."""
+        polls = self._polls.get(runtime_id)
+        while polls:
+            future, _ = polls.popitem(last=False)
+            if not future.done():
+                future.set_result(True)
+                return
+
+
+async def _wait_in(held: defaultdict[str | None, set[Future]], key: str, seconds: float | None) -> bool:
+    future = _future(seconds)
+    held[key].add(future)
+    try:
+        return await future
+    finally:
+        held[key].discard(future)
+        if not held[key]:
+            del held[key]
+
+
+def _future(seconds: float | None) -> Future:
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    if seconds is not None:
+        timer = loop.call_later(seconds, _wake, future, False)  # noqa: FBT003
+        future.add_done_callback(lambda _: timer.cancel())
+    return future
+
+
+def _wake(future: Future, woken: bool = True) -> None:  # noqa: FBT001, FBT002
+    if not future.done():
+        future.set_result(woken)

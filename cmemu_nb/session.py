@@ -1,0 +1,112 @@
+"""One runtime's session: all that belongs to it and goes with a reset, and what a result stream is."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cmemu_nb.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from cmemu_nb.job_log import JobLog
+    from cmemu_nb.model import FunctionSchema, Job, Runtime
+
+
+class ThrownAway(msgspec.Struct, frozen=True):
+    """How much a reset or a deletion threw away."""
+
+    jobs: int = 0
+    schemas: int = 0
+    deployed_apps: int = 0
+
+    def __str__(self) -> str:
+        parts = [
+            f"{count} {noun}{'' if count == 1 else 's'}"
+            for count, noun in ((self.jobs, "job"), (self.schemas, "schema"), (self.deployed_apps, "binding"))
+            if count
+        ]
+        return ", ".join(parts) or "nothing"
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.schemas or self.deployed_apps)
+
+
+class ResultStream:
+    """A result that arrives in chunks: what has come so far, readable while it grows."""
+
+    __slots__ = ("chunks", "job_id", "size")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.chunks: list[bytes] = []
+        self.size = 0
+
+
+class Replica:
+    """One running copy of a compute module, known by its token: which jobs it holds, and how many it may.
+
+    `max_concurrent_tasks` is None for the session's own token, which whoever opened the session uses as they like.
+    `polls` counts from its start or last restart, `heard` says whether it has sent any request.
+    """
+
+    __slots__ = ("heard", "held", "max_concurrent_tasks", "polls", "replica_id", "revoked", "runtime_id", "token")
+
+    def __init__(self, runtime_id: str, replica_id: str, token: str, max_concurrent_tasks: int | None) -> None:
+        self.runtime_id = runtime_id
+        self.replica_id = replica_id
+        self.token = token
+        self.max_concurrent_tasks = max_concurrent_tasks
+        self.held: dict[str, None] = {}
+        self.heard = False
+        self.polls = 0
+        self.revoked = False
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds as many unfinished jobs as it may."""
+        return self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks
+
+
+class Session:
+    """All that belongs to one runtime and goes with a reset."""
+
+    __slots__ = ("apps", "jobs", "logs", "queue", "replicas", "runtime", "schemas", "streams")
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.jobs: dict[str, Job] = {}
+        self.queue: OrderedDict[str, Job] = OrderedDict()
+        self.schemas: dict[str, FunctionSchema] = {}
+        self.apps: set[tuple[str, str]] = set()
+        self.streams: dict[str, ResultStream] = {}
+        self.logs: dict[str, JobLog] = {}
+        self.replicas: dict[str, Replica] = {}
+
+    def put_back(self, job: Job) -> None:
+        """Put a job at the head of the queue, behind others put back that are older."""
+        older = []
+        for other in self.queue.values():
+            if other.sequence > job.sequence:
+                break
+            older.append(other)
+        for each in (job, *reversed(older)):
+            self.queue[each.job_id] = each
+            self.queue.move_to_end(each.job_id, last=False)
+
+
+def text(what: str, value: object) -> str:
+    """Return a value that must be text that JSON can hold; anything else is an `InvalidRequest`."""
+    try:
+        if isinstance(value, str):
+            value.encode()
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InvalidRequest(f"The {what} must be text, not {value!r}.")
+
+
+def trimmed(what: str, value: str | None) -> str | None:
+    """Return an optional text without the blanks around it; None for a blank one."""
+    return None if value is None else text(what, value).strip() or None

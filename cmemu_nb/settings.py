@@ -1,0 +1,98 @@
+"""The settings of an emulator. Each trait's `help` is its documentation, everywhere it is shown."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unicode
+from traitlets.config import Configurable
+
+from cmemu_nb.errors import SettingError
+
+LISTS = ("tokens", "local_hostnames")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Settings(Configurable):
+    """What can be set of an emulator, with its default."""
+
+    port = Int(4000, min=0, max=65535, help="Port to listen on; a free one if it is taken, or if it is 0.").tag(
+        config=True
+    )
+    tls_port = Int(
+        None,
+        min=0,
+        max=65535,
+        allow_none=True,
+        help="Port of the platform routes (HTTPS): 8945 if it is not set, a free one if that is taken or port is 0.",
+    ).tag(config=True)
+    host = Unicode("127.0.0.1", help="Address to listen on; 127.0.0.1 also listens on ::1.").tag(config=True)
+    token = Unicode(
+        None, allow_none=True, help="Bearer token of the contour routes; a random one if it is not set."
+    ).tag(config=True)
+    tokens = List(Unicode(), help="Further bearer tokens that the contour routes accept.").tag(config=True)
+    local_hostnames = List(
+        Unicode(), help="Names of this machine, besides localhost, that requests may use in their Host header."
+    ).tag(config=True)
+    allow_remote = Bool(
+        default_value=False,
+        help="Allow listening on other than loopback addresses: whoever reaches the port can open sessions.",
+    ).tag(config=True)
+    execute_timeout = Float(
+        30.0, min=0.0, help="Seconds that a synchronous execute waits for the first byte of its result."
+    ).tag(config=True)
+    job_timeout = Float(
+        None,
+        min=0.0,
+        allow_none=True,
+        help="Seconds after which a job that was taken fails if there is no result; without limit if it is not set.",
+    ).tag(config=True)
+    refusal_seconds = Float(
+        1.0, min=0.0, help="Seconds that the platform routes hold back a refusal, since real clients ask again at once."
+    ).tag(config=True)
+    max_body_bytes = Int(
+        512 * 1024 * 1024, min=1, help="Largest request body, in bytes; larger ones are refused with 413."
+    ).tag(config=True)
+    max_concurrent_tasks = Int(
+        4, min=1, help="How many jobs of functions in cells run at a time, each in a thread."
+    ).tag(config=True)
+    keep_events = Int(10_000, min=1, help="How many events the log keeps; empty polls are counted apart.").tag(
+        config=True
+    )
+    home = CaselessStrEnum(
+        ["auto", "kernel", "thread"],
+        "auto",
+        help="Where the emulator's loop runs: as a guest on the kernel's loop, on a thread, or what fits.",
+    ).tag(config=True)
+
+
+def make_settings(given: dict[str, Any]) -> Settings:
+    """Check settings given by name; a `SettingError` names the valid ones, or says what is wrong with a value."""
+    names = Settings.class_trait_names(config=True)
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise SettingError(f"There is no setting '{unknown[0]}'. The settings are {', '.join(sorted(names))}.")
+    given = {name: [value] if name in LISTS and isinstance(value, str) else value for name, value in given.items()}
+    try:
+        settings = Settings(**given)
+    except TraitError as error:
+        raise SettingError(f"A setting was refused: {error}") from None
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    if settings.host not in LOOPBACK and not settings.allow_remote:
+        raise SettingError(
+            f"Listening on {settings.host} would let other machines in. Set allow_remote=True "
+            "(--allow-remote) if you mean it, or leave host at 127.0.0.1."
+        )
+    for name in ("execute_timeout", "job_timeout", "refusal_seconds"):
+        if getattr(settings, name) is not None and not math.isfinite(getattr(settings, name)):
+            raise SettingError(f"{name} must be a number of seconds.")
+    for token in filter(None, [settings.token, *settings.tokens]):
+        if not (token.isascii() and token.isprintable() and token.strip() == token):
+            raise SettingError("A token can't be sent in a header: use printable ASCII without blanks at its ends.")
+    if settings.token == "" or "" in settings.tokens:
+        raise SettingError("An empty token would let everybody in: leave it out to get a random one.")

@@ -1,0 +1,112 @@
+"""All that an emulator holds, as it is at this moment: what may be looked at from any thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import NotFound, known
+from cmemu_nb.job_log import JobLog
+
+if TYPE_CHECKING:
+    from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
+    from cmemu_nb.session import Replica, ResultStream, Session
+
+DEFAULT_BRANCH = "master"
+
+
+class State:
+    """The sessions, bindings, jobs and schemas of one emulator. Only `Lifecycle` changes them."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._owners: dict[str, Session] = {}
+        self._apps: dict[str, dict[str, DeployedApp]] = {}
+        self._replicas: dict[bytes, Replica] = {}
+
+    def runtime(self, runtime_id: str) -> Runtime:
+        """Return a runtime, or a `NotFound` that lists the known ones."""
+        return self._session(runtime_id).runtime
+
+    def runtimes(self) -> list[Runtime]:
+        """Return every runtime, in the order of their first sessions."""
+        return [session.runtime for session in list(self._sessions.values())]
+
+    def job(self, job_id: str) -> Job:
+        """Return a job, or a `NotFound`: the id was never issued, or went with a reset."""
+        return self._owner(job_id)[1]
+
+    def find_job(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        session = self._owners.get(job_id)
+        return session.jobs.get(job_id) if session else None
+
+    def jobs(self, runtime_id: str | None = None) -> list[Job]:
+        """Return the jobs of a runtime in the order of submission, or of all runtimes, runtime by runtime."""
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        return [job for session in sessions for job in list(session.jobs.values())]
+
+    def job_of(self, runtime_id: str, job_id: str) -> Job:
+        """Return a job of a runtime, or a `NotFound` for an unknown one and for another runtime's."""
+        return self._job_of(runtime_id, job_id)[1]
+
+    def schemas(self, runtime_id: str | None = None) -> list[FunctionSchema]:
+        """Return the schemas of a runtime sorted by name, or of all runtimes, runtime by runtime."""
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        return [
+            schema
+            for session in sessions
+            for schema in sorted(list(session.schemas.values()), key=lambda schema: schema.function_name)  # noqa: C414
+        ]
+
+    def find_schema(self, runtime_id: str, function_name: str) -> FunctionSchema | None:
+        """Return one function's schema, or None."""
+        return self._session(runtime_id).schemas.get(function_name)
+
+    def log(self, job_id: str) -> JobLog:
+        """Return the log of a job, from any thread; that of a job that is gone is kept nowhere."""
+        session = self._owners.get(job_id)
+        return session.logs.setdefault(job_id, JobLog()) if session else JobLog()
+
+    def deployed_apps(self) -> list[DeployedApp]:
+        """Return every binding, an app's oldest first."""
+        return [app for branches in list(self._apps.values()) for app in list(branches.values())]
+
+    def queue_depth(self, runtime_id: str) -> int:
+        """Return how many jobs of a runtime are queued."""
+        return len(self._session(runtime_id).queue)
+
+    def resolve_app(self, deployed_app_rid: str, branch: str | None = None) -> DeployedApp:
+        """Find the binding that serves an app; without a branch `master`, else the newest [ours]."""
+        branches = self._apps.get(deployed_app_rid, {})
+        if branch is None and branches:
+            branch = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(reversed(branches))
+        app = branches.get(branch or DEFAULT_BRANCH)
+        if app is None:
+            raise NotFound(f"No active compute-module runtime is bound to '{deployed_app_rid}'.")
+        return app
+
+    def stream(self, job_id: str) -> ResultStream | None:
+        """Return the stream that a running job's result arrives by, if it does."""
+        session = self._owners.get(job_id)
+        return session.streams.get(job_id) if session else None
+
+    # Inside
+
+    def _session(self, runtime_id: str) -> Session:
+        session = self._sessions.get(runtime_id)
+        if session is None:
+            raise NotFound(f"There is no runtime '{runtime_id}'. {known(self._sessions, 'runtimes')}")
+        return session
+
+    def _owner(self, job_id: str) -> tuple[Session, Job]:
+        session = self._owners.get(job_id)
+        if session is None:
+            raise NotFound(f"There is no job '{job_id}': the id was never issued, or the job went with a reset.")
+        return session, session.jobs[job_id]
+
+    def _job_of(self, runtime_id: str, job_id: str) -> tuple[Session, Job]:
+        session = self._session(runtime_id)
+        job = session.jobs.get(job_id)
+        if job is None:
+            raise NotFound(f"Runtime '{runtime_id}' has no job '{job_id}': it is another's, or went with a reset.")
+        return session, job

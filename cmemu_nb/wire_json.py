@@ -1,0 +1,82 @@
+"""Reading JSON that came from outside: UTF-8 first, then msgspec, with errors in one clear sentence."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from cmemu_nb.errors import InvalidRequest
+
+T = TypeVar("T")
+_GIVEN = re.compile(r"got `(\w+)`")
+
+# By the names that Python and msgspec have for them.
+JSON_TYPES = {
+    **dict.fromkeys(("dict", "object"), "an object"),
+    **dict.fromkeys(("list", "array"), "an array"),
+    **dict.fromkeys(("int", "float"), "a number"),
+    **dict.fromkeys(("NoneType", "null"), "null"),
+    "str": "a string",
+    "bool": "true or false",
+}
+# msgspec calls a body truncated, too, when half a surrogate pair stands in its last few bytes.
+_HALF_A_PAIR_AT_THE_END = re.compile(rb"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}[^\\]{1,5}\Z")
+
+
+def decode(body: bytes | msgspec.Raw, kind: type[T], what: str) -> T:
+    """Decode JSON text into `kind`; whatever is wrong with it is an `InvalidRequest` that begins with `what`."""
+    try:
+        if isinstance(body, bytes):
+            body.decode()
+        return msgspec.json.decode(body, type=kind)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"{what} can't be read: byte {error.start} is no UTF-8. Send JSON as UTF-8.") from None
+    except RecursionError:
+        raise InvalidRequest(f"{what} can't be read: the JSON is nested too deeply.") from None
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"{what} can't be read: {_reason(error, bytes(body))}.") from None
+
+
+def _reason(error: msgspec.DecodeError, body: bytes) -> str:
+    if not body.strip():
+        return "the body is empty, it must be JSON"
+    if isinstance(error, msgspec.ValidationError):
+        given = _GIVEN.search(str(error))
+        return f"it must be a JSON object, not {JSON_TYPES[given[1]]}" if given else str(error).lower()
+    if "truncated" not in str(error):
+        return str(error).replace("JSON is malformed:", "malformed JSON,")
+    if _HALF_A_PAIR_AT_THE_END.search(body):
+        return "malformed JSON, a \\uD800-\\uDFFF escape stands alone, which is no character"
+    return "malformed JSON, it ends too early"
+
+
+class Fields:
+    """The members of a JSON object from outside, read one by one with their types checked."""
+
+    def __init__(self, body: bytes, what: str) -> None:
+        self._what = what
+        self._members = decode(body, dict[str, msgspec.Raw], what)
+
+    def text(self, name: str) -> str | None:
+        """Return a string member, trimmed; None when it is absent, null or blank."""
+        raw = self._members.get(name)
+        value: Any = None if raw is None else decode(raw, object, f"{self._what} ({name})")
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise InvalidRequest(f"{self._what}: '{name}' must be a string, it is {JSON_TYPES[type(value).__name__]}.")
+        return value.strip() or None
+
+    def required_text(self, name: str) -> str:
+        """Return a string member, trimmed; an `InvalidRequest` when it is absent, null or blank."""
+        value = self.text(name)
+        if value is None:
+            raise InvalidRequest(f"{self._what}: '{name}' is missing or blank. Give it as a non-blank string.")
+        return value
+
+    def raw(self, name: str, default: bytes) -> bytes:
+        """Return a member as the very JSON text that was sent."""
+        raw = self._members.get(name)
+        return default if raw is None else bytes(raw)

@@ -1,0 +1,145 @@
+"""One emulator for a whole test run, cleared after each test, and what must hold after every test."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+from client import RUNTIMES, Api, Wire, eventually
+
+from cmemu_nb import Emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
+    from cmemu_nb.events import Event
+    from cmemu_nb.server.http import Connections
+    from cmemu_nb.server.waiting import Waiting
+
+TOKEN = "the-bearer-token"
+FAULTS = {"internal_error", "listener_failed", "log"}
+
+
+def waiting_of(emulator: Emulator) -> Waiting:
+    """Return the emulator's held requests, which nothing shows from outside."""
+    server = emulator._server  # noqa: SLF001
+    assert server is not None
+    return cast("Connections", server.request_callback)._app.waiting  # noqa: SLF001
+
+
+def idle(emulator: Emulator) -> bool:
+    waiting = waiting_of(emulator)
+    return not waiting._polls and not waiting._jobs  # noqa: SLF001
+
+
+def faults(emulator: Emulator, since: int = 0) -> list[str | None]:
+    recent = emulator.lifecycle.events.recent()
+    return [event.detail for event in recent if event.kind in FAULTS and event.sequence > since]
+
+
+@contextmanager
+def serving(**settings: Any) -> Iterator[Emulator]:
+    with Emulator(**{"port": 0, "home": "thread", "token": TOKEN, **settings}) as emulator:
+        yield emulator
+        eventually(lambda: idle(emulator), "the emulator holds no request any more")
+        assert faults(emulator) == []
+
+
+@pytest.fixture(scope="session")
+def shared_emulator() -> Iterator[Emulator]:
+    with serving() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def emu(shared_emulator: Emulator) -> Iterator[Emulator]:
+    """The emulator, empty. Afterwards nothing may be held, no fault logged and no thread left."""
+    events = shared_emulator.lifecycle.events.recent()
+    since = events[-1].sequence if events else 0
+    threads = set(threading.enumerate())
+    yield shared_emulator
+    eventually(lambda: idle(shared_emulator), "the emulator holds no request any more")
+    api = Api(shared_emulator.url, TOKEN)
+    assert api.contour("DELETE", RUNTIMES).status_code == 204
+    assert faults(shared_emulator, since) == []
+    assert set(threading.enumerate()) <= threads
+
+
+@pytest.fixture
+def api(emu: Emulator) -> Api:
+    return Api(emu.url, emu.token)
+
+
+@pytest.fixture
+def serve() -> Callable[..., AbstractContextManager[Emulator]]:
+    """Start an emulator with settings of its own."""
+    return serving
+
+
+@pytest.fixture
+def wire(emu: Emulator) -> Iterator[Callable[[], Wire]]:
+    """Open connections that are closed after the test."""
+    opened: list[Wire] = []
+
+    def connect() -> Wire:
+        opened.append(Wire(emu.port))
+        return opened[-1]
+
+    yield connect
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture
+def background(emu: Emulator) -> Iterator[Callable[..., Future[Any]]]:  # noqa: ARG001 - no thread outlives emu's check
+    """Call functions on threads, for requests that are held."""
+    with ThreadPoolExecutor(32) as pool:
+        yield pool.submit
+
+
+@pytest.fixture
+def until_held(emu: Emulator) -> Callable[..., None]:
+    """Wait until the emulator holds so many polls and so many requests that wait for a job to be done."""
+    waiting = waiting_of(emu)
+
+    def count(held: Iterable[Collection[Any]]) -> int:
+        return sum(map(len, list(held)))
+
+    def wait(*, polls: int = 0, jobs: int = 0) -> None:
+        eventually(
+            lambda: (count(waiting._polls.values()), count(waiting._jobs.values())) == (polls, jobs),  # noqa: SLF001
+            f"{polls} polls and {jobs} waits for jobs are held",
+        )
+
+    return wait
+
+
+@pytest.fixture
+def at_once(emu: Emulator, background: Callable[..., Future[Any]]) -> Callable[[], AbstractContextManager[None]]:
+    """Keep the emulator busy while the block runs, so that all that is sent in it is read in one moment."""
+
+    @contextmanager
+    def busy() -> Iterator[None]:
+        entered, leave = threading.Event(), threading.Event()
+
+        def block(event: Event) -> None:
+            if event.runtime_id == "busy" and not entered.is_set():
+                entered.set()
+                leave.wait()
+
+        unsubscribe = emu.lifecycle.events.subscribe(block)
+        opened = background(Api(emu.url, emu.token).open, "busy")
+        try:
+            entered.wait()
+            yield
+        finally:
+            unsubscribe()
+            leave.set()
+            opened.result()
+
+    return busy

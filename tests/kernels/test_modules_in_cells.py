@@ -1,0 +1,119 @@
+"""Programs with the official SDKs, launched from a notebook's cells."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from environments import node_modules
+from kernels.driver import running_cell, wait_until
+from kernels.notebooks import open_notebook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kernels.notebooks import Notebook
+
+WHERE = [("7.4", "kernel"), ("6.30", "kernel"), ("7.4", "thread")]
+PYTHON_CELL = """%%compute_module greeter --replicas 2
+import os
+from compute_modules.annotations import function
+
+@function
+def greet(context, event) -> str:
+    return "hello " + event["name"]
+
+@function
+def pid(context, event) -> int:
+    return os.getpid()
+"""
+NODE_CELL = """%%compute_module counter --language node
+import { ComputeModule } from "@palantir/compute-module";
+new ComputeModule({}).register("addOne", async ({ value }) => value + 1);
+"""
+
+
+@pytest.fixture(scope="module", params=WHERE, ids="-".join)
+def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    folder: Path = tmp_path_factory.mktemp("notebook")
+    (folder / "node_modules").symlink_to(node_modules() / "node_modules")
+    version, home = request.param
+    with open_notebook(version, home, folder) as notebook:
+        yield notebook
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+def run_cell(notebook: Notebook, code: str) -> str:
+    """Run a cell that a magic begins, and return what it shows."""
+    cell = notebook.kernel.finish(notebook.kernel.send(code))
+    assert cell.status == "ok", cell.error
+    return cell.text
+
+
+def test_a_python_cell_is_a_module_and_running_it_again_serves_the_new_text(notebook: Notebook) -> None:
+    shown = run_cell(notebook, PYTHON_CELL)
+    assert "greeter" in shown
+    assert "replicas" in shown
+    assert notebook.kernel.run("print(emu.call('greet', {'name': 'Ada'}))") == "hello Ada"
+    run_cell(notebook, PYTHON_CELL.replace("hello", "good evening"))
+    assert notebook.kernel.run("print(emu.call('greet', {'name': 'Ada'}))") == "good evening Ada"
+
+
+def test_a_node_cell_is_a_module(notebook: Notebook) -> None:
+    run_cell(notebook, NODE_CELL)
+    app = "ri.foundry.main.deployed-app.counter"
+    assert notebook.kernel.run(f"print(emu.call('addOne', {{'value': 41}}, {app!r}, validate=False))") == "42"
+
+
+def test_an_interrupt_of_a_cell_does_not_reach_the_module(notebook: Notebook) -> None:
+    run_cell(notebook, PYTHON_CELL)
+    before = notebook.kernel.run("emu.modules.of('greeter')[0].wait_until_responsive(); print(emu.call('pid'))")
+    with running_cell(notebook.kernel, "import time; time.sleep(60)") as cell:
+        pass
+    notebook.kernel.interrupt()
+    assert "KeyboardInterrupt" in (notebook.kernel.finish(cell).error or "")
+    assert alive(int(before))
+    assert notebook.kernel.run("print(emu.modules.of('greeter')[0].states)") == "['responsive', 'responsive']"
+
+
+def test_a_program_is_launched_and_its_environment_shown_by_magics(notebook: Notebook) -> None:
+    (notebook.kernel.folder / "shout.py").write_text(
+        "from compute_modules.annotations import function\n"
+        "@function\ndef shout(context, event) -> str:\n    return event['text'].upper()\n"
+    )
+    assert "shout" in run_cell(notebook, "%cmemu launch --max-concurrent-tasks 2 -- python shout.py")
+    assert notebook.kernel.run("print(emu.call('shout', {'text': 'hey'}))") == "HEY"
+    lines = run_cell(notebook, "%cmemu env shout").splitlines()
+    assert [line for line in lines if not line.startswith("export ")] == []
+    assert run_cell(notebook, "%cmemu env shout --docker image").startswith("docker run --rm --network host -v ")
+
+
+def test_what_can_not_be_launched_is_one_clear_sentence(notebook: Notebook) -> None:
+    for code, said in (
+        ("%%compute_module broken\nimport sys; sys.exit('no luck')", "exit code 1. Its last lines:\nno luck"),
+        ("%cmemu launch -- no-such-program", "There is no program 'no-such-program' on the PATH"),
+        ("%%compute_module x --language cobol\n1", "choose from"),
+        ("%cmemu launch", "the following arguments are required"),
+    ):
+        cell = notebook.kernel.send(code)
+        wait_until(lambda cell=cell, said=said: said in cell.text, said)  # type: ignore[misc]
+        assert "Traceback" not in cell.text
+
+
+@pytest.mark.parametrize(("version", "home"), [("7.4", "kernel"), ("7.4", "thread")])
+@pytest.mark.parametrize("end", ["shutdown", "kill"])
+def test_modules_end_with_their_kernel_however_that_ends(version: str, home: str, end: str, tmp_path: Path) -> None:
+    with open_notebook(version, home, tmp_path) as notebook:
+        run_cell(notebook, PYTHON_CELL)
+        pid = int(notebook.kernel.run("print(emu.call('pid'))"))
+        guards = notebook.kernel.run("print(*(each.pid for each in emu.modules.of('greeter')[0].replicas))").split()
+        assert alive(pid)
+        if end == "kill":
+            os.kill(int(notebook.kernel.run("import os; print(os.getpid())")), 9)
+    wait_until(lambda: not any(map(alive, [pid, *map(int, guards)])), "the programs end")

@@ -1,0 +1,144 @@
+"""JupyterLab as its users see it: `cmemu lab` in a home of its own, opened in headless Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+from environments import CACHE, program
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from playwright.sync_api import Page
+
+CHROMIUM = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+CMEMU = str(Path(sys.executable).parent / "cmemu")
+STARTUP_SECONDS = 60.0
+CELLS_SECONDS = 90.0
+NO_POPUPS = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
+KERNEL_IS_IDLE = """() => {
+    const opened = window.jupyterapp?.shell.currentWidget;
+    return opened?.context?.isReady && opened.sessionContext?.session?.kernel?.status === 'idle';
+}"""
+RUN_ALL_CELLS = """async () => {
+    await window.jupyterapp.restored;
+    await window.jupyterapp.commands.execute('notebook:run-all-cells');
+}"""
+CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
+
+
+def write_notebook(path: Path, sources: Sequence[str]) -> None:
+    """Write a notebook with these code cells."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    # Without a kernel's name Lab asks for one.
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+@contextlib.contextmanager
+def cmemu_lab(home: Path, folder: Path, *arguments: str) -> Iterator[str]:
+    """Run `cmemu lab` in a folder, with `home` as its only memory; gives the URL that it prints, with its token."""
+    (home / "settings" / "@jupyterlab" / "apputils-extension").mkdir(parents=True)
+    (home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings").write_text(NO_POPUPS)
+    log = home / "lab.log"
+    command = [CMEMU, "lab", *arguments]
+    options = [f"--port={_free_port()}", "--LabApp.expose_app_in_browser=True"]
+    with (
+        log.open("w") as output,
+        subprocess.Popen([*command, *options], cwd=folder, env=lab_environ(home), stdout=output, stderr=output) as lab,
+    ):
+        try:
+            yield _printed_url(lab, log)
+        finally:
+            lab.terminate()
+
+
+def lab_environ(home: Path) -> dict[str, str]:
+    """Return an environment without this user's settings of Jupyter, and without a display."""
+    foreign = ("JUPYTER", "IPYTHON", "XDG_", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    settings = {"JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces"}
+    return kept | {"HOME": str(home), **{name: str(path) for name, path in settings.items()}}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _printed_url(lab: subprocess.Popen[bytes], log: Path) -> str:
+    end = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < end and lab.poll() is None:
+        found = re.search(r"http://127\.0\.0\.1:\d+/lab\S*[?]token=\w+", log.read_text())
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"'cmemu lab' printed no URL in {STARTUP_SECONDS} s:\n{log.read_text()}")
+
+
+@contextlib.contextmanager
+def opened_in_chromium(url: str) -> Iterator[Page]:
+    """Open a notebook's URL, and give the page when its kernel is idle."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(STARTUP_SECONDS * 1000)
+        try:
+            # Lab keeps connections open: the network is never idle.
+            page.goto(url, wait_until="domcontentloaded")
+            page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+            page.wait_for_function(KERNEL_IS_IDLE)
+            yield page
+        except BaseException:
+            screenshot(page, "failed")
+            raise
+        finally:
+            browser.close()
+
+
+def run_all_cells(page: Page) -> list[dict[str, Any]]:
+    """Run every cell of the notebook and return its cells, with their outputs, when all have finished."""
+    page.set_default_timeout(CELLS_SECONDS * 1000)
+    page.evaluate(RUN_ALL_CELLS)
+    cells: list[dict[str, Any]] = page.evaluate(CELLS)
+    return cells
+
+
+def errors_in(cells: list[dict[str, Any]]) -> list[str]:
+    """Return what went wrong: the cells that raised or were told that they are wrong, and those that did not run."""
+    wrong = []
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            outputs = cell["outputs"]
+            wrong += [f"cell {number}: {''.join(each['traceback'])}" for each in outputs if "traceback" in each]
+            wrong += [f"cell {number}: {each['text']}" for each in outputs if "UsageError" in each.get("text", "")]
+            if "".join(cell["source"]).strip() and cell["execution_count"] is None:
+                wrong.append(f"cell {number} did not run")
+    return wrong
+
+
+def screenshot(page: Page, name: str) -> Path:
+    """Take a picture into `.cache/screenshots/`."""
+    path = CACHE / "screenshots" / f"{name}.png"
+    page.screenshot(path=path)
+    return path

@@ -1,0 +1,34 @@
+// A compute module as its author would write it, with the official TypeScript SDK.
+import { ComputeModule } from "@palantir/compute-module";
+import { Type } from "@sinclair/typebox";
+import { existsSync } from "node:fs";
+
+const module = new ComputeModule({
+  logger: console,
+  definitions: {
+    addOne: { input: Type.Object({ value: Type.Integer() }), output: Type.Integer() },
+    echo: { input: Type.Object({}), output: Type.String() },
+  },
+});
+
+const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+module
+  .register("addOne", async ({ value }) => value + 1)
+  .register("echo", async (query) => query)
+  .register("who", async () => process.pid)
+  .register("slow", async ({ seconds }) => { await sleep(1000 * seconds); return process.pid; })
+  .register("fail", async () => { throw new TypeError("it failed"); })
+  .register("never", () => new Promise(() => {}))
+  .register("large", async ({ size }) => "x".repeat(size))
+  .registerStreaming("count", async ({ to, until }, writable) => {
+    for (let number = 0; number < to; number++) {
+      writable.write(JSON.stringify(String(number)));
+      while (until && !existsSync(until)) await sleep(10);
+    }
+    writable.end();
+  });
+
+if (process.argv.includes("with-default")) {
+  module.default(async (query, queryType) => ({ unknown: queryType }));
+}

@@ -1,0 +1,109 @@
+"""A compute module as its author would write it, with the official Python SDK."""
+
+import datetime
+import decimal
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Iterable, Optional
+
+from compute_modules.annotations import function
+from compute_modules.context import QueryContext
+from compute_modules.logging import get_logger
+
+log = get_logger("orders")
+log.setLevel("INFO")
+
+
+@dataclass
+class Item:
+    name: str
+    price: decimal.Decimal
+
+
+@dataclass
+class Order:
+    items: list[Item]
+    placed: datetime.datetime
+    due: datetime.date
+    note: Optional[str]
+    stamp: bytes
+    discount: float = 0.0
+
+
+@function
+def describe(context: QueryContext, event: Order) -> dict[str, str]:
+    total = sum(item.price for item in event.items)
+    days = (event.due - event.placed.date()).days
+    return {"total": str(total), "days": str(days), "note": str(event.note), "stamp": event.stamp.decode()}
+
+
+@function
+def echo(context, event):
+    return event
+
+
+@function
+def who(context, event) -> int:
+    return os.getpid()
+
+
+@function
+def slow(context, event) -> int:
+    time.sleep(event["seconds"])
+    return os.getpid()
+
+
+@function
+def fail(context, event):
+    log.warning("about to fail")
+    raise ValueError("it failed")
+
+
+@function
+def large(context, event) -> str:
+    return "x" * event["size"]
+
+
+@function
+def configuration(context: QueryContext, event):
+    from compute_modules.auth import retrieve_pipeline_token
+    from compute_modules.resources import get_pipeline_resources
+    from compute_modules.sources import get_source_config, get_source_secret
+
+    return {
+        "secret": get_source_secret("Crm", "password"),
+        "in context": context.sources["Crm"]["password"],
+        "configuration": get_source_config("Crm"),
+        "resource": get_pipeline_resources()["orders"].rid,
+        "token": retrieve_pipeline_token(),
+        "client": [context.CLIENT_ID, context.CLIENT_SECRET],
+    }
+
+
+@function(streaming=True)
+def count(context, event) -> Iterable[str]:
+    for number in range(event["to"]):
+        yield str(number)
+        if event.get("until"):
+            while not os.path.exists(event["until"]):
+                time.sleep(0.01)
+
+
+@function(streaming=True)
+def break_half_way(context, event) -> Iterable[str]:
+    yield "first"
+    raise ValueError("half way")
+
+
+@function(streaming=True)
+def yield_a_set(context, event) -> Iterable[str]:
+    yield "first"
+    yield {1}
+
+
+if "threads" in sys.argv:
+    from compute_modules.startup import ConcurrencyType, start_compute_module
+
+    start_compute_module(ConcurrencyType.THREAD_POOL)

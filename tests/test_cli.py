@@ -1,0 +1,223 @@
+"""The command line, as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import requests
+
+from cmemu_nb import Emulator, __version__
+from cmemu_nb.cli import report_faults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CMEMU = [sys.executable, "-m", "cmemu_nb"]
+CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
+NO_JUPYTERLAB = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "jupyterlab":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from cmemu_nb.cli import main
+sys.exit(main(["lab"]))
+"""
+
+
+class Serving:
+    """A `cmemu serve` that has said where it is."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self.process, self._output, self._errors = process, process.stdout, process.stderr
+        self.first_line = self._output.readline()
+        self.url = self.first_line.split()[-1]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[str, str]:
+        """Send a signal; returns the rest of the output and what was written to stderr."""
+        self.process.send_signal(number)
+        self.process.wait(20)
+        # Not communicate(): it overlooks what readline() has read ahead.
+        return self._output.read(), self._errors.read()
+
+
+@contextlib.contextmanager
+def serving(*options: str) -> Iterator[Serving]:
+    command = [*CMEMU, "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield Serving(process)
+        finally:
+            process.kill()
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CMEMU, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def submit(url: str, token: str) -> int:
+    job = {"deployedAppRid": "ri.foundry.main.deployed-app.none", "queryType": "add"}
+    headers = {"Authorization": f"Bearer {token}"}
+    return requests.post(f"{url}{CONTOUR}/deployed-apps/jobs", json=job, headers=headers, timeout=10).status_code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_says_where_it_is_and_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
+    with serving() as server:
+        health = requests.get(f"{server.url}/_emulate/health", timeout=10)
+        assert health.json() == {"status": "ok"}
+        assert server.end(number) == ("", "")
+        assert server.process.returncode == 0
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{server.url}/_emulate/health", timeout=10)
+
+
+def test_serve_ends_promptly_while_a_poll_is_held() -> None:
+    with serving() as server:
+        runtimes = f"{server.url}/_emulate/foundry/compute-modules/runtimes"
+        session = requests.post(runtimes, json={"runtimeId": "r"}, timeout=10).json()
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as poll:
+            poll.sendall(
+                b"GET /_emulate/foundry/compute-modules/runtimes/r/job HTTP/1.1\r\nHost: localhost\r\n"
+                b"Prefer: wait=60\r\nModule-Auth-Token: " + session["moduleAuthToken"].encode() + b"\r\n\r\n"
+            )
+            assert requests.get(f"{server.url}/_emulate/health", timeout=10).ok
+            assert server.end() == ("", "")
+            assert server.process.returncode == 0
+            assert poll.recv(4096) == b""
+
+
+def test_the_token_is_never_printed_into_a_pipe() -> None:
+    with serving("--token", "a-token-of-mine") as server:
+        assert submit(server.url, "a-token-of-mine") == 404
+        assert submit(server.url, "another") == 401
+        assert "a-token-of-mine" not in server.first_line + "".join(server.end())
+
+
+def test_the_token_is_printed_when_asked_for() -> None:
+    with serving("--print-token") as server:
+        output, errors = server.end()
+        assert output.startswith("Bearer token: ")
+        assert len(output.split()[-1]) > 20
+        assert output.count("\n") == 1
+        assert errors == ""
+
+
+def test_the_token_is_printed_on_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    command = [*CMEMU, "serve", "--port", "0", "--token", "a-token-of-mine"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        with os.fdopen(ours) as terminal:
+            assert terminal.readline().startswith("The emulator is at http://127.0.0.1:")
+            assert terminal.readline() == "Bearer token: a-token-of-mine\n"
+            process.terminate()
+            assert process.wait(20) == 0
+
+
+def test_a_taken_port_is_no_error_and_the_warning_names_both() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with serving("--port", str(taken)) as server:
+            chosen = server.url.rpartition(":")[2]
+            assert requests.get(f"{server.url}/_emulate/health", timeout=10).ok
+            output, errors = server.end()
+            assert server.process.returncode == 0
+    assert output == ""
+    assert errors == f"Warning: Port {taken} is in use; the emulator listens on port {chosen}.\n"
+
+
+def test_the_options_reach_the_emulator() -> None:
+    options = ("--local-hostname", "a.test", "--local-hostname", "b.test", "--max-body-bytes", "10")
+    with serving(*options, "--token", "t", "--execute-timeout", "0.05") as server:
+        for host, status in {"a.test": 200, "b.test": 200, "c.test": 403}.items():
+            health = requests.get(f"{server.url}/_emulate/health", headers={"Host": host}, timeout=10)
+            assert health.status_code == status
+        assert submit(server.url, "t") == 413
+
+
+def test_a_synchronous_execute_waits_as_long_as_the_option_says() -> None:
+    with serving("--token", "t", "--execute-timeout", "0.05") as server:
+        app = {"deployedAppRid": "ri.a"}
+        runtimes = f"{server.url}/_emulate/foundry/compute-modules/runtimes"
+        requests.post(runtimes, json={"runtimeId": "r", **app}, timeout=10)
+        answer = requests.post(
+            f"{server.url}{CONTOUR}/compute-modules/jobs/execute",
+            json={**app, "queryType": "add"},
+            headers={"Authorization": "Bearer t"},
+            timeout=10,
+        )
+        assert (answer.status_code, answer.json()["error"]) == (504, "job_timeout")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--frobnicate"], "cmemu serve: unknown arguments: --frobnicate."),
+        (["serve", "4000"], "cmemu serve: unknown arguments: 4000."),
+        (["serve", "--port", "many"], "cmemu serve: argument --port: invalid int value: 'many'."),
+        (["serve", "--port", "70000"], "cmemu serve: A setting was refused: The value of the 'port' trait"),
+        (["serve", "--max-body-bytes", "0"], "cmemu serve: A setting was refused: The value of the 'max_body_bytes'"),
+        (["serve", "--host", "0.0.0.0"], "cmemu serve: Listening on 0.0.0.0 would let other machines in."),
+        (["serve", "--host", "no.such.invalid", "--allow-remote"], "cmemu serve: Listening on no.such.invalid port"),
+        (["serve", "--token", " "], "cmemu serve: A token can't be sent in a header"),
+        (["--frobnicate"], "cmemu: unknown arguments: --frobnicate."),
+        (["start"], "cmemu: argument COMMAND: invalid choice: 'start'"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_code_2(arguments: list[str], said: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_version_is_told() -> None:
+    assert run("--version").stdout == f"cmemu_nb {__version__}\n"
+
+
+def test_no_arguments_and_help_tell_the_commands() -> None:
+    assert run().stdout == run("--help").stdout
+    assert "serve" in run().stdout
+    assert "lab" in run().stdout
+
+
+def test_the_help_of_serve_has_every_setting_with_its_default() -> None:
+    text = " ".join(run("serve", "--help").stdout.split())
+    assert "Port to listen on; a free one if it is taken, or if it is 0. Default: 4000." in text
+    assert "--execute-timeout SECONDS" in text
+
+
+def test_the_command_is_installed() -> None:
+    script = os.path.join(os.path.dirname(sys.executable), "cmemu")  # noqa: PTH118, PTH120
+    assert subprocess.check_output([script, "--version"], text=True) == f"cmemu_nb {__version__}\n"
+
+
+def test_lab_without_jupyterlab_says_how_to_install_it() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_JUPYTERLAB], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "JupyterLab can't be started, No module named 'jupyterlab'. Install it with: pip install 'cmemu_nb[lab]'\n"
+    )
+
+
+def test_faults_are_written_to_stderr_as_they_happen(capsys: pytest.CaptureFixture[str]) -> None:
+    with Emulator(port=0) as emulator:
+        report_faults(emulator)
+        emulator.change(lambda lifecycle: lifecycle.note("internal_error", detail="GET /x: a traceback"))
+        emulator.change(lambda lifecycle: lifecycle.note("log", detail="tornado.general: odd"))
+        emulator.open_runtime("r")
+    assert capsys.readouterr().err == "internal_error: GET /x: a traceback\nlog: tornado.general: odd\n"

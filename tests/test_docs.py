@@ -1,0 +1,144 @@
+"""The documents say what is true: the tests, routes, files and commands that they name are there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from test_notebooks import execute, of_stderr
+
+from cmemu_nb import errors
+from cmemu_nb.notebook import topics
+from cmemu_nb.notebook.commands import parse
+from cmemu_nb.server.application import ROUTES
+from cmemu_nb.version import __version__
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "cmemu_nb" / "docs").glob("*.md"))
+SETUP = [
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[lab]' && .venv/bin/cmemu lab",
+    "tests/run",
+]
+WRITTEN = {"app.py"}  # by %cmemu export-module
+SOURCES = {"page", "foundry", "ours", "page, ours", "foundry, ours"}
+NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
+NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")
+LINK = re.compile(r"]\(([^)\s]+)\)")
+CLAIM = re.compile(r"^(\S.*\S)  # (\d+)$", re.MULTILINE)
+FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+
+
+def fenced(path: Path, language: str) -> list[str]:
+    return [code.strip() for name, code in FENCE.findall(path.read_text("utf-8")) if name == language]
+
+
+def files() -> set[str]:
+    """Return the project's files as paths and as bare names; dot-folders hold only what tools keep there."""
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    found = [path for folder in folders for path in folder.rglob("*")] + list(ROOT.iterdir())
+    return {str(path.relative_to(ROOT)) for path in found} | {path.name for path in found}
+
+
+def collected_from(file: str) -> set[str]:
+    """Return what pytest collects from a test file: functions, and classes however they are made."""
+    tree = ast.parse((ROOT / "tests" / file).read_text("utf-8"))
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assigned = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
+    names |= {target.id for target in assigned if isinstance(target, ast.Name)}
+    return {name for name in names if name.startswith(("test_", "Test"))}
+
+
+def parity_rows() -> list[tuple[str, str, str]]:
+    """Return behaviour, source and test of every row of the parity tables."""
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", topics.read("parity"), re.MULTILINE)
+    return [row for row in rows if row != ("behaviour", "source", "test")]
+
+
+# Parity
+
+
+def test_every_test_that_parity_names_exists() -> None:
+    named = NAMED_TEST.findall(topics.read("parity"))
+    assert len(named) > 100
+    assert [f"{file}::{name}" for file, name in named if name not in collected_from(file)] == []
+
+
+def test_every_row_of_parity_has_a_source_and_a_test_or_says_that_there_is_none() -> None:
+    rows = parity_rows()
+    assert len(rows) > 100
+    assert {source for _, source, _ in rows} <= SOURCES
+    assert [what for what, _, test in rows if not NAMED_TEST.search(test) and not test.startswith("no test")] == []
+
+
+def test_every_route_is_in_parity() -> None:
+    headings = re.findall(r"^### `(.+)`$", topics.read("parity"), re.MULTILINE)
+    assert sorted(headings) == sorted(f"{route.method} {route.path}" for route in ROUTES)
+
+
+# README
+
+
+def test_readme_has_exactly_the_two_commands_to_set_up() -> None:
+    _, heading, rest = README.read_text("utf-8").partition("\n## Set up\n")
+    assert heading
+    set_up = rest.partition("\n## ")[0]
+    assert [code.strip() for _, code in FENCE.findall(set_up)] == SETUP
+
+
+@pytest.mark.parametrize("code", fenced(README, "python"), ids=lambda code: code.splitlines()[0][:40])
+def test_the_tour_can_be_pasted_into_cells(code: str) -> None:
+    compile(TransformerManager().transform_cell(code), "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for line in re.findall(r"^%cmemu (.*)$", code, re.MULTILINE):
+        parse(line, {})
+
+
+def test_the_tour_runs_in_a_kernel_and_gives_what_it_says(tmp_path: Path) -> None:
+    codes = [CLAIM.sub(r"assert (\1) == \2", code) for code in fenced(README, "python")]
+    assert "assert (job.result()) == 41" in "\n".join(codes)
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, codes)))
+    assert of_stderr(execute(notebook, tmp_path)) == ""
+    assert (tmp_path / "app.py").read_text("utf-8").count("@function") == 1
+
+
+# Every document
+
+
+@pytest.mark.parametrize("path", [README, *DOCS], ids=lambda path: path.name)
+def test_every_relative_link_leads_to_a_file_or_a_heading(path: Path) -> None:
+    text = path.read_text("utf-8")
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    for target in LINK.findall(text):
+        if target.startswith("#"):
+            assert target[1:] in headings
+        elif "://" not in target:
+            assert (path.parent / target.partition("#")[0]).is_file(), target
+
+
+@pytest.mark.parametrize("path", [README, *DOCS], ids=lambda path: path.name)
+def test_no_document_names_a_file_that_is_not_in_the_project(path: Path) -> None:
+    routes = {route.path.lstrip("/") for route in ROUTES}
+    named = {name.removeprefix("./").lstrip("/") for name in NAMED_FILE.findall(path.read_text("utf-8"))}
+    assert named - files() - routes - WRITTEN == set()
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_every_document_is_a_topic_with_a_title(path: Path) -> None:
+    assert path.stem in topics.names()
+    assert topics.read(path.stem).startswith("# ")
+
+
+def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
+    entries = re.findall(r"^## (.+)$", topics.read("changelog"), re.MULTILINE)
+    assert entries[0].split()[0] == __version__
+
+
+def test_troubleshooting_knows_every_error() -> None:
+    words = set(re.findall(r"\w+", topics.read("troubleshooting")))
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.CmemuError)]
+    names = [{kind.__name__, getattr(kind, "code", "")} for kind in kinds if kind is not errors.WireError]
+    assert [name for name in names if not name & words] == []

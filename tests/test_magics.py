@@ -1,0 +1,264 @@
+"""`%cmemu` in a real IPython shell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+from cmemu_nb.notebook.commands import COMMANDS
+from cmemu_nb.notebook.topics import names as topic_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cmemu_nb import Emulator
+
+Run = Callable[[str], tuple[Any, str]]
+RID = "ri.foundry.main.deployed-app.my-app"
+
+
+@pytest.fixture(scope="module")
+def plain_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
+    folder: Path = tmp_path_factory.mktemp("ipython")
+    shell = InteractiveShell.instance(ipython_dir=str(folder))
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shell(plain_shell: InteractiveShell) -> Iterator[InteractiveShell]:
+    plain_shell.run_line_magic("load_ext", "cmemu_nb")
+    yield plain_shell
+    plain_shell.run_line_magic("unload_ext", "cmemu_nb")
+    plain_shell.reset(new_session=False)
+
+
+@pytest.fixture
+def run(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a cell; returns its value and all that it printed or showed."""
+
+    def run_cell(code: str) -> tuple[Any, str]:
+        capsys.readouterr()
+        done = shell.run_cell(code)
+        captured = capsys.readouterr()
+        return done.result, captured.out + captured.err
+
+    return run_cell
+
+
+@pytest.fixture
+def emu(run: Run, shell: InteractiveShell) -> Emulator:
+    run("%cmemu start --port 0")
+    emulator: Emulator = shell.user_ns["emu"]
+    return emulator
+
+
+def test_start_shows_the_url_and_how_to_get_the_token_but_not_the_token(run: Run, emu: Emulator) -> None:
+    _, said = run("%cmemu start")
+    assert emu.url in said
+    assert "emu.token" in said
+    assert emu.token not in said
+
+
+def test_starting_again_gives_the_same_emulator_and_names_what_it_ignores(run: Run, emu: Emulator, shell: Any) -> None:
+    _, said = run("%cmemu start --port 1 --execute-timeout 5")
+    assert shell.user_ns["emu"] is emu
+    assert "It runs already, so port, execute_timeout stays as it is" in said
+
+
+def test_another_name_is_another_emulator(run: Run, emu: Emulator, shell: Any) -> None:
+    run("%cmemu start --name other --port 0 --thread")
+    other = shell.user_ns["other"]
+    assert other is not emu
+    assert run("%cmemu url --name other")[1].strip() == other.url
+    run("%cmemu stop --name other")
+    assert (other.running, emu.running) == (False, True)
+
+
+def test_a_variable_that_holds_something_else_is_not_overwritten(run: Run) -> None:
+    _, said = run("emu = 5\n%cmemu start --port 0")
+    assert "UsageError" in said
+    assert "--name" in said
+    assert run("emu")[0] == 5
+
+
+def test_config_lists_the_settings_and_start_uses_them(run: Run, shell: InteractiveShell) -> None:
+    _, said = run("%config CMEmu")
+    assert "CMEmu.execute_timeout=<Float>" in said
+    run("%config CMEmu.execute_timeout = 7\n%config CMEmu.port = 0\n%cmemu start")
+    assert shell.user_ns["emu"].settings.execute_timeout == 7
+
+
+def test_every_view_is_a_frame(run: Run, emu: Emulator) -> None:
+    for command in ("runtimes", "jobs", "schemas", "apps", "events"):
+        assert list(run(f"%cmemu {command}")[0].columns) == list(
+            getattr(emu, "deployed_apps" if command == "apps" else command).columns
+        )
+
+
+def test_an_empty_view_says_what_to_type(run: Run, emu: Emulator) -> None:
+    emu.reset()
+    for command in ("runtimes", "jobs", "apps"):
+        assert "emu." in run(f"%cmemu {command}")[1]
+
+
+def test_jobs_are_filtered(run: Run, emu: Emulator) -> None:
+    for name in ("a", "b"):
+        emu.open_runtime(name, f"ri.{name}")
+        for function in ("f", "g"):
+            emu.submit(function, deployed_app_rid=f"ri.{name}")
+    emu.change(lambda state: state.take("a"))
+    assert len(run("%cmemu jobs")[0]) == 4
+    assert list(run("%cmemu jobs --status running")[0].runtime_id) == ["a"]
+    assert list(run("%cmemu jobs --runtime b --function g")[0].query_type) == ["g"]
+    assert len(run("%cmemu jobs --limit 3")[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "query"),
+    [
+        ('{"x":1}', {"x": 1}),
+        ('{"x": 1, "y": "a  b\'c"}', {"x": 1, "y": "a  b'c"}),
+        ("'{\"x\": 1}'", {"x": 1}),
+        ("[1, [2]]", [1, [2]]),
+        ("5", 5),
+        ("payload", {"from": "a variable"}),
+        ("", {}),
+    ],
+)
+def test_a_query_is_json_or_a_variable(run: Run, emu: Emulator, typed: str, query: Any) -> None:
+    emu.open_runtime("r", RID)
+    run("payload = {'from': 'a variable'}")
+    job, _ = run(f"%cmemu submit f {typed} --branch master")
+    assert json.loads(job.record.query) == query
+    assert job.record.deployed_app_branch == "master"
+
+
+def test_call_gives_the_value(run: Run, emu: Emulator) -> None:
+    emu.open_runtime("r", RID)
+
+    def answer(event: Any) -> None:
+        if event.kind == "job_queued":
+            job = emu.lifecycle.take("r")
+            assert job is not None
+            emu.lifecycle.finish("r", job.job_id, job.query)
+
+    end = emu.on_event(answer)
+    assert run('%cmemu call echo {"a": [1, 2]} --timeout 20')[0] == {"a": [1, 2]}
+    end()
+
+
+def test_fail_ends_a_job_with_the_reason(run: Run, emu: Emulator) -> None:
+    emu.open_runtime("r", RID)
+    job = emu.submit("f")
+    _, said = run(f"%cmemu fail {job.id} it takes too long")
+    assert "failed" in said
+    assert job.record.error_message == "it takes too long"
+
+
+def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None:
+    emu.open_runtime("r", RID)
+    emu.open_runtime("s")
+    emu.submit("f")
+    run("%cmemu reset r")
+    assert [len(emu.lifecycle.jobs()), len(emu.lifecycle.deployed_apps()), len(emu.lifecycle.runtimes())] == [0, 1, 2]
+    run("%cmemu reset")
+    assert emu.lifecycle.runtimes() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("nope", "Its commands: start, stop,"),
+        ("start --prt 5", "unrecognized arguments: --prt 5"),
+        ("start --port x", "invalid int value: 'x'"),
+        ("start --name 1x", "can't be a variable's name"),
+        ("start --name class", "can't be a variable's name"),
+        ("events --limit -1", "-1 is less than 1"),
+        ("jobs --status nope", "choose from"),
+        ("jobs 'open", "Close the quotes"),
+        ("call f {x: 1}", "Write it as in JSON"),
+        ("call f nothing", "neither JSON nor the name of a variable"),
+        ("call", "the following arguments are required: function"),
+        ("call f", "emu.open_runtime("),
+        ("fail nope", "There is no job 'nope'"),
+        ("reset nope", "There are no runtimes yet"),
+        ("help nope", "choose from"),
+        ("url --name nope", "%cmemu start --name nope. Running: emu"),
+    ],
+)
+def test_mistakes_are_usage_errors_that_say_what_is_valid(run: Run, emu: Emulator, line: str, said: str) -> None:
+    emu.reset()
+    printed = run(f"%cmemu {line}")[1]
+    assert "UsageError" in printed
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+def test_without_an_emulator_every_command_says_how_to_start_one(run: Run) -> None:
+    for command in sorted(set(COMMANDS) - {"start", "help"}):
+        needed = dict.fromkeys(("fail", "logs", "submit", "call", "export-module", "launch", "env"), " x").get(
+            command, ""
+        )
+        assert "Type: %cmemu start" in run(f"%cmemu {command}{needed}")[1]
+
+
+def test_help_describes_every_command_and_shows_the_documents(run: Run, shell: InteractiveShell) -> None:
+    _, said = run("%cmemu help")
+    assert all(f"%cmemu {command}" in said for command in COMMANDS)
+    assert run("%cmemu")[1] == said
+    assert "--timeout" in run("%cmemu help call")[1]
+    assert said.splitlines()[2].strip() in shell.object_inspect_text("%cmemu")
+    assert "parity" in topic_names()
+    for topic in topic_names():
+        assert "Markdown" in run(f"%cmemu help {topic}")[1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("%cmemu st", {"start", "stop", "status"}),
+        ("%cmemu jobs --st", {"--status"}),
+        ("%cmemu jobs --status s", {"succeeded"}),
+        ("%cmemu jobs --runtime my", {"my-runtime"}),
+        ("%cmemu reset my", {"my-runtime"}),
+        ("%cmemu call ad", {"add"}),
+        ("%cmemu call add --app ri.", {RID}),
+        ("%cmemu fail foundry", {"<job>"}),
+        ("%cmemu help par", {"parity"}),
+    ],
+)
+def test_tab_completion(shell: InteractiveShell, emu: Emulator, typed: str, expected: set[str]) -> None:
+    emu.open_runtime("my-runtime", RID)
+    emu.change(lambda state: state.post_schemas("my-runtime", [("add", b"{}")]))
+    job = emu.submit("add")
+    with provisionalcompleter():
+        found = list(shell.Completer.completions(typed, len(typed)))
+    assert {typed[: each.start] for each in found} == {typed[: typed.rindex(" ") + 1]}
+    assert {each.text for each in found} == {job.id if name == "<job>" else name for name in expected}
+
+
+def test_hostile_names_are_escaped_in_every_view(run: Run, emu: Emulator) -> None:
+    hostile = "<script>alert(1)</script>"
+    emu.open_runtime(hostile, hostile, hostile, hostile)
+    emu.change(lambda state: state.post_schemas(hostile, [(hostile, b"{}")]))
+    job = emu.submit(hostile, hostile, hostile, hostile)
+    shown = [run(f"%cmemu {command}")[0]._repr_html_() for command in ("runtimes", "jobs", "schemas", "apps", "events")]
+    shown += [each._repr_mimebundle_()["text/html"] for each in (emu, job, emu.runtime(hostile))]
+    assert all("<script" not in html for html in shown)
+    assert sum("&lt;script" in html for html in shown) >= 7
+
+
+def test_handles_never_show_a_whole_token(run: Run, emu: Emulator) -> None:
+    runtime = emu.open_runtime("r", RID)
+    shown = [run("%cmemu runtimes")[0].to_html(), run("%cmemu events")[0].to_html()]
+    shown += [str(each._repr_mimebundle_()) for each in (emu, runtime)]
+    for secret in (runtime.token, emu.token):
+        assert all(secret not in text for text in shown)
+    assert any(runtime.token[-4:] in text for text in shown)

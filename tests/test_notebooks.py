@@ -1,0 +1,247 @@
+"""Every notebook runs from top to bottom in a real kernel, as its text promises, and is stored without outputs."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MORE_THAN_FOUR_OF_A_TOKEN = re.compile(r"foundry_module_auth_…?[\w-]{5}")
+LIFECYCLE = [
+    ("1. Start the emulator", r"No runtimes yet"),
+    ("2. Open a session", r"'moduleAuthToken': 'foundry_module_auth_….{4}'"),
+    ("2. Open a session", r"'getJobUri': 'http://127\.0\.0\.1:\d+/_emulate/\S+/my-runtime/job'"),
+    ("2. Open a session", r"my-runtime +False +NaT"),
+    ("3. Submit jobs that nobody runs yet", r'"id":"foundry_job_\w+".*"type":"queued"'),
+    ("3. Submit jobs that nobody runs yet", r"(?s)(foundry_job_\w+ +queued +NaN +[1-9].*){3}"),
+    ("4. Be the runtime, by hand", r"'queryType': 'mean',\s+'query': {'values': \[1, 2, 6\]}"),
+    ("4. Be the runtime, by hand", r"my-runtime +True"),
+    ("4. Be the runtime, by hand", r"foundry_job_\w+ +running"),
+    ("4. Be the runtime, by hand", r"HTTP 204"),
+    ("4. Be the runtime, by hand", r"(?m)^3\.0$"),
+    ("4. Be the runtime, by hand", r"foundry_job_\w+ +succeeded +ok"),
+    ("5. Inspect a job", r"'module_auth_token': 'foundry_module_auth_….{4}'"),
+    ("5. Inspect a job", r"'result_body_utf8': '3\.0'"),
+    ("6. Break things on purpose", r"poll with a wrong token +401 +invalid_module_auth_token"),
+    ("6. Break things on purpose", r"result for a queued job +409 +job_not_running"),
+    ("6. Break things on purpose", r"the same result again +204"),
+    ("6. Break things on purpose", r"a different second result +409 +job_already_completed"),
+    ("7. Fail a job by hand", r"JobFailed: there is no mean of no values"),
+    ("7. Fail a job by hand", r"foundry_job_\w+ +failed +failed"),
+    ("8. Say which functions there are", r"\[204, 204, 204\]"),
+    ("8. Say which functions there are", r'(?s)mean .*slow .*spread .*{"type": "object", "properties"'),
+    ("9. A polling loop", r"(?m)^5$"),
+    ("10. Call and wait", r"(?m)^3$"),
+    ("10. Call and wait", r"(?m)^30$"),
+    ("10. Call and wait", r"FunctionError: StatisticsError"),
+    ("10. Call and wait", r"foundry_job_\w+ +succeeded +function error"),
+    ("11. Better than asking: waiting", r"pause of 100 ms +10 +\d+ +\d+\.\d+"),
+    ("11. Better than asking: waiting", r"Prefer: wait=10 +10 +0 +\d+\.\d+"),
+    ("12. Reset", r"The executor's last poll was answered with 401"),
+    ("12. Reset", r"\(401,\s+{'error': 'invalid_module_auth_token'"),
+    ("12. Reset", r"0 jobs, 0 schemas"),
+    ("12. Reset", r"my-runtime +False +NaT"),
+    ("12. Reset", r"session_reset +1"),
+    ("13. Stop", r"is stopped"),
+]
+FUNCTIONS = [
+    ("1. Start the emulator", r"(?s)@emu\.function above a function serves it.*0 runtimes, 0 jobs"),
+    ("2. Two lines", r"(?m)^42$"),
+    ("2. Two lines", r"(?s)session_opened.*app_bound.*schemas_posted.*job_queued.*job_started.*job_succeeded"),
+    ("2. Two lines", r"\(42, 1\)"),
+    ("3. A typed event", r"(?m)^4\.5$"),
+    ("3. A typed event", r"item: string, price: float, amount: integer \(may be left out\) -&gt; float"),
+    ("3. A typed event", r"InvalidRequest: .* 'price': expected float, given a string \('4\.5'\); 'amont' is unknown"),
+    ("3. A typed event", r"Did you mean 'amount'\?"),
+    ("3. A typed event", r"(?m)^9\.0$"),
+    ("4. A function that raises", r"(?s)FunctionError: division by zero.*Cell In\[\d+\], line 4, in share"),
+    ("4. A function that raises", r'succeeded, function error: b\'{"exception": "division by zero'),
+    ("5. What a function prints", r"^the cell says: packed\n"),
+    ("5. What a function prints", r"(?s)packing tea\nWARNING:root:only one left.*packing tea\n.*'packed'"),
+    ("6. Streaming", r"\['3\.\.\.', '2\.\.\.', '1\.\.\.'\]"),
+    ("6. Streaming", r'(?s)after 0\.\d s: "3\.\.\."\n.*after \d\.\d s: "2\.\.\."\n.*after \d\.\d s: "1\.\.\."\n'),
+    ("7. Edit and run again", r"\(4\.05, <total v2 on 'notebook'"),
+    ("7. Edit and run again", r"FunctionRefused: total can't be served: .*Leave 'event' without annotation"),
+    ("7. Edit and run again", r"total v2 is still served\."),
+    ("8. Many calls", r"IntProgress.*0 of 4 jobs"),
+    ("8. Many calls", r"(?s)Ada +90 +3 +ok +30\.0 +\d+\.\d\n.*Cy +10 +0 +function error +None.*Dee +75 +2 +ok +37\.5"),
+    ("8. Many calls", r"Cy +ZeroDivisionError: division by zero"),
+    ("8. Many calls", r"1000 ok in \d+\.\d s"),
+    ("9. A whole cell of functions", r"Served: gross v1, net v1\."),
+    ("9. A whole cell of functions", r"(?m)^100\.0$"),
+    ("10. A function that never returns", r"running for 1(\.\d+)? s"),
+    ("10. A function that never returns", r"JobFailed: nothing came"),
+    ("10. A function that never returns", r"\(0, 1\)"),
+    ("10. A function that never returns", r'late_result +"delivered"'),
+    ("11. Take it to the platform", r"not written, because of 1 thing:\n- wait_for_delivery uses 'delivery'"),
+    ("11. Take it to the platform", r"Wrote 7 functions to app\.py"),
+    (
+        "11. Take it to the platform",
+        r"(?s)import function\n\nVAT = 0\.19\n.*class Order:.*def _rounded.*@function\ndef double",
+    ),
+    ("11. Take it to the platform", r"@function\ndef total\(context, event: Order\) -> float:\n    return round\(0\.9"),
+    ("11. Take it to the platform", r"@function\(streaming=True\)\ndef countdown"),
+    ("12. Stop", r"is stopped"),
+]
+MODULES = [
+    ("1. Start the emulator", r"0 runtimes, 0 jobs"),
+    ("2. A program in a cell", r"(?s)Module.*shop.*replicas"),
+    ("2. A program in a cell", r"\['responsive', 'responsive', 'responsive'\]"),
+    ("2. A program in a cell", r"(?m)^9\.0$"),
+    ("3. Watch a stream arrive", r"after 0\.\d s: 3\.\.\.\s+after \d\.\d s: 2\.\.\.\s+after \d\.\d s: 1\.\.\.\n"),
+    ("4. Lose a replica", r"(?s)(running +[0-9a-f]{8}.*){3}queued"),
+    ("4. Lose a replica", r"<td>failed</td>\s+<td>replica [0-9a-f]{8} exited with code 143</td>"),
+    ("4. Lose a replica", r"(?s)(<td>succeeded</td>\s+<td>NaN</td>.*){3}"),
+    ("5. Read the logs", r"(?s)INFO: one coffee\n.*INFO +one coffee"),
+    ("6. A module in Node", r"Node is here\."),
+    ("6. A module in Node", r"(?m)^42$"),
+    ("7. A program of your own", r"(?s)GET_JOB_URI.*MODULE_AUTH_TOKEN.*RUNTIME_PORT"),
+    ("8. Stop", r"is stopped"),
+]
+PROMISES = {"01-runtime-lifecycle": LIFECYCLE, "02-functions-in-cells": FUNCTIONS, "03-real-modules": MODULES}
+
+
+class ThisPython(AsyncKernelManager):
+    """Starts kernels of the interpreter that runs the tests, whatever is installed under the name python3."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """Return the specification."""
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="test", language="python")
+
+
+def execute(notebook: Any, home: Path, port: int = 0) -> list[Any]:
+    """Run a notebook with a HOME that holds nothing but the wanted port; returns all outputs."""
+    config = home / "ipython" / "profile_default" / "ipython_config.py"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"get_config().CMEmu.port = {port}\n")
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("HOME", str(home))
+        environ.setenv("IPYTHONDIR", str(home / "ipython"))
+        environ.setenv("JUPYTER_RUNTIME_DIR", str(home / "runtime"))
+        environ.delenv("CI", raising=False)  # it hides the progress bar that readers see
+        client = NotebookClient(notebook, timeout=60, kernel_manager_class=ThisPython)
+        client.execute(cwd=str(home), env=dict(os.environ))
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    # An object that fails to show itself does not fail its cell.
+    assert [output for output in outputs if output["output_type"] == "error"] == []
+    return outputs
+
+
+def text_of(outputs: list[Any]) -> str:
+    parts = [output.get("text", "") for output in outputs]
+    parts += [str(value) for output in outputs for value in output.get("data", {}).values()]
+    return "\n".join(parts)
+
+
+def of_stderr(outputs: list[Any]) -> str:
+    return "".join(output["text"] for output in outputs if output.get("name") == "stderr")
+
+
+def sections(notebook: Any) -> dict[str, str]:
+    """Return what the cells under each heading printed and showed."""
+    found: dict[str, list[Any]] = {}
+    heading = ""
+    for cell in notebook.cells:
+        title = re.match(r"## (.+)", cell.source) if cell.cell_type == "markdown" else None
+        heading = title[1] if title else heading
+        found.setdefault(heading, []).extend(cell.get("outputs", []))
+    return {heading: text_of(outputs) for heading, outputs in found.items()}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Run each tutorial once; returns what each of its sections said."""
+    found = {}
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, 4)
+        execute(notebook, tmp_path_factory.mktemp("home"))
+        found[path.stem] = sections(notebook)
+    return found
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_without_errors_and_shows_no_token(path: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(path, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell("print(emu.token)"))
+    *outputs, last = execute(notebook, tmp_path)
+    shown = text_of(outputs)
+    assert len(last["text"].strip()) > 30
+    assert last["text"].strip() not in shown
+    assert not MORE_THAN_FOUR_OF_A_TOKEN.search(shown)
+    assert of_stderr(outputs) == ""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_twice_in_the_same_kernel(path: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(path, 4)
+    again = nbformat.read(path, 4).cells
+    for cell in again:
+        cell["id"] = f"again-{cell['id']}"[:64]
+    notebook.cells += again
+    assert of_stderr(execute(notebook, tmp_path)) == ""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_when_the_port_is_taken_and_a_warning_names_both(path: Path, tmp_path: Path, taken_port: int) -> None:
+    warning = of_stderr(execute(nbformat.read(path, 4), tmp_path, taken_port))
+    assert re.search(rf"Port {taken_port} is in use; the emulator listens on port \d+\.", warning)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_is_stored_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.outputs for cell in code] == [[]] * len(code)
+    assert {cell.execution_count for cell in code} == {None}
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize(
+    ("tutorial", "heading", "promised"),
+    [(tutorial, *promise) for tutorial, promises in PROMISES.items() for promise in promises],
+)
+def test_a_tutorial_does_what_its_text_says(
+    said: dict[str, dict[str, str]], tutorial: str, heading: str, promised: str
+) -> None:
+    assert re.search(promised, said[tutorial][heading])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_section_of_a_tutorial_is_checked(said: dict[str, dict[str, str]], path: Path) -> None:
+    sections_said = {heading for heading, text in said[path.stem].items() if text}
+    assert sections_said == {heading for heading, _ in PROMISES[path.stem]}
+
+
+@pytest.mark.parametrize("tutorial", ["02-functions-in-cells", "03-real-modules"])
+def test_each_code_cell_of_a_tutorial_is_announced_by_a_sentence(tutorial: str) -> None:
+    kinds = [cell.cell_type for cell in nbformat.read(FOLDER / f"{tutorial}.ipynb", 4).cells]
+    assert ("code", "code") not in pairwise(kinds)
+
+
+def test_the_second_tutorial_leaves_no_file_behind(tmp_path: Path) -> None:
+    execute(nbformat.read(FOLDER / "02-functions-in-cells.ipynb", 4), tmp_path)
+    assert list(tmp_path.rglob("app.py")) == []

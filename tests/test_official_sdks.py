@@ -1,0 +1,258 @@
+"""Programs with the official SDKs, unmodified, over TLS: as they run in production."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from client import eventually
+from environments import node_modules
+
+from cmemu_nb.errors import FunctionError, JobFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cmemu_nb import Emulator
+    from cmemu_nb.executors.modules import LaunchedModule
+
+PROGRAMS = Path(__file__).parent / "programs"
+PYTHON = f"python {PROGRAMS / 'python_module.py'}"
+ORDER = {
+    "items": [{"name": "bolt", "price": "1.10"}, {"name": "nut", "price": "2.20"}],
+    "placed": "2026-11-24T10:00:00Z",
+    "due": "2026-12-01",
+    "stamp": "ü",
+}
+
+
+@pytest.fixture(scope="module")
+def node_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copy(PROGRAMS / "node_module.mjs", folder)
+    (folder / "node_modules").symlink_to(node_modules() / "node_modules")
+    return f"node {folder / 'node_module.mjs'}"
+
+
+@pytest.fixture
+def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
+    with serve() as emulator:
+        yield emulator
+        emulator.reset()
+        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+
+
+@pytest.fixture(params=["process pool", "thread pool", "node"])
+def module(request: pytest.FixtureRequest, emu: Emulator) -> LaunchedModule:
+    """A module of each kind, three replicas of two tasks."""
+    node = request.param == "node"
+    command = request.getfixturevalue("node_program") if node else PYTHON
+    command += " threads" if request.param == "thread pool" else ""
+    return emu.launch(command, "real", replicas=3, max_concurrent_tasks=2).wait_until_responsive()
+
+
+@pytest.fixture
+def python(emu: Emulator) -> LaunchedModule:
+    return emu.launch(PYTHON, "real").wait_until_responsive()
+
+
+@pytest.fixture
+def node(emu: Emulator, node_program: str) -> LaunchedModule:
+    return emu.launch(node_program, "real").wait_until_responsive()
+
+
+# Both
+
+
+@pytest.mark.usefixtures("module")
+def test_two_hundred_jobs_at_once_are_all_answered_once(emu: Emulator) -> None:
+    frame = emu.map("echo", [{"n": n} for n in range(200)], concurrency=200, validate=False)
+    assert list(frame.value) == [{"n": n} for n in range(200)]
+    starts = [event.job_id for event in emu.lifecycle.events.recent() if event.kind == "job_started"]
+    assert len(starts) == len(set(starts)) == 200
+    assert {job.replica_id for job in emu.lifecycle.jobs()} == {each.replica_id for each in replicas(emu)}
+
+
+def replicas(emu: Emulator) -> list[Any]:
+    return [process.replica for module in emu.modules.of("real") for process in module.replicas]
+
+
+@pytest.mark.usefixtures("module")
+def test_a_megabyte_goes_both_ways(emu: Emulator) -> None:
+    assert emu.call("echo", {"text": "ü" * 500_000}, validate=False) == {"text": "ü" * 500_000}
+    assert emu.call("large", {"size": 1_000_000}, validate=False) == "x" * 1_000_000
+
+
+@pytest.mark.usefixtures("module")
+def test_items_of_a_stream_arrive_while_the_function_runs(emu: Emulator, tmp_path: Path) -> None:
+    go_on = tmp_path / "go-on"
+    items = emu.stream("count", {"to": 3, "until": str(go_on)}, validate=False)
+    assert next(items) == "0"
+    assert emu.job(items.job_id).status == "running"
+    go_on.touch()
+    assert list(items) == ["1", "2"]
+    assert emu.job(items.job_id).raw() == b'"0""1""2"'
+
+
+def test_a_job_that_is_failed_by_hand_while_it_runs_leaves_the_module_alive(
+    emu: Emulator, module: LaunchedModule
+) -> None:
+    job = emu.submit("slow", {"seconds": 0.5})
+    eventually(lambda: job.status == "running", "it runs")
+    job.fail("by hand")
+    eventually(lambda: "late_result" in [event.kind for event in emu.lifecycle.events.recent()], "the result came late")
+    assert job.record.error_message == "by hand"
+    assert emu.call("echo", {"n": 1}, validate=False) == {"n": 1}
+    assert module.states == ["responsive"] * 3
+
+
+def test_a_killed_replica_s_job_fails_at_once_and_the_others_go_on(emu: Emulator, module: LaunchedModule) -> None:
+    job = emu.submit("slow", {"seconds": 60})
+    eventually(lambda: job.status == "running", "it runs")
+    victim = next(each for each in module.replicas if each.replica.replica_id == job.record.replica_id)
+    victim.stop()
+    with pytest.raises(JobFailed, match=rf"replica {victim.replica.replica_id} exited with code \d+"):
+        job.result(timeout=10)
+    assert emu.call("echo", {"n": 1}, validate=False) == {"n": 1}
+
+
+def test_a_module_follows_a_reset_of_its_runtime_and_goes_with_its_deletion(
+    emu: Emulator, module: LaunchedModule
+) -> None:
+    tokens = {each.replica.token for each in module.replicas}
+    emu.runtime("real").reset()
+    eventually(lambda: module.states == ["responsive"] * 3, "every replica polls again")
+    assert tokens.isdisjoint({each.replica.token for each in module.replicas})
+    assert emu.call("echo", {"n": 1}, validate=False) == {"n": 1}
+    emu.runtime("real").delete()
+    eventually(lambda: not module.running, "the module has ended")
+
+
+# Python
+
+
+@pytest.mark.usefixtures("python")
+def test_python_gets_dates_decimals_bytes_structs_and_optional_fields(emu: Emulator) -> None:
+    said = {"total": "3.30", "days": "7", "note": "None", "stamp": "ü"}
+    assert emu.call("describe", ORDER) == said
+    assert emu.call("describe", {**ORDER, "note": "urgent", "discount": 0.5}) == {**said, "note": "urgent"}
+
+
+def test_python_finds_its_sources_resources_tokens_and_client(emu: Emulator) -> None:
+    emu.launch(
+        PYTHON,
+        "real",
+        sources={"Crm": {"password": "s3cret"}},
+        source_configurations={"Crm": {"sourceConfiguration": {"url": "https://crm"}}},
+        aliases={"orders": {"rid": "ri.orders", "branch": None}},
+        client_id="the-client",
+        client_secret="the-secret",
+        build2_token="the-token",
+    )
+    assert emu.call("configuration", validate=False) == {
+        "secret": "s3cret",
+        "in context": "s3cret",
+        "configuration": {"url": "https://crm"},
+        "resource": "ri.orders",
+        "token": "the-token",
+        "client": ["the-client", "the-secret"],
+    }
+
+
+def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_job(
+    emu: Emulator, python: LaunchedModule
+) -> None:
+    job = emu.submit("fail")
+    with pytest.raises(FunctionError, match="it failed: Traceback"):
+        job.result()
+    eventually(lambda: "about to fail" in job.logs, "the log has come")
+    lines = [line for line in python.logs if line.message == "about to fail"]
+    assert [(line.level, line.job_id) for line in lines] == [("WARNING", job.id)]
+    assert {"at", "level", "message", "job_id"} <= set(python.logs.frame.columns)
+
+
+@pytest.mark.usefixtures("python")
+def test_python_answers_an_unknown_function(emu: Emulator) -> None:
+    assert emu.submit("nobody").raw() == b'{"error": "Unknown query type"}'
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("break_half_way", ""), ("yield_a_set", "Failed to serialize result to json")]
+)
+@pytest.mark.usefixtures("python")
+def test_a_python_stream_that_breaks_off_fails_its_job_and_no_other(emu: Emulator, name: str, reason: str) -> None:
+    job = emu.submit(name)
+    with pytest.raises(JobFailed, match="the result stream broke off after"):
+        job.result()
+    eventually(lambda: reason in (job.record.error_message or ""), "the reason has come")
+    assert emu.call("echo", {"n": 1}) == {"n": 1}
+
+
+# Node
+
+
+@pytest.mark.usefixtures("node")
+def test_a_node_module_s_schemas_are_there_and_it_answers(emu: Emulator) -> None:
+    eventually(lambda: len(emu.schemas) == 2, "the schemas are posted")
+    assert emu.call("addOne", {"value": 41}) == 42
+
+
+@pytest.mark.usefixtures("node")
+def test_an_exception_in_node_is_a_function_error(emu: Emulator) -> None:
+    job = emu.submit("fail")
+    with pytest.raises(FunctionError, match="TypeError: it failed"):
+        job.result()
+    assert json.loads(job.raw()) == {"error": "TypeError", "reason": "it failed"}
+
+
+def test_a_node_function_that_never_settles_is_failed_by_hand_and_frees_its_slot(
+    emu: Emulator, node: LaunchedModule
+) -> None:
+    jobs = [emu.submit("never"), emu.submit("nobody")]
+    later = emu.submit("echo", {"n": 1})
+    for job in jobs:
+        eventually(lambda job=job: job.status == "running", "it runs")  # type: ignore[misc]
+        assert later.status == "queued"
+        job.fail("enough")
+    assert later.result() == {"n": 1}
+    assert node.states == ["responsive"]
+
+
+def test_a_node_default_handler_takes_unknown_functions(emu: Emulator, node_program: str) -> None:
+    emu.launch(f"{node_program} with-default", "real").wait_until_responsive()
+    assert emu.call("nobody", validate=False) == {"unknown": "nobody"}
+
+
+# Clients that are refused, or wait
+
+
+def test_refused_clients_do_not_storm(emu: Emulator, python: LaunchedModule, node_program: str) -> None:
+    modules = [python, emu.launch(node_program, "other").wait_until_responsive()]
+    for module in modules:
+        replica = module.replicas[0].replica
+        emu.change(lambda lifecycle, replica=replica: lifecycle.remove_replica(replica, "revoked"))  # type: ignore[misc]
+    eventually(lambda: len(refusals(emu)) >= 10, "ten requests are refused")
+    times = refusals(emu)
+    # Each client waits a second for each refusal: together they send two a second, and the first two at once.
+    assert (len(times) - 2) / (times[-1] - times[0]) <= 2.0
+
+
+def refusals(emu: Emulator) -> list[float]:
+    return [event.at / 1e9 for event in emu.lifecycle.events.recent() if event.kind == "request_refused"]
+
+
+def test_waiting_clients_ask_once_in_ten_seconds(emu: Emulator, node_program: str) -> None:
+    for runtime_id, command in {"python": PYTHON, "node": node_program}.items():
+        emu.launch(command, runtime_id).wait_until_responsive()
+    for runtime_id in ("python", "node"):
+        eventually(lambda runtime_id=runtime_id: len(empty_polls(emu, runtime_id)) >= 2, "two polls were in vain")  # type: ignore[misc]
+        first, second = empty_polls(emu, runtime_id)[:2]
+        assert second - first >= 9.9
+
+
+def empty_polls(emu: Emulator, runtime_id: str) -> list[float]:
+    events = emu.lifecycle.events.recent(quiet=True)
+    return [each.at / 1e9 for each in events if each.kind == "poll_empty" and each.runtime_id == runtime_id]

@@ -1,0 +1,159 @@
+"""Launched programs end when they should: with the emulator, with its process however that ends, and never alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from client import eventually
+
+from cmemu_nb.errors import InvalidRequest, LaunchFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cmemu_nb import Emulator
+
+SLEEPER = "import os, sys, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
+FAMILY = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEPER!r}]); {SLEEPER}"
+
+
+@pytest.fixture
+def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
+    threads = set(threading.enumerate())
+    with serve() as emulator:
+        yield emulator
+    assert set(threading.enumerate()) <= threads
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def pids(text: str) -> list[int]:
+    return [int(line.split()[1]) for line in text.splitlines() if line.startswith("pid ")]
+
+
+def launch(emu: Emulator, code: str, count: int = 1) -> list[int]:
+    module = emu.launch(["python", "-c", code], "sleeper")
+    eventually(lambda: len(pids(module.logs.text)) == count, "the program says its pid")
+    return pids(module.logs.text)
+
+
+@pytest.mark.parametrize(
+    ("code", "count"), [(SLEEPER, 1), (STUBBORN, 1), (FAMILY, 2)], ids=["plain", "stubborn", "family"]
+)
+def test_stopping_the_emulator_ends_a_program_and_all_that_it_started(emu: Emulator, code: str, count: int) -> None:
+    running = launch(emu, code, count)
+    assert all(map(alive, running))
+    emu.stop()
+    eventually(lambda: not any(map(alive, running)), "they have ended")
+
+
+def test_a_module_is_stopped_and_restarted_by_hand(emu: Emulator) -> None:
+    (first,) = launch(emu, SLEEPER)
+    (module,) = emu.modules.of("sleeper")
+    module.restart()
+    eventually(lambda: len(pids(module.logs.text)) == 2, "it has started again")
+    assert not alive(first)
+    module.stop()
+    assert not module.running
+    assert module.states == ["exited(143)"]
+    assert not any(map(alive, pids(module.logs.text)))
+
+
+def test_killing_the_emulator_s_process_ends_its_programs() -> None:
+    code = f"""
+        import sys, time
+        from cmemu_nb import Emulator
+        emu = Emulator(port=0).start()
+        module = emu.launch([sys.executable, "-c", {FAMILY!r}], "sleeper")
+        while len(module.logs) < 2:
+            time.sleep(0.01)
+        print(module.logs.text, flush=True)
+        time.sleep(600)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        running = pids(process.stdout.readline() + process.stdout.readline())
+        assert len(running) == 2
+        assert all(map(alive, running))
+        process.send_signal(signal.SIGKILL)
+    eventually(lambda: not any(map(alive, running)), "they have ended")
+
+
+def test_a_program_that_ends_at_once_is_an_error_with_its_exit_code_and_last_lines(emu: Emulator) -> None:
+    with pytest.raises(LaunchFailed, match=r"ended at once, with exit code 3\. Its last lines:\nno config"):
+        emu.launch(["python", "-c", "import sys; print('no config'); sys.exit(3)"])
+    with pytest.raises(LaunchFailed, match=r"with exit code 0\. It wrote nothing\."):
+        emu.launch("python -c pass")
+    assert not emu.modules.any_running()
+
+
+def test_a_program_that_does_not_poll_is_an_error_with_its_state(emu: Emulator) -> None:
+    launch(emu, SLEEPER)
+    (module,) = emu.modules.of("sleeper")
+    with pytest.raises(LaunchFailed, match=r"did not poll for jobs within 0\.1 s: starting\. Its last lines:\npid"):
+        module.wait_until_responsive(0.1)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "error", "said"),
+    [
+        ("no-such-program x", {}, LaunchFailed, "There is no program 'no-such-program' on the PATH"),
+        ("python app.py", {"cwd": "/no/such"}, LaunchFailed, "The directory '/no/such' does not exist"),
+        ("", {}, InvalidRequest, "emu.launch needs a command"),
+        ("python app.py", {"replica": 2}, InvalidRequest, "There is no option 'replica'"),
+        ("python app.py", {"replicas": 0}, InvalidRequest, "must be at least 1"),
+    ],
+)
+def test_what_can_not_be_launched_is_refused_in_one_sentence(
+    emu: Emulator, command: str, options: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        emu.launch(command, **options)
+
+
+def test_lines_of_any_bytes_and_length_are_kept(emu: Emulator) -> None:
+    code = r"import sys; sys.stdout.buffer.write(b'\xff\n' + b'x' * 50_000 + b'\n{\"message\": 5}\nlast'); sys.exit(1)"
+    with pytest.raises(LaunchFailed, match="last"):
+        emu.launch(["python", "-c", code])
+
+
+def test_the_environment_is_that_of_production_and_not_ours(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_ENV", "development")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    names = ("NODE_ENV", "NO_PROXY", "MAX_CONCURRENT_TASKS", "MINE", "CLIENT_ID")
+    code = f"import os; print(*(os.environ.get(name) for name in {names})); {SLEEPER}"
+    module = emu.launch(
+        ["python", "-c", code], "sleeper", max_concurrent_tasks=3, env={"MINE": "mine"}, client_id="the-client"
+    )
+    eventually(lambda: len(module.logs) == 2, "it has spoken")
+    assert module.logs.text.splitlines()[0] == "None localhost,127.0.0.1,::1 3 mine the-client"
+
+
+def test_the_environment_for_a_terminal_and_for_a_container(emu: Emulator) -> None:
+    emu.open_runtime("mine")
+    first, second = emu.env("mine", 2), emu.env("mine")
+    assert Path(first["MODULE_AUTH_TOKEN"]).read_text() != Path(second["MODULE_AUTH_TOKEN"]).read_text()
+    script = f"{first.export_lines}\nenv"
+    printed = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert f"GET_JOB_URI={emu.platform_url}/interactive-module/api/internal-query/job\n" in printed
+    assert "MAX_CONCURRENT_TASKS=2\n" in printed
+    line = first.docker_line("my-image")
+    assert "\n" not in line
+    assert line.startswith("docker run --rm --network host -v ")
+    assert f"{emu.files.path}:{emu.files.path}:ro --user {os.getuid()} " in line
+    assert line.endswith(" my-image")

@@ -1,0 +1,294 @@
+"""The routes for tools and headless use, and the OpenAPI document of all routes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
+
+from cmemu_nb.server.application import ROUTES
+from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.version import __version__
+
+if TYPE_CHECKING:
+    from cmemu_nb import Emulator
+
+
+# Runtimes
+
+
+def test_runtimes_are_listed_with_their_bindings_and_queues(api: Api) -> None:
+    runtime = api.open("a", RID, displayName="My App")
+    api.open("b")
+    runtime.submit()
+    runtimes = api.contour("GET", RUNTIMES).json()["runtimes"]
+    assert [(each["runtime_id"], each["queue_depth"]) for each in runtimes] == [("a", 1), ("b", 0)]
+    (app,) = runtimes[0]["deployed_apps"]
+    assert isinstance(app.pop("bound_at"), int)
+    assert app == {"deployed_app_rid": RID, "branch": "master", "runtime_id": "a", "display_name": "My App"}
+
+
+def test_one_runtime_is_shown_with_its_schemas(api: Api) -> None:
+    runtime = api.open()
+    runtime.post_schemas({"f": {"type": "object"}})
+    state = runtime.show()
+    assert state["runtime"]["runtime_id"] == "my-runtime"
+    assert [(each["function_name"], each["schema_payload"]) for each in state["schemas"]] == [("f", {"type": "object"})]
+
+
+def test_a_deleted_runtime_is_gone_with_all_its_jobs_and_bindings(api: Api) -> None:
+    runtime = api.open(deployed_app_rid=RID)
+    job_id = api.submit()
+    assert runtime.send("DELETE", runtime.uri).status_code == 204
+    assert error_code(runtime.poll()) == "not_found"
+    assert error_code(api.result(job_id)) == "not_found"
+    assert error_code(api.execute()) == "not_found"
+
+
+def test_reset_all_forgets_every_runtime(api: Api) -> None:
+    runtimes = [api.open("a", RID), api.open("b")]
+    assert api.contour("DELETE", RUNTIMES).status_code == 204
+    assert api.contour("GET", RUNTIMES).json() == {"runtimes": []}
+    assert {runtime.poll().status_code for runtime in runtimes} == {404}
+    assert api.open("a").poll().status_code == 204
+
+
+# Jobs
+
+
+def test_a_job_is_submitted_to_a_runtime_without_any_app(api: Api) -> None:
+    runtime = api.open()
+    job_id = runtime.submit("add", {"x": 1})
+    job = runtime.take()
+    assert (job["jobId"], job["queryType"], job["query"]) == (job_id, "add", {"x": 1})
+    record = runtime.job(job_id)
+    assert (record["source"], record["deployed_app_rid"]) == ("runtime-direct", None)
+
+
+def test_jobs_are_listed_by_status_and_page_by_page(api: Api) -> None:
+    runtime = api.open()
+    submitted = [runtime.submit() for _ in range(7)]
+    runtime.fail(submitted[6], "by hand")
+    for job_id in submitted[:2]:
+        runtime.take()
+        runtime.post_result(job_id, b"1")
+    runtime.take()
+
+    def listed(**options: Any) -> tuple[list[str], bool]:
+        answer = runtime.send("GET", f"{runtime.uri}/jobs", params=options).json()
+        return [job["job_id"] for job in answer["jobs"]], answer["more"]
+
+    assert listed() == (submitted, False)
+    assert listed(status="succeeded") == (submitted[:2], False)
+    assert listed(status="running") == (submitted[2:3], False)
+    assert listed(status="queued") == (submitted[3:6], False)
+    assert listed(status="failed") == (submitted[6:], False)
+    assert listed(limit="0010000") == (submitted, False)
+    assert listed(limit=3) == (submitted[:3], True)
+    assert listed(limit=3, after=submitted[2]) == (submitted[3:6], True)
+    assert listed(limit=3, after=submitted[5]) == (submitted[6:], False)
+    assert listed(status="queued", limit=2, after=submitted[3]) == (submitted[4:6], False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "limit=0",
+        "limit=10001",
+        "limit=-1",
+        "limit=x",
+        "limit=",
+        "limit=1.5",
+        "limit=%C2%B2",
+        "limit=" + "9" * 5000,
+        "limit=00000000" + "1" * 5000,
+        "limit=000000010001",
+        "status=done",
+        "status=",
+        "status=%FF%FE",
+        "page=2",
+        "=",
+    ],
+)
+def test_wrong_options_of_a_listing_are_refused_by_name(api: Api, options: str) -> None:
+    runtime = api.open()
+    answer = runtime.send("GET", f"{runtime.uri}/jobs?{options}")
+    assert (answer.status_code, error_code(answer)) == (400, "invalid_request")
+
+
+def test_a_listing_after_an_unknown_job_is_not_found(api: Api) -> None:
+    runtime = api.open()
+    assert error_code(runtime.send("GET", f"{runtime.uri}/jobs?after=foundry_job_0")) == "not_found"
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_person_can_fail_a_job(api: Api, status: str) -> None:
+    runtime = api.open(deployed_app_rid=RID)
+    job_id = api.submit()
+    if status == "running":
+        runtime.take()
+    assert runtime.fail(job_id, " no more fuel ").status_code == 204
+    assert api.status(job_id) == {"type": "failed", "failed": {"message": "no more fuel"}}
+    assert runtime.poll().status_code == 204
+
+
+def test_a_job_that_is_done_cannot_be_failed(api: Api) -> None:
+    runtime = api.open()
+    job_id = runtime.submit()
+    runtime.take()
+    runtime.post_result(job_id, b"1")
+    assert error_code(runtime.fail(job_id, "too late")) == "job_already_completed"
+    assert runtime.job(job_id)["status"] == "succeeded"
+    assert error_code(runtime.fail("foundry_job_0", "never")) == "not_found"
+
+
+def test_a_schema_is_deleted_by_its_functions_name(api: Api) -> None:
+    runtime = api.open()
+    runtime.post_schemas({"a/b": {}, "c": {}})
+    assert runtime.send("DELETE", f"{runtime.uri}/schemas/a%2Fb").status_code == 204
+    assert [each["function_name"] for each in runtime.show()["schemas"]] == ["c"]
+    answer = runtime.send("DELETE", f"{runtime.uri}/schemas/a%2Fb")
+    assert error_code(answer) == "not_found"
+    assert "'c'" in answer.json()["error_description"]
+
+
+# Who may
+
+
+EITHER = [
+    ("GET", ""),
+    ("DELETE", ""),
+    ("GET", "/jobs"),
+    ("POST", "/jobs"),
+    ("POST", "/jobs/{job}/fail"),
+    ("DELETE", "/schemas/f"),
+]
+BODY = {"queryType": "f", "reason": "by hand"}
+
+
+@pytest.mark.parametrize(("method", "path"), EITHER)
+@pytest.mark.parametrize("token", ["module", "bearer"])
+def test_a_runtimes_tool_routes_take_its_own_token_or_the_bearer(api: Api, method: str, path: str, token: str) -> None:
+    runtime = api.open()
+    runtime.post_schemas({"f": {}})
+    uri = runtime.uri + path.format(job=runtime.submit())
+    headers = runtime.headers if token == "module" else api.bearer
+    body = BODY if method == "POST" else None
+    assert api.send(method, uri, headers=headers, json=body).status_code in (200, 204)
+
+
+@pytest.mark.parametrize(("method", "path"), EITHER)
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("nothing", "invalid_module_auth_token"),
+        ("another runtime's token", "invalid_module_auth_token"),
+        ("a wrong bearer", "invalid_bearer_token"),
+        ("a wrong bearer and the module token", "invalid_bearer_token"),
+    ],
+)
+def test_a_runtimes_tool_routes_refuse_other_tokens(api: Api, method: str, path: str, given: str, code: str) -> None:
+    runtime, other = api.open(), api.open("other")
+    job_id = runtime.submit()
+    wrong = {"Authorization": "Bearer wrong"}
+    headers = {
+        "nothing": {},
+        "another runtime's token": other.headers,
+        "a wrong bearer": wrong,
+        "a wrong bearer and the module token": {**wrong, **runtime.headers},
+    }[given]
+    answer = api.send(method, runtime.uri + path.format(job=job_id), headers=headers, json=BODY)
+    assert (answer.status_code, error_code(answer)) == (401, code)
+    assert runtime.take_id() == job_id
+
+
+@pytest.mark.parametrize(("method", "path"), EITHER)
+def test_an_unknown_runtime_is_told_before_any_token(api: Api, method: str, path: str) -> None:
+    answer = api.send(method, f"{RUNTIMES}/unknown{path.format(job='x')}", json=BODY)
+    assert (answer.status_code, error_code(answer)) == (404, "not_found")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_listing_and_resetting_all_take_the_bearer_only(api: Api, method: str) -> None:
+    runtime = api.open()
+    for headers in ({}, runtime.headers, {"Authorization": "Bearer wrong"}):
+        assert error_code(api.send(method, RUNTIMES, headers=headers)) == "invalid_bearer_token"
+    assert runtime.poll().status_code == 204
+
+
+def test_health_and_openapi_need_no_token(api: Api) -> None:
+    assert api.send("GET", "/_emulate/health").json() == {"status": "ok"}
+    assert api.send("GET", "/openapi.json").status_code == 200
+
+
+# OpenAPI
+
+
+def test_the_openapi_document_lists_exactly_the_routes_that_are_served(api: Api) -> None:
+    document = api.send("GET", "/openapi.json").json()
+    described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert described == {(route.method, route.path) for route in ROUTES}
+    assert (document["openapi"], document["info"]["version"]) == ("3.1.0", __version__)
+
+
+def test_every_route_of_the_protocol_is_described(api: Api) -> None:
+    runtime = f"{RUNTIMES}/{{runtimeId}}"
+    paths = api.send("GET", "/openapi.json").json()["paths"]
+    assert {path: set(operations) for path, operations in paths.items()} == {
+        RUNTIMES: {"post", "get", "delete"},
+        runtime: {"get", "delete"},
+        f"{runtime}/job": {"get"},
+        f"{runtime}/schemas": {"post"},
+        f"{runtime}/schemas/{{functionName}}": {"delete"},
+        f"{runtime}/results/{{jobId}}": {"post"},
+        f"{runtime}/jobs": {"get", "post"},
+        f"{runtime}/jobs/{{jobId}}": {"get"},
+        f"{runtime}/jobs/{{jobId}}/fail": {"post"},
+        f"{CONTOUR}/compute-modules/jobs/execute": {"post"},
+        f"{CONTOUR}/deployed-apps/jobs": {"post"},
+        f"{CONTOUR}/jobs/{{jobId}}/result": {"get"},
+        f"{CONTOUR}/jobs/{{jobId}}/status": {"get"},
+        f"{CONTOUR}/jobs/result/v2": {"put"},
+        f"{PLATFORM}/job": {"get"},
+        f"{PLATFORM}/results/{{jobId}}": {"post"},
+        f"{PLATFORM}/schemas": {"post"},
+        f"{PLATFORM}/restart": {"post"},
+        "/_emulate/health": {"get"},
+        "/openapi.json": {"get"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "statuses"),
+    [
+        ("post", RUNTIMES, "200 400 403 413"),
+        ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 413"),
+        ("get", f"{RUNTIMES}/{{runtimeId}}/jobs/{{jobId}}", "200 400 403 404"),
+        ("post", f"{CONTOUR}/compute-modules/jobs/execute", "200 400 401 403 404 413 500 504"),
+        ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413"),
+        ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404"),
+        ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 413 500"),
+    ],
+)
+def test_the_statuses_of_a_route_are_described(api: Api, method: str, path: str, statuses: str) -> None:
+    operation = api.send("GET", "/openapi.json").json()["paths"][path][method]
+    assert " ".join(operation["responses"]) == statuses
+    assert {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"} == set(
+        path.replace("}", "{").split("{")[1::2]
+    )
+
+
+def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
+    runtime = api.open(deployed_app_rid=RID)
+    job_id = api.submit()
+    headers = {**api.bearer, MODULE_HEADER: runtime.headers[MODULE_HEADER]}
+    assert emu.running
+    for route in ROUTES:
+        if route.method == "GET":
+            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id)
+            answer = api.send("HEAD", path, headers=headers)
+            assert answer.status_code in (200, 204)
+            assert answer.content == b""
