@@ -64,6 +64,9 @@ class Home(ABC):
         future = self._schedule(coroutine)
         self._hand_over()
         try:
+            # An interrupt that comes just before a thread blocks does not wake it: it has to look.
+            while not future.done():
+                concurrent.futures.wait([future], TICK_SECONDS)
             return future.result()
         except concurrent.futures.CancelledError:
             raise NotRunning(STOPPED_MEANWHILE) from None

@@ -126,8 +126,11 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def clean_environ() -> dict[str, str]:
-    """Return this process's environment without what would lead another interpreter to foreign modules."""
-    return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    """Return this process's environment without what would make another interpreter differ from a person's.
+
+    PYTHONPATH and PYTHONHOME lead it to foreign modules, and CI hides the progress bars that people see.
+    """
+    return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME", "CI"}}
 
 
 def _run(command: list[str]) -> None:

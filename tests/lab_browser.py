@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-from environments import CACHE, program
+from environments import CACHE, clean_environ, program
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def cmemu_lab(home: Path, folder: Path, *arguments: str) -> Iterator[str]:
 def lab_environ(home: Path) -> dict[str, str]:
     """Return an environment without this user's settings of Jupyter, and without a display."""
     foreign = ("JUPYTER", "IPYTHON", "XDG_", "DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept = {name: value for name, value in clean_environ().items() if not name.startswith(foreign)}
     settings = {"JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces"}
     return kept | {"HOME": str(home), **{name: str(path) for name, path in settings.items()}}
 

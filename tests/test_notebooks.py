@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+from environments import clean_environ
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -135,9 +135,8 @@ def execute(notebook: Any, home: Path, port: int = 0) -> list[Any]:
         environ.setenv("HOME", str(home))
         environ.setenv("IPYTHONDIR", str(home / "ipython"))
         environ.setenv("JUPYTER_RUNTIME_DIR", str(home / "runtime"))
-        environ.delenv("CI", raising=False)  # it hides the progress bar that readers see
         client = NotebookClient(notebook, timeout=60, kernel_manager_class=ThisPython)
-        client.execute(cwd=str(home), env=dict(os.environ))
+        client.execute(cwd=str(home), env=clean_environ())
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     # An object that fails to show itself does not fail its cell.
     assert [output for output in outputs if output["output_type"] == "error"] == []
