@@ -190,6 +190,13 @@ class Calls(ABC):
 
     def _check(self, query_type: str, queries: list[Any], rid: str | None, branch: str | None) -> None:
         runtime_id = self.lifecycle.resolve_app(rid or self._app_of(query_type), branch).runtime_id
+        self.check_queries(runtime_id, query_type, queries)
+
+    def check_queries(self, runtime_id: str, query_type: str, queries: list[Any]) -> None:
+        """Check queries against a function's schema before any is submitted.
+
+        Raises `InvalidRequest` with the fields that are wrong, `NotFound` for an unknown function or runtime.
+        """
         posted = self.lifecycle.find_schema(runtime_id, query_type)
         if posted is None:
             self._check_name(query_type, [schema.function_name for schema in self.lifecycle.schemas(runtime_id)])

@@ -19,6 +19,12 @@ def current_shell() -> Any:
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
+def cell_is_running() -> bool:
+    """Tell whether the notebook is in the middle of a cell, from any thread."""
+    # IPython fills the cell's result in while it runs, and only then.
+    return getattr(getattr(current_shell(), "displayhook", None), "exec_result", None) is not None
+
+
 def watch_cells(home: Home) -> Callable[[], None]:
     """Tell the home of every cell that starts and ends, from this one on; returns the function that ends it."""
     shell = current_shell()

@@ -97,7 +97,12 @@ def check_timeout(timeout: object) -> None:
 
 
 def encode_query(query: object) -> bytes:
-    """Encode a query as JSON text; None is `{}`. An `InvalidRequest` says what can't be encoded."""
+    """Encode a query as JSON text; None is `{}`, and a `msgspec.Raw` is JSON text already.
+
+    An `InvalidRequest` says what can't be encoded.
+    """
+    if isinstance(query, msgspec.Raw):
+        return bytes(query)
     try:
         return json.dumps({} if query is None else query, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:

@@ -20,7 +20,7 @@ from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
 from cmemu_nb.errors import InvalidRequest, NotRunning
 from cmemu_nb.functions import Functions
-from cmemu_nb.handles import JobHandle, RuntimeHandle
+from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
 from cmemu_nb.home import Home, choose_home
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from cmemu_nb.dashboard.board import Board
+    from cmemu_nb.dashboard.widget import Dashboard
     from cmemu_nb.events import Event
+    from cmemu_nb.notebook.charts import Chart
 
 T = TypeVar("T")
 TLS_PORT = 8945
@@ -78,6 +81,7 @@ class Emulator(Calls, Launching):
         self._changing = threading.RLock()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._port = 0
+        self.started_at = 0
         self._tls_port = 0
         self._pid = os.getpid()
 
@@ -102,7 +106,7 @@ class Emulator(Calls, Launching):
         except BaseException:
             home.close(asyncio.sleep(0))
             raise
-        self._home = home
+        self._home, self.started_at = home, time.time_ns()
         self._port, self._tls_port = sockets[0].getsockname()[1], tls_sockets[0].getsockname()[1]
         self._log = OwnLog(home.loop, self.lifecycle)
         if self.settings.job_timeout is not None:
@@ -249,8 +253,7 @@ class Emulator(Calls, Launching):
         runtime, thrown_away = self.change(
             lambda lifecycle: lifecycle.open_session(runtime_id, deployed_app_rid, branch, display_name)
         )
-        if thrown_away:
-            print(f"Runtime {runtime.runtime_id!r} was reset, which threw away {thrown_away}.")  # noqa: T201
+        say_reset(runtime.runtime_id, thrown_away)
         return RuntimeHandle(self, runtime.runtime_id)
 
     def runtime(self, runtime_id: str) -> RuntimeHandle:
@@ -312,6 +315,34 @@ class Emulator(Calls, Launching):
             task.add_done_callback(self._deliveries.discard)
 
     # Looking
+
+    def dashboard(self) -> Dashboard:
+        """Return a widget that shows the whole lifecycle live, and lets you act on it; for notebooks.
+
+        Under it stands a static summary that is still there when the kernel is gone. `close()` ends it.
+        """
+        from cmemu_nb.dashboard.widget import Dashboard  # noqa: PLC0415 - only a notebook has widgets
+
+        return Dashboard(self)
+
+    @functools.cached_property
+    def board(self) -> Board:
+        """What keeps the dashboards up to date."""
+        from cmemu_nb.dashboard.board import Board  # noqa: PLC0415
+
+        return Board(self)
+
+    def timeline(self, most: int = 200) -> Chart:
+        """Return a chart of the last jobs by replica or worker, at most `most`: when each was queued and ran."""
+        from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
+
+        return timeline_chart(self.lifecycle.newest_jobs(most), time.time_ns())
+
+    def latency(self) -> Chart:
+        """Return a histogram of how long the jobs waited and ran."""
+        from cmemu_nb.notebook.charts import latency_chart  # noqa: PLC0415
+
+        return latency_chart(self.lifecycle.jobs())
 
     @property
     def runtimes(self) -> pd.DataFrame:

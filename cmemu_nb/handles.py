@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.model import Job, JobStatus, Runtime
+    from cmemu_nb.session import ThrownAway
 
 
 class JobHandle:
@@ -178,9 +179,9 @@ class RuntimeHandle:
 
     def reset(self) -> RuntimeHandle:
         """Reset the session and keep its binding: no jobs, no schemas, a new token."""
-        apps = [app for app in self._emulator.lifecycle.deployed_apps() if app.runtime_id == self.id]
-        rid, branch = (apps[0].deployed_app_rid, apps[0].branch) if apps else (None, None)
-        return self._emulator.open_runtime(self.id, rid, branch, self.record.display_name)
+        _, thrown_away = self._emulator.change(lambda lifecycle: lifecycle.reset_session(self.id))
+        say_reset(self.id, thrown_away)
+        return self
 
     def delete(self) -> None:
         """End the session and forget the runtime."""
@@ -200,3 +201,9 @@ class RuntimeHandle:
         from cmemu_nb.notebook.show import show_runtime  # noqa: PLC0415
 
         return show_runtime(self)
+
+
+def say_reset(runtime_id: str, thrown_away: ThrownAway | None) -> None:
+    """Print what a reset threw away, if anything."""
+    if thrown_away:
+        print(f"Runtime {runtime_id!r} was reset, which threw away {thrown_away}.")  # noqa: T201

@@ -162,7 +162,8 @@ async def _end(farewell: Coroutine[Any, Any, None]) -> None:
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
-def _start_thread(target: Callable[[], None], name: str) -> threading.Thread:
+def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread whose prints belong to the cell that runs now."""
     # The context makes prints belong to the starting cell, and ipykernel 7.0 fails without one; the marks
     # keep a breakpoint in a cell from suspending the server.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(target,), name=name, daemon=True)
@@ -188,7 +189,7 @@ class ThreadHome(Home):
     def __init__(self, on_nested: Callable[[], None]) -> None:
         super().__init__(on_nested)
         self._quick: contextlib.ExitStack | None = None
-        self._thread = _start_thread(self.loop.run_forever, "cmemu-loop")
+        self._thread = start_thread(self.loop.run_forever, "cmemu-loop")
 
     def cell_starts(self, *_: object) -> None:
         """Let the thread get its turns beside a cell that computes."""
@@ -234,7 +235,7 @@ class KernelHome(Home):
         os.set_blocking(self._bell, False)
         os.set_blocking(self._button, False)
         kernel_loop.add_reader(self.loop.fileno(), self._pump)
-        self._thread = _start_thread(self._stand_in, "cmemu-stand-in")
+        self._thread = start_thread(self._stand_in, "cmemu-stand-in")
 
     def cell_starts(self, *_: object) -> None:
         """Call the stand-in: the cell may block the kernel's loop."""

@@ -89,6 +89,12 @@ class Lifecycle(State):
             self._bind(runtime, deployed_app_rid, branch or DEFAULT_BRANCH)
         return runtime, thrown_away
 
+    def reset_session(self, runtime_id: str) -> tuple[Runtime, ThrownAway | None]:
+        """Reset a runtime's session and keep its binding and display name [ours]."""
+        session = self._session(runtime_id)
+        rid, branch = next(iter(session.apps), (None, None))
+        return self.open_session(runtime_id, rid, branch, session.runtime.display_name)
+
     def delete_session(self, runtime_id: str) -> ThrownAway:
         """End a runtime's session and forget the runtime [ours]."""
         session = self._session(runtime_id)
@@ -377,6 +383,9 @@ class Lifecycle(State):
         before = session.jobs.get(job.job_id)
         if before is not None and before.replica_id is not None and job.status != JobStatus.RUNNING:
             session.replicas[before.replica_id].held.pop(job.job_id, None)
+        if before is not None:
+            session.counts[before.status] -= 1
+        session.counts[job.status] += 1
         session.jobs[job.job_id] = job
         self._emit(kind, job.runtime_id, job.job_id, detail)
         return job

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,7 +11,7 @@ from cmemu_nb.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from cmemu_nb.job_log import JobLog
-    from cmemu_nb.model import FunctionSchema, Job, Runtime
+    from cmemu_nb.model import FunctionSchema, Job, JobStatus, Runtime
 
 
 class ThrownAway(msgspec.Struct, frozen=True):
@@ -70,13 +70,14 @@ class Replica:
 
 
 class Session:
-    """All that belongs to one runtime and goes with a reset."""
+    """All that belongs to one runtime and goes with a reset. `counts` says how many jobs have each status."""
 
-    __slots__ = ("apps", "jobs", "logs", "queue", "replicas", "runtime", "schemas", "streams")
+    __slots__ = ("apps", "counts", "jobs", "logs", "queue", "replicas", "runtime", "schemas", "streams")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.jobs: dict[str, Job] = {}
+        self.counts: Counter[JobStatus] = Counter()
         self.queue: OrderedDict[str, Job] = OrderedDict()
         self.schemas: dict[str, FunctionSchema] = {}
         self.apps: set[tuple[str, str]] = set()

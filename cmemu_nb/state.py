@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import NotFound, known
 from cmemu_nb.job_log import JobLog
 
 if TYPE_CHECKING:
-    from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
+    from cmemu_nb.model import DeployedApp, FunctionSchema, Job, JobStatus, Runtime
     from cmemu_nb.session import Replica, ResultStream, Session
 
 DEFAULT_BRANCH = "master"
@@ -44,6 +47,20 @@ class State:
         """Return the jobs of a runtime in the order of submission, or of all runtimes, runtime by runtime."""
         sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
         return [job for session in sessions for job in list(session.jobs.values())]
+
+    def newest_jobs(self, most: int) -> list[Job]:
+        """Return the jobs that were submitted last, newest first, whatever the history in the same time."""
+        newest = [job for session in list(self._sessions.values()) for job in _last(session.jobs, most)]
+        return sorted(newest, key=attrgetter("sequence"), reverse=True)[:most]
+
+    def count(self, runtime_id: str | None = None) -> Counter[JobStatus]:
+        """Return how many jobs of a runtime, or of all, have each status."""
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        return sum((session.counts.copy() for session in sessions), Counter())
+
+    def replicas(self, runtime_id: str) -> list[Replica]:
+        """Return the replicas of a runtime that have tokens of their own."""
+        return [replica for replica in list(self._session(runtime_id).replicas.values()) if replica.replica_id]
 
     def job_of(self, runtime_id: str, job_id: str) -> Job:
         """Return a job of a runtime, or a `NotFound` for an unknown one and for another runtime's."""
@@ -110,3 +127,11 @@ class State:
         if job is None:
             raise NotFound(f"Runtime '{runtime_id}' has no job '{job_id}': it is another's, or went with a reset.")
         return session, job
+
+
+def _last(jobs: dict[str, Job], most: int) -> list[Job]:
+    while True:
+        try:
+            return list(islice(reversed(jobs.values()), most))
+        except RuntimeError:  # the other thread has just added one
+            continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 import subprocess
@@ -45,12 +46,20 @@ RUN_ALL_CELLS = """async () => {
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 
 
-def write_notebook(path: Path, sources: Sequence[str]) -> None:
+def write_notebook(path: Path, sources: Sequence[str], kernel_name: str = "python3") -> None:
     """Write a notebook with these code cells."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     # Without a kernel's name Lab asks for one.
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    kernel = {"name": kernel_name, "display_name": kernel_name, "language": "python"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+
+
+def install_kernel(home: Path, name: str, python: Path) -> None:
+    """Let the Lab of a home run kernels of another interpreter."""
+    folder = home / ".local" / "share" / "jupyter" / "kernels" / name
+    folder.mkdir(parents=True)
+    argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": name, "language": "python"}))
 
 
 @contextlib.contextmanager
@@ -100,7 +109,9 @@ def opened_in_chromium(url: str) -> Iterator[Page]:
     """Open a notebook's URL, and give the page when its kernel is idle."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=CHROMIUM)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
         page.set_default_timeout(STARTUP_SECONDS * 1000)
         try:
             # Lab keeps connections open: the network is never idle.

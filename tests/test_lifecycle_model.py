@@ -6,6 +6,7 @@ is true of it by its shape.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -418,6 +419,9 @@ class LifecycleMachine(RuleBasedStateMachine):
             assert_same(job, model)
         for name, session in self.sessions.items():
             assert self.lifecycle.queue_depth(name) == len(session.queue)
+            assert +self.lifecycle.count(name) == Counter(job.status for job in real if job.runtime_id == name)
+        assert +self.lifecycle.count() == Counter(job.status for job in real)
+        assert self.lifecycle.newest_jobs(3) == self.by_submission(real)[:-4:-1]
 
     def by_submission(self, jobs: list[Job]) -> list[Job]:
         return sorted(jobs, key=lambda job: job.sequence)

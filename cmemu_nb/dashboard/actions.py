@@ -1,0 +1,85 @@
+"""What the dashboard's buttons do: on the writer's thread, through the emulator's own methods."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.handles import JobHandle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.emulator import Emulator
+
+Fields = dict[str, Any]
+
+
+def show_token(emulator: Emulator, _: Fields) -> str:
+    """Return the bearer token, which is never part of what a notebook saves."""
+    return emulator.token
+
+
+def reset_runtime(emulator: Emulator, fields: Fields) -> str:
+    """Reset a runtime's session and say what that threw away."""
+    _, thrown_away = emulator.change(lambda lifecycle: lifecycle.reset_session(fields["runtime"]))
+    return f"The session was reset, which threw away {thrown_away or 'nothing'}."
+
+
+def copy_environment(emulator: Emulator, fields: Fields) -> str:
+    """Return the environment of one more replica, as lines for a terminal."""
+    return emulator.env(fields["runtime"]).export_lines
+
+
+def run_again(emulator: Emulator, fields: Fields) -> str:
+    """Submit a job's query once more, the way it came; returns the new job's id."""
+    job = emulator.lifecycle.job(fields["job"])
+    query = msgspec.Raw(job.query)
+    if job.deployed_app_rid is None:
+        return emulator.runtime(job.runtime_id).enqueue(job.query_type, query).id
+    return emulator.submit(job.query_type, query, job.deployed_app_rid, job.deployed_app_branch).id
+
+
+def fail_job(emulator: Emulator, fields: Fields) -> str:
+    """Fail a job by hand."""
+    JobHandle(emulator, fields["job"]).fail(fields.get("reason") or "failed in the dashboard")
+    return "The job failed."
+
+
+def submit(emulator: Emulator, fields: Fields) -> str:
+    """Submit what a form says to its function; returns the job's id.
+
+    A runtime that no app is bound to gets the job directly.
+    """
+    runtime_id, function_name, text = fields["runtime"], fields["function"], fields["query"]
+    query = _check_json(text)
+    if fields.get("validate", True):
+        emulator.check_queries(runtime_id, function_name, [query])
+    apps = [app for app in emulator.lifecycle.deployed_apps() if app.runtime_id == runtime_id]
+    raw = msgspec.Raw(text.encode())
+    if not apps:
+        return emulator.runtime(runtime_id).enqueue(function_name, raw).id
+    return emulator.submit(function_name, raw, apps[0].deployed_app_rid, apps[0].branch).id
+
+
+def _check_json(text: str) -> object:
+    def refuse(constant: str) -> object:
+        raise InvalidRequest(f"The query can't be sent: {constant} is no JSON. Use null, a number or a string.")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The query can't be sent: it is no JSON ({error}). Mend the text.") from None
+
+
+ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {
+    "token": show_token,
+    "reset": reset_runtime,
+    "environment": copy_environment,
+    "run_again": run_again,
+    "fail": fail_job,
+    "submit": submit,
+}

@@ -1,0 +1,103 @@
+"""How the last minute went: how many jobs ended, and how long they waited and ran."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.model import Job
+
+SECONDS = 60
+NS_PER_S = 1_000_000_000
+# Times are counted in classes 2 % apart: a minute of a thousand jobs a second costs no more than one of ten.
+CLASSES_PER_OCTAVE = 32
+
+
+@dataclass
+class _Second:
+    at: int
+    finished: int = 0
+    queue: Counter[int] = field(default_factory=Counter)
+    run: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The last minute in figures. Times are nanoseconds, None without jobs; `each_second` ends with the newest."""
+
+    per_second: float
+    each_second: list[int]
+    queue_p50: int | None
+    queue_p95: int | None
+    run_p50: int | None
+    run_p95: int | None
+
+
+class Activity:
+    """Counts finished jobs by the second, for a minute. One thread adds, any may look."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[_Second] = deque(maxlen=SECONDS + 1)
+
+    def add(self, job: Job) -> None:
+        """Count a job that has just ended, each no earlier than the one before."""
+        ended = job.completed_at or 0
+        at = ended // NS_PER_S
+        if not self._seconds or self._seconds[-1].at < at:
+            self._seconds.append(_Second(at))
+        second = self._seconds[-1]
+        second.finished += 1
+        started = job.started_at
+        second.queue[_class_of((started or ended) - job.queued_at)] += 1
+        if started is not None:
+            second.run[_class_of(ended - started)] += 1
+
+    def seconds(self) -> list[_Second]:
+        """Return what was counted, oldest first."""
+        return list(self._seconds)
+
+
+def activity_of(jobs: Iterable[Job], now: int) -> Activity:
+    """Count the jobs that ended in the minute before `now`, in Unix nanoseconds."""
+    since = now - SECONDS * NS_PER_S
+    ended = [(job.completed_at, job.sequence, job) for job in jobs if (job.completed_at or 0) > since]
+    activity = Activity()
+    for _, _, job in sorted(ended, key=lambda each: each[:2]):
+        activity.add(job)
+    return activity
+
+
+def figures(activities: Iterable[Activity], now: int, running_for: float) -> Figures:
+    """Add up the minute before `now`; `running_for` is how many seconds there were anything to count."""
+    newest = now // NS_PER_S
+    each_second, queue, run = [0] * SECONDS, Counter[int](), Counter[int]()
+    for second in (second for activity in activities for second in activity.seconds()):
+        age = newest - second.at
+        if 0 <= age < SECONDS:
+            each_second[SECONDS - 1 - age] += second.finished
+            queue.update(second.queue.copy())
+            run.update(second.run.copy())
+    seconds = max(1.0, min(SECONDS, running_for))
+    return Figures(sum(each_second) / seconds, each_second, *_percentiles(queue), *_percentiles(run))
+
+
+def _percentiles(classes: Counter[int]) -> tuple[int | None, int | None]:
+    return _percentile(classes, 50), _percentile(classes, 95)
+
+
+def _percentile(classes: Counter[int], percent: int) -> int | None:
+    left = classes.total() * percent / 100
+    for each in sorted(classes):
+        left -= classes[each]
+        if left <= 0:
+            return round(2 ** ((each + 0.5) / CLASSES_PER_OCTAVE))
+    return None
+
+
+def _class_of(nanoseconds: int) -> int:
+    return int(math.log2(max(1, nanoseconds)) * CLASSES_PER_OCTAVE)

@@ -1,0 +1,81 @@
+"""Queries and results as people read them: JSON indented, text as it is, other bytes in hex; large ones cut."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cmemu_nb.notebook.words import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_PARSED = 200_000
+MOST_SHOWN = 20_000
+MOST_HEX = 1_024
+HEX_WIDTH = 16
+_DECODER = json.JSONDecoder()
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_ESCAPE = re.compile(r"\\(?:u(d[89ab]..)\\u(d[c-f]..)|u([0-9a-f]{4})|.)", re.IGNORECASE)
+
+
+def readable(body: bytes) -> dict[str, str]:
+    """Return a body as `{"text", "kind", "note"}`; the note says how much there is when not all of it is shown."""
+    size = f"{len(body):,} bytes"
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return {"text": _hex(body[:MOST_HEX]), "kind": "binary", "note": _note(size, "bytes", MOST_HEX, len(body))}
+    kind, shown = _pretty(text)
+    note = _note(size, "characters", MOST_SHOWN, len(shown))
+    return {"text": visible(shown[:MOST_SHOWN], lines=True), "kind": kind, "note": note}
+
+
+def _pretty(text: str) -> tuple[str, str]:
+    if not text.strip() or len(text) > MOST_PARSED:
+        return ("text" if text.strip() else "nothing"), text
+    try:
+        # Numbers stay as they were sent: digits beyond a float's are somebody's data.
+        values = [msgspec.json.format(each, indent=2) for each in _values(text)]
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return "text", text
+    kind = "JSON" if len(values) == 1 else f"{len(values):,} JSON values, one after the other"
+    return kind, _ESCAPE.sub(_letter, "\n".join(values))
+
+
+def _values(text: str) -> Iterator[str]:
+    """Split JSON values that stand one after the other."""
+    position = _after_blanks(text, 0)
+    while position < len(text):
+        _, end = _DECODER.raw_decode(text, position)
+        yield text[position:end]
+        position = _after_blanks(text, end)
+
+
+def _after_blanks(text: str, position: int) -> int:
+    found = _BLANKS.match(text, position)
+    return found.end() if found else position
+
+
+def _letter(found: re.Match[str]) -> str:
+    """Show an escaped letter as the letter; what must be escaped stays so."""
+    if found[1]:
+        return bytes.fromhex(found[1] + found[2]).decode("utf-16-be", errors="replace")
+    letter = chr(int(found[3], 16)) if found[3] else ""
+    return letter if letter.isprintable() and letter not in '"\\' and letter else found[0]
+
+
+def _hex(body: bytes) -> str:
+    lines = []
+    for start in range(0, len(body), HEX_WIDTH):
+        part = body[start : start + HEX_WIDTH]
+        letters = "".join(chr(each) if 0x20 <= each < 0x7F else "." for each in part)  # noqa: PLR2004 - ASCII
+        lines.append(f"{start:06x}  {part.hex(' '):<{HEX_WIDTH * 3}} {letters}")
+    return "\n".join(lines)
+
+
+def _note(size: str, unit: str, most: int, there: int) -> str:
+    return size if there <= most else f"the first {most:,} of {there:,} {unit} are shown"

@@ -1,0 +1,171 @@
+"""What the dashboard shows of jobs and events, as JSON values made of words."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from cmemu_nb.dashboard.bodies import MOST_SHOWN, readable
+from cmemu_nb.dashboard.curl import curl_commands
+from cmemu_nb.dashboard.parts import NS_PER_S, TONES, Part, badge, plain
+from cmemu_nb.events import KINDS
+from cmemu_nb.notebook.words import MISSING, duration, visible, when
+from cmemu_nb.results import Outcome, outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cmemu_nb.dashboard.job_list import JobList
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.events import Event
+    from cmemu_nb.model import Job
+    from cmemu_nb.session import ResultStream
+    from cmemu_nb.state import State
+
+MOST_LOG = 20_000
+MOST_EVENTS = 200
+MOST_CHOICES = 200
+
+
+# Jobs
+
+
+def jobs_part(state: State, jobs: JobList, most: int, now: int) -> Part:
+    """Return the newest jobs of the filter, and how many there are."""
+    every = state.count().total()
+    return {
+        "rows": [job_row(job, now) for job in jobs.newest(most)],
+        "found": len(jobs),
+        "every": every,
+        "runtimes": _choices(runtime.runtime_id for runtime in state.runtimes()),
+        "functions": _choices(
+            [*(schema.function_name for schema in state.schemas()), *(job.query_type for job in state.newest_jobs(100))]
+        ),
+    }
+
+
+def _choices(names: Iterable[str]) -> list[Part]:
+    return [{"value": name, "words": plain(name, 60)} for name in sorted(set(names))[:MOST_CHOICES]]
+
+
+def job_row(job: Job, now: int) -> Part:
+    """Return one job in a line."""
+    return {
+        "key": job.job_id,
+        "function": plain(job.query_type, 60),
+        "runtime": plain(job.runtime_id, 60),
+        "state": job_badge(job),
+        "queued_at": time.strftime("%H:%M:%S", time.gmtime(job.queued_at // NS_PER_S)),
+        "queue_time": duration(_queue_time(job, now)),
+        "run_time": _run_time(job, now),
+    }
+
+
+def job_badge(job: Job) -> Part:
+    """Say where a job stands: its status, and its outcome where that says more."""
+    end = outcome(job)
+    if end is Outcome.FUNCTION_ERROR:
+        return badge(f"{job.status} · {end}", "amber")
+    return badge(f"{job.status} · ok" if end is Outcome.OK else str(job.status), TONES[job.status])
+
+
+def _queue_time(job: Job, now: int) -> int:
+    return (job.started_at or job.completed_at or now) - job.queued_at
+
+
+def _run_time(job: Job, now: int) -> str:
+    return MISSING if job.started_at is None else duration((job.completed_at or now) - job.started_at)
+
+
+# One job
+
+
+def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
+    """Return all about one job."""
+    state = emulator.lifecycle
+    job = state.find_job(job_id)
+    if job is None:
+        return {"key": job_id, "gone": "This job is gone: its runtime's session was reset or deleted."}
+    stream = state.stream(job_id)
+    log = visible(state.log(job_id).text[-MOST_LOG:], lines=True)
+    return {
+        "key": job_id,
+        "function": plain(job.query_type),
+        "state": job_badge(job),
+        "finished": job.finished,
+        "facts": _facts(job),
+        "timeline": _steps(job, now),
+        "query": _readable(job.query),
+        "result": None if job.result is None else _readable(job.result),
+        "arrived": _arrived(stream) if stream else None,
+        "error": visible(job.error_message or "", lines=True)[:MOST_LOG],
+        "logs": log.encode(errors="replace").decode(),
+        "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url)],
+    }
+
+
+# An open job is looked at five times a second.
+_readable = lru_cache(maxsize=8)(readable)
+
+
+def _arrived(stream: ResultStream) -> dict[str, str]:
+    """Return the beginning of a result that still comes."""
+    sizes = accumulate(len(chunk) for chunk in stream.chunks[:MOST_SHOWN])
+    chunks = sum(size < MOST_SHOWN for size in sizes) + 1
+    return {**readable(b"".join(stream.chunks[:chunks])), "note": f"{stream.size:,} bytes so far"}
+
+
+def _facts(job: Job) -> list[list[str]]:
+    app = f"{job.deployed_app_rid} ({job.deployed_app_branch})" if job.deployed_app_rid else "none: runtime-direct"
+    facts = [("id", job.job_id), ("runtime", job.runtime_id), ("deployed app", app), ("submitted by", str(job.source))]
+    if job.replica_id:
+        facts.append(("replica", job.replica_id))
+    if job.result_content_type:
+        facts.append(("content type", job.result_content_type))
+    return [[name, plain(value, 300)] for name, value in facts]
+
+
+def _steps(job: Job, now: int) -> list[list[str]]:
+    steps = [["queued", when(job.queued_at), ""]]
+    if job.started_at is not None:
+        steps.append(["running", when(job.started_at), f"after {duration(job.started_at - job.queued_at)}"])
+    last = job.started_at or job.queued_at
+    if job.completed_at is not None:
+        steps.append([str(job.status), when(job.completed_at), f"after {duration(job.completed_at - last)}"])
+    else:
+        steps.append(["now", when(now), f"{job.status} for {duration(now - last)}"])
+    return steps
+
+
+# Events
+
+
+def events_part(events: Sequence[Event], text: str, kind: str) -> Part:
+    """Return the newest events that a filter lets through, newest first; `events` are oldest first."""
+    wanted = text.casefold()
+    found = []
+    for event in reversed(events):
+        if kind in ("", event.kind) and _says(event, wanted):
+            found.append(event)
+            if len(found) == MOST_EVENTS:
+                break
+    return {"rows": [_event_row(event) for event in found], "kinds": list(KINDS), "every": len(events)}
+
+
+def _says(event: Event, text: str) -> bool:
+    words = (event.kind, event.runtime_id, event.job_id, event.detail)
+    return not text or any(text in each.casefold() for each in words if each)
+
+
+def _event_row(event: Event) -> Part:
+    at = event.at
+    return {
+        "key": str(event.sequence),
+        "at": f"{time.strftime('%H:%M:%S', time.gmtime(at // NS_PER_S))}.{at // 1_000_000 % 1000:03}",
+        "kind": event.kind,
+        "runtime": plain(event.runtime_id or "", 60),
+        "job": event.job_id or "",
+        "detail": plain(event.detail or "", 300),
+    }

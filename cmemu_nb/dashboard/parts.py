@@ -1,0 +1,193 @@
+"""What the dashboard shows of the emulator, its runtimes and its functions, as JSON values made of words.
+
+Text from outside is cut and its control characters made visible here; the browser only ever makes text of it.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.dialect import schema_in_words
+from cmemu_nb.errors import NotFound
+from cmemu_nb.frames import last_four
+from cmemu_nb.model import JobStatus
+from cmemu_nb.notebook.charts import sparkline_svg
+from cmemu_nb.notebook.show import HOMES
+from cmemu_nb.notebook.words import MISSING, ago, cut, duration, visible
+from cmemu_nb.server.prefer import LONGEST_WAIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.dashboard.activity import Figures
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.model import FunctionSchema, Runtime
+
+NS_PER_S = 1_000_000_000
+# A poll may be held for so long: who was not heard of for longer is not polling.
+STALE_SECONDS = LONGEST_WAIT + 15
+MOST_TEXT = 120
+MOST_NAMES = 12
+MOST_SCHEMA = 200_000
+TONES = {
+    JobStatus.QUEUED: "grey",
+    JobStatus.RUNNING: "blue",
+    JobStatus.SUCCEEDED: "green",
+    JobStatus.FAILED: "red",
+}
+
+Part = dict[str, Any]
+
+
+def plain(text: object, most: int = MOST_TEXT) -> str:
+    """Make a short text of one line of anything from outside."""
+    shown, note = cut(str(text), most)
+    return visible(shown).encode(errors="replace").decode() + ("…" if note else "")
+
+
+def badge(words: str, tone: str) -> Part:
+    """Return a state: a word, and the colour of the dot beside it."""
+    return {"badge": words, "tone": tone}
+
+
+# The header
+
+
+def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
+    """Return where the emulator is and how it does."""
+    if not emulator.running:
+        return {"running": False, "hint": "The emulator is not running. %cmemu start (or emu.start()) starts it again."}
+    counts = emulator.lifecycle.count()
+    return {
+        "running": True,
+        "at": time.strftime("%H:%M:%S", time.gmtime(now // NS_PER_S)),
+        "url": emulator.url,
+        "tls_url": emulator.platform_url,
+        "token": last_four(emulator.token),
+        "home": HOMES[emulator.home.kind],
+        "uptime": duration(max(now - emulator.started_at, NS_PER_S) // NS_PER_S * NS_PER_S),
+        "jobs": [{**badge(str(status), TONES[status]), "count": f"{counts[status]:,}"} for status in JobStatus],
+        "throughput": _rate(figures.per_second),
+        "queue": _percentiles(figures.queue_p50, figures.queue_p95),
+        "run": _percentiles(figures.run_p50, figures.run_p95),
+        "spark": sparkline_svg(
+            figures.each_second, f"jobs done in each second of the last minute, most: {max(figures.each_second):,}"
+        ),
+    }
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f} jobs/s" if per_second >= 10 else f"{per_second:.1f} jobs/s"  # noqa: PLR2004 - digits
+
+
+def _percentiles(p50: int | None, p95: int | None) -> str:
+    return MISSING if p50 is None or p95 is None else f"p50 {duration(p50)} · p95 {duration(p95)}"
+
+
+# Runtimes
+
+
+def runtimes_part(emulator: Emulator, now: int) -> Part:
+    """Return the table of the runtimes."""
+    rows = [_runtime_row(emulator, runtime, now) for runtime in emulator.lifecycle.runtimes()]
+    return {"rows": [row for row in rows if row is not None]}
+
+
+def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
+    state, name = emulator.lifecycle, runtime.runtime_id
+    try:
+        counts, schemas, replicas = state.count(name), state.schemas(name), state.replicas(name)
+    except NotFound:
+        return None  # deleted at this moment
+    apps = [f"{app.deployed_app_rid} ({app.branch})" for app in state.deployed_apps() if app.runtime_id == name]
+    states = {
+        process.replica.replica_id: process.state for module in emulator.modules.of(name) for process in module.replicas
+    }
+    return {
+        "key": name,
+        "name": plain(name),
+        "display_name": plain(runtime.display_name or ""),
+        "state": poll_state(runtime, now),
+        "last_poll": ago(runtime.last_poll_at, now),
+        "queued": counts[JobStatus.QUEUED],
+        "running": counts[JobStatus.RUNNING],
+        "replicas": [plain(f"{each.replica_id} {states.get(each.replica_id, '')}".strip()) for each in replicas],
+        "apps": [plain(app) for app in apps],
+        "functions": _some(schema.function_name for schema in schemas),
+    }
+
+
+def poll_state(runtime: Runtime, now: int) -> Part:
+    """Say whether somebody polls for the runtime's jobs."""
+    if runtime.last_poll_at is None:
+        return badge("never polled", "grey")
+    if now - runtime.last_poll_at > STALE_SECONDS * NS_PER_S:
+        return badge("stale", "amber")
+    return badge("connected", "green")
+
+
+def _some(names: Iterable[str]) -> list[str]:
+    shown = [plain(name, 60) for name in names]
+    return [*shown[:MOST_NAMES], f"and {len(shown) - MOST_NAMES} more"] if len(shown) > MOST_NAMES else shown
+
+
+# Functions
+
+
+def functions_part(emulator: Emulator) -> Part:
+    """Return the table of the functions, from their schemas; those in cells with their versions and calls."""
+    served = {(each.runtime_id, each.name): each for each in emulator.functions}
+    rows = []
+    for schema in emulator.lifecycle.schemas():
+        each = served.get((schema.runtime_id, schema.function_name))
+        calls = [str(each.calls), str(each.errors), *map(_time, map(each.percentile, (50, 95)))] if each else []
+        rows.append(
+            {
+                "key": f"{schema.runtime_id}\n{schema.function_name}",
+                "runtime_id": schema.runtime_id,
+                "function_name": schema.function_name,
+                "name": plain(schema.function_name) + (f" v{each.version}" if each else ""),
+                "runtime": plain(schema.runtime_id),
+                "words": _words(schema.schema_payload),
+                "calls": calls or [MISSING] * 4,
+            }
+        )
+    return {"rows": rows}
+
+
+def form_part(schema: FunctionSchema | None) -> Part:
+    """Return what the form of one function is made from."""
+    if schema is None:
+        return {}
+    large = len(schema.schema_payload) > MOST_SCHEMA
+    return {
+        "key": f"{schema.runtime_id}\n{schema.function_name}",
+        "posted_at": schema.posted_at,
+        "name": plain(schema.function_name),
+        "runtime": plain(schema.runtime_id),
+        "words": _words(schema.schema_payload),
+        "schema": None if large else _for_the_browser(schema.schema_payload),
+    }
+
+
+@lru_cache(maxsize=1000)
+def _words(payload: bytes) -> str:
+    try:
+        return plain(schema_in_words(msgspec.json.decode(payload)), 400)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _for_the_browser(payload: bytes) -> Any:
+    try:
+        return msgspec.json.decode(payload)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _time(nanoseconds: int | None) -> str:
+    return MISSING if nanoseconds is None else duration(nanoseconds)

@@ -1,0 +1,16 @@
+// The last jobs as a Gantt chart, and how long they took.
+
+function chartsPart(dashboard) {
+  const timeline = el("div", { class: "cmemu-chart" });
+  const latency = el("div", { class: "cmemu-chart" });
+  return {
+    element: el("div", {}, el("h4", { class: "cmemu-title" }, "Timeline"), timeline, el("h4", { class: "cmemu-title" }, "Latency"), latency),
+    show() {
+      const charts = dashboard.model.get("charts");
+      if (!charts.timeline) return;
+      drawn(timeline, charts.timeline);
+      drawn(latency, charts.latency);
+    },
+    parts: ["charts"],
+  };
+}

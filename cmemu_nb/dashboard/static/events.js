@@ -1,0 +1,30 @@
+// What happened, newest first.
+
+function eventsPart(dashboard) {
+  const kind = choice("Kind", "Only events of this kind");
+  const text = searchField("Only events that say this", (value) => dashboard.look({ event_text: value }));
+  const quiet = el("input", { type: "checkbox", title: "Empty polls and chunks of streams come by the thousand" });
+  kind.select.addEventListener("change", () => dashboard.look({ event_kind: kind.select.value }));
+  quiet.addEventListener("change", () => dashboard.look({ quiet: quiet.checked }));
+  const withQuiet = el("label", { class: "cmemu-label" }, quiet, " with empty polls and chunks");
+  const table = dataTable({
+    caption: "Events, newest first",
+    columns: [{ name: "At (UTC)", short: true }, { name: "Event", short: true }, { name: "Runtime" }, { name: "Job", short: true }, { name: "What happened" }],
+    cellsOf: (row) => [row.at, row.kind, row.runtime, row.job && `…${row.job.slice(-6)}`, row.detail],
+    hold: true,
+    empty: () => (dashboard.model.get("events").every ? "No event matches these filters." : "Nothing has happened yet."),
+  });
+  return {
+    element: el("div", {}, filterRow("Filter the events", kind.element, text.element, withQuiet), table.element),
+    show() {
+      const events = dashboard.model.get("events");
+      if (!events.rows) return;
+      kind.offer(events.kinds.map((value) => ({ value, words: value.replaceAll("_", " ") })));
+      kind.select.value = dashboard.options.event_kind;
+      quiet.checked = dashboard.options.quiet;
+      text.show(dashboard.options.event_text);
+      table.update(events.rows);
+    },
+    parts: ["events"],
+  };
+}

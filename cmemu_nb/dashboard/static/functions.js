@@ -1,0 +1,65 @@
+// The functions: what each takes and gives, and a form to try it.
+
+function functionsPart(dashboard) {
+  const table = dataTable({
+    caption: "Functions",
+    columns: [
+      { name: "Function" },
+      { name: "Runtime" },
+      { name: "Takes and gives" },
+      { name: "Calls", number: true, title: "Of functions in cells" },
+      { name: "Errors", number: true },
+      { name: "p50", number: true },
+      { name: "p95", number: true },
+    ],
+    cellsOf: (row) => [row.name, row.runtime, row.words || "any JSON", ...row.calls],
+    onopen: (key) => dashboard.look({ function: dashboard.options.function === key ? "" : key, tried: "" }),
+    empty: 'No schemas were posted yet. In a cell: @emu.function above a function, or emu.launch("python app.py").',
+  });
+  const heading = el("h4", { class: "cmemu-title" });
+  const words = el("p", { class: "cmemu-muted" });
+  const place = el("div");
+  const check = el("input", { type: "checkbox", checked: true, title: "Compare the query with the schema before it is sent" });
+  const wrong = el("p", { class: "cmemu-wrong", role: "alert" });
+  const send = el("button", { type: "submit", class: "cmemu-button cmemu-main", title: "Submit the query as a job and show the result here" }, "Submit");
+  const form = el(
+    "form",
+    { onsubmit: submit, novalidate: true },
+    place,
+    el("div", { class: "cmemu-row" }, send, el("label", { class: "cmemu-label" }, check, " check against the schema")),
+    wrong,
+  );
+  const tried = jobCard(dashboard, { part: "tried", title: "The result", onclose: () => dashboard.look({ tried: "" }) });
+  const card = el("section", { class: "cmemu-card", "aria-label": "Try it", hidden: true }, heading, words, form);
+  let made = { key: null, posted_at: null };
+
+  async function submit(event) {
+    event.preventDefault();
+    setText(wrong, "");
+    const query = made.form.read();
+    if (query === null) return;
+    const [runtime, name] = made.key.split("\n");
+    const id = await dashboard.ask("submit", { runtime, function: name, query, validate: check.checked }, (words) => setText(wrong, words));
+    if (id) dashboard.look({ tried: id });
+  }
+
+  function show() {
+    table.update(dashboard.model.get("functions").rows || [], dashboard.options.function);
+    const part = dashboard.model.get("form");
+    card.hidden = !part.key || part.key !== dashboard.options.function;
+    if (part.key && (part.key !== made.key || JSON.stringify(part.schema) !== made.schema)) {
+      made = { key: part.key, schema: JSON.stringify(part.schema), form: queryForm(part.schema) };
+      heading.replaceChildren("Try ", el("bdi", {}, part.name), " on ", el("bdi", {}, part.runtime));
+      place.replaceChildren(made.form.element);
+      setText(wrong, "");
+    }
+    setText(words, part.words || "This schema is in no dialect that is known here: write the query as JSON.");
+    tried.show();
+  }
+
+  return {
+    element: el("div", {}, table.element, card, tried.element),
+    show,
+    parts: ["functions", "form", "tried"],
+  };
+}

@@ -1,0 +1,84 @@
+// One job: where it stands, what was asked and answered, and what can be done with it.
+
+function jobCard(dashboard, { part, title, onclose }) {
+  const heading = el("h4", { class: "cmemu-title" });
+  const gone = el("p", { class: "cmemu-empty" });
+  const facts = el("dl", { class: "cmemu-facts" });
+  const steps = el("ol", { class: "cmemu-steps", "aria-label": "Timeline" });
+  const error = el("pre", { class: "cmemu-body cmemu-error", "aria-label": "Error" });
+  const bodies = { query: bodyPart("Query"), arrived: bodyPart("Result, as far as it has come"), result: bodyPart("Result") };
+  const logs = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "Logs" });
+  const logPart = el("details", { open: true }, el("summary", {}, "Logs"), logs);
+  const curl = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "curl commands" });
+  const curlPart = el(
+    "details",
+    {},
+    el("summary", {}, "curl"),
+    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token: Copy above, or emu.token."),
+    curl,
+    button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(curl.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
+  );
+  const reason = el("input", { type: "text", class: "cmemu-input", placeholder: "failed in the dashboard", "aria-label": "Reason", title: "Why the job fails: its callers are told" });
+  const fail = button("Fail", "End this job as failed, with the reason", async () => {
+    const said = await dashboard.ask("fail", { job: job().key, reason: reason.value });
+    if (!said) return;
+    reason.value = "";
+    dashboard.say(said);
+  });
+  const failing = el("span", { class: "cmemu-row" }, reason, fail);
+  const again = button("Run again", "Submit the same query once more", async () => {
+    const id = await dashboard.ask("run_again", { job: job().key });
+    if (id) dashboard.look({ [part]: id });
+  });
+  const copy = button("Copy id", "Copy the job's id", async () => dashboard.say((await copyText(job().key)) ? "The id was copied." : `The browser does not let pages copy. The id is ${job().key}`));
+  const close = button("Close", "Close this job", onclose);
+  const actions = el("div", { class: "cmemu-row" }, again, copy, failing, close);
+  const all = el("div", {}, facts, steps, error, bodies.result.element, bodies.arrived.element, bodies.query.element, logPart, curlPart);
+  const element = el("section", { class: "cmemu-card", "aria-label": title, hidden: true }, heading, actions, gone, all);
+
+  const job = () => dashboard.model.get(part);
+
+  function show() {
+    const now = job();
+    element.hidden = !now.key;
+    if (!now.key) return;
+    setText(gone, now.gone || "");
+    gone.hidden = !now.gone;
+    all.hidden = Boolean(now.gone);
+    again.hidden = Boolean(now.gone);
+    failing.hidden = Boolean(now.gone || now.finished);
+    if (now.gone) return heading.replaceChildren(el("bdi", {}, now.key));
+    const words = JSON.stringify([now.function, now.state]);
+    if (heading.dataset.words !== words) {
+      heading.dataset.words = words;
+      heading.replaceChildren(el("bdi", {}, now.function), " ", badge(now.state));
+    }
+    facts.replaceChildren(...now.facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))));
+    steps.replaceChildren(...now.timeline.map(([what, at, after]) => el("li", {}, el("strong", {}, what), ` ${at} `, el("span", { class: "cmemu-muted" }, after))));
+    setText(error, now.error);
+    error.hidden = !now.error;
+    for (const [name, body] of Object.entries(bodies)) body.show(now[name]);
+    setText(logs, now.logs);
+    logPart.hidden = !now.logs;
+    setText(curl, now.curl.join("\n"));
+  }
+
+  return { element, show, parts: [part] };
+}
+
+// Make the place of a query or a result: its kind, how large it is, its text.
+function bodyPart(name) {
+  const kind = el("span", { class: "cmemu-muted" });
+  const text = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": name });
+  const element = el("details", { open: true, class: `cmemu-part-${name.split(",")[0].toLowerCase()}` }, el("summary", {}, name, " ", kind), text);
+  return {
+    element,
+    show(body) {
+      element.hidden = !body;
+      if (!body) return;
+      setText(kind, `${body.kind}, ${body.note}`);
+      setText(text, body.text);
+      text.hidden = !body.text;
+    },
+  };
+}

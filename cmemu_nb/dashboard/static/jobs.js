@@ -1,0 +1,64 @@
+// The jobs: newest first, filtered, and one of them open.
+
+function jobsPart(dashboard) {
+  const selects = {
+    runtime: choice("Runtime", "Only jobs of this runtime"),
+    function: choice("Function", "Only calls of this function"),
+    status: choice("Status", "Only jobs with this status", ["queued", "running", "succeeded", "failed"]),
+    outcome: choice("Outcome", "Only jobs that ended so", ["ok", "function error", "failed"]),
+  };
+  for (const [name, { select }] of Object.entries(selects)) select.addEventListener("change", () => narrow({ [name]: select.value }));
+  const text = searchField("Only jobs that have this in their id, names, query, result or error", (value) => narrow({ text: value }));
+  const clear = button("Clear filters", "Show every job", () => narrow({ runtime: "", function: "", status: "", outcome: "", text: "" }));
+  const filters = filterRow("Filter the jobs", Object.values(selects).map(({ element }) => element), text.element, clear);
+
+  const counted = el("p", { class: "cmemu-note", role: "status" });
+  const table = dataTable({
+    caption: "Jobs, newest first",
+    columns: [
+      { name: "Function" },
+      { name: "Runtime" },
+      { name: "State", title: "The status, and the outcome where that says more" },
+      { name: "Queued at (UTC)", short: true },
+      { name: "In the queue", number: true },
+      { name: "Ran", number: true },
+      { name: "Job", short: true },
+    ],
+    cellsOf: (row) => [row.function, row.runtime, row.state, row.queued_at, row.queue_time, row.run_time, `…${row.key.slice(-6)}`],
+    onopen: (key) => dashboard.look({ job: dashboard.options.job === key ? "" : key }),
+    hold: true,
+    empty: () =>
+      dashboard.model.get("jobs").every
+        ? "No job matches these filters. Clear filters shows every job."
+        : 'There are no jobs yet. In a cell: emu.call("name", {...}) or emu.submit("name", {...}); here: Functions, and try one.',
+  });
+  const more = button("Show more", "Show 50 more jobs", () => dashboard.look({ most: dashboard.options.most + 50 }));
+  const open = jobCard(dashboard, { part: "job", title: "The open job", onclose: () => dashboard.look({ job: "" }) });
+
+  function narrow(changes) {
+    dashboard.look({ filter: { ...dashboard.options.filter, ...changes } });
+    show();
+  }
+
+  function show() {
+    const jobs = dashboard.model.get("jobs");
+    const wanted = dashboard.options.filter;
+    if (!jobs.rows) return;
+    selects.runtime.offer(jobs.runtimes);
+    selects.function.offer(jobs.functions);
+    for (const [name, { select }] of Object.entries(selects)) if (select.value !== wanted[name]) select.value = wanted[name];
+    text.show(wanted.text);
+    clear.hidden = !Object.values(wanted).some(Boolean);
+    setText(counted, jobs.every ? `${jobs.rows.length} of ${jobs.found.toLocaleString("en")} shown${jobs.found === jobs.every ? "" : `, ${jobs.every.toLocaleString("en")} in all`}` : "");
+    more.hidden = jobs.rows.length >= jobs.found || dashboard.options.most >= 500;
+    table.update(jobs.rows, dashboard.options.job);
+    table.element.classList.toggle("cmemu-beside-open", Boolean(dashboard.options.job));
+    open.show();
+  }
+
+  return {
+    element: el("div", {}, filters, counted, table.element, more, open.element),
+    show,
+    parts: ["jobs", "job"],
+  };
+}

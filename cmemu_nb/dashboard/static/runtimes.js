@@ -1,0 +1,57 @@
+// The runtimes: who polls, what waits, what is bound.
+
+function runtimesPart(dashboard) {
+  const table = dataTable({
+    caption: "Runtimes",
+    columns: [
+      { name: "Runtime" },
+      { name: "State", title: "connected: polls. stale: no poll for longer than a poll may be held. never polled: nobody was there yet" },
+      { name: "Last poll" },
+      { name: "Queued", number: true },
+      { name: "Running", number: true },
+      { name: "Replicas", title: "Copies of a module with tokens of their own" },
+      { name: "Bound apps and branches" },
+      { name: "Functions" },
+    ],
+    cellsOf: (row) => [
+      row.display_name ? `${row.name} (${row.display_name})` : row.name,
+      row.state,
+      row.last_poll,
+      row.queued,
+      row.running,
+      row.replicas,
+      row.apps,
+      row.functions,
+    ],
+    actionsOf: (row) => [
+      sureButton("Reset", `Reset the session of ${row.name}: jobs and schemas go, the binding stays, the token changes`, async () => {
+        const said = await dashboard.ask("reset", { runtime: row.key });
+        if (said) dashboard.say(said);
+      }),
+      button("Copy environment", `Copy what a program needs to run as one more replica of ${row.name}, as lines for a terminal`, async () => {
+        const lines = await dashboard.ask("environment", { runtime: row.key });
+        if (lines) dashboard.say((await copyText(lines)) ? "The environment was copied: paste it in a terminal." : `The browser does not let pages copy. In a cell: emu.env(${JSON.stringify(row.key)})`);
+      }),
+    ],
+    empty: 'There are no runtimes. @emu.function above a function opens one, emu.open_runtime("my-runtime", deployed_app_rid="ri...") another, emu.launch("python app.py") a third.',
+  });
+  return {
+    element: table.element,
+    show: () => table.update(dashboard.model.get("runtimes").rows || []),
+    parts: ["runtimes"],
+  };
+}
+
+// Make a button that asks once more before it does something that can't be undone.
+function sureButton(words, title, onsure) {
+  const made = button(words, title, () => {
+    if (made.dataset.asked) onsure();
+    made.dataset.asked = made.dataset.asked ? "" : "yes";
+    setText(made, made.dataset.asked ? `${words}: sure?` : words);
+  });
+  made.addEventListener("blur", () => {
+    made.dataset.asked = "";
+    setText(made, words);
+  });
+  return made;
+}

@@ -1,0 +1,107 @@
+// Tables that stay where they are while their rows change: a row keeps its element, so a click never misses it.
+
+// Make a state: a word beside a dot of its colour.
+function badge({ badge: words, tone }) {
+  return el(
+    "span",
+    { class: `cmemu-badge cmemu-${tone}` },
+    el("span", { class: "cmemu-dot", "aria-hidden": "true" }, "●"),
+    el("bdi", {}, words),
+  );
+}
+
+// Make a cell's content: text, a state, a list of texts, or an element as it is.
+function content(value) {
+  if (value instanceof Node) return value;
+  if (Array.isArray(value)) return el("ul", { class: "cmemu-list" }, value.map((each) => el("li", {}, el("bdi", {}, each))));
+  if (value !== null && typeof value === "object") return badge(value);
+  return el("bdi", {}, String(value));
+}
+
+// Make a table. A column is `number`, `short` (never broken into lines) or text. `cellsOf(row)` gives a row's values, one for each column; `actionsOf(row)` elements for a last column,
+// made once; `onopen(key)` makes the first cell a button and the row clickable. With `hold`, no row comes or moves
+// while the pointer is over the table. `update(rows, openKey)` shows rows, each with a `key` of its own.
+function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, empty }) {
+  const styles = columns.map(({ number, short }) => (number ? "cmemu-number" : short ? "cmemu-short" : null));
+  const heads = columns.map(({ name, title }, position) => el("th", { scope: "col", title, class: styles[position] }, name));
+  if (actionsOf) heads.push(el("th", { scope: "col" }, "Actions"));
+  const body = el("tbody");
+  const nothing = el("p", { class: "cmemu-empty" });
+  const note = el("p", { class: "cmemu-note", role: "status" });
+  const table = el("table", { class: "cmemu-table" }, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads)), body);
+  const shown = new Map();
+  let latest = { rows: [], openKey: null };
+  let held = false;
+
+  function makeRow(row) {
+    const cells = styles.map((style) => el("td", { class: style }));
+    const element = el("tr", {}, cells, actionsOf ? el("td", { class: "cmemu-actions" }, actionsOf(row)) : null);
+    if (onopen) {
+      element.classList.add("cmemu-clickable");
+      element.addEventListener("click", (event) => {
+        const busy = event.target.closest("button, input, a");
+        if (!busy || busy.classList.contains("cmemu-open")) onopen(row.key);
+      });
+    }
+    return { element, cells, words: [] };
+  }
+
+  function fillRow(entry, row, openKey) {
+    cellsOf(row).forEach((value, position) => {
+      const words = value instanceof Node ? value.textContent : JSON.stringify(value);
+      if (entry.words[position] === words) return;
+      entry.words[position] = words;
+      const inside = content(value);
+      if (onopen && position === 0) {
+        let opener = entry.cells[0].firstElementChild;
+        if (!opener) entry.cells[0].append((opener = button("", "Open this one", null, { class: "cmemu-link cmemu-open" })));
+        opener.replaceChildren(inside);
+      } else entry.cells[position].replaceChildren(inside);
+    });
+    entry.element.toggleAttribute("data-open", row.key === openKey);
+    if (onopen) entry.cells[0].firstElementChild.setAttribute("aria-pressed", String(row.key === openKey));
+  }
+
+  function show() {
+    const { rows, openKey } = latest;
+    const wanted = held && shown.size ? rows.filter((row) => shown.has(row.key)) : rows;
+    const waiting = rows.length - wanted.length;
+    setText(note, waiting ? `${waiting} newer ${waiting === 1 ? "waits" : "wait"} until the pointer leaves the table.` : "");
+    if (!held) {
+      const keys = new Set(rows.map((row) => row.key));
+      for (const [key, entry] of shown) {
+        if (keys.has(key)) continue;
+        entry.element.remove();
+        shown.delete(key);
+      }
+    }
+    let before = null;
+    for (const row of wanted) {
+      if (!shown.has(row.key)) shown.set(row.key, makeRow(row));
+      const entry = shown.get(row.key);
+      fillRow(entry, row, openKey);
+      const place = before ? before.nextSibling : body.firstChild;
+      if (!held && place !== entry.element) body.insertBefore(entry.element, place);
+      before = entry.element;
+    }
+    table.hidden = !shown.size;
+    nothing.hidden = Boolean(shown.size);
+    setText(nothing, typeof empty === "function" ? empty() : empty);
+  }
+
+  if (hold) {
+    table.addEventListener("pointerenter", () => (held = true));
+    table.addEventListener("pointerleave", () => {
+      held = false;
+      show();
+    });
+  }
+  const element = el("div", {}, el("div", { class: "cmemu-scroll" }, table), nothing, note);
+  return {
+    element,
+    update(rows, openKey = null) {
+      latest = { rows, openKey };
+      show();
+    },
+  };
+}

@@ -1,0 +1,68 @@
+"""The dashboard as plain HTML: what is left of it in a saved notebook when the kernel is gone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from cmemu_nb.dashboard.job_parts import job_row
+from cmemu_nb.dashboard.parts import runtimes_part
+from cmemu_nb.model import JobStatus
+from cmemu_nb.notebook.html import Html, card, status_badge, table
+from cmemu_nb.notebook.words import when
+from cmemu_nb.results import outcome
+
+if TYPE_CHECKING:
+    from cmemu_nb.emulator import Emulator
+
+MOST_JOBS = 20
+
+
+def summary(emulator: Emulator) -> Html:
+    """Return a collapsed summary: how many jobs there were, the runtimes, and the newest jobs."""
+    now = time.time_ns()
+    counts = emulator.lifecycle.count()
+    total = ", ".join(f"{counts[status]:,} {status}" for status in JobStatus if counts[status]) or "no jobs"
+    pieces = (
+        card("Emulator", [("URL", emulator.url), ("jobs", total), ("written", when(now))]),
+        _runtimes(emulator, now),
+        _jobs(emulator, now),
+    )
+    heading = f"Summary of the dashboard, written {when(now)}: {total}"
+    return Html(f"<details><summary>{heading}</summary>{''.join(pieces)}</details>")
+
+
+def _runtimes(emulator: Emulator, now: int) -> Html:
+    rows = [
+        {
+            "runtime": row["name"],
+            "state": status_badge(row["state"]["badge"]),
+            "last poll": row["last_poll"],
+            "queued": row["queued"],
+            "running": row["running"],
+            "bound apps": ", ".join(row["apps"]),
+            "functions": ", ".join(row["functions"]),
+        }
+        for row in runtimes_part(emulator, now)["rows"]
+    ]
+    columns = ("runtime", "state", "last poll", "queued", "running", "bound apps", "functions")
+    return table("Runtimes", columns, rows, "There were no runtimes.")
+
+
+def _jobs(emulator: Emulator, now: int) -> Html:
+    rows = []
+    for job in emulator.lifecycle.newest_jobs(MOST_JOBS):
+        words = job_row(job, now)
+        rows.append(
+            {
+                "function": words["function"],
+                "runtime": words["runtime"],
+                "state": status_badge(job.status, outcome(job)),
+                "queued at (UTC)": words["queued_at"],
+                "in the queue": words["queue_time"],
+                "ran": words["run_time"],
+                "job": job.job_id,
+            }
+        )
+    columns = ("function", "runtime", "state", "queued at (UTC)", "in the queue", "ran", "job")
+    return table(f"The newest {MOST_JOBS} jobs", columns, rows, "There were no jobs.")

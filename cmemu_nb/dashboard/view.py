@@ -1,0 +1,188 @@
+"""One dashboard: what its person looks at, and the parts of the picture that this needs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.cells import cell_is_running
+from cmemu_nb.dashboard.actions import ACTIONS
+from cmemu_nb.dashboard.job_list import JobFilter, JobList
+from cmemu_nb.dashboard.job_parts import events_part, job_part, jobs_part
+from cmemu_nb.dashboard.parts import Part, form_part, functions_part, header_part, plain, runtimes_part
+from cmemu_nb.errors import CmemuError, NotFound
+from cmemu_nb.notebook.charts import latency_svg, timeline_svg
+from cmemu_nb.notebook.words import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.dashboard.board import Board, Changes
+    from cmemu_nb.model import FunctionSchema
+
+    Send = Callable[[dict[str, Any]], object]
+
+# Browsers let hidden windows speak once a minute.
+SILENT_SECONDS = 150.0
+SUMMARY_SECONDS = 10.0
+CHART_SECONDS = 1.0
+CHART_JOBS = 200
+LATENCY_JOBS = 5_000
+MOST_ROWS = 500
+
+
+class Options(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person looks at: the tab, the filters, the job and the function that are open.
+
+    `version` counts the changes, so that a window knows another's from the echo of its own.
+    """
+
+    tab: str = "jobs"
+    filter: JobFilter = JobFilter()
+    most: int = 50
+    job: str = ""
+    function: str = ""
+    tried: str = ""
+    event_text: str = ""
+    event_kind: str = ""
+    quiet: bool = False
+    version: int = 0
+
+
+class View:
+    """The picture of one dashboard. All but `hear()` runs on the board's thread.
+
+    `show(parts)` replaces parts of the picture, `answer(message)` answers a button, and `summarize()` is called when
+    something has changed, at most every ten seconds, and when nobody looks any more.
+    """
+
+    def __init__(self, board: Board, show: Send, answer: Send, summarize: Callable[[], object]) -> None:
+        self.options = Options()
+        self._board = board
+        self._emulator = board.emulator
+        self._show = show
+        self._answer = answer
+        self._summarize = summarize
+        self._summarized_at = time.monotonic()
+        self._to_summarize = False
+        self._open: dict[str, float] = {}
+        self._shown: Part = {}
+        self._jobs: JobList | None = None
+        self._charts_at = 0.0
+
+    # What the browser says
+
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take a message from the browser, on whatever thread it comes."""
+        self._board.do(lambda: self._take(message))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        what, window = message.get("do"), str(message.get("window"))
+        if what == "close":
+            self._open.pop(window, None)
+            if not self._open:
+                self.rest()
+            return
+        self._open[window] = time.monotonic()
+        self._board.show(self)
+        if what == "look":
+            self.options = msgspec.convert(message.get("options"), Options)
+        elif what != "stay":
+            self._act(message)
+
+    def _act(self, message: dict[str, Any]) -> None:
+        reply: Part = {"answer": message.get("id"), "window": message.get("window")}
+        try:
+            reply["value"] = ACTIONS[str(message.get("do"))](self._emulator, message)
+        except CmemuError as error:
+            reply["error"] = plain(error, 2_000)
+        except Exception as error:
+            reply["error"] = plain(f"{type(error).__name__}: {error}", 2_000)
+            self._answer(reply)
+            raise
+        self._answer(reply)
+
+    def rest(self) -> None:
+        """Stop working: nobody looks."""
+        self._open.clear()
+        self._jobs = None
+        self._board.leave(self)
+        self._rewrite_summary()
+
+    # What is shown
+
+    def refresh(self, changes: Changes, now: int) -> None:
+        """Show what has changed."""
+        self._forget_the_silent()
+        emulator, options = self._emulator, self.options
+        header = header_part(emulator, self._board.figures(now), now)
+        parts: Part = {"options": msgspec.to_builtins(options), "header": header}
+        if options.tab != "jobs":
+            self._jobs = None  # nobody tells it what changes
+        if options.tab == "runtimes":
+            parts["runtimes"] = runtimes_part(emulator, now)
+        elif options.tab == "jobs":
+            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), min(options.most, MOST_ROWS), now)
+            parts["job"] = job_part(emulator, options.job, now) if options.job else {}
+        elif options.tab == "functions":
+            parts["functions"] = functions_part(emulator)
+            parts["form"] = form_part(self._schema())
+            parts["tried"] = job_part(emulator, options.tried, now) if options.tried else {}
+        elif options.tab == "events":
+            events = emulator.lifecycle.events.recent(quiet=options.quiet)
+            parts["events"] = events_part(events, options.event_text, options.event_kind)
+        elif options.tab == "timeline" and time.monotonic() - self._charts_at > CHART_SECONDS:
+            parts["charts"] = self._charts(now)
+        self._send(parts)
+        self._to_summarize = self._to_summarize or changes.anything
+        if self._to_summarize and time.monotonic() - self._summarized_at > SUMMARY_SECONDS:
+            self._rewrite_summary()
+
+    def _send(self, parts: Part) -> None:
+        changed = {name: part for name, part in parts.items() if self._shown.get(name) != part}
+        if changed:
+            self._shown.update(changed)
+            self._show(changed)
+
+    def _rewrite_summary(self) -> None:
+        self._to_summarize = False
+        self._summarized_at = time.monotonic()
+        self._summarize()
+
+    def complain(self, words: str) -> None:
+        """Show what went wrong in the dashboard itself."""
+        last = words.rstrip().rpartition("\n")[2]
+        self._send({"trouble": {"words": plain(last, 400), "details": visible(words[-4_000:], lines=True)}})
+
+    def _forget_the_silent(self) -> None:
+        """Stop when no window was heard of for long: a closed browser says no goodbye."""
+        now = time.monotonic()
+        if cell_is_running():  # which may keep the kernel from hearing anything
+            self._open = dict.fromkeys(self._open, now)
+        self._open = {window: heard for window, heard in self._open.items() if heard > now - SILENT_SECONDS}
+        if not self._open:
+            self.rest()
+
+    def _job_list(self, changes: Changes) -> JobList:
+        if self._jobs is None or self._jobs.filter != self.options.filter or changes.everything:
+            self._jobs = JobList(self._emulator.lifecycle, self.options.filter)
+        else:
+            self._jobs.update(changes.jobs)
+        return self._jobs
+
+    def _schema(self) -> FunctionSchema | None:
+        runtime_id, _, name = self.options.function.partition("\n")
+        try:
+            return self._emulator.lifecycle.find_schema(runtime_id, name) if name else None
+        except NotFound:
+            return None
+
+    def _charts(self, now: int) -> Part:
+        self._charts_at = time.monotonic()
+        state = self._emulator.lifecycle
+        return {
+            "timeline": timeline_svg(state.newest_jobs(CHART_JOBS), now),
+            "latency": latency_svg(state.newest_jobs(LATENCY_JOBS)),
+        }

@@ -1,0 +1,105 @@
+"""`emu.dashboard()`: the widget in the browser, and the summary under it that stays when the kernel is gone."""
+
+from __future__ import annotations
+
+import secrets
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import traitlets
+from anywidget import AnyWidget
+from IPython.display import HTML, display, update_display
+
+from cmemu_nb.cells import current_shell
+from cmemu_nb.dashboard.summary import summary
+from cmemu_nb.dashboard.view import Options, View
+from cmemu_nb.errors import HomeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmemu_nb.emulator import Emulator
+
+# One module for the browser, in the order in which its pieces need each other.
+SCRIPTS = (
+    "dom",
+    "table",
+    "filters",
+    "form_types",
+    "form",
+    "header",
+    "runtimes",
+    "job",
+    "jobs",
+    "functions",
+    "charts",
+    "events",
+    "main",
+)
+STYLES = ("dashboard", "form")
+
+
+def _joined(names: Sequence[str], kind: str) -> str:
+    folder = files("cmemu_nb.dashboard") / "static"
+    return "\n".join((folder / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)
+
+
+class DashboardWidget(AnyWidget):
+    """What the browser has of the picture: one trait for each part, so that only what changes is sent again."""
+
+    _esm = _joined(SCRIPTS, "js")
+    _css = _joined(STYLES, "css")
+
+    options = traitlets.Dict().tag(sync=True)
+    header = traitlets.Dict().tag(sync=True)
+    runtimes = traitlets.Dict().tag(sync=True)
+    jobs = traitlets.Dict().tag(sync=True)
+    job = traitlets.Dict().tag(sync=True)
+    functions = traitlets.Dict().tag(sync=True)
+    form = traitlets.Dict().tag(sync=True)
+    tried = traitlets.Dict().tag(sync=True)
+    charts = traitlets.Dict().tag(sync=True)
+    events = traitlets.Dict().tag(sync=True)
+    trouble = traitlets.Dict().tag(sync=True)
+
+    def show(self, parts: dict[str, Any]) -> None:
+        """Replace parts of the picture, in one message."""
+        with self.hold_sync():
+            for name, part in parts.items():
+                self.set_trait(name, part)
+
+
+class Dashboard:
+    """The dashboard of one emulator. It works while somebody looks at it; `close()` ends it."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        if getattr(current_shell(), "kernel", None) is None:
+            raise HomeError(
+                "The dashboard is a widget, and this is no notebook. emu.jobs, emu.runtimes and emu.events are "
+                "DataFrames; emu.timeline() and emu.latency() are charts."
+            )
+        self._emulator = emulator
+        self._summary_id = f"cmemu-summary-{secrets.token_hex(8)}"
+        self.widget = DashboardWidget(options=msgspec.to_builtins(Options()))
+        self._view = View(emulator.board, self.widget.show, self.widget.send, self._rewrite_summary)
+        self.widget.on_msg(lambda _widget, message, _buffers: self._view.hear(message))
+
+    def close(self) -> None:
+        """Take the widget away and bring the summary under it up to date."""
+        self._emulator.board.do(self._close)
+
+    def _close(self) -> None:
+        self._view.rest()
+        self.widget.close()
+
+    def _rewrite_summary(self) -> None:
+        update_display(HTML(summary(self._emulator)), display_id=self._summary_id)
+
+    def _ipython_display_(self) -> None:
+        self._emulator.board.open()
+        display(self.widget)
+        display(HTML(summary(self._emulator)), display_id=self._summary_id)
+
+    def __repr__(self) -> str:
+        return f"<Dashboard of {self._emulator!r}; it shows itself as the last line of a cell>"

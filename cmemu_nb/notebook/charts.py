@@ -1,0 +1,397 @@
+"""Charts of jobs as SVG text: who ran what and when, how long it took, and how much gets done.
+
+They stand in a page, where JupyterLab's colours reach them, or are an image, where the fallbacks hold and their own
+background keeps them readable. There are no scripts, stylesheets or references in them and no ids, so any number of
+them can share a page. What came from outside is cut short, made visible and escaped.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from html import escape
+from itertools import accumulate, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unicodedata import east_asian_width
+
+from cmemu_nb.model import JobStatus
+from cmemu_nb.notebook.words import duration, visible, when
+from cmemu_nb.results import Outcome, outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cmemu_nb.model import Job
+
+__all__ = ["Chart", "latency_chart", "latency_svg", "sparkline_svg", "timeline_chart", "timeline_svg"]
+
+MOST_LANES = 40
+NO_JOBS = 'No jobs yet. emu.call("name", {...}) or emu.submit(...) makes one.'
+NONE_FINISHED = "No job has finished yet."
+
+_BACK = "var(--jp-layout-color1,#ffffff)"
+_TEXT = "var(--jp-ui-font-color1,#212121)"
+_LINE = "var(--jp-border-color2,#bdbdbd)"
+_BLUE = "var(--jp-info-color1,#1e88e5)"
+_COLOURS: dict[str, str] = {
+    JobStatus.RUNNING: _BLUE,
+    Outcome.OK: "var(--jp-success-color1,#43a047)",
+    Outcome.FUNCTION_ERROR: "var(--jp-warn-color1,#f57c00)",
+    Outcome.FAILED: "var(--jp-error-color1,#e53935)",
+}
+_PALE = 0.25
+_BOLD = "font-weight:600"
+_STYLE = f"max-width:900px;direction:ltr;fill:{_TEXT};font:13px system-ui,sans-serif"
+_NOT_IN_XML = {code: f"[U+{code:X}]" for code in (0xFFFE, 0xFFFF)}
+
+# Places and sizes, in units of the viewBox.
+_WIDTH, _LEFT, _RIGHT = 760, 12, 742
+_LABELS, _PLOT = 128, 216
+_LANES, _LANE, _BAR = 58, 20, 14
+_PANEL, _HEIGHT, _LOG_LEFT, _LOG_RIGHT = 118, 70, 64, 715
+
+# Round durations in nanoseconds: the steps of an even axis, the ticks of a logarithmic one.
+_S, _D = 10**9, 86_400 * 10**9
+_STEPS = (
+    *(digit * 10**power for power in range(3, 10) for digit in (1, 2, 5)),
+    *(each * _S for each in (10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200)),
+    *(digit * 10**power * _D for power in range(6) for digit in (1, 2, 5)),
+)
+_TICKS = (*(10**power for power in range(3, 11)), *(each * _S for each in (60, 600, 3_600, 36_000)), _D, 10 * _D)
+_MOST_STEPS = 6
+_MOST_LABELS = 9
+
+
+class Chart:
+    """A chart that a notebook shows, and that says in words what it shows."""
+
+    def __init__(self, svg: str, text: str) -> None:
+        self.svg = svg
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return {"image/svg+xml": self.svg, "text/plain": self.text}
+
+
+def timeline_svg(jobs: Sequence[Job], now: int, most: int = 200) -> str:
+    """Return a chart of the last `most` jobs, a lane for each queue, replica or worker: when each job waited and ran.
+
+    `now`, in Unix nanoseconds, is up to when the unfinished ones count. At most 40 lanes are drawn.
+    """
+    return timeline_chart(jobs, now, most).svg
+
+
+def timeline_chart(jobs: Sequence[Job], now: int, most: int = 200) -> Chart:
+    """Return what `timeline_svg` draws, with its summary in words."""
+    newest = heapq.nlargest(most, jobs, key=attrgetter("sequence"))
+    if not newest:
+        return _nothing(NO_JOBS)
+    spans = [_span(job, now) for job in reversed(newest)]
+    lanes = _lanes(spans)
+    which = _count(len(spans), "job") if len(spans) == len(jobs) else f"the last {len(spans):,} of {len(jobs):,} jobs"
+    workers = sum(lane.works for lane in lanes)
+    on = f" on {_count(workers, 'worker')}" if workers else ""
+    text = f"Timeline of {which}{on}: {_ends(spans)}."
+    return Chart(_draw_timeline(spans, lanes, text), text)
+
+
+def latency_svg(jobs: Sequence[Job]) -> str:
+    """Return histograms of how long the finished ones of these jobs ran and waited, on a logarithmic axis."""
+    return latency_chart(jobs).svg
+
+
+def latency_chart(jobs: Sequence[Job]) -> Chart:
+    """Return what `latency_svg` draws, with its summary in words."""
+    done = [(job.queued_at, job.started_at, job.completed_at) for job in jobs if job.completed_at is not None]
+    if not done:
+        return _nothing(NONE_FINISHED if jobs else NO_JOBS)
+    times = {
+        "Run time": sorted([end - start for _, start, end in done if start is not None]),
+        "Queue time": sorted([(end if start is None else start) - queued for queued, start, end in done]),
+    }
+    figures = "; ".join(f"{what.lower()} {_figures(values)}" for what, values in times.items())
+    text = f"Latency of {_count(len(done), 'finished job')}: {figures}."
+    return Chart(_draw_latency(times, text), text)
+
+
+def sparkline_svg(values: Sequence[float], label: str) -> str:
+    """Return the values as a line of at most 120 by 24 pixels, from 0 to the largest; `label` says what it shows."""
+    heights = [value if math.isfinite(value) and value > 0 else 0.0 for value in values]
+    top, step = max(heights, default=0.0) or 1.0, 116 / max(1, len(heights) - 1)
+    points = " ".join(f"{2 + index * step:.1f},{22 - 20 * (height / top):.1f}" for index, height in enumerate(heights))
+    line = f'<polyline points="{points}" style="fill:none;stroke:{_BLUE};stroke-width:1.5;stroke-linejoin:round"/>'
+    return _svg(120, 24, _short(label, 200), "max-width:120px", line)
+
+
+# The timeline
+
+
+class _Span(NamedTuple):
+    """A job and its times, all of them there and none before the other; `end` is its outcome, else its status."""
+
+    job: Job
+    end: JobStatus | Outcome
+    queued: int
+    left_queue: int
+    ended: int
+
+
+class _Lane(NamedTuple):
+    """The jobs of a runtime that one replica or worker ran, one after the other, or that it did not run yet."""
+
+    runtime_id: str
+    label: str
+    works: bool
+    spans: list[_Span]
+
+
+def _span(job: Job, now: int) -> _Span:
+    left_queue = next((time for time in (job.started_at, job.completed_at) if time is not None), now)
+    left_queue = max(job.queued_at, left_queue)
+    ended = max(left_queue, now if job.completed_at is None else job.completed_at)
+    return _Span(job, outcome(job) or job.status, job.queued_at, left_queue, ended)
+
+
+def _lanes(spans: Iterable[_Span]) -> list[_Lane]:
+    """Give every job a lane: its runtime's queue, or the first of its replica's where nothing else runs then.
+
+    Jobs that were taken through the emulator's own routes name no replica, and are taken by "workers".
+    """
+    groups: dict[tuple[int, bool, str], list[list[_Span]]] = {}
+    order = {runtime: rank for rank, runtime in enumerate(dict.fromkeys(span.job.runtime_id for span in spans))}
+    for span in sorted(spans, key=attrgetter("left_queue")):
+        works = span.job.started_at is not None
+        replica = (works and span.job.replica_id) or ""
+        group = groups.setdefault((order[span.job.runtime_id], works, replica), [])
+        lane = next((lane for lane in group if not works or lane[-1].ended <= span.left_queue), None)
+        if lane is None:
+            group.append([span])
+        else:
+            lane.append(span)
+    return [
+        _Lane(inside[0].job.runtime_id, _lane_label(*key[1:], number, len(inside)), key[1], inside)
+        for key, group in sorted(groups.items())
+        for number, inside in enumerate(group, 1)
+    ]
+
+
+def _lane_label(works: bool, replica: str, number: int, jobs: int) -> str:  # noqa: FBT001 - it is part of a key
+    if not works:
+        return f"queue ({jobs:,})"
+    if not replica:
+        return f"worker {number}"
+    return _short(replica, 8) + (f" · {number}" if number > 1 else "")
+
+
+def _ends(spans: Iterable[_Span]) -> str:
+    ends = Counter(span.end for span in spans)
+    errors = {Outcome.FUNCTION_ERROR: _count(ends[Outcome.FUNCTION_ERROR], "function error")}
+    order = (*Outcome, JobStatus.RUNNING, JobStatus.QUEUED)
+    return ", ".join(errors.get(end, f"{ends[end]:,} {end}") for end in order if ends[end])
+
+
+def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) -> str:
+    shown, hidden = lanes[:MOST_LANES], lanes[MOST_LANES:]
+    start = min(span.queued for span in spans)
+    end = max(start + _STEPS[0], *(span.ended for span in spans))
+    live = any(span.job.completed_at is None for span in spans)
+    bottom = _LANES + len(shown) * _LANE
+    note = f"now: {when(end)}" if live else f"0: {when(start)}, when the first of these jobs came"
+    if hidden:
+        note += (
+            f"; {_count(len(hidden), 'more lane')} with {_count(sum(len(x.spans) for x in hidden), 'job')} not shown"
+        )
+    parts = [
+        _words(_LEFT, 20, text, _BOLD),
+        _legend(44),
+        _lane_names(shown, bottom),
+        _time_axis(start, end, bottom, live=live),
+        _bars(shown, start, (_RIGHT - _PLOT) / (end - start)),
+        _words(_LEFT, bottom + 40, note, "fill-opacity:.8"),
+    ]
+    return _svg(_WIDTH, bottom + 52, text, _STYLE, "".join(parts))
+
+
+def _legend(y: int) -> str:
+    parts, x = [], _LEFT
+    for end in (JobStatus.QUEUED, *_COLOURS):
+        style = f"fill:{_COLOURS[end]}" if end in _COLOURS else f"fill-opacity:{_PALE}"
+        parts += [_bar(x, y - 11, 28, style), _mark(end, x + 28, y - 4), _words(x + 38, y, end)]
+        x += 66 + 7 * len(end)
+    return "".join(parts)
+
+
+def _lane_names(lanes: Sequence[_Lane], bottom: int) -> str:
+    """Write runtimes and workers in two columns; what is too wide for its own is painted over by the next."""
+    columns: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for x, column in ((_LABELS, columns[1]), (_PLOT, columns[2])):
+        size = f'y="{_LANES}" width="{_WIDTH - x + 4}" height="{bottom - _LANES}"'
+        column.append(f'<rect x="{x - 4}" {size} style="fill:{_BACK}"/>')
+    for index, lane in enumerate(lanes):
+        y = _LANES + index * _LANE
+        if not index or lane.runtime_id != lanes[index - 1].runtime_id:
+            tip = _tip(f"Runtime {_short(lane.runtime_id, 120)}")
+            columns[0].append(f"<g>{tip}{_words(_LEFT, y + 15, _short(lane.runtime_id, 15))}</g>")
+            columns[2].append(_line(_LEFT, y, _RIGHT, y))
+        columns[1].append(_words(_LABELS, y + 15, lane.label))
+    return "".join(map("".join, columns))
+
+
+def _time_axis(start: int, end: int, bottom: int, *, live: bool) -> str:
+    """Draw the ticks, which count back from now while a job is unfinished, otherwise on from the first job."""
+    span = end - start
+    step = next((step for step in _STEPS if span <= step * _MOST_STEPS), span)
+    parts = [_line(_PLOT, bottom, _RIGHT, bottom)]
+    for tick in range(0, span + 1, step):
+        x = _PLOT + (span - tick if live else tick) / span * (_RIGHT - _PLOT)
+        words = f"{'-' if live else ''}{duration(tick)}" if tick else "now" if live else "0"
+        anchor = "end" if tick and x > _RIGHT - 20 else "middle"
+        parts += [_line(x, _LANES, x, bottom + 4), _words(x, bottom + 19, words, f"text-anchor:{anchor}")]
+    return "".join(parts)
+
+
+def _bars(lanes: Sequence[_Lane], start: int, scale: float) -> str:
+    """Draw all that waited below all that ran: a job waits while its worker runs another."""
+    waited, ran = [], []
+    for index, lane in enumerate(lanes):
+        y = _LANES + index * _LANE + (_LANE - _BAR) / 2
+        for span in lane.spans:
+            queued, left, ended = (_PLOT + (at - start) * scale for at in span[2:])
+            tip, end = _job_tip(span), _mark(span.end, ended, y + _BAR / 2)
+            waited.append(f"<g>{tip}{_bar(queued, y, left - queued)}</g>")
+            bar = _bar(left, y + 2, ended - left, f"fill:{_COLOURS[span.end]}", _BAR - 4) if lane.works else ""
+            if bar or end:
+                ran.append(f"<g>{tip}{bar}{end}</g>")
+    # One opacity for all of them: a hundred over one another are as pale as one.
+    return f'<g style="opacity:{_PALE};stroke:{_BACK};stroke-width:.7">{"".join(waited)}</g>{"".join(ran)}'
+
+
+def _job_tip(span: _Span) -> str:
+    times = f"queued {duration(span.left_queue - span.queued)}"
+    if span.job.started_at is not None:
+        times += f", ran {duration(span.ended - span.left_queue)}"
+    lines = [_short(span.job.query_type, 120), span.end, times, _short(span.job.error_message or "", 120)]
+    return _tip("\n".join(filter(None, lines)))
+
+
+def _mark(end: str, x: float, y: float) -> str:
+    """Return a failed job's cross or a function error's triangle: they are seen without their colours, too."""
+    if end == Outcome.FUNCTION_ERROR:
+        style = f"fill:{_COLOURS[end]};stroke:{_BACK};stroke-width:1.5"
+        return f'<path d="M{x:.1f} {y - 7:.1f}l6.5 12h-13z" style="{style}"/>'
+    if end != Outcome.FAILED:
+        return ""
+    cross = f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8" style="fill:none;'
+    return f'{cross}stroke:{_BACK};stroke-width:5"/>{cross}stroke:{_COLOURS[end]};stroke-width:2.4"/>'
+
+
+# The latency
+
+
+def _percentiles(times: Sequence[int]) -> dict[str, int]:
+    return {f"p{percent}": times[len(times) * percent // 100] for percent in (50, 95) if times}
+
+
+def _figures(times: Sequence[int]) -> str:
+    return ", ".join(f"{name} {duration(time)}" for name, time in _percentiles(times).items()) or "none"
+
+
+def _draw_latency(times: dict[str, list[int]], text: str) -> str:
+    known = [values for values in times.values() if values]
+    first = bisect_right(_TICKS, min(values[0] for values in known)) - 1
+    first = min(max(first, 0), len(_TICKS) - 2)
+    last = max(first + 1, bisect_right(_TICKS, max(values[-1] for values in known)))
+    ticks, y = _TICKS[first : last + 1], 6
+    parts = []
+    for (what, values), colour in zip(times.items(), (f"fill:{_BLUE}", "fill-opacity:.45"), strict=True):
+        parts.append(_histogram(what, values, ticks, y, colour))
+        y += _PANEL
+    labelled = ticks[:: 1 + len(ticks) // _MOST_LABELS]
+    parts += [_words(_log_x(tick, ticks), y + 17, duration(tick), "text-anchor:middle") for tick in labelled]
+    return _svg(_WIDTH, y + 28, text, _STYLE, "".join(parts))
+
+
+def _histogram(what: str, times: Sequence[int], ticks: Sequence[int], y: int, colour: str) -> str:
+    """Draw one histogram with ten buckets for each factor of ten, and where its percentiles are."""
+    ratio, base = ticks[-1] / ticks[0], y + _PANEL - 2
+    buckets = round(10 * math.log10(ratio))
+    edges = [ticks[0] * ratio ** (index / buckets) for index in range(buckets + 1)]
+    bounds = [0, *(bisect_left(times, edge) for edge in edges[1:-1]), len(times)]
+    counts = [end - start for start, end in pairwise(bounds)]
+    heading = f"{what} of {_count(len(times), 'job')}: {_figures(times)}"
+    parts = [_words(_LEFT, y + 16, heading, _BOLD), _line(_LOG_LEFT, base, _LOG_RIGHT, base)]
+    parts += [_line(x, base - _HEIGHT, x, base + 4) for x in (_log_x(tick, ticks) for tick in ticks)]
+    for (low, high), count in zip(pairwise(edges), counts, strict=True):
+        if count:
+            x, height = _log_x(low, ticks), max(2, _HEIGHT * count / max(counts))
+            tip = _tip(f"{duration(int(low))} to {duration(int(high))}: {_count(count, 'job')}")
+            parts.append(f"<g>{tip}{_bar(x, base - height, _log_x(high, ticks) - x - 1, colour, height)}</g>")
+    if times:
+        parts.append(_words(_LOG_LEFT - 6, base - _HEIGHT + 10, f"{max(counts):,}", "text-anchor:end"))
+    return "".join([*parts, *_percentile_lines(times, ticks, base)])
+
+
+def _percentile_lines(times: Sequence[int], ticks: Sequence[int], base: int) -> Iterable[str]:
+    """Draw the lines with their names away from each other, so that they can't overlap."""
+    for (name, time), anchor in zip(_percentiles(times).items(), ("end", "start"), strict=False):
+        x, top = _log_x(time, ticks), base - _HEIGHT - 14
+        yield f'<path d="M{x:.1f} {top}V{base}" style="stroke:{_TEXT};stroke-width:1.5;stroke-dasharray:4 2"/>'
+        yield _words(x + (4 if anchor == "start" else -4), top + 10, name, f"text-anchor:{anchor}")
+
+
+def _log_x(time: float, ticks: Sequence[int]) -> float:
+    """Return where a duration stands on the axis of these ticks: at an end if it is beyond that."""
+    part = math.log(min(max(time, ticks[0]), ticks[-1]) / ticks[0]) / math.log(ticks[-1] / ticks[0])
+    return _LOG_LEFT + part * (_LOG_RIGHT - _LOG_LEFT)
+
+
+# SVG
+
+
+def _svg(width: int, height: int, text: str, style: str, inside: str) -> str:
+    safe = escape(text)
+    size = f'viewBox="0 0 {width} {height}" width="100%" style="{style}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{safe}" {size}><title>{safe}</title>'
+        f'<rect width="{width}" height="{height}" style="fill:{_BACK}"/>{inside}</svg>'
+    )
+
+
+def _nothing(text: str) -> Chart:
+    return Chart(_svg(_WIDTH, 40, text, _STYLE, _words(_LEFT, 25, text)), text)
+
+
+def _words(x: float, y: float, text: str, style: str = "") -> str:
+    look = f' style="{style}"' if style else ""
+    return f'<text x="{x:.1f}" y="{y}"{look}>{escape(text)}</text>'
+
+
+def _line(x: float, y: float, to_x: float, to_y: float) -> str:
+    return f'<path d="M{x:.1f} {y}L{to_x:.1f} {to_y}" style="stroke:{_LINE}"/>'
+
+
+def _bar(x: float, y: float, width: float, style: str = "", height: float = _BAR) -> str:
+    look = f' style="{style}"' if style else ""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 2):.1f}" height="{height:.1f}"{look}/>'
+
+
+def _tip(text: str) -> str:
+    return f"<title>{escape(text)}</title>"
+
+
+def _short(text: str, columns: int) -> str:
+    """Make text from outside visible and at most so many columns wide, with an ellipsis where it is cut."""
+    shown = visible(text[: columns + 1]).translate(_NOT_IN_XML)
+    widths = accumulate(1 + (east_asian_width(each) in "FW") for each in shown)
+    fits = sum(width <= columns for width in widths)
+    return shown if fits == len(shown) else f"{shown[: fits - 1]}…"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,99 @@
+"""A dashboard in JupyterLab in Chromium, as several test files use it, with clients and executors outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from environments import kernel_python
+from lab_browser import cmemu_lab, errors_in, install_kernel, opened_in_chromium, run_all_cells, write_notebook
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from playwright.sync_api import Locator, Page
+
+CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
+APP = "ri.foundry.main.deployed-app.notebook"
+START = ("%load_ext cmemu_nb", "%cmemu start --port 0")
+SHOW = (
+    "import json, pathlib\npathlib.Path('where.json').write_text(json.dumps([emu.url, emu.token]))",
+    "dashboard = emu.dashboard()\ndashboard",
+)
+IN_THE_KERNEL = """async (code) => {
+    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const reply = await kernel.requestExecute({ code: 'pass', user_expressions: { value: code } }).done;
+    return reply.content.user_expressions.value;
+}"""
+
+
+@dataclass
+class Dashboard:
+    """An open notebook with a dashboard, and the emulator's address for clients outside."""
+
+    page: Page
+    root: Locator
+    url: str
+    token: str
+
+    def submit(self, name: str, query: Any = None) -> str:
+        """Submit a job from outside, and return its id."""
+        body = {"deployedAppRid": APP, "queryType": name, "query": query or {}}
+        answer: str = self.send("POST", f"{CONTOUR}/deployed-apps/jobs", body)["id"]
+        return answer
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request from outside."""
+        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), method=method)
+        request.add_header("Authorization", f"Bearer {self.token}")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def tab(self, name: str) -> Locator:
+        """Open a tab and return its panel."""
+        self.root.get_by_role("tab", name=name, exact=True).click()
+        return self.root.get_by_role("tabpanel", name=name, exact=True)
+
+    def row(self, job_id: str) -> Locator:
+        """Return a job's row."""
+        jobs = self.root.get_by_role("tabpanel", name="Jobs", exact=True, include_hidden=True)
+        return jobs.locator("tr", has=self.page.get_by_text(f"…{job_id[-6:]}"))
+
+    def run(self, code: str) -> str:
+        """Evaluate an expression in the kernel, as a cell would, and return its value's repr."""
+        found: Any = self.page.evaluate(IN_THE_KERNEL, code)
+        assert found["status"] == "ok", found
+        text: str = found["data"]["text/plain"]
+        return text
+
+    def lab(self, command: str, arguments: dict[str, Any] | None = None) -> None:
+        """Run one of JupyterLab's commands."""
+        self.page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [command, arguments])
+
+
+@contextlib.contextmanager
+def open_dashboard(version: str, folder: Path, cells: Sequence[str]) -> Iterator[Dashboard]:
+    """Open a notebook in Lab with a kernel of some version, run it, and give its dashboard.
+
+    An error that the page raises fails the test at its end.
+    """
+    home = folder / "home"
+    install_kernel(home, f"kernel-{version}", kernel_python(version))
+    write_notebook(folder / "dash.ipynb", (*START, *cells, *SHOW), f"kernel-{version}")
+    wrong: list[str] = []
+    with cmemu_lab(home, folder, "dash.ipynb") as url, opened_in_chromium(url) as page:
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        assert errors_in(run_all_cells(page)) == []
+        address, token = json.loads((folder / "where.json").read_text())
+        root = page.locator(".cmemu-dashboard").first
+        root.wait_for()
+        expect(root.locator(".cmemu-fact-url")).to_have_text(address)
+        page.set_default_timeout(20_000)
+        yield Dashboard(page, root, address, token)
+        page.evaluate("0")  # what the page has raised is heard of only in a call
+        assert wrong == [], wrong

@@ -1,0 +1,252 @@
+"""The dashboard as its users see it: in JupyterLab in Chromium, with clients and executors outside."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+from dashboard_page import open_dashboard
+from lab_browser import screenshot
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dashboard_page import Dashboard
+    from playwright.sync_api import Page
+
+FUNCTIONS = """
+import threading
+from dataclasses import dataclass
+from typing import Iterable
+
+@dataclass
+class Pair:
+    x: int
+    y: int
+
+@emu.function
+def add(context, event: Pair) -> int:
+    print('adding', event.x, event.y)
+    return event.x + event.y
+
+@emu.function
+def fail(context, event):
+    raise ValueError('no such thing')
+
+gate = threading.Event()
+
+@emu.function
+def hang(context, event):
+    gate.wait()
+    return 'late'
+
+@emu.function(streaming=True)
+def count(context, event) -> Iterable[dict[str, int]]:
+    yield {'n': 1}
+    gate.wait()
+    yield {'n': 2}
+"""
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module", params=["7.4", "7.3", "6.30"])
+def dashboard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    with open_dashboard(request.param, tmp_path_factory.mktemp("lab"), [FUNCTIONS]) as opened:
+        yield opened
+
+
+def test_jobs_of_an_outside_client_arrive_live(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Jobs")
+    first = dashboard.submit("add", {"x": 1, "y": 2})
+    expect(dashboard.row(first)).to_contain_text("succeeded · ok")
+    dashboard.row(first).click()
+    card = panel.get_by_role("region", name="The open job")
+    expect(card.get_by_label("Result", exact=True)).to_have_text("3")
+    expect(card.get_by_label("Query")).to_have_text('{\n  "x": 1,\n  "y": 2\n}')
+    expect(card.get_by_label("Logs")).to_have_text("adding 1 2\n")
+    expect(card.get_by_label("Timeline")).to_contain_text(re.compile("queued.*running.*succeeded"))
+    screenshot(dashboard.page, "dashboard-jobs")
+
+
+def test_a_job_is_run_again_and_another_failed(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Jobs")
+    hanging = dashboard.submit("hang")
+    expect(dashboard.row(hanging)).to_contain_text("running")
+    dashboard.row(hanging).get_by_role("button").click()
+    card = panel.get_by_role("region", name="The open job")
+    card.get_by_label("Reason").fill("I <b>said</b> so")
+    card.get_by_role("button", name="Fail").click()
+    expect(card.get_by_label("Error")).to_have_text("I <b>said</b> so")
+    expect(dashboard.row(hanging)).to_contain_text("failed")
+    card.get_by_role("button", name="Run again").click()
+    expect(card.get_by_text(hanging)).to_have_count(0)
+    expect(card.locator("h4")).to_contain_text("running")
+    card.get_by_role("button", name="Fail").click()
+    expect(card.get_by_label("Error")).to_have_text("failed in the dashboard")
+    card.get_by_role("button", name="Close").click()
+
+
+def test_the_jobs_are_filtered(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Jobs")
+    wrong, right = dashboard.submit("fail"), dashboard.submit("add", {"x": 40, "y": 2})
+    expect(dashboard.row(wrong)).to_contain_text("succeeded · function error")
+    panel.get_by_label("Outcome").select_option("function error")
+    expect(dashboard.row(right)).to_have_count(0)
+    expect(dashboard.row(wrong)).to_have_count(1)
+    panel.get_by_role("button", name="Clear filters").click()
+    panel.get_by_label("Text").fill("40")
+    expect(dashboard.row(wrong)).to_have_count(0)
+    expect(dashboard.row(right)).to_have_count(1)
+    panel.get_by_label("Text").fill("nothing says this")
+    expect(panel.get_by_text("No job matches these filters")).to_be_visible()
+    panel.get_by_role("button", name="Clear filters").click()
+    expect(dashboard.row(wrong)).to_have_count(1)
+
+
+def test_the_keyboard_is_enough(dashboard: Dashboard) -> None:
+    job_id = dashboard.submit("add", {"x": 5, "y": 6})
+    dashboard.tab("Jobs").get_by_label("Text").fill(job_id)
+    expect(dashboard.row(job_id)).to_contain_text("ok")
+    dashboard.row(job_id).get_by_role("button").focus()
+    dashboard.page.keyboard.press("Enter")
+    card = dashboard.root.get_by_role("region", name="The open job")
+    expect(card.get_by_label("Result", exact=True)).to_have_text("11")
+    dashboard.root.get_by_role("tab", name="Jobs").focus()
+    dashboard.page.keyboard.press("ArrowRight")
+    expect(dashboard.root.get_by_role("tab", name="Functions")).to_have_attribute("aria-selected", "true")
+    expect(dashboard.root.get_by_role("tabpanel", name="Functions")).to_be_visible()
+    dashboard.page.keyboard.press("ArrowLeft")
+    dashboard.root.get_by_role("button", name="Clear filters").click()
+    card.get_by_role("button", name="Close").click()
+
+
+def test_a_function_is_tried_by_its_form_and_a_stream_shows_as_it_comes(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Functions")
+    panel.get_by_role("button", name="add v1").click()
+    form, result = panel.get_by_role("region", name="Try it"), panel.get_by_role("region", name="The result")
+    form.get_by_label("x", exact=True).fill("9007199254740993")
+    form.get_by_label("y", exact=True).fill("-1")
+    form.get_by_role("button", name="Submit").click()
+    expect(result.get_by_label("Result", exact=True)).to_have_text("9007199254740992")
+    panel.get_by_role("button", name="count v1").click()
+    form.get_by_role("button", name="Submit").click()
+    expect(result.get_by_label("Result, as far as it has come")).to_contain_text('"n": 1')
+    assert dashboard.run("gate.set()") == "None"
+    expect(result.get_by_label("Result", exact=True)).to_contain_text('"n": 2')
+    dashboard.run("gate.clear()")
+    panel.get_by_role("button", name="count v1").click()
+
+
+def test_what_the_schema_refuses_is_said_beside_the_form(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Functions")
+    panel.get_by_role("button", name="add v1").click()
+    form = panel.get_by_role("region", name="Try it")
+    form.get_by_role("button", name="JSON").click()
+    form.get_by_role("textbox").last.fill('{"x": "one", "y": 2}')
+    form.get_by_role("button", name="Submit").click()
+    expect(form.get_by_role("alert")).to_contain_text("'x': expected integer, given a string ('one')")
+    panel.get_by_role("button", name="add v1").click()
+
+
+def test_the_runtimes_say_who_polls_and_are_reset(dashboard: Dashboard) -> None:
+    assert dashboard.run("emu.open_runtime('lonely', deployed_app_rid='ri.lonely').id") == "'lonely'"
+    panel = dashboard.tab("Runtimes")
+    row = panel.get_by_role("row").filter(has_text="lonely")
+    expect(row).to_contain_text("never polled")
+    expect(panel.get_by_role("row").filter(has_text="deployed-app.notebook")).to_contain_text("connected")
+    token = dashboard.run("emu.runtime('lonely').token")
+    row.get_by_role("button", name="Reset").click()
+    row.get_by_role("button", name="Reset: sure?").click()
+    expect(dashboard.root.get_by_text("The session was reset")).to_be_visible()
+    assert dashboard.run("emu.runtime('lonely').token") != token
+    expect(row).to_contain_text("ri.lonely (master)")
+
+
+def test_the_environment_and_the_token_are_copied_and_the_token_is_hidden(dashboard: Dashboard) -> None:
+    assert dashboard.token not in dashboard.page.content()
+    dashboard.root.get_by_role("button", name="Copy", exact=True).first.click()
+    expect(dashboard.root.get_by_text("The token was copied.")).to_be_visible()
+    assert pasted(dashboard.page) == dashboard.token
+    assert dashboard.token not in dashboard.page.content()
+    dashboard.root.get_by_role("button", name="Show", exact=True).click()
+    expect(dashboard.root.locator(".cmemu-fact-token")).to_have_text(dashboard.token)
+    dashboard.root.get_by_role("button", name="Hide", exact=True).click()
+    expect(dashboard.root.locator(".cmemu-fact-token")).not_to_have_text(dashboard.token)
+    dashboard.tab("Runtimes").get_by_role("row").filter(has_text="deployed-app.notebook").get_by_role(
+        "button", name="Copy environment"
+    ).click()
+    expect(dashboard.root.get_by_text("The environment was copied")).to_be_visible()
+    assert "export GET_JOB_URI=https://127.0.0.1:" in pasted(dashboard.page)
+
+
+def pasted(page: Page) -> str:
+    """Return what the clipboard holds."""
+    text: str = page.evaluate("() => navigator.clipboard.readText()")
+    return text
+
+
+def test_events_are_filtered_and_empty_polls_come_when_asked_for(dashboard: Dashboard) -> None:
+    job_id = dashboard.submit("add", {"x": 1, "y": 1})
+    panel = dashboard.tab("Events")
+    rows = panel.locator("tbody tr")
+    expect(rows.filter(has_text=job_id[-6:]).first).to_be_visible()
+    panel.get_by_label("Kind").select_option("job_queued")
+    expect(rows.filter(has_text="job_started")).to_have_count(0)
+    expect(rows.filter(has_text=job_id[-6:])).to_have_count(1)
+    panel.get_by_label("Kind").select_option("")
+    runtime = "/_emulate/foundry/compute-modules/runtimes"
+    session = dashboard.send("POST", runtime, {"runtimeId": "quiet"})
+    panel.get_by_label("Text").fill("quiet")
+    expect(rows.filter(has_text="session_opened")).to_have_count(1)
+    request = urllib.request.Request(session["getJobUri"], headers={"Module-Auth-Token": session["moduleAuthToken"]})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert answer.status == 204
+    expect(rows.filter(has_text="runtime_connected")).to_have_count(1)
+    expect(rows.filter(has_text="poll_empty")).to_have_count(0)
+    panel.get_by_label("with empty polls and chunks").check()
+    expect(rows.filter(has_text="poll_empty")).to_have_count(1)
+    panel.get_by_label("Text").fill("")
+
+
+HOSTILE = '<script>window.hacked=1</script>"><img src=x onerror=window.hacked=2>\u202egnp\x00' + "A" * 300
+
+
+def test_hostile_names_and_results_never_execute_and_break_no_layout(dashboard: Dashboard) -> None:
+    runtime = dashboard.send(
+        "POST", "/_emulate/foundry/compute-modules/runtimes", {"runtimeId": HOSTILE[:90], "displayName": HOSTILE}
+    )
+    schema = {"functionName": HOSTILE, "inputs": [{"name": HOSTILE, "dataType": {"type": HOSTILE}}], "output": {}}
+    post(runtime["postSchemaUri"], runtime["moduleAuthToken"], json.dumps([schema]).encode())
+    job = dashboard.send(
+        "POST", runtime["getJobUri"][len(dashboard.url) :] + "s", {"queryType": HOSTILE, "query": HOSTILE}
+    )
+    request = urllib.request.Request(runtime["getJobUri"], headers={"Module-Auth-Token": runtime["moduleAuthToken"]})
+    urllib.request.urlopen(request, timeout=20).close()
+    post(f"{runtime['postResultUri']}/{job['jobId']}", runtime["moduleAuthToken"], (HOSTILE * 12_000).encode())
+    dashboard.tab("Jobs")
+    dashboard.row(job["jobId"]).click()
+    card = dashboard.root.get_by_role("region", name="The open job")
+    expect(card.get_by_label("Result", exact=True)).to_contain_text("<script>")
+    width = "(root) => root.scrollWidth <= root.clientWidth && root.getBoundingClientRect().right <= innerWidth"
+    for name in ("Jobs", "Functions", "Runtimes", "Timeline", "Events"):
+        panel = dashboard.tab(name)
+        if name == "Functions":
+            panel.get_by_role("button").filter(has_text="<script>").click()
+            expect(panel.get_by_role("region", name="Try it").get_by_role("textbox")).to_be_visible()
+            expect(panel.get_by_role("region", name="Try it")).to_contain_text("[U+202E]gnp␀AAA")
+            expect(panel.get_by_role("region", name="Try it")).not_to_contain_text("\u202e")
+        expect(panel).to_contain_text("<script>") if name != "Timeline" else None
+        screenshot(dashboard.page, f"dashboard-hostile-{name}")
+        assert dashboard.root.evaluate(width), name
+    assert dashboard.page.evaluate("window.hacked") is None
+    dashboard.send("DELETE", runtime["getJobUri"][len(dashboard.url) : -len("/job")])
+
+
+def post(address: str, token: str, body: bytes) -> None:
+    """Post as a module does."""
+    request = urllib.request.Request(address, body, {"Module-Auth-Token": token}, method="POST")
+    urllib.request.urlopen(request, timeout=20).close()

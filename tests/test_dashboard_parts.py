@@ -1,0 +1,251 @@
+"""What the dashboard computes: the last minute's figures, the filtered jobs, readable bodies, curl commands."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kernels.driver import wait_until
+
+from cmemu_nb import Emulator
+from cmemu_nb.dashboard.activity import NS_PER_S, Activity, activity_of, figures
+from cmemu_nb.dashboard.bodies import readable
+from cmemu_nb.dashboard.curl import curl_commands
+from cmemu_nb.dashboard.job_list import JobFilter, JobList
+from cmemu_nb.dashboard.job_parts import events_part
+from cmemu_nb.dashboard.parts import poll_state, runtimes_part
+from cmemu_nb.lifecycle import Lifecycle
+from cmemu_nb.model import Job, JobSource, JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+APP = "ri.foundry.main.deployed-app.test"
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with Emulator(port=0, home="thread") as emulator:
+        yield emulator
+
+
+def job(sequence: int, queued_at: int, started_at: int | None, completed_at: int | None) -> Job:
+    return Job(
+        f"j{sequence}",
+        sequence,
+        "r",
+        "f",
+        b"{}",
+        JobSource.CONTOUR_SYNC,
+        queued_at,
+        status=JobStatus.SUCCEEDED,
+        started_at=started_at,
+        completed_at=completed_at,
+    )
+
+
+def one_finished(lifecycle: Lifecycle, name: str = "f", query: bytes = b"{}", result: bytes = b"1") -> str:
+    lifecycle.submit("r", name, query)
+    taken = lifecycle.take("r")
+    assert taken is not None
+    return lifecycle.finish("r", taken.job_id, result).job_id
+
+
+# The last minute
+
+
+def test_the_figures_of_the_last_minute_are_those_of_a_plain_count() -> None:
+    rng = random.Random(5)
+    now = 1_000_000 * NS_PER_S
+    jobs = []
+    for sequence in range(3000):
+        queued_at = now - rng.randrange(90 * NS_PER_S)
+        started_at = queued_at + rng.randrange(1, NS_PER_S)
+        jobs.append(job(sequence, queued_at, started_at, started_at + rng.randrange(1, 5 * NS_PER_S)))
+    jobs = [each for each in jobs if (each.completed_at or 0) <= now]
+    found = figures([activity_of(jobs, now)], now, 3600)
+    oldest = now // NS_PER_S - 59
+    last = [each for each in jobs if (each.completed_at or 0) // NS_PER_S >= oldest]
+    assert sum(found.each_second) == len(last)
+    assert found.per_second == len(last) / 60
+    runs = sorted((each.completed_at or 0) - (each.started_at or 0) for each in last)
+    assert found.run_p50 == pytest.approx(runs[len(runs) // 2], rel=0.03)
+    assert found.run_p95 == pytest.approx(runs[len(runs) * 95 // 100], rel=0.03)
+
+
+def test_a_minute_in_which_nothing_happens_forgets_what_was_before() -> None:
+    activity = Activity()
+    activity.add(job(1, 0, 5, 10 * NS_PER_S))
+    assert figures([activity], 10 * NS_PER_S, 10).each_second[-1] == 1
+    assert sum(figures([activity], 71 * NS_PER_S, 71).each_second) == 0
+    assert figures([activity], 71 * NS_PER_S, 71).run_p50 is None
+
+
+def test_the_throughput_of_a_young_emulator_is_that_of_its_life() -> None:
+    activity = Activity()
+    for sequence in range(10):
+        activity.add(job(sequence, 0, 5, 4 * NS_PER_S))
+    assert figures([activity], 5 * NS_PER_S, 5).per_second == 2
+
+
+# The jobs
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        JobFilter(),
+        JobFilter(status="failed"),
+        JobFilter(function="a"),
+        JobFilter(outcome="function error"),
+        JobFilter(text="7"),
+        JobFilter(runtime="s", status="queued"),
+    ],
+)
+def test_a_list_that_is_told_what_changed_is_the_list_that_is_made_anew(wanted: JobFilter) -> None:
+    lifecycle, rng = Lifecycle(), random.Random(3)
+    for name in ("r", "s"):
+        lifecycle.open_session(name)
+    changed: list[str] = []
+    lifecycle.events.subscribe(lambda event: changed.append(event.job_id or ""))
+    kept = JobList(lifecycle, wanted)
+    for _ in range(40):
+        for _ in range(rng.randrange(6)):
+            change_something(lifecycle, rng)
+        kept.update(changed)
+        changed.clear()
+        assert kept.newest(1000) == JobList(lifecycle, wanted).newest(1000)
+        assert kept.newest(2) == [each for each in kept.newest(1000) if wanted.matches(each)][:2]
+
+
+def change_something(lifecycle: Lifecycle, rng: random.Random) -> None:
+    name = rng.choice("rs")
+    match rng.randrange(3):
+        case 0:
+            lifecycle.submit(name, rng.choice("ab"), b"%d" % rng.randrange(100))
+        case 1:
+            lifecycle.take(name)
+        case _:
+            unfinished = [each for each in lifecycle.jobs(name) if not each.finished]
+            if unfinished:
+                chosen = rng.choice(unfinished)
+                if chosen.status == JobStatus.RUNNING and rng.random() < 0.7:
+                    lifecycle.finish(name, chosen.job_id, rng.choice([b"7", b'{"exception":"x"}']))
+                else:
+                    lifecycle.fail(chosen.job_id, "no 7")
+
+
+@pytest.mark.parametrize("text", ["hidden", "HIDDEN", "ü", "Ünder", 'a "quote"', "answer", "f_name"])
+def test_text_is_found_wherever_it_stands(text: str) -> None:
+    lifecycle = Lifecycle()
+    lifecycle.open_session("r")
+    query = json.dumps({"hidden": "ünder", "b": 'a "quote"'}).encode()
+    one_finished(lifecycle, "f_name", query, b'"answer"')
+    assert len(JobList(lifecycle, JobFilter(text=text))) == 1
+    assert len(JobList(lifecycle, JobFilter(text=f"{text}!"))) == 0
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "text"),
+    [
+        (b"", "nothing", ""),
+        (b'{"a":[1,2]}', "JSON", '{\n  "a": [\n    1,\n    2\n  ]\n}'),
+        (b'{"n":9007199254740993.10}', "JSON", '{\n  "n": 9007199254740993.10\n}'),
+        (b'{"a":1}{"a":2}\n', "2 JSON values, one after the other", '{\n  "a": 1\n}\n{\n  "a": 2\n}'),
+        (b'"\\u00fc\\ud83d\\ude00\\u0000\\\\u00fc\\""', "JSON", '"ü😀\\u0000\\\\u00fc\\""'),
+        (b"plain\x00text", "text", "plain␀text"),
+        (b"{broken", "text", "{broken"),
+        (b"[" * 100_000, "text", "[" * 20_000),
+        (b"NaN", "text", "NaN"),
+    ],
+)
+def test_bodies_are_readable(body: bytes, kind: str, text: str) -> None:
+    shown = readable(body)
+    assert (shown["kind"], shown["text"]) == (kind, text)
+
+
+def test_bytes_are_shown_in_hex_and_large_bodies_are_cut_with_a_note() -> None:
+    shown = readable(b"\xff\x00A" * 1000)
+    assert shown["kind"] == "binary"
+    assert shown["text"].startswith("000000  ff 00 41 ff 00 41 ff 00 41 ff 00 41 ff 00 41 ff  ..A..A..A..A..A.")
+    assert shown["note"] == "the first 1,024 of 3,000 bytes are shown"
+    large = readable(json.dumps("x" * 5_000_000).encode())
+    assert len(large["text"]) == 20_000
+    assert large["note"] == "the first 20,000 of 5,000,002 characters are shown"
+
+
+# curl
+
+
+@pytest.mark.parametrize("app", [None, APP])
+def test_the_curl_commands_do_it_again(emulator: Emulator, app: str | None) -> None:
+    runtime = emulator.open_runtime("a b/'c\"", deployed_app_rid=APP)
+    query = {"text": 'it\'s "quoted" $HOME `id` \\ ü\n'}
+    first = emulator.submit("echo", query, APP) if app else runtime.enqueue("echo", query)
+    again, look = curl_commands(first.record, emulator.url)
+    emulator.change(lambda lifecycle: lifecycle.fail(first.id, "seen"))
+    # Nobody serves: the job is there, and its caller waits.
+    caller = subprocess.Popen(["bash", "-c", again], env=shell_environ(emulator), stdout=subprocess.PIPE)
+    taken = take(emulator, runtime.id)
+    assert json.loads(taken.query) == query
+    assert (taken.query_type, taken.deployed_app_rid) == ("echo", app)
+    emulator.change(lambda lifecycle: lifecycle.finish(runtime.id, taken.job_id, b'"done"'))
+    answer = json.loads(caller.communicate(timeout=20)[0])
+    assert answer == ("done" if app else {"jobId": taken.job_id})
+    shown: dict[str, Any] = json.loads(subprocess.check_output(["bash", "-c", look], env=shell_environ(emulator)))
+    assert shown["job"]["job_id"] == first.id
+
+
+def shell_environ(emulator: Emulator) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin:/usr/local/bin", "TOKEN": emulator.token}
+
+
+def take(emulator: Emulator, runtime_id: str) -> Job:
+    taken: list[Job] = []
+
+    def try_to_take() -> bool:
+        taken.extend(filter(None, [emulator.change(lambda lifecycle: lifecycle.take(runtime_id))]))
+        return bool(taken)
+
+    wait_until(try_to_take, "a job")
+    return taken[0]
+
+
+# Runtimes and events
+
+
+def test_a_runtime_is_connected_stale_or_was_never_polled() -> None:
+    clock = [1000 * NS_PER_S]
+    lifecycle = Lifecycle(clock=lambda: clock[0])
+    lifecycle.open_session("r")
+    assert poll_state(lifecycle.runtime("r"), clock[0])["badge"] == "never polled"
+    lifecycle.take("r")
+    assert poll_state(lifecycle.runtime("r"), clock[0] + 60 * NS_PER_S)["badge"] == "connected"
+    assert poll_state(lifecycle.runtime("r"), clock[0] + 76 * NS_PER_S)["badge"] == "stale"
+
+
+def test_what_is_shown_of_a_runtime_has_no_control_characters_and_no_token(emulator: Emulator) -> None:
+    runtime = emulator.open_runtime("<script>\x1b[31m\u202e", deployed_app_rid="ri.x", display_name="a\x00b")
+    emulator.change(lambda lifecycle: lifecycle.add_replica(runtime.id, 1))
+    text = json.dumps(runtimes_part(emulator, 0)["rows"], ensure_ascii=False)
+    assert "<script>␛[31m[U+202E]" in text
+    assert "a␀b" in text
+    assert runtime.token not in text
+
+
+def test_events_are_filtered_newest_first() -> None:
+    lifecycle = Lifecycle()
+    lifecycle.open_session("r")
+    one_finished(lifecycle)
+    lifecycle.take("r")
+    every = lifecycle.events.recent(quiet=True)
+    kinds = [row["kind"] for row in events_part(every, "", "")["rows"]]
+    assert kinds[:3] == ["poll_empty", "job_succeeded", "job_started"]
+    assert [row["kind"] for row in events_part(every, "F", "job_queued")["rows"]] == ["job_queued"]
+    assert events_part(every, "nowhere", "")["rows"] == []
