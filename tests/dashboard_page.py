@@ -25,10 +25,24 @@ SHOW = (
     "import json, pathlib\npathlib.Path('where.json').write_text(json.dumps([emu.url, emu.token]))",
     "dashboard = emu.dashboard()\ndashboard",
 )
+DOUBLE = """
+@emu.function
+def double(context, event):
+    return 2 * event["x"]
+"""
 IN_THE_KERNEL = """async (code) => {
     const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
     const reply = await kernel.requestExecute({ code: 'pass', user_expressions: { value: code } }).done;
     return reply.content.user_expressions.value;
+}"""
+
+
+NEW_CELL = """async (code) => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = notebook.widgets.length - 1;
+    await window.jupyterapp.commands.execute('notebook:insert-cell-below');
+    notebook.activeCell.model.sharedModel.setSource(code);
+    window.jupyterapp.commands.execute('notebook:run-cell');
 }"""
 
 
@@ -38,6 +52,7 @@ class Dashboard:
 
     page: Page
     root: Locator
+    folder: Path
     url: str
     token: str
 
@@ -71,9 +86,15 @@ class Dashboard:
         text: str = found["data"]["text/plain"]
         return text
 
+    def run_cell(self, code: str) -> None:
+        """Run code in a new cell at the end of the notebook, without waiting for its end."""
+        self.page.evaluate(NEW_CELL, code)
+
     def lab(self, command: str, arguments: dict[str, Any] | None = None) -> None:
         """Run one of JupyterLab's commands."""
-        self.page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [command, arguments])
+        self.page.evaluate(
+            "([name, args]) => window.jupyterapp.commands.execute(name, args)", [command, arguments or {}]
+        )
 
 
 @contextlib.contextmanager
@@ -94,6 +115,6 @@ def open_dashboard(version: str, folder: Path, cells: Sequence[str]) -> Iterator
         root.wait_for()
         expect(root.locator(".cmemu-fact-url")).to_have_text(address)
         page.set_default_timeout(20_000)
-        yield Dashboard(page, root, address, token)
+        yield Dashboard(page, root, folder, address, token)
         page.evaluate("0")  # what the page has raised is heard of only in a call
         assert wrong == [], wrong

@@ -24,7 +24,7 @@ _ESCAPE = re.compile(r"\\(?:u(d[89ab]..)\\u(d[c-f]..)|u([0-9a-f]{4})|.)", re.IGN
 
 def readable(body: bytes) -> dict[str, str]:
     """Return a body as `{"text", "kind", "note"}`; the note says how much there is when not all of it is shown."""
-    size = f"{len(body):,} bytes"
+    size = f"{len(body):,} byte{'' if len(body) == 1 else 's'}"
     try:
         text = body.decode()
     except UnicodeDecodeError:

@@ -103,6 +103,7 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
         counts, schemas, replicas = state.count(name), state.schemas(name), state.replicas(name)
     except NotFound:
         return None  # deleted at this moment
+    display_name = runtime.display_name or ""
     apps = [f"{app.deployed_app_rid} ({app.branch})" for app in state.deployed_apps() if app.runtime_id == name]
     states = {
         process.replica.replica_id: process.state for module in emulator.modules.of(name) for process in module.replicas
@@ -110,7 +111,7 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
     return {
         "key": name,
         "name": plain(name),
-        "display_name": plain(runtime.display_name or ""),
+        "display_name": "" if display_name.casefold() == name.casefold() else plain(display_name),
         "state": poll_state(runtime, now),
         "last_poll": ago(runtime.last_poll_at, now),
         "queued": counts[JobStatus.QUEUED],

@@ -4,7 +4,7 @@ function chartsPart(dashboard) {
   const timeline = el("div", { class: "cmemu-chart" });
   const latency = el("div", { class: "cmemu-chart" });
   return {
-    element: el("div", {}, el("h4", { class: "cmemu-title" }, "Timeline"), timeline, el("h4", { class: "cmemu-title" }, "Latency"), latency),
+    element: el("div", {}, timeline, latency),
     show() {
       const charts = dashboard.model.get("charts");
       if (!charts.timeline) return;

@@ -7,10 +7,11 @@ function eventsPart(dashboard) {
   kind.select.addEventListener("change", () => dashboard.look({ event_kind: kind.select.value }));
   quiet.addEventListener("change", () => dashboard.look({ quiet: quiet.checked }));
   const withQuiet = el("label", { class: "cmemu-label" }, quiet, " with empty polls and chunks");
+  const openJob = (id) => button(`…${id.slice(-6)}`, "Open this job", () => dashboard.look({ tab: "jobs", job: id }), { class: "cmemu-link" });
   const table = dataTable({
     caption: "Events, newest first",
     columns: [{ name: "At (UTC)", short: true }, { name: "Event", short: true }, { name: "Runtime" }, { name: "Job", short: true }, { name: "What happened" }],
-    cellsOf: (row) => [row.at, row.kind, row.runtime, row.job && `…${row.job.slice(-6)}`, row.detail],
+    cellsOf: (row) => [row.at, row.kind, row.runtime, row.job && openJob(row.job), row.detail],
     hold: true,
     empty: () => (dashboard.model.get("events").every ? "No event matches these filters." : "Nothing has happened yet."),
   });

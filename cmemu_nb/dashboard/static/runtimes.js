@@ -33,6 +33,7 @@ function runtimesPart(dashboard) {
         if (lines) dashboard.say((await copyText(lines)) ? "The environment was copied: paste it in a terminal." : `The browser does not let pages copy. In a cell: emu.env(${JSON.stringify(row.key)})`);
       }),
     ],
+    wide: true,
     empty: 'There are no runtimes. @emu.function above a function opens one, emu.open_runtime("my-runtime", deployed_app_rid="ri...") another, emu.launch("python app.py") a third.',
   });
   return {

@@ -13,29 +13,34 @@ function badge({ badge: words, tone }) {
 // Make a cell's content: text, a state, a list of texts, or an element as it is.
 function content(value) {
   if (value instanceof Node) return value;
+  if (Array.isArray(value) && !value.length) return "—";
   if (Array.isArray(value)) return el("ul", { class: "cmemu-list" }, value.map((each) => el("li", {}, el("bdi", {}, each))));
   if (value !== null && typeof value === "object") return badge(value);
-  return el("bdi", {}, String(value));
+  return value === "" ? "" : el("bdi", {}, String(value));
 }
 
 // Make a table. A column is `number`, `short` (never broken into lines) or text. `cellsOf(row)` gives a row's values, one for each column; `actionsOf(row)` elements for a last column,
 // made once; `onopen(key)` makes the first cell a button and the row clickable. With `hold`, no row comes or moves
 // while the pointer is over the table. `update(rows, openKey)` shows rows, each with a `key` of its own.
-function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, empty }) {
+// Where there is little room, a `wide` table sooner, a row is a paragraph with the columns' names in it. The roles are
+// written out, because elements that are laid out so lose theirs.
+function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, empty }) {
   const styles = columns.map(({ number, short }) => (number ? "cmemu-number" : short ? "cmemu-short" : null));
-  const heads = columns.map(({ name, title }, position) => el("th", { scope: "col", title, class: styles[position] }, name));
-  if (actionsOf) heads.push(el("th", { scope: "col" }, "Actions"));
-  const body = el("tbody");
+  const heads = columns.map(({ name, title }, position) => el("th", { scope: "col", role: "columnheader", title, class: styles[position] }, name));
+  if (actionsOf) heads.push(el("th", { scope: "col", role: "columnheader" }, "Actions"));
+  const body = el("tbody", { role: "rowgroup" });
   const nothing = el("p", { class: "cmemu-empty" });
   const note = el("p", { class: "cmemu-note", role: "status" });
-  const table = el("table", { class: "cmemu-table" }, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads)), body);
+  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, heads));
+  const table = el("table", { class: "cmemu-table", role: "table" }, el("caption", {}, caption), head, body);
   const shown = new Map();
   let latest = { rows: [], openKey: null };
   let held = false;
 
   function makeRow(row) {
-    const cells = styles.map((style) => el("td", { class: style }));
-    const element = el("tr", {}, cells, actionsOf ? el("td", { class: "cmemu-actions" }, actionsOf(row)) : null);
+    const cells = styles.map((style, position) => el("td", { class: style, role: "cell", "data-name": columns[position].name }));
+    const actions = actionsOf && el("td", { class: "cmemu-actions", role: "cell" }, el("div", { class: "cmemu-row" }, actionsOf(row)));
+    const element = el("tr", { role: "row" }, cells, actions);
     if (onopen) {
       element.classList.add("cmemu-clickable");
       element.addEventListener("click", (event) => {
@@ -97,6 +102,7 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, empty }
     });
   }
   const element = el("div", {}, el("div", { class: "cmemu-scroll" }, table), nothing, note);
+  new ResizeObserver(() => element.classList.toggle("cmemu-stacked", element.clientWidth < (wide ? 1000 : 620))).observe(element);
   return {
     element,
     update(rows, openKey = null) {

@@ -1,0 +1,168 @@
+"""How a dashboard looks in each theme and width, and how it lives: two of them, busy kernels, faults, closed ones."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from dashboard_page import DOUBLE, open_dashboard
+from kernels.driver import wait_until
+from lab_browser import screenshot
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dashboard_page import Dashboard
+
+CUT = """(root) => [root, ...root.querySelectorAll('*')]
+    .filter((each) => each.clientWidth && !each.closest('svg, .cmemu-stacked thead'))
+    .filter((each) => each.scrollWidth > each.clientWidth && getComputedStyle(each).display !== 'inline')
+    .concat(root.getBoundingClientRect().right <= innerWidth ? [] : [root])
+    .map((each) => `${each.tagName}.${each.className}`)"""
+CONTRAST = """(root) => {
+    const parts = (colour) => colour.match(/[0-9.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const linear = (each) => ((each /= 255) <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    };
+    const behind = (element) => {
+        for (; element; element = element.parentElement) {
+            const colour = parts(getComputedStyle(element).backgroundColor);
+            if (colour.length < 4 || colour[3] > 0.9) return colour;
+        }
+    };
+    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    const poor = [];
+    while (texts.nextNode()) {
+        const [text, element] = [texts.currentNode.textContent, texts.currentNode.parentElement];
+        if (!text.trim() || !element.checkVisibility() || element.closest('svg, [aria-hidden]')) continue;
+        const colours = [parts(getComputedStyle(element).color), behind(element)];
+        const [one, other] = colours.map(light).sort((a, b) => b - a);
+        const contrast = (one + 0.05) / (other + 0.05);
+        if (contrast < 4.5) poor.push([text, contrast.toFixed(1)]);
+    }
+    return poor;
+}"""
+UNNAMED = """(root) => [...root.querySelectorAll('button, input, select, textarea')]
+    .filter((each) => !each.getAttribute('aria-label'))
+    .filter((each) => !each.title || !(each.textContent || each.labels?.length))
+    .map((each) => each.outerHTML)"""
+TABS = ("Jobs", "Functions", "Runtimes", "Timeline", "Events")
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    with open_dashboard("7.4", tmp_path_factory.mktemp("lab"), [DOUBLE]) as opened:
+        yield opened
+
+
+def watched(dashboard: Dashboard) -> bool:
+    return dashboard.run("emu.board.watched") == "True"
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("width", [1280, 800])
+def test_nothing_is_cut_or_hard_to_read(dashboard: Dashboard, theme: str, width: int) -> None:
+    for x in (1, 2, "no number", None):
+        dashboard.submit("double", {"x": x})
+    job_id = dashboard.submit("double", {"x": 3})
+    dashboard.run("emu.open_runtime('a-lonely-runtime', 'ri.foundry.main.deployed-app.lonely', 'feature/x').id")
+    dashboard.page.set_viewport_size({"width": width, "height": 1100})
+    dashboard.lab("apputils:change-theme", {"theme": theme})
+    try:
+        for name in TABS:
+            panel = dashboard.tab(name)
+            panel.scroll_into_view_if_needed()
+            if name == "Jobs":
+                dashboard.row(job_id).get_by_role("button").click()
+                expect(panel.get_by_label("Result", exact=True)).to_have_text("6")
+            if name == "Functions":
+                panel.get_by_role("button", name="double v1").click()
+            if name == "Timeline":
+                expect(panel.locator("svg")).to_have_count(2)
+            screenshot(dashboard.page, f"dashboard-{theme.split()[1].lower()}-{width}-{name.lower()}")
+            assert dashboard.root.evaluate(CUT) == [], name
+            assert dashboard.root.evaluate(CONTRAST) == [], name
+            assert dashboard.root.evaluate(UNNAMED) == [], name
+    finally:
+        dashboard.tab("Functions").get_by_role("button", name="double v1").click()
+        dashboard.page.set_viewport_size({"width": 1280, "height": 900})
+        dashboard.lab("apputils:change-theme", {"theme": "JupyterLab Light"})
+
+
+def test_two_dashboards_agree_and_a_closed_one_works_no_more(dashboard: Dashboard) -> None:
+    dashboard.run_cell("other = emu.dashboard()\nother")
+    second = dashboard.page.locator(".cmemu-dashboard").nth(1)
+    expect(second.locator(".cmemu-fact-url")).to_have_text(dashboard.url)
+    panel = dashboard.tab("Jobs")
+    second.get_by_role("tab", name="Runtimes").click()
+    expect(second.get_by_role("tabpanel", name="Runtimes").get_by_text("connected")).to_be_visible()
+    job_id = dashboard.submit("double", {"x": 21})
+    expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
+    second.get_by_role("tab", name="Jobs").click()
+    newest = second.get_by_role("tabpanel", name="Jobs").locator("tbody tr").first
+    expect(newest).to_contain_text(job_id[-6:])
+    assert newest.inner_text() == panel.locator("tbody tr").first.inner_text()
+    expect(second.locator(".cmemu-counts")).to_have_text(dashboard.root.locator(".cmemu-counts").text_content() or "")
+    dashboard.run_cell("other.close()")
+    expect(dashboard.page.locator(".cmemu-dashboard")).to_have_count(1)
+    job_id = dashboard.submit("double", {"x": 22})
+    expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
+    assert watched(dashboard)
+
+
+def test_a_cell_that_blocks_does_not_stop_the_picture_and_says_why_buttons_wait(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Jobs")
+    dashboard.run_cell("import time\nwhile not pathlib.Path('go on').exists(): time.sleep(0.1)")
+    job_id = dashboard.submit("double", {"x": 50})
+    expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
+    dashboard.root.get_by_role("tab", name="Events").click()
+    expect(dashboard.root.get_by_text("A cell keeps the kernel busy.")).to_be_visible()
+    screenshot(dashboard.page, "dashboard-busy")
+    dashboard.folder.joinpath("go on").touch()
+    expect(dashboard.root.get_by_text("A cell keeps the kernel busy.")).to_have_count(0)
+    expect(dashboard.root.get_by_role("tabpanel", name="Events").get_by_text(job_id[-6:]).first).to_be_visible()
+    dashboard.tab("Jobs")
+    expect(panel.get_by_text("shown")).to_be_visible()
+
+
+def test_a_fault_in_the_dashboard_is_shown_and_the_dashboard_goes_on(dashboard: Dashboard) -> None:
+    broken = (
+        "exec('import cmemu_nb.dashboard.actions as actions; kept = dict(actions.ACTIONS); actions.ACTIONS.clear()')"
+    )
+    dashboard.run(broken)
+    dashboard.root.get_by_role("button", name="Show", exact=True).click()
+    alert = dashboard.root.get_by_role("alert").filter(has_text="The dashboard has a fault")
+    expect(alert).to_contain_text("KeyError: 'token'")
+    alert.get_by_text("Details").click()
+    expect(alert).to_contain_text("Traceback")
+    screenshot(dashboard.page, "dashboard-fault")
+    alert.get_by_role("button", name="Dismiss").click()
+    dashboard.run("actions.ACTIONS.update(kept)")
+    dashboard.root.get_by_role("button", name="Show", exact=True).click()
+    expect(dashboard.root.locator(".cmemu-fact-token")).to_have_text(dashboard.token)
+    dashboard.root.get_by_role("button", name="Hide", exact=True).click()
+    job_id = dashboard.submit("double", {"x": 60})
+    dashboard.tab("Jobs")
+    expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
+
+
+def test_a_stopped_emulator_says_how_to_start_and_a_started_one_is_shown_again(dashboard: Dashboard) -> None:
+    dashboard.run("emu.stop()")
+    expect(dashboard.root.get_by_text("The emulator is not running. %cmemu start")).to_be_visible()
+    dashboard.run("emu.start() and None")
+    expect(dashboard.root.locator(".cmemu-fact-url")).to_have_text(re.compile(r"http://127\.0\.0\.1:\d+"))
+    expect(dashboard.root.get_by_text("The emulator is not running.")).to_have_count(0)
+
+
+def test_clearing_its_output_ends_its_work_and_showing_it_again_begins_anew(dashboard: Dashboard) -> None:
+    assert watched(dashboard)
+    dashboard.lab("notebook:clear-all-cell-outputs")
+    expect(dashboard.page.locator(".cmemu-dashboard")).to_have_count(0)
+    wait_until(lambda: not watched(dashboard), "the dashboard's rest")
+    dashboard.run_cell("dashboard")
+    dashboard.page.locator(".cmemu-dashboard").wait_for()
+    wait_until(lambda: watched(dashboard), "the dashboard's work")

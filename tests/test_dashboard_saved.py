@@ -1,0 +1,47 @@
+"""What is left of a dashboard when its kernel is gone, in the open notebook and in a saved one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nbformat
+import pytest
+from dashboard_page import DOUBLE, open_dashboard
+from lab_browser import screenshot
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESTART = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("version", ["7.4", "7.3", "6.30"])
+def test_when_the_kernel_is_gone_the_summary_is_still_read(version: str, tmp_path: Path) -> None:
+    with open_dashboard(version, tmp_path, [DOUBLE]) as dashboard:
+        job_id = dashboard.submit("double", {"x": 3})
+        dashboard.tab("Jobs")
+        expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
+        dashboard.run_cell("dashboard.close()")
+        summary = dashboard.page.locator("details").filter(has_text="Summary of the dashboard")
+        expect(summary).to_contain_text("1 succeeded")
+        expect(summary).not_to_have_attribute("open", "")
+        dashboard.lab("docmanager:save")
+        dashboard.page.evaluate(RESTART)
+        saved = nbformat.read(tmp_path / "dash.ipynb", as_version=4)
+        assert dashboard.token not in str(saved)
+        dashboard.page.reload(wait_until="domcontentloaded")
+        summary.get_by_text("Summary of the dashboard").click()
+        expect(summary.get_by_role("cell", name=job_id)).to_be_visible()
+        expect(summary.get_by_role("cell", name="double").first).to_be_visible()
+        summary.scroll_into_view_if_needed()
+        screenshot(dashboard.page, f"dashboard-reopened-{version}")
+
+
+def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(tmp_path: Path) -> None:
+    with open_dashboard("7.4", tmp_path, []) as dashboard:
+        dashboard.page.evaluate(RESTART)
+        notice = dashboard.root.get_by_text("If it was restarted, run this cell again.")
+        expect(notice).to_be_visible(timeout=20_000)
+        screenshot(dashboard.page, "dashboard-restarted")
