@@ -26,6 +26,7 @@ from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.listening import close, listen
+from cmemu_nb.looking import Looking
 from cmemu_nb.loop import defer_interrupts
 from cmemu_nb.own_log import OwnLog
 from cmemu_nb.server.application import Application
@@ -38,19 +39,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    import pandas as pd
-
-    from cmemu_nb.dashboard.board import Board
-    from cmemu_nb.dashboard.widget import Dashboard
     from cmemu_nb.events import Event
-    from cmemu_nb.notebook.charts import Chart
 
 T = TypeVar("T")
 TLS_PORT = 8945
 NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook, emu.start() elsewhere."
 
 
-class Emulator(Calls, Launching):
+class Emulator(Calls, Launching, Looking):
     """An emulator of the compute-module runtime lifecycle, with its own HTTP server.
 
     Outside notebooks it is a context manager; in a notebook `%cmemu start` makes one. The settings are those of
@@ -313,76 +309,6 @@ class Emulator(Calls, Launching):
             task = self._home.loop.create_task(tell())
             self._deliveries.add(task)
             task.add_done_callback(self._deliveries.discard)
-
-    # Looking
-
-    def dashboard(self) -> Dashboard:
-        """Return a widget that shows the whole lifecycle live, and lets you act on it; for notebooks.
-
-        Under it stands a static summary that is still there when the kernel is gone. `close()` ends it.
-        """
-        from cmemu_nb.dashboard.widget import Dashboard  # noqa: PLC0415 - only a notebook has widgets
-
-        return Dashboard(self)
-
-    @functools.cached_property
-    def board(self) -> Board:
-        """What keeps the dashboards up to date."""
-        from cmemu_nb.dashboard.board import Board  # noqa: PLC0415
-
-        return Board(self)
-
-    def timeline(self, most: int = 200) -> Chart:
-        """Return a chart of the last jobs by replica or worker, at most `most`: when each was queued and ran."""
-        from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
-
-        return timeline_chart(self.lifecycle.newest_jobs(most), time.time_ns())
-
-    def latency(self) -> Chart:
-        """Return a histogram of how long the jobs waited and ran."""
-        from cmemu_nb.notebook.charts import latency_chart  # noqa: PLC0415
-
-        return latency_chart(self.lifecycle.jobs())
-
-    @property
-    def runtimes(self) -> pd.DataFrame:
-        """The runtimes, indexed by runtime_id."""
-        from cmemu_nb import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
-
-        state = self.lifecycle
-        return frames.runtimes_frame(state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps())
-
-    @property
-    def jobs(self) -> pd.DataFrame:
-        """The jobs in the order of submission, indexed by job_id."""
-        from cmemu_nb import frames  # noqa: PLC0415
-
-        return frames.jobs_frame(self.lifecycle.jobs(), time.time_ns())
-
-    @property
-    def schemas(self) -> pd.DataFrame:
-        """The function schemas, indexed by runtime_id and function_name."""
-        from cmemu_nb import frames  # noqa: PLC0415
-
-        return frames.schemas_frame(self.lifecycle.schemas())
-
-    @property
-    def deployed_apps(self) -> pd.DataFrame:
-        """The bindings, indexed by deployed_app_rid and branch."""
-        from cmemu_nb import frames  # noqa: PLC0415
-
-        return frames.deployed_apps_frame(self.lifecycle.deployed_apps())
-
-    @property
-    def events(self) -> pd.DataFrame:
-        """What happened, oldest first, without the empty polls and the chunks of streams."""
-        return self.event_frame()
-
-    def event_frame(self, *, quiet: bool = False) -> pd.DataFrame:
-        """Return what happened, oldest first; `quiet=True` adds the empty polls and the chunks of streams."""
-        from cmemu_nb import frames  # noqa: PLC0415
-
-        return frames.events_frame(self.lifecycle.events.recent(quiet=quiet))
 
     def __repr__(self) -> str:
         if not self.running:

@@ -108,6 +108,16 @@ def test_an_empty_view_says_what_to_type(run: Run, emu: Emulator) -> None:
         assert "emu." in run(f"%cmemu {command}")[1]
 
 
+def test_the_charts_are_there_with_and_without_jobs(run: Run, emu: Emulator) -> None:
+    emu.open_runtime("r", RID)
+    assert "No jobs yet" in run("%cmemu timeline")[1]
+    for _ in range(3):
+        emu.submit("f")
+    assert "3 jobs" in run("%cmemu timeline")[1]
+    assert "2 of 3 jobs" in run("%cmemu timeline --limit 2")[1]
+    assert "No job has finished yet" in run("%cmemu latency")[1]
+
+
 def test_jobs_are_filtered(run: Run, emu: Emulator) -> None:
     for name in ("a", "b"):
         emu.open_runtime(name, f"ri.{name}")
@@ -190,6 +200,8 @@ def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None
         ("fail nope", "There is no job 'nope'"),
         ("reset nope", "There are no runtimes yet"),
         ("help nope", "choose from"),
+        ("dashboard", "The dashboard is a widget, and this is no notebook. emu.jobs, emu.runtimes"),
+        ("timeline --limit 0", "0 is less than 1"),
         ("url --name nope", "%cmemu start --name nope. Running: emu"),
     ],
 )

@@ -113,7 +113,23 @@ MODULES = [
     ("7. A program of your own", r"(?s)GET_JOB_URI.*MODULE_AUTH_TOKEN.*RUNTIME_PORT"),
     ("8. Stop", r"is stopped"),
 ]
-PROMISES = {"01-runtime-lifecycle": LIFECYCLE, "02-functions-in-cells": FUNCTIONS, "03-real-modules": MODULES}
+DASHBOARD = [
+    ("1. Start the emulator", r"0 runtimes, 0 jobs"),
+    ("2. Something to look at", r"Served: total v1, deliver v1, countdown v1\."),
+    ("3. Open the dashboard", r"(?s)<details><summary>Summary of the dashboard, written .*no jobs</summary>"),
+    ("4. Watch jobs arrive", r"(?s)(ok +0 days 00:00:0.*){12}"),
+    ("4. Watch jobs arrive", r"13\.50 EUR"),
+    ("5. Try a function", r"3\.20 EUR"),
+    ("6. A job that hangs", r"(?s)failed.*nobody waits a day for tea"),
+    ("7. Charts without the dashboard", r"Timeline of 15 jobs on \d+ workers: 14 ok, 1 failed\."),
+    ("7. Charts without the dashboard", r"Latency of 15 finished jobs: run time p50 .*; queue time p50 "),
+]
+PROMISES = {
+    "01-runtime-lifecycle": LIFECYCLE,
+    "02-functions-in-cells": FUNCTIONS,
+    "03-real-modules": MODULES,
+    "04-dashboard": DASHBOARD,
+}
 
 
 class ThisPython(AsyncKernelManager):
@@ -235,7 +251,7 @@ def test_every_section_of_a_tutorial_is_checked(said: dict[str, dict[str, str]],
     assert sections_said == {heading for heading, _ in PROMISES[path.stem]}
 
 
-@pytest.mark.parametrize("tutorial", ["02-functions-in-cells", "03-real-modules"])
+@pytest.mark.parametrize("tutorial", ["02-functions-in-cells", "03-real-modules", "04-dashboard"])
 def test_each_code_cell_of_a_tutorial_is_announced_by_a_sentence(tutorial: str) -> None:
     kinds = [cell.cell_type for cell in nbformat.read(FOLDER / f"{tutorial}.ipynb", 4).cells]
     assert ("code", "code") not in pairwise(kinds)

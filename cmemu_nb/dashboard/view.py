@@ -13,7 +13,7 @@ from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_parts import events_part, job_part, jobs_part
 from cmemu_nb.dashboard.parts import Part, form_part, functions_part, header_part, plain, runtimes_part
 from cmemu_nb.errors import CmemuError, NotFound
-from cmemu_nb.notebook.charts import latency_svg, timeline_svg
+from cmemu_nb.notebook.charts import latency_chart, timeline_chart
 from cmemu_nb.notebook.words import visible
 
 if TYPE_CHECKING:
@@ -183,6 +183,6 @@ class View:
         self._charts_at = time.monotonic()
         state = self._emulator.lifecycle
         return {
-            "timeline": timeline_svg(state.newest_jobs(CHART_JOBS), now),
-            "latency": latency_svg(state.newest_jobs(LATENCY_JOBS)),
+            "timeline": timeline_chart(state.newest_jobs(CHART_JOBS), now, state.count().total()).svg,
+            "latency": latency_chart(state.newest_jobs(LATENCY_JOBS)).svg,
         }

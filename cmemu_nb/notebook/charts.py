@@ -7,12 +7,11 @@ them can share a page. What came from outside is cut short, made visible and esc
 
 from __future__ import annotations
 
-import heapq
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from html import escape
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import east_asian_width
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
 
     from cmemu_nb.model import Job
 
-__all__ = ["Chart", "latency_chart", "latency_svg", "sparkline_svg", "timeline_chart", "timeline_svg"]
+__all__ = ["Chart", "latency_chart", "sparkline_svg", "timeline_chart"]
 
 MOST_LANES = 40
 NO_JOBS = 'No jobs yet. emu.call("name", {...}) or emu.submit(...) makes one.'
-NONE_FINISHED = "No job has finished yet."
+NONE_FINISHED = "No job has finished yet. emu.jobs shows where they stand."
 
 _BACK = "var(--jp-layout-color1,#ffffff)"
 _TEXT = "var(--jp-ui-font-color1,#212121)"
@@ -44,14 +43,13 @@ _COLOURS: dict[str, str] = {
 }
 _PALE = 0.25
 _BOLD = "font-weight:600"
-_STYLE = f"max-width:900px;direction:ltr;fill:{_TEXT};font:13px system-ui,sans-serif"
+_STYLE = f"direction:ltr;fill:{_TEXT};font:13px system-ui,sans-serif"
 _NOT_IN_XML = {code: f"[U+{code:X}]" for code in (0xFFFE, 0xFFFF)}
 
 # Places and sizes, in units of the viewBox.
-_WIDTH, _LEFT, _RIGHT = 760, 12, 742
-_LABELS, _PLOT = 128, 216
-_LANES, _LANE, _BAR = 58, 20, 14
-_PANEL, _HEIGHT, _LOG_LEFT, _LOG_RIGHT = 118, 70, 64, 715
+_WIDTH, _PIXELS, _LEFT, _PLOT, _RIGHT = 600, 660, 12, 130, 582
+_LANES, _LANE, _BAR = 76, 20, 14
+_PANEL, _HEIGHT, _LOG_LEFT, _LOG_RIGHT = 122, 70, 80, 560
 
 # Round durations in nanoseconds: the steps of an even axis, the ticks of a logarithmic one.
 _S, _D = 10**9, 86_400 * 10**9
@@ -60,9 +58,8 @@ _STEPS = (
     *(each * _S for each in (10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200)),
     *(digit * 10**power * _D for power in range(6) for digit in (1, 2, 5)),
 )
-_TICKS = (*(10**power for power in range(3, 11)), *(each * _S for each in (60, 600, 3_600, 36_000)), _D, 10 * _D)
-_MOST_STEPS = 6
-_MOST_LABELS = 9
+_TICKS = (*(10**n for n in range(3, 11)), *(n * _S for n in (60, 600, 3_600, 36_000)), *(10**n * _D for n in range(4)))
+_MOST_STEPS, _MOST_LABELS = 5, 9
 
 
 class Chart:
@@ -79,35 +76,26 @@ class Chart:
         return {"image/svg+xml": self.svg, "text/plain": self.text}
 
 
-def timeline_svg(jobs: Sequence[Job], now: int, most: int = 200) -> str:
-    """Return a chart of the last `most` jobs, a lane for each queue, replica or worker: when each job waited and ran.
+def timeline_chart(jobs: Iterable[Job], now: int, every: int | None = None) -> Chart:
+    """Return a chart of jobs, a lane for each queue, replica or worker: when each job waited and ran.
 
-    `now`, in Unix nanoseconds, is up to when the unfinished ones count. At most 40 lanes are drawn.
+    `now`, in Unix nanoseconds, is up to when the unfinished ones count. `every` is how many jobs there are, if these
+    are only the last of them. At most 40 lanes are drawn.
     """
-    return timeline_chart(jobs, now, most).svg
-
-
-def timeline_chart(jobs: Sequence[Job], now: int, most: int = 200) -> Chart:
-    """Return what `timeline_svg` draws, with its summary in words."""
-    newest = heapq.nlargest(most, jobs, key=attrgetter("sequence"))
-    if not newest:
+    spans = [_span(job, now) for job in sorted(jobs, key=attrgetter("sequence"))]
+    if not spans:
         return _nothing(NO_JOBS)
-    spans = [_span(job, now) for job in reversed(newest)]
     lanes = _lanes(spans)
-    which = _count(len(spans), "job") if len(spans) == len(jobs) else f"the last {len(spans):,} of {len(jobs):,} jobs"
+    drawn = len(spans)
+    which = _count(drawn, "job") if every in (None, drawn) else f"the last {drawn:,} of {every:,} jobs"
     workers = sum(lane.works for lane in lanes)
     on = f" on {_count(workers, 'worker')}" if workers else ""
     text = f"Timeline of {which}{on}: {_ends(spans)}."
     return Chart(_draw_timeline(spans, lanes, text), text)
 
 
-def latency_svg(jobs: Sequence[Job]) -> str:
-    """Return histograms of how long the finished ones of these jobs ran and waited, on a logarithmic axis."""
-    return latency_chart(jobs).svg
-
-
 def latency_chart(jobs: Sequence[Job]) -> Chart:
-    """Return what `latency_svg` draws, with its summary in words."""
+    """Return histograms of how long the finished ones of these jobs ran and waited, on a logarithmic axis."""
     done = [(job.queued_at, job.started_at, job.completed_at) for job in jobs if job.completed_at is not None]
     if not done:
         return _nothing(NONE_FINISHED if jobs else NO_JOBS)
@@ -126,7 +114,7 @@ def sparkline_svg(values: Sequence[float], label: str) -> str:
     top, step = max(heights, default=0.0) or 1.0, 116 / max(1, len(heights) - 1)
     points = " ".join(f"{2 + index * step:.1f},{22 - 20 * (height / top):.1f}" for index, height in enumerate(heights))
     line = f'<polyline points="{points}" style="fill:none;stroke:{_BLUE};stroke-width:1.5;stroke-linejoin:round"/>'
-    return _svg(120, 24, _short(label, 200), "max-width:120px", line)
+    return _svg(120, 24, 120, _short(label, 200), line)
 
 
 # The timeline
@@ -152,8 +140,7 @@ class _Lane(NamedTuple):
 
 
 def _span(job: Job, now: int) -> _Span:
-    left_queue = next((time for time in (job.started_at, job.completed_at) if time is not None), now)
-    left_queue = max(job.queued_at, left_queue)
+    left_queue = max(job.queued_at, next(at for at in (job.started_at, job.completed_at, now) if at is not None))
     ended = max(left_queue, now if job.completed_at is None else job.completed_at)
     return _Span(job, outcome(job) or job.status, job.queued_at, left_queue, ended)
 
@@ -169,11 +156,11 @@ def _lanes(spans: Iterable[_Span]) -> list[_Lane]:
         works = span.job.started_at is not None
         replica = (works and span.job.replica_id) or ""
         group = groups.setdefault((order[span.job.runtime_id], works, replica), [])
-        lane = next((lane for lane in group if not works or lane[-1].ended <= span.left_queue), None)
+        free = (x for x in group if not works or (x[-1].end != JobStatus.RUNNING and x[-1].ended <= span.left_queue))
+        lane = next(free, None)
         if lane is None:
-            group.append([span])
-        else:
-            lane.append(span)
+            group.append(lane := [])
+        lane.append(span)
     return [
         _Lane(inside[0].job.runtime_id, _lane_label(*key[1:], number, len(inside)), key[1], inside)
         for key, group in sorted(groups.items())
@@ -201,46 +188,45 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
     start = min(span.queued for span in spans)
     end = max(start + _STEPS[0], *(span.ended for span in spans))
     live = any(span.job.completed_at is None for span in spans)
-    bottom = _LANES + len(shown) * _LANE
-    note = f"now: {when(end)}" if live else f"0: {when(start)}, when the first of these jobs came"
-    if hidden:
-        note += (
-            f"; {_count(len(hidden), 'more lane')} with {_count(sum(len(x.spans) for x in hidden), 'job')} not shown"
-        )
+    names, tops, bottom = _lane_names(shown)
+    heading, _, ends = text.partition(": ")
+    jobs = _count(sum(len(lane.spans) for lane in hidden), "job")
+    notes = [f"now: {when(end)}" if live else f"0: {when(start)}, when the first of these jobs came"]
+    notes += [f"{_count(len(hidden), 'more lane')} with {jobs} not shown"] * bool(hidden)
     parts = [
-        _words(_LEFT, 20, text, _BOLD),
-        _legend(44),
-        _lane_names(shown, bottom),
+        _words(_LEFT, 20, heading, _BOLD),
+        _words(_LEFT, 38, ends),
+        _legend(60),
         _time_axis(start, end, bottom, live=live),
-        _bars(shown, start, (_RIGHT - _PLOT) / (end - start)),
-        _words(_LEFT, bottom + 40, note, "fill-opacity:.8"),
+        names,
+        _bars(shown, tops, start, (_RIGHT - _PLOT) / (end - start)),
+        *(_words(_LEFT, bottom + 40 + 18 * row, note, "fill-opacity:.8") for row, note in enumerate(notes)),
     ]
-    return _svg(_WIDTH, bottom + 52, text, _STYLE, "".join(parts))
+    return _svg(_WIDTH, bottom + 34 + 18 * len(notes), _PIXELS, text, "".join(parts))
 
 
 def _legend(y: int) -> str:
     parts, x = [], _LEFT
     for end in (JobStatus.QUEUED, *_COLOURS):
         style = f"fill:{_COLOURS[end]}" if end in _COLOURS else f"fill-opacity:{_PALE}"
-        parts += [_bar(x, y - 11, 28, style), _mark(end, x + 28, y - 4), _words(x + 38, y, end)]
-        x += 66 + 7 * len(end)
+        parts += [_bar(x, y - 11, 24, style), _mark(end, x + 24, y - 4), _words(x + 40, y, end)]
+        x += 62 + 7 * len(end)
     return "".join(parts)
 
 
-def _lane_names(lanes: Sequence[_Lane], bottom: int) -> str:
-    """Write runtimes and workers in two columns; what is too wide for its own is painted over by the next."""
-    columns: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for x, column in ((_LABELS, columns[1]), (_PLOT, columns[2])):
-        size = f'y="{_LANES}" width="{_WIDTH - x + 4}" height="{bottom - _LANES}"'
-        column.append(f'<rect x="{x - 4}" {size} style="fill:{_BACK}"/>')
-    for index, lane in enumerate(lanes):
-        y = _LANES + index * _LANE
-        if not index or lane.runtime_id != lanes[index - 1].runtime_id:
-            tip = _tip(f"Runtime {_short(lane.runtime_id, 120)}")
-            columns[0].append(f"<g>{tip}{_words(_LEFT, y + 15, _short(lane.runtime_id, 15))}</g>")
-            columns[2].append(_line(_LEFT, y, _RIGHT, y))
-        columns[1].append(_words(_LABELS, y + 15, lane.label))
-    return "".join(map("".join, columns))
+def _lane_names(lanes: Sequence[_Lane]) -> tuple[str, list[int], int]:
+    """Write a runtime's name above its lanes; returns the tops of the lanes and the bottom of the last one, too."""
+    parts, tops, y = list[str](), list[int](), _LANES
+    for runtime_id, its_lanes in groupby(lanes, attrgetter("runtime_id")):
+        tip = _tip(f"Runtime {_short(runtime_id, 120)}")
+        back = _bar(_LEFT, y, _WIDTH - _LEFT, f"fill:{_BACK}", _LANE)
+        parts += [f"<g>{tip}{back}{_words(_LEFT, y + 15, _short(runtime_id, 42))}</g>", _line(_LEFT, y, _RIGHT, y)]
+        for lane in its_lanes:
+            y += _LANE
+            tops.append(y)
+            parts.append(_words(_LEFT + 10, y + 15, lane.label))
+        y += _LANE
+    return "".join(parts), tops, y
 
 
 def _time_axis(start: int, end: int, bottom: int, *, live: bool) -> str:
@@ -251,25 +237,27 @@ def _time_axis(start: int, end: int, bottom: int, *, live: bool) -> str:
     for tick in range(0, span + 1, step):
         x = _PLOT + (span - tick if live else tick) / span * (_RIGHT - _PLOT)
         words = f"{'-' if live else ''}{duration(tick)}" if tick else "now" if live else "0"
-        anchor = "end" if tick and x > _RIGHT - 20 else "middle"
-        parts += [_line(x, _LANES, x, bottom + 4), _words(x, bottom + 19, words, f"text-anchor:{anchor}")]
+        middle = min(x, _WIDTH - 5 - 4 * len(words))  # A long name at the end is moved into the picture.
+        parts += [_line(x, _LANES, x, bottom + 4), _words(middle, bottom + 19, words, "text-anchor:middle")]
     return "".join(parts)
 
 
-def _bars(lanes: Sequence[_Lane], start: int, scale: float) -> str:
-    """Draw all that waited below all that ran: a job waits while its worker runs another."""
-    waited, ran = [], []
-    for index, lane in enumerate(lanes):
-        y = _LANES + index * _LANE + (_LANE - _BAR) / 2
+def _bars(lanes: Sequence[_Lane], tops: Sequence[int], start: int, scale: float) -> str:
+    """Draw all that waited below all that ran, as a job waits while its worker runs another, and the marks on top."""
+    waited, ran, marks = [], [], []
+    for lane, top in zip(lanes, tops, strict=True):
+        y = top + (_LANE - _BAR) / 2
         for span in lane.spans:
             queued, left, ended = (_PLOT + (at - start) * scale for at in span[2:])
-            tip, end = _job_tip(span), _mark(span.end, ended, y + _BAR / 2)
+            tip = _job_tip(span)
             waited.append(f"<g>{tip}{_bar(queued, y, left - queued)}</g>")
-            bar = _bar(left, y + 2, ended - left, f"fill:{_COLOURS[span.end]}", _BAR - 4) if lane.works else ""
-            if bar or end:
-                ran.append(f"<g>{tip}{bar}{end}</g>")
-    # One opacity for all of them: a hundred over one another are as pale as one.
-    return f'<g style="opacity:{_PALE};stroke:{_BACK};stroke-width:.7">{"".join(waited)}</g>{"".join(ran)}'
+            if lane.works:
+                ran.append(f"<g>{tip}{_bar(left, y + 2, ended - left, f'fill:{_COLOURS[span.end]}', _BAR - 4)}</g>")
+            if mark := _mark(span.end, ended, y + _BAR / 2):
+                marks.append(f"<g>{tip}{mark}</g>")
+    # One opacity for all: a hundred over one another are as pale as one. Edges so thin that many don't hide the bars.
+    style = f"opacity:{_PALE};stroke:{_BACK};stroke-width:{min(0.7, 40 / len(waited)):.2g}"
+    return "".join([f'<g style="{style}">', *waited, "</g>", *ran, *marks])
 
 
 def _job_tip(span: _Span) -> str:
@@ -295,7 +283,8 @@ def _mark(end: str, x: float, y: float) -> str:
 
 
 def _percentiles(times: Sequence[int]) -> dict[str, int]:
-    return {f"p{percent}": times[len(times) * percent // 100] for percent in (50, 95) if times}
+    """Return the smallest time that so many percent of them don't exceed."""
+    return {f"p{percent}": times[(len(times) * percent + 99) // 100 - 1] for percent in (50, 95) if times}
 
 
 def _figures(times: Sequence[int]) -> str:
@@ -314,33 +303,34 @@ def _draw_latency(times: dict[str, list[int]], text: str) -> str:
         y += _PANEL
     labelled = ticks[:: 1 + len(ticks) // _MOST_LABELS]
     parts += [_words(_log_x(tick, ticks), y + 17, duration(tick), "text-anchor:middle") for tick in labelled]
-    return _svg(_WIDTH, y + 28, text, _STYLE, "".join(parts))
+    return _svg(_WIDTH, y + 28, _PIXELS, text, "".join(parts))
 
 
 def _histogram(what: str, times: Sequence[int], ticks: Sequence[int], y: int, colour: str) -> str:
-    """Draw one histogram with ten buckets for each factor of ten, and where its percentiles are."""
-    ratio, base = ticks[-1] / ticks[0], y + _PANEL - 2
-    buckets = round(10 * math.log10(ratio))
-    edges = [ticks[0] * ratio ** (index / buckets) for index in range(buckets + 1)]
+    """Draw one histogram, with about ten bars for each factor of ten and one at each tick, and its percentiles."""
+    base, edges = y + _PANEL - 6, [float(ticks[-1])]
+    for tick, following in pairwise(ticks):
+        buckets = round(10 * math.log10(following / tick))
+        edges[-1:-1] = [tick * (following / tick) ** (index / buckets) for index in range(buckets)]
     bounds = [0, *(bisect_left(times, edge) for edge in edges[1:-1]), len(times)]
-    counts = [end - start for start, end in pairwise(bounds)]
+    most = max(end - begin for begin, end in pairwise(bounds))
     heading = f"{what} of {_count(len(times), 'job')}: {_figures(times)}"
     parts = [_words(_LEFT, y + 16, heading, _BOLD), _line(_LOG_LEFT, base, _LOG_RIGHT, base)]
     parts += [_line(x, base - _HEIGHT, x, base + 4) for x in (_log_x(tick, ticks) for tick in ticks)]
-    for (low, high), count in zip(pairwise(edges), counts, strict=True):
-        if count:
-            x, height = _log_x(low, ticks), max(2, _HEIGHT * count / max(counts))
-            tip = _tip(f"{duration(int(low))} to {duration(int(high))}: {_count(count, 'job')}")
+    for (low, high), (begin, end) in zip(pairwise(edges), pairwise(bounds), strict=True):
+        if end > begin:
+            x, height = _log_x(low, ticks), max(2, _HEIGHT * (end - begin) / most)
+            tip = _tip(f"{duration(times[begin])} to {duration(times[end - 1])}: {_count(end - begin, 'job')}")
             parts.append(f"<g>{tip}{_bar(x, base - height, _log_x(high, ticks) - x - 1, colour, height)}</g>")
     if times:
-        parts.append(_words(_LOG_LEFT - 6, base - _HEIGHT + 10, f"{max(counts):,}", "text-anchor:end"))
+        parts.append(_words(_LOG_LEFT - 6, base - _HEIGHT + 12, f"{most:,}", "text-anchor:end"))
     return "".join([*parts, *_percentile_lines(times, ticks, base)])
 
 
 def _percentile_lines(times: Sequence[int], ticks: Sequence[int], base: int) -> Iterable[str]:
     """Draw the lines with their names away from each other, so that they can't overlap."""
     for (name, time), anchor in zip(_percentiles(times).items(), ("end", "start"), strict=False):
-        x, top = _log_x(time, ticks), base - _HEIGHT - 14
+        x, top = _log_x(time, ticks), base - _HEIGHT - 18
         yield f'<path d="M{x:.1f} {top}V{base}" style="stroke:{_TEXT};stroke-width:1.5;stroke-dasharray:4 2"/>'
         yield _words(x + (4 if anchor == "start" else -4), top + 10, name, f"text-anchor:{anchor}")
 
@@ -354,17 +344,18 @@ def _log_x(time: float, ticks: Sequence[int]) -> float:
 # SVG
 
 
-def _svg(width: int, height: int, text: str, style: str, inside: str) -> str:
+def _svg(width: int, height: int, pixels: int, text: str, inside: str) -> str:
+    """Put a chart together that is so many pixels wide, also as an image, and narrower where its page is."""
     safe = escape(text)
-    size = f'viewBox="0 0 {width} {height}" width="100%" style="{style}"'
+    size = f'width="{pixels}" style="max-width:min({pixels}px,100%);height:auto;{_STYLE}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{safe}" {size}><title>{safe}</title>'
-        f'<rect width="{width}" height="{height}" style="fill:{_BACK}"/>{inside}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}" {size} aria-label="{safe}">'
+        f'<title>{safe}</title><rect width="{width}" height="{height}" style="fill:{_BACK}"/>{inside}</svg>'
     )
 
 
 def _nothing(text: str) -> Chart:
-    return Chart(_svg(_WIDTH, 40, text, _STYLE, _words(_LEFT, 25, text)), text)
+    return Chart(_svg(_WIDTH, 40, _PIXELS, text, _words(_LEFT, 25, text)), text)
 
 
 def _words(x: float, y: float, text: str, style: str = "") -> str:

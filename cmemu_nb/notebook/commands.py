@@ -87,6 +87,10 @@ def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_positive, help="Only the newest so many.")
 
 
+def _timeline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_positive, default=200, help="Only the newest so many jobs; 200 if left out.")
+
+
 def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_positive, help="Only the newest so many.")
     parser.add_argument("--quiet", action="store_true", help="Also the empty polls and the chunks of streams.")
@@ -156,6 +160,9 @@ COMMANDS = {
     "stop": Command("Stop the emulator.", _nothing),
     "status": Command("Show the emulator.", _nothing),
     "reset": Command("Forget every runtime, or reset the session of one.", _reset),
+    "dashboard": Command("Show everything live, with buttons, forms and charts.", _nothing),
+    "timeline": Command("A chart of who ran which job, and when.", _timeline),
+    "latency": Command("Histograms of how long the jobs waited and ran.", _nothing),
     "runtimes": Command("The runtimes, as a DataFrame.", _nothing),
     "jobs": Command("The jobs, as a DataFrame.", _jobs),
     "schemas": Command("The function schemas, as a DataFrame.", _nothing),

@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
+    from cmemu_nb.dashboard.widget import Dashboard
     from cmemu_nb.executors.modules import LaunchedModule
     from cmemu_nb.functions import Functions
     from cmemu_nb.handles import JobHandle
+    from cmemu_nb.notebook.charts import Chart
 
 
 @magics_class
@@ -157,6 +159,15 @@ class CMEmu(Settings, Magics):
         print(f"Runtime {given.runtime!r} has a new session, with the binding that it had.")  # noqa: T201
 
     # Looking
+
+    def _dashboard(self, given: Arguments) -> Dashboard:
+        return self._emulator(given).dashboard()
+
+    def _timeline(self, given: Arguments) -> Chart:
+        return self._emulator(given).timeline(given.limit)
+
+    def _latency(self, given: Arguments) -> Chart:
+        return self._emulator(given).latency()
 
     def _runtimes(self, given: Arguments) -> pd.DataFrame:
         return self._view(self._emulator(given).runtimes, "No runtimes yet. Type: rt = emu.open_runtime('my-runtime')")

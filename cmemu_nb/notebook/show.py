@@ -25,7 +25,7 @@ FIRST_STEPS = (
     '@emu.function above a function serves it: def double(context, event): return 2 * event["x"]',
     'emu.call("double", {"x": 21})',
     'rt = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")',
-    "emu.functions   emu.jobs   emu.runtimes   emu.events   %cmemu help",
+    "emu.dashboard()   emu.functions   emu.jobs   emu.runtimes   emu.events   %cmemu help",
 )
 MOST_LINES = 10
 HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its own"}

@@ -1,0 +1,91 @@
+"""What an emulator can be looked at as: a dashboard, charts, DataFrames."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cmemu_nb.dashboard.board import Board
+    from cmemu_nb.dashboard.widget import Dashboard
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.notebook.charts import Chart
+
+
+class Looking:
+    """The views of an emulator. They are made in the caller's thread, of records that never change."""
+
+    lifecycle: Lifecycle
+
+    def dashboard(self) -> Dashboard:
+        """Return a widget that shows the whole lifecycle live, and lets you act on it; for notebooks.
+
+        Under it stands a static summary that is still there when the kernel is gone. `close()` ends it.
+        """
+        from cmemu_nb.dashboard.widget import Dashboard  # noqa: PLC0415 - only a notebook has widgets
+
+        return Dashboard(cast("Emulator", self))
+
+    @functools.cached_property
+    def board(self) -> Board:
+        """What keeps the dashboards up to date."""
+        from cmemu_nb.dashboard.board import Board  # noqa: PLC0415
+
+        return Board(cast("Emulator", self))
+
+    def timeline(self, most: int = 200) -> Chart:
+        """Return a chart of the last jobs by replica or worker, at most `most`: when each was queued and ran."""
+        from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
+
+        state = self.lifecycle
+        return timeline_chart(state.newest_jobs(most), time.time_ns(), state.count().total())
+
+    def latency(self) -> Chart:
+        """Return a histogram of how long the jobs waited and ran."""
+        from cmemu_nb.notebook.charts import latency_chart  # noqa: PLC0415
+
+        return latency_chart(self.lifecycle.jobs())
+
+    @property
+    def runtimes(self) -> pd.DataFrame:
+        """The runtimes, indexed by runtime_id."""
+        from cmemu_nb import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
+
+        state = self.lifecycle
+        return frames.runtimes_frame(state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps())
+
+    @property
+    def jobs(self) -> pd.DataFrame:
+        """The jobs in the order of submission, indexed by job_id."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.jobs_frame(self.lifecycle.jobs(), time.time_ns())
+
+    @property
+    def schemas(self) -> pd.DataFrame:
+        """The function schemas, indexed by runtime_id and function_name."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.schemas_frame(self.lifecycle.schemas())
+
+    @property
+    def deployed_apps(self) -> pd.DataFrame:
+        """The bindings, indexed by deployed_app_rid and branch."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.deployed_apps_frame(self.lifecycle.deployed_apps())
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """What happened, oldest first, without the empty polls and the chunks of streams."""
+        return self.event_frame()
+
+    def event_frame(self, *, quiet: bool = False) -> pd.DataFrame:
+        """Return what happened, oldest first; `quiet=True` adds the empty polls and the chunks of streams."""
+        from cmemu_nb import frames  # noqa: PLC0415
+
+        return frames.events_frame(self.lifecycle.events.recent(quiet=quiet))

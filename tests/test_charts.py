@@ -1,0 +1,789 @@
+"""The charts of jobs: what they draw and say is what happened, in pictures that nothing from outside can break."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import sys
+import unicodedata
+import xml.etree.ElementTree as ET
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmemu_nb.model import Job, JobSource, JobStatus
+from cmemu_nb.notebook.charts import (
+    MOST_LANES,
+    Chart,
+    latency_chart,
+    sparkline_svg,
+    timeline_chart,
+)
+from cmemu_nb.notebook.words import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cmemu_nb import Emulator
+
+MS, S = 10**6, 10**9
+DAY = 86_400 * S
+NOW = 1_764_000_000 * S
+ERROR = b'{"exception":"boom"}'
+SVG = "{http://www.w3.org/2000/svg}"
+TAGS = {"svg", "title", "rect", "g", "text", "path", "polyline"}
+ATTRIBUTES = {"viewBox", "width", "height", "role", "aria-label", "style", "x", "y", "d", "points"}
+# A colour is one of JupyterLab's, with one of ours for where there is no JupyterLab.
+COLOUR = re.compile(r"none|var\(--jp-[a-z0-9-]+,#[0-9a-f]{6}\)")
+UNSEEN = set("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff")
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "attribute": '" onload="alert(1)',
+    "single quotes": "' onload='alert(1)",
+    "closing tags": "</title></text></g></svg><script>alert(1)</script>",
+    "entity": "&lt;b&gt;&#60;script&#62;&#0;&xxe;",
+    "comment": "<!-- ]]> --><![CDATA[<script/>]]><?xml-stylesheet href='x'?>",
+    "style": "fill:url(//x) } * { display:none",
+    "control characters": "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])),
+    "right to left": "\u202egnp.exe\u2066 \u2069\u200f\u2028\ufeff",
+    "Hebrew": "שלום עולם",
+    "lone surrogates": "\ud800 \udfff",
+    "no characters": "\ufffe\uffff\U0001fffe",
+    "long": "<b>" * 300_000,
+    "long and wide": "語" * 300_000,
+    "widest Latin letters": "W" * 300,
+    "picture": "👩\u200d👩\u200d👧\u200d👦" * 30,
+    "nothing": "",
+}
+NAMES = [name for name in HOSTILE.values() if len(name) < 1_000]
+fuzz = settings(max_examples=60, derandomize=True, deadline=None, database=None)
+
+
+def job(number: int, queued: int, started: int | None = None, ended: int | None = None, **fields: Any) -> Job:
+    """Make a job from times that count from `NOW`; its function is called after its number."""
+    status = JobStatus.SUCCEEDED if ended is not None else JobStatus.QUEUED if started is None else JobStatus.RUNNING
+    made = Job(
+        f"job-{number}",
+        number,
+        "r",
+        f"f{number}",
+        b"{}",
+        JobSource.RUNTIME_DIRECT,
+        NOW + queued,
+        status=status,
+        started_at=None if started is None else NOW + started,
+        completed_at=None if ended is None else NOW + ended,
+        result=None if ended is None else b"1",
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+FAILED: Any = {"status": JobStatus.FAILED, "result": None, "error_message": "killed"}
+RAISED: Any = {"result": ERROR}
+
+
+def busy_day(count: int, seed: int = 0, runtimes: int = 2, replicas: int = 3) -> list[Job]:
+    """Make jobs of every kind, as replicas that take one at a time make them."""
+    random_ = random.Random(seed)
+    free: Counter[str] = Counter()
+    jobs, now = [], 0
+    for number in range(count):
+        now += random_.randrange(20 * MS)
+        replica = random_.choice([f"{each:08x}" for each in range(replicas)])
+        start = max(now, free[replica])
+        free[replica] = end = start + random_.randrange(50 * MS)
+        kinds = ["ok", "ok", "raised", "failed", "failed in the queue"]
+        kind = random_.choice(kinds if number < count * 0.9 else ["running", "queued"])
+        who: Any = {"runtime_id": f"r{int(replica, 16) % runtimes}"}
+        if kind in ("queued", "failed in the queue"):
+            jobs.append(job(number, now, None, end if kind != "queued" else None, **who))
+            if kind != "queued":
+                jobs[-1] = msgspec.structs.replace(jobs[-1], **FAILED)
+            continue
+        more = {"failed": FAILED, "raised": RAISED}.get(kind, {})
+        jobs.append(job(number, now, start, None if kind == "running" else end, replica_id=replica, **who, **more))
+    return jobs
+
+
+def after(jobs: Iterable[Job]) -> int:
+    return max(at for each in jobs for at in (each.queued_at, each.started_at, each.completed_at) if at is not None)
+
+
+# A picture as a person sees it
+
+
+class Text(NamedTuple):
+    """A text and where it is; how wide it is, is guessed from DejaVu Sans, a wide font."""
+
+    left: float
+    right: float
+    y: float
+    words: str
+
+
+class Box(NamedTuple):
+    """Something with a tip: a bar, a mark."""
+
+    left: float
+    right: float
+    y: float
+    path: str
+    lines: list[str]
+
+
+@dataclass
+class Picture:
+    """What is drawn, in the order in which it is painted."""
+
+    width: float
+    height: float
+    title: str
+    texts: list[Text] = field(default_factory=list)
+    waited: list[Box] = field(default_factory=list)
+    ran: list[Box] = field(default_factory=list)
+    marks: list[Box] = field(default_factory=list)
+    painted: list[str] = field(default_factory=list)
+    headers: list[Text] = field(default_factory=list)
+
+    @property
+    def words(self) -> list[str]:
+        return [text.words for text in self.texts]
+
+    def lanes(self) -> dict[tuple[str, str], float]:
+        """Return the lanes and where they begin, by the runtime's name above them and their own."""
+        found, runtime = {}, ""
+        for text in self.texts:
+            if text in self.headers:
+                runtime = text.words
+            elif self.headers and text.left == self.headers[0].left + 10:
+                found[runtime, text.words] = text.y - 15
+        return found
+
+    def lane(self, box: Box) -> tuple[str, str]:
+        """Return which lane something is in: by where it is."""
+        (lane,) = [lane for lane, top in self.lanes().items() if top < box.y < top + 20]
+        return lane
+
+    def in_lane(self, boxes: Iterable[Box], label: str) -> list[str]:
+        """Return the functions in the lanes of that name."""
+        return sorted(box.lines[0] for box in boxes if self.lane(box)[1] == label)
+
+    def axis(self) -> list[Text]:
+        """Return the names of the ticks, which are in one row below everything else."""
+        rows = Counter(text.y for text in self.texts if text.words in ("now", "0"))
+        (row,) = rows
+        return [text for text in self.texts if text.y == row]
+
+
+def check(svg: str) -> Picture:
+    """Parse a chart as a strict parser does, and check that it is safe, whole and in one style."""
+    svg.encode()
+    assert not re.search(r"<[!?]", svg)
+    assert {each for each in svg if unicodedata.category(each) == "Cc"} <= {"\n"}
+    assert not UNSEEN & set(svg)
+    root = ET.fromstring(svg)
+    left, top, width, height = map(float, root.attrib["viewBox"].split())
+    assert (root.tag, left, top) == (SVG + "svg", 0, 0)
+    assert root.attrib["role"] == "img"
+    title = root.findtext(SVG + "title", "")
+    assert root.attrib["aria-label"] == title
+    picture = Picture(width, height, title)
+    for element in root.iter():
+        assert element.tag.removeprefix(SVG) in TAGS
+        assert element.attrib.keys() <= ATTRIBUTES
+        check_style(element.get("style", ""))
+    read(picture, root, [])
+    for text in picture.texts:
+        assert 0 <= text.left <= text.right <= width, text
+        assert 10 <= text.y <= height - 3, text
+    for text, other in combinations(picture.texts, 2):
+        apart = abs(text.y - other.y) >= 13 or text.right < other.left or other.right < text.left
+        assert apart, (text, other)
+    return picture
+
+
+def check_style(style: str) -> None:
+    assert re.fullmatch(r"[\w\s:;,.()#%-]*", style, re.ASCII)
+    assert "url" not in style
+    for each in filter(None, style.split(";")):
+        name, value = each.split(":", 1)
+        assert name not in ("fill", "stroke") or COLOUR.fullmatch(value), each
+
+
+def read(picture: Picture, parent: ET.Element, tip: list[str], *, pale: bool = False) -> None:
+    for element in parent:
+        name, style = element.tag.removeprefix(SVG), element.get("style", "")
+        if name == "g":
+            lines = element.findtext(SVG + "title", "").split("\n")
+            read(picture, element, lines if lines != [""] else [], pale=pale or style.startswith("opacity"))
+        elif name == "text":
+            text = where(element, style)
+            picture.texts.append(text)
+            if tip:
+                picture.headers.append(text)
+        elif name == "rect":
+            x, y, wide, high = (float(element.get(each, 0)) for each in ("x", "y", "width", "height"))
+            assert x >= 0 <= y
+            assert x + wide <= picture.width
+            assert y + high <= picture.height
+            if tip and not tip[0].startswith("Runtime "):
+                (picture.waited if pale else picture.ran).append(Box(x, x + wide, y, "", tip))
+                picture.painted.append("waited" if pale else "ran")
+        elif name == "path" and tip:
+            path = element.get("d", "")
+            x, y = map(float, re.findall(r"[\d.]+", path)[:2])
+            mark = Box(x, x, y, path, tip)
+            if mark not in picture.marks[-1:]:  # A cross lies on its outline.
+                picture.marks.append(mark)
+                picture.painted.append("mark")
+
+
+def where(element: ET.Element, style: str) -> Text:
+    words = element.text or ""
+    x, y = float(element.attrib["x"]), float(element.attrib["y"])
+    em = sum(map(letter, words)) * (1.1 if "font-weight" in style else 1)
+    left = x - em / 2 if "middle" in style else x - em if "end" in style else x
+    return Text(left, left + em, y, words)
+
+
+def letter(each: str) -> float:
+    if each in " .,:;'|!()[]iljtfr-·" or unicodedata.combining(each):
+        return 5.3
+    return 13 if each in "mwMW@%…—" or unicodedata.east_asian_width(each) in "FW" else 8.3
+
+
+def timeline(jobs: Sequence[Job], now: int | None = None, most: int = 200) -> Picture:
+    newest = sorted(jobs, key=attrgetter("sequence"))[-most:]
+    return check(timeline_chart(newest, after(jobs) if now is None else now, len(jobs)).svg)
+
+
+def histograms(jobs: Sequence[Job]) -> tuple[Picture, list[Box], list[Box]]:
+    """Return the picture, and the bars of the run time and of the queue time."""
+    picture = check(latency_chart(jobs).svg)
+    (border,) = [text.y for text in picture.texts if text.words.startswith("Queue time")]
+    upper = [box for box in picture.ran if box.y < border]
+    return picture, upper, [box for box in picture.ran if box.y >= border]
+
+
+def spent(each: Job) -> tuple[int, int]:
+    """Return when a job ran, if clocks that step back are thought to stand still; who still runs it, is not free."""
+    begin = max(each.queued_at, each.started_at or 0)
+    return begin, sys.maxsize if each.completed_at is None else max(begin, each.completed_at)
+
+
+# Any jobs at all
+
+moments = st.one_of(st.integers(-5, 5), st.integers(-S, 100 * S), st.integers(0, 30 * 365 * DAY))
+texts = st.one_of(st.sampled_from(NAMES), st.text(st.characters(), max_size=50))
+
+
+@st.composite
+def any_job(draw: st.DrawFn, number: int = 0) -> Job:
+    """Make any job: whatever its names, and even if the clock was set back in between."""
+    queued = draw(moments)
+    started = draw(st.none() | moments)
+    ended = draw(st.none() | moments)
+    return job(
+        number,
+        queued,
+        started,
+        ended,
+        status=JobStatus.FAILED if draw(st.booleans()) and ended is not None else job(0, 0, started, ended).status,
+        result=draw(st.sampled_from([None, b"", b"1", ERROR])),
+        error_message=draw(st.none() | texts),
+        replica_id=draw(st.sampled_from([None, "", "3f9a12bc", "77ab01cd"])),
+        runtime_id=draw(st.sampled_from(["r", "s", "t"])),
+    )
+
+
+any_jobs = st.lists(any_job(), min_size=1, max_size=20).map(
+    lambda jobs: [msgspec.structs.replace(each, sequence=n, query_type=f"f{n}") for n, each in enumerate(jobs)]
+)
+
+
+@fuzz
+@given(any_jobs, moments, st.lists(texts, min_size=3, max_size=3), texts)
+def test_any_jobs_make_a_picture_that_is_safe_and_whole(jobs: list[Job], now: int, names: list[str], name: str) -> None:
+    runtimes = dict(zip("rst", names, strict=True))
+    jobs = [msgspec.structs.replace(each, runtime_id=runtimes[each.runtime_id], query_type=name) for each in jobs]
+    picture = check(timeline_chart(jobs, NOW + now).svg)
+    assert len(picture.waited) == len(jobs)
+    check(latency_chart(jobs).svg)
+
+
+@fuzz
+@given(any_jobs, moments)
+def test_each_job_is_in_one_lane_of_its_runtime_and_no_worker_does_two_at_a_time(jobs: list[Job], now: int) -> None:
+    picture = timeline(jobs, NOW + now)
+    by_name = {each.query_type: each for each in jobs}
+    assert sorted(box.lines[0] for box in picture.waited) == sorted(by_name)
+    lanes: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for box in picture.waited:
+        each, (runtime, label) = by_name[box.lines[0]], picture.lane(box)
+        assert runtime == each.runtime_id
+        if each.started_at is None:
+            assert label.startswith("queue (")
+            continue
+        assert label.startswith(each.replica_id or "worker ")
+        lanes.setdefault((runtime, label), []).append(spent(each))
+    started = sorted(each.query_type for each in jobs if each.started_at is not None)
+    assert sorted(box.lines[0] for box in picture.ran) == started
+    assert all(picture.lane(box) in lanes for box in picture.ran)
+    for spans in lanes.values():
+        assert all(first[1] <= second[0] for first, second in pairwise(sorted(spans)))
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_names_are_only_text(name: str) -> None:
+    named: Any = {"runtime_id": name, "query_type": name, "error_message": name, "replica_id": name[:5]}
+    svg = timeline_chart(
+        [job(0, 0, 1, 2, **{**named, **FAILED, "error_message": name}), job(1, 0, **named)], NOW + 3
+    ).svg
+    assert len(svg) < 20_000
+    picture = check(svg)
+    assert len(picture.waited) == 2
+    check(sparkline_svg([1, 2], name))
+
+
+def test_short_hostile_names_are_shown_whole() -> None:
+    picture = timeline([job(0, 0, 1, 2, runtime_id="<b onclick='x'>&amp;\"", query_type="\ufffe\0<i>")])
+    assert [text.words for text in picture.headers] == ["<b onclick='x'>&amp;\""]
+    assert picture.ran[0].lines[0] == "[U+FFFE]␀<i>"
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("W" * 300, 45), ("語" * 300, 25), ("ri.foundry.main.compute-module.0b1c2d3e", 39)]
+)
+def test_names_are_cut_by_how_wide_they_are(name: str, most: int) -> None:
+    (header,) = timeline([job(0, 0, 1, 2, runtime_id=name)]).headers
+    assert 20 < len(header.words) <= most
+    assert header.words == name or header.words.endswith("…")
+
+
+def test_a_chart_does_not_depend_on_the_order_of_the_jobs() -> None:
+    jobs = busy_day(100)
+    mixed = random.Random(1).sample(jobs, len(jobs))
+    assert timeline_chart(mixed, after(jobs)).svg == timeline_chart(jobs, after(jobs)).svg
+    assert latency_chart(mixed).svg == latency_chart(jobs).svg
+
+
+# How a chart is shown
+
+
+@pytest.mark.parametrize("chart", [timeline_chart(busy_day(50), NOW + 10 * S), latency_chart(busy_day(50))])
+def test_a_notebook_gets_the_picture_and_the_words(chart: Chart) -> None:
+    bundle = chart._repr_mimebundle_(include=None, exclude=None)
+    assert bundle == {"image/svg+xml": chart.svg, "text/plain": chart.text}
+    assert repr(chart) == chart.text == check(chart.svg).title
+
+
+def test_a_chart_as_an_image_has_a_size_of_its_own_and_fits_in_a_narrow_page() -> None:
+    for svg in (timeline_chart([job(0, 0)], NOW).svg, latency_chart([job(0, 0, 1, 2)]).svg, latency_chart([]).svg):
+        root = ET.fromstring(svg)
+        pixels, width = int(root.attrib["width"]), int(root.attrib["viewBox"].split()[2])
+        assert 12 <= 13 * pixels / width <= 16, "letters on a wide page"
+        assert 13 * 400 / width > 8, "letters on a page of 400 pixels"
+        assert f"max-width:min({pixels}px,100%)" in root.attrib["style"]
+
+
+@pytest.mark.parametrize(
+    ("chart", "hint"),
+    [
+        (timeline_chart([], NOW), 'emu.call("name", {...})'),
+        (latency_chart([]), 'emu.call("name", {...})'),
+        (latency_chart([job(0, 0), job(1, 0, 1)]), "emu.jobs"),
+    ],
+)
+def test_with_nothing_to_draw_there_is_a_hint_what_to_type(chart: Chart, hint: str) -> None:
+    picture = check(chart.svg)
+    assert picture.words == [chart.text] == [picture.title]
+    assert chart.text.startswith("No job")
+    assert hint in chart.text
+
+
+def test_the_emulator_shows_its_jobs(emu: Emulator) -> None:
+    assert repr(emu.timeline()).startswith("No jobs yet.")
+    runtime = emu.open_runtime("mine")
+    for number in range(3):
+        runtime.enqueue(f"f{number}", {})
+    assert repr(emu.timeline()) == "Timeline of 3 jobs: 3 queued."
+    assert repr(emu.latency()).startswith("No job has finished yet.")
+    assert [text.words for text in check(emu.timeline().svg).headers] == ["mine"]
+
+
+# The timeline's words
+
+
+def test_the_summary_counts_every_way_to_end() -> None:
+    jobs = [
+        *(job(number, 0, number, number + 1) for number in range(5)),
+        *(job(number, 0, number, number + 1, **RAISED) for number in range(5, 7)),
+        *(job(number, 0, number, number + 1, **FAILED) for number in range(7, 10)),
+        job(10, 0, None, 5, **FAILED),
+        *(job(number, 0, 10) for number in range(11, 13)),
+        job(13, 0),
+    ]
+    text = "Timeline of 14 jobs on 2 workers: 5 ok, 2 function errors, 4 failed, 2 running, 1 queued."
+    assert timeline_chart(jobs, NOW + 20).text == text
+    assert " ".join(timeline(jobs).words[:2]) == text.replace(":", "")
+
+
+@pytest.mark.parametrize(
+    ("jobs", "text"),
+    [
+        ([job(0, 0, 1, 2)], "Timeline of 1 job on 1 worker: 1 ok."),
+        ([job(0, 0, 1, 2, **RAISED)], "Timeline of 1 job on 1 worker: 1 function error."),
+        ([job(0, 0)], "Timeline of 1 job: 1 queued."),
+    ],
+)
+def test_one_is_not_many(jobs: list[Job], text: str) -> None:
+    assert timeline_chart(jobs, NOW + 3).text == text
+
+
+def test_the_summary_of_any_jobs_is_a_plain_count() -> None:
+    for seed in range(5):
+        jobs = busy_day(150, seed)
+        kinds = Counter(
+            "failed"
+            if each.status == JobStatus.FAILED
+            else "function error"
+            if each.result == ERROR
+            else {"succeeded": "ok"}.get(each.status, each.status)
+            for each in jobs
+        )
+        said = re.findall(r"([\d,]+) (ok|function error|failed|running|queued)", timeline_chart(jobs, after(jobs)).text)
+        assert {kind: int(number) for number, kind in said} == kinds
+
+
+def test_the_last_of_many_jobs_are_drawn() -> None:
+    jobs = [job(number, number * MS, number * MS, number * MS + MS) for number in range(3_000)]
+    picture = timeline(jobs[::-1])
+    assert picture.words[0] == "Timeline of the last 200 of 3,000 jobs on 1 worker"
+    assert sorted(int(box.lines[0][1:]) for box in picture.ran) == list(range(2_800, 3_000))
+    assert len(timeline(jobs, most=3_000).ran) == 3_000
+
+
+def test_the_longest_words_stay_in_the_picture() -> None:
+    kinds: list[Any] = [
+        *((None, None, {}), (0, None, {}), (0, 1, {}), (0, 1, RAISED), (0, 1, FAILED)) * 40,
+        *[(0, 1, {})] * 99_800,
+    ]
+    jobs = [
+        job(-number, 0, start, end, replica_id=f"{number:08x}", **more)
+        for number, (start, end, more) in enumerate(kinds)
+    ]
+    words = timeline(jobs).words
+    assert words[:2] == [
+        "Timeline of the last 200 of 100,000 jobs on 160 workers",
+        "40 ok, 40 function errors, 40 failed, 40 running, 40 queued.",
+    ]
+
+
+# The timeline's lanes
+
+
+def test_each_replica_has_a_lane_and_each_task_beside_another_one_of_its_own() -> None:
+    jobs = [
+        job(0, 0, 0, 10, replica_id="77ab01cd"),
+        job(1, 0, 0, 10, replica_id="3f9a12bc"),
+        job(2, 0, 5, 15, replica_id="3f9a12bc"),
+        job(3, 0, 10, 12, replica_id="3f9a12bc"),
+        job(4, 0, 20, 30),
+        job(5, 0, 25, 30),
+        job(6, 0),
+        job(7, 0, 0, 40, runtime_id="s", replica_id="3f9a12bc"),
+    ]
+    picture = timeline(jobs)
+    lanes = ["queue (1)", "worker 1", "worker 2", "3f9a12bc", "3f9a12bc · 2", "77ab01cd"]
+    assert list(picture.lanes()) == [*(("r", label) for label in lanes), ("s", "3f9a12bc")]
+    assert picture.in_lane(picture.ran, "3f9a12bc") == ["f1", "f3", "f7"]
+    assert picture.in_lane(picture.ran, "3f9a12bc · 2") == ["f2"]
+    assert picture.in_lane(picture.ran, "worker 2") == ["f5"]
+    assert picture.in_lane(picture.waited, "queue (1)") == ["f6"]
+
+
+def test_who_still_runs_a_job_takes_no_other_even_if_the_clock_was_set_back() -> None:
+    picture = timeline([job(0, 0, 10), job(1, 0, 20), job(2, 0, 30, replica_id="3f9a12bc")], NOW - 5)
+    assert [label for _, label in picture.lanes()] == ["worker 1", "worker 2", "3f9a12bc"]
+
+
+def test_the_names_of_lanes_end_before_the_bars_begin() -> None:
+    tasks = [job(number, 0, number, 10**6, replica_id="3f9a12bc") for number in range(100)]
+    picture = timeline([*tasks, *(job(number, 0, None, 10**6, **FAILED) for number in range(100, 200))])
+    bars = min(box.left for box in picture.waited)
+    labels = {label for _, label in picture.lanes()}
+    assert {"queue (100)", "3f9a12bc", "3f9a12bc · 39"} <= labels
+    assert all(text.right <= bars for text in picture.texts if text.words in labels)
+
+
+def test_no_more_than_forty_lanes_are_drawn_and_a_note_counts_the_rest() -> None:
+    jobs = [job(number, 0, 1, 2 + number, runtime_id=f"r{number // 50}") for number in range(200)]
+    picture = timeline(jobs)
+    assert len(picture.lanes()) == MOST_LANES == 40
+    assert len(picture.ran) == len(picture.waited) == 40
+    assert picture.words[-1] == "160 more lanes with 160 jobs not shown"
+    assert "on 200 workers" in picture.title
+    assert not re.search("not shown", "".join(timeline(jobs[:40]).words))
+    assert timeline(jobs[:41]).words[-1] == "1 more lane with 1 job not shown"
+
+
+def test_lanes_of_many_runtimes_stay_below_their_own_name() -> None:
+    jobs = busy_day(200, runtimes=7, replicas=20)
+    picture = timeline(jobs)
+    runtimes = [runtime for runtime, _ in picture.lanes()]
+    assert [text.words for text in picture.headers] == list(dict.fromkeys(runtimes))
+    assert len(picture.headers) == 7
+
+
+# The timeline's bars and marks
+
+
+def test_a_job_waits_pale_and_runs_in_the_time_it_took() -> None:
+    picture = timeline([job(0, 0, 25 * S, 75 * S, query_type="add"), job(1, 0, 75 * S, 100 * S)])
+    waited, ran = picture.waited[0], picture.ran[0]
+    whole = (ran.left - waited.left) / 25 * 100
+    assert ran.right - ran.left == pytest.approx(whole / 2, abs=0.2)
+    assert waited.right == pytest.approx(ran.left, abs=0.2)
+    assert max(box.right for box in picture.ran) == pytest.approx(waited.left + whole, abs=0.5)
+    assert ran.lines == ["add", "ok", "queued 25 s, ran 50 s"]
+
+
+def test_unfinished_jobs_last_until_now() -> None:
+    picture = timeline([job(0, 0, 5 * S), job(1, 0)], NOW + 10 * S)
+    assert {box.lines[2] for box in picture.waited} == {"queued 5 s, ran 5 s", "queued 10 s"}
+    (ran,), (queue,) = picture.ran, [box for box in picture.waited if box.lines[0] == "f1"]
+    assert ran.right == queue.right
+    assert [text.words for text in picture.axis()] == ["now", "-2 s", "-4 s", "-6 s", "-8 s", "-10 s"]
+    assert picture.words[-1] == "now: 2025-11-24 16:00:10.000 UTC"
+
+
+def test_what_is_over_counts_from_the_first_job() -> None:
+    picture = timeline([job(0, 0, 1 * S, 3 * S)], NOW + 3_600 * S)
+    assert [text.words for text in picture.axis()] == ["0", "1 s", "2 s", "3 s"]
+    assert picture.words[-1] == "0: 2025-11-24 16:00:00.000 UTC, when the first of these jobs came"
+
+
+def test_a_job_that_took_no_time_can_be_seen() -> None:
+    picture = timeline([job(0, 0, 0, 0), job(1, 0, 0, DAY)])
+    assert all(box.right - box.left >= 2 for box in [*picture.waited, *picture.ran])
+
+
+def test_failures_and_function_errors_have_marks_of_different_shapes() -> None:
+    jobs = busy_day(120)
+    picture = timeline(jobs)
+    ends = {
+        each.query_type: "failed" if each.status == JobStatus.FAILED else str(each.result == ERROR) for each in jobs
+    }
+    shapes: dict[str, set[str]] = {}
+    for mark in picture.marks:
+        shapes.setdefault(mark.lines[1], set()).add(re.sub(r"M\S+ \S+?(?=[lm])", "", mark.path))
+        assert ends[mark.lines[0]] in ("failed", "True")
+    assert {kind: len(found) for kind, found in shapes.items()} == {"failed": 1, "function error": 1}
+    assert shapes["failed"] != shapes["function error"]
+    marked = sorted(mark.lines[0] for mark in picture.marks)
+    assert marked == sorted(name for name, end in ends.items() if end in ("failed", "True"))
+
+
+def test_a_mark_stands_where_its_job_ended() -> None:
+    picture = timeline(
+        [job(0, 0, 0, 5 * S, **FAILED), job(1, 0, 5 * S, 10 * S, **RAISED), job(2, 0, None, 8 * S, **FAILED)]
+    )
+    ends = {box.lines[0]: box.right for box in [*picture.waited, *picture.ran]}
+    assert {mark.lines[0] for mark in picture.marks} == {"f0", "f1", "f2"}
+    for mark in picture.marks:
+        assert mark.left == pytest.approx(ends[mark.lines[0]], abs=5)
+        assert mark.lines[0] in picture.in_lane(picture.waited, picture.lane(mark)[1])
+
+
+def test_no_bar_is_painted_over_a_mark() -> None:
+    painted = timeline(busy_day(100)).painted
+    assert painted == sorted(painted, key=["waited", "ran", "mark"].index)
+
+
+def test_a_job_that_failed_in_the_queue_never_ran() -> None:
+    picture = timeline(
+        [job(0, 0, None, 5 * S, **{**FAILED, "error_message": "The job was deleted"}), job(1, 0, 0, 9 * S)]
+    )
+    assert [box.lines[0] for box in picture.ran] == ["f1"]
+    (mark,) = picture.marks
+    assert picture.lane(mark) == ("r", "queue (1)")
+    assert mark.lines == ["f0", "failed", "queued 5 s", "The job was deleted"]
+
+
+def test_the_edges_of_very_many_waiting_jobs_do_not_hide_them() -> None:
+    svg = timeline_chart([job(number, number) for number in range(20_000)], NOW + 20_000).svg
+    found = re.search(r'"opacity:[^;]*;stroke:[^;]*;stroke-width:([\d.e-]+)"', svg)
+    assert found
+    assert float(found[1]) * 20_000 < 100
+
+
+def test_the_legend_explains_every_look() -> None:
+    svg = timeline_chart([job(0, 0)], NOW).svg
+    assert {"queued", "running", "ok", "function error", "failed"} <= set(check(svg).words)
+    root = ET.fromstring(svg)
+    paths = [element.get("d", "") for element in root.findall(f"./{SVG}path")]
+    assert sum("l8 8m0 -8l-8 8" in path for path in paths) == 2, "a cross and its outline"
+    assert sum("l6.5 12h-13z" in path for path in paths) == 1
+
+
+# The timeline's axis
+
+
+@fuzz
+@given(st.integers(0, 16), st.floats(1, 10), st.booleans())
+def test_an_axis_of_any_length_has_a_few_round_ticks_that_can_be_read(power: int, digits: float, live: bool) -> None:  # noqa: FBT001
+    length = int(digits * 10**power)
+    jobs = [job(0, 0, 0, None if live else length)]
+    ticks = timeline(jobs, NOW + length).axis()
+    assert 2 <= len(ticks) <= 6
+    assert not live or all(text.words.startswith("-") for text in ticks[1:])
+    assert len({text.words for text in ticks}) == len(ticks)
+
+
+def test_the_names_of_the_ticks_do_not_overlap() -> None:
+    for seconds in (*range(1, 200), *range(200, 4_000, 25), *range(4_000, 400_000, 1_800)):
+        timeline([job(0, 0, 0, seconds * S)])
+
+
+# The latency
+
+
+def plain_percentile(times: Sequence[int], percent: int) -> int:
+    return min(time for time in times if 100 * sum(other <= time for other in times) >= percent * len(times))
+
+
+@fuzz
+@given(st.lists(st.tuples(st.integers(0, 10 * S), st.integers(0, 100 * S)), min_size=1, max_size=60))
+def test_percentiles_are_those_of_a_plain_computation(times: list[tuple[int, int]]) -> None:
+    jobs = [job(number, 0, wait, wait + run) for number, (wait, run) in enumerate(times)]
+    waits, runs = zip(*times, strict=True)
+    figures = [
+        f"{what} time p50 {duration(plain_percentile(values, 50))}, p95 {duration(plain_percentile(values, 95))}"
+        for what, values in (("run", runs), ("queue", waits))
+    ]
+    many = "1 finished job" if len(jobs) == 1 else f"{len(jobs)} finished jobs"
+    assert latency_chart(jobs).text == f"Latency of {many}: {'; '.join(figures)}."
+
+
+@pytest.mark.parametrize(("count", "p50", "p95"), [(1, 1, 1), (2, 1, 2), (20, 10, 19), (100, 50, 95)])
+def test_the_percentiles_of_the_first_numbers(count: int, p50: int, p95: int) -> None:
+    text = latency_chart([job(number, 0, 0, number * S) for number in range(1, count + 1)]).text
+    assert f"run time p50 {duration(p50 * S)}, p95 {duration(p95 * S)};" in text
+
+
+@fuzz
+@given(any_jobs)
+def test_every_finished_job_is_in_one_bar_of_each_histogram(jobs: list[Job]) -> None:
+    done = [each for each in jobs if each.completed_at is not None]
+    if not done:
+        assert "No job has finished yet" in latency_chart(jobs).text
+        return
+    _, run, queue = histograms(jobs)
+    assert counted(run) == sum(each.started_at is not None for each in done)
+    assert counted(queue) == len(done)
+    for bars in (run, queue):
+        assert all(one.right <= other.left for one, other in pairwise(bars))
+
+
+def counted(bars: Sequence[Box]) -> int:
+    return sum(int(bar.lines[0].rpartition(": ")[2].split()[0]) for bar in bars)
+
+
+def test_a_bar_says_which_times_it_counts() -> None:
+    times = [0, 0, 3 * MS, 40 * DAY, 1_200 * DAY]
+    _, run, _ = histograms([job(number, 0, 0, time) for number, time in enumerate(times)])
+    assert [bar.lines for bar in run] == [
+        ["0 ns to 0 ns: 2 jobs"],
+        ["3 ms to 3 ms: 1 job"],
+        ["40 d to 40 d: 1 job"],
+        ["1200 d to 1200 d: 1 job"],
+    ]
+
+
+@pytest.mark.parametrize("time", [1_000, MS, S, 10 * S, 60 * S, 600 * S, 3_600 * S, 36_000 * S, DAY, 100 * DAY])
+def test_a_round_time_begins_its_bar_at_its_tick(time: int) -> None:
+    picture, (bar,), _ = histograms([job(0, 0, time // 3, time // 3 + time)])
+    (tick,) = [text for text in picture.texts if text.words == duration(time)]
+    assert bar.left == pytest.approx((tick.left + tick.right) / 2, abs=0.2)
+
+
+def test_times_of_weeks_are_inside_the_axis() -> None:
+    picture, (bar,), _ = histograms([job(0, 0, 40 * DAY, 80 * DAY)])
+    assert picture.words[-2:] == ["10 d", "100 d"]
+    assert bar.right < picture.texts[-1].left
+
+
+@fuzz
+@given(st.integers(0, 17), st.integers(0, 17))
+def test_the_ticks_of_any_range_can_be_read(low: int, high: int) -> None:
+    picture, _, _ = histograms([job(0, 0, 10**low, 10**low + 10**high), job(1, 0, 0, 10**high)])
+    row = [text for text in picture.texts if text.y == picture.texts[-1].y]
+    assert 2 <= len(row) <= 9
+
+
+def test_the_largest_counts_stay_in_the_picture() -> None:
+    words = check(latency_chart([job(0, 0, 0, 69 * MS)] * 1_000_000).svg).words
+    assert words.count("1,000,000") == 2
+    assert "Run time of 1,000,000 jobs: p50 69 ms, p95 69 ms" in words
+
+
+def test_jobs_that_failed_in_the_queue_only_waited() -> None:
+    jobs = [job(number, 0, None, 2 * S, **FAILED) for number in range(5)]
+    assert latency_chart(jobs).text == "Latency of 5 finished jobs: run time none; queue time p50 2 s, p95 2 s."
+    _, run, queue = histograms(jobs)
+    assert (len(run), counted(queue)) == (0, 5)
+
+
+def test_unfinished_jobs_do_not_count() -> None:
+    jobs = busy_day(100)
+    done = [each for each in jobs if each.completed_at is not None]
+    assert 0 < len(done) < len(jobs)
+    assert latency_chart(jobs).svg == latency_chart(done).svg
+
+
+def test_the_heights_of_the_bars_are_as_their_counts() -> None:
+    _, run, _ = histograms([job(number, 0, 0, S if number < 30 else 100 * S) for number in range(40)])
+    base = max(bar.y for bar in run)
+    assert [bar.lines[0] for bar in run] == ["1 s to 1 s: 30 jobs", "1 min 40 s to 1 min 40 s: 10 jobs"]
+    assert run[0].y < base
+
+
+# The sparkline
+
+
+def points(svg: str) -> list[tuple[float, float]]:
+    check(svg)
+    found = ET.fromstring(svg).find(f"./{SVG}polyline")
+    assert found is not None
+    pairs = [pair.split(",") for pair in found.attrib["points"].split()]
+    return [(float(x), float(y)) for x, y in pairs]
+
+
+@fuzz
+@given(st.lists(st.floats() | st.integers(-5, 10**9), max_size=100))
+def test_a_sparkline_of_any_values_stays_in_its_frame(values: list[float]) -> None:
+    drawn = points(sparkline_svg(values, "x"))
+    assert len(drawn) == len(values)
+    assert all(0 <= x <= 120 and 0 <= y <= 24 for x, y in drawn)
+
+
+def test_a_sparkline_goes_from_zero_to_the_largest_value_from_left_to_right() -> None:
+    drawn = points(sparkline_svg([0, 5, 10], "jobs a second"))
+    assert drawn == [(2, 22), (60, 12), (118, 2)]
+    assert points(sparkline_svg([0, 0], "x")) == [(2, 22), (118, 22)]
+    assert points(sparkline_svg([math.inf, math.nan, -3, 4], "x"))[-1] == (118, 2)
+
+
+def test_a_sparkline_is_small_and_says_what_it_shows() -> None:
+    svg = sparkline_svg([1] * 60, "jobs done <each> second")
+    assert check(svg).title == "jobs done <each> second"
+    assert ET.fromstring(svg).attrib["width"] == "120"
+    assert len(svg) < 2_000
