@@ -8,23 +8,26 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from environments import kernel_python
+import nbformat
+from environments import ROOT, kernel_python
 from lab_browser import cmemu_lab, errors_in, install_kernel, opened_in_chromium, run_all_cells, write_notebook
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from playwright.sync_api import Locator, Page
 
+    FrontEnd = Callable[[Path, Path, str], AbstractContextManager[str]]
+
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 APP = "ri.foundry.main.deployed-app.notebook"
 START = ("%load_ext cmemu_nb", "%cmemu start --port 0")
-SHOW = (
-    "import json, pathlib\npathlib.Path('where.json').write_text(json.dumps([emu.url, emu.token]))",
-    "dashboard = emu.dashboard()\ndashboard",
-)
+TELL = "import json, pathlib\npathlib.Path('where.json').write_text(json.dumps([emu.url, emu.token]))"
+SHOW = "dashboard = emu.dashboard()\ndashboard"
+TUTORIAL = ROOT / "notebooks" / "04-dashboard.ipynb"
 DOUBLE = """
 @emu.function
 def double(context, event):
@@ -98,16 +101,31 @@ class Dashboard:
 
 
 @contextlib.contextmanager
-def open_dashboard(version: str, folder: Path, cells: Sequence[str]) -> Iterator[Dashboard]:
-    """Open a notebook in Lab with a kernel of some version, run it, and give its dashboard.
+def open_dashboard(
+    version: str, folder: Path, cells: Sequence[str], front_end: FrontEnd = cmemu_lab
+) -> Iterator[Dashboard]:
+    """Open a notebook, in Lab if nothing else is said, with a kernel of some version; run it and give its dashboard."""
+    install_kernel(folder / "home", f"kernel-{version}", kernel_python(version))
+    write_notebook(folder / "dash.ipynb", (*START, *cells, TELL, SHOW), f"kernel-{version}")
+    with _opened(folder, front_end) as dashboard:
+        yield dashboard
 
-    An error that the page raises fails the test at its end.
-    """
-    home = folder / "home"
-    install_kernel(home, f"kernel-{version}", kernel_python(version))
-    write_notebook(folder / "dash.ipynb", (*START, *cells, *SHOW), f"kernel-{version}")
+
+@contextlib.contextmanager
+def open_tutorial(folder: Path) -> Iterator[Dashboard]:
+    """Open the tutorial of the dashboard in Lab, run it and give its dashboard."""
+    notebook = nbformat.read(TUTORIAL, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell(TELL))
+    nbformat.write(notebook, folder / "dash.ipynb")
+    with _opened(folder, cmemu_lab) as dashboard:
+        yield dashboard
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, front_end: FrontEnd) -> Iterator[Dashboard]:
+    """Run `dash.ipynb`; an error that the page raises fails the test at its end."""
     wrong: list[str] = []
-    with cmemu_lab(home, folder, "dash.ipynb") as url, opened_in_chromium(url) as page:
+    with front_end(folder / "home", folder, "dash.ipynb") as url, opened_in_chromium(url) as page:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         assert errors_in(run_all_cells(page)) == []
         address, token = json.loads((folder / "where.json").read_text())

@@ -65,19 +65,32 @@ def install_kernel(home: Path, name: str, python: Path) -> None:
 @contextlib.contextmanager
 def cmemu_lab(home: Path, folder: Path, *arguments: str) -> Iterator[str]:
     """Run `cmemu lab` in a folder, with `home` as its only memory; gives the URL that it prints, with its token."""
+    with _jupyter(home, folder, [CMEMU, "lab", *arguments, "--LabApp.expose_app_in_browser=True"]) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def notebook_7(home: Path, folder: Path, notebook: str) -> Iterator[str]:
+    """Run Jupyter Notebook 7 in a folder, with `home` as its only memory; gives the URL of a notebook in it."""
+    options = ["--no-browser", "--allow-root", "--JupyterNotebookApp.expose_app_in_browser=True"]
+    with _jupyter(home, folder, [sys.executable, "-m", "notebook", *options]) as url:
+        yield url.replace("/tree?", f"/notebooks/{notebook}?")
+
+
+@contextlib.contextmanager
+def _jupyter(home: Path, folder: Path, command: list[str]) -> Iterator[str]:
     (home / "settings" / "@jupyterlab" / "apputils-extension").mkdir(parents=True)
     (home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings").write_text(NO_POPUPS)
-    log = home / "lab.log"
-    command = [CMEMU, "lab", *arguments]
-    options = [f"--port={_free_port()}", "--LabApp.expose_app_in_browser=True"]
+    log = home / "jupyter.log"
+    command = [*command, f"--port={_free_port()}"]
     with (
         log.open("w") as output,
-        subprocess.Popen([*command, *options], cwd=folder, env=lab_environ(home), stdout=output, stderr=output) as lab,
+        subprocess.Popen(command, cwd=folder, env=lab_environ(home), stdout=output, stderr=output) as server,
     ):
         try:
-            yield _printed_url(lab, log)
+            yield _printed_url(server, log)
         finally:
-            lab.terminate()
+            server.terminate()
 
 
 def lab_environ(home: Path) -> dict[str, str]:
@@ -94,14 +107,14 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _printed_url(lab: subprocess.Popen[bytes], log: Path) -> str:
+def _printed_url(server: subprocess.Popen[bytes], log: Path) -> str:
     end = time.monotonic() + STARTUP_SECONDS
-    while time.monotonic() < end and lab.poll() is None:
-        found = re.search(r"http://127\.0\.0\.1:\d+/lab\S*[?]token=\w+", log.read_text())
+    while time.monotonic() < end and server.poll() is None:
+        found = re.search(r"http://127\.0\.0\.1:\d+/(?:lab|tree)\S*[?]token=\w+", log.read_text())
         if found:
             return found[0]
         time.sleep(0.1)
-    raise AssertionError(f"'cmemu lab' printed no URL in {STARTUP_SECONDS} s:\n{log.read_text()}")
+    raise AssertionError(f"Jupyter printed no URL in {STARTUP_SECONDS} s:\n{log.read_text()}")
 
 
 @contextlib.contextmanager

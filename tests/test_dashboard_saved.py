@@ -1,4 +1,4 @@
-"""What is left of a dashboard when its kernel is gone, in the open notebook and in a saved one."""
+"""A dashboard in Notebook 7, and what is left of one when its kernel is gone, in the open notebook and a saved one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from dashboard_page import DOUBLE, open_dashboard
-from lab_browser import screenshot
+from lab_browser import notebook_7, screenshot
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -45,3 +45,16 @@ def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(tmp_path: Path) 
         notice = dashboard.root.get_by_text("If it was restarted, run this cell again.")
         expect(notice).to_be_visible(timeout=20_000)
         screenshot(dashboard.page, "dashboard-restarted")
+
+
+def test_it_lives_in_notebook_7(tmp_path: Path) -> None:
+    with open_dashboard("7.4", tmp_path, [DOUBLE], notebook_7) as dashboard:
+        job_id = dashboard.submit("double", {"x": 8})
+        expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
+        panel = dashboard.tab("Functions")
+        panel.get_by_role("button", name="double v1").click()
+        form = panel.get_by_role("region", name="Try it")
+        form.get_by_label("Query", exact=True).fill('{"x": 21}')
+        form.get_by_role("button", name="Submit").click()
+        expect(panel.get_by_label("Result", exact=True)).to_have_text("42")
+        screenshot(dashboard.page, "dashboard-notebook-7")
