@@ -217,7 +217,9 @@ HOSTILE = '<script>window.hacked=1</script>"><img src=x onerror=window.hacked=2>
 
 def test_hostile_names_and_results_never_execute_and_break_no_layout(dashboard: Dashboard) -> None:
     runtime = dashboard.send(
-        "POST", "/_emulate/foundry/compute-modules/runtimes", {"runtimeId": HOSTILE[:90], "displayName": HOSTILE}
+        "POST",
+        "/_emulate/foundry/compute-modules/runtimes",
+        {"runtimeId": f"a\nb{HOSTILE[:90]}", "displayName": HOSTILE},
     )
     schema = {"functionName": HOSTILE, "inputs": [{"name": HOSTILE, "dataType": {"type": HOSTILE}}], "output": {}}
     post(runtime["postSchemaUri"], runtime["moduleAuthToken"], json.dumps([schema]).encode())

@@ -5,6 +5,7 @@ Text from outside is cut and its control characters made visible here; the brows
 
 from __future__ import annotations
 
+import json
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -148,9 +149,7 @@ def functions_part(emulator: Emulator) -> Part:
         calls = [str(each.calls), str(each.errors), *map(_time, map(each.percentile, (50, 95)))] if each else []
         rows.append(
             {
-                "key": f"{schema.runtime_id}\n{schema.function_name}",
-                "runtime_id": schema.runtime_id,
-                "function_name": schema.function_name,
+                "key": function_key(schema),
                 "name": plain(schema.function_name) + (f" v{each.version}" if each else ""),
                 "runtime": plain(schema.runtime_id),
                 "words": _words(schema.schema_payload),
@@ -160,14 +159,20 @@ def functions_part(emulator: Emulator) -> Part:
     return {"rows": rows}
 
 
+def function_key(schema: FunctionSchema) -> str:
+    """Return a text that names a runtime's function, whatever is in their names."""
+    return json.dumps([schema.runtime_id, schema.function_name])
+
+
 def form_part(schema: FunctionSchema | None) -> Part:
     """Return what the form of one function is made from."""
     if schema is None:
         return {}
     large = len(schema.schema_payload) > MOST_SCHEMA
     return {
-        "key": f"{schema.runtime_id}\n{schema.function_name}",
-        "posted_at": schema.posted_at,
+        "key": function_key(schema),
+        "runtime_id": schema.runtime_id,
+        "function_name": schema.function_name,
         "name": plain(schema.function_name),
         "runtime": plain(schema.runtime_id),
         "words": _words(schema.schema_payload),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -173,9 +174,11 @@ class View:
         return self._jobs
 
     def _schema(self) -> FunctionSchema | None:
-        runtime_id, _, name = self.options.function.partition("\n")
+        if not self.options.function:
+            return None
+        runtime_id, name = json.loads(self.options.function)
         try:
-            return self._emulator.lifecycle.find_schema(runtime_id, name) if name else None
+            return self._emulator.lifecycle.find_schema(runtime_id, name)
         except NotFound:
             return None
 

@@ -69,6 +69,9 @@ class DashboardWidget(AnyWidget):
             for name, part in parts.items():
                 self.set_trait(name, part)
 
+    def __repr__(self) -> str:
+        return "The dashboard is a widget, which this page does not show; a summary is below."
+
 
 class Dashboard:
     """The dashboard of one emulator. It works while somebody looks at it; `close()` ends it."""
@@ -80,13 +83,16 @@ class Dashboard:
                 "DataFrames; emu.timeline() and emu.latency() are charts."
             )
         self._emulator = emulator
+        self._closed = False
         self._summary_id = f"cmemu-summary-{secrets.token_hex(8)}"
         self.widget = DashboardWidget(options=msgspec.to_builtins(Options()))
         self._view = View(emulator.board, self.widget.show, self.widget.send, self._rewrite_summary)
         self.widget.on_msg(lambda _widget, message, _buffers: self._view.hear(message))
+        emulator.board.open()
 
     def close(self) -> None:
         """Take the widget away and bring the summary under it up to date."""
+        self._closed = True
         self._emulator.board.do(self._close)
 
     def _close(self) -> None:
@@ -97,7 +103,9 @@ class Dashboard:
         update_display(HTML(summary(self._emulator)), display_id=self._summary_id)
 
     def _ipython_display_(self) -> None:
-        self._emulator.board.open()
+        if self._closed:
+            print("This dashboard is closed. emu.dashboard() opens another.")  # noqa: T201 - it is shown in a cell
+            return
         display(self.widget)
         display(HTML(summary(self._emulator)), display_id=self._summary_id)
 

@@ -31,15 +31,15 @@ function functionsPart(dashboard) {
   );
   const tried = jobCard(dashboard, { part: "tried", title: "The result", onclose: () => dashboard.look({ tried: "" }) });
   const card = el("section", { class: "cmemu-card", "aria-label": "Try it", hidden: true }, heading, words, form);
-  let made = { key: null, posted_at: null };
+  let made = { key: null };
 
   async function submit(event) {
     event.preventDefault();
     setText(wrong, "");
     const query = made.form.read();
     if (query === null) return;
-    const [runtime, name] = made.key.split("\n");
-    const id = await dashboard.ask("submit", { runtime, function: name, query, validate: check.checked }, (words) => setText(wrong, words));
+    const fields = { runtime: made.runtime, function: made.name, query, validate: check.checked };
+    const id = await dashboard.ask("submit", fields, (words) => setText(wrong, words));
     if (id) dashboard.look({ tried: id });
   }
 
@@ -48,7 +48,7 @@ function functionsPart(dashboard) {
     const part = dashboard.model.get("form");
     card.hidden = !part.key || part.key !== dashboard.options.function;
     if (part.key && (part.key !== made.key || JSON.stringify(part.schema) !== made.schema)) {
-      made = { key: part.key, schema: JSON.stringify(part.schema), form: queryForm(part.schema) };
+      made = { key: part.key, runtime: part.runtime_id, name: part.function_name, schema: JSON.stringify(part.schema), form: queryForm(part.schema) };
       heading.replaceChildren("Try ", el("bdi", {}, part.name), " on ", el("bdi", {}, part.runtime));
       place.replaceChildren(made.form.element);
       setText(wrong, "");
