@@ -7,8 +7,8 @@ everything else but kept apart, so that they never push the rest out of the log.
 from __future__ import annotations
 
 import collections
-import heapq
 import traceback
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -90,9 +90,5 @@ class EventLog:
 
     def recent(self, *, quiet: bool = False) -> list[Event]:
         """Return the kept events, oldest first; `quiet=True` adds the empty polls and stream chunks."""
-        kept = self._kept.copy()
-        return list(heapq.merge(kept, self._quiet.copy(), key=_by_sequence)) if quiet else list(kept)
-
-
-def _by_sequence(event: Event) -> int:
-    return event.sequence
+        kept = list(self._kept)
+        return sorted(kept + list(self._quiet), key=attrgetter("sequence")) if quiet else kept

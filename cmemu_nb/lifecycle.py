@@ -78,7 +78,7 @@ class Lifecycle(State):
         branch = trimmed("branch", branch)
         old = self._sessions.get(runtime_id)
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        runtime = Runtime(runtime_id, token, self._now(), trimmed("display name", display_name))
+        runtime = Runtime(runtime_id, token, self.now(), trimmed("display name", display_name))
         session = self._sessions[runtime_id] = Session(runtime)
         self._add_replica(session, Replica(runtime_id, "", token, None))
         if old is None:
@@ -180,7 +180,7 @@ class Lifecycle(State):
             taken_from = held.runtime_id
             self._sessions[held.runtime_id].apps.discard((rid, branch))
             self._unbind(rid, branch)
-        app = DeployedApp(rid, branch, runtime.runtime_id, self._now(), runtime.display_name)
+        app = DeployedApp(rid, branch, runtime.runtime_id, self.now(), runtime.display_name)
         self._apps.setdefault(rid, {})[branch] = app
         self._sessions[runtime.runtime_id].apps.add((rid, branch))
         moved = f", taken from runtime {taken_from!r}" if taken_from else ""
@@ -218,7 +218,7 @@ class Lifecycle(State):
             query_type,
             query,
             source,
-            self._now(),
+            self.now(),
             app.deployed_app_rid if app else None,
             app.branch if app else None,
         )
@@ -232,7 +232,7 @@ class Lifecycle(State):
         A poll that will wait is not an empty one yet. A replica that holds all that it may gets None.
         """
         session = self._session(runtime_id)
-        now = self._now()
+        now = self.now()
         first = not session.runtime.connected
         session.runtime = replace(session.runtime, connected=True, last_poll_at=now)
         if first:
@@ -278,7 +278,7 @@ class Lifecycle(State):
             raise JobAlreadyCompleted(f"Job '{job_id}' can't be failed: it is {job.status} already.")
         session.queue.pop(job_id, None)
         session.streams.pop(job_id, None)
-        failed = replace(job, status=JobStatus.FAILED, completed_at=self._now(), error_message=reason)
+        failed = replace(job, status=JobStatus.FAILED, completed_at=self.now(), error_message=reason)
         return self._change(session, failed, "job_failed", reason)
 
     def add_reason(self, job_id: str, reason: str) -> None:
@@ -299,7 +299,7 @@ class Lifecycle(State):
         done = replace(
             job,
             status=JobStatus.SUCCEEDED,
-            completed_at=self._now(),
+            completed_at=self.now(),
             result=result,
             result_content_type=content_type,
         )
@@ -345,7 +345,7 @@ class Lifecycle(State):
     def post_schemas(self, runtime_id: str, schemas: Iterable[tuple[str, bytes]]) -> None:
         """Add or update the runtime's schemas, each a function's name and its payload as JSON text [page]."""
         session = self._session(runtime_id)
-        now = self._now()
+        now = self.now()
         session.runtime = replace(session.runtime, last_schema_post_at=now)
         names = []
         for name, payload in schemas:
@@ -365,7 +365,8 @@ class Lifecycle(State):
 
     # Inside
 
-    def _now(self) -> int:
+    def now(self) -> int:
+        """Return the time in Unix nanoseconds, never earlier than before. To be called on the emulator's loop."""
         # Wall clocks step back; what happened later must not look earlier.
         self._latest = max(self._latest, self._clock())
         return self._latest
@@ -373,7 +374,7 @@ class Lifecycle(State):
     def _emit(
         self, kind: str, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None
     ) -> None:
-        self.events.emit(kind, self._now(), runtime_id, job_id, detail)
+        self.events.emit(kind, self.now(), runtime_id, job_id, detail)
 
     def note(self, kind: str, runtime_id: str | None = None, job_id: str | None = None, detail: str = "") -> None:
         """Log what happened around the state machine, such as an internal fault."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,15 +42,17 @@ class Activity:
     """Counts finished jobs by the second, for a minute. One thread adds, any may look."""
 
     def __init__(self) -> None:
-        self._seconds: deque[_Second] = deque(maxlen=SECONDS + 1)
+        self._seconds: dict[int, _Second] = {}
 
     def add(self, job: Job) -> None:
-        """Count a job that has just ended, each no earlier than the one before."""
+        """Count a job that has ended."""
         ended = job.completed_at or 0
         at = ended // NS_PER_S
-        if not self._seconds or self._seconds[-1].at < at:
-            self._seconds.append(_Second(at))
-        second = self._seconds[-1]
+        second = self._seconds.get(at)
+        if second is None:
+            for old in [each for each in self._seconds if each < at - SECONDS]:
+                del self._seconds[old]
+            second = self._seconds[at] = _Second(at)
         second.finished += 1
         started = job.started_at
         second.queue[_class_of((started or ended) - job.queued_at)] += 1
@@ -58,17 +60,17 @@ class Activity:
             second.run[_class_of(ended - started)] += 1
 
     def seconds(self) -> list[_Second]:
-        """Return what was counted, oldest first."""
-        return list(self._seconds)
+        """Return what was counted."""
+        return list(self._seconds.values())
 
 
 def activity_of(jobs: Iterable[Job], now: int) -> Activity:
-    """Count the jobs that ended in the minute before `now`, in Unix nanoseconds."""
+    """Count the jobs that ended in the minute up to `now`, in Unix nanoseconds."""
     since = now - SECONDS * NS_PER_S
-    ended = [(job.completed_at, job.sequence, job) for job in jobs if (job.completed_at or 0) > since]
     activity = Activity()
-    for _, _, job in sorted(ended, key=lambda each: each[:2]):
-        activity.add(job)
+    for job in jobs:
+        if since < (job.completed_at or 0) <= now:
+            activity.add(job)
     return activity
 
 

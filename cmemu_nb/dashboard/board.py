@@ -1,7 +1,8 @@
 """The one writer of an emulator's dashboards: a thread that shows what changed, at most five times a second.
 
 It hears of every event on the emulator's loop, where it only notes which job it was about; everything else happens on
-its own thread, so that neither the loop nor a cell waits for a dashboard. It sleeps while nobody looks.
+its own thread, so that neither the loop nor a cell waits for a dashboard, and lets others have the interpreter every
+half millisecond. It sleeps while nobody looks.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import traceback
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmemu_nb.dashboard.activity import NS_PER_S, Activity, Figures, activity_of, figures
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.events import QUIET
-from cmemu_nb.home import start_thread
+from cmemu_nb.home import quick_switches, start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -103,15 +104,15 @@ class Board:
             self._listen_no_more = None
 
     def _listen(self) -> None:
-        recent = Activity()
+        state, recent = self.emulator.lifecycle, Activity()
 
-        def begin() -> list[Any]:
-            self._listen_no_more = self.emulator.lifecycle.events.subscribe(lambda event: self._hear(event, recent))
-            return self.emulator.lifecycle.jobs()
+        def begin() -> int:
+            self._listen_no_more = state.events.subscribe(lambda event: self._hear(event, recent))
+            return state.now()
 
-        # Both at once, so that no job is counted twice or left out.
-        jobs = self.emulator.change(lambda _: begin()) if self.emulator.running else begin()
-        self._activities = [activity_of(jobs, time.time_ns()), recent]
+        # What ends from now on is heard of, so that no job is counted twice or left out.
+        now = self.emulator.change(lambda _: begin()) if self.emulator.running else begin()
+        self._activities = [activity_of(state.jobs(), now), recent]
         self._everything_changed = True
 
     def _run(self) -> None:
@@ -119,8 +120,9 @@ class Board:
             self._wake.wait(TICK_SECONDS if self.watched else None)
             self._wake.clear()
             began = time.monotonic()
-            self._do_tasks()
-            self._refresh()
+            with quick_switches():
+                self._do_tasks()
+                self._refresh()
             if self.watched:
                 self._rest(began + PACE_SECONDS)
 

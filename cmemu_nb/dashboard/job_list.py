@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import json
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,49 +39,59 @@ class JobFilter(msgspec.Struct, frozen=True):
         return not self.text or self._says(job)
 
     def _says(self, job: Job) -> bool:
-        text = self.text.casefold()
+        text, spellings = _spellings(self.text)
         words = (job.job_id, job.query_type, job.runtime_id, job.error_message or "", job.replica_id or "")
         if any(text in each.casefold() for each in words):
             return True
-        # JSON may have it in escapes.
-        ways = {text.encode(errors="replace"), json.dumps(text)[1:-1].lower().encode()}
         bodies = (job.query[:MOST_SEARCHED].lower(), (job.result or b"")[:MOST_SEARCHED].lower())
-        return any(way in body for way in ways for body in bodies)
+        return any(each in body for each in spellings for body in bodies)
+
+
+@lru_cache(maxsize=8)
+def _spellings(text: str) -> tuple[str, set[bytes]]:
+    """Return a text in small letters, and how it may stand in a body: JSON may have it in escapes."""
+    small = text.casefold()
+    return small, {small.encode(errors="replace"), json.dumps(small)[1:-1].lower().encode()}
 
 
 class JobList:
-    """The jobs of a `JobFilter`. After the first look it costs as much as has changed, whatever the history."""
+    """The jobs of a `JobFilter`. After the first look it costs as much as has changed, whatever the history.
+
+    Without a filter there is nothing to look for: the state itself knows how many jobs there are, and the newest.
+    """
 
     def __init__(self, state: State, wanted: JobFilter) -> None:
         self.filter = wanted
         self._state = state
-        self._found: list[tuple[int, str]] = []
-        self.look()
-
-    def look(self) -> None:
-        """Look at every job: after a reset, and at first."""
-        self._found = sorted((job.sequence, job.job_id) for job in self._state.jobs() if self.filter.matches(job))
+        self._all = wanted == JobFilter()
+        jobs = [] if self._all else state.jobs()
+        found = sorted((job for job in jobs if wanted.matches(job)), key=attrgetter("sequence"))
+        # Two lists, because a hundred thousand pairs keep the garbage collector busy, and it holds up everybody.
+        self._sequences = [job.sequence for job in found]
+        self._job_ids = [job.job_id for job in found]
 
     def update(self, changed: Iterable[str]) -> None:
         """Look again at the jobs that changed."""
-        for job_id in changed:
+        for job_id in () if self._all else changed:
             job = self._state.find_job(job_id)
             if job is not None:
                 self._put(job)
 
     def _put(self, job: Job) -> None:
-        entry = (job.sequence, job.job_id)
-        place = bisect.bisect_left(self._found, entry)
-        there = place < len(self._found) and self._found[place] == entry
+        place = bisect.bisect_left(self._sequences, job.sequence)
+        there = place < len(self._sequences) and self._sequences[place] == job.sequence
         if there and not self.filter.matches(job):
-            del self._found[place]
+            del self._sequences[place], self._job_ids[place]
         elif not there and self.filter.matches(job):
-            self._found.insert(place, entry)
+            self._sequences.insert(place, job.sequence)
+            self._job_ids.insert(place, job.job_id)
 
     def newest(self, most: int) -> list[Job]:
         """Return the newest jobs, newest first."""
-        jobs = (self._state.find_job(job_id) for _, job_id in self._found[: -most - 1 : -1])
+        if self._all:
+            return self._state.newest_jobs(most)
+        jobs = map(self._state.find_job, self._job_ids[: -most - 1 : -1])
         return [job for job in jobs if job is not None]
 
     def __len__(self) -> int:
-        return len(self._found)
+        return self._state.count().total() if self._all else len(self._job_ids)
