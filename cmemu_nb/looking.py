@@ -6,6 +6,8 @@ import functools
 import time
 from typing import TYPE_CHECKING, cast
 
+from cmemu_nb.errors import InvalidRequest
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -38,7 +40,12 @@ class Looking:
         return Board(cast("Emulator", self))
 
     def timeline(self, most: int = 200) -> Chart:
-        """Return a chart of the last jobs by replica or worker, at most `most`: when each was queued and ran."""
+        """Return a chart of the last jobs by replica or worker: when each was queued and ran.
+
+        There are at most `most` of them. Raises `InvalidRequest` for less than one.
+        """
+        if most < 1:
+            raise InvalidRequest(f"A timeline needs at least one job, not {most}. Leave it out for the last 200.")
         from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
 
         state = self.lifecycle

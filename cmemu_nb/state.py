@@ -132,6 +132,6 @@ class State:
 def _last(jobs: dict[str, Job], most: int) -> list[Job]:
     while True:
         try:
-            return list(islice(reversed(jobs.values()), most))
+            return list(islice(reversed(jobs.values()), min(most, len(jobs))))
         except RuntimeError:  # the other thread has just added one
             continue

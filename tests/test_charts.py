@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.model import Job, JobSource, JobStatus
 from cmemu_nb.notebook.charts import (
     MOST_LANES,
@@ -407,6 +408,12 @@ def test_with_nothing_to_draw_there_is_a_hint_what_to_type(chart: Chart, hint: s
     assert picture.words == [chart.text] == [picture.title]
     assert chart.text.startswith("No job")
     assert hint in chart.text
+
+
+def test_a_timeline_of_no_jobs_is_refused(emu: Emulator) -> None:
+    for most in (0, -1):
+        with pytest.raises(InvalidRequest, match=f"at least one job, not {most}"):
+            emu.timeline(most)
 
 
 def test_the_emulator_shows_its_jobs(emu: Emulator) -> None:

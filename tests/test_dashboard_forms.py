@@ -217,6 +217,22 @@ def test_the_json_side_begins_with_the_form_and_says_what_is_no_json(dashboard: 
     assert field(form, "an_int").input_value() == "9007199254740993"
 
 
+def test_a_form_that_is_half_filled_in_stays_when_the_schema_changes_and_says_so(
+    dashboard: Dashboard, form: Locator
+) -> None:
+    fill(form, a_str="half")
+    schema = json.dumps({"inputs": [{"name": "only", "dataType": {"type": "string"}}]}).encode()
+    changed = f"[('everything', {schema!r})]"
+    payload = dashboard.run("emu.lifecycle.find_schema('notebook', 'everything').schema_payload")
+    dashboard.run(f"emu.change(lambda state: state.post_schemas('notebook', {changed}))")
+    expect(form.get_by_text("The schema has changed since this form was made.")).to_be_visible()
+    assert field(form, "a_str").input_value() == "half"
+    form.get_by_role("button", name="New form").click()
+    expect(field(form, "only")).to_have_value("")
+    dashboard.run(f"emu.change(lambda state: state.post_schemas('notebook', [('everything', {payload})]))")
+    expect(field(form, "a_str")).to_have_value("")
+
+
 def test_a_schema_of_another_dialect_is_written_as_json(dashboard: Dashboard) -> None:
     dashboard.run("emu.change(lambda state: state.post_schemas('notebook', [('twice', b'{\"type\": \"object\"}')]))")
     panel = dashboard.tab("Functions")

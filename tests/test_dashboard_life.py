@@ -115,6 +115,71 @@ def test_two_dashboards_agree_and_a_closed_one_works_no_more(dashboard: Dashboar
     assert watched(dashboard)
 
 
+def test_two_views_of_one_dashboard_show_the_same_even_after_wishes_at_the_same_time(dashboard: Dashboard) -> None:
+    dashboard.run_cell("dashboard")
+    second = dashboard.page.locator(".cmemu-dashboard").nth(1)
+    expect(second.locator(".cmemu-fact-url")).to_have_text(dashboard.url)
+    dashboard.run_cell("import time\nwhile not pathlib.Path('both').exists(): time.sleep(0.1)")
+    expect(dashboard.page.get_by_text("[*]:")).to_be_visible()
+    dashboard.root.get_by_role("tab", name="Functions").click()
+    second.get_by_role("tab", name="Events").click()
+    expect(second.get_by_text("A cell keeps the kernel busy.")).to_be_visible()
+    dashboard.folder.joinpath("both").touch()
+    for view in (dashboard.root, second):
+        expect(view.get_by_role("tab", name="Events")).to_have_attribute("aria-selected", "true")
+        expect(view.get_by_role("tabpanel", name="Events")).to_be_visible()
+        expect(view.get_by_text("A cell keeps the kernel busy.")).to_have_count(0)
+    dashboard.page.evaluate(
+        """() => {
+            const notebook = window.jupyterapp.shell.currentWidget.content;
+            const found = notebook.widgets.filter((cell) => cell.model.sharedModel.getSource() === 'dashboard');
+            found[0].outputArea.model.clear();
+        }"""
+    )
+    expect(dashboard.page.locator(".cmemu-dashboard")).to_have_count(1)
+    assert watched(dashboard)
+
+
+def test_a_filter_works_while_the_pointer_rests_on_the_table(dashboard: Dashboard) -> None:
+    job_id = dashboard.submit("double", {"x": 70})
+    panel = dashboard.tab("Jobs")
+    dashboard.row(job_id).hover()
+    newer = dashboard.submit("double", {"x": 71})
+    expect(panel.get_by_text("1 newer waits until the pointer leaves the table.")).to_be_visible()
+    panel.get_by_label("Text").focus()
+    dashboard.page.keyboard.type(newer)
+    expect(dashboard.row(newer)).to_have_count(1)
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    panel.get_by_role("button", name="Clear filters").click()
+    expect(dashboard.row(job_id)).to_have_count(1)
+
+
+def test_half_a_letter_in_a_search_stops_nothing(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Jobs")
+    panel.get_by_label("Text").evaluate(
+        "(field) => { field.value = 'a\\ud83d'; field.dispatchEvent(new Event('input')); }"
+    )
+    expect(panel.get_by_text("No job matches these filters")).to_be_visible()
+    panel.get_by_role("button", name="Clear filters").click()
+    expect(panel.get_by_text("No job matches these filters")).to_be_hidden()
+
+
+def test_a_job_that_went_with_a_reset_says_so_and_the_next_has_its_own_heading(dashboard: Dashboard) -> None:
+    dashboard.run("emu.open_runtime('g') and None")
+    old = dashboard.run("emu.runtime('g').enqueue('foo').id").strip("'")
+    dashboard.tab("Jobs")
+    card = dashboard.root.get_by_role("region", name="The open job")
+    dashboard.row(old).get_by_role("button").click()
+    expect(card.locator("h4")).to_have_text("foo ●queued")
+    dashboard.run("emu.runtime('g').reset() and None")
+    expect(card).to_contain_text("This job is gone")
+    card.hover()  # no new row comes under the pointer
+    new = dashboard.run("emu.runtime('g').enqueue('foo').id").strip("'")
+    dashboard.row(new).get_by_role("button").click()
+    expect(card.locator("h4")).to_have_text("foo ●queued")
+    card.get_by_role("button", name="Close").click()
+
+
 def test_a_cell_that_blocks_does_not_stop_the_picture_and_says_why_buttons_wait(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Jobs")
     dashboard.run_cell("import time\nwhile not pathlib.Path('go on').exists(): time.sleep(0.1)")
@@ -142,6 +207,10 @@ def test_a_fault_in_the_dashboard_is_shown_and_the_dashboard_goes_on(dashboard: 
     expect(alert).to_contain_text("Traceback")
     screenshot(dashboard.page, "dashboard-fault")
     alert.get_by_role("button", name="Dismiss").click()
+    expect(alert).to_be_hidden()
+    dashboard.root.get_by_role("button", name="Show", exact=True).click()
+    expect(alert).to_contain_text("KeyError: 'token'")
+    alert.get_by_role("button", name="Dismiss").click()
     dashboard.run("actions.ACTIONS.update(kept)")
     dashboard.root.get_by_role("button", name="Show", exact=True).click()
     expect(dashboard.root.locator(".cmemu-fact-token")).to_have_text(dashboard.token)
@@ -153,7 +222,7 @@ def test_a_fault_in_the_dashboard_is_shown_and_the_dashboard_goes_on(dashboard: 
 
 def test_a_stopped_emulator_says_how_to_start_and_a_started_one_is_shown_again(dashboard: Dashboard) -> None:
     dashboard.run("emu.stop()")
-    expect(dashboard.root.get_by_text("The emulator is not running. %cmemu start")).to_be_visible()
+    expect(dashboard.root.get_by_text("The emulator is not running. emu.start() starts it again")).to_be_visible()
     dashboard.run("emu.start() and None")
     expect(dashboard.root.locator(".cmemu-fact-url")).to_have_text(re.compile(r"http://127\.0\.0\.1:\d+"))
     expect(dashboard.root.get_by_text("The emulator is not running.")).to_have_count(0)

@@ -7,6 +7,7 @@ import random
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from kernels.driver import wait_until
 
@@ -15,13 +16,15 @@ from cmemu_nb.dashboard.activity import NS_PER_S, Activity, activity_of, figures
 from cmemu_nb.dashboard.bodies import readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import events_part
+from cmemu_nb.dashboard.job_parts import events_part, job_part
 from cmemu_nb.dashboard.parts import poll_state, runtimes_part
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.model import Job, JobSource, JobStatus
+from cmemu_nb.notebook.words import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 APP = "ri.foundry.main.deployed-app.test"
 
@@ -66,7 +69,7 @@ def test_the_figures_of_the_last_minute_are_those_of_a_plain_count() -> None:
         started_at = queued_at + rng.randrange(1, NS_PER_S)
         jobs.append(job(sequence, queued_at, started_at, started_at + rng.randrange(1, 5 * NS_PER_S)))
     jobs = [each for each in jobs if (each.completed_at or 0) <= now]
-    found = figures([activity_of(jobs, now)], now, 3600)
+    found = figures([activity_of(jobs, now)], now, 0)
     oldest = now // NS_PER_S - 59
     last = [each for each in jobs if (each.completed_at or 0) // NS_PER_S >= oldest]
     assert sum(found.each_second) == len(last)
@@ -79,16 +82,23 @@ def test_the_figures_of_the_last_minute_are_those_of_a_plain_count() -> None:
 def test_a_minute_in_which_nothing_happens_forgets_what_was_before() -> None:
     activity = Activity()
     activity.add(job(1, 0, 5, 10 * NS_PER_S))
-    assert figures([activity], 10 * NS_PER_S, 10).each_second[-1] == 1
-    assert sum(figures([activity], 71 * NS_PER_S, 71).each_second) == 0
-    assert figures([activity], 71 * NS_PER_S, 71).run_p50 is None
+    assert figures([activity], 10 * NS_PER_S, 0).each_second[-1] == 1
+    assert sum(figures([activity], 71 * NS_PER_S, 0).each_second) == 0
+    assert figures([activity], 71 * NS_PER_S, 0).run_p50 is None
 
 
 def test_the_throughput_of_a_young_emulator_is_that_of_its_life() -> None:
     activity = Activity()
     for sequence in range(10):
         activity.add(job(sequence, 0, 5, 4 * NS_PER_S))
-    assert figures([activity], 5 * NS_PER_S, 5).per_second == 2
+    assert figures([activity], 5 * NS_PER_S, 0).per_second == 2
+
+
+def test_what_was_before_a_restart_does_not_count() -> None:
+    activity = Activity()
+    activity.add(job(1, 0, 5, 4 * NS_PER_S))
+    activity.add(job(2, 0, 5, 8 * NS_PER_S))
+    assert figures([activity], 9 * NS_PER_S, 7 * NS_PER_S).per_second == 0.5
 
 
 # The jobs
@@ -138,6 +148,16 @@ def change_something(lifecycle: Lifecycle, rng: random.Random) -> None:
                     lifecycle.fail(chosen.job_id, "no 7")
 
 
+@pytest.mark.parametrize("text", ["straße", "STRASSE", "ärger", "ÄRGER"])
+@pytest.mark.parametrize("body", ["Straße, Ärger, STRASSE, ÄRGER", "straße, strasse, ärger"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_text_that_is_not_ascii_is_found_in_any_case_and_escape(text: str, body: str, escaped: bool) -> None:  # noqa: FBT001
+    lifecycle = Lifecycle()
+    lifecycle.open_session("r")
+    one_finished(lifecycle, "f", json.dumps({"x": body}, ensure_ascii=escaped).encode())
+    assert len(JobList(lifecycle, JobFilter(text=text))) == 1
+
+
 @pytest.mark.parametrize("text", ["hidden", "HIDDEN", "ü", "Ünder", 'a "quote"', "answer", "f_name"])
 def test_text_is_found_wherever_it_stands(text: str) -> None:
     lifecycle = Lifecycle()
@@ -163,6 +183,9 @@ def test_text_is_found_wherever_it_stands(text: str) -> None:
         (b"{broken", "text", "{broken"),
         (b"[" * 100_000, "text", "[" * 20_000),
         (b"NaN", "text", "NaN"),
+        (b"1 2 3", "3 JSON values, one after the other", "1\n2\n3"),
+        (b'1"a"[]2', "4 JSON values, one after the other", '1\n"a"\n[]\n2'),
+        *((each, "text", each.decode()) for each in (b"2024-01-15", b"007", b"00420 555-1234", b"truefalse")),
     ],
 )
 def test_bodies_are_readable(body: bytes, kind: str, text: str) -> None:
@@ -177,18 +200,33 @@ def test_bytes_are_shown_in_hex_and_large_bodies_are_cut_with_a_note() -> None:
     assert shown["note"] == "the first 1,024 of 3,000 bytes are shown"
     large = readable(json.dumps("x" * 5_000_000).encode())
     assert len(large["text"]) == 20_000
-    assert large["note"] == "the first 20,000 of 5,000,002 characters are shown"
+    assert large["note"] == "the first 20,000 characters of 5,000,002 bytes are shown"
+
+
+def test_a_body_that_still_comes_may_end_inside_a_character() -> None:
+    half = "Kö".encode()[:-1]
+    assert readable(half, complete=False)["text"] == "K"
+    assert readable(half)["kind"] == "binary"
+    cut = ("ö" * 150_000).encode()
+    assert readable(b"x" + cut)["text"] == "x" + "ö" * 19_999
 
 
 # curl
 
 
 @pytest.mark.parametrize("app", [None, APP])
-def test_the_curl_commands_do_it_again(emulator: Emulator, app: str | None) -> None:
+@pytest.mark.parametrize("size", [0, 30_000])
+def test_the_curl_commands_do_it_again(
+    emulator: Emulator, app: str | None, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     runtime = emulator.open_runtime("a b/'c\"", deployed_app_rid=APP)
-    query = {"text": 'it\'s "quoted" $HOME `id` \\ ü\n'}
-    first = emulator.submit("echo", query, APP) if app else runtime.enqueue("echo", query)
-    again, look = curl_commands(first.record, emulator.url)
+    query = {"text": 'it\'s "quoted" $HOME `id` \\ ü\n\x7f\x85\u2028\u202e\ufeff', "more": "x" * size}
+    raw = msgspec.Raw(json.dumps(query, ensure_ascii=False, indent=1).replace("\n", "\r\n").encode())
+    first = emulator.submit("echo", raw, APP) if app else runtime.enqueue("echo", raw)
+    *how_to_write, again, look = [visible(line, lines=True) for line in curl_commands(first.record, emulator.url)]
+    for code in how_to_write:
+        exec(code.removeprefix("# In a cell first: "), {"emu": emulator})
     emulator.change(lambda lifecycle: lifecycle.fail(first.id, "seen"))
     # Nobody serves: the job is there, and its caller waits.
     caller = subprocess.Popen(["bash", "-c", again], env=shell_environ(emulator), stdout=subprocess.PIPE)
@@ -249,3 +287,21 @@ def test_events_are_filtered_newest_first() -> None:
     assert kinds[:3] == ["poll_empty", "job_succeeded", "job_started"]
     assert [row["kind"] for row in events_part(every, "F", "job_queued")["rows"]] == ["job_queued"]
     assert events_part(every, "nowhere", "")["rows"] == []
+
+
+def test_of_a_traceback_the_last_line_is_shown() -> None:
+    lifecycle = Lifecycle()
+    lifecycle.note("listener_failed", detail="Traceback:\n  line\n" * 50 + "ZeroDivisionError: division by zero\n")
+    [row] = events_part(lifecycle.events.recent(), "", "")["rows"]
+    assert row["detail"] == "ZeroDivisionError: division by zero (emu.events has all of it)"
+
+
+def test_long_logs_and_errors_are_cut_with_a_note(emulator: Emulator) -> None:
+    runtime = emulator.open_runtime("noisy")
+    job_id = runtime.enqueue("f").id
+    emulator.lifecycle.log(job_id).write("first\n" + "x" * 30_000 + "last")
+    emulator.change(lambda lifecycle: lifecycle.fail(job_id, "why " * 10_000))
+    part = job_part(emulator, job_id, 0)
+    assert part["logs"].endswith("xlast")
+    assert part["logs_note"] == "the last 20,000 of 30,010 characters"
+    assert part["error"].endswith("… (the first 20,000 of 39,999 characters)")

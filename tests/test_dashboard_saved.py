@@ -45,6 +45,12 @@ def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(tmp_path: Path) 
         notice = dashboard.root.get_by_text("If it was restarted, run this cell again.")
         expect(notice).to_be_visible(timeout=20_000)
         screenshot(dashboard.page, "dashboard-restarted")
+        for control in (
+            dashboard.root.get_by_role("tab", name="Events"),
+            dashboard.root.get_by_role("button", name="Show"),
+        ):
+            control.click()
+            expect(dashboard.root.get_by_text("The kernel is gone: run this cell again.")).to_be_visible()
 
 
 def test_it_lives_in_notebook_7(tmp_path: Path) -> None:

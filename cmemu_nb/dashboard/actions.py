@@ -70,9 +70,15 @@ def _check_json(text: str) -> object:
         raise InvalidRequest(f"The query can't be sent: {constant} is no JSON. Use null, a number or a string.")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        text.encode()  # half a surrogate pair is no JSON
+        return json.loads(text, parse_constant=refuse, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The query can't be sent: it is no JSON ({error}). Mend the text.") from None
+
+
+def _integer(digits: str) -> int:
+    # Python refuses to read very long ones, which are JSON all the same; only the type matters here.
+    return int(digits[:4_000])
 
 
 ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {

@@ -74,17 +74,17 @@ def activity_of(jobs: Iterable[Job], now: int) -> Activity:
     return activity
 
 
-def figures(activities: Iterable[Activity], now: int, running_for: float) -> Figures:
-    """Add up the minute before `now`; `running_for` is how many seconds there were anything to count."""
-    newest = now // NS_PER_S
+def figures(activities: Iterable[Activity], now: int, started_at: int) -> Figures:
+    """Add up the minute before `now`, or the time since `started_at` if that is less; both are Unix nanoseconds."""
+    newest, oldest = now // NS_PER_S, started_at // NS_PER_S
     each_second, queue, run = [0] * SECONDS, Counter[int](), Counter[int]()
     for second in (second for activity in activities for second in activity.seconds()):
         age = newest - second.at
-        if 0 <= age < SECONDS:
+        if 0 <= age < SECONDS and second.at >= oldest:
             each_second[SECONDS - 1 - age] += second.finished
             queue.update(second.queue.copy())
             run.update(second.run.copy())
-    seconds = max(1.0, min(SECONDS, running_for))
+    seconds = max(1.0, min(SECONDS, (now - started_at) / NS_PER_S))
     return Figures(sum(each_second) / seconds, each_second, *_percentiles(queue), *_percentiles(run))
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmemu_nb.dashboard.activity import NS_PER_S, Activity, Figures, activity_of, figures
+from cmemu_nb.dashboard.activity import Activity, Figures, activity_of, figures
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.events import QUIET
 from cmemu_nb.home import quick_switches, start_thread
@@ -83,8 +83,7 @@ class Board:
 
     def figures(self, now: int) -> Figures:
         """Return how the last minute went; `now` is Unix nanoseconds."""
-        running_for = (now - self.emulator.started_at) / NS_PER_S
-        return figures(self._activities, now, running_for)
+        return figures(self._activities, now, self.emulator.started_at)
 
     # On the writer's thread
 
@@ -119,16 +118,12 @@ class Board:
         while not self._ended:
             self._wake.wait(TICK_SECONDS if self.watched else None)
             self._wake.clear()
-            began = time.monotonic()
             with quick_switches():
                 self._do_tasks()
                 self._refresh()
             if self.watched:
-                self._rest(began + PACE_SECONDS)
-
-    def _rest(self, until: float) -> None:
-        """Keep the pace, but for tasks: who pressed a button sees at once what it did."""
-        self._hurry.wait(max(0.0, until - time.monotonic()))
+                # Who pressed a button sees at once what it did.
+                self._hurry.wait(PACE_SECONDS)
 
     def _do_tasks(self) -> None:
         self._hurry.clear()

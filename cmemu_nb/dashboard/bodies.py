@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import TYPE_CHECKING
@@ -22,21 +23,33 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 _ESCAPE = re.compile(r"\\(?:u(d[89ab]..)\\u(d[c-f]..)|u([0-9a-f]{4})|.)", re.IGNORECASE)
 
 
-def readable(body: bytes) -> dict[str, str]:
-    """Return a body as `{"text", "kind", "note"}`; the note says how much there is when not all of it is shown."""
+def readable(body: bytes, *, complete: bool = True) -> dict[str, str]:
+    """Return a body as `{"text", "kind", "note"}`; the note says how much there is when not all of it is shown.
+
+    One that is not `complete` may end in the middle of a character.
+    """
     size = f"{len(body):,} byte{'' if len(body) == 1 else 's'}"
     try:
-        text = body.decode()
+        text = _beginning(body, complete=complete)
     except UnicodeDecodeError:
         return {"text": _hex(body[:MOST_HEX]), "kind": "binary", "note": _note(size, "bytes", MOST_HEX, len(body))}
+    if len(body) > MOST_PARSED:
+        note = f"the first {MOST_SHOWN:,} characters of {size} are shown"
+        return {"text": visible(text[:MOST_SHOWN], lines=True), "kind": "text", "note": note}
     kind, shown = _pretty(text)
     note = _note(size, "characters", MOST_SHOWN, len(shown))
     return {"text": visible(shown[:MOST_SHOWN], lines=True), "kind": kind, "note": note}
 
 
+def _beginning(body: bytes, *, complete: bool) -> str:
+    """Decode as much of a body as may be shown, without a last character that is cut off or not there yet."""
+    final = complete and len(body) <= MOST_PARSED
+    return codecs.getincrementaldecoder("utf-8")().decode(body[:MOST_PARSED], final=final)
+
+
 def _pretty(text: str) -> tuple[str, str]:
-    if not text.strip() or len(text) > MOST_PARSED:
-        return ("text" if text.strip() else "nothing"), text
+    if not text.strip():
+        return "nothing", text
     try:
         # Numbers stay as they were sent: digits beyond a float's are somebody's data.
         values = [msgspec.json.format(each, indent=2) for each in _values(text)]
@@ -47,9 +60,11 @@ def _pretty(text: str) -> tuple[str, str]:
 
 
 def _values(text: str) -> Iterator[str]:
-    """Split JSON values that stand one after the other."""
-    position = _after_blanks(text, 0)
+    """Split JSON values that stand one after the other; a ValueError where nobody can tell the end of one."""
+    position, end = _after_blanks(text, 0), 0
     while position < len(text):
+        if position == end > 0 and text[end - 1] not in '}]"' and text[end] not in '{["':
+            raise ValueError(text[end])
         _, end = _DECODER.raw_decode(text, position)
         yield text[position:end]
         position = _after_blanks(text, end)

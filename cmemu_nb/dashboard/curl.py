@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from cmemu_nb.notebook.words import UNSEEN
 from cmemu_nb.server.contour_routes import CONTOUR
 from cmemu_nb.server.runtime_routes import RUNTIMES
 
@@ -25,20 +26,28 @@ def curl_commands(job: Job, url: str) -> list[str]:
     """Return the commands that submit a job's query again and that look at the job.
 
     They read the emulator's bearer token from the shell variable TOKEN. A query of more than 20 kB is read from a
-    file, which has to be written first.
+    file, and the first line says how to write it.
     """
     runtime = f"{url}{RUNTIMES}/{quote(job.runtime_id, safe='')}"
     look = f"curl -sS {shlex.quote(f'{runtime}/jobs/{job.job_id}')}"
-    if len(job.query) > MOST_QUERY:
-        size = f"{len(job.query):,} bytes"
-        return [f"# The query has {size}; its text is emu.job({job.job_id!r}).record.query", look]
-    call = {"queryType": job.query_type, "query": msgspec.Raw(job.query)}
     if job.deployed_app_rid is None:
-        return [_post(f"{runtime}/jobs", call), look]
+        return [*_submit(f"{runtime}/jobs", {"queryType": job.query_type}, job), look]
     app = {"deployedAppRid": job.deployed_app_rid, "deployedAppBranch": job.deployed_app_branch}
-    return [_post(f"{url}{CONTOUR}/compute-modules/jobs/execute", {**app, **call}), look]
+    call = {**app, "queryType": job.query_type}
+    return [*_submit(f"{url}{CONTOUR}/compute-modules/jobs/execute", call, job), look]
 
 
-def _post(address: str, fields: Mapping[str, object]) -> str:
-    body = msgspec.json.encode(fields).decode()
-    return f"curl -sS -X POST {TOKEN} {JSON} {shlex.quote(address)} --data {shlex.quote(body)}"
+def _submit(address: str, fields: Mapping[str, object], job: Job) -> list[str]:
+    post = f"curl -sS -X POST {TOKEN} {JSON} {shlex.quote(address)}"
+    before = f'{msgspec.json.encode(fields).decode()[:-1]},"query":'
+    if len(job.query) <= MOST_QUERY:
+        return [f"{post} --data-binary {shlex.quote(_typeable(f'{before}{job.query.decode()}}}'))}"]
+    query = f"emu.job({job.job_id!r}).record.query"
+    write = f"# In a cell first: with open('query.json', 'wb') as file: file.write({query})"
+    body = f"{{ printf %s {shlex.quote(_typeable(before))}; cat query.json; printf '}}'; }}"
+    return [write, f"{body} | {post} --data-binary @-"]
+
+
+def _typeable(body: str) -> str:
+    """Write the same JSON without characters that can't be seen."""
+    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", body.replace("\r", " ").replace("\x7f", "\\u007f"))

@@ -49,9 +49,13 @@ class JobFilter(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=8)
 def _spellings(text: str) -> tuple[str, set[bytes]]:
-    """Return a text in small letters, and how it may stand in a body: JSON may have it in escapes."""
-    small = text.casefold()
-    return small, {small.encode(errors="replace"), json.dumps(small)[1:-1].lower().encode()}
+    """Return a text in small letters, and how it may stand in a body whose ASCII letters were made small.
+
+    JSON may have it in escapes.
+    """
+    cases = {text, text.lower(), text.upper(), text.casefold()}
+    plain = {each.encode(errors="replace").lower() for each in cases}
+    return text.casefold(), plain | {json.dumps(each)[1:-1].encode().lower() for each in cases}
 
 
 class JobList:

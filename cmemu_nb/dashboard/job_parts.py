@@ -7,11 +7,13 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from cmemu_nb.dashboard.bodies import MOST_SHOWN, readable
+import msgspec
+
+from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
-from cmemu_nb.dashboard.parts import NS_PER_S, TONES, Part, badge, plain
+from cmemu_nb.dashboard.parts import NS_PER_S, TONES, Part, badge, last_line, plain
 from cmemu_nb.events import KINDS
-from cmemu_nb.notebook.words import MISSING, duration, visible, when
+from cmemu_nb.notebook.words import MISSING, cut, duration, visible, when
 from cmemu_nb.results import Outcome, outcome
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_LOG = 20_000
 MOST_EVENTS = 200
-MOST_CHOICES = 200
+MOST_CHOICES = 2_000
 
 
 # Jobs
@@ -34,16 +36,20 @@ MOST_CHOICES = 200
 
 def jobs_part(state: State, jobs: JobList, most: int, now: int) -> Part:
     """Return the newest jobs of the filter, and how many there are."""
-    every = state.count().total()
     return {
         "rows": [job_row(job, now) for job in jobs.newest(most)],
         "found": len(jobs),
-        "every": every,
-        "runtimes": _choices(runtime.runtime_id for runtime in state.runtimes()),
-        "functions": _choices(
-            [*(schema.function_name for schema in state.schemas()), *(job.query_type for job in state.newest_jobs(100))]
-        ),
+        "every": state.count().total(),
+        "asked": [msgspec.to_builtins(jobs.filter), most],
     }
+
+
+def choices_part(state: State) -> Part:
+    """Return what jobs can be filtered by."""
+    functions = {schema.function_name for schema in state.schemas()} | {
+        job.query_type for job in state.newest_jobs(100)
+    }
+    return {"runtimes": _choices(each.runtime_id for each in state.runtimes()), "functions": _choices(functions)}
 
 
 def _choices(names: Iterable[str]) -> list[Part]:
@@ -89,7 +95,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
     if job is None:
         return {"key": job_id, "gone": "This job is gone: its runtime's session was reset or deleted."}
     stream = state.stream(job_id)
-    log = visible(state.log(job_id).text[-MOST_LOG:], lines=True)
+    log = state.log(job_id).text
     return {
         "key": job_id,
         "function": plain(job.query_type),
@@ -100,21 +106,27 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "query": _readable(job.query),
         "result": None if job.result is None else _readable(job.result),
         "arrived": _arrived(stream) if stream else None,
-        "error": visible(job.error_message or "", lines=True)[:MOST_LOG],
-        "logs": log.encode(errors="replace").decode(),
+        "error": visible("".join(cut(job.error_message or "", MOST_LOG)), lines=True),
+        "logs": visible(log[-MOST_LOG:], lines=True).encode(errors="replace").decode(),
+        "logs_note": f"the last {MOST_LOG:,} of {len(log):,} characters" if len(log) > MOST_LOG else "",
         "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url)],
     }
 
 
-# An open job is looked at five times a second.
-_readable = lru_cache(maxsize=8)(readable)
+_remember = lru_cache(maxsize=8)(readable)
+
+
+def _readable(body: bytes) -> dict[str, str]:
+    """Make a body readable; an open job is looked at five times a second, so the small ones are remembered."""
+    return readable(body) if len(body) > MOST_PARSED else _remember(body)
 
 
 def _arrived(stream: ResultStream) -> dict[str, str]:
     """Return the beginning of a result that still comes."""
     sizes = accumulate(len(chunk) for chunk in stream.chunks[:MOST_SHOWN])
     chunks = sum(size < MOST_SHOWN for size in sizes) + 1
-    return {**readable(b"".join(stream.chunks[:chunks])), "note": f"{stream.size:,} bytes so far"}
+    body = b"".join(stream.chunks[:chunks])
+    return {**readable(body, complete=False), "note": f"{stream.size:,} bytes so far"}
 
 
 def _facts(job: Job) -> list[list[str]]:
@@ -151,12 +163,22 @@ def events_part(events: Sequence[Event], text: str, kind: str) -> Part:
             found.append(event)
             if len(found) == MOST_EVENTS:
                 break
-    return {"rows": [_event_row(event) for event in found], "kinds": list(KINDS), "every": len(events)}
+    return {
+        "rows": [_event_row(event) for event in found],
+        "kinds": list(KINDS),
+        "every": len(events),
+        "asked": [text, kind],
+    }
 
 
 def _says(event: Event, text: str) -> bool:
     words = (event.kind, event.runtime_id, event.job_id, event.detail)
     return not text or any(text in each.casefold() for each in words if each)
+
+
+def _detail(text: str) -> str:
+    """Return one line of what happened; of a traceback the last."""
+    return f"{plain(last_line(text), 300)} (emu.events has all of it)" if "\n" in text.rstrip() else plain(text, 300)
 
 
 def _event_row(event: Event) -> Part:
@@ -167,5 +189,5 @@ def _event_row(event: Event) -> Part:
         "kind": event.kind,
         "runtime": plain(event.runtime_id or "", 60),
         "job": event.job_id or "",
-        "detail": plain(event.detail or "", 300),
+        "detail": _detail(event.detail or ""),
     }

@@ -33,6 +33,7 @@ NS_PER_S = 1_000_000_000
 STALE_SECONDS = LONGEST_WAIT + 15
 MOST_TEXT = 120
 MOST_NAMES = 12
+MOST_RUNTIMES = 200
 MOST_SCHEMA = 200_000
 TONES = {
     JobStatus.QUEUED: "grey",
@@ -41,6 +42,11 @@ TONES = {
     JobStatus.FAILED: "red",
 }
 
+NOT_RUNNING = (
+    "The emulator is not running. emu.start() starts it again; "
+    "after %cmemu start, which makes another, run this cell again."
+)
+
 Part = dict[str, Any]
 
 
@@ -48,6 +54,11 @@ def plain(text: object, most: int = MOST_TEXT) -> str:
     """Make a short text of one line of anything from outside."""
     shown, note = cut(str(text), most)
     return visible(shown).encode(errors="replace").decode() + ("…" if note else "")
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text, where a traceback says what happened."""
+    return text.rstrip().rpartition("\n")[2]
 
 
 def badge(words: str, tone: str) -> Part:
@@ -61,7 +72,7 @@ def badge(words: str, tone: str) -> Part:
 def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     """Return where the emulator is and how it does."""
     if not emulator.running:
-        return {"running": False, "hint": "The emulator is not running. %cmemu start (or emu.start()) starts it again."}
+        return {"running": False, "hint": NOT_RUNNING}
     counts = emulator.lifecycle.count()
     return {
         "running": True,
@@ -94,18 +105,21 @@ def _percentiles(p50: int | None, p95: int | None) -> str:
 
 def runtimes_part(emulator: Emulator, now: int) -> Part:
     """Return the table of the runtimes."""
-    rows = [_runtime_row(emulator, runtime, now) for runtime in emulator.lifecycle.runtimes()]
-    return {"rows": [row for row in rows if row is not None]}
+    apps: dict[str, list[str]] = {}
+    for app in emulator.lifecycle.deployed_apps():
+        apps.setdefault(app.runtime_id, []).append(plain(f"{app.deployed_app_rid} ({app.branch})"))
+    every = emulator.lifecycle.runtimes()
+    rows = [_runtime_row(emulator, each, apps.get(each.runtime_id, []), now) for each in every[-MOST_RUNTIMES:]]
+    return {"rows": [row for row in rows if row is not None], "every": len(every)}
 
 
-def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
+def _runtime_row(emulator: Emulator, runtime: Runtime, apps: list[str], now: int) -> Part | None:
     state, name = emulator.lifecycle, runtime.runtime_id
     try:
         counts, schemas, replicas = state.count(name), state.schemas(name), state.replicas(name)
     except NotFound:
         return None  # deleted at this moment
     display_name = runtime.display_name or ""
-    apps = [f"{app.deployed_app_rid} ({app.branch})" for app in state.deployed_apps() if app.runtime_id == name]
     states = {
         process.replica.replica_id: process.state for module in emulator.modules.of(name) for process in module.replicas
     }
@@ -118,7 +132,7 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
         "queued": counts[JobStatus.QUEUED],
         "running": counts[JobStatus.RUNNING],
         "replicas": [plain(f"{each.replica_id} {states.get(each.replica_id, '')}".strip()) for each in replicas],
-        "apps": [plain(app) for app in apps],
+        "apps": apps,
         "functions": _some(schema.function_name for schema in schemas),
     }
 

@@ -11,8 +11,16 @@ import msgspec
 from cmemu_nb.cells import cell_is_running
 from cmemu_nb.dashboard.actions import ACTIONS
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import events_part, job_part, jobs_part
-from cmemu_nb.dashboard.parts import Part, form_part, functions_part, header_part, plain, runtimes_part
+from cmemu_nb.dashboard.job_parts import choices_part, events_part, job_part, jobs_part
+from cmemu_nb.dashboard.parts import (
+    Part,
+    form_part,
+    functions_part,
+    header_part,
+    last_line,
+    plain,
+    runtimes_part,
+)
 from cmemu_nb.errors import CmemuError, NotFound
 from cmemu_nb.notebook.charts import latency_chart, timeline_chart
 from cmemu_nb.notebook.words import visible
@@ -37,7 +45,7 @@ MOST_ROWS = 500
 class Options(msgspec.Struct, forbid_unknown_fields=True):
     """What a person looks at: the tab, the filters, the job and the function that are open.
 
-    `version` counts the changes, so that a window knows another's from the echo of its own.
+    `seen` has the number of each window's last wish that was heard of, so that it knows which are still on the way.
     """
 
     tab: str = "jobs"
@@ -49,7 +57,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     event_text: str = ""
     event_kind: str = ""
     quiet: bool = False
-    version: int = 0
+    seen: dict[str, int] = {}
 
 
 class View:
@@ -72,6 +80,7 @@ class View:
         self._shown: Part = {}
         self._jobs: JobList | None = None
         self._charts_at = 0.0
+        self._troubles = 0
 
     # What the browser says
 
@@ -89,9 +98,17 @@ class View:
         self._open[window] = time.monotonic()
         self._board.show(self)
         if what == "look":
-            self.options = msgspec.convert(message.get("options"), Options)
+            self._look(window, message)
         elif what != "stay":
             self._act(message)
+
+    def _look(self, window: str, message: dict[str, Any]) -> None:
+        """Change what is looked at. Windows of the same dashboard send what they change, and all show the same."""
+        # Half a surrogate pair can't be sent back to the browser.
+        changes = json.loads(json.dumps(message["changes"], ensure_ascii=False).encode(errors="replace"))
+        seen = {name: number for name, number in self.options.seen.items() if name in self._open}
+        wanted = msgspec.to_builtins(self.options) | changes | {"seen": {**seen, window: message["number"]}}
+        self.options = msgspec.convert(wanted, Options)
 
     def _act(self, message: dict[str, Any]) -> None:
         reply: Part = {"answer": message.get("id"), "window": message.get("window")}
@@ -126,6 +143,7 @@ class View:
             parts["runtimes"] = runtimes_part(emulator, now)
         elif options.tab == "jobs":
             parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), min(options.most, MOST_ROWS), now)
+            parts["choices"] = choices_part(emulator.lifecycle)
             parts["job"] = job_part(emulator, options.job, now) if options.job else {}
         elif options.tab == "functions":
             parts["functions"] = functions_part(emulator)
@@ -154,8 +172,9 @@ class View:
 
     def complain(self, words: str) -> None:
         """Show what went wrong in the dashboard itself."""
-        last = words.rstrip().rpartition("\n")[2]
-        self._send({"trouble": {"words": plain(last, 400), "details": visible(words[-4_000:], lines=True)}})
+        self._troubles += 1
+        details = visible(words[-4_000:], lines=True)
+        self._send({"trouble": {"words": plain(last_line(words), 400), "details": details, "number": self._troubles}})
 
     def _forget_the_silent(self) -> None:
         """Stop when no window was heard of for long: a closed browser says no goodbye."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import traitlets
 from anywidget import AnyWidget
-from IPython.display import HTML, display, update_display
+from IPython.display import display, update_display
 
 from cmemu_nb.cells import current_shell
 from cmemu_nb.dashboard.summary import summary
@@ -45,6 +45,10 @@ def _joined(names: Sequence[str], kind: str) -> str:
     return "\n".join((folder / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)
 
 
+def _summary_bundle(emulator: Emulator) -> dict[str, str]:
+    return {"text/html": summary(emulator), "text/plain": "A summary of the dashboard, as HTML."}
+
+
 class DashboardWidget(AnyWidget):
     """What the browser has of the picture: one trait for each part, so that only what changes is sent again."""
 
@@ -55,6 +59,7 @@ class DashboardWidget(AnyWidget):
     header = traitlets.Dict().tag(sync=True)
     runtimes = traitlets.Dict().tag(sync=True)
     jobs = traitlets.Dict().tag(sync=True)
+    choices = traitlets.Dict().tag(sync=True)
     job = traitlets.Dict().tag(sync=True)
     functions = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)
@@ -65,9 +70,14 @@ class DashboardWidget(AnyWidget):
 
     def show(self, parts: dict[str, Any]) -> None:
         """Replace parts of the picture, in one message."""
-        with self.hold_sync():
-            for name, part in parts.items():
-                self.set_trait(name, part)
+        try:
+            with self.hold_sync():
+                for name, part in parts.items():
+                    self.set_trait(name, part)
+        except BaseException:
+            # What could not be sent would be part of every later message.
+            self._states_to_send.clear()
+            raise
 
     def __repr__(self) -> str:
         return "The dashboard is a widget, which this page does not show; a summary is below."
@@ -100,14 +110,14 @@ class Dashboard:
         self.widget.close()
 
     def _rewrite_summary(self) -> None:
-        update_display(HTML(summary(self._emulator)), display_id=self._summary_id)
+        update_display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
 
     def _ipython_display_(self) -> None:
         if self._closed:
             print("This dashboard is closed. emu.dashboard() opens another.")  # noqa: T201 - it is shown in a cell
             return
         display(self.widget)
-        display(HTML(summary(self._emulator)), display_id=self._summary_id)
+        display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self._emulator!r}; it shows itself as the last line of a cell>"

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 from cmemu_nb.frames import last_four
 
-__all__ = ["MISSING", "ago", "cut", "duration", "last_four", "say", "visible", "when"]
+__all__ = ["MISSING", "UNSEEN", "ago", "cut", "duration", "last_four", "say", "visible", "when"]
 
 MISSING = "—"
 _NS_PER_S = 1_000_000_000
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
 # C1 controls, line separators, lone surrogates and what turns the direction of the text around it.
-_UNSEEN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+UNSEEN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def ago(then: int | None, now: int) -> str:
@@ -79,7 +79,7 @@ def visible(text: str, *, lines: bool = False) -> str:
     `lines=True` leaves line ends and tabs as they are.
     """
     kept = {ord(each): each for each in "\n\t"} if lines else {}
-    return _UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text.translate(_PICTURES | kept))
+    return UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text.translate(_PICTURES | kept))
 
 
 def cut(text: str, most: int) -> tuple[str, str]:

@@ -21,10 +21,10 @@ function eventsPart(dashboard) {
       const events = dashboard.model.get("events");
       if (!events.rows) return;
       kind.offer(events.kinds.map((value) => ({ value, words: value.replaceAll("_", " ") })));
-      kind.select.value = dashboard.options.event_kind;
+      kind.choose(dashboard.options.event_kind);
       quiet.checked = dashboard.options.quiet;
       text.show(dashboard.options.event_text);
-      table.update(events.rows);
+      table.update(events.rows, null, JSON.stringify(events.asked));
     },
     parts: ["events"],
   };

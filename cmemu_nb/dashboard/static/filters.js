@@ -12,11 +12,15 @@ function choice(name, title, choices = []) {
     offered = words;
     const before = select.value;
     select.replaceChildren(el("option", { value: "" }, "any"), ...values.map(({ value, words: shown }) => el("option", { value }, shown)));
-    if (before && !values.some(({ value }) => value === before)) select.append(el("option", { value: before }, before));
-    select.value = before;
+    choose(before);
+  }
+  // What is chosen stays to be chosen, offered or not.
+  function choose(value) {
+    if (value && ![...select.options].some((option) => option.value === value)) select.append(el("option", { value }, visible(value)));
+    if (select.value !== value) select.value = value;
   }
   offer(choices.map((value) => ({ value, words: value })));
-  return { element: labelled(name, select), select, offer };
+  return { element: labelled(name, select), select, offer, choose };
 }
 
 function labelled(name, input) {

@@ -22,9 +22,15 @@ function functionsPart(dashboard) {
   const check = el("input", { type: "checkbox", checked: true, title: "Compare the query with the schema before it is sent" });
   const wrong = el("p", { class: "cmemu-wrong", role: "alert" });
   const send = el("button", { type: "submit", class: "cmemu-button cmemu-main", title: "Submit the query as a job and show the result here" }, "Submit");
+  const anew = button("New form", "Throw away what is filled in", () => {
+    made.touched = false;
+    show();
+  });
+  const changed = el("p", { class: "cmemu-said", role: "status", hidden: true }, "The schema has changed since this form was made. ", anew);
   const form = el(
     "form",
-    { onsubmit: submit, novalidate: true },
+    { onsubmit: submit, novalidate: true, oninput: () => (made.touched = true) },
+    changed,
     place,
     el("div", { class: "cmemu-row" }, send, el("label", { class: "cmemu-label" }, check, " check against the schema")),
     wrong,
@@ -47,8 +53,10 @@ function functionsPart(dashboard) {
     table.update(dashboard.model.get("functions").rows || [], dashboard.options.function);
     const part = dashboard.model.get("form");
     card.hidden = !part.key || part.key !== dashboard.options.function;
-    if (part.key && (part.key !== made.key || JSON.stringify(part.schema) !== made.schema)) {
-      made = { key: part.key, runtime: part.runtime_id, name: part.function_name, schema: JSON.stringify(part.schema), form: queryForm(part.schema) };
+    const schema = JSON.stringify(part.schema);
+    changed.hidden = !(part.key === made.key && schema !== made.schema && made.touched);
+    if (part.key && (part.key !== made.key || schema !== made.schema) && changed.hidden) {
+      made = { key: part.key, runtime: part.runtime_id, name: part.function_name, schema, form: queryForm(part.schema), touched: false };
       heading.replaceChildren("Try ", el("bdi", {}, part.name), " on ", el("bdi", {}, part.runtime));
       place.replaceChildren(made.form.element);
       setText(wrong, "");

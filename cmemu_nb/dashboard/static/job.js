@@ -8,13 +8,14 @@ function jobCard(dashboard, { part, title, onclose }) {
   const error = el("pre", { class: "cmemu-body cmemu-error", "aria-label": "Error" });
   const bodies = { query: bodyPart("Query"), arrived: bodyPart("Result, as far as it has come"), result: bodyPart("Result") };
   const logs = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "Logs" });
-  const logPart = el("details", { open: true }, el("summary", {}, "Logs"), logs);
+  const logNote = el("span", { class: "cmemu-muted" });
+  const logPart = el("details", { open: true }, el("summary", { title: "Show or hide what the job's function printed" }, "Logs ", logNote), logs);
   const curl = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "curl commands" });
   const curlPart = el(
     "details",
     {},
-    el("summary", {}, "curl"),
-    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token: Copy above, or emu.token."),
+    el("summary", { title: "Show or hide the commands that do it again" }, "curl"),
+    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token: Copy in the header copies it."),
     curl,
     button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(curl.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
   );
@@ -47,18 +48,26 @@ function jobCard(dashboard, { part, title, onclose }) {
     all.hidden = Boolean(now.gone);
     again.hidden = Boolean(now.gone);
     failing.hidden = Boolean(now.gone || now.finished);
-    if (now.gone) return heading.replaceChildren(el("bdi", {}, now.key));
+    if (now.gone) {
+      heading.dataset.words = "";
+      return heading.replaceChildren(el("bdi", {}, now.key));
+    }
     const words = JSON.stringify([now.function, now.state]);
     if (heading.dataset.words !== words) {
       heading.dataset.words = words;
       heading.replaceChildren(el("bdi", {}, now.function), " ", badge(now.state));
     }
-    facts.replaceChildren(...now.facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))));
+    const said = JSON.stringify(now.facts);
+    if (facts.dataset.words !== said) {
+      facts.dataset.words = said;
+      facts.replaceChildren(...now.facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))));
+    }
     steps.replaceChildren(...now.timeline.map(([what, at, after]) => el("li", {}, el("strong", {}, what), ` ${at} `, el("span", { class: "cmemu-muted" }, after))));
     setText(error, now.error);
     error.hidden = !now.error;
     for (const [name, body] of Object.entries(bodies)) body.show(now[name]);
     setText(logs, now.logs);
+    setText(logNote, now.logs_note);
     logPart.hidden = !now.logs;
     setText(curl, now.curl.join("\n"));
   }
@@ -70,7 +79,7 @@ function jobCard(dashboard, { part, title, onclose }) {
 function bodyPart(name) {
   const kind = el("span", { class: "cmemu-muted" });
   const text = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": name });
-  const element = el("details", { open: true, class: `cmemu-part-${name.split(",")[0].toLowerCase()}` }, el("summary", {}, name, " ", kind), text);
+  const element = el("details", { open: true, class: `cmemu-part-${name.split(",")[0].toLowerCase()}` }, el("summary", { title: `Show or hide the ${name.split(",")[0].toLowerCase()}` }, name, " ", kind), text);
   return {
     element,
     show(body) {

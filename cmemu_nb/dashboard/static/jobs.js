@@ -44,14 +44,15 @@ function jobsPart(dashboard) {
     const jobs = dashboard.model.get("jobs");
     const wanted = dashboard.options.filter;
     if (!jobs.rows) return;
-    selects.runtime.offer(jobs.runtimes);
-    selects.function.offer(jobs.functions);
-    for (const [name, { select }] of Object.entries(selects)) if (select.value !== wanted[name]) select.value = wanted[name];
+    const choices = dashboard.model.get("choices");
+    selects.runtime.offer(choices.runtimes || []);
+    selects.function.offer(choices.functions || []);
+    for (const [name, { choose }] of Object.entries(selects)) choose(wanted[name]);
     text.show(wanted.text);
     clear.hidden = !Object.values(wanted).some(Boolean);
     setText(counted, jobs.every ? `${jobs.rows.length} of ${jobs.found.toLocaleString("en")} shown${jobs.found === jobs.every ? "" : `, ${jobs.every.toLocaleString("en")} in all`}` : "");
     more.hidden = jobs.rows.length >= jobs.found || dashboard.options.most >= 500;
-    table.update(jobs.rows, dashboard.options.job);
+    table.update(jobs.rows, dashboard.options.job, JSON.stringify(jobs.asked));
     table.element.classList.toggle("cmemu-beside-open", Boolean(dashboard.options.job));
     open.show();
   }
@@ -59,6 +60,6 @@ function jobsPart(dashboard) {
   return {
     element: el("div", {}, filters, counted, table.element, more, open.element),
     show,
-    parts: ["jobs", "job"],
+    parts: ["jobs", "choices", "job"],
   };
 }

@@ -7,22 +7,47 @@ const ANSWER_MS = 30000;
 const SAID_MS = 10000;
 const SILENT_MS = 6000;
 const DEAF_MS = 1500;
+const GONE = "The kernel is gone: run this cell again.";
 
 // Everything a part needs: the model, the options, questions to the kernel, and a place to say something.
 function connect(model, said) {
   const window = uniqueId("window");
   const waiting = new Map();
-  const dashboard = { model, options: model.get("options"), lookedAt: 0, window };
+  const dashboard = { model, options: model.get("options"), window };
+  let wishes = {};
+  let wished = { number: 0, at: 0 };
 
-  dashboard.send = (message) => model.send({ window, ...message });
+  // Send a message; the connection is closed when the kernel was restarted, and nothing can be sent then.
+  dashboard.send = (message) => {
+    try {
+      model.send({ window, ...message });
+      return true;
+    } catch {
+      return false;
+    }
+  };
 
   // Change what is looked at.
   dashboard.look = (changes) => {
-    dashboard.options = { ...dashboard.options, ...changes, version: dashboard.options.version + 1 };
-    dashboard.lookedAt = Date.now();
-    dashboard.send({ do: "look", options: dashboard.options });
+    wishes = { ...wishes, ...changes };
+    wished = { number: wished.number + 1, at: Date.now() };
+    dashboard.options = { ...dashboard.options, ...changes };
+    dashboard.show();
+    if (!dashboard.send({ do: "look", changes, number: wished.number })) dashboard.warn(GONE);
+  };
+
+  // Take over what the kernel says is looked at, by this window or another; wishes on the way come on top.
+  dashboard.follow = () => {
+    const options = model.get("options");
+    if (heard()) wishes = {};
+    dashboard.options = { ...options, ...wishes };
     dashboard.show();
   };
+
+  const heard = () => (model.get("options").seen?.[window] ?? 0) >= wished.number;
+
+  // Say for how many milliseconds a wish has been waiting.
+  dashboard.waited = () => (heard() ? 0 : Date.now() - wished.at);
 
   // Show a sentence for a while: what a button did.
   let fading = null;
@@ -42,16 +67,13 @@ function connect(model, said) {
     const id = uniqueId("question");
     onwrong("");
     return new Promise((resolve) => {
-      const timer = setTimeout(() => {
-        if (waiting.delete(id)) onwrong("The kernel has not answered yet: a long cell of it may be running.");
-        resolve(null);
-      }, ANSWER_MS);
+      const timer = setTimeout(() => onwrong("The kernel has not answered yet: a long cell of it may be running. It will."), ANSWER_MS);
       waiting.set(id, ({ value, error }) => {
         clearTimeout(timer);
-        if (error) onwrong(error);
+        onwrong(error || "");
         resolve(error ? null : value);
       });
-      dashboard.send({ do: what, id, ...fields });
+      if (!dashboard.send({ do: what, id, ...fields })) dashboard.hear({ answer: id, error: GONE });
     });
   };
 
@@ -99,11 +121,9 @@ function noticePart(dashboard) {
   const element = el("p", { class: "cmemu-said", role: "status" });
   let heardAt = Date.now();
   function show() {
-    const { model, options, lookedAt } = dashboard;
-    const { running, at } = model.get("header");
-    const deaf = model.get("options").version < options.version && Date.now() - lookedAt > DEAF_MS;
+    const { running, at } = dashboard.model.get("header");
     if (running && Date.now() - heardAt > SILENT_MS) setText(element, `No news from the kernel since ${at} UTC. If it was restarted, run this cell again.`);
-    else setText(element, deaf ? "A cell keeps the kernel busy. What you chose is shown when that ends." : "");
+    else setText(element, dashboard.waited() > DEAF_MS ? "A cell keeps the kernel busy. What you chose is shown when that ends." : "");
   }
   return {
     element,
@@ -120,13 +140,15 @@ function noticePart(dashboard) {
 function troublePart(dashboard) {
   const words = el("span");
   const details = el("pre", { class: "cmemu-body" });
-  const element = el("div", { class: "cmemu-trouble", role: "alert", hidden: true }, el("strong", {}, "The dashboard has a fault: "), words, " ", button("Dismiss", "Hide this", () => (element.hidden = true)), el("details", {}, el("summary", {}, "Details"), details));
+  let shown = 0;
+  const element = el("div", { class: "cmemu-trouble", role: "alert", hidden: true }, el("strong", {}, "The dashboard has a fault: "), words, " ", button("Dismiss", "Hide this", () => (element.hidden = true)), el("details", {}, el("summary", { title: "Show or hide the traceback" }, "Details"), details));
   return {
     element,
     parts: ["trouble"],
     show() {
       const trouble = dashboard.model.get("trouble");
-      if (!trouble.words) return;
+      if (!trouble.words || trouble.number === shown) return;
+      shown = trouble.number;
       element.hidden = false;
       setText(words, trouble.words);
       setText(details, trouble.details);
@@ -155,12 +177,7 @@ function render({ model, el: place }) {
   for (const [name, part] of Object.entries({ header, notice, trouble, ...parts })) {
     for (const each of part.parts) on(`change:${each}`, () => (name in parts && name !== dashboard.options.tab ? null : part.show()));
   }
-  on("change:options", () => {
-    const theirs = model.get("options");
-    if (theirs.version <= dashboard.options.version) return;
-    dashboard.options = theirs;
-    dashboard.show();
-  });
+  on("change:options", dashboard.follow);
   on("msg:custom", dashboard.hear);
   dashboard.send({ do: "stay" });
   const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(notice.look, 500)];
@@ -170,6 +187,7 @@ function render({ model, el: place }) {
     timers.forEach(clearInterval);
     for (const [event, listener] of listeners) model.off(event, listener);
     dashboard.send({ do: "close" });
+    dashboard.send = () => false;
   };
 }
 

@@ -36,9 +36,14 @@ function runtimesPart(dashboard) {
     wide: true,
     empty: 'There are no runtimes. @emu.function above a function opens one, emu.open_runtime("my-runtime", deployed_app_rid="ri...") another, emu.launch("python app.py") a third.',
   });
+  const more = el("p", { class: "cmemu-note" });
   return {
-    element: table.element,
-    show: () => table.update(dashboard.model.get("runtimes").rows || []),
+    element: el("div", {}, table.element, more),
+    show() {
+      const { rows, every } = dashboard.model.get("runtimes");
+      table.update(rows || []);
+      setText(more, rows && every > rows.length ? `The newest ${rows.length} of ${every.toLocaleString("en")}: emu.runtimes has all.` : "");
+    },
     parts: ["runtimes"],
   };
 }

@@ -21,7 +21,8 @@ function content(value) {
 
 // Make a table. A column is `number`, `short` (never broken into lines) or text. `cellsOf(row)` gives a row's values, one for each column; `actionsOf(row)` elements for a last column,
 // made once; `onopen(key)` makes the first cell a button and the row clickable. With `hold`, no row comes or moves
-// while the pointer is over the table. `update(rows, openKey)` shows rows, each with a `key` of its own.
+// while the pointer is over the table, unless something else was `asked` for.
+// `update(rows, openKey, asked)` shows rows, each with a `key` of its own.
 // Where there is little room, a `wide` table sooner, a row is a paragraph with the columns' names in it. The roles are
 // written out, because elements that are laid out so lose theirs.
 function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, empty }) {
@@ -35,7 +36,7 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
   const table = el("table", { class: "cmemu-table", role: "table" }, el("caption", {}, caption), head, body);
   const shown = new Map();
   let latest = { rows: [], openKey: null };
-  let held = false;
+  let pointed = false;
 
   function makeRow(row) {
     const cells = styles.map((style, position) => el("td", { class: style, role: "cell", "data-name": columns[position].name }));
@@ -69,6 +70,8 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
 
   function show() {
     const { rows, openKey } = latest;
+    // Without newer rows nothing would move: what is gone then may go.
+    const held = pointed && rows.some((row) => !shown.has(row.key));
     const wanted = held && shown.size ? rows.filter((row) => shown.has(row.key)) : rows;
     const waiting = rows.length - wanted.length;
     setText(note, waiting ? `${waiting} newer ${waiting === 1 ? "waits" : "wait"} until the pointer leaves the table.` : "");
@@ -95,9 +98,9 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
   }
 
   if (hold) {
-    table.addEventListener("pointerenter", () => (held = true));
+    table.addEventListener("pointerenter", () => (pointed = true));
     table.addEventListener("pointerleave", () => {
-      held = false;
+      pointed = false;
       show();
     });
   }
@@ -105,8 +108,9 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
   new ResizeObserver(() => element.classList.toggle("cmemu-stacked", element.clientWidth < (wide ? 1000 : 620))).observe(element);
   return {
     element,
-    update(rows, openKey = null) {
-      latest = { rows, openKey };
+    update(rows, openKey = null, asked = "") {
+      if (asked !== latest.asked) pointed = false;
+      latest = { rows, openKey, asked };
       show();
     },
   };
