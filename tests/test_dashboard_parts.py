@@ -16,7 +16,7 @@ from cmemu_nb.dashboard.activity import NS_PER_S, Activity, activity_of, figures
 from cmemu_nb.dashboard.bodies import readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import events_part, job_part
+from cmemu_nb.dashboard.job_parts import EventList, job_part
 from cmemu_nb.dashboard.parts import poll_state, runtimes_part
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.model import Job, JobSource, JobStatus
@@ -282,17 +282,33 @@ def test_events_are_filtered_newest_first() -> None:
     lifecycle.open_session("r")
     one_finished(lifecycle)
     lifecycle.take("r")
-    every = lifecycle.events.recent(quiet=True)
-    kinds = [row["kind"] for row in events_part(every, "", "")["rows"]]
-    assert kinds[:3] == ["poll_empty", "job_succeeded", "job_started"]
-    assert [row["kind"] for row in events_part(every, "F", "job_queued")["rows"]] == ["job_queued"]
-    assert events_part(every, "nowhere", "")["rows"] == []
+    assert kinds_in(EventList("", "", quiet=True), lifecycle)[:3] == ["poll_empty", "job_succeeded", "job_started"]
+    assert kinds_in(EventList("", "", quiet=False), lifecycle)[:2] == ["job_succeeded", "job_started"]
+    assert kinds_in(EventList("F", "job_queued", quiet=False), lifecycle) == ["job_queued"]
+    assert kinds_in(EventList("nowhere", "", quiet=False), lifecycle) == []
+
+
+def kinds_in(events: EventList, lifecycle: Lifecycle) -> list[str]:
+    return [row["kind"] for row in events.part(lifecycle.events)["rows"]]
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize(("text", "kind"), [("", ""), ("b", ""), ("", "job_queued"), ("r", "poll_empty")])
+def test_a_list_of_events_that_goes_on_is_the_list_that_is_made_anew(text: str, kind: str, quiet: bool) -> None:  # noqa: FBT001
+    lifecycle, rng = Lifecycle(), random.Random(4)
+    for name in ("r", "s"):
+        lifecycle.open_session(name)
+    kept = EventList(text, kind, quiet=quiet)
+    for _ in range(60):
+        for _ in range(rng.randrange(8)):
+            change_something(lifecycle, rng)
+        assert kept.part(lifecycle.events) == EventList(text, kind, quiet=quiet).part(lifecycle.events)
 
 
 def test_of_a_traceback_the_last_line_is_shown() -> None:
     lifecycle = Lifecycle()
     lifecycle.note("listener_failed", detail="Traceback:\n  line\n" * 50 + "ZeroDivisionError: division by zero\n")
-    [row] = events_part(lifecycle.events.recent(), "", "")["rows"]
+    [row] = EventList("", "", quiet=False).part(lifecycle.events)["rows"]
     assert row["detail"] == "ZeroDivisionError: division by zero (emu.events has all of it)"
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmemu_nb.dashboard.activity import Activity, Figures, activity_of, figures
+from cmemu_nb.dashboard.activity import NS_PER_S, Activity, Figures, activity_of, figures
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.events import QUIET
 from cmemu_nb.home import quick_switches, start_thread
@@ -59,6 +59,7 @@ class Board:
         self._changed: deque[str] = deque()
         self._everything_changed = self._anything_changed = False
         self._activities: list[Activity] = []
+        self._figures: tuple[int, Figures] | None = None
         self._listen_no_more: Callable[[], None] | None = None
         self._watched_since = 0.0
         self._thread: threading.Thread | None = None
@@ -82,8 +83,11 @@ class Board:
         return bool(self._views)
 
     def figures(self, now: int) -> Figures:
-        """Return how the last minute went; `now` is Unix nanoseconds."""
-        return figures(self._activities, now, self.emulator.started_at)
+        """Return how the last minute went, found once a second; `now` is Unix nanoseconds."""
+        second = now // NS_PER_S
+        if self._figures is None or self._figures[0] != second:
+            self._figures = second, figures(self._activities, now, self.emulator.started_at)
+        return self._figures[1]
 
     # On the writer's thread
 
@@ -112,6 +116,7 @@ class Board:
         # What ends from now on is heard of, so that no job is counted twice or left out.
         now = self.emulator.change(lambda _: begin()) if self.emulator.running else begin()
         self._activities = [activity_of(state.jobs(), now), recent]
+        self._figures = None
         self._everything_changed = True
 
     def _run(self) -> None:

@@ -34,17 +34,21 @@ class JobFilter(msgspec.Struct, frozen=True):
         """Tell whether a job is wanted."""
         if self.runtime not in ("", job.runtime_id) or self.function not in ("", job.query_type):
             return False
-        if self.status not in ("", job.status) or self.outcome not in ("", outcome(job)):
+        if self.status not in ("", job.status) or (self.outcome and self.outcome != outcome(job)):
             return False
         return not self.text or self._says(job)
 
     def _says(self, job: Job) -> bool:
         text, spellings = _spellings(self.text)
-        words = (job.job_id, job.query_type, job.runtime_id, job.error_message or "", job.replica_id or "")
-        if any(text in each.casefold() for each in words):
+        names = (_small(job.query_type), _small(job.runtime_id), job.job_id, job.replica_id or "")
+        if any(text in each for each in names) or text in (job.error_message or "").casefold():
             return True
         bodies = (job.query[:MOST_SEARCHED].lower(), (job.result or b"")[:MOST_SEARCHED].lower())
         return any(each in body for each in spellings for body in bodies)
+
+
+# Many jobs have few names.
+_small = lru_cache(maxsize=1_000)(str.casefold)
 
 
 @lru_cache(maxsize=8)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice, takewhile
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,11 +18,11 @@ from cmemu_nb.notebook.words import MISSING, cut, duration, visible, when
 from cmemu_nb.results import Outcome, outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from cmemu_nb.dashboard.job_list import JobList
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.events import Event
+    from cmemu_nb.events import Event, EventLog
     from cmemu_nb.model import Job
     from cmemu_nb.session import ResultStream
     from cmemu_nb.state import State
@@ -154,21 +155,24 @@ def _steps(job: Job, now: int) -> list[list[str]]:
 # Events
 
 
-def events_part(events: Sequence[Event], text: str, kind: str) -> Part:
-    """Return the newest events that a filter lets through, newest first; `events` are oldest first."""
-    wanted = text.casefold()
-    found = []
-    for event in reversed(events):
-        if kind in ("", event.kind) and _says(event, wanted):
-            found.append(event)
-            if len(found) == MOST_EVENTS:
-                break
-    return {
-        "rows": [_event_row(event) for event in found],
-        "kinds": list(KINDS),
-        "every": len(events),
-        "asked": [text, kind],
-    }
+class EventList:
+    """The newest events that a filter lets through. After the first look it costs as much as has happened."""
+
+    def __init__(self, text: str, kind: str, *, quiet: bool) -> None:
+        self.wanted = (text, kind, quiet)
+        self._found: deque[Event] = deque(maxlen=MOST_EVENTS)
+        self._seen = 0
+
+    def part(self, log: EventLog) -> Part:
+        """Return them, newest first."""
+        text, kind, quiet = self.wanted
+        events, small = log.recent(quiet=quiet), text.casefold()
+        new = takewhile(lambda event: event.sequence > self._seen, reversed(events))
+        found = (event for event in new if kind in ("", event.kind) and _says(event, small))
+        self._found.extend(reversed(list(islice(found, MOST_EVENTS))))
+        self._seen = events[-1].sequence if events else 0
+        rows = [_event_row(event) for event in reversed(self._found)]
+        return {"rows": rows, "kinds": list(KINDS), "every": len(events), "asked": list(self.wanted)}
 
 
 def _says(event: Event, text: str) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from cmemu_nb.cells import cell_is_running
 from cmemu_nb.dashboard.actions import ACTIONS
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import choices_part, events_part, job_part, jobs_part
+from cmemu_nb.dashboard.job_parts import EventList, choices_part, job_part, jobs_part
 from cmemu_nb.dashboard.parts import (
     Part,
     form_part,
@@ -79,6 +79,7 @@ class View:
         self._open: dict[str, float] = {}
         self._shown: Part = {}
         self._jobs: JobList | None = None
+        self._events: EventList | None = None
         self._charts_at = 0.0
         self._troubles = 0
 
@@ -150,8 +151,7 @@ class View:
             parts["form"] = form_part(self._schema())
             parts["tried"] = job_part(emulator, options.tried, now) if options.tried else {}
         elif options.tab == "events":
-            events = emulator.lifecycle.events.recent(quiet=options.quiet)
-            parts["events"] = events_part(events, options.event_text, options.event_kind)
+            parts["events"] = self._event_list().part(emulator.lifecycle.events)
         elif options.tab == "timeline" and time.monotonic() - self._charts_at > CHART_SECONDS:
             parts["charts"] = self._charts(now)
         self._send(parts)
@@ -191,6 +191,12 @@ class View:
         else:
             self._jobs.update(changes.jobs)
         return self._jobs
+
+    def _event_list(self) -> EventList:
+        options = self.options
+        if self._events is None or self._events.wanted != (options.event_text, options.event_kind, options.quiet):
+            self._events = EventList(options.event_text, options.event_kind, quiet=options.quiet)
+        return self._events
 
     def _schema(self) -> FunctionSchema | None:
         if not self.options.function:

@@ -1,5 +1,7 @@
 // Tables that stay where they are while their rows change: a row keeps its element, so a click never misses it.
 
+const HOLD_MS = 4000;
+
 // Make a state: a word beside a dot of its colour.
 function badge({ badge: words, tone }) {
   return el(
@@ -21,7 +23,7 @@ function content(value) {
 
 // Make a table. A column is `number`, `short` (never broken into lines) or text. `cellsOf(row)` gives a row's values, one for each column; `actionsOf(row)` elements for a last column,
 // made once; `onopen(key)` makes the first cell a button and the row clickable. With `hold`, no row comes or moves
-// while the pointer is over the table, unless something else was `asked` for.
+// while the pointer moves over the table, unless something else was `asked` for.
 // `update(rows, openKey, asked)` shows rows, each with a `key` of its own.
 // Where there is little room, a `wide` table sooner, a row is a paragraph with the columns' names in it. The roles are
 // written out, because elements that are laid out so lose theirs.
@@ -36,7 +38,8 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
   const table = el("table", { class: "cmemu-table", role: "table" }, el("caption", {}, caption), head, body);
   const shown = new Map();
   let latest = { rows: [], openKey: null };
-  let pointed = false;
+  let pointedAt = 0;
+  let timer = null;
 
   function makeRow(row) {
     const cells = styles.map((style, position) => el("td", { class: style, role: "cell", "data-name": columns[position].name }));
@@ -71,10 +74,12 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
   function show() {
     const { rows, openKey } = latest;
     // Without newer rows nothing would move: what is gone then may go.
-    const held = pointed && rows.some((row) => !shown.has(row.key));
+    const held = Date.now() - pointedAt < HOLD_MS && rows.some((row) => !shown.has(row.key));
+    clearTimeout(timer);
+    if (held) timer = setTimeout(show, HOLD_MS);
     const wanted = held && shown.size ? rows.filter((row) => shown.has(row.key)) : rows;
     const waiting = rows.length - wanted.length;
-    setText(note, waiting ? `${waiting} newer ${waiting === 1 ? "waits" : "wait"} until the pointer leaves the table.` : "");
+    setText(note, waiting ? `${waiting} newer ${waiting === 1 ? "waits" : "wait"} while the pointer moves over the table.` : "");
     if (!held) {
       const keys = new Set(rows.map((row) => row.key));
       for (const [key, entry] of shown) {
@@ -98,9 +103,9 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
   }
 
   if (hold) {
-    table.addEventListener("pointerenter", () => (pointed = true));
+    table.addEventListener("pointermove", () => (pointedAt = Date.now()));
     table.addEventListener("pointerleave", () => {
-      pointed = false;
+      pointedAt = 0;
       show();
     });
   }
@@ -109,7 +114,7 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
   return {
     element,
     update(rows, openKey = null, asked = "") {
-      if (asked !== latest.asked) pointed = false;
+      if (asked !== latest.asked) pointedAt = 0;
       latest = { rows, openKey, asked };
       show();
     },
