@@ -88,6 +88,11 @@ class EventLog:
 
         return unsubscribe
 
+    def keeps(self, event: Event) -> bool:
+        """Tell whether an event is still in the log."""
+        log = self._quiet if event.kind in QUIET else self._kept
+        return bool(log) and log[0].sequence <= event.sequence
+
     def recent(self, *, quiet: bool = False) -> list[Event]:
         """Return the kept events, oldest first; `quiet=True` adds the empty polls and stream chunks."""
         kept = list(self._kept)

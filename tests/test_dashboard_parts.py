@@ -295,7 +295,7 @@ def kinds_in(events: EventList, lifecycle: Lifecycle) -> list[str]:
 @pytest.mark.parametrize("quiet", [True, False])
 @pytest.mark.parametrize(("text", "kind"), [("", ""), ("b", ""), ("", "job_queued"), ("r", "poll_empty")])
 def test_a_list_of_events_that_goes_on_is_the_list_that_is_made_anew(text: str, kind: str, quiet: bool) -> None:  # noqa: FBT001
-    lifecycle, rng = Lifecycle(), random.Random(4)
+    lifecycle, rng = Lifecycle(keep_events=40), random.Random(4)
     for name in ("r", "s"):
         lifecycle.open_session(name)
     kept = EventList(text, kind, quiet=quiet)

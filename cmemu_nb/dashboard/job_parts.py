@@ -171,7 +171,7 @@ class EventList:
         found = (event for event in new if kind in ("", event.kind) and _says(event, small))
         self._found.extend(reversed(list(islice(found, MOST_EVENTS))))
         self._seen = events[-1].sequence if events else 0
-        rows = [_event_row(event) for event in reversed(self._found)]
+        rows = [_event_row(event) for event in reversed(self._found) if log.keeps(event)]
         return {"rows": rows, "kinds": list(KINDS), "every": len(events), "asked": list(self.wanted)}
 
 

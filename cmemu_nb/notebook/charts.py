@@ -96,12 +96,12 @@ def timeline_chart(jobs: Iterable[Job], now: int, every: int | None = None) -> C
 
 def latency_chart(jobs: Sequence[Job]) -> Chart:
     """Return histograms of how long the finished ones of these jobs ran and waited, on a logarithmic axis."""
-    done = [(job.queued_at, job.started_at, job.completed_at) for job in jobs if job.completed_at is not None]
+    done = [job for job in jobs if job.completed_at is not None]
     if not done:
         return _nothing(NONE_FINISHED if jobs else NO_JOBS)
     times = {
-        "Run time": sorted([end - start for _, start, end in done if start is not None]),
-        "Queue time": sorted([(end if start is None else start) - queued for queued, start, end in done]),
+        "Run time": sorted([(job.completed_at or 0) - job.started_at for job in done if job.started_at is not None]),
+        "Queue time": sorted([(job.started_at or job.completed_at or 0) - job.queued_at for job in done]),
     }
     figures = "; ".join(f"{what.lower()} {_figures(values)}" for what, values in times.items())
     text = f"Latency of {_count(len(done), 'finished job')}: {figures}."
