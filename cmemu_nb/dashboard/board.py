@@ -61,7 +61,6 @@ class Board:
         self._activities: list[Activity] = []
         self._figures: tuple[int, Figures] | None = None
         self._listen_no_more: Callable[[], None] | None = None
-        self._watched_since = 0.0
         self._thread: threading.Thread | None = None
         self._ended = False
 

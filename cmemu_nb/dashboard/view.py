@@ -135,6 +135,8 @@ class View:
     def refresh(self, changes: Changes, now: int) -> None:
         """Show what has changed."""
         self._forget_the_silent()
+        if not self._open:
+            return
         emulator, options = self._emulator, self.options
         header = header_part(emulator, self._board.figures(now), now)
         parts: Part = {"options": msgspec.to_builtins(options), "header": header}

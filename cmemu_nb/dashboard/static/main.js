@@ -67,7 +67,7 @@ function connect(model, said) {
     const id = uniqueId("question");
     onwrong("");
     return new Promise((resolve) => {
-      const timer = setTimeout(() => onwrong("The kernel has not answered yet: a long cell of it may be running. It will."), ANSWER_MS);
+      const timer = setTimeout(() => onwrong("The kernel has not answered yet: a long cell of it may be running, and the answer comes after that."), ANSWER_MS);
       waiting.set(id, ({ value, error }) => {
         clearTimeout(timer);
         onwrong(error || "");

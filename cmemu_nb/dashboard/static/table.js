@@ -21,9 +21,10 @@ function content(value) {
   return value === "" ? "" : el("bdi", {}, String(value));
 }
 
-// Make a table. A column is `number`, `short` (never broken into lines) or text. `cellsOf(row)` gives a row's values, one for each column; `actionsOf(row)` elements for a last column,
-// made once; `onopen(key)` makes the first cell a button and the row clickable. With `hold`, no row comes or moves
-// while the pointer moves over the table, unless something else was `asked` for.
+// Make a table. A column is `number`, `short` (never broken into lines) or text. `cellsOf(row)` gives a row's values, one
+// for each column; `actionsOf(row)` elements for a last column, made once; `onopen(key)` makes the first cell a button
+// and the row clickable. With `hold`, no row comes or moves while the pointer moves over the table, unless something
+// else was `asked` for.
 // `update(rows, openKey, asked)` shows rows, each with a `key` of its own.
 // Where there is little room, a `wide` table sooner, a row is a paragraph with the columns' names in it. The roles are
 // written out, because elements that are laid out so lose theirs.
