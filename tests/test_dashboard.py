@@ -92,13 +92,13 @@ def test_a_job_is_run_again_and_another_failed(dashboard: Dashboard) -> None:
 
 def test_the_jobs_are_filtered(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Jobs")
-    wrong, right = dashboard.submit("fail"), dashboard.submit("add", {"x": 40, "y": 2})
+    wrong, right = dashboard.submit("fail"), dashboard.submit("add", {"x": 40404, "y": 2})
     expect(dashboard.row(wrong)).to_contain_text("succeeded · function error")
     panel.get_by_label("Outcome").select_option("function error")
     expect(dashboard.row(right)).to_have_count(0)
     expect(dashboard.row(wrong)).to_have_count(1)
     panel.get_by_role("button", name="Clear filters").click()
-    panel.get_by_label("Text").fill("40")
+    panel.get_by_label("Text").fill("40404")
     expect(dashboard.row(wrong)).to_have_count(0)
     expect(dashboard.row(right)).to_have_count(1)
     panel.get_by_label("Text").fill("nothing says this")
