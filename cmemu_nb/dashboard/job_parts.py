@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
-from cmemu_nb.dashboard.parts import NS_PER_S, TONES, Part, badge, last_line, plain
+from cmemu_nb.dashboard.parts import TONES, Part, badge, last_line, plain
 from cmemu_nb.events import KINDS
 from cmemu_nb.notebook.words import MISSING, cut, duration, visible, when
 from cmemu_nb.results import Outcome, outcome

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import NotFound
 from cmemu_nb.frames import last_four
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.model import FunctionSchema, Runtime
 
-NS_PER_S = 1_000_000_000
 # A poll may be held for so long: who was not heard of for longer is not polling.
 STALE_SECONDS = LONGEST_WAIT + 15
 MOST_TEXT = 120
@@ -160,7 +160,7 @@ def functions_part(emulator: Emulator) -> Part:
     rows = []
     for schema in emulator.lifecycle.schemas():
         each = served.get((schema.runtime_id, schema.function_name))
-        calls = [str(each.calls), str(each.errors), *map(_time, map(each.percentile, (50, 95)))] if each else []
+        calls = [str(each.calls), str(each.errors), *map(duration, map(each.percentile, (50, 95)))] if each else []
         rows.append(
             {
                 "key": function_key(schema),
@@ -207,7 +207,3 @@ def _for_the_browser(payload: bytes) -> Any:
         return msgspec.json.decode(payload)
     except (ValueError, RecursionError):
         return None
-
-
-def _time(nanoseconds: int | None) -> str:
-    return MISSING if nanoseconds is None else duration(nanoseconds)

@@ -9,7 +9,7 @@ from cmemu_nb.errors import NotFound
 from cmemu_nb.frames import last_four
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table
-from cmemu_nb.notebook.words import MISSING, ago, cut, duration, visible
+from cmemu_nb.notebook.words import ago, cut, duration, visible
 from cmemu_nb.results import outcome
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def show_functions(functions: Functions) -> dict[str, str]:
             "calls": each.calls,
             "errors": each.errors,
             "running": f"{each.running} (+ {each.abandoned} abandoned)" if each.abandoned else each.running,
-            "p50": _time(each.percentile(50)),
-            "p95": _time(each.percentile(95)),
+            "p50": duration(each.percentile(50)),
+            "p95": duration(each.percentile(95)),
         }
         for each in functions
     ]
@@ -125,10 +125,6 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
     ]
     steps = ("module.wait_until_responsive()", "module.logs   module.restart()   module.stop()")
     return _bundle("Module", pairs, steps, status_badge("running" if module.running else "exited"))
-
-
-def _time(nanoseconds: int | None) -> str:
-    return MISSING if nanoseconds is None else duration(nanoseconds)
 
 
 def _last_lines(logs: str) -> str:

@@ -30,11 +30,13 @@ def ago(then: int | None, now: int) -> str:
     return "just now"
 
 
-def duration(nanoseconds: int) -> str:
-    """Say how long something took, in two units at most: '950 µs', '1.9 ms', '12 s', '3 min 4 s'.
+def duration(nanoseconds: int | None) -> str:
+    """Say how long something took, in two units at most: '950 µs', '1.9 ms', '12 s', '3 min 4 s'; None is '—'.
 
     It is rounded down, so that nothing looks done before it is.
     """
+    if nanoseconds is None:
+        return MISSING
     nanoseconds = max(0, nanoseconds)
     for unit, length in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000), ("s", _NS_PER_S)):
         if nanoseconds < length * 1_000 and nanoseconds < 60 * _NS_PER_S:

@@ -49,7 +49,7 @@ function headerPart(dashboard) {
     drawn(spark, header.spark);
   }
 
-  const element = el("section", { class: "cmemu-header", "aria-label": "Emulator" }, stopped, list, el("div", { class: "cmemu-row" }, counts, spark));
+  const element = el("section", { "aria-label": "Emulator" }, stopped, list, el("div", { class: "cmemu-row" }, counts, spark));
   return { element, show, parts: ["header"] };
 }
 

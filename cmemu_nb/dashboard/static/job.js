@@ -72,14 +72,14 @@ function jobCard(dashboard, { part, title, onclose }) {
     setText(curl, now.curl.join("\n"));
   }
 
-  return { element, show, parts: [part] };
+  return { element, show };
 }
 
 // Make the place of a query or a result: its kind, how large it is, its text.
 function bodyPart(name) {
   const kind = el("span", { class: "cmemu-muted" });
   const text = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": name });
-  const element = el("details", { open: true, class: `cmemu-part-${name.split(",")[0].toLowerCase()}` }, el("summary", { title: `Show or hide the ${name.split(",")[0].toLowerCase()}` }, name, " ", kind), text);
+  const element = el("details", { open: true }, el("summary", { title: `Show or hide the ${name.split(",")[0].toLowerCase()}` }, name, " ", kind), text);
   return {
     element,
     show(body) {

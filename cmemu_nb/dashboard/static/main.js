@@ -94,7 +94,7 @@ function tabs(dashboard, parts) {
   for (const name of names) {
     const [tab, panel] = [uniqueId("tab"), uniqueId("panel")];
     buttons[name] = el("button", { type: "button", role: "tab", id: tab, "aria-controls": panel, class: "cmemu-tab", title: `Show ${TABS[name].toLowerCase()}`, onclick: () => dashboard.look({ tab: name }) }, TABS[name]);
-    panels[name] = el("div", { role: "tabpanel", id: panel, "aria-labelledby": tab, class: "cmemu-panel" }, parts[name].element);
+    panels[name] = el("div", { role: "tabpanel", id: panel, "aria-labelledby": tab }, parts[name].element);
   }
   const list = el("div", { role: "tablist", "aria-label": "What to look at", class: "cmemu-tabs" }, Object.values(buttons));
   list.addEventListener("keydown", (event) => {

@@ -44,7 +44,7 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
 
   function makeRow(row) {
     const cells = styles.map((style, position) => el("td", { class: style, role: "cell", "data-name": columns[position].name }));
-    const actions = actionsOf && el("td", { class: "cmemu-actions", role: "cell" }, el("div", { class: "cmemu-row" }, actionsOf(row)));
+    const actions = actionsOf && el("td", { role: "cell" }, el("div", { class: "cmemu-row" }, actionsOf(row)));
     const element = el("tr", { role: "row" }, cells, actions);
     if (onopen) {
       element.classList.add("cmemu-clickable");
