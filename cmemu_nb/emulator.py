@@ -19,6 +19,7 @@ from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
 from cmemu_nb.errors import InvalidRequest, NotRunning
+from cmemu_nb.eviction import Eviction
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
 from cmemu_nb.home import Home, choose_home
@@ -53,8 +54,9 @@ class Emulator(Calls, Launching, Looking):
     `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port` (8945), `token` (of the
     contour routes, random if not given), `tokens` (further ones), `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
-    functions in cells), `keep_events`, `home` ('auto', 'kernel' or 'thread'). An unknown or wrong one is a
-    `SettingError`. To change something use its methods; `lifecycle` is for looking, from any thread.
+    functions in cells), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto',
+    'kernel' or 'thread'). An unknown or wrong one is a `SettingError`. To change something use its methods;
+    `lifecycle` is for looking, from any thread.
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")
@@ -65,7 +67,7 @@ class Emulator(Calls, Launching, Looking):
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
         self.token: str = self.settings.token or secrets.token_urlsafe(32)
-        self.lifecycle = Lifecycle(keep_events=self.settings.keep_events)
+        self.lifecycle = Lifecycle(keep_events=self.settings.keep_events, max_queued=self.settings.max_queued)
         self.functions = Functions(self)
         self._home: Home | None = None
         self._client: ContourClient | None = None
@@ -73,6 +75,7 @@ class Emulator(Calls, Launching, Looking):
         self._tls_server: HTTPServer | None = None
         self._log: OwnLog | None = None
         self._leases: Leases | None = None
+        self._eviction: Eviction | None = None
         self._leave_cells: Callable[[], None]
         self._changing = threading.RLock()
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -116,6 +119,8 @@ class Emulator(Calls, Launching, Looking):
             max_body_bytes=self.settings.max_body_bytes,
             refusal_seconds=self.settings.refusal_seconds,
         )
+        # After the application: whoever waits for a job hears of its end first, and reads the result.
+        self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
         home.run(self._serve(application, sockets, tls_sockets))
         self._leave_cells = watch_cells(home)
         atexit.register(self._stop_at_exit)
@@ -148,7 +153,7 @@ class Emulator(Calls, Launching, Looking):
         home.close(self._farewell())
         self._home = None
         self._leave_cells()
-        for part in (self._log, self._leases):
+        for part in (self._log, self._leases, self._eviction):
             if part is not None:
                 part.close()
         atexit.unregister(self._stop_at_exit)
@@ -313,7 +318,8 @@ class Emulator(Calls, Launching, Looking):
     def __repr__(self) -> str:
         if not self.running:
             return "<Emulator, not running: emu.start() starts it again>"
-        return f"<Emulator at {self.url}: {len(self.lifecycle.runtimes())} runtimes, {len(self.lifecycle.jobs())} jobs>"
+        jobs = self.lifecycle.count().total()
+        return f"<Emulator at {self.url}: {len(self.lifecycle.runtimes())} runtimes, {jobs} jobs>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.notebook.show import show_emulator  # noqa: PLC0415 - only a notebook wants it

@@ -14,9 +14,12 @@
     │   ├── JobNotReady                409 job_not_ready
     │   ├── JobNotRunning              409 job_not_running
     │   ├── JobAlreadyCompleted        409 job_already_completed
+    │   ├── JobEvicted                 410 job_evicted
     │   ├── PayloadTooLarge            413 payload_too_large
+    │   ├── QueueFull                  429 queue_full
     │   ├── JobFailed                  500 job_failed
     │   ├── InternalError              500 internal_error
+    │   ├── JournalBehind              503 journal_behind
     │   └── JobTimeout                 504 job_timeout
     ├── FunctionRefused            the function can't be a compute module's, as it is defined
     ├── LaunchFailed               a program that was launched ended, or does not poll for jobs
@@ -24,6 +27,7 @@
     ├── FunctionError              the function itself raised; the job succeeded on the wire
     ├── ResultError                the result's bytes are not what was asked for
     ├── NotRunning                 the emulator is stopped, or was not started yet
+    ├── JournalError               the journal or an exported session can't be used
     ├── HomeError                  the emulator's loop can't be used in this way
     └── SettingError               a setting is unknown or has a wrong value
     PortTakenWarning           the wanted port is in use, so another one was taken
@@ -50,6 +54,8 @@ class WireError(CmemuError):
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    retry_after: ClassVar[int | None] = None
+    """After how many seconds the request is worth another try."""
 
 
 class InvalidRequest(WireError):
@@ -138,11 +144,26 @@ class JobAlreadyCompleted(WireError):
     status = 409
 
 
+class JobEvicted(WireError):
+    """The finished job was let go to make room for newer ones."""
+
+    code = "job_evicted"
+    status = 410
+
+
 class PayloadTooLarge(WireError):
     """The body is larger than `max_body_bytes`."""
 
     code = "payload_too_large"
     status = 413
+
+
+class QueueFull(WireError):
+    """The runtime has `max_queued` jobs queued already."""
+
+    code = "queue_full"
+    status = 429
+    retry_after = 1
 
 
 class JobFailed(WireError):
@@ -157,6 +178,14 @@ class InternalError(WireError):
 
     code = "internal_error"
     status = 500
+
+
+class JournalBehind(WireError):
+    """What the request did is not in the journal, because it can't be written."""
+
+    code = "journal_behind"
+    status = 503
+    retry_after = 1
 
 
 class JobTimeout(WireError, TimeoutError):
@@ -188,6 +217,10 @@ class ResultError(CmemuError):
 
 class NotRunning(CmemuError):
     """The emulator is stopped, or was not started yet."""
+
+
+class JournalError(CmemuError):
+    """The journal, or the file of an exported session, can't be used; it was left as it is."""
 
 
 class HomeError(CmemuError):

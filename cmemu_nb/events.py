@@ -1,7 +1,7 @@
 """What happened, in order: event records, their subscribers, and the bounded log.
 
-Empty polls and chunks of a stream come by the thousand; they are told to the subscribers like
-everything else but kept apart, so that they never push the rest out of the log.
+Empty polls, chunks of a stream and evictions come by the thousand; they are told to the subscribers
+like everything else but kept apart, so that they never push the rest out of the log.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ KINDS = (
     *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_connected"),
     *("schemas_posted", "schema_deleted", "replica_started", "replica_exited"),
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
-    *("result_started", "result_chunk", "late_result", "poll_empty"),
+    *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
     *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
 )
-QUIET = frozenset({"poll_empty", "result_chunk"})
+QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ from cmemu_nb.model import JobSource, JobStatus
 from cmemu_nb.results import Outcome, function_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -73,10 +73,12 @@ def runtimes_frame(
     jobs: Iterable[Job],
     schemas: Iterable[FunctionSchema],
     apps: Iterable[DeployedApp],
+    evicted: Mapping[str, int],
 ) -> pd.DataFrame:
     """Return the runtimes as they are given, indexed by runtime_id, with how much each of them has.
 
-    `deployed_apps` names the bindings as "rid (branch)"; `token` is no more than the token's last characters.
+    `evicted` counts the finished jobs that were let go; `deployed_apps` names the bindings as "rid (branch)"; `token`
+    is no more than the token's last characters.
     """
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
@@ -94,6 +96,7 @@ def runtimes_frame(
         "created_at": _utc(_times([runtime.created_at for runtime in runtimes])),
         "last_schema_post_at": _utc(_times([runtime.last_schema_post_at for runtime in runtimes])),
         **{status.value: _integers([by_status[name, status] for name in ids]) for status in JobStatus},
+        "evicted": _integers([evicted.get(name, 0) for name in ids]),
         "functions": _integers([functions[name] for name in ids]),
         "deployed_apps": _text([", ".join(bindings.get(name, ())) for name in ids]),
         "token": _text([last_four(runtime.module_auth_token) for runtime in runtimes]),

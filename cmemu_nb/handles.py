@@ -47,7 +47,7 @@ class JobHandle:
         return self._emulator.lifecycle.log(self.id).text
 
     def find(self) -> Job | None:
-        """Return the job as it is at this moment, or None after its runtime was reset."""
+        """Return the job as it is at this moment, or None after it was let go or its runtime was reset."""
         return self._emulator.lifecycle.find_job(self.id)
 
     def done(self) -> bool:
@@ -108,7 +108,7 @@ class JobHandle:
     def __repr__(self) -> str:
         job = self.find()
         if job is None:
-            return f"<Job {self.id}: gone, its runtime's session was reset>"
+            return f"<Job {self.id}: gone: let go to make room, or its runtime was reset>"
         return f"<Job {self.id} {job.query_type!r} on {job.runtime_id!r}: {outcome(job) or job.status}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

@@ -63,7 +63,9 @@ class Looking:
         from cmemu_nb import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
 
         state = self.lifecycle
-        return frames.runtimes_frame(state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps())
+        return frames.runtimes_frame(
+            state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps(), state.evicted()
+        )
 
     @property
     def jobs(self) -> pd.DataFrame:

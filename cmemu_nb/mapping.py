@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.contour_client import encode_query
-from cmemu_nb.errors import CmemuError, FunctionError, InvalidRequest, JobFailed, ResultError
+from cmemu_nb.errors import CmemuError, FunctionError, InvalidRequest, JobEvicted, JobFailed, ResultError
 from cmemu_nb.results import Outcome
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ async def _run(submitted: Coroutine[Any, Any, JobHandle]) -> dict[str, Any]:
         error, outcome = str(raised), Outcome.FUNCTION_ERROR
     except ResultError as raised:
         error = str(raised)
-    except JobFailed as raised:
+    except (JobFailed, JobEvicted) as raised:
         error, outcome = str(raised), Outcome.FAILED
     return {"outcome": outcome, "value": value, "error": error, **_times(job.find()), "job_id": job.id}
 

@@ -102,7 +102,8 @@ class FunctionSchema(msgspec.Struct, frozen=True, gc=False):
 class Job(msgspec.Struct, frozen=True, gc=False):
     """One call of a function; `query` is JSON text, `result` the bytes that were posted.
 
-    `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes.
+    `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes,
+    `ends_with_kernel` whether that is a function in a cell or a launched replica.
     """
 
     job_id: str
@@ -121,6 +122,12 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     result_content_type: str | None = None
     error_message: str | None = None
     replica_id: str | None = None
+    ends_with_kernel: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes its query and its result have."""
+        return len(self.query) + len(self.result or b"")
 
     @property
     def finished(self) -> bool:

@@ -36,28 +36,41 @@ class ThrownAway(msgspec.Struct, frozen=True):
 class ResultStream:
     """A result that arrives in chunks: what has come so far, readable while it grows."""
 
-    __slots__ = ("chunks", "job_id", "size")
+    __slots__ = ("chunks", "complete", "job_id", "size")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.chunks: list[bytes] = []
         self.size = 0
+        self.complete = False
 
 
 class Replica:
     """One running copy of a compute module, known by its token: which jobs it holds, and how many it may.
 
     `max_concurrent_tasks` is None for the session's own token, which whoever opened the session uses as they like.
-    `polls` counts from its start or last restart, `heard` says whether it has sent any request.
+    `launched` says whether it ends with this process, `heard` whether it has sent any request; `polls` counts from its
+    start or last restart.
     """
 
-    __slots__ = ("heard", "held", "max_concurrent_tasks", "polls", "replica_id", "revoked", "runtime_id", "token")
+    __slots__ = (
+        *("heard", "held", "launched", "max_concurrent_tasks", "polls", "replica_id", "revoked", "runtime_id", "token"),
+    )
 
-    def __init__(self, runtime_id: str, replica_id: str, token: str, max_concurrent_tasks: int | None) -> None:
+    def __init__(
+        self,
+        runtime_id: str,
+        replica_id: str,
+        token: str,
+        max_concurrent_tasks: int | None,
+        *,
+        launched: bool = False,
+    ) -> None:
         self.runtime_id = runtime_id
         self.replica_id = replica_id
         self.token = token
         self.max_concurrent_tasks = max_concurrent_tasks
+        self.launched = launched
         self.held: dict[str, None] = {}
         self.heard = False
         self.polls = 0
@@ -70,14 +83,18 @@ class Replica:
 
 
 class Session:
-    """All that belongs to one runtime and goes with a reset. `counts` says how many jobs have each status."""
+    """All that belongs to one runtime and goes with a reset.
 
-    __slots__ = ("apps", "counts", "jobs", "logs", "queue", "replicas", "runtime", "schemas", "streams")
+    `counts` says how many jobs have each status, `evicted` how many were let go.
+    """
+
+    __slots__ = ("apps", "counts", "evicted", "jobs", "logs", "queue", "replicas", "runtime", "schemas", "streams")
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.jobs: dict[str, Job] = {}
         self.counts: Counter[JobStatus] = Counter()
+        self.evicted = 0
         self.queue: OrderedDict[str, Job] = OrderedDict()
         self.schemas: dict[str, FunctionSchema] = {}
         self.apps: set[tuple[str, str]] = set()

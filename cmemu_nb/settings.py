@@ -60,6 +60,15 @@ class Settings(Configurable):
     keep_events = Int(10_000, min=1, help="How many events the log keeps; empty polls are counted apart.").tag(
         config=True
     )
+    keep_jobs = Int(
+        100_000, min=1, help="How many jobs are kept; beyond it the oldest finished ones are let go, counted."
+    ).tag(config=True)
+    keep_bytes = Int(
+        1024**3, min=1, help="How many bytes of queries and results are kept; beyond it as with keep_jobs."
+    ).tag(config=True)
+    max_queued = Int(
+        100_000, min=1, help="How many jobs may be queued for one runtime; more are refused with 429."
+    ).tag(config=True)
     home = CaselessStrEnum(
         ["auto", "kernel", "thread"],
         "auto",

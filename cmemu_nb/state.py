@@ -7,7 +7,8 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import NotFound, known
+from cmemu_nb.errors import JobEvicted, NotFound, known
+from cmemu_nb.job_ids import is_job_of
 from cmemu_nb.job_log import JobLog
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class State:
         self._owners: dict[str, Session] = {}
         self._apps: dict[str, dict[str, DeployedApp]] = {}
         self._replicas: dict[bytes, Replica] = {}
+        self._kept_bytes = 0
 
     def runtime(self, runtime_id: str) -> Runtime:
         """Return a runtime, or a `NotFound` that lists the known ones."""
@@ -35,7 +37,7 @@ class State:
         return [session.runtime for session in list(self._sessions.values())]
 
     def job(self, job_id: str) -> Job:
-        """Return a job, or a `NotFound`: the id was never issued, or went with a reset."""
+        """Return a job; a `JobEvicted` if it was let go, `NotFound` if it went with a reset or never was."""
         return self._owner(job_id)[1]
 
     def find_job(self, job_id: str) -> Job | None:
@@ -58,12 +60,20 @@ class State:
         sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
         return sum((session.counts.copy() for session in sessions), Counter())
 
+    def evicted(self) -> dict[str, int]:
+        """Return how many finished jobs of each runtime's session were let go to make room."""
+        return {name: session.evicted for name, session in list(self._sessions.items())}
+
+    def keeps_more_than(self, jobs: int, size: int) -> bool:
+        """Tell whether more jobs, or more bytes of queries and results, are kept."""
+        return len(self._owners) > jobs or self._kept_bytes > size
+
     def replicas(self, runtime_id: str) -> list[Replica]:
         """Return the replicas of a runtime that have tokens of their own."""
         return [replica for replica in list(self._session(runtime_id).replicas.values()) if replica.replica_id]
 
     def job_of(self, runtime_id: str, job_id: str) -> Job:
-        """Return a job of a runtime, or a `NotFound` for an unknown one and for another runtime's."""
+        """Return a job of a runtime; a `JobEvicted`, or `NotFound` for an unknown one and for another runtime's."""
         return self._job_of(runtime_id, job_id)[1]
 
     def schemas(self, runtime_id: str | None = None) -> list[FunctionSchema]:
@@ -118,6 +128,8 @@ class State:
     def _owner(self, job_id: str) -> tuple[Session, Job]:
         session = self._owners.get(job_id)
         if session is None:
+            for each in list(self._sessions.values()):
+                _check_not_evicted(each, job_id)
             raise NotFound(f"There is no job '{job_id}': the id was never issued, or the job went with a reset.")
         return session, session.jobs[job_id]
 
@@ -125,8 +137,18 @@ class State:
         session = self._session(runtime_id)
         job = session.jobs.get(job_id)
         if job is None:
+            _check_not_evicted(session, job_id)
             raise NotFound(f"Runtime '{runtime_id}' has no job '{job_id}': it is another's, or went with a reset.")
         return session, job
+
+
+def _check_not_evicted(session: Session, job_id: str) -> None:
+    # Within a session jobs are let go in no other way.
+    if session.evicted and is_job_of(job_id, session.runtime.module_auth_token):
+        raise JobEvicted(
+            f"Job '{job_id}' was let go to make room for newer ones; its result is not kept any more. "
+            "Fetch results sooner, or start with a larger keep_jobs or keep_bytes."
+        )
 
 
 def _last(jobs: dict[str, Job], most: int) -> list[Job]:

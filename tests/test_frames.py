@@ -52,9 +52,10 @@ class Clock:
 
 def all_frames(lifecycle: Lifecycle, now: int = START) -> dict[str, pd.DataFrame]:
     state = (lifecycle.runtimes(), lifecycle.jobs(), lifecycle.schemas(), lifecycle.deployed_apps())
+    evicted = lifecycle.evicted()
     return {
         "jobs": frames.jobs_frame(state[1], now),
-        "runtimes": frames.runtimes_frame(*state),
+        "runtimes": frames.runtimes_frame(*state, evicted),
         "schemas": frames.schemas_frame(state[2]),
         "deployed_apps": frames.deployed_apps_frame(state[3]),
         "events": frames.events_frame(lifecycle.events.recent(quiet=True)),

@@ -74,25 +74,30 @@ class JobList:
         self._all = wanted == JobFilter()
         jobs = [] if self._all else state.jobs()
         found = sorted((job for job in jobs if wanted.matches(job)), key=attrgetter("sequence"))
-        # Two lists, because a hundred thousand pairs keep the garbage collector busy, and it holds up everybody.
+        # Plain values, because a hundred thousand pairs keep the garbage collector busy, and it holds up everybody.
         self._sequences = [job.sequence for job in found]
         self._job_ids = [job.job_id for job in found]
+        self._places = dict(zip(self._job_ids, self._sequences, strict=True))
 
     def update(self, changed: Iterable[str]) -> None:
         """Look again at the jobs that changed."""
         for job_id in () if self._all else changed:
             job = self._state.find_job(job_id)
-            if job is not None:
-                self._put(job)
+            wanted = job is not None and self.filter.matches(job)
+            if not wanted and job_id in self._places:
+                self._remove(job_id)
+            elif job is not None and wanted and job_id not in self._places:
+                self._add(job)
 
-    def _put(self, job: Job) -> None:
+    def _add(self, job: Job) -> None:
         place = bisect.bisect_left(self._sequences, job.sequence)
-        there = place < len(self._sequences) and self._sequences[place] == job.sequence
-        if there and not self.filter.matches(job):
-            del self._sequences[place], self._job_ids[place]
-        elif not there and self.filter.matches(job):
-            self._sequences.insert(place, job.sequence)
-            self._job_ids.insert(place, job.job_id)
+        self._sequences.insert(place, job.sequence)
+        self._job_ids.insert(place, job.job_id)
+        self._places[job.job_id] = job.sequence
+
+    def _remove(self, job_id: str) -> None:
+        place = bisect.bisect_left(self._sequences, self._places.pop(job_id))
+        del self._sequences[place], self._job_ids[place]
 
     def newest(self, most: int) -> list[Job]:
         """Return the newest jobs, newest first."""

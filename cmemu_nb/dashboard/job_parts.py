@@ -95,7 +95,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
     state = emulator.lifecycle
     job = state.find_job(job_id)
     if job is None:
-        return {"key": job_id, "gone": "This job is gone: its runtime's session was reset or deleted."}
+        return {"key": job_id, "gone": "This job is gone: let go to make room, or its runtime was reset or deleted."}
     stream = state.stream(job_id)
     log = state.log(job_id).text
     return {

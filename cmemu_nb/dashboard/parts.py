@@ -73,7 +73,8 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     """Return where the emulator is and how it does."""
     if not emulator.running:
         return {"running": False, "hint": NOT_RUNNING}
-    counts = emulator.lifecycle.count()
+    counts, evicted = emulator.lifecycle.count(), sum(emulator.lifecycle.evicted().values())
+    jobs = [{**badge(str(status), TONES[status]), "count": f"{counts[status]:,}"} for status in JobStatus]
     return {
         "running": True,
         "at": time.strftime("%H:%M:%S", time.gmtime(now // NS_PER_S)),
@@ -82,7 +83,7 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "token": last_four(emulator.token),
         "home": HOMES[emulator.home.kind],
         "uptime": duration(max(now - emulator.started_at, NS_PER_S) // NS_PER_S * NS_PER_S),
-        "jobs": [{**badge(str(status), TONES[status]), "count": f"{counts[status]:,}"} for status in JobStatus],
+        "jobs": [*jobs, *([{**badge("let go", "grey"), "count": f"{evicted:,}"}] if evicted else [])],
         "throughput": _rate(figures.per_second),
         "queue": _percentiles(figures.queue_p50, figures.queue_p95),
         "run": _percentiles(figures.run_p50, figures.run_p95),

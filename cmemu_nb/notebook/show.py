@@ -41,8 +41,10 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
         ("URL", emulator.url),
         ("token", f"emu.token   ({last_four(emulator.token)}, for the contour routes)"),
         ("runs", HOMES[emulator.home.kind]),
-        ("holds", f"{_count(len(state.runtimes()), 'runtime')}, {_count(len(state.jobs()), 'job')}"),
+        ("holds", f"{_count(len(state.runtimes()), 'runtime')}, {_count(state.count().total(), 'job')}"),
     ]
+    if evicted := sum(state.evicted().values()):
+        pairs.append(("let go", f"{_count(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
     return _bundle("Emulator", pairs, FIRST_STEPS, status_badge("running"))
 
 
@@ -72,7 +74,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
     """Return a job's display bundle: where it stands, its times, its query and result."""
     record = job.find()
     if record is None:
-        return _gone(job, "Job", "gone: its runtime's session was reset")
+        return _gone(job, "Job", "gone: let go to make room, or its runtime was reset")
     pairs = [
         ("id", record.job_id),
         ("function", record.query_type),

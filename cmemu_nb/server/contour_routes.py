@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.errors import InvalidRequest, JobFailed, JobNotReady, JobTimeout
+from cmemu_nb.errors import InvalidRequest, JobFailed, JobNotReady, JobTimeout, NotFound
 from cmemu_nb.model import Job, JobSource, JobStatus, milliseconds
 from cmemu_nb.server.http import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.prefer import applied, preferred_wait
@@ -71,6 +71,8 @@ async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]
             sent += 1
             yield stream.chunks[sent - 1]
             continue
+        if stream.complete:
+            return
         job = _find(app, stream.job_id)
         if job.status == JobStatus.FAILED:
             raise JobFailed(job.error_message or "")
@@ -80,10 +82,10 @@ async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]
 
 
 def _find(app: Application, job_id: str) -> Job:
-    job = app.lifecycle.find_job(job_id)
-    if job is None:
-        raise JobFailed("the runtime session was reset")
-    return job
+    try:
+        return app.lifecycle.job(job_id)
+    except NotFound:
+        raise JobFailed("the runtime session was reset") from None
 
 
 def _result(job: Job) -> Response:
@@ -213,6 +215,7 @@ routes = (
         {
             200: "The bytes of the result, as a stream when they arrive as one",
             404: "No runtime is bound to the app",
+            429: "Too many jobs are queued",
             500: "The job failed",
             504: "The time is over; the job goes on",
         },
@@ -224,7 +227,7 @@ routes = (
         f"{CONTOUR}/deployed-apps/jobs",
         submit,
         Auth.BEARER,
-        {200: "The job's id and handle", 404: "No runtime is bound to the app"},
+        {200: "The job's id and handle", 404: "No runtime is bound to the app", 429: "Too many jobs are queued"},
         "Submit a job",
         body=_JOB_BODY,
     ),
@@ -250,7 +253,13 @@ routes = (
         f"{CONTOUR}/jobs/result/v2",
         result,
         Auth.BEARER,
-        {200: "The bytes of the result", 404: "No such job", 409: "The job is not done", 500: "The job failed"},
+        {
+            200: "The bytes of the result",
+            404: "No such job",
+            409: "The job is not done",
+            410: "The job was let go to make room",
+            500: "The job failed",
+        },
         "Fetch a job's result",
         body=_RESULT_BODY,
         waits=True,

@@ -151,6 +151,8 @@ def error_response(error: WireError) -> Response:
     headers = {}
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(error.allowed)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, InvalidBearerToken):
         headers["WWW-Authenticate"] = "Bearer"
     return json_response(error.status, {"error": error.code, "error_description": str(error)}, headers=headers)

@@ -80,6 +80,8 @@ def _responses(route: Route) -> dict[str, Any]:
         refusals[401] = "The token is missing or wrong"
     if "{" in route.path:
         refusals[404] = "No such runtime, job or function"
+    if "{jobId}" in route.path:
+        refusals[410] = "The job was let go to make room"
     if route.body is not None or route.receiver is not None:
         refusals[413] = "The body is larger than max_body_bytes"
     described = {**refusals, **route.answers}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from cmemu_nb.errors import JobEvicted
 from cmemu_nb.model import JobStatus
 from cmemu_nb.results import function_error
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, json_response
@@ -74,15 +75,20 @@ def _replica(request: Request) -> Replica:
 
 def receive_result(app: Application, request: Request) -> Receiver:
     """Take a result as it arrives. One for a job that has ended is noted, changes nothing and is no error."""
-    job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+    try:
+        job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+    except JobEvicted:
+        return LateResult(app, request)
     if job.finished or (job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id)):
         return LateResult(app, request)
     return PlatformResult(app, request) if request.chunked else BufferedBody(app, request, _store)
 
 
 def _store(app: Application, request: Request) -> Response:
-    job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
-    return _note_late(app, request, request.body) if job.finished else store_result(app, request)
+    job = app.lifecycle.find_job(request.params["jobId"])
+    if job is None or job.finished:
+        return _note_late(app, request, request.body)
+    return store_result(app, request)
 
 
 class PlatformResult(StreamedResult):

@@ -40,6 +40,7 @@ def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
         **runtime.wire(),
         "display_name": runtime.display_name,
         "queue_depth": depth,
+        "evicted_jobs": app.lifecycle.evicted().get(runtime.runtime_id, 0),
         "deployed_apps": bound,
     }
 
@@ -144,7 +145,7 @@ routes = (
         f"{RUNTIME}/jobs",
         submit_direct,
         Auth.EITHER,
-        {200: "The job's id"},
+        {200: "The job's id", 429: "Too many jobs are queued"},
         "Submit a job to the runtime itself",
         body={
             "type": "object",
