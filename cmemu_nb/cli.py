@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cmemu_nb.emulator import Emulator
-from cmemu_nb.errors import PortTakenWarning, SettingError
+from cmemu_nb.errors import JournalError, PortTakenWarning, SettingError
 from cmemu_nb.lab import start_lab
 from cmemu_nb.settings import Settings
 from cmemu_nb.version import __version__
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.events import Event
 
-FAULTS = frozenset({"internal_error", "listener_failed", "log"})
+FAULTS = frozenset({"internal_error", "journal_failed", "listener_failed", "log"})
 OPTIONS: dict[str, dict[str, Any]] = {
     "port": {"flag": "--port", "type": int, "metavar": "N"},
     "host": {"flag": "--host", "metavar": "ADDRESS"},
@@ -28,6 +28,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "local_hostnames": {"flag": "--local-hostname", "action": "append", "metavar": "NAME"},
     "execute_timeout": {"flag": "--execute-timeout", "type": float, "metavar": "SECONDS"},
     "max_body_bytes": {"flag": "--max-body-bytes", "type": int, "metavar": "N"},
+    "keep_jobs": {"flag": "--keep-jobs", "type": int, "metavar": "N"},
+    "keep_bytes": {"flag": "--keep-bytes", "type": int, "metavar": "N"},
+    "max_queued": {"flag": "--max-queued", "type": int, "metavar": "N"},
+    "journal": {"flag": "--journal", "metavar": "FILE"},
+    "journal_sync": {"flag": "--journal-sync", "choices": ("normal", "full")},
     "allow_remote": {"flag": "--allow-remote", "action": "store_true"},
 }
 """The settings that `serve` takes; their help texts and defaults are those of `Settings`."""
@@ -97,7 +102,7 @@ def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", PortTakenWarning)
             emulator.start()
-    except SettingError as error:
+    except (SettingError, JournalError) as error:
         parser.error(str(error))
     with emulator:
         for warning in warned:

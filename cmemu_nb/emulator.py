@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import functools
 import inspect
 import os
 import secrets
@@ -18,6 +17,7 @@ from tornado.httpserver import HTTPServer
 from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
+from cmemu_nb.durable import LOST, Durable
 from cmemu_nb.errors import InvalidRequest, NotRunning
 from cmemu_nb.eviction import Eviction
 from cmemu_nb.functions import Functions
@@ -32,7 +32,6 @@ from cmemu_nb.loop import defer_interrupts
 from cmemu_nb.own_log import OwnLog
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
-from cmemu_nb.server.tls import Certificates, PrivateFiles
 from cmemu_nb.settings import make_settings
 
 if TYPE_CHECKING:
@@ -41,13 +40,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cmemu_nb.events import Event
+    from cmemu_nb.journal import Journal
+    from cmemu_nb.journal_file import JournalFile
 
 T = TypeVar("T")
-TLS_PORT = 8945
 NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook, emu.start() elsewhere."
 
 
-class Emulator(Calls, Launching, Looking):
+class Emulator(Calls, Durable, Launching, Looking):
     """An emulator of the compute-module runtime lifecycle, with its own HTTP server.
 
     Outside notebooks it is a context manager; in a notebook `%cmemu start` makes one. The settings are those of
@@ -76,6 +76,9 @@ class Emulator(Calls, Launching, Looking):
         self._log: OwnLog | None = None
         self._leases: Leases | None = None
         self._eviction: Eviction | None = None
+        self._journal: Journal | None = None
+        self._journal_file: JournalFile | None = None
+        self._identity: dict[str, str] = {}
         self._leave_cells: Callable[[], None]
         self._changing = threading.RLock()
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -94,19 +97,20 @@ class Emulator(Calls, Launching, Looking):
         return self
 
     def _start(self) -> None:
-        home = choose_home(self.settings.home, self._note_nested_call)
+        self._open_journal()
         try:
-            sockets = listen(self.settings.host, self.settings.port)
-            try:
-                tls_sockets = listen(self.settings.host, self._wanted_tls_port())
-            except BaseException:
-                close(sockets)
-                raise
+            sockets, tls_sockets = self._listen()
         except BaseException:
-            home.close(asyncio.sleep(0))
+            self._close_journal()
+            raise
+        try:
+            home = choose_home(self.settings.home, self._note_nested_call)
+        except BaseException:
+            close([*sockets, *tls_sockets])
+            self._close_journal()
             raise
         self._home, self.started_at = home, time.time_ns()
-        self._port, self._tls_port = sockets[0].getsockname()[1], tls_sockets[0].getsockname()[1]
+        self._begin_journal(home.loop)
         self._log = OwnLog(home.loop, self.lifecycle)
         if self.settings.job_timeout is not None:
             self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
@@ -118,6 +122,7 @@ class Emulator(Calls, Launching, Looking):
             execute_timeout=self.settings.execute_timeout,
             max_body_bytes=self.settings.max_body_bytes,
             refusal_seconds=self.settings.refusal_seconds,
+            journal=self._journal,
         )
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
@@ -125,10 +130,17 @@ class Emulator(Calls, Launching, Looking):
         self._leave_cells = watch_cells(home)
         atexit.register(self._stop_at_exit)
 
-    def _wanted_tls_port(self) -> int:
-        if self.settings.tls_port is not None:
-            return int(self.settings.tls_port)
-        return TLS_PORT if self.settings.port else 0
+    def _listen(self) -> tuple[list[socket.socket], list[socket.socket]]:
+        sockets = listen(self.settings.host, self._wanted_port())
+        tls_sockets: list[socket.socket] = []
+        try:
+            tls_sockets = listen(self.settings.host, self._wanted_tls_port())
+            self._port, self._tls_port = (each[0].getsockname()[1] for each in (sockets, tls_sockets))
+            self._remember(self._port, self._tls_port)
+        except BaseException:
+            close([*sockets, *tls_sockets])
+            raise
+        return sockets, tls_sockets
 
     async def _serve(
         self, application: Application, sockets: list[socket.socket], tls_sockets: list[socket.socket]
@@ -138,6 +150,7 @@ class Emulator(Calls, Launching, Looking):
         self._tls_server = HTTPServer(Connections(application), ssl_options=self.certificates.context)
         self._tls_server.add_sockets(tls_sockets)
         self.lifecycle.note("emulator_started", detail=self.url)
+        self.lifecycle.fail_what_ended_with_kernel(LOST)
         await self.functions.resume()
 
     def stop(self) -> None:
@@ -156,6 +169,7 @@ class Emulator(Calls, Launching, Looking):
         for part in (self._log, self._leases, self._eviction):
             if part is not None:
                 part.close()
+        self._close_journal()
         atexit.unregister(self._stop_at_exit)
 
     async def _farewell(self) -> None:
@@ -213,17 +227,6 @@ class Emulator(Calls, Launching, Looking):
         """The address of the platform routes, HTTPS; clients trust `certificates.authority_path`."""
         return f"https://127.0.0.1:{self._tls_port}"
 
-    @functools.cached_property
-    def files(self) -> PrivateFiles:
-        """The private directory of this emulator's certificates and tokens."""
-        return PrivateFiles()
-
-    @functools.cached_property
-    def certificates(self) -> Certificates:
-        """The certificate of the platform routes, and its authority."""
-        names = (*self.settings.local_hostnames, *([self.settings.host] if self.settings.allow_remote else []))
-        return Certificates(self.files, names)
-
     @property
     def home(self) -> Home:
         """What runs the emulator's loop; `NotRunning` when it is stopped."""
@@ -275,7 +278,9 @@ class Emulator(Calls, Launching, Looking):
         """Change something in the Lifecycle, on the emulator's loop."""
 
         async def on_loop() -> T:
-            return operation(self.lifecycle)
+            changed = operation(self.lifecycle)
+            await self._written()
+            return changed
 
         return self.home.run(on_loop())
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 KINDS = (
     *("emulator_started", "emulator_stopped"),
     *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_connected"),
-    *("schemas_posted", "schema_deleted", "replica_started", "replica_exited"),
+    *("schemas_posted", "schema_deleted", "replica_added", "replica_started", "replica_exited"),
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
     *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
+    *("journal_failed", "journal_written"),
     *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
 )
 QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})

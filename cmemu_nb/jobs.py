@@ -215,14 +215,33 @@ class Jobs(State):
         session = self._owners.get(job_id)
         if session is None:  # it went with a reset
             return False
-        job = session.jobs.pop(job_id)
-        del self._owners[job_id]
+        job = session.jobs[job_id]
+        session.evicted += 1
+        # While it is still there: the journal looks up its number.
+        self._emit("job_evicted", job.runtime_id, job_id)
+        del session.jobs[job_id], self._owners[job_id]
         session.logs.pop(job_id, None)
         session.counts[job.status] -= 1
-        session.evicted += 1
         self._kept_bytes -= job.size
-        self._emit("job_evicted", job.runtime_id, job_id)
         return True
+
+    # After the end of a process
+
+    def _restore_jobs(self, sessions: dict[str, Session], jobs: list[Job]) -> None:
+        for job in jobs:
+            session = sessions[job.runtime_id]
+            session.jobs[job.job_id] = job
+            session.counts[job.status] += 1
+            self._owners[job.job_id] = session
+            self._kept_bytes += job.size
+            self._submitted = max(self._submitted, job.sequence)
+            self._latest = max(self._latest, job.queued_at, job.started_at or 0, job.completed_at or 0)
+            if job.status == JobStatus.QUEUED:
+                session.queue[job.job_id] = job
+            elif job.status == JobStatus.RUNNING and job.replica_id in session.replicas:
+                session.replicas[job.replica_id].held[job.job_id] = None
+        finished = [job for job in jobs if job.finished]
+        self._finished.extend(job.job_id for job in sorted(finished, key=lambda job: job.completed_at or 0))
 
     # Inside
 
@@ -243,7 +262,7 @@ class Jobs(State):
 
     def _change(self, session: Session, job: Job, kind: str, detail: str) -> Job:
         before = session.jobs.get(job.job_id)
-        if before is not None and before.replica_id is not None and job.status != JobStatus.RUNNING:
+        if before is not None and before.replica_id in session.replicas and job.status != JobStatus.RUNNING:
             session.replicas[before.replica_id].held.pop(job.job_id, None)
         if before is not None:
             session.counts[before.status] -= 1

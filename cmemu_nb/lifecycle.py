@@ -17,12 +17,14 @@ from msgspec.structs import replace
 
 from cmemu_nb.errors import InvalidModuleAuthToken, InvalidRequest, NotFound, known
 from cmemu_nb.jobs import Jobs
-from cmemu_nb.model import DeployedApp, FunctionSchema, Runtime
+from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
 from cmemu_nb.session import Replica, Session, ThrownAway, trimmed
 from cmemu_nb.state import DEFAULT_BRANCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cmemu_nb.saved import SavedState
 
 TOKEN_PREFIX = "foundry_module_auth_"  # noqa: S105 - a prefix, no secret [page]
 LONGEST_ID = 1000
@@ -115,14 +117,18 @@ class Lifecycle(Jobs):
 
     # Replicas
 
-    def add_replica(self, runtime_id: str, max_concurrent_tasks: int = 1) -> Replica:
+    def add_replica(self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False) -> Replica:
         """Make a token for one more copy of a runtime's module, valid as long as the session [ours].
 
-        It is handed at most so many unfinished jobs at a time, because real clients poll ahead [foundry].
+        It is handed at most so many unfinished jobs at a time, because real clients poll ahead [foundry]. `launched`
+        says that it ends with this process.
         """
         session = self._session(runtime_id)
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
-        return self._add_replica(session, Replica(runtime_id, secrets.token_hex(4), token, max_concurrent_tasks))
+        token, name = TOKEN_PREFIX + secrets.token_urlsafe(32), secrets.token_hex(4)
+        replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched)
+        self._add_replica(session, replica)
+        self._emit("replica_added", runtime_id, detail=name)
+        return replica
 
     def _add_replica(self, session: Session, replica: Replica) -> Replica:
         session.replicas[replica.replica_id] = replica
@@ -154,6 +160,30 @@ class Lifecycle(Jobs):
         if replica is None:
             raise InvalidModuleAuthToken
         return replica
+
+    # After the end of a process
+
+    def restore(self, saved: SavedState) -> None:
+        """Take over what another process had, into a lifecycle that has nothing [ours]. No events."""
+        for each in saved.sessions:
+            session = self._sessions[each.runtime.runtime_id] = Session(each.runtime)
+            session.schemas = {schema.function_name: schema for schema in each.schemas}
+            session.evicted = each.evicted
+            name, token = each.runtime.runtime_id, each.runtime.module_auth_token
+            self._add_replica(session, Replica(name, "", token, None))
+            for replica in each.replicas:
+                limit = replica.max_concurrent_tasks
+                self._add_replica(session, Replica(name, replica.replica_id, replica.token, limit))
+        for app in saved.apps:
+            self._apps.setdefault(app.deployed_app_rid, {})[app.branch] = app
+            self._sessions[app.runtime_id].apps.add((app.deployed_app_rid, app.branch))
+        self._restore_jobs(self._sessions, saved.jobs)
+
+    def fail_what_ended_with_kernel(self, reason: str) -> None:
+        """Fail the running jobs of functions in cells and of launched replicas of a process that ended."""
+        for job in self.jobs():
+            if job.status == JobStatus.RUNNING and job.ends_with_kernel:
+                self.fail(job.job_id, reason)
 
     # Deployed apps
 

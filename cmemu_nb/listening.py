@@ -8,12 +8,20 @@ import socket
 import sys
 import warnings
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cmemu_nb.errors import PortTakenWarning, SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+class Closable(Protocol):
+    """A socket or a file."""
+
+    def close(self) -> None:
+        """Let the other side, or other processes, have it."""
+
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 TRIES = 20
@@ -37,7 +45,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
         taken = sockets[0].getsockname()[1]
         why = "in use" if error.errno == errno.EADDRINUSE else "not permitted"
         warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=3)
-    _close_in_children(sockets)
+    close_in_children(sockets)
     return sockets
 
 
@@ -69,19 +77,19 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _close_in_children(sockets: list[socket.socket]) -> None:
-    """Close the sockets in forked children, which would hold the port when the emulator is long gone."""
+def close_in_children(things: Iterable[Closable]) -> None:
+    """Close sockets or files in forked children, which would hold them when the emulator is long gone."""
     # On sys: a module's globals are wiped by %autoreload, and the hook can be registered only once.
-    listening: weakref.WeakSet[socket.socket] | None = getattr(sys, "_cmemu_nb_listening", None)
+    listening: weakref.WeakSet[Closable] | None = getattr(sys, "_cmemu_nb_listening", None)
     if listening is None:
         listening = weakref.WeakSet()
         sys._cmemu_nb_listening = listening  # type: ignore[attr-defined]  # noqa: SLF001
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: close(list(listening)))
-    listening.update(sockets)
+    listening.update(things)
 
 
-def close(sockets: Iterable[socket.socket]) -> None:
-    """Close sockets."""
-    for each in sockets:
+def close(things: Iterable[Closable]) -> None:
+    """Close sockets or files."""
+    for each in things:
         each.close()

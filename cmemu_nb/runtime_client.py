@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from cmemu_nb.http_client import Exchange, HttpClient, wire_error
-from cmemu_nb.server.runtime_routes import RUNTIMES, session_answer
+from cmemu_nb.server.runtime_routes import IN_THIS_KERNEL, RUNTIMES, session_answer
 
 if TYPE_CHECKING:
     from cmemu_nb.http_client import Reply
@@ -48,7 +48,8 @@ class RuntimeClient:
 
     async def next_job(self) -> dict[str, Any] | None:
         """Wait for a job, a minute at most, and return its envelope, or None."""
-        reply = await self._send("GET", self._paths["getJobUri"], headers={"Prefer": f"wait={WAIT_SECONDS}"})
+        headers = {"Prefer": f"wait={WAIT_SECONDS}", "User-Agent": IN_THIS_KERNEL}
+        reply = await self._send("GET", self._paths["getJobUri"], headers=headers)
         envelope: dict[str, Any] | None = json.loads(reply.body) if reply.body else None
         return envelope
 

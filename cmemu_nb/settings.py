@@ -69,6 +69,16 @@ class Settings(Configurable):
     max_queued = Int(
         100_000, min=1, help="How many jobs may be queued for one runtime; more are refused with 429."
     ).tag(config=True)
+    journal = Unicode(
+        None,
+        allow_none=True,
+        help="File that everything is written to, so that the next start goes on where this one ends.",
+    ).tag(config=True)
+    journal_sync = CaselessStrEnum(
+        ["normal", "full"],
+        "normal",
+        help="What the journal survives: 'normal' the end of the process at any moment, 'full' a power cut too.",
+    ).tag(config=True)
     home = CaselessStrEnum(
         ["auto", "kernel", "thread"],
         "auto",

@@ -96,7 +96,7 @@ class LaunchedModule:
 
     def _start_replica(self) -> None:
         launch, emulator = self._launch, self._emulator
-        replica = emulator.lifecycle.add_replica(self.runtime_id, launch.max_concurrent_tasks)
+        replica = emulator.lifecycle.add_replica(self.runtime_id, launch.max_concurrent_tasks, launched=True)
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environment |= {"PYTHONUNBUFFERED": "1", **module_environment(emulator, replica, launch.extras), **launch.env}
         process = ReplicaProcess(

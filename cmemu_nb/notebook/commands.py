@@ -17,7 +17,12 @@ from cmemu_nb.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-START_OPTIONS = ("port", "host", "token", "execute_timeout", "max_body_bytes", "max_concurrent_tasks", "keep_events")
+START_OPTIONS = {
+    **dict.fromkeys(("host", "token", "journal", "journal_sync"), str),
+    **dict.fromkeys(("port", "max_body_bytes", "max_concurrent_tasks"), int),
+    **dict.fromkeys(("keep_events", "keep_jobs", "keep_bytes", "max_queued"), int),
+    "execute_timeout": float,
+}
 _DECODER = json.JSONDecoder()
 
 
@@ -56,10 +61,8 @@ class Command:
 
 def _start(parser: argparse.ArgumentParser) -> None:
     traits = Settings.class_traits()
-    kinds: dict[str, Any] = {"port": int, "execute_timeout": float, "max_body_bytes": int}
-    kinds |= {"max_concurrent_tasks": int, "keep_events": int}
-    for name in START_OPTIONS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kinds.get(name, str), help=traits[name].help)
+    for name, kind in START_OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=traits[name].help)
     parser.add_argument("--local-hostname", action="append", help=traits["local_hostnames"].help)
     parser.add_argument("--allow-remote", action="store_true", help=traits["allow_remote"].help)
     parser.add_argument("--thread", action="store_true", help="Run on a thread, not on the kernel's loop.")

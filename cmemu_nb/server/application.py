@@ -22,6 +22,7 @@ from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
+    from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
 
 # Answers about a job, given as errors; the request itself was right.
@@ -34,6 +35,7 @@ class Application:
 
     `tokens` are the bearer tokens; `local_hostnames` names of this machine besides the loopback
     ones; `execute_timeout` and `refusal_seconds` are in seconds, `max_body_bytes` in bytes.
+    Answers wait until the `journal`, if there is one, has what they say.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class Application:
         execute_timeout: float = 30.0,
         max_body_bytes: int = 512 * 1024 * 1024,
         refusal_seconds: float = 1.0,
+        journal: Journal | None = None,
     ) -> None:
         self.lifecycle = lifecycle
+        self.journal = journal
         self.waiting = Waiting(lifecycle)
         self.execute_timeout = execute_timeout
         self.max_body_bytes = max_body_bytes

@@ -18,7 +18,7 @@ import msgspec
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
-from cmemu_nb.errors import InvalidBearerToken, MethodNotAllowed, PayloadTooLarge, WireError
+from cmemu_nb.errors import InvalidBearerToken, JournalBehind, MethodNotAllowed, PayloadTooLarge, WireError
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
@@ -309,6 +309,17 @@ class Exchange(HTTPMessageDelegate):
         if response.delay:
             self._task = asyncio.create_task(self._send_later(response))
             return
+        journal = self._app.journal
+        if journal is not None and journal.behind:
+            journal.when_written(lambda error: self._deliver(response, error))
+        else:
+            self._deliver(response)
+
+    def _deliver(self, response: Response, unwritten: JournalBehind | None = None) -> None:
+        if unwritten is not None:
+            if response.undelivered is not None:
+                response.undelivered()
+            response = error_response(unwritten)
         self._answered = True
         self._write(response)
         if response.undelivered is not None:
@@ -350,6 +361,8 @@ class Exchange(HTTPMessageDelegate):
             self._connection.write_headers(_start_line(200), headers)
             async for chunk in answer.chunks:
                 await self._connection.write(chunk)
+            if self._app.journal is not None:
+                await self._app.journal.written()
         except StreamClosedError:
             return
         except Exception as error:  # noqa: BLE001 - every error ends the answer

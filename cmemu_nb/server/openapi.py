@@ -84,6 +84,7 @@ def _responses(route: Route) -> dict[str, Any]:
         refusals[410] = "The job was let go to make room"
     if route.body is not None or route.receiver is not None:
         refusals[413] = "The body is larger than max_body_bytes"
+    refusals[503] = "The emulator is too busy, or can't write its journal"
     described = {**refusals, **route.answers}
     first_error = 400
     return {

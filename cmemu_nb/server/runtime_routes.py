@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cmemu_nb.server.http import Request
 
 RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
+# How the executor of functions in cells calls itself: the jobs that it runs end with the kernel.
+IN_THIS_KERNEL = "cmemu_nb, functions in cells"
 RUNTIME = f"{RUNTIMES}/{{runtimeId}}"
 
 
@@ -55,7 +57,8 @@ def get_job(app: Application, request: Request) -> Response | Awaitable[Response
     if request.client_gone():
         return Response(204)
     seconds = preferred_wait(request)
-    job = app.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0)
+    here = _lives_here(request)
+    job = app.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0, ends_with_kernel=here)
     if job is None and seconds:
         return _wait_for_job(app, request, seconds)
     return job_answer(app, job, seconds)
@@ -74,7 +77,13 @@ async def _wait_for_job(app: Application, request: Request, seconds: int) -> Res
     if request.client_gone():
         app.waiting.pass_on(runtime_id)
         return Response(204)
-    return job_answer(app, app.lifecycle.take(runtime_id), seconds)
+    job = app.lifecycle.take(runtime_id, ends_with_kernel=_lives_here(request))
+    return job_answer(app, job, seconds)
+
+
+def _lives_here(request: Request) -> bool:
+    agent: str | None = request.headers.get("User-Agent")
+    return agent == IN_THIS_KERNEL
 
 
 def job_answer(app: Application, job: Job | None, waited: int) -> Response:

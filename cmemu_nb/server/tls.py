@@ -8,7 +8,7 @@ import ssl
 import tempfile
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,12 +19,13 @@ NAMES = ("localhost", "127.0.0.1", "::1")
 class PrivateFiles:
     """A directory that only its owner can read (0700), for the certificates and tokens that clients are given.
 
-    It is removed at `close()`, when it is collected, and when the interpreter ends.
+    It is a temporary one, removed at `close()`, when it is collected, and when the interpreter ends; or `lasting`,
+    which is there already and stays.
     """
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="cmemu-"))
-        self.close = weakref.finalize(self, _remove, self.path, os.getpid())
+    def __init__(self, lasting: Path | None = None) -> None:
+        self.path = lasting or Path(tempfile.mkdtemp(prefix="cmemu-"))
+        self.close = weakref.finalize(self, _remove, None if lasting else self.path, os.getpid())
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file that only its owner can read (0600), and return its path."""
@@ -40,19 +41,30 @@ class PrivateFiles:
         return path
 
 
-def _remove(path: Path, owner: int) -> None:
+def _remove(path: Path | None, owner: int) -> None:
     # A forked child inherits the clean-up, not the files.
-    if os.getpid() == owner:
+    if path is not None and os.getpid() == owner:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class Certificates:
-    """A certificate for this machine's names, and the authority that clients are to trust: `authority_path`."""
+class Authority(NamedTuple):
+    """A certificate authority as PEM text, with its key."""
 
-    def __init__(self, files: PrivateFiles, hostnames: Iterable[str]) -> None:
+    certificate: str
+    key: str
+
+
+class Certificates:
+    """A certificate for this machine's names, and the authority that clients are to trust: `authority_path`.
+
+    The authority is a new one, or `known` from before.
+    """
+
+    def __init__(self, files: PrivateFiles, hostnames: Iterable[str], known: Authority | None = None) -> None:
         import trustme  # noqa: PLC0415 - takes a while to import
 
-        authority = trustme.CA()
+        authority = trustme.CA.from_pem(known.certificate.encode(), known.key.encode()) if known else trustme.CA()
+        self.authority = Authority(authority.cert_pem.bytes().decode(), authority.private_key_pem.bytes().decode())
         certificate = authority.issue_cert(*NAMES, *(name for name in hostnames if name not in NAMES))
         self.authority_path = files.write("ca.pem", authority.cert_pem.bytes())
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

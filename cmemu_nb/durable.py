@@ -1,0 +1,109 @@
+"""What an emulator keeps beyond its process, when it has a journal: who it is, and all that it holds."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import JournalError
+from cmemu_nb.server.tls import Authority, Certificates, PrivateFiles
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from cmemu_nb.journal import Journal
+    from cmemu_nb.journal_file import JournalFile
+    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.settings import Settings
+
+TLS_PORT = 8945
+DEFAULT_PORTS = (4000, 0)
+LOST = "the kernel or process that ran it ended"
+
+
+class Durable:
+    """The ports, the token, the certificates and the journal of an emulator."""
+
+    settings: Settings
+    lifecycle: Lifecycle
+    token: str
+    _journal: Journal | None
+    _journal_file: JournalFile | None
+    _identity: dict[str, str]
+
+    def _open_journal(self) -> None:
+        """Open the journal, if there is to be one, and take over what it has; the first time only."""
+        if self.settings.journal is None:
+            return
+        # SQLite is imported when somebody wants a journal.
+        from cmemu_nb.journal_file import JournalFile  # noqa: PLC0415
+
+        file = JournalFile(Path(self.settings.journal).expanduser(), self.settings.journal_sync)
+        try:
+            self._take_over(file)
+        except BaseException:
+            file.close()
+            raise
+        self._journal_file = file
+
+    def _take_over(self, file: JournalFile) -> None:
+        known = file.identity()
+        if not self._identity:
+            self._identity = {"token": self.token, **known, "owner": secrets.token_hex(8)}
+            self.token = self.settings.token or self._identity["token"]
+            self.lifecycle.restore(file.load())
+        elif known.get("owner") != self._identity["owner"]:
+            raise JournalError(
+                f"The journal {file.path} was used by another emulator since this one was stopped. Make a new Emulator "
+                "with it, which has all that is in it."
+            )
+
+    def _wanted_port(self) -> int:
+        port = int(self.settings.port)
+        return int(self._identity.get("port", port)) if port in DEFAULT_PORTS else port
+
+    def _wanted_tls_port(self) -> int:
+        if self.settings.tls_port:
+            return int(self.settings.tls_port)
+        return int(self._identity.get("tls_port", TLS_PORT if self.settings.port else 0))
+
+    def _remember(self, port: int, tls_port: int) -> None:
+        """Write down who this is."""
+        if self._journal_file is not None:
+            authority = self.certificates.authority
+            self._identity |= {"token": self.token, "port": str(port), "tls_port": str(tls_port)}
+            self._identity |= {"authority": authority.certificate, "authority_key": authority.key}
+            self._journal_file.remember(self._identity)
+
+    def _begin_journal(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write down everything that happens from now on."""
+        if self._journal_file is not None:
+            from cmemu_nb.journal import Journal  # noqa: PLC0415
+
+            self._journal = Journal(self._journal_file, self.lifecycle, loop)
+
+    def _close_journal(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+        if self._journal_file is not None:
+            self._journal_file.close()
+        self._journal = self._journal_file = None
+
+    async def _written(self) -> None:
+        if self._journal is not None:
+            await self._journal.written()
+
+    @functools.cached_property
+    def files(self) -> PrivateFiles:
+        """The private directory of this emulator's certificates and tokens; beside the journal, if there is one."""
+        return PrivateFiles(self._journal_file.folder if self._journal_file else None)
+
+    @functools.cached_property
+    def certificates(self) -> Certificates:
+        """The certificate of the platform routes, and its authority."""
+        known = self._identity
+        authority = Authority(known["authority"], known["authority_key"]) if "authority" in known else None
+        names = (*self.settings.local_hostnames, *([self.settings.host] if self.settings.allow_remote else []))
+        return Certificates(self.files, names, authority)

@@ -1,0 +1,219 @@
+"""The journal: an emulator that goes on where its process ended, even by kill -9.
+
+It hears what changes, and writes all of it in one transaction at the next turn of the emulator's loop. Answers wait
+for that: what a client was told is in the file. While the file can't be written answers are errors, and it is tried
+again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import TYPE_CHECKING
+
+from cmemu_nb import journal_tables as tables
+from cmemu_nb.errors import JournalBehind
+from cmemu_nb.saved import SavedReplica, SavedSession
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from cmemu_nb.events import Event
+    from cmemu_nb.journal_file import JournalFile
+    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.model import Runtime
+
+    Waiter = Callable[[JournalBehind | None], object]
+
+ENDS_SESSION = frozenset({"session_reset", "session_deleted"})
+CHANGES_SESSION = frozenset(
+    {"session_opened", "session_reset", "session_deleted", "schemas_posted", "schema_deleted", "replica_added"}
+)
+CHANGES_JOB = frozenset({"job_started", "job_given_back", "job_succeeded", "job_failed", "late_result"})
+RETRY_SECONDS = 1.0
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+LARGEST_LOG_BYTES = 64 * 1024 * 1024
+LOOK_AT_LOG_EVERY = 64
+
+
+class Changes:
+    """What is not in the file yet: names and numbers only, since the newest records are in the lifecycle."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, None] = {}
+        self.deleted: dict[str, None] = {}
+        self.sessions: dict[str, None] = {}
+        self.runtimes: dict[str, None] = {}
+        self.apps = False
+        self.queued: dict[str, None] = {}
+        self.jobs: dict[str, None] = {}
+        self.evicted: list[int] = []
+
+
+class Journal:
+    """Keeps a journal file up to date with a lifecycle. Its methods are called on the emulator's loop."""
+
+    def __init__(self, file: JournalFile, lifecycle: Lifecycle, loop: asyncio.AbstractEventLoop) -> None:
+        self._file = file
+        self._lifecycle = lifecycle
+        self._loop = loop
+        self._changes = Changes()
+        self._waiters: list[Waiter] = []
+        self._handle: asyncio.Handle | None = None
+        self._failing = False
+        self._commits = 0
+        self._checkpointing: threading.Thread | None = None
+        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+        self.behind = False
+        """Whether something has happened that is not in the file yet."""
+
+    def _hear(self, event: Event) -> None:
+        kind, job_id, changes = event.kind, event.job_id or "", self._changes
+        if kind == "job_queued":
+            changes.queued[job_id] = None
+        elif kind in CHANGES_JOB:
+            changes.jobs[job_id] = None
+        elif kind == "job_evicted":
+            changes.evicted.append(self._lifecycle.job(job_id).sequence)
+            changes.runtimes[event.runtime_id or ""] = None
+        elif kind == "runtime_connected":
+            changes.runtimes[event.runtime_id or ""] = None
+        elif kind in CHANGES_SESSION:
+            changes.sessions[event.runtime_id or ""] = None
+            if kind in ENDS_SESSION:
+                changes.ended[event.runtime_id or ""] = None
+                changes.apps = True
+            if kind == "session_deleted":
+                changes.deleted[event.runtime_id or ""] = None
+        elif kind == "app_bound":
+            changes.apps = True
+        else:
+            return
+        if not self.behind:
+            self.behind = True
+            self._handle = self._loop.call_soon(self._write)
+
+    def when_written(self, tell: Waiter) -> None:
+        """Call `tell(None)` when all that has happened is in the file, or tell it the error that answers must be."""
+        if self.behind:
+            self._waiters.append(tell)
+            if self._failing:
+                self._write()
+        else:
+            tell(None)
+
+    async def written(self) -> None:
+        """Wait until all that has happened is in the file; `JournalBehind` when it can't be written."""
+        future: asyncio.Future[JournalBehind | None] = self._loop.create_future()
+
+        def tell(error: JournalBehind | None) -> None:
+            if not future.done():
+                future.set_result(error)
+
+        self.when_written(tell)
+        error = await future
+        if error is not None:
+            raise error
+
+    # Writing
+
+    def _write(self) -> None:
+        self._stop_timer()
+        waiters, self._waiters = self._waiters, []
+        try:
+            self._commit()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be told that it was written
+            self._fail(error, waiters)
+            return
+        self.behind = False
+        if self._failing:
+            self._failing = False
+            self._lifecycle.note("journal_written", detail=f"{self._file.path} has everything again")
+        for tell in waiters:
+            tell(None)
+        self._look_at_log()
+
+    def _fail(self, error: Exception, waiters: list[Waiter]) -> None:
+        if not self._failing:
+            self._failing = True
+            self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
+        self._handle = self._loop.call_later(RETRY_SECONDS, self._write)
+        for tell in waiters:
+            tell(
+                JournalBehind(
+                    f"This was done, but the journal can't be written ({error}). Make room, then send it again."
+                )
+            )
+
+    def _commit(self) -> None:
+        connection, state, changes = self._file.connection, self._lifecycle, self._changes
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for runtime_id in changes.ended:
+                tables.delete_jobs_of(connection, runtime_id)
+            tables.delete_jobs(connection, changes.evicted)
+            self._put_sessions()
+            if changes.apps:
+                tables.put_apps(connection, state.deployed_apps())
+            tables.put_jobs(connection, filter(None, map(state.find_job, changes.queued)))
+            tables.put_states(connection, filter(None, map(state.find_job, changes.jobs)))
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(Exception):
+                connection.execute("ROLLBACK")
+            raise
+        self._changes = Changes()
+
+    def _put_sessions(self) -> None:
+        connection, state, changes = self._file.connection, self._lifecycle, self._changes
+        for runtime_id in changes.deleted:
+            tables.delete_session(connection, runtime_id)
+        if not (changes.sessions or changes.runtimes):
+            return
+        evicted = state.evicted()
+        for runtime in state.runtimes():
+            if runtime.runtime_id in changes.sessions:
+                tables.put_session(connection, self._saved(runtime, evicted[runtime.runtime_id]))
+            elif runtime.runtime_id in changes.runtimes:
+                tables.put_runtime(connection, runtime, evicted[runtime.runtime_id])
+
+    def _saved(self, runtime: Runtime, evicted: int) -> SavedSession:
+        replicas = [
+            SavedReplica(each.replica_id, each.token, each.max_concurrent_tasks or 1)
+            for each in self._lifecycle.replicas(runtime.runtime_id)
+            if not each.launched
+        ]
+        return SavedSession(runtime, self._lifecycle.schemas(runtime.runtime_id), replicas, evicted)
+
+    def _stop_timer(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    # The log
+
+    def _look_at_log(self) -> None:
+        """Have the write-ahead log copied into the file, beside the loop, since that waits for the disk."""
+        self._commits += 1
+        if self._commits % LOOK_AT_LOG_EVERY:
+            return
+        size = self._file.log_bytes
+        if size > LARGEST_LOG_BYTES:
+            # Always something new comes while the thread copies; the rest is little now, and ends the log.
+            self._file.checkpoint_here()
+        elif size > CHECKPOINT_BYTES and (self._checkpointing is None or not self._checkpointing.is_alive()):
+            self._checkpointing = threading.Thread(target=self._file.checkpoint, name="cmemu-checkpoint", daemon=True)
+            self._checkpointing.start()
+
+    def close(self) -> None:
+        """Write what is left, and when each runtime polled last."""
+        self._unsubscribe()
+        self._stop_timer()
+        self._changes.runtimes.update(dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes()))
+        try:
+            self._commit()
+        except Exception as error:  # noqa: BLE001 - the emulator stops all the same
+            self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
+        if self._checkpointing is not None:
+            self._checkpointing.join()

@@ -1,0 +1,179 @@
+"""The file of a journal: an SQLite database that one emulator at a time writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from cmemu_nb import journal_tables as tables
+from cmemu_nb.errors import JournalError
+from cmemu_nb.listening import close_in_children
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cmemu_nb.saved import SavedState
+
+APPLICATION_ID = 0x636D656D  # "cmem"
+VERSION = 1
+CACHE_KIB = 8_000
+BUSY_SECONDS = 1.0
+UNTOUCHED = "It was left as it is: choose another file, or try 'sqlite3 FILE .recover' on a copy."
+
+
+class JournalFile:
+    """An open journal. `folder` beside it is for the private files of its emulator.
+
+    `sync` is "normal", which survives the end of the process at any moment, or "full", which survives a power cut.
+    Raises `JournalError` for a file that is no journal, damaged, of a newer version or in use, and leaves it as it is.
+    """
+
+    def __init__(self, path: Path, sync: str) -> None:
+        self.path = path
+        self.folder = path.with_name(f"{path.name}-files")
+        self._lock = self._take_lock()
+        try:
+            self.connection = self._open(sync)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _take_lock(self) -> IO[str]:
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            lock = open(self.folder / "lock", "a+", opener=_for_the_owner_only)  # noqa: SIM115 - kept open
+        except OSError as error:
+            raise JournalError(
+                f"The journal {self.path} can't be opened: {error.strerror}. Choose another path."
+            ) from None
+        if not _locked(lock):
+            lock.seek(0)
+            holder = lock.read().strip()
+            lock.close()
+            raise self._error(
+                f"is in use by another emulator (process {holder or 'unknown'}). Stop that one, or choose another file."
+            )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        # A forked child would hold the lock when the emulator is long gone.
+        close_in_children([lock])
+        return lock
+
+    def _open(self, sync: str) -> sqlite3.Connection:
+        try:
+            if self.path.exists() and self.path.stat().st_size:
+                self._check()
+            else:
+                self.path.touch(mode=0o600)
+            self.path.chmod(0o600)
+            connection = self._connect()
+            if connection.execute("PRAGMA user_version").fetchone() == (0,):
+                connection.executescript(tables.create(APPLICATION_ID, VERSION))
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            # The checkpoints are made beside the emulator's loop, since they wait for the disk.
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+        except sqlite3.Error as error:
+            raise self._error(f"can't be opened: {error}. Choose another file.") from None
+        except OSError as error:
+            raise JournalError(
+                f"The journal {self.path} can't be opened: {error.strerror}. Choose another path."
+            ) from None
+        return connection
+
+    def _check(self) -> None:
+        """Look at a file that exists without changing it."""
+        # Without a log nothing is needed beside the file; SQLite would leave an empty one there.
+        how = "mode=ro" if self.log_bytes else "mode=ro&immutable=1"
+        address = f"{self.path.absolute().as_uri()}?{how}"
+        try:
+            with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+                (application,) = connection.execute("PRAGMA application_id").fetchone()
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                (damage,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._error(f"is no journal, or damaged ({error}). {UNTOUCHED}") from None
+        if application != APPLICATION_ID:
+            raise self._error("is another program's database, no journal. Choose another file.")
+        if version > VERSION:
+            raise self._error(
+                f"was written by a newer cmemu_nb (its version is {version}, this one knows {VERSION}). "
+                "Upgrade cmemu_nb, or choose another file."
+            )
+        if damage != "ok":
+            raise self._error(f"is damaged ({str(damage).splitlines()[-1]}). {UNTOUCHED}")
+
+    def _error(self, what: str) -> JournalError:
+        return JournalError(f"The journal {self.path} {what}")
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+
+    def close(self) -> None:
+        """Merge the log into the file and let others have it."""
+        with contextlib.suppress(sqlite3.Error):  # somebody is reading it: the next to open it does that
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.connection.close()
+        self._lock.close()
+
+    def identity(self) -> dict[str, str]:
+        """Return what makes it the same emulator again, by name; nothing in a new file."""
+        return tables.read_identity(self.connection)
+
+    def remember(self, identity: dict[str, str]) -> None:
+        """Keep what makes it the same emulator again."""
+        with self.connection:
+            tables.put_identity(self.connection, identity)
+
+    def load(self) -> SavedState:
+        """Read all that the lifecycle had; a `JournalError` when it can't be read."""
+        try:
+            return tables.read_state(self.connection)
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+            raise self._error(f"is damaged ({error}). {UNTOUCHED}") from None
+
+    @property
+    def log_bytes(self) -> int:
+        """How large the write-ahead log is."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def checkpoint(self) -> None:
+        """Copy the log into the file as far as it goes, from any thread and holding up nobody."""
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connect()) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def checkpoint_here(self) -> None:
+        """Copy what is left of the log, so that it begins anew. Waits for the disk."""
+        self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _for_the_owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Lock a file for this process, unless another one has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt  # noqa: PLC0415
+
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl  # noqa: PLC0415
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,503 @@
+"""The journal: after kill -9, a restart or a stop the same start goes on where the process ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from client import RID, SUBMIT, Api, error_code, eventually
+from journaled import process
+
+from cmemu_nb import Emulator
+from cmemu_nb.errors import JobEvicted, JournalBehind, JournalError, WireError
+from cmemu_nb.journal import Journal
+from cmemu_nb.journal_file import VERSION, JournalFile
+from cmemu_nb.lifecycle import Lifecycle
+from cmemu_nb.model import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lifecycle.db"
+
+
+def journaled(path: Path, **settings: Any) -> Emulator:
+    return Emulator(port=0, home="thread", journal=str(path), **settings)
+
+
+def picture(state: Lifecycle) -> tuple[Any, ...]:
+    """Return all that there is, but when a runtime polled last: that is written when the emulator stops."""
+    runtimes = [
+        (each.runtime_id, each.module_auth_token, each.display_name, each.connected, each.created_at)
+        for each in state.runtimes()
+    ]
+    replicas = {
+        name: [(r.token, r.max_concurrent_tasks, list(r.held)) for r in state.replicas(name)] for name, *_ in runtimes
+    }
+    return runtimes, state.jobs(), state.schemas(), state.deployed_apps(), state.evicted(), state.count(), replicas
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
+
+
+# Everything comes back
+
+
+def test_all_is_there_again_after_kill_9(path: Path) -> None:
+    with process(path) as first:
+        api = Api(first.url, first.token)
+        runtime = api.open("ü/r", RID, displayName="My App")
+        api.open("other", RID, branch="dev")
+        assert (
+            runtime.post_schemas([{"functionName": "f", "deep": {"x": 10**30}}, {"functionName": "g"}]).status_code
+            == 204
+        )
+        done, failed, running, queued = (api.submit("f", {"n": n}) for n in range(4))
+        for job_id in (done, failed, running):
+            assert runtime.take_id() == job_id
+        assert runtime.post_result(done, b"\xff\x00", Content_Type="text/x").status_code == 204
+        runtime.fail(failed, "why not \u00fc")
+        before = [runtime.inspect(job_id) for job_id in (done, failed, running, queued)]
+        authority = path.with_name("lifecycle.db-files") / "ca.pem"
+        pem = first.run("answer = emu.certificates.authority_path.read_text()")
+        first.kill()
+    with process(path) as second:
+        assert (second.url, second.platform_url, second.token) == (first.url, first.platform_url, first.token)
+        assert authority.read_text() == pem
+        after = [runtime.inspect(job_id) for job_id in (done, failed, running, queued)]
+        for each in (*before, *after):
+            each["runtime"].pop("last_poll_at")
+        assert after == before
+        assert api.result(done).content == b"\xff\x00"
+        assert runtime.take_id() == queued
+        assert runtime.post_result(running, b"1").status_code == 204
+        assert {(each["deployed_app_rid"], each["branch"]) for each in api_apps(api)} == {(RID, "master"), (RID, "dev")}
+
+
+def api_apps(api: Api) -> list[dict[str, Any]]:
+    runtimes = api.contour("GET", "/_emulate/foundry/compute-modules/runtimes").json()["runtimes"]
+    return [app for runtime in runtimes for app in runtime["deployed_apps"]]
+
+
+def test_a_clean_stop_leaves_one_file_that_has_everything(path: Path) -> None:
+    with journaled(path) as emulator:
+        runtime = Api(emulator.url, emulator.token).open("r", RID)
+        job = emulator.submit("f", {"x": 1})
+        runtime.take()
+        runtime.post_result(job.id, b"1")
+        runtime.poll()
+        last_poll = emulator.lifecycle.runtime("r").last_poll_at
+        before = picture(emulator.lifecycle)
+    assert set(files(path)) == {"lifecycle.db"}
+    with journaled(path) as again:
+        assert picture(again.lifecycle) == before
+        assert again.lifecycle.runtime("r").last_poll_at == last_poll
+        assert (again.port, again.token) == (emulator.port, emulator.token)
+
+
+def test_what_ends_with_the_kernel_fails_and_what_runs_elsewhere_goes_on(path: Path) -> None:
+    with process(path) as first:
+        api = Api(first.url, first.token)
+        outside = api.open("outside", "ri.outside")
+        first.run("import threading\n@emu.function\ndef in_a_cell(context, event):\n    threading.Event().wait()\n")
+        in_a_cell = api.submit("in_a_cell", rid="ri.foundry.main.deployed-app.notebook")
+        first.run(
+            "code = 'import urllib.request as u, ssl, os, time; e = os.environ; '"
+            " 'c = ssl.create_default_context(cafile=e[\"DEFAULT_CA_PATH\"]); '"
+            ' \'h = {"Module-Auth-Token": open(e["MODULE_AUTH_TOKEN"]).read()}\\n\''
+            " 'while u.urlopen(u.Request(e[\"GET_JOB_URI\"], headers=h), context=c).status != 200: pass\\n'"
+            " 'time.sleep(600)'\n"
+            "emu.launch(['python', '-c', code], 'launched')"
+        )
+        launched = api.submit("f", rid="ri.foundry.main.deployed-app.launched")
+        elsewhere = api.submit("f", rid="ri.outside")
+        assert outside.take_id() == elsewhere
+        for job_id in (in_a_cell, launched):
+            eventually(lambda job_id=job_id: api.status(job_id)["type"] == "running", "the job runs")  # type: ignore[misc]
+        first.kill()
+    with process(path):
+        for job_id in (in_a_cell, launched):
+            answer = api.result(job_id)
+            assert (answer.status_code, answer.json()["error"]) == (500, "job_failed")
+            assert "the kernel or process that ran it ended" in answer.json()["error_description"]
+        assert api.status(elsewhere)["type"] == "running"
+        assert outside.post_result(elsewhere, b"1").status_code == 204
+    replicas = [row for row in sqlite3.connect(path).execute("SELECT * FROM replicas")]  # noqa: C416
+    assert replicas == []
+
+
+def test_an_official_sdk_program_goes_on_across_kill_9(path: Path) -> None:
+    with process(path) as first:
+        api = Api(first.url, first.token)
+        api.open("real", RID)
+        environment = first.run("answer = dict(emu.env('real', 2))")
+        command = [sys.executable, str(PROGRAMS / "python_module.py"), "threads"]
+        with subprocess.Popen(
+            command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as program:
+            try:
+                assert api.result(api.submit("echo", {"n": 1}), wait=30).json() == {"n": 1}
+                first.kill()
+                with process(path):
+                    assert api.result(api.submit("echo", {"n": 2}), wait=30).json() == {"n": 2}
+                    assert program.poll() is None
+            finally:
+                program.kill()
+
+
+def test_functions_of_a_new_kernel_take_the_jobs_that_were_queued(path: Path) -> None:
+    with process(path) as first:
+        first.run("@emu.function\ndef double(context, event):\n    return 2 * event['x']\n")
+        first.run("emu.functions.remove('double')\nemu.functions.pause()")
+        job_id = Api(first.url, first.token).submit("double", {"x": 21}, rid="ri.foundry.main.deployed-app.notebook")
+        first.kill()
+    with process(path) as second:
+        second.run("@emu.function\ndef double(context, event):\n    return 2 * event['x']\n")
+        assert Api(second.url, second.token).result(job_id, wait=10).json() == 42
+
+
+def test_the_lease_of_a_running_job_goes_on(path: Path) -> None:
+    with journaled(path) as emulator:
+        runtime = Api(emulator.url, emulator.token).open("r", RID)
+        job = emulator.submit("f")
+        runtime.take()
+    with journaled(path, job_timeout=0.05) as again:
+        eventually(again.job(job.id).done, "the lease has run out")
+        assert "job_timeout" in (again.job(job.id).record.error_message or "")
+
+
+def test_a_reset_leaves_nothing_behind_and_an_evicted_job_is_still_known(path: Path) -> None:
+    with journaled(path, keep_jobs=2) as emulator:
+        api = Api(emulator.url, emulator.token)
+        cleared = api.open("cleared", RID)
+        api.submit()
+        cleared.post_schemas([{"name": "f"}])
+        cleared.send("DELETE", cleared.uri)
+        runtime = api.open("r", RID)
+        api.submit()
+        runtime = api.open("r", RID)
+        jobs = [api.submit() for _ in range(4)]
+        for job_id in jobs:
+            runtime.take()
+            runtime.post_result(job_id, b"1")
+        eventually(lambda: emulator.lifecycle.evicted()["r"] == 2, "two were let go")
+        before = picture(emulator.lifecycle)
+    with journaled(path, keep_jobs=2) as again:
+        assert picture(again.lifecycle) == before
+        with pytest.raises(JobEvicted):
+            again.job(jobs[0]).result()
+    connection = sqlite3.connect(path)
+    counts = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
+    connection.close()
+    assert counts == {"runtimes": 1, "apps": 1, "jobs": 2, "states": 2, "schemas": 0, "replicas": 0}
+
+
+TABLES = ("runtimes", "apps", "jobs", "states", "schemas", "replicas")
+
+
+def test_large_bodies_and_hostile_texts_come_back_as_they_were(path: Path) -> None:
+    with journaled(path) as emulator:
+        api = Api(emulator.url, emulator.token)
+        runtime = api.open("a\x00b'\"\u2028", RID, displayName="<script>\U0001f600")
+        large = api.submit("f\x00g", "x" * 5_000_000)
+        strange = api.submit()
+        runtime.take(), runtime.take()
+        runtime.post_result(large, iter([b"\x00" * 1_000_000] * 5))
+        emulator.lifecycle.fail(strange, "by hand")
+        emulator.change(lambda state: state.add_reason(strange, "\ud800"))
+        before = picture(emulator.lifecycle)
+        emulator.change(lambda state: state.note("late_result", "r", strange))
+    with journaled(path) as again:
+        assert picture(again.lifecycle) == before
+
+
+def test_a_token_that_is_given_counts_and_is_kept(path: Path) -> None:
+    with journaled(path) as first:
+        assert first.token
+    with journaled(path, token="given-token-of-mine") as second:
+        assert second.token == "given-token-of-mine"
+    with journaled(path) as third:
+        assert third.token == "given-token-of-mine"
+
+
+def test_stop_and_start_of_one_emulator_goes_on_too(path: Path) -> None:
+    emulator = journaled(path)
+    for _ in range(3):
+        with emulator:
+            emulator.open_runtime("r", RID)
+            job = emulator.submit("f")
+    with journaled(path) as other:
+        assert [each.job_id for each in other.lifecycle.jobs()] == [job.id]
+    with pytest.raises(JournalError, match="used by another emulator since this one was stopped"):
+        emulator.start()
+    with journaled(path):
+        pass
+
+
+# Random changes, compared with what a new lifecycle makes of the file
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_the_file_has_it(path: Path, seed: int) -> None:
+    async def main() -> None:
+        rng, state = random.Random(seed), Lifecycle()
+        file = JournalFile(path, "normal")
+        journal = Journal(file, state, asyncio.get_running_loop())
+        for _ in range(150):
+            change(rng, state)
+            if rng.random() < 0.3:
+                await journal.written()
+                assert not journal.behind
+                assert picture(restored(file)) == picture(state)
+        journal.close()
+        assert picture(restored(file)) == picture(state)
+        assert queues(restored(file)) == queues(state)
+        file.close()
+
+    asyncio.run(main())
+
+
+def restored(file: JournalFile) -> Lifecycle:
+    state = Lifecycle()
+    state.restore(file.load())
+    return state
+
+
+def queues(state: Lifecycle) -> dict[str, list[str]]:
+    """Take every job there is."""
+    found: dict[str, list[str]] = {}
+    for runtime in state.runtimes():
+        while (job := state.take(runtime.runtime_id)) is not None:
+            found.setdefault(runtime.runtime_id, []).append(job.job_id)
+    return found
+
+
+def change(rng: random.Random, state: Lifecycle) -> None:
+    """Do one thing, at random; what is refused changes nothing."""
+    names = ["a", "b", "c"]
+    name, rid, branch = rng.choice(names), rng.choice([None, "ri.1", "ri.2"]), rng.choice([None, "dev"])
+    jobs = state.jobs()
+    job = rng.choice(jobs) if jobs else None
+    replicas = [each for other in state.runtimes() for each in state.replicas(other.runtime_id)]
+    common = [
+        lambda: state.submit(name, rng.choice("fg"), b'{"x":1}'),
+        lambda: state.take(name),
+        lambda: job and state.finish(job.runtime_id, job.job_id, rng.randbytes(5), "text/plain"),
+        lambda: job and state.fail(job.job_id, "by hand"),
+        lambda: list(map(state.give_back, jobs[-1:])),
+        lambda: replicas and state.take(replicas[0].runtime_id, replica=replicas[0]),
+        lambda: state.post_schemas(name, [(rng.choice("fg"), b"{}")]),
+        lambda: state.submit_to_app(rid or "ri.1", branch, "f", b"[]", jobs[0].source if jobs else "contour-sync"),  # type: ignore[arg-type]
+    ]
+    rare = [
+        lambda: state.open_session(name, rid, branch, rng.choice([None, "Name"])),
+        lambda: state.delete_session(name),
+        lambda: state.delete_schema(name, "f"),
+        lambda: state.add_replica(name, 3),
+        lambda: state.evict(4, 10**9, 3),
+        state.reset if rng.random() < 0.05 else lambda: None,
+    ]
+    with contextlib.suppress(WireError):
+        rng.choice(common if rng.random() < 0.75 and state.runtimes() else rare)()
+
+
+# Files that can't be used
+
+
+def refused(path: Path, match: str) -> None:
+    before = files(path)
+    with pytest.raises(JournalError, match=match):
+        journaled(path).start()
+    assert files(path) == before
+
+
+def make(path: Path) -> None:
+    with journaled(path) as emulator:
+        emulator.open_runtime("r", RID)
+        for _ in range(200):
+            emulator.submit("f", "x" * 500)
+
+
+def test_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+    make(path)
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    connection.close()
+    refused(path, f"was written by a newer cmemu_nb .* {VERSION + 1}.*Upgrade")
+
+
+@pytest.mark.parametrize("place", [4096, 40_000, 90_000])
+def test_a_damaged_file_is_refused_and_left_alone(path: Path, place: int) -> None:
+    make(path)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xa5" * 6000)
+    refused(path, "is .*damaged .*It was left as it is")
+
+
+def test_what_is_no_journal_is_refused_and_left_alone(path: Path) -> None:
+    path.write_bytes(b"my precious notes\n" * 100)
+    refused(path, "is no journal, or damaged")
+    path.unlink()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    refused(path, "another program's database")
+
+
+def test_a_newer_version_after_kill_9_is_left_alone_with_its_log(path: Path) -> None:
+    with process(path) as first:
+        Api(first.url, first.token).open("r", RID)
+        first.kill()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    os.kill(os.fork() or end(), 0)
+    kept = files(path)
+    connection.close()
+    for name, content in kept.items():
+        path.with_name(name).write_bytes(content)
+    assert "lifecycle.db-wal" in kept
+    before = {name: content for name, content in files(path).items() if not name.endswith("-shm")}
+    with pytest.raises(JournalError, match="newer"):
+        journaled(path).start()
+    assert {name: content for name, content in files(path).items() if not name.endswith("-shm")} == before
+
+
+def end() -> int:
+    os._exit(0)
+
+
+def test_a_journal_in_use_is_refused_and_the_user_named(path: Path) -> None:
+    with process(path) as first:
+        with pytest.raises(JournalError, match=rf"in use by another emulator \(process {first.popen.pid}\)"):
+            journaled(path).start()
+        assert Api(first.url, first.token).open("r").runtime_id == "r"
+    with journaled(path), pytest.raises(JournalError, match=f"process {os.getpid()}"):
+        journaled(path).start()
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [("missing/lifecycle.db", "No such file"), (".", "can't be opened"), ("file/x.db", "can't be opened")],
+)
+def test_a_path_that_cant_be_is_one_clear_sentence(tmp_path: Path, name: str, match: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError, match=match):
+        Emulator(port=0, journal=str(tmp_path / name)).start()
+
+
+def test_the_files_are_for_their_owner_only(path: Path) -> None:
+    old = os.umask(0)
+    try:
+        with journaled(path) as emulator:
+            emulator.open_runtime("r")
+            emulator.env("r")
+            found = [path.with_name(f"{path.name}-files"), *path.parent.rglob("*")]
+            modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in found}
+    finally:
+        os.umask(old)
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
+    assert len(modes) >= 6
+
+
+# While it can't be written
+
+
+@pytest.fixture
+def held(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program that can keep the file locked."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+def test_nothing_is_acknowledged_that_is_not_in_the_file(path: Path, held: sqlite3.Connection) -> None:
+    with journaled(path) as emulator:
+        api = Api(emulator.url, emulator.token)
+        runtime = api.open("r", RID)
+        job_id = api.submit()
+        runtime.take()
+        held.execute("BEGIN IMMEDIATE")
+        answers = [
+            api.contour("POST", SUBMIT, json={"deployedAppRid": RID, "queryType": "f"}),
+            runtime.post_result(job_id, b"1"),
+            runtime.post_schemas([{"name": "f"}]),
+        ]
+        assert [(answer.status_code, error_code(answer)) for answer in answers] == [(503, "journal_behind")] * 3
+        assert answers[0].headers["Retry-After"] == "1"
+        with pytest.raises(JournalBehind, match="the journal can't be written"):
+            emulator.open_runtime("r2")
+        held.execute("ROLLBACK")
+        assert runtime.post_result(job_id, b"1").status_code == 204
+        kinds = [event.kind for event in emulator.lifecycle.events.recent()]
+        assert (kinds.count("journal_failed"), kinds.count("journal_written")) == (1, 1)
+        before = picture(emulator.lifecycle)
+    with journaled(path) as again:
+        assert picture(again.lifecycle) == before
+
+
+def test_a_job_that_could_not_be_noted_as_taken_is_handed_out_later(path: Path, held: sqlite3.Connection) -> None:
+    with journaled(path) as emulator:
+        api = Api(emulator.url, emulator.token)
+        runtime = api.open("r", RID)
+        job_id = api.submit()
+        held.execute("BEGIN IMMEDIATE")
+        assert error_code(runtime.poll()) == "journal_behind"
+        held.execute("ROLLBACK")
+        assert runtime.take_id() == job_id
+
+
+def test_it_is_tried_again_without_any_request(path: Path, held: sqlite3.Connection) -> None:
+    with journaled(path) as emulator:
+        held.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalBehind):
+            emulator.open_runtime("r")
+        held.execute("ROLLBACK")
+        eventually(lambda: held.execute("SELECT count(*) FROM runtimes").fetchone() == (1,), "it is in the file")
+
+
+# Its size
+
+
+def test_the_log_does_not_grow_for_ever(path: Path) -> None:
+    threads = set(threading.enumerate())
+    with journaled(path) as emulator:
+        emulator.open_runtime("r")
+
+        def one(state: Lifecycle) -> None:
+            job = state.submit("r", "f", b'"%b"' % (b"x" * 20_000))
+            state.take("r")
+            state.finish("r", job.job_id, b"y" * 20_000)
+
+        for _ in range(3_000):
+            emulator.change(one)
+        log = path.with_name("lifecycle.db-wal").stat().st_size
+        assert log < 80 * 1024 * 1024
+        assert emulator.lifecycle.count()[JobStatus.SUCCEEDED] == 3_000
+    assert set(threading.enumerate()) <= threads
+    assert path.stat().st_size > 3_000 * 40_000
+
+
+def test_full_sync_is_what_sqlite_was_told(path: Path) -> None:
+    for sync, number in (("full", 2), ("normal", 1)):
+        with journaled(path, journal_sync=sync) as emulator:
+            assert emulator._journal_file is not None  # noqa: SLF001
+            assert emulator._journal_file.connection.execute("PRAGMA synchronous").fetchone() == (number,)  # noqa: SLF001
