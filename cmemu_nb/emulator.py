@@ -10,7 +10,9 @@ import secrets
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from tornado.httpserver import HTTPServer
 
@@ -79,6 +81,8 @@ class Emulator(Calls, Durable, Launching, Looking):
         self._journal: Journal | None = None
         self._journal_file: JournalFile | None = None
         self._identity: dict[str, str] = {}
+        self._exported_at: int | None = None
+        self.read_from = ""
         self._leave_cells: Callable[[], None]
         self._changing = threading.RLock()
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -92,9 +96,31 @@ class Emulator(Calls, Durable, Launching, Looking):
     def start(self) -> Self:
         """Listen and serve; nothing when it runs already."""
         with self._changing:
+            if self.read_from:
+                raise NotRunning(self.read_from)
             if self._home is None:
                 self._start()
         return self
+
+    @classmethod
+    def from_export(cls, path: str | Path) -> Self:
+        """Return the session that `emu.export` wrote, for looking only: frames, charts, dashboard, `job.result()`.
+
+        It can't be started. Raises `SessionFileError` for a file that is no session, damaged or of a newer version.
+        """
+        from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
+
+        found = session_file.read(Path(path).expanduser())
+        emulator = cls(port=urlsplit(found.url).port or 0)
+        emulator.read_from = (
+            f"This session was read from {path} and can only be looked at. %cmemu start or Emulator() runs a new one."
+        )
+        emulator._exported_at = found.exported_at
+        emulator.lifecycle.restore(found.state)
+        emulator.lifecycle.events.restore(found.events)
+        for job_id, text in found.logs.items():
+            emulator.lifecycle.log(job_id).write(text)
+        return emulator
 
     def _start(self) -> None:
         self._open_journal()
@@ -231,14 +257,14 @@ class Emulator(Calls, Durable, Launching, Looking):
     def home(self) -> Home:
         """What runs the emulator's loop; `NotRunning` when it is stopped."""
         if self._home is None:
-            raise NotRunning(NOT_RUNNING)
+            raise NotRunning(self.read_from or NOT_RUNNING)
         return self._home
 
     @property
     def client(self) -> ContourClient:
         """The HTTP client of the emulator's own loop; `NotRunning` when it is stopped."""
         if self._home is None or self._client is None:
-            raise NotRunning(NOT_RUNNING)
+            raise NotRunning(self.read_from or NOT_RUNNING)
         return self._client
 
     # Runtimes
@@ -321,10 +347,14 @@ class Emulator(Calls, Durable, Launching, Looking):
             task.add_done_callback(self._deliveries.discard)
 
     def __repr__(self) -> str:
-        if not self.running:
-            return "<Emulator, not running: emu.start() starts it again>"
-        jobs = self.lifecycle.count().total()
-        return f"<Emulator at {self.url}: {len(self.lifecycle.runtimes())} runtimes, {jobs} jobs>"
+        holds = f"{len(self.lifecycle.runtimes())} runtimes, {self.lifecycle.count().total()} jobs"
+        if self.read_from:
+            return f"<Emulator, read from a file: {holds}>"
+        return (
+            f"<Emulator at {self.url}: {holds}>"
+            if self.running
+            else "<Emulator, not running: emu.start() starts it again>"
+        )
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.notebook.show import show_emulator  # noqa: PLC0415 - only a notebook wants it

@@ -27,7 +27,8 @@
     ├── FunctionError              the function itself raised; the job succeeded on the wire
     ├── ResultError                the result's bytes are not what was asked for
     ├── NotRunning                 the emulator is stopped, or was not started yet
-    ├── JournalError               the journal or an exported session can't be used
+    ├── JournalError               the journal's file can't be used
+    ├── SessionFileError           an exported session can't be written or read
     ├── HomeError                  the emulator's loop can't be used in this way
     └── SettingError               a setting is unknown or has a wrong value
     PortTakenWarning           the wanted port is in use, so another one was taken
@@ -220,7 +221,11 @@ class NotRunning(CmemuError):
 
 
 class JournalError(CmemuError):
-    """The journal, or the file of an exported session, can't be used; it was left as it is."""
+    """The journal's file can't be used; it was left as it is."""
+
+
+class SessionFileError(CmemuError):
+    """An exported session can't be written to a file, or read from one."""
 
 
 class HomeError(CmemuError):

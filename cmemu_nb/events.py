@@ -94,6 +94,12 @@ class EventLog:
         log = self._quiet if event.kind in QUIET else self._kept
         return bool(log) and log[0].sequence <= event.sequence
 
+    def restore(self, events: list[Event]) -> None:
+        """Take over the events of another log, into one that has none."""
+        for event in events:
+            (self._quiet if event.kind in QUIET else self._kept).append(event)
+        self._count = events[-1].sequence if events else 0
+
     def recent(self, *, quiet: bool = False) -> list[Event]:
         """Return the kept events, oldest first; `quiet=True` adds the empty polls and stream chunks."""
         kept = list(self._kept)

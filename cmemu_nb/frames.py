@@ -143,6 +143,8 @@ def events_frame(events: Sequence[Event]) -> pd.DataFrame:
 
 def last_four(token: str) -> str:
     """Return a token as it may be shown: '…' and its last four characters, of a short one none."""
+    if token.startswith("…"):  # of an exported session, whose file has no more
+        return token
     return "…" + (token[-_SHOWN_OF_A_TOKEN:] if len(token) >= _SHORTEST_SHOWN_TOKEN else "")
 
 

@@ -8,6 +8,7 @@ from cmemu_nb.cells import point_at_cells
 from cmemu_nb.contour_client import encode_query
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound
 from cmemu_nb.item_stream import ItemStream
+from cmemu_nb.model import JobStatus
 from cmemu_nb.results import Outcome, error_text, function_error, outcome, parse_result
 from cmemu_nb.server.runtime_routes import session_answer
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.model import Job, JobStatus, Runtime
+    from cmemu_nb.model import Job, Runtime
     from cmemu_nb.session import ThrownAway
 
 
@@ -58,8 +59,11 @@ class JobHandle:
         """Wait for the job and return the bytes of its result, whatever they say.
 
         `timeout` is in seconds; None waits as long as it takes. Raises `JobFailed` or `JobTimeout`. An
-        interrupt leaves the job as it is.
+        interrupt leaves the job as it is. Of a job that is done it is there when the emulator is stopped, too.
         """
+        job = None if self._emulator.running else self.find()
+        if job is not None and job.finished:
+            return _result_of(job)
         return self._emulator.home.run(self._raw(timeout))
 
     def result(self, timeout: float | None = None) -> Any:
@@ -201,6 +205,12 @@ class RuntimeHandle:
         from cmemu_nb.notebook.show import show_runtime  # noqa: PLC0415
 
         return show_runtime(self)
+
+
+def _result_of(job: Job) -> bytes:
+    if job.status == JobStatus.FAILED:
+        raise JobFailed(job.error_message or "")
+    return job.result or b""
 
 
 def say_reset(runtime_id: str, thrown_away: ThrownAway | None) -> None:

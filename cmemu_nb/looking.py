@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cmemu_nb.errors import InvalidRequest
@@ -22,6 +23,29 @@ class Looking:
     """The views of an emulator. They are made in the caller's thread, of records that never change."""
 
     lifecycle: Lifecycle
+    _exported_at: int | None
+
+    def looked_at(self) -> int:
+        """Return up to when the views count, in Unix nanoseconds: now, or when a session from a file was exported."""
+        return self._exported_at or time.time_ns()
+
+    def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write all that there is to a JSON file, for `Emulator.from_export` elsewhere and later; returns its path.
+
+        Runtimes, bindings, schemas, jobs with queries and results, events, and what functions printed; of tokens only
+        the last four characters. The file is for its owner only (0600). Raises `SessionFileError` for one that exists,
+        unless `overwrite` is True, and for one that can't be written.
+        """
+        from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
+
+        path, emulator = Path(path).expanduser(), cast("Emulator", self)
+
+        def take(state: Lifecycle) -> session_file.Contents:
+            return session_file.contents(state, emulator.url, self.looked_at())
+
+        taken = emulator.change(take) if emulator.running else take(self.lifecycle)
+        session_file.write(path, taken, overwrite=overwrite)
+        return path
 
     def dashboard(self) -> Dashboard:
         """Return a widget that shows the whole lifecycle live, and lets you act on it; for notebooks.
@@ -49,7 +73,7 @@ class Looking:
         from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
 
         state = self.lifecycle
-        return timeline_chart(state.newest_jobs(most), time.time_ns(), state.count().total())
+        return timeline_chart(state.newest_jobs(most), self.looked_at(), state.count().total())
 
     def latency(self) -> Chart:
         """Return a histogram of how long the jobs waited and ran."""
@@ -72,7 +96,7 @@ class Looking:
         """The jobs in the order of submission, indexed by job_id."""
         from cmemu_nb import frames  # noqa: PLC0415
 
-        return frames.jobs_frame(self.lifecycle.jobs(), time.time_ns())
+        return frames.jobs_frame(self.lifecycle.jobs(), self.looked_at())
 
     @property
     def schemas(self) -> pd.DataFrame:

@@ -30,3 +30,10 @@ class SavedState(msgspec.Struct, frozen=True):
     sessions: list[SavedSession]
     apps: list[DeployedApp]
     jobs: list[Job]
+
+    def __post_init__(self) -> None:
+        """Refuse what hangs in the air with a `ValueError`."""
+        there = {session.runtime.runtime_id for session in self.sessions}
+        strays = ({app.runtime_id for app in self.apps} | {job.runtime_id for job in self.jobs}) - there
+        if strays:
+            raise ValueError(f"it has no runtime {min(strays)!r}, but something of it")

@@ -94,6 +94,11 @@ class State:
         session = self._owners.get(job_id)
         return session.logs.setdefault(job_id, JobLog()) if session else JobLog()
 
+    def logs(self) -> dict[str, str]:
+        """Return what jobs' functions have printed so far, by job id; without those that printed nothing."""
+        logs = {job_id: log for session in list(self._sessions.values()) for job_id, log in list(session.logs.items())}
+        return {job_id: text for job_id, log in logs.items() if (text := log.text)}
+
     def deployed_apps(self) -> list[DeployedApp]:
         """Return every binding, an app's oldest first."""
         return [app for branches in list(self._apps.values()) for app in list(branches.values())]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import threading
-import time
 import traceback
 from collections import deque
 from dataclasses import dataclass
@@ -136,7 +135,7 @@ class Board:
 
     def _refresh(self) -> None:
         changes = self._take_changes()
-        now = time.time_ns()
+        now = self.emulator.looked_at()
         for view in list(self._views):
             self._try(partial(view.refresh, changes, now), [view])
 

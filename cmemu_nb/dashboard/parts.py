@@ -72,7 +72,7 @@ def badge(words: str, tone: str) -> Part:
 def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     """Return where the emulator is and how it does."""
     if not emulator.running:
-        return {"running": False, "hint": NOT_RUNNING}
+        return {"running": False, "hint": emulator.read_from or NOT_RUNNING}
     counts, evicted = emulator.lifecycle.count(), sum(emulator.lifecycle.evicted().values())
     jobs = [{**badge(str(status), TONES[status]), "count": f"{counts[status]:,}"} for status in JobStatus]
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from cmemu_nb.dashboard.job_parts import job_row
@@ -20,7 +19,7 @@ MOST_JOBS = 20
 
 def summary(emulator: Emulator) -> Html:
     """Return a collapsed summary: how many jobs there were, the runtimes, and the newest jobs."""
-    now = time.time_ns()
+    now = emulator.looked_at()
     counts = emulator.lifecycle.count()
     total = ", ".join(f"{counts[status]:,} {status}" for status in JobStatus if counts[status]) or "no jobs"
     pieces = (

@@ -142,6 +142,11 @@ def _env(parser: argparse.ArgumentParser) -> None:
     _tasks(parser)
 
 
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", help="The file to write, such as run.json.")
+    parser.add_argument("--force", action="store_true", help="Write over a file that exists.")
+
+
 def _export_module(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", help="The file to write, such as app.py.")
     parser.add_argument("--force", action="store_true", help="Write over a file that exists.")
@@ -178,6 +183,7 @@ COMMANDS = {
     "call": Command("Run a function and return its value.", _call, takes_query=True),
     "logs": Command("Print what a job's function has printed and logged.", _job),
     "fail": Command("Fail a queued or running job by hand.", _fail),
+    "export": Command("Write the whole session to a file, for Emulator.from_export().", _export),
     "export-module": Command("Write the served functions as a module for the official SDK.", _export_module),
     "url": Command("Print the emulator's URL.", _nothing),
     "help": Command("Show this, the arguments of a command, or a longer document.", _help),

@@ -213,6 +213,10 @@ class CMEmu(Settings, Magics):
     def _logs(self, given: Arguments) -> None:
         print(self._emulator(given).job(given.job).logs or "It has printed nothing.")  # noqa: T201
 
+    def _export(self, given: Arguments) -> None:
+        path = self._emulator(given).export(given.path, overwrite=given.force)
+        print(f"Wrote the session to {path}. Emulator.from_export({str(path)!r}) shows it again.")  # noqa: T201
+
     def _export_module(self, given: Arguments) -> None:
         emulator = self._emulator(given)
         path = emulator.functions.export(given.path, cell_sources(self.shell), overwrite=given.force)

@@ -27,6 +27,7 @@ FIRST_STEPS = (
     'rt = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")',
     "emu.dashboard()   emu.functions   emu.jobs   emu.runtimes   emu.events   %cmemu help",
 )
+STOPPED = ("not running", "%cmemu start")
 MOST_LINES = 10
 HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its own"}
 
@@ -34,8 +35,8 @@ HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its o
 def show_emulator(emulator: Emulator) -> dict[str, str]:
     """Return the emulator's display bundle: where it is, what it has, what to type next."""
     if not emulator.running:
-        text = repr(emulator)
-        return mimebundle(text, card("Emulator", [("state", "not running"), ("next", "%cmemu start")]))
+        what, following = ("read from a file", "emu.jobs   emu.dashboard()") if emulator.read_from else STOPPED
+        return mimebundle(repr(emulator), card("Emulator", [("state", what), ("next", following)]))
     state = emulator.lifecycle
     pairs = [
         ("URL", emulator.url),

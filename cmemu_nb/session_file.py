@@ -1,0 +1,151 @@
+"""A session as a file: everything an emulator holds as JSON, to be looked at later and elsewhere.
+
+Tokens are in it as their last four characters. Times are Unix nanoseconds; queries and results are texts, and bytes
+that are no UTF-8 are base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec.structs import asdict, replace
+
+from cmemu_nb.errors import SessionFileError
+from cmemu_nb.events import Event
+from cmemu_nb.frames import last_four
+from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
+from cmemu_nb.saved import SavedSession, SavedState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cmemu_nb.lifecycle import Lifecycle
+
+FORMAT = "cmemu_nb session"
+VERSION = 1
+T = TypeVar("T")
+BODIES = ("query", "result", "schema_payload")
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """All of one session: `state`, `events` with the quiet ones, `logs` by job id, and when it was taken."""
+
+    url: str
+    exported_at: int
+    state: SavedState
+    events: list[Event]
+    logs: dict[str, str]
+
+
+def contents(state: Lifecycle, url: str, now: int) -> Contents:
+    """Take a picture of everything. To be called where the lifecycle is changed, so that it is one moment's."""
+    sessions = [
+        SavedSession(runtime, state.schemas(runtime.runtime_id), [], state.evicted()[runtime.runtime_id])
+        for runtime in state.runtimes()
+    ]
+    jobs = sorted(state.jobs(), key=lambda job: job.sequence)
+    saved = SavedState(sessions, state.deployed_apps(), jobs)
+    return Contents(url, now, saved, state.events.recent(quiet=True), state.logs())
+
+
+def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
+    """Write a session, readable by its owner; a `SessionFileError` says why it can't be written."""
+    if path.exists() and not overwrite:
+        raise SessionFileError(f"{path} exists and was left as it is. --force (overwrite=True) replaces it.")
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(part, "wb", opener=_for_the_owner_only) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(_document(taken)), indent=1))
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SessionFileError(f"{path} can't be written: {error.strerror}. Choose another path.") from None
+
+
+def _for_the_owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _document(taken: Contents) -> dict[str, Any]:
+    state = taken.state
+    runtimes = [
+        {
+            **_fields(replace(each.runtime, module_auth_token=last_four(each.runtime.module_auth_token))),
+            "evicted": each.evicted,
+            "schemas": [_fields(schema) for schema in each.schemas],
+        }
+        for each in state.sessions
+    ]
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "url": taken.url,
+        "exported_at": taken.exported_at,
+        "runtimes": runtimes,
+        "deployed_apps": [_fields(app) for app in state.apps],
+        "jobs": [_fields(job) for job in state.jobs],
+        "events": [_fields(event) for event in taken.events],
+        "logs": {job_id: _text(log) for job_id, log in taken.logs.items()},
+    }
+
+
+def _fields(record: msgspec.Struct) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in asdict(record).items():
+        if isinstance(value, bytes):
+            try:
+                fields[name] = value.decode()
+            except UnicodeDecodeError:
+                fields[f"{name}_base64"] = base64.b64encode(value).decode()
+        else:
+            fields[name] = _text(value) if isinstance(value, str) else value
+    return fields
+
+
+def _text(value: str) -> str:
+    # JSON as msgspec writes it has no lone surrogates, which programs of this process may have printed.
+    return value.encode(errors="replace").decode()
+
+
+def read(path: Path) -> Contents:
+    """Read a session; a `SessionFileError` says what is wrong with the file."""
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if document.get("format") != FORMAT:
+            raise SessionFileError(f"{path} is no exported session. emu.export('run.json') writes one.")
+        if document["version"] > VERSION:
+            newer = f"its version is {document['version']}, this one knows {VERSION}"
+            raise SessionFileError(f"{path} was written by a newer cmemu_nb ({newer}). Upgrade cmemu_nb.")
+        return _read(document)
+    except OSError as error:
+        raise SessionFileError(f"{path} can't be read: {error.strerror}. Check the path.") from None
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SessionFileError(f"{path} is damaged: {error}. Export it again.") from None
+
+
+def _read(document: dict[str, Any]) -> Contents:
+    sessions = [
+        SavedSession(
+            _record(Runtime, each), [_record(FunctionSchema, schema) for schema in each["schemas"]], [], each["evicted"]
+        )
+        for each in document["runtimes"]
+    ]
+    apps = [_record(DeployedApp, each) for each in document["deployed_apps"]]
+    state = SavedState(sessions, apps, [_record(Job, each) for each in document["jobs"]])
+    events = [_record(Event, each) for each in document["events"]]
+    logs = msgspec.convert(document["logs"], dict[str, str])
+    return Contents(document["url"], msgspec.convert(document["exported_at"], int), state, events, logs)
+
+
+def _record(kind: type[T], fields: dict[str, Any]) -> T:
+    """Make a record of its fields; bodies were texts or base64."""
+    given = dict(fields)
+    for name in BODIES:
+        if isinstance(given.get(name), str):
+            given[name] = given[name].encode()
+        elif f"{name}_base64" in given:
+            given[name] = base64.b64decode(given.pop(f"{name}_base64"), validate=True)
+    return msgspec.convert(given, kind)
