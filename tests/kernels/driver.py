@@ -176,10 +176,10 @@ class Kernel:
         assert content.get("success", True), content
         return content
 
-    def restart(self) -> None:
-        """Restart the kernel, as the button does."""
+    def restart(self, *, kill: bool = False) -> None:
+        """Restart the kernel, as the button does, or after `kill -9`."""
         self._do(self._disconnect())
-        self._do(self._manager.restart_kernel(now=False))
+        self._do(self._manager.restart_kernel(now=kill))
         self._process = self._process_now()
         self._do(self._connect())
 
