@@ -13,8 +13,6 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from tornado.httpserver import HTTPServer
-
 from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
@@ -25,19 +23,23 @@ from cmemu_nb.home import Home, choose_home
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.listening import close, listen
+from cmemu_nb.listening import close, listen, warn_if_exposed
 from cmemu_nb.looking import Looking
 from cmemu_nb.loop import defer_interrupts
 from cmemu_nb.own_log import OwnLog
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
+from cmemu_nb.server.limits import GuardedServer, make_guard
 from cmemu_nb.server.tls import Certificates, PrivateFiles
 from cmemu_nb.settings import make_settings
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
     from types import TracebackType
+
+    from tornado.httpserver import HTTPServer
 
     from cmemu_nb.events import Event
 
@@ -53,7 +55,8 @@ class Emulator(Calls, Launching, Looking):
     `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port` (8945), `token` (of the
     contour routes, random if not given), `tokens` (further ones), `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
-    functions in cells), `keep_events`, `home` ('auto', 'kernel' or 'thread'). An unknown or wrong one is a
+    functions in cells), `keep_events`, `home` ('auto', 'kernel' or 'thread'); `max_connections`, `max_waiting`,
+    `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
     `SettingError`. To change something use its methods; `lifecycle` is for looking, from any thread.
 
     >>> with Emulator(port=0) as emu:
@@ -64,8 +67,9 @@ class Emulator(Calls, Launching, Looking):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
-        self.token: str = self.settings.token or secrets.token_urlsafe(32)
+        self.token = Token(self.settings.token or secrets.token_urlsafe(32))
         self.lifecycle = Lifecycle(keep_events=self.settings.keep_events)
+        self.lifecycle.events.hide((self.token, *self.settings.tokens))
         self.functions = Functions(self)
         self._home: Home | None = None
         self._client: ContourClient | None = None
@@ -95,6 +99,7 @@ class Emulator(Calls, Launching, Looking):
         try:
             sockets = listen(self.settings.host, self.settings.port)
             try:
+                warn_if_exposed(self.settings.host, sockets)
                 tls_sockets = listen(self.settings.host, self._wanted_tls_port())
             except BaseException:
                 close(sockets)
@@ -111,10 +116,12 @@ class Emulator(Calls, Launching, Looking):
         application = Application(
             self.lifecycle,
             (self.token, *self.settings.tokens),
-            local_hostnames=tuple(self.settings.local_hostnames),
+            local_hostnames=(*self.settings.local_hostnames, self.settings.host),
             execute_timeout=self.settings.execute_timeout,
             max_body_bytes=self.settings.max_body_bytes,
             refusal_seconds=self.settings.refusal_seconds,
+            max_waiting=self.settings.max_waiting,
+            hide_tokens=self.settings.hide_tokens,
         )
         home.run(self._serve(application, sockets, tls_sockets))
         self._leave_cells = watch_cells(home)
@@ -128,9 +135,10 @@ class Emulator(Calls, Launching, Looking):
     async def _serve(
         self, application: Application, sockets: list[socket.socket], tls_sockets: list[socket.socket]
     ) -> None:
-        self._server = HTTPServer(Connections(application))
+        guard = make_guard(self.lifecycle, self.settings)
+        self._server = GuardedServer(Connections(application), guard=guard)
         self._server.add_sockets(sockets)
-        self._tls_server = HTTPServer(Connections(application), ssl_options=self.certificates.context)
+        self._tls_server = GuardedServer(Connections(application), guard=guard, ssl_options=self.certificates.context)
         self._tls_server.add_sockets(tls_sockets)
         self.lifecycle.note("emulator_started", detail=self.url)
         await self.functions.resume()

@@ -10,10 +10,11 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import PortTakenWarning, SettingError
+from cmemu_nb.errors import ExposedWarning, PortTakenWarning, SettingError
+from cmemu_nb.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 IPV4, IPV6 = "127.0.0.1", "::1"
 TRIES = 20
@@ -39,6 +40,19 @@ def listen(host: str, port: int) -> list[socket.socket]:
         warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=3)
     _close_in_children(sockets)
     return sockets
+
+
+def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
+    """Say in an `ExposedWarning` what listening on an address that other machines reach lets them do."""
+    if is_loopback(host):
+        return
+    port = sockets[0].getsockname()[1]
+    message = (
+        f"The emulator listens on {host} port {port}, for other machines too. Whoever reaches it can, without any "
+        "token, open and reset sessions, take over deployed apps with the queries that are meant for them, and so "
+        "run the functions of your cells. It is plain HTTP: tokens, queries and results can be read on the way."
+    )
+    warnings.warn(ExposedWarning(message), stacklevel=4)
 
 
 def _bind(hosts: list[str], port: int) -> list[socket.socket]:

@@ -13,11 +13,25 @@ from IPython.core.error import UsageError
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook import topics
 from cmemu_nb.settings import Settings
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-START_OPTIONS = ("port", "host", "token", "execute_timeout", "max_body_bytes", "max_concurrent_tasks", "keep_events")
+START_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "port": int,
+    "host": str,
+    "token": Token,
+    "execute_timeout": float,
+    "max_body_bytes": int,
+    "max_connections": int,
+    "max_waiting": int,
+    "slow_client_seconds": float,
+    "idle_seconds": float,
+    "max_concurrent_tasks": int,
+    "keep_events": int,
+}
+SWITCHES = ("allow_remote", "hide_tokens")
 _DECODER = json.JSONDecoder()
 
 
@@ -34,8 +48,7 @@ class Arguments(argparse.Namespace):
         given = {name: getattr(self, name) for name in START_OPTIONS if getattr(self, name) is not None}
         if self.local_hostname:
             given["local_hostnames"] = self.local_hostname
-        if self.allow_remote:
-            given["allow_remote"] = True
+        given |= {name: True for name in SWITCHES if getattr(self, name)}
         return {**given, "home": "thread"} if self.thread else given
 
 
@@ -56,12 +69,11 @@ class Command:
 
 def _start(parser: argparse.ArgumentParser) -> None:
     traits = Settings.class_traits()
-    kinds: dict[str, Any] = {"port": int, "execute_timeout": float, "max_body_bytes": int}
-    kinds |= {"max_concurrent_tasks": int, "keep_events": int}
-    for name in START_OPTIONS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kinds.get(name, str), help=traits[name].help)
+    for name, kind in START_OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=traits[name].help)
     parser.add_argument("--local-hostname", action="append", help=traits["local_hostnames"].help)
-    parser.add_argument("--allow-remote", action="store_true", help=traits["allow_remote"].help)
+    for name in SWITCHES:
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=traits[name].help)
     parser.add_argument("--thread", action="store_true", help="Run on a thread, not on the kernel's loop.")
 
 
