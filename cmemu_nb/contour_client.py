@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_WAIT = 60
+BUSY_SECONDS = 1.0
 
 
 class ContourClient:
@@ -62,6 +63,9 @@ class ContourClient:
             try:
                 reply = await self._send("PUT", f"{CONTOUR}/jobs/result/v2", {"id": job_id}, {"Prefer": f"wait={wait}"})
             except errors.JobNotReady:
+                continue
+            except errors.TooBusy:
+                await asyncio.sleep(BUSY_SECONDS)
                 continue
             return reply.body
 

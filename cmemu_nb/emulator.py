@@ -65,13 +65,15 @@ class Emulator(Calls, Launching, Looking):
     <JobStatus.QUEUED: 'queued'>
     """
 
+    # Of the class, since a traceback shows an emulator whose settings were refused.
+    _home: Home | None = None
+
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
         self.token = Token(self.settings.token or secrets.token_urlsafe(32))
         self.lifecycle = Lifecycle(keep_events=self.settings.keep_events)
         self.lifecycle.events.hide((self.token, *self.settings.tokens))
         self.functions = Functions(self)
-        self._home: Home | None = None
         self._client: ContourClient | None = None
         self._server: HTTPServer | None = None
         self._tls_server: HTTPServer | None = None

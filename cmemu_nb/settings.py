@@ -105,7 +105,8 @@ class Settings(Configurable):
 
 def make_settings(given: dict[str, Any]) -> Settings:
     """Check settings given by name; a `SettingError` names the valid ones, or says what is wrong with a value."""
-    _hide_tokens(given)
+    if not _hide_tokens(given):
+        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
     names = Settings.class_trait_names(config=True)
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -119,14 +120,14 @@ def make_settings(given: dict[str, Any]) -> Settings:
     return settings
 
 
-def _hide_tokens(given: dict[str, Any]) -> None:
-    """Make tokens of the texts in place: `given` is a local variable of whoever may see an error."""
-    tokens = given.get("tokens", [])
-    if not isinstance(given.get("token", ""), str | None) or not isinstance(tokens, str | list | tuple):
-        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
-    if not all(isinstance(each, str) for each in tokens):
-        raise SettingError("A setting was refused: each of the tokens must be text.")
-    given.update({name: hidden(given[name]) for name in ("token", "tokens") if name in given})
+def _hide_tokens(given: dict[str, Any]) -> bool:
+    """Make tokens of the texts, in place: `given` is a variable in tracebacks. False when they are no texts."""
+    token, tokens = given.get("token"), given.get("tokens", [])
+    tokens = [tokens] if isinstance(tokens, str) else tokens
+    texts = isinstance(token, str | None) and isinstance(tokens, list | tuple)
+    sound = texts and all(isinstance(each, str) for each in tokens)
+    given.update({name: hidden(given[name]) if sound else "…" for name in ("token", "tokens") if name in given})
+    return sound
 
 
 def is_loopback(host: str) -> bool:
