@@ -51,6 +51,9 @@ PLATFORM = "/interactive-module/api/internal-query"
 BEARER = "bearer-0123456789-abcdefgh"
 FURTHER = "further-0123456789-abcdefg"
 SECRET = "client-secret-0123456789"
+TOKENS: dict[str, Any] = {"token": BEARER, "tokens": [FURTHER]}
+# Constants: the variables of a function would be in tracebacks.
+MODULE: dict[str, Any] = {"client_secret": SECRET, "build2_token": SECRET, "sources": {"s": {"key": SECRET}}}
 PRINTS_ITS_TOKEN = "import os; print('my token is', open(os.environ['MODULE_AUTH_TOKEN']).read())"
 
 
@@ -415,27 +418,22 @@ def test_what_a_listener_or_a_handler_raises_shows_no_whole_token(shown: Shown) 
 
 def test_no_traceback_with_local_variables_shows_a_whole_token(shown: Shown) -> None:
     emulator, check = shown.emulator, shown.check_traceback
-    module: dict[str, Any] = {"client_secret": SECRET, "build2_token": SECRET, "sources": {"s": {"key": SECRET}}}
-
-    def refused_settings(**settings: Any) -> Callable[[], object]:
-        # No function, whose variables would be in the traceback too.
-        return partial(Emulator, **{"token": BEARER, "tokens": [FURTHER], **settings})
 
     async def call_nobody(url: str) -> None:
         await HttpClient(url).request("GET", "/", {"Authorization": Token(f"Bearer {BEARER}")})
 
-    check("an unknown setting", refused_settings(prot=1), SettingError)
-    check("a wrong value", refused_settings(port=-1), SettingError)
-    check("a wrong host", refused_settings(host="0.0.0.0"), SettingError)
-    check("a token of bytes", refused_settings(token=BEARER.encode()), SettingError)
-    check("tokens of bytes", refused_settings(tokens=[FURTHER.encode()]), SettingError)
-    check("a token with blanks", refused_settings(token=f" {BEARER}"), SettingError)
+    check("an unknown setting", lambda: Emulator(**TOKENS, prot=1), SettingError)
+    check("a wrong value", lambda: Emulator(**TOKENS, port=-1), SettingError)
+    check("a wrong host", lambda: Emulator(**TOKENS, host="0.0.0.0"), SettingError)
+    check("a token of bytes", lambda: Emulator(token=BEARER.encode()), SettingError)
+    check("tokens of bytes", lambda: Emulator(tokens=[FURTHER.encode()]), SettingError)
+    check("a token with blanks", lambda: Emulator(token=f" {BEARER}"), SettingError)
     check("an unknown app", lambda: emulator.call("f", None, "ri.none"), errors.NotFound)
     check("a timeout", lambda: shown.job.result(0.01), errors.JobTimeout)
     check("an unknown runtime", lambda: emulator.runtime("none"), errors.NotFound)
-    check("a program that ends", lambda: emulator.launch("false", "r", **module), LaunchFailed)
-    check("an unknown option", lambda: emulator.launch("false", "r", **module, clientid=1), errors.InvalidRequest)
-    check("an unknown option", lambda: emulator.env("r", **module, clientid=1), errors.InvalidRequest)
+    check("a program that ends", lambda: emulator.launch("false", "r", **MODULE), LaunchFailed)
+    check("an unknown option", lambda: emulator.launch("false", "r", **MODULE, clientid=1), errors.InvalidRequest)
+    check("an unknown option", lambda: emulator.env("r", **MODULE, clientid=1), errors.InvalidRequest)
     check("nobody there", lambda: emulator.home.run(call_nobody("http://127.0.0.1:1")), NotRunning)
     shown.emulator.stop()
     check("a stopped emulator", lambda: emulator.submit("f"), NotRunning)
