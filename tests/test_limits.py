@@ -154,7 +154,7 @@ def test_a_streamed_result_may_pause_for_longer(slow: Emulator) -> None:
 
 
 def test_a_streamed_result_that_is_silent_for_too_long_fails_its_job(serve: Serve) -> None:
-    with serve(idle_seconds=SLOW) as emulator:
+    with serve(idle_seconds=1) as emulator:
         api = Api(emulator.url, emulator.token)
         runtime = api.open(deployed_app_rid=RID)
         with Wire(emulator.port) as client, Wire(emulator.port) as poster:
@@ -188,7 +188,12 @@ def test_a_job_whose_poll_takes_nothing_of_its_answer_is_given_back(slow: Emulat
     assert runtime.take_id() == job_id
 
 
-def test_a_reader_that_takes_a_little_again_and_again_gets_all_of_it(slow: Emulator) -> None:
+def test_a_reader_that_takes_a_little_again_and_again_gets_all_of_it(serve: Serve) -> None:
+    with serve(slow_client_seconds=1) as emulator:
+        read_slowly_beside_one_that_does_not(emulator)
+
+
+def read_slowly_beside_one_that_does_not(slow: Emulator) -> None:
     api = Api(slow.url, slow.token)
     runtime = api.open(deployed_app_rid=RID)
     job_id = api.submit()
