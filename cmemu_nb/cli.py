@@ -10,9 +10,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cmemu_nb.emulator import Emulator
-from cmemu_nb.errors import JournalError, PortTakenWarning, SettingError
+from cmemu_nb.errors import WARNINGS, JournalError, SettingError
 from cmemu_nb.lab import start_lab
 from cmemu_nb.settings import Settings
+from cmemu_nb.tokens import Token
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
@@ -24,16 +25,21 @@ FAULTS = frozenset({"internal_error", "journal_failed", "listener_failed", "log"
 OPTIONS: dict[str, dict[str, Any]] = {
     "port": {"flag": "--port", "type": int, "metavar": "N"},
     "host": {"flag": "--host", "metavar": "ADDRESS"},
-    "token": {"flag": "--token", "metavar": "TEXT"},
+    "token": {"flag": "--token", "type": Token, "metavar": "TEXT"},
     "local_hostnames": {"flag": "--local-hostname", "action": "append", "metavar": "NAME"},
     "execute_timeout": {"flag": "--execute-timeout", "type": float, "metavar": "SECONDS"},
     "max_body_bytes": {"flag": "--max-body-bytes", "type": int, "metavar": "N"},
+    "max_connections": {"flag": "--max-connections", "type": int, "metavar": "N"},
+    "max_waiting": {"flag": "--max-waiting", "type": int, "metavar": "N"},
+    "slow_client_seconds": {"flag": "--slow-client-seconds", "type": float, "metavar": "SECONDS"},
+    "idle_seconds": {"flag": "--idle-seconds", "type": float, "metavar": "SECONDS"},
     "keep_jobs": {"flag": "--keep-jobs", "type": int, "metavar": "N"},
     "keep_bytes": {"flag": "--keep-bytes", "type": int, "metavar": "N"},
     "max_queued": {"flag": "--max-queued", "type": int, "metavar": "N"},
     "journal": {"flag": "--journal", "metavar": "FILE"},
     "journal_sync": {"flag": "--journal-sync", "choices": ("normal", "full")},
     "allow_remote": {"flag": "--allow-remote", "action": "store_true"},
+    "hide_tokens": {"flag": "--hide-tokens", "action": "store_true"},
 }
 """The settings that `serve` takes; their help texts and defaults are those of `Settings`."""
 
@@ -100,7 +106,8 @@ def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         emulator = Emulator(**settings, home="thread")
         report_faults(emulator)
         with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always", PortTakenWarning)
+            for kind in WARNINGS:
+                warnings.simplefilter("always", kind)
             emulator.start()
     except (SettingError, JournalError) as error:
         parser.error(str(error))

@@ -14,11 +14,13 @@ from cmemu_nb import errors
 from cmemu_nb.http_client import HttpClient, Reply, wire_error
 from cmemu_nb.server.contour_routes import CONTOUR
 from cmemu_nb.session import text
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LONGEST_WAIT = 60
+BUSY_SECONDS = 1.0
 
 
 class ContourClient:
@@ -26,7 +28,7 @@ class ContourClient:
 
     def __init__(self, url: str, token: str) -> None:
         self._http = HttpClient(url)
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._headers = {"Authorization": Token(f"Bearer {token}"), "Content-Type": "application/json"}
 
     async def submit(self, deployed_app_rid: str, branch: str | None, query_type: str, query: bytes) -> str:
         """Submit a job and return its id; `query` is JSON text."""
@@ -61,6 +63,9 @@ class ContourClient:
             try:
                 reply = await self._send("PUT", f"{CONTOUR}/jobs/result/v2", {"id": job_id}, {"Prefer": f"wait={wait}"})
             except errors.JobNotReady:
+                continue
+            except errors.TooBusy:
+                await asyncio.sleep(BUSY_SECONDS)
                 continue
             return reply.body
 

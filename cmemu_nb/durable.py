@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import JournalError
 from cmemu_nb.server.tls import Authority, Certificates, PrivateFiles
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,7 +29,7 @@ class Durable:
 
     settings: Settings
     lifecycle: Lifecycle
-    token: str
+    token: Token
     _journal: Journal | None
     _journal_file: JournalFile | None
     _identity: dict[str, str]
@@ -52,7 +53,8 @@ class Durable:
         known = file.identity()
         if not self._identity:
             self._identity = {"token": self.token, **known, "owner": secrets.token_hex(8)}
-            self.token = self.settings.token or self._identity["token"]
+            self.token = Token(self.settings.token or self._identity["token"])
+            self.lifecycle.events.hide((self.token, *self.settings.tokens))
             self.lifecycle.restore(file.load())
         elif known.get("owner") != self._identity["owner"]:
             raise JournalError(

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from tornado.httpserver import HTTPServer
-
 from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
@@ -28,18 +26,22 @@ from cmemu_nb.home import Home, choose_home
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.listening import close, listen
+from cmemu_nb.listening import close, listen, warn_if_exposed
 from cmemu_nb.looking import Looking
 from cmemu_nb.loop import defer_interrupts
 from cmemu_nb.own_log import OwnLog
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
+from cmemu_nb.server.limits import GuardedServer, make_guard
 from cmemu_nb.settings import make_settings
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
     from types import TracebackType
+
+    from tornado.httpserver import HTTPServer
 
     from cmemu_nb.events import Event
     from cmemu_nb.journal import Journal
@@ -57,8 +59,9 @@ class Emulator(Calls, Durable, Launching, Looking):
     contour routes, random if not given), `tokens` (further ones), `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
     functions in cells), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto',
-    'kernel' or 'thread'). An unknown or wrong one is a `SettingError`. To change something use its methods;
-    `lifecycle` is for looking, from any thread.
+    'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
+    `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
+    `SettingError`. To change something use its methods; `lifecycle` is for looking, from any thread.
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")
@@ -66,12 +69,16 @@ class Emulator(Calls, Durable, Launching, Looking):
     <JobStatus.QUEUED: 'queued'>
     """
 
+    # Of the class, since a traceback shows an emulator whose settings were refused.
+    _home: Home | None = None
+    read_from = ""
+
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
-        self.token: str = self.settings.token or secrets.token_urlsafe(32)
+        self.token = Token(self.settings.token or secrets.token_urlsafe(32))
         self.lifecycle = Lifecycle(keep_events=self.settings.keep_events, max_queued=self.settings.max_queued)
+        self.lifecycle.events.hide((self.token, *self.settings.tokens))
         self.functions = Functions(self)
-        self._home: Home | None = None
         self._client: ContourClient | None = None
         self._server: HTTPServer | None = None
         self._tls_server: HTTPServer | None = None
@@ -82,7 +89,6 @@ class Emulator(Calls, Durable, Launching, Looking):
         self._journal_file: JournalFile | None = None
         self._identity: dict[str, str] = {}
         self._exported_at: int | None = None
-        self.read_from = ""
         self._leave_cells: Callable[[], None]
         self._changing = threading.RLock()
         self._deliveries: set[asyncio.Task[None]] = set()
@@ -141,15 +147,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         if self.settings.job_timeout is not None:
             self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
         self._client = ContourClient(self.url, self.token)
-        application = Application(
-            self.lifecycle,
-            (self.token, *self.settings.tokens),
-            local_hostnames=tuple(self.settings.local_hostnames),
-            execute_timeout=self.settings.execute_timeout,
-            max_body_bytes=self.settings.max_body_bytes,
-            refusal_seconds=self.settings.refusal_seconds,
-            journal=self._journal,
-        )
+        application = Application(self.lifecycle, (self.token, *self.settings.tokens), self.settings, self._journal)
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
         home.run(self._serve(application, sockets, tls_sockets))
@@ -160,6 +158,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         sockets = listen(self.settings.host, self._wanted_port())
         tls_sockets: list[socket.socket] = []
         try:
+            warn_if_exposed(self.settings.host, sockets)
             tls_sockets = listen(self.settings.host, self._wanted_tls_port())
             self._port, self._tls_port = (each[0].getsockname()[1] for each in (sockets, tls_sockets))
             self._remember(self._port, self._tls_port)
@@ -171,9 +170,10 @@ class Emulator(Calls, Durable, Launching, Looking):
     async def _serve(
         self, application: Application, sockets: list[socket.socket], tls_sockets: list[socket.socket]
     ) -> None:
-        self._server = HTTPServer(Connections(application))
+        guard = make_guard(self.lifecycle, self.settings)
+        self._server = GuardedServer(Connections(application), guard=guard)
         self._server.add_sockets(sockets)
-        self._tls_server = HTTPServer(Connections(application), ssl_options=self.certificates.context)
+        self._tls_server = GuardedServer(Connections(application), guard=guard, ssl_options=self.certificates.context)
         self._tls_server.add_sockets(tls_sockets)
         self.lifecycle.note("emulator_started", detail=self.url)
         self.lifecycle.fail_what_ended_with_kernel(LOST)
@@ -347,14 +347,10 @@ class Emulator(Calls, Durable, Launching, Looking):
             task.add_done_callback(self._deliveries.discard)
 
     def __repr__(self) -> str:
+        if not self.running and not self.read_from:
+            return "<Emulator, not running: emu.start() starts it again>"
         holds = f"{len(self.lifecycle.runtimes())} runtimes, {self.lifecycle.count().total()} jobs"
-        if self.read_from:
-            return f"<Emulator, read from a file: {holds}>"
-        return (
-            f"<Emulator at {self.url}: {holds}>"
-            if self.running
-            else "<Emulator, not running: emu.start() starts it again>"
-        )
+        return f"<Emulator, read from a file: {holds}>" if self.read_from else f"<Emulator at {self.url}: {holds}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.notebook.show import show_emulator  # noqa: PLC0415 - only a notebook wants it

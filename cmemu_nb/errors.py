@@ -20,6 +20,7 @@
     │   ├── JobFailed                  500 job_failed
     │   ├── InternalError              500 internal_error
     │   ├── JournalBehind              503 journal_behind
+    │   ├── TooBusy                    503 too_busy
     │   └── JobTimeout                 504 job_timeout
     ├── FunctionRefused            the function can't be a compute module's, as it is defined
     ├── LaunchFailed               a program that was launched ended, or does not poll for jobs
@@ -32,6 +33,7 @@
     ├── HomeError                  the emulator's loop can't be used in this way
     └── SettingError               a setting is unknown or has a wrong value
     PortTakenWarning           the wanted port is in use, so another one was taken
+    ExposedWarning             the emulator listens for other machines too
 
 A message says what was attempted, why it failed and what to do next.
 """
@@ -189,6 +191,14 @@ class JournalBehind(WireError):
     retry_after = 1
 
 
+class TooBusy(WireError):
+    """As many connections or held requests as `max_connections` and `max_waiting` allow; ask again in a second."""
+
+    code = "too_busy"
+    status = 503
+    retry_after = 1
+
+
 class JobTimeout(WireError, TimeoutError):
     """The job was not done in the time allowed; it goes on all the same."""
 
@@ -238,6 +248,14 @@ class SettingError(CmemuError):
 
 class PortTakenWarning(UserWarning):
     """The wanted port is in use by another program, so the emulator took a free one."""
+
+
+class ExposedWarning(UserWarning):
+    """The emulator listens on an address that other machines reach; the message says what they can do."""
+
+
+WARNINGS = (PortTakenWarning, ExposedWarning)
+"""What `start()` may warn of."""
 
 
 def known(names: Iterable[str], what: str) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.tokens import masked
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,6 +54,11 @@ class EventLog:
         self._kept: collections.deque[Event] = collections.deque(maxlen=keep)
         self._quiet: collections.deque[Event] = collections.deque(maxlen=keep)
         self._subscribers: dict[object, Callable[[Event], object]] = {}
+        self._tokens: tuple[str, ...] = ()
+
+    def hide(self, tokens: tuple[str, ...]) -> None:
+        """Show no more than the last four characters of these tokens from now on; of module tokens it never does."""
+        self._tokens = tokens
 
     def emit(
         self, kind: str, at: int, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None
@@ -75,6 +82,8 @@ class EventLog:
 
     def _log(self, kind: str, at: int, runtime_id: str | None, job_id: str | None, detail: str | None) -> Event:
         self._count += 1
+        if detail is not None:
+            detail = masked(detail, self._tokens)
         event = Event(self._count, at, kind, runtime_id, job_id, detail)
         (self._quiet if kind in QUIET else self._kept).append(event)
         return event

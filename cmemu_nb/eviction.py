@@ -33,15 +33,15 @@ class Eviction:
             self._look()
 
     def _look(self) -> None:
-        # Not at once: clients that wait for the job are woken first, and read its result.
-        if self._handle is None and self._lifecycle.keeps_more_than(self._keep_jobs, self._keep_bytes):
-            self._handle = self._loop.call_soon(self._evict)
+        over = self._lifecycle.keeps_more_than(self._keep_jobs, self._keep_bytes)
+        if self._handle is None and over and self._lifecycle.may_go:
+            # Not at once, and not what finishes meanwhile: whoever waits for a job is to read its result before.
+            self._handle = self._loop.call_soon(self._evict, min(self._lifecycle.may_go, MOST_AT_ONCE))
 
-    def _evict(self) -> None:
+    def _evict(self, most: int) -> None:
         self._handle = None
-        if not self._lifecycle.evict(self._keep_jobs, self._keep_bytes, MOST_AT_ONCE):
-            return
-        if not self._began:
+        count = self._lifecycle.evict(self._keep_jobs, self._keep_bytes, most)
+        if count and not self._began:
             self._began = True
             limits = f"keep_jobs={self._keep_jobs}, keep_bytes={self._keep_bytes}"
             self._lifecycle.note(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.events import KINDS
 from cmemu_nb.model import JobSource, JobStatus
 from cmemu_nb.results import Outcome, function_error
+from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     Times = npt.NDArray[np.datetime64]
 
 _NAT = -(2**63)
-_SHOWN_OF_A_TOKEN = 4
-_SHORTEST_SHOWN_TOKEN = 12
 
 
 def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
@@ -139,13 +138,6 @@ def events_frame(events: Sequence[Event]) -> pd.DataFrame:
     }
     index = pd.Index(_integers([event.sequence for event in events]), name="sequence")
     return pd.DataFrame(columns, index=index, copy=False)
-
-
-def last_four(token: str) -> str:
-    """Return a token as it may be shown: '…' and its last four characters, of a short one none."""
-    if token.startswith("…"):  # of an exported session, whose file has no more
-        return token
-    return "…" + (token[-_SHOWN_OF_A_TOKEN:] if len(token) >= _SHORTEST_SHOWN_TOKEN else "")
 
 
 # Columns

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import ExportRefused, FunctionRefused, NotFound, known
+from cmemu_nb.tokens import SHORTEST_MASKED, last_four
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -117,6 +118,7 @@ class Functions:
         if path.is_dir():
             raise ExportRefused(f"{path} is a directory. Give a file's name, such as {path / 'app.py'}.")
         text = export_module(((each.definition.function, each.definition.streaming) for each in self), cells)
+        self._refuse_tokens(text)
         try:
             with path.open("w" if overwrite else "x", encoding="utf-8") as file:
                 file.write(text)
@@ -125,6 +127,16 @@ class Functions:
         except OSError as error:
             raise ExportRefused(f"{path} can't be written: {error.strerror}. Choose another path.") from None
         return path
+
+    def _refuse_tokens(self, text: str) -> None:
+        lifecycle, emulator = self._emulator.lifecycle, self._emulator
+        tokens = [runtime.module_auth_token for runtime in lifecycle.runtimes()]
+        for token in (emulator.token, *emulator.settings.tokens, *tokens):
+            if token in text and len(token) >= SHORTEST_MASKED:
+                raise ExportRefused(
+                    f"The module would hold a whole token of this emulator ({last_four(token)}). "
+                    "Read it from an environment variable inside the function."
+                )
 
     async def resume(self) -> None:
         """Serve again what was served before the emulator was stopped."""

@@ -11,6 +11,7 @@ from cmemu_nb.item_stream import ItemStream
 from cmemu_nb.model import JobStatus
 from cmemu_nb.results import Outcome, error_text, function_error, outcome, parse_result
 from cmemu_nb.server.runtime_routes import session_answer
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -134,9 +135,9 @@ class RuntimeHandle:
         return self._emulator.lifecycle.runtime(self.id)
 
     @property
-    def token(self) -> str:
-        """The `Module-Auth-Token` of the session."""
-        return self.record.module_auth_token
+    def token(self) -> Token:
+        """The `Module-Auth-Token` of the session; `print()` it to see all of it."""
+        return Token(self.record.module_auth_token)
 
     @property
     def get_job_uri(self) -> str:

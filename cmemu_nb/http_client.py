@@ -31,7 +31,7 @@ _BY_CODE: dict[str, type[errors.WireError]] = {
     for kind in (
         *(errors.InvalidRequest, errors.InvalidModuleAuthToken, errors.NotFound, errors.JobNotReady),
         *(errors.JobNotRunning, errors.JobAlreadyCompleted, errors.JobFailed, errors.JobTimeout),
-        *(errors.PayloadTooLarge, errors.JobEvicted, errors.QueueFull, errors.JournalBehind),
+        *(errors.PayloadTooLarge, errors.JobEvicted, errors.QueueFull, errors.JournalBehind, errors.TooBusy),
     )
 }
 
@@ -108,6 +108,8 @@ class HttpClient:
     def keep(self, stream: IOStream) -> None:
         """Keep a connection for the next request, for a while."""
         if not stream.closed():
+            # With a callback the stream notices that the server closes it.
+            stream.set_close_callback(lambda: None)
             self._idle[stream] = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, stream)
 
     def _drop(self, stream: IOStream) -> None:
@@ -172,7 +174,10 @@ class Exchange:
         if not reply.complete:
             self.break_off()
             raise self._broken()
-        self._client.keep(self._stream)
+        if reply.headers.get("Connection") == "close":
+            self.break_off()
+        else:
+            self._client.keep(self._stream)
         return reply
 
     def _write(self, chunk: bytes) -> Future[None]:

@@ -201,13 +201,20 @@ class Jobs(State):
 
     # Eviction
 
+    @property
+    def may_go(self) -> int:
+        """How many finished jobs there are to be let go, at most."""
+        return len(self._finished)
+
     def evict(self, keep_jobs: int, keep_bytes: int, most: int) -> int:
         """Let go of the jobs that finished first, at most `most`, while more are kept than that [ours].
 
         `keep_bytes` counts queries and results. Queued and running jobs are never let go. Returns how many went.
         """
         count = 0
-        while self._finished and count < most and self.keeps_more_than(keep_jobs, keep_bytes):
+        for _ in range(min(most, self.may_go)):
+            if not self.keeps_more_than(keep_jobs, keep_bytes):
+                break
             count += self._let_go(self._finished.popleft())
         return count
 

@@ -39,9 +39,10 @@ class Launching:
         those of a deployed module's configuration: `sources`, `source_configurations`, `aliases`, `client_id`,
         `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that ends at once.
         """
-        from cmemu_nb.executors.environment import read_extras  # noqa: PLC0415 - who launches nothing needs none
+        from cmemu_nb.executors.environment import hide_secrets, read_extras  # noqa: PLC0415 - who launches nothing needs none
         from cmemu_nb.executors.modules import Launch, read_command, runtime_name  # noqa: PLC0415
 
+        hide_secrets(extras)
         words = read_command(command)
         launch = Launch(words, replicas, max_concurrent_tasks, env or {}, cwd, read_extras(extras))
         return self.modules.launch(self._runtime_to_launch(runtime or runtime_name(words)), launch)
@@ -66,8 +67,9 @@ class Launching:
         jobs at a time. Tokens and certificates are files in a private directory. It is a dict; `export_lines` is
         for a terminal, `docker_line(image)` for a container on the host's network. `extras` as in `launch()`.
         """
-        from cmemu_nb.executors.environment import module_environment, read_extras  # noqa: PLC0415
+        from cmemu_nb.executors.environment import hide_secrets, module_environment, read_extras  # noqa: PLC0415
 
+        hide_secrets(extras)
         runtime_id = runtime if isinstance(runtime, str) else runtime.id
         replica = self._emulator().change(lambda lifecycle: lifecycle.add_replica(runtime_id, max_concurrent_tasks))
         return module_environment(self._emulator(), replica, read_extras(extras))

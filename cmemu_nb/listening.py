@@ -10,10 +10,11 @@ import warnings
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from cmemu_nb.errors import PortTakenWarning, SettingError
+from cmemu_nb.errors import ExposedWarning, PortTakenWarning, SettingError
+from cmemu_nb.settings import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class Closable(Protocol):
@@ -44,9 +45,22 @@ def listen(host: str, port: int) -> list[socket.socket]:
         sockets = _bind(hosts, 0)
         taken = sockets[0].getsockname()[1]
         why = "in use" if error.errno == errno.EADDRINUSE else "not permitted"
-        warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=3)
+        warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=5)
     close_in_children(sockets)
     return sockets
+
+
+def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
+    """Say in an `ExposedWarning` what listening on an address that other machines reach lets them do."""
+    if is_loopback(host):
+        return
+    port = sockets[0].getsockname()[1]
+    message = (
+        f"The emulator listens on {host} port {port}, for other machines too. Whoever reaches it can, without any "
+        "token, open and reset sessions, take over deployed apps with the queries that are meant for them, and so "
+        "run the functions of your cells. It is plain HTTP: tokens, queries and results can be read on the way."
+    )
+    warnings.warn(ExposedWarning(message), stacklevel=5)
 
 
 def _bind(hosts: list[str], port: int) -> list[socket.socket]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from cmemu_nb.tokens import Token
+
 NS_PER_MS = 1_000_000
 
 
@@ -49,16 +51,25 @@ class Runtime(msgspec.Struct, frozen=True, gc=False):
     last_poll_at: int | None = None
     last_schema_post_at: int | None = None
 
-    def wire(self) -> dict[str, Any]:
-        """Return the record as the inspection route shows it [page]."""
+    def wire(self, *, hide_token: bool = False) -> dict[str, Any]:
+        """Return the record as the inspection route shows it [page], without the token if it is to be hidden [ours]."""
+        token = {} if hide_token else {"module_auth_token": self.module_auth_token}
         return {
             "runtime_id": self.runtime_id,
-            "module_auth_token": self.module_auth_token,
+            **token,
             "connected": self.connected,
             "last_poll_at": milliseconds(self.last_poll_at),
             "last_schema_post_at": milliseconds(self.last_schema_post_at),
             "created_at": milliseconds(self.created_at),
         }
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        token = Token(self.module_auth_token)
+        return list({**msgspec.structs.asdict(self), "module_auth_token": token}.items())
+
+    def __repr__(self) -> str:
+        # The record stands in outputs and in tracebacks with local variables.
+        return f"Runtime({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 class DeployedApp(msgspec.Struct, frozen=True, gc=False):

@@ -10,6 +10,7 @@ import msgspec
 
 from cmemu_nb.http_client import Exchange, HttpClient, wire_error
 from cmemu_nb.server.runtime_routes import IN_THIS_KERNEL, RUNTIMES, session_answer
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     from cmemu_nb.http_client import Reply
@@ -29,7 +30,7 @@ class RuntimeClient:
     def __init__(self, url: str) -> None:
         self._url = url
         self._http = HttpClient(url)
-        self._token: dict[str, str] = {}
+        self._token: dict[str, Token] = {}
         self._paths: dict[str, str] = {}
 
     async def open_session(self, runtime_id: str, deployed_app_rid: str, display_name: str) -> None:
@@ -43,7 +44,7 @@ class RuntimeClient:
         self._use(session_answer(runtime, self._url))
 
     def _use(self, answer: dict[str, str]) -> None:
-        self._token = {"Module-Auth-Token": answer["moduleAuthToken"]}
+        self._token = {"Module-Auth-Token": Token(answer["moduleAuthToken"])}
         self._paths = {name: urlsplit(uri).path for name, uri in answer.items() if name.endswith("Uri")}
 
     async def next_job(self) -> dict[str, Any] | None:

@@ -15,9 +15,9 @@ from msgspec.structs import asdict, replace
 
 from cmemu_nb.errors import SessionFileError
 from cmemu_nb.events import Event
-from cmemu_nb.frames import last_four
 from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
 from cmemu_nb.saved import SavedSession, SavedState
+from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from typing import Any
 
@@ -9,9 +10,18 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unico
 from traitlets.config import Configurable
 
 from cmemu_nb.errors import SettingError
+from cmemu_nb.tokens import Token, hidden
 
 LISTS = ("tokens", "local_hostnames")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
+
+
+class TokenTrait(Unicode):  # type: ignore[type-arg]
+    """A text that is shown with its last four characters only."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        """Make a `Token` of the text."""
+        return Token(super().validate(obj, value))
 
 
 class Settings(Configurable):
@@ -28,10 +38,10 @@ class Settings(Configurable):
         help="Port of the platform routes (HTTPS): 8945 if it is not set, a free one if that is taken or port is 0.",
     ).tag(config=True)
     host = Unicode("127.0.0.1", help="Address to listen on; 127.0.0.1 also listens on ::1.").tag(config=True)
-    token = Unicode(
+    token = TokenTrait(
         None, allow_none=True, help="Bearer token of the contour routes; a random one if it is not set."
     ).tag(config=True)
-    tokens = List(Unicode(), help="Further bearer tokens that the contour routes accept.").tag(config=True)
+    tokens = List(TokenTrait(), help="Further bearer tokens that the contour routes accept.").tag(config=True)
     local_hostnames = List(
         Unicode(), help="Names of this machine, besides localhost, that requests may use in their Host header."
     ).tag(config=True)
@@ -53,6 +63,32 @@ class Settings(Configurable):
     ).tag(config=True)
     max_body_bytes = Int(
         512 * 1024 * 1024, min=1, help="Largest request body, in bytes; larger ones are refused with 413."
+    ).tag(config=True)
+    max_connections = Int(
+        8192,
+        min=1,
+        help="How many connections may be open; what comes beyond is answered 503. It is less where the process may "
+        "not open as many files.",
+    ).tag(config=True)
+    max_waiting = Int(
+        8192,
+        min=1,
+        help="How many requests may be held, polls and clients that wait for a job; what comes beyond is answered 503.",
+    ).tag(config=True)
+    slow_client_seconds = Float(
+        60.0,
+        min=0.01,
+        help="Seconds after which a connection is closed that has begun a request and does not end its head, sends "
+        "nothing of its body, or takes nothing of its answer.",
+    ).tag(config=True)
+    idle_seconds = Float(
+        3600.0,
+        min=0.01,
+        help="Seconds that a connection may be silent between two requests, or two chunks of a streamed result.",
+    ).tag(config=True)
+    hide_tokens = Bool(
+        default_value=False,
+        help="Leave module_auth_token out of what the routes show of a runtime: only who opens its session is told.",
     ).tag(config=True)
     max_concurrent_tasks = Int(
         4, min=1, help="How many jobs of functions in cells run at a time, each in a thread."
@@ -88,6 +124,8 @@ class Settings(Configurable):
 
 def make_settings(given: dict[str, Any]) -> Settings:
     """Check settings given by name; a `SettingError` names the valid ones, or says what is wrong with a value."""
+    if not _hide_tokens(given):
+        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
     names = Settings.class_trait_names(config=True)
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -101,13 +139,31 @@ def make_settings(given: dict[str, Any]) -> Settings:
     return settings
 
 
+def _hide_tokens(given: dict[str, Any]) -> bool:
+    """Make tokens of the texts, in place: `given` is a variable in tracebacks. False when they are no texts."""
+    token, tokens = given.get("token"), given.get("tokens", [])
+    tokens = [tokens] if isinstance(tokens, str) else tokens
+    texts = isinstance(token, str | None) and isinstance(tokens, list | tuple)
+    sound = texts and all(isinstance(each, str) for each in tokens)
+    given.update({name: hidden(given[name]) if sound else "…" for name in ("token", "tokens") if name in given})
+    return sound
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on is reached from this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _check(settings: Settings) -> None:
-    if settings.host not in LOOPBACK and not settings.allow_remote:
+    if not is_loopback(settings.host) and not settings.allow_remote:
         raise SettingError(
             f"Listening on {settings.host} would let other machines in. Set allow_remote=True "
             "(--allow-remote) if you mean it, or leave host at 127.0.0.1."
         )
-    for name in ("execute_timeout", "job_timeout", "refusal_seconds"):
+    for name in SECONDS:
         if getattr(settings, name) is not None and not math.isfinite(getattr(settings, name)):
             raise SettingError(f"{name} must be a number of seconds.")
     for token in filter(None, [settings.token, *settings.tokens]):

@@ -139,6 +139,49 @@ def test_a_taken_port_is_no_error_and_the_warning_names_both() -> None:
     assert errors == f"Warning: Port {taken} is in use; the emulator listens on port {chosen}.\n"
 
 
+def test_listening_for_other_machines_says_what_that_exposes() -> None:
+    with serving("--host", "0.0.0.0", "--allow-remote", "--token", "a-token-of-mine-0123") as server:
+        port = server.url.rpartition(":")[2]
+        output, errors = server.end()
+    assert output == ""
+    assert errors.startswith(f"Warning: The emulator listens on 0.0.0.0 port {port}, for other machines too. Whoever")
+    assert errors.endswith("tokens, queries and results can be read on the way.\n")
+    assert errors.count("\n") == 1
+    assert "a-token-of-mine-0123" not in errors
+
+
+def test_what_is_asked_wrongly_leaves_no_token_in_the_output() -> None:
+    token = "a-token-of-mine-0123"
+    with serving("--token", token, "--hide-tokens") as server:
+        runtimes = f"{server.url}/_emulate/foundry/compute-modules/runtimes"
+        session = requests.post(runtimes, json={"runtimeId": "r"}, timeout=10).json()
+        for secret in (token, session["moduleAuthToken"]):
+            for headers in (
+                {"Host": secret},
+                {"Origin": secret},
+                {"Module-Auth-Token": secret, "X-Long": "x" * 70_000},
+            ):
+                with contextlib.suppress(requests.ConnectionError):
+                    assert (
+                        requests.get(f"{runtimes}/{secret}/job?{secret}", headers=headers, timeout=10).status_code
+                        >= 400
+                    )
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert "module_auth_token" not in requests.get(runtimes, headers=bearer, timeout=10).text
+        assert server.end() == ("", "")
+
+
+def test_the_limits_reach_the_emulator() -> None:
+    options = ("--max-connections", "1", "--max-waiting", "1", "--slow-client-seconds", "0.1", "--idle-seconds", "600")
+    with serving(*options) as server:
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as first:
+            assert requests.get(f"{server.url}/_emulate/health", timeout=10).status_code == 503
+            first.sendall(b"GET /_emulate")
+            assert first.recv(4096) == b""
+        assert server.end() == ("", "")
+
+
 def test_the_options_reach_the_emulator() -> None:
     options = ("--local-hostname", "a.test", "--local-hostname", "b.test", "--max-body-bytes", "10")
     with serving(*options, "--token", "t", "--execute-timeout", "0.05") as server:

@@ -62,9 +62,10 @@ def parity_rows() -> list[tuple[str, str, str]]:
 # Parity
 
 
-def test_every_test_that_parity_names_exists() -> None:
-    named = NAMED_TEST.findall(topics.read("parity"))
-    assert len(named) > 100
+@pytest.mark.parametrize(("topic", "least"), [("parity", 100), ("security", 30)])
+def test_every_test_that_is_named_exists(topic: str, least: int) -> None:
+    named = NAMED_TEST.findall(topics.read(topic))
+    assert len(named) >= least
     assert [f"{file}::{name}" for file, name in named if name not in collected_from(file)] == []
 
 

@@ -15,6 +15,7 @@ from cmemu_nb import frames
 from cmemu_nb.events import KINDS, Event
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.model import Job, JobSource, JobStatus
+from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -308,7 +309,7 @@ def test_no_frame_has_a_whole_token(lifecycle: Lifecycle) -> None:
     ("token", "shown"), [("", "…"), ("abcd", "…"), ("elevenchars", "…"), ("twelve_chars", "…hars"), ("x" * 50, "…xxxx")]
 )
 def test_of_a_short_token_nothing_is_shown(token: str, shown: str) -> None:
-    assert frames.last_four(token) == shown
+    assert last_four(token) == shown
 
 
 # Looked at while things happen

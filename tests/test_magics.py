@@ -66,6 +66,21 @@ def test_start_shows_the_url_and_how_to_get_the_token_but_not_the_token(run: Run
     assert emu.token not in said
 
 
+def test_start_prints_what_listening_for_other_machines_exposes(run: Run, shell: InteractiveShell) -> None:
+    _, said = run("%cmemu start --port 0 --host 0.0.0.0 --allow-remote --hide-tokens")
+    emulator = shell.user_ns["emu"]
+    assert f"Warning: The emulator listens on 0.0.0.0 port {emulator.port}, for other machines too. Whoever" in said
+    assert emulator.token not in said
+    assert emulator.settings.hide_tokens
+
+
+def test_a_token_that_ends_a_cell_is_not_saved_and_print_shows_it(run: Run, emu: Emulator) -> None:
+    value, said = run("emu.token")
+    assert value == emu.token
+    assert said.strip().endswith(f"'…{emu.token[-4:]}'")
+    assert run("print(emu.token)")[1].strip() == emu.token
+
+
 def test_starting_again_gives_the_same_emulator_and_names_what_it_ignores(run: Run, emu: Emulator, shell: Any) -> None:
     _, said = run("%cmemu start --port 1 --execute-timeout 5")
     assert shell.user_ns["emu"] is emu
@@ -215,9 +230,8 @@ def test_mistakes_are_usage_errors_that_say_what_is_valid(run: Run, emu: Emulato
 
 def test_without_an_emulator_every_command_says_how_to_start_one(run: Run) -> None:
     for command in sorted(set(COMMANDS) - {"start", "help"}):
-        needed = dict.fromkeys(("fail", "logs", "submit", "call", "export-module", "launch", "env"), " x").get(
-            command, ""
-        )
+        takes_one = ("fail", "logs", "submit", "call", "export", "export-module", "launch", "env")
+        needed = dict.fromkeys(takes_one, " x").get(command, "")
         assert "Type: %cmemu start" in run(f"%cmemu {command}{needed}")[1]
 
 

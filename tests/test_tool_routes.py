@@ -262,15 +262,15 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", RUNTIMES, "200 400 403 413"),
-        ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404"),
-        ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413"),
-        ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 410 413"),
-        ("get", f"{RUNTIMES}/{{runtimeId}}/jobs/{{jobId}}", "200 400 403 404 410"),
-        ("post", f"{CONTOUR}/compute-modules/jobs/execute", "200 400 401 403 404 413 429 500 504"),
-        ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413 429"),
-        ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404 410"),
-        ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500"),
+        ("post", RUNTIMES, "200 400 403 413 503"),
+        ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404 503"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413 503"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 410 413 503"),
+        ("get", f"{RUNTIMES}/{{runtimeId}}/jobs/{{jobId}}", "200 400 403 404 410 503"),
+        ("post", f"{CONTOUR}/compute-modules/jobs/execute", "200 400 401 403 404 413 429 500 503 504"),
+        ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413 429 503"),
+        ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404 410 503"),
+        ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
     ],
 )
 def test_the_statuses_of_a_route_are_described(api: Api, method: str, path: str, statuses: str) -> None:

@@ -20,7 +20,7 @@ Fields = dict[str, Any]
 
 def show_token(emulator: Emulator, _: Fields) -> str:
     """Return the bearer token, which is never part of what a notebook saves."""
-    return emulator.token
+    return str(emulator.token)
 
 
 def reset_runtime(emulator: Emulator, fields: Fields) -> str:

@@ -15,12 +15,12 @@ import msgspec
 from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import NotFound
-from cmemu_nb.frames import last_four
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.charts import sparkline_svg
 from cmemu_nb.notebook.show import HOMES
 from cmemu_nb.notebook.words import MISSING, ago, cut, duration, visible
 from cmemu_nb.server.prefer import LONGEST_WAIT
+from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -87,12 +87,12 @@ class Dashboard:
     """The dashboard of one emulator. It works while somebody looks at it; `close()` ends it."""
 
     def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
         if getattr(current_shell(), "kernel", None) is None:
             raise HomeError(
                 "The dashboard is a widget, and this is no notebook. emu.jobs, emu.runtimes and emu.events are "
                 "DataFrames; emu.timeline() and emu.latency() are charts."
             )
-        self._emulator = emulator
         self._closed = False
         self._summary_id = f"cmemu-summary-{secrets.token_hex(8)}"
         self.widget = DashboardWidget(options=msgspec.to_builtins(Options()))

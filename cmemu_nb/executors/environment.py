@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.tokens import Token, hidden, last_four
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,9 @@ class Extras:
     build2_token: str | None = None
 
 
+SECRETS = ("sources", "client_secret", "build2_token")
+
+
 def read_extras(given: Mapping[str, Any]) -> Extras:
     """Read the options of a module's configuration; an unknown one is an `InvalidRequest` that lists them."""
     names = [each.name for each in fields(Extras)]
@@ -43,6 +47,11 @@ def read_extras(given: Mapping[str, Any]) -> Extras:
     if unknown:
         raise InvalidRequest(f"There is no option {unknown[0]!r}. The further options are {', '.join(names)}.")
     return Extras(**given)
+
+
+def hide_secrets(given: dict[str, Any]) -> None:
+    """Let options of a module's configuration show no secret, where a traceback shows them."""
+    given.update({name: hidden(given[name]) for name in SECRETS if name in given})
 
 
 class ModuleEnvironment(dict[str, str]):
@@ -62,7 +71,8 @@ class ModuleEnvironment(dict[str, str]):
         return f"docker run --rm --network host -v {folder} --user {os.getuid()} {variables} {shlex.quote(image)}"
 
     def __repr__(self) -> str:
-        return self.export_lines
+        shown = {name: last_four(value) if isinstance(value, Token) else value for name, value in self.items()}
+        return ModuleEnvironment(shown).export_lines
 
 
 def module_environment(emulator: Emulator, replica: Replica, extras: Extras | None = None) -> ModuleEnvironment:

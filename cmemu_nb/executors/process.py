@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmemu_nb.executors.module_logs import read_line
+from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cmemu_nb.executors.module_logs import LogLine
     from cmemu_nb.loop import EmulatorLoop
@@ -99,8 +100,13 @@ class ReplicaProcess:
         *lines, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
+        self._tell(lines)
+
+    def _tell(self, lines: Iterable[bytes]) -> None:
+        # A program that prints its environment or its headers would leave its token in a saved notebook.
+        token, shown = self.replica.token.encode(), last_four(self.replica.token).encode()
         for line in lines:
-            self._on_line(read_line(self.replica.replica_id, line))
+            self._on_line(read_line(self.replica.replica_id, line.replace(token, shown)))
 
     def _exited(self) -> None:
         """Clean up: the guard has closed its end, so it is gone, and the program with it."""
@@ -118,5 +124,4 @@ class ReplicaProcess:
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self._output, MOST_AT_ONCE):
                 self._rest += piece
-        for line in filter(None, self._rest.split(b"\n")):
-            self._on_line(read_line(self.replica.replica_id, line))
+        self._tell(filter(None, self._rest.split(b"\n")))

@@ -13,16 +13,19 @@ from IPython.core.error import UsageError
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook import topics
 from cmemu_nb.settings import Settings
+from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-START_OPTIONS = {
-    **dict.fromkeys(("host", "token", "journal", "journal_sync"), str),
-    **dict.fromkeys(("port", "max_body_bytes", "max_concurrent_tasks"), int),
+START_OPTIONS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("host", "journal", "journal_sync"), str),
+    **dict.fromkeys(("port", "max_body_bytes", "max_connections", "max_waiting", "max_concurrent_tasks"), int),
     **dict.fromkeys(("keep_events", "keep_jobs", "keep_bytes", "max_queued"), int),
-    "execute_timeout": float,
+    **dict.fromkeys(("execute_timeout", "slow_client_seconds", "idle_seconds"), float),
+    "token": Token,
 }
+SWITCHES = ("allow_remote", "hide_tokens")
 _DECODER = json.JSONDecoder()
 
 
@@ -39,8 +42,7 @@ class Arguments(argparse.Namespace):
         given = {name: getattr(self, name) for name in START_OPTIONS if getattr(self, name) is not None}
         if self.local_hostname:
             given["local_hostnames"] = self.local_hostname
-        if self.allow_remote:
-            given["allow_remote"] = True
+        given |= {name: True for name in SWITCHES if getattr(self, name)}
         return {**given, "home": "thread"} if self.thread else given
 
 
@@ -64,7 +66,8 @@ def _start(parser: argparse.ArgumentParser) -> None:
     for name, kind in START_OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=traits[name].help)
     parser.add_argument("--local-hostname", action="append", help=traits["local_hostnames"].help)
-    parser.add_argument("--allow-remote", action="store_true", help=traits["allow_remote"].help)
+    for name in SWITCHES:
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=traits[name].help)
     parser.add_argument("--thread", action="store_true", help="Run on a thread, not on the kernel's loop.")
 
 

@@ -15,7 +15,7 @@ from traitlets import Unicode
 
 from cmemu_nb.cells import echo_here
 from cmemu_nb.emulator import Emulator
-from cmemu_nb.errors import CmemuError, NotRunning, PortTakenWarning
+from cmemu_nb.errors import WARNINGS, CmemuError, NotRunning
 from cmemu_nb.executors.annotations import take_over
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.cell_functions import (
@@ -260,7 +260,8 @@ class CMEmu(Settings, Magics):
 def _start_telling(emulator: Emulator) -> Emulator:
     """Start an emulator and print its warnings, without the source line that Python would add."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PortTakenWarning)
+        for kind in WARNINGS:
+            warnings.simplefilter("always", kind)
         emulator.start()
     for warning in caught:
         print(f"Warning: {warning.message}", file=sys.stderr)  # noqa: T201

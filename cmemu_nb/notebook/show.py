@@ -6,11 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import NotFound
-from cmemu_nb.frames import last_four
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table
 from cmemu_nb.notebook.words import ago, cut, duration, visible
 from cmemu_nb.results import outcome
+from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator

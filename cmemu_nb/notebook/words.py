@@ -7,7 +7,7 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 
-from cmemu_nb.frames import last_four
+from cmemu_nb.tokens import last_four
 
 __all__ = ["MISSING", "UNSEEN", "ago", "cut", "duration", "last_four", "say", "visible", "when"]
 

@@ -12,18 +12,22 @@ from cmemu_nb.errors import (
     JobFailed,
     JobNotReady,
     JobTimeout,
+    TooBusy,
     WireError,
 )
 from cmemu_nb.server import contour_routes, openapi, platform_routes, runtime_routes, tool_routes
-from cmemu_nb.server.http import BufferedBody, Receiver, Request, Response, check_size, error_response
+from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
 from cmemu_nb.server.origins import check_host, check_origin
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router
 from cmemu_nb.server.waiting import Waiting
+from cmemu_nb.tokens import masked
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
     from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.server.request import Request
+    from cmemu_nb.settings import Settings
 
 # Answers about a job, given as errors; the request itself was right.
 NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout)
@@ -33,33 +37,29 @@ ROUTES = (*runtime_routes.routes, *contour_routes.routes, *platform_routes.route
 class Application:
     """One emulator's HTTP surface.
 
-    `tokens` are the bearer tokens; `local_hostnames` names of this machine besides the loopback
-    ones; `execute_timeout` and `refusal_seconds` are in seconds, `max_body_bytes` in bytes.
-    Answers wait until the `journal`, if there is one, has what they say.
+    `tokens` are the bearer tokens. Answers wait until the `journal`, if there is one, has what they say; `waiters` says
+    how many requests are held.
     """
 
     def __init__(
-        self,
-        lifecycle: Lifecycle,
-        tokens: tuple[str, ...],
-        *,
-        local_hostnames: tuple[str, ...] = (),
-        execute_timeout: float = 30.0,
-        max_body_bytes: int = 512 * 1024 * 1024,
-        refusal_seconds: float = 1.0,
-        journal: Journal | None = None,
+        self, lifecycle: Lifecycle, tokens: tuple[str, ...], settings: Settings, journal: Journal | None
     ) -> None:
         self.lifecycle = lifecycle
         self.journal = journal
         self.waiting = Waiting(lifecycle)
-        self.execute_timeout = execute_timeout
-        self.max_body_bytes = max_body_bytes
-        self.refusal_seconds = refusal_seconds
+        self.waiters = 0
+        # Traits are slow to read, and these are read for every request.
+        self.execute_timeout: float = settings.execute_timeout
+        self.max_body_bytes: int = settings.max_body_bytes
+        self.refusal_seconds: float = settings.refusal_seconds
+        self.max_waiting: int = settings.max_waiting
+        self.hide_tokens: bool = settings.hide_tokens
         self.routes = ROUTES
         self.version = __version__
         self._router = Router(ROUTES)
+        self._texts = tokens
         self._tokens = tuple(token.encode() for token in tokens)
-        self._local_hostnames = frozenset(name.lower() for name in local_hostnames)
+        self._local_hostnames = frozenset(name.lower() for name in (*settings.local_hostnames, settings.host))
 
     def begin(self, request: Request) -> Receiver:
         """Check all that can be checked before the body is read, and return who takes the body."""
@@ -100,8 +100,21 @@ class Application:
         matches = [hmac.compare_digest(value, token) for token in self._tokens]
         return scheme.lower() == "bearer" and any(matches)
 
+    def waits_no_more(self, _: object) -> None:
+        """Note that a held request has its answer, or is gone."""
+        self.waiters -= 1
+
+    def too_busy(self) -> TooBusy:
+        """Return the refusal of a request that would have to wait, when as many as may do so already."""
+        return TooBusy(
+            f"{self.max_waiting} requests wait for a job already, as many as max_waiting allows. Ask again in a second."
+        )
+
     def _note_refusal(self, error: WireError, request: Request) -> None:
-        runtime_id, job_id = request.params.get("runtimeId"), request.params.get("jobId")
+        # A token in the place of an id is a slip that happens.
+        runtime_id, job_id = (
+            masked(request.params.get(name, ""), self._texts) or None for name in ("runtimeId", "jobId")
+        )
         detail = f"{error.status} {error.code}: {request.method} {request.path[:200]}: {error}"
         self.lifecycle.note("request_refused", runtime_id, job_id, detail)
 

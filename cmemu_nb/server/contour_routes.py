@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Answer, Request
+    from cmemu_nb.server.http import Answer
+    from cmemu_nb.server.request import Request
     from cmemu_nb.session import ResultStream
 
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"

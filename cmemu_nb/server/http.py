@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import http
-import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -19,78 +18,21 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnect
 from tornado.iostream import StreamClosedError
 
 from cmemu_nb.errors import InvalidBearerToken, JournalBehind, MethodNotAllowed, PayloadTooLarge, WireError
+from cmemu_nb.server.request import UNLIMITED, Request
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
-    from tornado.httputil import HTTPConnection, RequestStartLine
+    from tornado.httputil import HTTPConnection
+    from tornado.iostream import IOStream
 
     from cmemu_nb.server.application import Application
-    from cmemu_nb.session import Replica
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
 LINGER_SECONDS = 2.0
-UNLIMITED = 10**1000
-MOST_DIGITS = 18
+STANDING = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 _encoder = msgspec.json.Encoder()
-
-
-class Request:
-    """One HTTP request; `path` is as sent, `params` are decoded path segments, by name."""
-
-    __slots__ = ("body", "connection", "headers", "method", "params", "path", "query", "replica", "scheme", "version")
-
-    def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders, connection: HTTP1Connection) -> None:
-        self.method = start_line.method
-        self.version = start_line.version
-        self.path, _, self.query = start_line.path.partition("?")
-        self.headers = headers
-        self.connection = connection
-        self.scheme: str = getattr(connection.context, "protocol", "http")
-        self.params: dict[str, str] = {}
-        self.replica: Replica | None = None
-        self.body = b""
-
-    @property
-    def base_url(self) -> str:
-        """The emulator's address as the caller wrote it, so that a caller in a container can reach it."""
-        return f"{self.scheme}://{self.headers.get('Host', '127.0.0.1')}"
-
-    @property
-    def chunked(self) -> bool:
-        """Whether the body comes in chunks, its length unknown."""
-        return "Transfer-Encoding" in self.headers
-
-    @property
-    def declared_length(self) -> int:
-        """The body's length in bytes as the client declared it; 0 when it did not."""
-        length: str = self.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdecimal()):
-            return 0
-        return int(length) if len(length) <= MOST_DIGITS else UNLIMITED
-
-    def content_type(self) -> str | None:
-        """Return the body's content type without its parameters."""
-        value: str | None = self.headers.get("Content-Type")
-        return value.partition(";")[0].strip() or None if value else None
-
-    def client_gone(self) -> bool:
-        """Tell whether the client has hung up, also when the loop has not heard of it yet.
-
-        Work for a client that gave up would be a ghost job, or a job handed to nobody.
-        """
-        if self.connection.stream.closed():
-            return True
-        sock = self.connection.stream.socket
-        if isinstance(sock, ssl.SSLSocket):
-            return False
-        try:
-            return sock.recv(1, socket.MSG_PEEK) == b""
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            return True
 
 
 class Response:
@@ -129,7 +71,9 @@ Handler = Callable[["Application", Request], Answer | Awaitable[Answer]]
 
 
 class Receiver(Protocol):
-    """Takes a request's body as it arrives, and answers."""
+    """Takes a request's body as it arrives, and answers. `patient` says whether the client may pause for long."""
+
+    patient: bool
 
     def receive(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
@@ -160,6 +104,8 @@ def error_response(error: WireError) -> Response:
 
 class BufferedBody:
     """The usual receiver: collects the body, then calls the handler."""
+
+    patient = False
 
     def __init__(self, app: Application, request: Request, handler: Handler) -> None:
         self._app = app
@@ -208,8 +154,16 @@ class Connections(HTTPServerConnectionDelegate):
         return Exchange(self._app, request_conn)  # type: ignore[arg-type]  # HTTP/1 is all that Tornado serves
 
 
+class Stage(Enum):
+    """How far a request has come."""
+
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "answer"
+
+
 class Exchange(HTTPMessageDelegate):
-    """One request and its answer."""
+    """One request and its answer. `received` is how many bytes of the body have come."""
 
     def __init__(self, app: Application, connection: HTTP1Connection) -> None:
         self._app = app
@@ -219,11 +173,31 @@ class Exchange(HTTPMessageDelegate):
         self._answered = False
         self._task: asyncio.Task[None] | None = None
         self._request: Request
+        self.stage = Stage.HEAD
+        self.received = 0
+
+    @property
+    def stream(self) -> IOStream:
+        """The connection's stream."""
+        return self._connection.stream
+
+    @property
+    def patient(self) -> bool:
+        """Whether the client may pause for long in the body."""
+        return self._receiver is not None and self._receiver.patient
+
+    @property
+    def what(self) -> str:
+        """What the request is, for people."""
+        if self.stage is Stage.HEAD:
+            return f"a request from {self._connection.context}"
+        return f"{self._request.method} {self._request.path[:200]}"
 
     # What Tornado tells us
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
         """Find the route and refuse what can be refused before the body is read."""
+        self.stage = Stage.BODY
         self._connection.set_max_body_size(UNLIMITED)
         self._connection.set_close_callback(self.on_connection_close)
         request = self._request = Request(start_line, headers, self._connection)
@@ -234,6 +208,7 @@ class Exchange(HTTPMessageDelegate):
 
     def data_received(self, chunk: bytes) -> None:
         """Pass a piece of the body on; what comes after a refusal is dropped."""
+        self.received += len(chunk)
         if self._refusal is not None or self._receiver is None:
             return
         try:
@@ -244,6 +219,7 @@ class Exchange(HTTPMessageDelegate):
 
     def finish(self) -> None:
         """Answer: the request is complete."""
+        self.stage = Stage.ANSWER
         if self._answered:
             self._connection.finish()
         elif self._refusal is not None or self._receiver is None:
@@ -291,8 +267,14 @@ class Exchange(HTTPMessageDelegate):
             answer = self._app.answer_error(error, self._request)
         if isinstance(answer, Response):
             self._send(answer)
-        else:
+        elif self._app.waiters < self._app.max_waiting:
+            self._app.waiters += 1
             self._task = asyncio.create_task(self._answer_later(answer))
+            self._task.add_done_callback(self._app.waits_no_more)
+        else:
+            if isinstance(answer, Coroutine):
+                answer.close()  # nothing of it has run, so no job was submitted
+            self._send(self._app.answer_error(self._app.too_busy(), self._request))
 
     async def _answer_later(self, answer: StreamResponse | Awaitable[Answer]) -> None:
         try:
@@ -335,8 +317,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _write(self, response: Response) -> None:
         headers = HTTPHeaders(response.headers)
-        headers["Cache-Control"] = "no-store"
-        headers["X-Content-Type-Options"] = "nosniff"
+        headers.update(STANDING)
         if response.status != http.HTTPStatus.NO_CONTENT:
             headers["Content-Type"] = response.content_type
             headers["Content-Length"] = str(len(response.body))

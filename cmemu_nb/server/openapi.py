@@ -10,7 +10,7 @@ from cmemu_nb.server.routing import MODULE_HEADER, Auth, Route
 
 if TYPE_CHECKING:
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Request
+    from cmemu_nb.server.request import Request
 
 _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.NONE: [],
@@ -75,7 +75,11 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _responses(route: Route) -> dict[str, Any]:
-    refusals = {400: "The request can't be understood", 403: "A foreign Host or Origin"}
+    refusals = {
+        400: "The request can't be understood",
+        403: "A foreign Host or Origin",
+        503: "The emulator is too busy, or can't write its journal",
+    }
     if route.auth is not Auth.NONE:
         refusals[401] = "The token is missing or wrong"
     if "{" in route.path:
@@ -84,7 +88,6 @@ def _responses(route: Route) -> dict[str, Any]:
         refusals[410] = "The job was let go to make room"
     if route.body is not None or route.receiver is not None:
         refusals[413] = "The body is larger than max_body_bytes"
-    refusals[503] = "The emulator is too busy, or can't write its journal"
     described = {**refusals, **route.answers}
     first_error = 400
     return {

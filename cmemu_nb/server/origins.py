@@ -15,7 +15,7 @@ from cmemu_nb.errors import ForbiddenHost, ForbiddenOrigin, InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from cmemu_nb.server.http import Request
+    from cmemu_nb.server.request import Request
 
 
 def check_host(request: Request, local_hostnames: Collection[str]) -> None:

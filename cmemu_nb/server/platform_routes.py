@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Request
+    from cmemu_nb.server.request import Request
     from cmemu_nb.session import Replica
 
 PLATFORM = "/interactive-module/api/internal-query"
@@ -112,6 +112,8 @@ class PlatformResult(StreamedResult):
 
 class LateResult:
     """A result that comes too late: its beginning is kept for the event."""
+
+    patient = True
 
     def __init__(self, app: Application, request: Request) -> None:
         self._app = app

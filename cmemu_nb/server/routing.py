@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Handler, Receiver, Request
+    from cmemu_nb.server.http import Handler, Receiver
+    from cmemu_nb.server.request import Request
 
 MODULE_HEADER = "Module-Auth-Token"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.model import Job, Runtime
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Request
+    from cmemu_nb.server.request import Request
 
 RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
 # How the executor of functions in cells calls itself: the jobs that it runs end with the kernel.
@@ -123,6 +123,8 @@ def store_result(app: Application, request: Request) -> Response:
 class StreamedResult:
     """A result in chunks, passed on to waiting clients while it arrives."""
 
+    patient = True
+
     def __init__(self, app: Application, request: Request) -> None:
         self._app = app
         self._request = request
@@ -147,7 +149,7 @@ def inspect_job(app: Application, request: Request) -> Response:
     """Return the runtime, the job and the runtime's schemas."""
     runtime_id = request.params["runtimeId"]
     answer: dict[str, Any] = {
-        "runtime": app.lifecycle.runtime(runtime_id).wire(),
+        "runtime": app.lifecycle.runtime(runtime_id).wire(hide_token=app.hide_tokens),
         "job": app.lifecycle.job_of(runtime_id, request.params["jobId"]).wire(),
         "schemas": [schema.wire() for schema in app.lifecycle.schemas(runtime_id)],
     }

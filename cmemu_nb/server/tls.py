@@ -30,8 +30,11 @@ class PrivateFiles:
     def write(self, name: str, content: bytes) -> Path:
         """Write a file that only its owner can read (0600), and return its path."""
         path = self.path / name
-        path.touch(mode=0o600)
-        path.write_bytes(content)
+        # Made with these rights, and given them if it was there: in no moment may others open it.
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+            path.chmod(0o600)
+            file.truncate()
+            file.write(content)
         return path
 
     def folder(self, name: str) -> Path:

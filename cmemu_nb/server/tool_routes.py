@@ -15,7 +15,7 @@ from cmemu_nb.wire_json import Fields
 if TYPE_CHECKING:
     from cmemu_nb.model import Runtime
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Request
+    from cmemu_nb.server.request import Request
 
 PAGE = 100
 LARGEST_PAGE = 10_000
@@ -37,7 +37,7 @@ def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
     bound = [each.wire() for each in app.lifecycle.deployed_apps() if each.runtime_id == runtime.runtime_id]
     depth = app.lifecycle.queue_depth(runtime.runtime_id)
     return {
-        **runtime.wire(),
+        **runtime.wire(hide_token=app.hide_tokens),
         "display_name": runtime.display_name,
         "queue_depth": depth,
         "evicted_jobs": app.lifecycle.evicted().get(runtime.runtime_id, 0),

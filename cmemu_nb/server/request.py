@@ -1,0 +1,73 @@
+"""One HTTP request as handlers see it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tornado.http1connection import HTTP1Connection
+    from tornado.httputil import HTTPHeaders, RequestStartLine
+
+    from cmemu_nb.session import Replica
+
+UNLIMITED = 10**1000
+MOST_DIGITS = 18
+
+
+class Request:
+    """One HTTP request; `path` is as sent, `params` are decoded path segments, by name."""
+
+    __slots__ = ("body", "connection", "headers", "method", "params", "path", "query", "replica", "scheme", "version")
+
+    def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders, connection: HTTP1Connection) -> None:
+        self.method = start_line.method
+        self.version = start_line.version
+        self.path, _, self.query = start_line.path.partition("?")
+        self.headers = headers
+        self.connection = connection
+        self.scheme: str = getattr(connection.context, "protocol", "http")
+        self.params: dict[str, str] = {}
+        self.replica: Replica | None = None
+        self.body = b""
+
+    @property
+    def base_url(self) -> str:
+        """The emulator's address as the caller wrote it, so that a caller in a container can reach it."""
+        return f"{self.scheme}://{self.headers.get('Host', '127.0.0.1')}"
+
+    @property
+    def chunked(self) -> bool:
+        """Whether the body comes in chunks, its length unknown."""
+        return "Transfer-Encoding" in self.headers
+
+    @property
+    def declared_length(self) -> int:
+        """The body's length in bytes as the client declared it; 0 when it did not."""
+        length: str = self.headers.get("Content-Length", "0")
+        if not (length.isascii() and length.isdecimal()):
+            return 0
+        return int(length) if len(length) <= MOST_DIGITS else UNLIMITED
+
+    def content_type(self) -> str | None:
+        """Return the body's content type without its parameters."""
+        value: str | None = self.headers.get("Content-Type")
+        return value.partition(";")[0].strip() or None if value else None
+
+    def client_gone(self) -> bool:
+        """Tell whether the client has hung up, also when the loop has not heard of it yet.
+
+        Work for a client that gave up would be a ghost job, or a job handed to nobody.
+        """
+        if self.connection.stream.closed():
+            return True
+        sock = self.connection.stream.socket
+        if isinstance(sock, ssl.SSLSocket):
+            return False
+        try:
+            return sock.recv(1, socket.MSG_PEEK) == b""
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
