@@ -22,6 +22,7 @@ from cmemu_nb.errors import InvalidRequest, NotRunning
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
 from cmemu_nb.home import Home, choose_home
+from cmemu_nb.injecting import FaultInjection
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
@@ -67,6 +68,7 @@ class Emulator(Calls, Launching, Looking):
         self.token: str = self.settings.token or secrets.token_urlsafe(32)
         self.lifecycle = Lifecycle(keep_events=self.settings.keep_events)
         self.functions = Functions(self)
+        self.faults = FaultInjection(self)
         self._home: Home | None = None
         self._client: ContourClient | None = None
         self._server: HTTPServer | None = None
@@ -74,6 +76,7 @@ class Emulator(Calls, Launching, Looking):
         self._log: OwnLog | None = None
         self._leases: Leases | None = None
         self._leave_cells: Callable[[], None]
+        self.application: Application
         self._changing = threading.RLock()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._port = 0
@@ -108,7 +111,7 @@ class Emulator(Calls, Launching, Looking):
         if self.settings.job_timeout is not None:
             self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
         self._client = ContourClient(self.url, self.token)
-        application = Application(
+        self.application = Application(
             self.lifecycle,
             (self.token, *self.settings.tokens),
             local_hostnames=tuple(self.settings.local_hostnames),
@@ -116,7 +119,7 @@ class Emulator(Calls, Launching, Looking):
             max_body_bytes=self.settings.max_body_bytes,
             refusal_seconds=self.settings.refusal_seconds,
         )
-        home.run(self._serve(application, sockets, tls_sockets))
+        home.run(self._serve(self.application, sockets, tls_sockets))
         self._leave_cells = watch_cells(home)
         atexit.register(self._stop_at_exit)
 
@@ -154,6 +157,7 @@ class Emulator(Calls, Launching, Looking):
         atexit.unregister(self._stop_at_exit)
 
     async def _farewell(self) -> None:
+        self.faults.end_all()
         self.functions.pause()
         await self.modules.stop_all("the emulator was stopped")
         if self._client is not None:

@@ -16,6 +16,8 @@
     │   ├── JobAlreadyCompleted        409 job_already_completed
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── JobFailed                  500 job_failed
+    │   ├── InjectedFault              500 injected_fault
+    │   │   └── PollRejected               503 injected_fault
     │   ├── InternalError              500 internal_error
     │   └── JobTimeout                 504 job_timeout
     ├── FunctionRefused            the function can't be a compute module's, as it is defined
@@ -150,6 +152,19 @@ class JobFailed(WireError):
 
     code = "job_failed"
     status = 500
+
+
+class InjectedFault(WireError):
+    """A fault that was asked for with `emu.faults(...)` struck: nothing was kept."""
+
+    code = "injected_fault"
+    status = 500
+
+
+class PollRejected(InjectedFault):
+    """The fault `reject_poll` struck a poll."""
+
+    status = 503
 
 
 class InternalError(WireError):

@@ -31,7 +31,7 @@ _BY_CODE: dict[str, type[errors.WireError]] = {
     for kind in (
         *(errors.InvalidRequest, errors.InvalidModuleAuthToken, errors.NotFound, errors.JobNotReady),
         *(errors.JobNotRunning, errors.JobAlreadyCompleted, errors.JobFailed, errors.JobTimeout),
-        errors.PayloadTooLarge,
+        *(errors.PayloadTooLarge, errors.InjectedFault),
     )
 }
 

@@ -263,9 +263,9 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
     ("method", "path", "statuses"),
     [
         ("post", RUNTIMES, "200 400 403 413"),
-        ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404"),
-        ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413"),
-        ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 413"),
+        ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404 503"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413 500"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 413 500"),
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs/{{jobId}}", "200 400 403 404"),
         ("post", f"{CONTOUR}/compute-modules/jobs/execute", "200 400 401 403 404 413 500 504"),
         ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413"),

@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import (
+    InjectedFault,
     InternalError,
     InvalidBearerToken,
     JobFailed,
@@ -15,6 +16,7 @@ from cmemu_nb.errors import (
     WireError,
 )
 from cmemu_nb.server import contour_routes, openapi, platform_routes, runtime_routes, tool_routes
+from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, Request, Response, check_size, error_response
 from cmemu_nb.server.origins import check_host, check_origin
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router
@@ -22,10 +24,11 @@ from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
+    from cmemu_nb.faults import Faults
     from cmemu_nb.lifecycle import Lifecycle
 
-# Answers about a job, given as errors; the request itself was right.
-NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout)
+# Answers given as errors to requests that were right themselves.
+NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout, InjectedFault)
 ROUTES = (*runtime_routes.routes, *contour_routes.routes, *platform_routes.routes, *tool_routes.routes, *openapi.routes)
 
 
@@ -48,6 +51,7 @@ class Application:
     ) -> None:
         self.lifecycle = lifecycle
         self.waiting = Waiting(lifecycle)
+        self.faults: tuple[Faults, ...] = ()
         self.execute_timeout = execute_timeout
         self.max_body_bytes = max_body_bytes
         self.refusal_seconds = refusal_seconds
@@ -64,6 +68,8 @@ class Application:
         route, request.params = self._router.match(request.method, request.path)
         self._authorize(route.auth, request)
         check_size(self, request.declared_length)
+        if self.faults and (faulty := faulty_receiver(self, route, request)):
+            return faulty
         if route.receiver is not None:
             return route.receiver(self, request)
         assert route.handler is not None  # noqa: S101 - a route has one or the other
