@@ -37,8 +37,14 @@ class Delay:
         self.words = words
 
     def seconds(self, random: Random) -> float:
-        """Choose a number of seconds; what is none is an `InvalidRequest`."""
-        chosen = self._choose(random)
+        """Choose a number of seconds; an `InvalidRequest` says what went wrong."""
+        try:
+            chosen = self._choose(random)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise InvalidRequest(
+                f"{_WHAT}: the delay {self.words} raised {said}. It is given a random.Random."
+            ) from error
         if not _is_seconds(chosen):
             raise InvalidRequest(f"{_WHAT}: the delay {self.words} gave {chosen!r}, which is no number of seconds.")
         return float(chosen)
@@ -53,23 +59,12 @@ def read_delay(value: Any) -> Delay:
         return Delay(lambda random: random.uniform(low, high), f"{low:g} to {high:g} s")
     if callable(value):
         delay = Delay(value, f"of {getattr(value, '__name__', repr(value))}")
-        _try(delay)
+        delay.seconds(Random(0))  # noqa: S311 - nothing secret
         return delay
     raise InvalidRequest(
         f"{_WHAT}: delay must be seconds, 0 or more, (low, high) in seconds, or a function that is given a "
         f"random.Random and returns seconds, not {value!r}."
     )
-
-
-def _try(delay: Delay) -> None:
-    try:
-        delay.seconds(Random(0))  # noqa: S311 - nothing secret
-    except InvalidRequest:
-        raise
-    except Exception as error:
-        raise InvalidRequest(
-            f"{_WHAT}: the delay {delay.words} raised {type(error).__name__}: {error}. It is given a random.Random."
-        ) from error
 
 
 def _is_seconds(value: object) -> bool:

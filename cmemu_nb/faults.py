@@ -9,6 +9,8 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Self
 
+from cmemu_nb.errors import InvalidRequest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
@@ -71,8 +73,9 @@ class Faults:
         self._unsubscribe()
 
     def _hear(self, event: Event) -> None:
-        if event.kind == "job_queued" and event.job_id is not None:
-            self._number(self._lifecycle.job(event.job_id))
+        job = self._lifecycle.find_job(event.job_id or "") if event.kind == "job_queued" else None
+        if job is not None:
+            self._number(job)
 
     def _number(self, job: Job) -> int:
         """Tell which call of its function this is."""
@@ -104,7 +107,7 @@ class Faults:
         random = self._random("delay", job.runtime_id, job.query_type, self._number(job), moment)
         try:
             return self.delay.seconds(random)
-        except Exception as error:  # noqa: BLE001 - a function of the user's
+        except InvalidRequest as error:
             self._note("delay", f"nothing was held back: {error}", job.runtime_id, job.job_id)
             return 0.0
 

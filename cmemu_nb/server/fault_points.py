@@ -69,13 +69,11 @@ async def _hold_back(app: Application, job: Job, moment: str) -> None:
     await asyncio.sleep(sum(seconds for _, seconds in chosen))
 
 
-def _hang_up(app: Application, request: Request, job: Job, moment: str, after: str) -> bool:
-    """Close the connection, if that fault strikes."""
+def _is_cut_off(app: Application, job: Job, moment: str, when: str) -> bool:
     struck = _first(app, "disconnect", job, moment)
     if struck is None:
         return False
-    struck[0].tell("disconnect", f"closed the connection {after}", job.runtime_id, job.job_id)
-    request.connection.stream.close()
+    struck[0].tell("disconnect", f"closed the connection {when}", job.runtime_id, job.job_id)
     return True
 
 
@@ -123,8 +121,9 @@ async def _deliver(app: Application, request: Request, response: Response, *, fi
         except asyncio.CancelledError:
             give_back()
             raise
-    if request.client_gone() or _hang_up(app, request, job, "poll", "instead of handing the job out"):
+    if request.client_gone() or _is_cut_off(app, job, "poll", "instead of handing the job out"):
         give_back()
+        request.connection.stream.close()
         return Response(204)
     if first and (struck := _first(app, "duplicate_dispatch", job)):
         struck[0].repeat(job)
@@ -183,8 +182,9 @@ class FaultyResult:
 
     def _answer(self, response: Any) -> Response:
         job = self._app.lifecycle.find_job(self._job.job_id)
-        if job is not None and job.status == JobStatus.SUCCEEDED:
-            _hang_up(self._app, self._request, job, "result", "after the result was kept")
+        kept = job if job and job.status == JobStatus.SUCCEEDED else None
+        if kept and _is_cut_off(self._app, kept, "result", "after the result was kept"):
+            self._request.connection.stream.close()
         return response  # type: ignore[no-any-return]  # what takes results answers at once
 
     def _spoil(self, app: Application, request: Request) -> Any:
