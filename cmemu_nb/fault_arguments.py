@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
+from numbers import Integral, Real
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from cmemu_nb.dialect import closest
+from cmemu_nb.dialect import closest, shown
 from cmemu_nb.errors import InvalidRequest, NotFound, known
 from cmemu_nb.session import text
 
@@ -26,6 +25,7 @@ CHANCES = {
     "disconnect": "Close connections instead of answering.",
 }
 FAULTS = ("delay", *CHANCES)
+MOST_SECONDS = 86_400
 _WHAT = "Setting faults"
 
 
@@ -46,7 +46,9 @@ class Delay:
                 f"{_WHAT}: the delay {self.words} raised {said}. It is given a random.Random."
             ) from error
         if not _is_seconds(chosen):
-            raise InvalidRequest(f"{_WHAT}: the delay {self.words} gave {chosen!r}, which is no number of seconds.")
+            raise InvalidRequest(
+                f"{_WHAT}: the delay {self.words} gave {shown(chosen)}, which is no number of seconds."
+            )
         return float(chosen)
 
 
@@ -62,25 +64,25 @@ def read_delay(value: Any) -> Delay:
         delay.seconds(Random(0))  # noqa: S311 - nothing secret
         return delay
     raise InvalidRequest(
-        f"{_WHAT}: delay must be seconds, 0 or more, (low, high) in seconds, or a function that is given a "
-        f"random.Random and returns seconds, not {value!r}."
+        f"{_WHAT}: delay must be seconds, from 0 to {MOST_SECONDS}, (low, high) in seconds, or a function that is "
+        f"given a random.Random and returns seconds, not {shown(value)}."
     )
 
 
 def _is_seconds(value: object) -> bool:
-    return _is_number(value) and value >= 0  # type: ignore[operator]
+    return _is_number(value, MOST_SECONDS)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and math.isfinite(value)
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, Real) and 0 <= cast("float", value) <= most
 
 
 def read_chances(given: dict[str, Any]) -> dict[str, float]:
     """Read the chances that were given: from 0, never, to 1, always."""
     chances = {name: value for name, value in given.items() if value is not None}
     for name, value in chances.items():
-        if not (_is_number(value) and 0 <= value <= 1):
-            raise InvalidRequest(f"{_WHAT}: {name} must be a chance from 0, never, to 1, always, not {value!r}.")
+        if not _is_number(value, 1):
+            raise InvalidRequest(f"{_WHAT}: {name} must be a chance from 0, never, to 1, always, not {shown(value)}.")
     return {name: float(value) for name, value in chances.items()}
 
 
@@ -116,6 +118,6 @@ def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -
 
 def read_seed(seed: Any) -> int:
     """Read a seed, a whole number."""
-    if not isinstance(seed, int):
-        raise InvalidRequest(f"{_WHAT}: seed must be a whole number, not {seed!r}. Leave it out for a random one.")
+    if not isinstance(seed, Integral):
+        raise InvalidRequest(f"{_WHAT}: seed must be a whole number, not {shown(seed)}. Leave it out for a random one.")
     return int(seed)

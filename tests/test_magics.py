@@ -219,7 +219,7 @@ def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None
         ("dashboard", "The dashboard is a widget, and this is no notebook. emu.jobs, emu.runtimes"),
         ("timeline --limit 0", "0 is less than 1"),
         ("faults --delay soon", "'soon' is neither seconds nor LOW:HIGH"),
-        ("faults --delay 2:1", "delay must be seconds, 0 or more, (low, high)"),
+        ("faults --delay 2:1", "delay must be seconds, from 0 to 86400, (low, high)"),
         ("faults --error-rate 2", "error_rate must be a chance from 0, never, to 1, always, not 2.0"),
         ("faults --error-rate nan", "error_rate must be a chance from 0, never, to 1, always, not nan"),
         ("faults --error-rate often", "invalid float value: 'often'"),

@@ -191,7 +191,8 @@ class FaultyResult:
         assert self._spoiling is not None  # noqa: S101 - or this would not be called
         fault, faults, random = self._spoiling
         size, job_id = len(request.body), self._job.job_id
-        if app.lifecycle.find_job(job_id) is not self._job or (fault == "truncate_result" and not size):
+        ended = not faults.on or app.lifecycle.find_job(job_id) is not self._job
+        if ended or (fault == "truncate_result" and not size):
             return self._keep(request.body)
         if fault == "error_rate":
             faults.tell(fault, f"refused the result, {size} bytes, with 500", self._job.runtime_id, job_id)
