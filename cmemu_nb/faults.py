@@ -5,7 +5,7 @@ Plain Python, without sockets: `server/fault_points.py` asks here, and does to t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from random import Random
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from cmemu_nb.fault_arguments import Delay
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.model import Job
+
+ENDS_CALL = frozenset({"job_succeeded", "job_failed", "job_cleared"})
+KEPT_ENDED = 10_000
+
+
+class _Call:
+    """One call of a function: which it is, and how often it was asked whether a fault strikes it."""
+
+    __slots__ = ("asked", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.asked: Counter[tuple[object, ...]] = Counter()
 
 
 class Faults:
@@ -48,7 +61,9 @@ class Faults:
         self.struck: Counter[str] = Counter()
         self._lifecycle = lifecycle
         self._end = end
-        self._numbers: dict[str, int] = {}
+        self._calls: dict[str, _Call] = {}
+        # Answers to the results of ended calls may still be due, but not for ever.
+        self._ended: deque[str] = deque()
         self._submitted: Counter[tuple[str, str]] = Counter()
         self._asked: Counter[tuple[object, ...]] = Counter()
         self._to_repeat: list[Job] = []
@@ -64,7 +79,7 @@ class Faults:
         self.on = True
         for job in self._lifecycle.jobs(self.runtime_id):
             if not job.finished:
-                self._number(job)
+                self._call(job)
         self._unsubscribe = self._lifecycle.events.subscribe(self._hear)
 
     def end(self) -> None:
@@ -75,16 +90,20 @@ class Faults:
     def _hear(self, event: Event) -> None:
         job = self._lifecycle.find_job(event.job_id or "") if event.kind == "job_queued" else None
         if job is not None:
-            self._number(job)
+            self._call(job)
+        elif event.kind in ENDS_CALL and event.job_id in self._calls:
+            self._ended.append(event.job_id)
+            if len(self._ended) > KEPT_ENDED:
+                self._calls.pop(self._ended.popleft(), None)
 
-    def _number(self, job: Job) -> int:
-        """Tell which call of its function this is."""
-        number = self._numbers.get(job.job_id)
-        if number is None:
+    def _call(self, job: Job) -> _Call:
+        """Return a job as a call of its function, which is counted when it is new."""
+        call = self._calls.get(job.job_id)
+        if call is None:
             called = job.runtime_id, job.query_type
             self._submitted[called] += 1
-            number = self._numbers[job.job_id] = self._submitted[called]
-        return number
+            call = self._calls[job.job_id] = _Call(self._submitted[called])
+        return call
 
     # Deciding
 
@@ -92,21 +111,20 @@ class Faults:
         """Tell whether a fault strikes a job, this time; what else is to be chosen comes from what is returned."""
         if fault not in self.chances or not self._concerns(job):
             return None
-        return self._roll(fault, job.runtime_id, job.query_type, self._number(job), moment)
+        return self._struck(fault, self._random_of(job, fault, moment))
 
     def strikes_request(self, fault: str, runtime_id: str) -> bool:
         """Tell whether a fault strikes a runtime's request that is about no job, this time."""
         if fault not in self.chances or self.function is not None or self.runtime_id not in (None, runtime_id):
             return False
-        return self._roll(fault, runtime_id) is not None
+        return self._struck(fault, self._random(self._asked, fault, runtime_id)) is not None
 
     def seconds(self, job: Job, moment: str) -> float:
         """Return how long an answer about a job is to be held back."""
         if self.delay is None or not self._concerns(job):
             return 0.0
-        random = self._random("delay", job.runtime_id, job.query_type, self._number(job), moment)
         try:
-            return self.delay.seconds(random)
+            return self.delay.seconds(self._random_of(job, "delay", moment))
         except InvalidRequest as error:
             self._note("delay", f"nothing was held back: {error}", job.runtime_id, job.job_id)
             return 0.0
@@ -114,13 +132,16 @@ class Faults:
     def _concerns(self, job: Job) -> bool:
         return self.runtime_id in (None, job.runtime_id) and self.function in (None, job.query_type)
 
-    def _roll(self, fault: str, *about: object) -> Random | None:
-        random = self._random(fault, *about)
+    def _struck(self, fault: str, random: Random) -> Random | None:
         return random if random.random() < self.chances[fault] else None
 
-    def _random(self, *about: object) -> Random:
-        self._asked[about] += 1
-        return Random(repr((self.seed, *about, self._asked[about])))  # noqa: S311 - it is to be repeatable
+    def _random_of(self, job: Job, fault: str, moment: str) -> Random:
+        call = self._call(job)
+        return self._random(call.asked, fault, moment, job.runtime_id, job.query_type, call.number)
+
+    def _random(self, asked: Counter[tuple[object, ...]], *about: object) -> Random:
+        asked[about] += 1
+        return Random(repr((self.seed, *about, asked[about])))  # noqa: S311 - it is to be repeatable
 
     # Delivering twice
 

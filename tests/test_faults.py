@@ -15,7 +15,7 @@ from client import EXECUTE, RID, Api, Wire, error_code, eventually, framed
 from conftest import waiting_of
 
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning
-from cmemu_nb.faults import Faults
+from cmemu_nb.faults import KEPT_ENDED, Faults
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.server.platform_routes import PLATFORM
 
@@ -517,6 +517,20 @@ def pattern(
 def seed_of(function: str, wanted: list[bool], on: str = "r") -> int:
     """Find a seed with which `error_rate=0.5` treats a job's first results as wanted."""
     return next(seed for seed in range(100_000) if pattern(function, 1, seed, len(wanted), "error_rate", on) == wanted)
+
+
+def test_faults_that_are_on_for_days_do_not_remember_every_call(emu: Emulator) -> None:
+    emu.open_runtime("r")
+    with emu.faults(error_rate=0.5) as faults:
+
+        def run(lifecycle: Lifecycle) -> None:
+            for _ in range(KEPT_ENDED + 100):
+                job = lifecycle.submit("r", "f", b"{}")
+                lifecycle.take("r")
+                lifecycle.finish("r", job.job_id, b"1")
+
+        emu.change(run)
+        assert len(faults._calls) == KEPT_ENDED  # noqa: SLF001
 
 
 def test_a_seed_that_was_left_out_is_shown_so_that_the_run_can_be_repeated(emu: Emulator) -> None:

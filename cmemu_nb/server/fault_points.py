@@ -36,11 +36,15 @@ def faulty_receiver(app: Application, route: Route, request: Request) -> Receive
     if route.handler is post_schemas:
         return BufferedBody(app, request, _post_schemas)
     if route.receiver in RESULTS:
-        job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
-        # One that comes too early, too late or twice at a time is answered as ever.
-        if job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id) is None:
+        job = app.lifecycle.find_job(request.params["jobId"])
+        if job is not None and job.runtime_id == request.params["runtimeId"] and _waits_for_result(app, job):
             return FaultyResult(app, request, route.receiver, job)
     return None
+
+
+def _waits_for_result(app: Application, job: Job) -> bool:
+    """Tell whether a result would count: one that comes too early, too late or beside another is answered as ever."""
+    return job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id) is None
 
 
 def _first(app: Application, fault: str, job: Job, moment: str = "") -> tuple[Faults, Random] | None:
