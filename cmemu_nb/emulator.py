@@ -23,6 +23,7 @@ from cmemu_nb.eviction import Eviction
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
 from cmemu_nb.home import Home, choose_home
+from cmemu_nb.injecting import FaultInjection
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
@@ -79,6 +80,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         self.lifecycle = Lifecycle(keep_events=self.settings.keep_events, max_queued=self.settings.max_queued)
         self.lifecycle.events.hide((self.token, *self.settings.tokens))
         self.functions = Functions(self)
+        self.faults = FaultInjection(self)
         self._client: ContourClient | None = None
         self._server: HTTPServer | None = None
         self._tls_server: HTTPServer | None = None
@@ -90,6 +92,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         self._identity: dict[str, str] = {}
         self._exported_at: int | None = None
         self._leave_cells: Callable[[], None]
+        self.application: Application
         self._changing = threading.RLock()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._port = 0
@@ -147,10 +150,11 @@ class Emulator(Calls, Durable, Launching, Looking):
         if self.settings.job_timeout is not None:
             self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
         self._client = ContourClient(self.url, self.token)
-        application = Application(self.lifecycle, (self.token, *self.settings.tokens), self.settings, self._journal)
+        bearers = (self.token, *self.settings.tokens)
+        self.application = Application(self.lifecycle, bearers, self.settings, self._journal)
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
-        home.run(self._serve(application, sockets, tls_sockets))
+        home.run(self._serve(self.application, sockets, tls_sockets))
         self._leave_cells = watch_cells(home)
         atexit.register(self._stop_at_exit)
 
@@ -199,6 +203,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         atexit.unregister(self._stop_at_exit)
 
     async def _farewell(self) -> None:
+        self.faults.end_all()
         self.functions.pause()
         await self.modules.stop_all("the emulator was stopped")
         if self._client is not None:

@@ -18,6 +18,8 @@
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── QueueFull                  429 queue_full
     │   ├── JobFailed                  500 job_failed
+    │   ├── InjectedFault              500 injected_fault
+    │   │   └── PollRejected               503 injected_fault
     │   ├── InternalError              500 internal_error
     │   ├── JournalBehind              503 journal_behind
     │   ├── TooBusy                    503 too_busy
@@ -174,6 +176,19 @@ class JobFailed(WireError):
 
     code = "job_failed"
     status = 500
+
+
+class InjectedFault(WireError):
+    """A fault that was asked for with `emu.faults(...)` struck: nothing was kept."""
+
+    code = "injected_fault"
+    status = 500
+
+
+class PollRejected(InjectedFault):
+    """The fault `reject_poll` struck a poll."""
+
+    status = 503
 
 
 class InternalError(WireError):

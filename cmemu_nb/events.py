@@ -26,6 +26,7 @@ KINDS = (
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
     *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
     *("journal_failed", "journal_written"),
+    *("faults_changed", "fault_injected"),
     *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
 )
 QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})

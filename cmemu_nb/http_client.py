@@ -31,7 +31,8 @@ _BY_CODE: dict[str, type[errors.WireError]] = {
     for kind in (
         *(errors.InvalidRequest, errors.InvalidModuleAuthToken, errors.NotFound, errors.JobNotReady),
         *(errors.JobNotRunning, errors.JobAlreadyCompleted, errors.JobFailed, errors.JobTimeout),
-        *(errors.PayloadTooLarge, errors.JobEvicted, errors.QueueFull, errors.JournalBehind, errors.TooBusy),
+        *(errors.PayloadTooLarge, errors.JobEvicted, errors.QueueFull, errors.InjectedFault),
+        *(errors.JournalBehind, errors.TooBusy),
     )
 }
 

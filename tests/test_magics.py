@@ -187,6 +187,22 @@ def test_fail_ends_a_job_with_the_reason(run: Run, emu: Emulator) -> None:
     assert job.record.error_message == "it takes too long"
 
 
+def test_faults_are_set_shown_and_ended(run: Run, emu: Emulator) -> None:
+    assert "No faults are on. Try: emu.faults(error_rate=0.2)" in run("%cmemu faults")[1]
+    emu.open_runtime("r", RID)
+    faults, said = run("%cmemu faults --runtime r --function f --delay 0.1:0.5 --error-rate 0.25 --seed 7")
+    assert "<Faults on: delay=0.1 to 0.5 s, error_rate=0.25 on runtime 'r', function 'f', seed=7; struck:" in said
+    assert (faults.chances, faults.seed) == ({"error_rate": 0.25}, 7)
+    run("%cmemu faults --delay 2 --drop-result 1")
+    shown, said = run("%cmemu faults")
+    assert shown is emu.faults
+    assert said.count("<Faults on") == 2
+    html = shown._repr_mimebundle_()["text/html"]
+    assert all(word in html for word in ("drop_result", "every runtime", "0.1 to 0.5 s"))
+    assert "No faults are on" in run("%cmemu faults --off")[1]
+    assert (faults.on, len(emu.faults)) == (False, 0)
+
+
 def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None:
     emu.open_runtime("r", RID)
     emu.open_runtime("s")
@@ -217,6 +233,15 @@ def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None
         ("help nope", "choose from"),
         ("dashboard", "The dashboard is a widget, and this is no notebook. emu.jobs, emu.runtimes"),
         ("timeline --limit 0", "0 is less than 1"),
+        ("faults --delay soon", "'soon' is neither seconds nor LOW:HIGH"),
+        ("faults --delay 2:1", "delay must be seconds, from 0 to 86400, (low, high)"),
+        ("faults --error-rate 2", "error_rate must be a chance from 0, never, to 1, always, not 2.0"),
+        ("faults --error-rate nan", "error_rate must be a chance from 0, never, to 1, always, not nan"),
+        ("faults --error-rate often", "invalid float value: 'often'"),
+        ("faults --seed 1", "none is given. The faults are delay, error_rate, drop_result,"),
+        ("faults --runtime nope --delay 1", "There are no runtimes yet"),
+        ("faults --off --delay 1", "--off ends all faults; leave out delay"),
+        ("faults --eror-rate 1", "unrecognized arguments: --eror-rate"),
         ("url --name nope", "%cmemu start --name nope. Running: emu"),
     ],
 )
@@ -258,6 +283,9 @@ def test_help_describes_every_command_and_shows_the_documents(run: Run, shell: I
         ("%cmemu call add --app ri.", {RID}),
         ("%cmemu fail foundry", {"<job>"}),
         ("%cmemu help par", {"parity"}),
+        ("%cmemu faults --d", {"--delay", "--drop-result", "--duplicate-dispatch", "--disconnect"}),
+        ("%cmemu faults --runtime my", {"my-runtime"}),
+        ("%cmemu faults --function a", {"add"}),
     ],
 )
 def test_tab_completion(shell: InteractiveShell, emu: Emulator, typed: str, expected: set[str]) -> None:

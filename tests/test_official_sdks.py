@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import eventually
 from environments import node_modules
+from test_faults import seed_of
 
 from cmemu_nb.errors import FunctionError, JobFailed
 
@@ -224,6 +225,60 @@ def test_a_node_function_that_never_settles_is_failed_by_hand_and_frees_its_slot
 def test_a_node_default_handler_takes_unknown_functions(emu: Emulator, node_program: str) -> None:
     emu.launch(f"{node_program} with-default", "real").wait_until_responsive()
     assert emu.call("nobody", validate=False) == {"unknown": "nobody"}
+
+
+# When the platform misbehaves
+
+
+@pytest.mark.usefixtures("python")
+def test_python_posts_a_refused_result_again_and_after_five_refusals_an_error(emu: Emulator) -> None:
+    with emu.faults("real", error_rate=0.5, seed=seed_of("echo", [True, True, False], "real")) as faults:
+        assert emu.call("echo", {"n": 1}) == {"n": 1}
+        assert faults.struck == {"error_rate": 2}
+    with emu.faults("real", error_rate=0.5, seed=seed_of("echo", [True] * 5 + [False], "real")) as faults:
+        job = emu.submit("echo")
+        with pytest.raises(FunctionError, match="Unable to post job result after 5 attempts"):
+            job.result(timeout=60)
+        assert faults.struck == {"error_rate": 5}
+
+
+@pytest.mark.usefixtures("python")
+def test_a_python_stream_that_is_refused_at_its_end_is_empty_when_it_comes_again(emu: Emulator) -> None:
+    with emu.faults("real", error_rate=0.5, seed=seed_of("count", [True, False], "real")):
+        assert emu.submit("count", {"to": 3}).raw(timeout=60) == b""
+
+
+@pytest.mark.usefixtures("python")
+def test_python_calls_its_function_twice_for_a_job_that_is_delivered_twice(emu: Emulator) -> None:
+    with emu.faults("real", duplicate_dispatch=1) as faults:
+        job = emu.submit("slow", {"seconds": 0.2})
+        eventually(lambda: faults.struck["duplicate_dispatch"], "it is delivered again")
+        assert isinstance(job.result(timeout=60), int)
+    assert emu.call("echo", {"n": 1}) == {"n": 1}
+    eventually(lambda: job.logs.count("slow begins") == 2, "both calls are in the log")
+
+
+def test_a_dropped_result_leaves_python_s_job_running_until_its_lease_ends(serve: Callable[..., Any]) -> None:
+    with serve(job_timeout=2) as emulator:
+        emulator.launch(PYTHON, "real").wait_until_responsive()
+        with emulator.faults("real", "echo", drop_result=1), pytest.raises(JobFailed, match="lease ran out"):
+            emulator.call("echo", {"n": 1})
+        assert emulator.call("echo", {"n": 2}) == {"n": 2}
+        emulator.reset()
+        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+
+
+@pytest.mark.parametrize("chances", [{"reject_poll": 0.4}, {"disconnect": 0.7}, {"delay": (0, 0.2)}], ids=str)
+def test_both_sdks_go_on_when_polls_are_refused_cut_off_or_slow(
+    emu: Emulator, node_program: str, chances: dict[str, Any]
+) -> None:
+    for runtime_id, command in {"python": PYTHON, "node": node_program}.items():
+        emu.launch(command, runtime_id).wait_until_responsive()
+    with emu.faults(**chances, seed=1) as faults:
+        for runtime_id in ("python", "node"):
+            jobs = [emu.runtime(runtime_id).enqueue("echo", {"n": n}) for n in range(3)]
+            assert [job.result(timeout=60) for job in jobs] == [{"n": n} for n in range(3)]
+        assert faults.struck
 
 
 # Clients that are refused, or wait

@@ -264,8 +264,8 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
     [
         ("post", RUNTIMES, "200 400 403 413 503"),
         ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404 503"),
-        ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413 503"),
-        ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 410 413 503"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413 500 503"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 410 413 500 503"),
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs/{{jobId}}", "200 400 403 404 410 503"),
         ("post", f"{CONTOUR}/compute-modules/jobs/execute", "200 400 401 403 404 413 429 500 503 504"),
         ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413 429 503"),

@@ -7,11 +7,16 @@ it is defined, and so is one that the SDK takes and that could never work.
 from __future__ import annotations
 
 import inspect
+import json
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from compute_modules.client.internal_query_client import InternalQueryService
+from compute_modules.client.internal_query_client import (
+    POST_ERROR_MAX_ATTEMPTS,
+    POST_RESULT_MAX_ATTEMPTS,
+    InternalQueryService,
+)
 from compute_modules.function_registry.function import Function
 from compute_modules.function_registry.function_schema_parser import RESERVED_KEYS, parse_function_schema
 from compute_modules.logging.internal import get_internal_logger
@@ -20,7 +25,7 @@ from cmemu_nb.errors import FunctionRefused
 from cmemu_nb.executors.hints import event_problem, result_problem, what_to_do
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     Post = Callable[[bytes | Iterable[bytes]], None]
 
@@ -151,3 +156,10 @@ def handle_job(definition: Definition | None, envelope: dict[str, Any], post: Po
     service = _Service(definition, post)
     service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - as its own worker threads do
     service.handle_job(envelope)
+
+
+def posts(result: bytes) -> Iterator[bytes]:
+    """Return what the SDK posts until something is taken: the result, and at last an error in its place."""
+    yield from [result] * POST_RESULT_MAX_ATTEMPTS
+    error = {"error": f"Unable to post job result after {POST_RESULT_MAX_ATTEMPTS} attempts"}
+    yield from [json.dumps(error).encode()] * POST_ERROR_MAX_ATTEMPTS

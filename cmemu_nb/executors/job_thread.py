@@ -6,10 +6,19 @@ import contextlib
 import threading
 import time
 import traceback
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.errors import CmemuError, InvalidModuleAuthToken, JobAlreadyCompleted, JobNotRunning, NotFound, NotRunning
-from cmemu_nb.executors.functions import handle_job
+from cmemu_nb.errors import (
+    CmemuError,
+    InjectedFault,
+    InvalidModuleAuthToken,
+    JobAlreadyCompleted,
+    JobNotRunning,
+    NotFound,
+    NotRunning,
+)
+from cmemu_nb.executors.functions import handle_job, posts
 from cmemu_nb.executors.output import output_to
 from cmemu_nb.results import function_error
 
@@ -92,17 +101,34 @@ class JobThread:
     def _post(self, body: bytes | Iterable[bytes]) -> None:
         if isinstance(body, bytes):
             self._end_with(failed=function_error(body) is not None)
-            self._post_whole(body)
+            self._post_whole(posts(body))
         else:
             self._post_stream(body)
 
-    def _post_whole(self, body: bytes) -> None:
-        try:
-            if not self.abandoned:
-                self._emulator.home.run(self._client.post_result(self.job_id, body))
+    def _post_whole(self, bodies: Iterable[bytes]) -> None:
+        """Post the first of the bodies that is taken; when all are refused the job runs on, as with the SDK."""
+        broken: NotRunning | None = None
+        for body in bodies:
+            if self.abandoned:
+                self._note_late(body)
                 return
-        except ENDED_MEANWHILE:
-            pass
+            try:
+                self._emulator.home.run(self._client.post_result(self.job_id, body))
+            except ENDED_MEANWHILE:
+                self._note_late(body)
+                return
+            except InjectedFault:
+                broken = None
+            except NotRunning as error:
+                broken = error
+            else:
+                return
+            if not self._emulator.running:
+                break
+        if broken is not None:
+            raise broken
+
+    def _note_late(self, body: bytes) -> None:
         self._emulator.change(
             lambda lifecycle: lifecycle.note(
                 "late_result", self._runtime_id, self.job_id, body[:SHOWN_OF_A_RESULT].decode(errors="replace")
@@ -125,7 +151,10 @@ class JobThread:
                 sent += len(chunk)
             else:
                 self._end_with(failed=False)
-                home.run(exchange.end())
+                reply = home.run(exchange.end())
+                if reply.status == InjectedFault.status:
+                    # The SDK posts its generator again, and that is exhausted.
+                    self._post_whole(islice(posts(b""), 1, None))
                 return
         except NotRunning as error:
             self._fail_unposted(error)

@@ -34,7 +34,7 @@ class NotebookExecutor:
         self.runtime_id = runtime_id
         self.functions: dict[str, ServedFunction] = {}
         self._emulator = emulator
-        self._threads: dict[str, JobThread] = {}
+        self._threads: set[JobThread] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -52,7 +52,7 @@ class NotebookExecutor:
 
     def end(self, reason: str) -> None:
         """Stop polling; the jobs that run are failed with the reason, if they still exist."""
-        for thread in list(self._threads.values()):
+        for thread in list(self._threads):
             job = self._emulator.lifecycle.find_job(thread.job_id)
             if job is not None and not job.finished:
                 self._emulator.lifecycle.fail(thread.job_id, reason)
@@ -103,7 +103,8 @@ class NotebookExecutor:
             except InvalidModuleAuthToken:
                 await self._join_again()
             except CmemuError as error:
-                self._emulator.lifecycle.note("log", self.runtime_id, detail=f"the notebook's executor: {error}")
+                if not self._emulator.faults:
+                    self._emulator.lifecycle.note("log", self.runtime_id, detail=f"the notebook's executor: {error}")
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _join_again(self) -> None:
@@ -115,7 +116,7 @@ class NotebookExecutor:
     def _start(self, envelope: dict[str, Any]) -> None:
         served = self.functions.get(envelope["computeModuleJobV1"]["queryType"])
         thread = JobThread(self._emulator, self._client, served, envelope, self._count, self._ended)
-        self._threads[thread.job_id] = thread
+        self._threads.add(thread)
         if served is not None:
             served.running += 1
             if served.echo is not None:
@@ -123,8 +124,10 @@ class NotebookExecutor:
         thread.start()
 
     def _hear(self, event: Event) -> None:
-        if event.kind in ENDS_JOB and event.job_id in self._threads:
-            self._give_up(self._threads[event.job_id])
+        if event.kind in ENDS_JOB:
+            # A job that was delivered twice has two.
+            for thread in [each for each in self._threads if each.job_id == event.job_id]:
+                self._give_up(thread)
         elif event.kind == "session_deleted" and event.runtime_id == self.runtime_id:
             self._leave()
 
@@ -140,7 +143,7 @@ class NotebookExecutor:
 
     def _leave(self) -> None:
         """Serve nothing any more: the runtime is deleted."""
-        for thread in self._threads.values():
+        for thread in self._threads:
             self._give_up(thread)
         self.functions.clear()
         self._stop_polling()
@@ -157,7 +160,7 @@ class NotebookExecutor:
             thread.served.count(thread.run_time, error=thread.failed or thread.abandoned)
 
     def _ended(self, thread: JobThread) -> None:
-        del self._threads[thread.job_id]
+        self._threads.discard(thread)
         served = thread.served
         if not thread.abandoned:
             self._slots.release()

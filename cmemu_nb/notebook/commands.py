@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from IPython.core.error import UsageError
 
+from cmemu_nb.fault_arguments import CHANCES
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook import topics
 from cmemu_nb.settings import Settings
@@ -160,6 +161,24 @@ def _fail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reason", nargs="*", default=[], help="Why.")
 
 
+def _delay(value: str) -> float | tuple[float, float]:
+    low, colon, high = value.partition(":")
+    try:
+        return (float(low), float(high)) if colon else float(low)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is neither seconds nor LOW:HIGH") from None
+
+
+def _faults(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--off", action="store_true", help="End all faults.")
+    parser.add_argument("--runtime", help="Only towards this runtime.")
+    parser.add_argument("--function", help="Only in jobs of this function.")
+    parser.add_argument("--delay", type=_delay, metavar="SECONDS", help="Hold answers back: 0.5, or 0.1:0.5.")
+    for name in CHANCES:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="CHANCE", help=CHANCES[name])
+    parser.add_argument("--seed", type=int, help="The same seed strikes the same jobs; random if left out.")
+
+
 def _help(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "topic", nargs="?", choices=[*topics.names(), *COMMANDS], help="A command, or one of the longer documents."
@@ -186,6 +205,7 @@ COMMANDS = {
     "call": Command("Run a function and return its value.", _call, takes_query=True),
     "logs": Command("Print what a job's function has printed and logged.", _job),
     "fail": Command("Fail a queued or running job by hand.", _fail),
+    "faults": Command("Let the platform misbehave, end that, or show which faults are on.", _faults),
     "export": Command("Write the whole session to a file, for Emulator.from_export().", _export),
     "export-module": Command("Write the served functions as a module for the official SDK.", _export_module),
     "url": Command("Print the emulator's URL.", _nothing),

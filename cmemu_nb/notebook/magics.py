@@ -17,6 +17,7 @@ from cmemu_nb.cells import echo_here
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import WARNINGS, CmemuError, NotRunning
 from cmemu_nb.executors.annotations import take_over
+from cmemu_nb.fault_arguments import FAULTS
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.cell_functions import (
     cell_sources,
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 
     from cmemu_nb.dashboard.widget import Dashboard
     from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.faults import Faults
     from cmemu_nb.functions import Functions
     from cmemu_nb.handles import JobHandle
+    from cmemu_nb.injecting import FaultInjection
     from cmemu_nb.notebook.charts import Chart
 
 
@@ -237,6 +240,16 @@ class CMEmu(Settings, Magics):
         job = self._emulator(given).job(given.job)
         job.fail(" ".join(given.reason) or "failed by hand")
         display(job)
+
+    def _faults(self, given: Arguments) -> FaultInjection | Faults:
+        emulator = self._emulator(given)
+        options = {name: getattr(given, name) for name in ("runtime", "function", *FAULTS, "seed")}
+        options = {name: value for name, value in options.items() if value is not None}
+        if given.off and options:
+            raise UsageError(f"%cmemu faults: --off ends all faults; leave out {', '.join(options)}.")
+        if given.off:
+            emulator.faults.off()
+        return emulator.faults(**options) if options else emulator.faults
 
     def _help(self, given: Arguments) -> None:
         if given.topic is None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules import LaunchedModule
     from cmemu_nb.functions import Functions
     from cmemu_nb.handles import JobHandle, RuntimeHandle
+    from cmemu_nb.injecting import FaultInjection
     from cmemu_nb.model import Job
     from cmemu_nb.notebook.html import Html
 
@@ -116,6 +117,20 @@ def show_functions(functions: Functions) -> dict[str, str]:
         'No functions are served. Write `@emu.function` above one: `def double(context, event): return 2 * event["x"]`'
     )
     return mimebundle(repr(functions), table("Functions", FUNCTION_COLUMNS, rows, hint))
+
+
+FAULT_COLUMNS = ("fault", "how", "strikes", "struck", "seed")
+
+
+def show_faults(injection: FaultInjection) -> dict[str, str]:
+    """Return the display bundle of the faults that are on, and how often each has struck."""
+    rows = [
+        {"fault": name, "how": how, "strikes": each.where, "struck": each.struck[name], "seed": str(each.seed)}
+        for each in injection
+        for name, how in each.words.items()
+    ]
+    hint = "No faults are on. Try `emu.faults(error_rate=0.2)`"
+    return mimebundle(repr(injection), table("Faults", FAULT_COLUMNS, rows, hint))
 
 
 def show_module(module: LaunchedModule) -> dict[str, str]:

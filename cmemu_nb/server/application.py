@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import (
+    InjectedFault,
     InternalError,
     InvalidBearerToken,
     JobFailed,
@@ -16,6 +17,7 @@ from cmemu_nb.errors import (
     WireError,
 )
 from cmemu_nb.server import contour_routes, openapi, platform_routes, runtime_routes, tool_routes
+from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
 from cmemu_nb.server.origins import check_host, check_origin
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router
@@ -24,13 +26,14 @@ from cmemu_nb.tokens import masked
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
+    from cmemu_nb.faults import Faults
     from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.server.request import Request
     from cmemu_nb.settings import Settings
 
-# Answers about a job, given as errors; the request itself was right.
-NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout)
+# Answers given as errors to requests that were right themselves.
+NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout, InjectedFault)
 ROUTES = (*runtime_routes.routes, *contour_routes.routes, *platform_routes.routes, *tool_routes.routes, *openapi.routes)
 
 
@@ -47,6 +50,7 @@ class Application:
         self.lifecycle = lifecycle
         self.journal = journal
         self.waiting = Waiting(lifecycle)
+        self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
         # Traits are slow to read, and these are read for every request.
         self.execute_timeout: float = settings.execute_timeout
@@ -68,6 +72,8 @@ class Application:
         route, request.params = self._router.match(request.method, request.path)
         self._authorize(route.auth, request)
         check_size(self, request.declared_length)
+        if self.faults and (faulty := faulty_receiver(self, route, request)):
+            return faulty
         if route.receiver is not None:
             return route.receiver(self, request)
         assert route.handler is not None  # noqa: S101 - a route has one or the other

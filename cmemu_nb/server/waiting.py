@@ -80,6 +80,12 @@ class Waiting:
                 future.set_result(True)
                 return
 
+    def end_polls(self) -> None:
+        """Let every held poll end as if its time were over."""
+        for futures in (*self._polls.values(), *self._slots.values()):
+            for future in futures:
+                _wake(future, False)  # noqa: FBT003
+
 
 async def _wait_in(held: defaultdict[str | None, set[Future]], key: str, seconds: float | None) -> bool:
     future = _future(seconds)

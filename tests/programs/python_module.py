@@ -51,6 +51,7 @@ def who(context, event) -> int:
 
 @function
 def slow(context, event) -> int:
+    log.info("slow begins")
     time.sleep(event["seconds"])
     return os.getpid()
 

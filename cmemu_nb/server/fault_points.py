@@ -1,0 +1,216 @@
+"""Where faults strike: around polls, results and schemas, while any are on."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import InjectedFault, PollRejected
+from cmemu_nb.model import JobStatus
+from cmemu_nb.server import platform_routes, runtime_routes
+from cmemu_nb.server.http import BufferedBody, Receiver, Response
+from cmemu_nb.server.runtime_routes import envelope, post_schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from cmemu_nb.faults import Faults
+    from cmemu_nb.model import Job
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+    from cmemu_nb.server.routing import Route
+
+POLLS = (runtime_routes.get_job, platform_routes.get_job)
+RESULTS = (runtime_routes.receive_result, platform_routes.receive_result)
+SPOIL_A_RESULT = ("error_rate", "drop_result", "truncate_result")
+
+
+def faulty_receiver(app: Application, route: Route, request: Request) -> Receiver | None:
+    """Return who takes the body of a request that faults may strike; None for any other."""
+    if route.handler in POLLS and request.method != "HEAD":
+        return BufferedBody(app, request, partial(_poll, route.handler))
+    if route.handler is post_schemas:
+        return BufferedBody(app, request, _post_schemas)
+    if route.receiver in RESULTS:
+        job = app.lifecycle.find_job(request.params["jobId"])
+        if job is not None and job.runtime_id == request.params["runtimeId"] and _waits_for_result(app, job):
+            return FaultyResult(app, request, route.receiver, job)
+    return None
+
+
+def _waits_for_result(app: Application, job: Job) -> bool:
+    """Tell whether a result would count: one that comes too early, too late or beside another is answered as ever."""
+    return job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id) is None
+
+
+def _first(app: Application, fault: str, job: Job, moment: str = "") -> tuple[Faults, Random] | None:
+    for faults in app.faults:
+        random = faults.strikes(fault, job, moment)
+        if random is not None:
+            return faults, random
+    return None
+
+
+def _refuse_request(app: Application, fault: str, runtime_id: str, error: InjectedFault) -> None:
+    for faults in app.faults:
+        if faults.strikes_request(fault, runtime_id):
+            faults.tell(fault, f"answered {error.status}", runtime_id)
+            raise error
+
+
+async def _hold_back(app: Application, job: Job, moment: str) -> None:
+    """Wait as long as the faults say, all of them together."""
+    chosen = [(faults, faults.seconds(job, moment)) for faults in app.faults]
+    for faults, seconds in chosen:
+        if seconds:
+            faults.tell(
+                "delay", f"held the answer to the {moment} back for {seconds:.3g} s", job.runtime_id, job.job_id
+            )
+    await asyncio.sleep(sum(seconds for _, seconds in chosen))
+
+
+def _is_cut_off(app: Application, job: Job, moment: str, when: str) -> bool:
+    struck = _first(app, "disconnect", job, moment)
+    if struck is None:
+        return False
+    struck[0].tell("disconnect", f"closed the connection {when}", job.runtime_id, job.job_id)
+    return True
+
+
+# Schemas and polls
+
+
+def _post_schemas(app: Application, request: Request) -> Response:
+    error = InjectedFault("The schemas were not stored: the fault error_rate struck.")
+    _refuse_request(app, "error_rate", request.params["runtimeId"], error)
+    return post_schemas(app, request)
+
+
+async def _poll(handler: Any, app: Application, request: Request) -> Response:
+    runtime_id = request.params["runtimeId"]
+    error = PollRejected("The poll was refused: the fault reject_poll struck. Poll again.")
+    _refuse_request(app, "reject_poll", runtime_id, error)
+    response = _second_delivery(app, request)
+    if response is not None:
+        return await _deliver(app, request, response)
+    answer = handler(app, request)
+    response = answer if isinstance(answer, Response) else await answer
+    return await _deliver(app, request, response, first=True)
+
+
+def _second_delivery(app: Application, request: Request) -> Response | None:
+    if request.client_gone():
+        return None
+    for faults in app.faults:
+        job = faults.to_repeat(request.params["runtimeId"])
+        if job is not None:
+            faults.tell("duplicate_dispatch", "handed the job out again", job.runtime_id, job.job_id)
+            return Response(200, envelope(job))
+    return None
+
+
+async def _deliver(app: Application, request: Request, response: Response, *, first: bool = False) -> Response:
+    """Answer a poll; whatever strikes, a job that does not arrive for the first time goes back to its queue."""
+    job = _handed_out(app, response)
+    if job is None:
+        return response
+    give_back: Callable[[], None] = response.undelivered or (lambda: None)
+    if any(faults.delay for faults in app.faults):
+        try:
+            await _hold_back(app, job, "poll")
+        except asyncio.CancelledError:
+            give_back()
+            raise
+    if request.client_gone() or _is_cut_off(app, job, "poll", "instead of handing the job out"):
+        give_back()
+        request.connection.stream.close()
+        return Response(204)
+    if first and (struck := _first(app, "duplicate_dispatch", job)):
+        struck[0].repeat(job)
+    return response
+
+
+class _Head(msgspec.Struct):
+    job_id: str = msgspec.field(name="jobId")
+
+
+class _Envelope(msgspec.Struct):
+    job: _Head = msgspec.field(name="computeModuleJobV1")
+
+
+def _handed_out(app: Application, response: Response) -> Job | None:
+    if not response.body:
+        return None
+    return app.lifecycle.find_job(msgspec.json.decode(response.body, type=_Envelope).job.job_id)
+
+
+# Results
+
+
+class FaultyResult:
+    """The result of a running job, which faults may strike. One that is to be spoilt is collected first."""
+
+    def __init__(
+        self, app: Application, request: Request, receive: Callable[[Application, Request], Receiver], job: Job
+    ) -> None:
+        self._app = app
+        self._request = request
+        self._receive = receive
+        self._job = job
+        struck = ((fault, _first(app, fault, job)) for fault in SPOIL_A_RESULT)
+        self._spoiling = next(((fault, *found) for fault, found in struck if found), None)
+        self._inner = BufferedBody(app, request, self._spoil) if self._spoiling else receive(app, request)
+        # What is collected to be spoilt may be a stream, too.
+        self.patient = self._inner.patient or request.chunked
+
+    def receive(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        self._inner.receive(chunk)
+
+    def break_off(self) -> None:
+        """Note that the rest will never come; of a result that was to be spoilt nothing has counted."""
+        self._inner.break_off()
+
+    def finish(self) -> Any:
+        """Answer, at once or later."""
+        response = self._inner.finish()
+        if any(faults.delay for faults in self._app.faults):
+            return self._answer_later(response)
+        return self._answer(response)
+
+    async def _answer_later(self, response: Any) -> Response:
+        await _hold_back(self._app, self._job, "result")
+        return self._answer(response)
+
+    def _answer(self, response: Any) -> Response:
+        job = self._app.lifecycle.find_job(self._job.job_id)
+        kept = job if job and job.status == JobStatus.SUCCEEDED else None
+        if kept and _is_cut_off(self._app, kept, "result", "after the result was kept"):
+            self._request.connection.stream.close()
+        return response  # type: ignore[no-any-return]  # what takes results answers at once
+
+    def _spoil(self, app: Application, request: Request) -> Any:
+        assert self._spoiling is not None  # noqa: S101 - or this would not be called
+        fault, faults, random = self._spoiling
+        size, job_id = len(request.body), self._job.job_id
+        ended = not faults.on or app.lifecycle.find_job(job_id) is not self._job
+        if ended or (fault == "truncate_result" and not size):
+            return self._keep(request.body)
+        if fault == "error_rate":
+            faults.tell(fault, f"refused the result, {size} bytes, with 500", self._job.runtime_id, job_id)
+            error = InjectedFault(f"The result of job '{job_id}' was not kept: the fault error_rate struck.")
+            return app.answer_error(error, request)
+        kept = 0 if fault == "drop_result" else random.randrange(size)
+        what = f"threw the result away, {size} bytes" if fault == "drop_result" else f"kept {kept} of {size} bytes"
+        faults.tell(fault, what, self._job.runtime_id, job_id)
+        return Response(204) if fault == "drop_result" else self._keep(request.body[:kept])
+
+    def _keep(self, body: bytes) -> Any:
+        receiver = self._receive(self._app, self._request)
+        if body:
+            receiver.receive(body)
+        return receiver.finish()
