@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -39,9 +38,32 @@ class InstallError(Exception):
     """Something that the tests need could not be installed; the message has all that the installer said."""
 
 
-def suite_python() -> Path:
-    """Return the interpreter of the environment that runs lint, types and tests."""
-    return _environment("tests", ["-e", f"{ROOT}[lab,test]"])
+def suite_python(interpreter: str = sys.executable) -> Path:
+    """Return the interpreter of the environment that runs lint, types and tests, made with this or another Python."""
+    return _environment("tests", ["-e", f"{ROOT}[lab,test]"], interpreter)
+
+
+def other_python() -> str | None:
+    """Return the newest Python on this machine, or the oldest if the newest runs this; None if there is no other.
+
+    Only those count that cmemu_nb supports, and one of each minor version.
+    """
+    names = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    found = [*filter(None, names), *map(str, pyenv.glob("3.*/bin/python"))]
+    versions = {_version(each): each for each in found}
+    others = sorted(version for version in versions if version and version[:2] != sys.version_info[:2])
+    if not others:
+        return None
+    return versions[others[-1] if others[-1] > sys.version_info[:2] else others[0]]
+
+
+def _version(interpreter: str) -> tuple[int, ...]:
+    """Return an interpreter's version, or nothing if it can't make environments or is older than 3.11."""
+    code = "import ensurepip, sys, venv; print(*sys.version_info[:3])"
+    done = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, env=clean_environ(), check=False)
+    version = tuple(map(int, done.stdout.split())) if done.returncode == 0 else ()
+    return version if version >= (3, 11) else ()
 
 
 def kernel_python(version: str) -> Path:
@@ -98,23 +120,26 @@ def _advice(packages: Sequence[str]) -> str:
     return f"Install what is missing and run again; on Debian or Ubuntu, as root: apt-get install {' '.join(packages)}"
 
 
-def _environment(name: str, requirements: list[str]) -> Path:
-    home = CACHE / "environments" / f"python{platform.python_version()}-{name}"
-    python, complete, key = home / "bin" / "python", home / "complete", _key(requirements)
+def _environment(name: str, requirements: list[str], interpreter: str = sys.executable) -> Path:
+    version = ".".join(map(str, _version(interpreter)))
+    home = CACHE / "environments" / f"python{version}-{name}"
+    python, complete, key = home / "bin" / "python", home / "complete", _key(requirements, interpreter)
     home.parent.mkdir(parents=True, exist_ok=True)
     with _locked(home.parent / f"{home.name}.lock"):
         if not (python.exists() and complete.is_file() and complete.read_text() == key):
-            _run([sys.executable, "-m", "venv", "--clear", str(home)])
+            _run([interpreter, "-m", "venv", "--clear", str(home)])
             pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
             _run([*pip, *requirements])
             complete.write_text(key)
     return python
 
 
-def _key(requirements: list[str]) -> str:
+def _key(requirements: list[str], interpreter: str) -> str:
     """Return a digest of all that an environment depends on; the linters' settings are not part of it."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    parts = [declared["project"], declared["build-system"], requirements, sys.version, sys.base_prefix]
+    code = "import json, sys; print(json.dumps([sys.version, sys.base_prefix]))"
+    about = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, env=clean_environ(), check=True)
+    parts = [declared["project"], declared["build-system"], requirements, json.loads(about.stdout)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
