@@ -36,9 +36,9 @@ ROUTER = Router(ROUTES)
 DESCRIBED = document(ROUTES, "")["paths"]
 
 
-def eventually(condition: Callable[[], T], what: str) -> T:
-    """Return the first true value of a condition; fail when none comes in 30 seconds."""
-    end = time.monotonic() + DEADLINE
+def eventually(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:
+    """Return the first true value of a condition; fail when none comes in 30 seconds, or in so many."""
+    end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"it never happened: {what}"
         time.sleep(0.002)
