@@ -153,7 +153,11 @@ routes = (
         f"{RUNTIME}/jobs",
         list_jobs,
         Auth.EITHER,
-        {200: "The jobs, oldest first, and whether there are more"},
+        {
+            200: "The jobs, oldest first, and whether there are more",
+            404: "No such runtime, or no such job as `after`",
+            410: "The job given as `after` was let go to make room",
+        },
         "List a runtime's jobs",
         answer=answer_schemas.JOBS,
         query={
