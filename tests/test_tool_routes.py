@@ -269,7 +269,8 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs/{{jobId}}", "200 400 403 404 410 503"),
         ("post", f"{CONTOUR}/compute-modules/jobs/execute", "200 400 401 403 404 413 429 500 503 504"),
         ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413 429 503"),
-        ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404 410 503"),
+        ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404 410 500 503"),
+        ("get", f"{RUNTIMES}/{{runtimeId}}/jobs", "200 400 401 403 404 410 503"),
         ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
     ],
 )
@@ -279,6 +280,23 @@ def test_the_statuses_of_a_route_are_described(api: Api, method: str, path: str,
     assert {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "path"} == set(
         path.replace("}", "{").split("{")[1::2]
     )
+
+
+def test_every_answer_has_a_described_content(api: Api) -> None:
+    document = api.send("GET", "/openapi.json").json()
+    described = {
+        (method.upper(), path): each for path, item in document["paths"].items() for method, each in item.items()
+    }
+    for route in ROUTES:
+        for status, answer in described[route.method, route.path]["responses"].items():
+            kinds = list(answer.get("content", {}))
+            result = "application/octet-stream" if route.answer is None else "application/json"
+            assert kinds == {"200": [result], "204": []}.get(status, ["application/json"])
+    options = {
+        each["name"]: each["schema"] for each in described["GET", f"{RUNTIMES}/{{runtimeId}}/jobs"]["parameters"]
+    }
+    assert options["status"]["enum"] == ["queued", "running", "succeeded", "failed"]
+    assert (options["limit"]["minimum"], options["limit"]["maximum"], options["limit"]["default"]) == (1, 10_000, 100)
 
 
 def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:

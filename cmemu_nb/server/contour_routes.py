@@ -9,6 +9,7 @@ import msgspec
 
 from cmemu_nb.errors import InvalidRequest, JobFailed, JobNotReady, JobTimeout, NotFound
 from cmemu_nb.model import Job, JobSource, JobStatus, milliseconds
+from cmemu_nb.server import answer_schemas
 from cmemu_nb.server.http import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.routing import Auth, Route
@@ -231,14 +232,16 @@ routes = (
         {200: "The job's id and handle", 404: "No runtime is bound to the app", 429: "Too many jobs are queued"},
         "Submit a job",
         body=_JOB_BODY,
+        answer=answer_schemas.SUBMITTED,
     ),
     Route(
         "GET",
         f"{CONTOUR}/jobs/{{jobId}}/status",
         status,
         Auth.BEARER,
-        {200: "Where the job stands"},
+        {200: "Where the job stands", 500: "A reset threw the job away while the answer was held"},
         "Ask for a job's status",
+        answer=answer_schemas.STATUS,
         waits=True,
     ),
     Route(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http
 import re
 from typing import TYPE_CHECKING, Any
 
+from cmemu_nb.server.answer_schemas import ANYTHING, DOCUMENT, RECORDS, TEXT, record
 from cmemu_nb.server.http import BYTES, JSON, Response, json_response
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Route
 
@@ -19,19 +21,13 @@ _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.BEARER: [{"bearer": []}],
     Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
 }
-_ERROR = {"$ref": "#/components/schemas/Error"}
+_FIRST_ERROR = 400
 _COMPONENTS = {
     "securitySchemes": {
         "moduleAuthToken": {"type": "apiKey", "in": "header", "name": MODULE_HEADER},
         "bearer": {"type": "http", "scheme": "bearer"},
     },
-    "schemas": {
-        "Error": {
-            "type": "object",
-            "required": ["error", "error_description"],
-            "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
-        }
-    },
+    "schemas": RECORDS,
 }
 
 
@@ -63,14 +59,14 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    string = {"type": "string"}
     parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": string} for name in re.findall(r"{(\w+)}", route.path)
+        {"name": name, "in": "path", "required": True, "schema": {**TEXT, "minLength": 1}}
+        for name in re.findall(r"{(\w+)}", route.path)
     ]
-    parameters += [{"name": name, "in": "query", "schema": string} for name in route.query]
+    parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in route.query.items()]
     if route.waits:
         text = "`wait=N` holds the answer for at most N seconds (RFC 7240), N at most 60"
-        parameters.append({"name": "Prefer", "in": "header", "schema": string, "description": text})
+        parameters.append({"name": "Prefer", "in": "header", "schema": TEXT, "description": text})
     return parameters
 
 
@@ -89,11 +85,15 @@ def _responses(route: Route) -> dict[str, Any]:
     if route.body is not None or route.receiver is not None:
         refusals[413] = "The body is larger than max_body_bytes"
     described = {**refusals, **route.answers}
-    first_error = 400
-    return {
-        str(status): {"description": text, **({"content": {JSON: {"schema": _ERROR}}} if status >= first_error else {})}
-        for status, text in sorted(described.items())
-    }
+    return {str(status): {"description": text, **_content(route, status)} for status, text in sorted(described.items())}
+
+
+def _content(route: Route, status: int) -> dict[str, Any]:
+    if status == http.HTTPStatus.NO_CONTENT:
+        return {}
+    if status >= _FIRST_ERROR:
+        return {"content": {JSON: {"schema": record("Error")}}}
+    return {"content": {BYTES: {"schema": ANYTHING}} if route.answer is None else {JSON: {"schema": route.answer}}}
 
 
 def show(app: Application, _: Request) -> Response:
@@ -102,5 +102,13 @@ def show(app: Application, _: Request) -> Response:
 
 
 routes = (
-    Route("GET", "/openapi.json", show, Auth.NONE, {200: "The OpenAPI document"}, "Describe every route (OpenAPI 3.1)"),
+    Route(
+        "GET",
+        "/openapi.json",
+        show,
+        Auth.NONE,
+        {200: "The OpenAPI document"},
+        "Describe every route (OpenAPI 3.1)",
+        answer=DOCUMENT,
+    ),
 )

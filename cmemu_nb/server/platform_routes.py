@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cmemu_nb.errors import JobEvicted
 from cmemu_nb.model import JobStatus
 from cmemu_nb.results import function_error
+from cmemu_nb.server import answer_schemas
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, json_response
 from cmemu_nb.server.prefer import preferred_wait
 from cmemu_nb.server.routing import Auth, Route
@@ -165,6 +166,7 @@ routes = (
         Auth.REPLICA,
         {200: "A job, now running", 204: "No job came in time", 503: "An injected fault"},
         "Poll for the next job",
+        answer=answer_schemas.ENVELOPE,
         waits=True,
     ),
     Route(
@@ -192,5 +194,6 @@ routes = (
         Auth.REPLICA,
         {200: "The ids of the jobs that the replica held"},
         "Report that the replica restarted",
+        answer=answer_schemas.JOB_IDS,
     ),
 )

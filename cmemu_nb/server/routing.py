@@ -34,7 +34,8 @@ class Route:
     """One method of one path. A `{name}` segment of the path is a parameter.
 
     `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
-    `answers` says in words what each status means; `body` is the JSON schema of the request.
+    `answers` says in words what each status means; `body` is the JSON schema of the request, `answer` that of a 200,
+    which is bytes without one. `query` has the JSON schemas of the query options, by name.
     """
 
     method: str
@@ -44,7 +45,8 @@ class Route:
     answers: dict[int, str]
     summary: str
     body: dict[str, Any] | None = None
-    query: tuple[str, ...] = ()
+    answer: dict[str, Any] | None = None
+    query: dict[str, dict[str, Any]] = field(default_factory=dict)
     waits: bool = False
     receiver: Callable[[Application, Request], Receiver] | None = None
 

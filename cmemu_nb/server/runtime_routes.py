@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from cmemu_nb.model import JobStatus
 from cmemu_nb.schemas import parse_schemas
+from cmemu_nb.server import answer_schemas
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, json_response
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.routing import Auth, Route
@@ -176,6 +177,7 @@ routes = (
         {200: "The session is open: its token and its URIs"},
         "Open a runtime session, or reset the one that exists",
         body=_SESSION_BODY,
+        answer=answer_schemas.SESSION,
     ),
     Route(
         "GET",
@@ -184,6 +186,7 @@ routes = (
         Auth.MODULE,
         {200: "A job, now running", 204: "No job is queued", 503: "An injected fault"},
         "Poll for the next job",
+        answer=answer_schemas.ENVELOPE,
         waits=True,
     ),
     Route(
@@ -215,5 +218,6 @@ routes = (
         Auth.NONE,
         {200: "The runtime, the job and the runtime's schemas"},
         "Inspect a job, its runtime and the schemas",
+        answer=answer_schemas.INSPECTION,
     ),
 )

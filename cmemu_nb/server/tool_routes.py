@@ -7,6 +7,7 @@ from urllib.parse import parse_qs
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.model import JobStatus
+from cmemu_nb.server import answer_schemas
 from cmemu_nb.server.http import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
@@ -127,18 +128,43 @@ def _job_status(text: str) -> JobStatus:
 _EMPTY = {204: "Done"}
 
 routes = (
-    Route("GET", RUNTIMES, list_runtimes, Auth.BEARER, {200: "Every runtime"}, "List the runtimes"),
+    Route(
+        "GET",
+        RUNTIMES,
+        list_runtimes,
+        Auth.BEARER,
+        {200: "Every runtime"},
+        "List the runtimes",
+        answer=answer_schemas.RUNTIMES,
+    ),
     Route("DELETE", RUNTIMES, reset_all, Auth.BEARER, _EMPTY, "Forget every runtime: an emulator as new"),
-    Route("GET", RUNTIME, show_runtime, Auth.EITHER, {200: "The runtime and its schemas"}, "Show one runtime"),
+    Route(
+        "GET",
+        RUNTIME,
+        show_runtime,
+        Auth.EITHER,
+        {200: "The runtime and its schemas"},
+        "Show one runtime",
+        answer=answer_schemas.ONE_RUNTIME,
+    ),
     Route("DELETE", RUNTIME, delete_runtime, Auth.EITHER, _EMPTY, "Delete a runtime"),
     Route(
         "GET",
         f"{RUNTIME}/jobs",
         list_jobs,
         Auth.EITHER,
-        {200: "The jobs, oldest first, and whether there are more"},
+        {
+            200: "The jobs, oldest first, and whether there are more",
+            404: "No such runtime, or no such job as `after`",
+            410: "The job given as `after` was let go to make room",
+        },
         "List a runtime's jobs",
-        query=("status", "limit", "after"),
+        answer=answer_schemas.JOBS,
+        query={
+            "status": answer_schemas.one_of(JobStatus),
+            "limit": {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE},
+            "after": {**answer_schemas.TEXT, "description": "The id of the last job of the page before"},
+        },
     ),
     Route(
         "POST",
@@ -152,6 +178,7 @@ routes = (
             "required": ["queryType"],
             "properties": {"queryType": {"type": "string", "minLength": 1}, "query": {}},
         },
+        answer=answer_schemas.QUEUED_DIRECTLY,
     ),
     Route(
         "POST",
@@ -170,5 +197,13 @@ routes = (
         _EMPTY,
         "Delete a function's schema",
     ),
-    Route("GET", "/_emulate/health", health, Auth.NONE, {200: "The emulator lives"}, "Ask whether the emulator lives"),
+    Route(
+        "GET",
+        "/_emulate/health",
+        health,
+        Auth.NONE,
+        {200: "The emulator lives"},
+        "Ask whether the emulator lives",
+        answer=answer_schemas.HEALTH,
+    ),
 )

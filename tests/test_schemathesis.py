@@ -1,0 +1,243 @@
+"""Schemathesis on the served OpenAPI document: whatever a request holds, its answer is one that the document names."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+import requests
+import schemathesis
+from client import DEADLINE, EXECUTE, MODULE_HEADER, RID, eventually
+from conftest import FAULTS, TOKEN, idle, serving, waiting_of
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from cmemu_nb.model import JobSource, JobStatus
+from cmemu_nb.server.application import ROUTES
+from cmemu_nb.server.routing import Auth, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmemu_nb import Emulator
+    from cmemu_nb.events import Event
+    from cmemu_nb.lifecycle import Lifecycle
+
+EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 60
+CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
+RUNTIME_ID = "läuft/gut 1"
+MOST_QUEUED = 2
+ENDED = ("evicted", "succeeded", "no UTF-8", "failed")
+JOBS = (*ENDED, "running", "queued")
+# What the protocol itself answers with 5xx; nothing is injected here, and nobody else keeps the emulator busy.
+FAILURES = {(500, "job_failed"), (504, "job_timeout")}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done to a generated request, and to the emulator before and while it is sent.
+
+    `real` says whether its ids are those of what there is, else they stay as generated; `settled` how a request that is
+    held gets what it waits for.
+    """
+
+    token: str = "right"
+    real: bool = True
+    job: str = "running"
+    prefer: str | None = None
+    queued: int = 1
+    settled: str = "succeed"
+
+
+PLANS = st.builds(
+    Plan,
+    token=st.sampled_from(["right", "right", "right", "right", "wrong", "missing"]),
+    real=st.sampled_from([True, True, True, False]),
+    job=st.sampled_from([*JOBS, "running", "running"]),
+    prefer=st.sampled_from([None, "wait=0", "wait=7", "wait=99999", "respond-async, wait=30"]),
+    queued=st.integers(0, MOST_QUEUED),
+    settled=st.sampled_from(["succeed", "stream", "fail", "reset", "time out"]),
+)
+
+
+@dataclass
+class World:
+    """An emulator, its document, and the ids and the token of what was prepared in it."""
+
+    emulator: Emulator
+    document: Any
+    session: requests.Session
+    pool: ThreadPoolExecutor
+    jobs: dict[str, str] = field(default_factory=dict)
+    module_token: str = ""
+
+    def prepare(self, queued: int) -> None:
+        """Make a runtime with a job of every kind, so many of them queued, and nothing else."""
+        self.emulator.change(lambda lifecycle: self._prepare(lifecycle, queued))
+
+    def _prepare(self, lifecycle: Lifecycle, queued: int) -> None:
+        lifecycle.reset()
+        self.module_token = lifecycle.open_session(RUNTIME_ID, RID, None, "My App")[0].module_auth_token
+        lifecycle.post_schemas(RUNTIME_ID, [("f", b"{}")])
+        for name in (*ENDED, "running"):
+            self.jobs[name] = lifecycle.submit(RUNTIME_ID, "f", b'{"x": 1}').job_id
+            lifecycle.take(RUNTIME_ID)
+            if name in ENDED:
+                end(lifecycle, self.jobs[name], name)
+        assert lifecycle.evict(0, 0, 1) == 1
+        self.jobs["queued"] = "foundry_job_none"
+        for _ in range(queued):
+            self.jobs["queued"] = lifecycle.submit_to_app(RID, None, "f", b"[]", JobSource.CONTOUR_ASYNC).job_id
+
+    def call(self, case: Any, headers: dict[str, str], plan: Plan) -> Any:
+        """Send a request; one that is held gets what it waits for as planned."""
+        answer = self.pool.submit(case.call, self.emulator.url, session=self.session, headers=headers, timeout=DEADLINE)
+        eventually(lambda: wait([answer], 0.002).done or not idle(self.emulator), "the request is answered or held")
+        if plan.settled == "time out" and case.operation.path == EXECUTE:
+            return answer.result()
+        if not answer.done():
+            self.emulator.change(lambda lifecycle: self._settle(lifecycle, plan.settled))
+            self.emulator.change(lambda lifecycle: self._settle(lifecycle, "succeed"))
+        return answer.result()
+
+    def _settle(self, lifecycle: Lifecycle, how: str) -> None:
+        if how == "reset":
+            lifecycle.reset()
+        if not lifecycle.runtimes():
+            return
+        if waiting_of(self.emulator)._polls:  # noqa: SLF001
+            lifecycle.submit(RUNTIME_ID, "f", b"[]")
+            return
+        while lifecycle.take(RUNTIME_ID):
+            pass
+        for job in lifecycle.jobs(RUNTIME_ID):
+            if job.status == JobStatus.RUNNING:
+                end(lifecycle, job.job_id, how)
+
+
+def end(lifecycle: Lifecycle, job_id: str, how: str) -> None:
+    """End a running job; `how="stream"` only begins to."""
+    stream = lifecycle.stream(job_id)
+    if stream is not None:
+        lifecycle.close_stream(stream)
+    elif how == "stream":
+        lifecycle.add_chunk(lifecycle.open_stream(RUNTIME_ID, job_id), b"1 ")
+    elif how in ("fail", "failed"):
+        lifecycle.fail(job_id, "by hand")
+    else:
+        lifecycle.finish(RUNTIME_ID, job_id, b"\xff" if how == "no UTF-8" else b"1", "text/plain")
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    faults: list[Event] = []
+    with (
+        serving(execute_timeout=0.1, refusal_seconds=0.0, max_queued=MOST_QUEUED, max_body_bytes=200) as emulator,
+        requests.Session() as session,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        session.trust_env = False
+        emulator.lifecycle.events.subscribe(lambda event: faults.append(event) if event.kind in FAULTS else None)
+        config = schemathesis.Config()
+        # The tokens are the plan's.
+        config.projects.default.generation.update(with_security_parameters=False)
+        document = schemathesis.openapi.from_url(f"{emulator.url}/openapi.json", config=config)
+        yield World(emulator, document, session, pool)
+        emulator.reset()
+    assert faults == []
+
+
+def tokens(world: World, route: Route, plan: Plan) -> dict[str, str]:
+    """Return the headers of the plan's token; where both kinds are right, jobs decide which."""
+    if plan.token == "missing" or route.auth is Auth.NONE:
+        return {}
+    bearer, module = (TOKEN, world.module_token) if plan.token == "right" else ("wrong", "wrong")
+    by_bearer = route.auth is Auth.BEARER or (route.auth is Auth.EITHER and plan.job in ENDED)
+    return {"Authorization": f"Bearer {bearer}"} if by_bearer else {MODULE_HEADER: module}
+
+
+def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
+    """Put the ids of what there is into a generated request; a body that is to be refused keeps its own."""
+    real = {"runtimeId": RUNTIME_ID, "jobId": world.jobs[plan.job], "functionName": "f"}
+    case.path_parameters = {name: quote(real[name], safe="") for name in case.path_parameters}
+    if "after" in case.query and case.meta.generation.mode is GenerationMode.POSITIVE:
+        case.query["after"] = world.jobs[plan.job]
+    if isinstance(case.body, dict) and case.meta.generation.mode is GenerationMode.POSITIVE and route.body is not None:
+        app = {"deployedAppRid": RID, "id": world.jobs[plan.job]}
+        known = {name: value for name, value in app.items() if name in route.body.get("properties", {})}
+        case.body = {name: value for name, value in case.body.items() if name != "deployedAppBranch"} | known
+
+
+def exercise(world: World, route: Route, case: Any, plan: Plan) -> int:
+    """Send a generated request as planned, check its answer, and return the status."""
+    world.prepare(plan.queued)
+    if plan.real:
+        aim(world, route, case, plan)
+    headers = tokens(world, route, plan)
+    if route.waits and plan.prefer is not None:
+        headers["Prefer"] = plan.prefer
+    answer = world.call(case, headers, plan)
+    if case.method != route.method:
+        assert answer.status_code == 405
+        return 405
+    case.validate_response(answer, checks=CHECKS)
+    status: int = answer.status_code
+    code = answer.json()["error"] if status >= 400 else ""
+    assert status < 500 or (status, code) in FAILURES
+    if plan.token != "right" and route.auth is not Auth.NONE:
+        assert status == 401 if plan.real else status in (400, 401, 404)
+    return status
+
+
+def every_case(world: World, route: Route) -> Any:
+    """Generate requests that fit the document and, where a body or options leave room for it, such that do not."""
+    operation = world.document[route.path][route.method]
+    fitting = operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    if route.body is None and not route.query:
+        return fitting
+    return fitting | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_answer_to_generated_requests_is_one_that_the_document_names(world: World, route: Route) -> None:
+    statuses: Counter[int] = Counter()
+
+    @settings(
+        max_examples=EXAMPLES,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    )
+    @given(case=every_case(world, route), plan=PLANS)
+    def run(case: Any, plan: Plan) -> None:
+        statuses[exercise(world, route, case, plan)] += 1
+
+    run()
+    assert any(status < 300 for status in statuses)
+    assert (401 in statuses) == (route.auth is not Auth.NONE)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_so_it_is_at_the_edges_of_every_parameter_and_body(world: World, route: Route) -> None:
+    operation = world.document[route.path][route.method]
+    cases = list(
+        world.document.iter_coverage_cases(
+            operation, generation_modes=list(GenerationMode), generation_config=world.document.config.generation
+        )
+    )
+    plan = Plan(job="running" if route.method == "POST" else "succeeded")
+    statuses = Counter(exercise(world, route, case, plan) for case in cases)
+    assert any(status < 300 for status in statuses)
