@@ -118,6 +118,18 @@ def test_a_reset_answers_the_waiting_client_at_once(
         assert answer.json()["error_description"] == "the runtime session was reset"
 
 
+def test_a_reset_answers_who_waits_for_a_jobs_status_at_once(
+    api: Api, background: Background, until_held: Callable[..., None]
+) -> None:
+    api.open(deployed_app_rid=RID)
+    path = f"{CONTOUR}/jobs/{api.submit()}/status"
+    waiting = background(api.contour, "GET", path, headers={"Prefer": "wait=30"})
+    until_held(jobs=1)
+    api.open(deployed_app_rid=RID)
+    assert (waiting.result().status_code, error_code(waiting.result())) == (500, "job_failed")
+    assert error_code(api.contour("GET", path)) == "not_found"
+
+
 # Submitting and following
 
 

@@ -135,7 +135,11 @@ def test_what_the_sdk_refuses_is_refused_with_its_reason_and_a_fix(head: str, re
         ("def f(ctx: QueryContext, event: Item)", "takes the first annotated parameter", "first parameter 'context'"),
         ("def f(context, event, more: int = 3)", "here 'more'", "annotate no others"),
         ("def f(event)", "too many positional arguments", r"def name\(context, event\)"),
-        ("def f(context, event, *, key)", "missing a required argument: 'key'", r"def name\(context, event\)"),
+        (
+            "def f(context, event, *, key)",
+            r"missing a required (?:keyword-only )?argument: 'key'",
+            r"def name\(context, event\)",
+        ),
         ("async def f(context, event)", "never await it", r"asyncio\.run"),
         ("async def f(context, event): yield 1", "never await it", r"asyncio\.run"),
         ("def f(context, event): yield 1", "it is a generator", "streaming=True"),

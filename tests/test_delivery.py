@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import CONTOUR, EXECUTE, RESULT, RID, RUNTIMES, SUBMIT, Api, Runtime, Wire, error_code, eventually, framed
 
+from cmemu_nb.server.platform_routes import PLATFORM
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
@@ -286,6 +288,35 @@ def test_a_poll_that_comes_in_the_same_moment_as_a_reset_is_refused_at_once(
         opener.request("POST", RUNTIMES, {}, b'{"runtimeId": "my-runtime"}')
     assert poll.answer().error() == "invalid_module_auth_token"
     assert opener.answer().status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "{path}/schemas", b'[{"name": "old"}]'),
+        ("POST", f"{PLATFORM}/schemas", b'[{"name": "old"}]'),
+        ("POST", "{path}/jobs", b'{"queryType": "old"}'),
+        ("GET", "{path}/job", b"a poll with a body"),
+        ("GET", f"{PLATFORM}/job", b"a poll with a body"),
+        ("POST", f"{PLATFORM}/restart", b"a notice with a body"),
+        ("DELETE", "{path}", b"a deletion with a body"),
+    ],
+)
+def test_a_request_whose_body_comes_after_a_reset_is_refused(
+    api: Api, wire: Connect, method: str, path: str, body: bytes
+) -> None:
+    old, connection = api.open(), wire()
+    headers = {**old.headers, "Expect": "100-continue", "Content-Length": str(len(body))}
+    connection.request(method, path.format(path=old.path), headers)
+    assert connection.file.readline().split()[1] == b"100"
+    assert connection.file.readline() == b"\r\n"
+    new = api.open()
+    job_id = new.submit()
+    connection.send(body)
+    assert connection.answer().error() == "invalid_module_auth_token"
+    assert new.show()["schemas"] == []
+    assert [job["job_id"] for job in new.send("GET", f"{new.uri}/jobs").json()["jobs"]] == [job_id]
+    assert new.take_id() == job_id
 
 
 @pytest.mark.parametrize("poll_first", [False, True])

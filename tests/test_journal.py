@@ -139,8 +139,8 @@ def test_what_ends_with_the_kernel_fails_and_what_runs_elsewhere_goes_on(path: P
             assert "the kernel or process that ran it ended" in answer.json()["error_description"]
         assert api.status(elsewhere)["type"] == "running"
         assert outside.post_result(elsewhere, b"1").status_code == 204
-    replicas = [row for row in sqlite3.connect(path).execute("SELECT * FROM replicas")]  # noqa: C416
-    assert replicas == []
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT * FROM replicas").fetchall() == []
 
 
 def test_an_official_sdk_program_goes_on_across_kill_9(path: Path) -> None:

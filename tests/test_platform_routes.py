@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from client import RUNTIMES, Api, error_code, eventually
+from conftest import waiting_of
 
 from cmemu_nb import Emulator
 from cmemu_nb.server.platform_routes import PLATFORM
@@ -160,6 +161,7 @@ def test_a_replica_gets_no_more_jobs_at_a_time_than_it_may(emu: Emulator) -> Non
         assert client.post(taken[0], b"1") == 204
         assert polling.result() == jobs[3].id
         polling = pool.submit(client.take)
+        eventually(lambda: waiting_of(emu)._slots, "it waits until it may have one more")  # noqa: SLF001
         jobs[1].fail("by hand")
         assert polling.result() == jobs[4].id
 

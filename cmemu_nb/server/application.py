@@ -70,16 +70,17 @@ class Application:
         check_host(request, self._local_hostnames)
         check_origin(request, self._local_hostnames)
         route, request.params = self._router.match(request.method, request.path)
-        self._authorize(route.auth, request)
+        self.authorize(route.auth, request)
         check_size(self, request.declared_length)
         if self.faults and (faulty := faulty_receiver(self, route, request)):
             return faulty
         if route.receiver is not None:
             return route.receiver(self, request)
         assert route.handler is not None  # noqa: S101 - a route has one or the other
-        return BufferedBody(self, request, route.handler)
+        return BufferedBody(self, request, route.handler, route.auth)
 
-    def _authorize(self, auth: Auth, request: Request) -> None:
+    def authorize(self, auth: Auth, request: Request) -> None:
+        """Refuse a request without the token that a route wants, and set whose it is."""
         bearer = request.headers.get("Authorization")
         if auth is Auth.MODULE:
             self.authorize_runtime(request)

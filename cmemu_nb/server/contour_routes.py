@@ -239,7 +239,7 @@ routes = (
         f"{CONTOUR}/jobs/{{jobId}}/status",
         status,
         Auth.BEARER,
-        {200: "Where the job stands", 500: "A reset threw the job away while the answer was held"},
+        {200: "Where the job stands", 500: "The job went with a reset while its end was awaited"},
         "Ask for a job's status",
         answer=answer_schemas.STATUS,
         waits=True,

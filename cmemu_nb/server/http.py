@@ -19,6 +19,7 @@ from tornado.iostream import StreamClosedError
 
 from cmemu_nb.errors import InvalidBearerToken, JournalBehind, MethodNotAllowed, PayloadTooLarge, WireError
 from cmemu_nb.server.request import UNLIMITED, Request
+from cmemu_nb.server.routing import Auth
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
@@ -103,14 +104,18 @@ def error_response(error: WireError) -> Response:
 
 
 class BufferedBody:
-    """The usual receiver: collects the body, then calls the handler."""
+    """The usual receiver: collects the body, then calls the handler.
+
+    A body takes its time: meanwhile the session may have ended whose token `auth` asked for.
+    """
 
     patient = False
 
-    def __init__(self, app: Application, request: Request, handler: Handler) -> None:
+    def __init__(self, app: Application, request: Request, handler: Handler, auth: Auth = Auth.NONE) -> None:
         self._app = app
         self._request = request
         self._handler = handler
+        self._auth = auth
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -122,6 +127,8 @@ class BufferedBody:
 
     def finish(self) -> Answer | Awaitable[Answer]:
         """Call the handler with the whole body."""
+        if self._pieces:
+            self._app.authorize(self._auth, self._request)
         self._request.body = b"".join(self._pieces)
         self._pieces.clear()
         return self._handler(self._app, self._request)
