@@ -64,7 +64,7 @@ PLANS = st.builds(
     Plan,
     token=st.sampled_from(["right", "right", "right", "right", "wrong", "missing"]),
     real=st.sampled_from([True, True, True, False]),
-    job=st.sampled_from([*JOBS, "running", "running"]),
+    job=st.sampled_from(["running", "succeeded", *JOBS]),
     prefer=st.sampled_from([None, "wait=0", "wait=7", "wait=99999", "respond-async, wait=30"]),
     queued=st.integers(0, MOST_QUEUED),
     settled=st.sampled_from(["succeed", "stream", "fail", "reset", "time out"]),
