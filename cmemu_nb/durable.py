@@ -56,6 +56,7 @@ class Durable:
             self.token = Token(self.settings.token or self._identity["token"])
             self.lifecycle.events.hide((self.token, *self.settings.tokens))
             self.lifecycle.restore(file.load())
+            file.remember({"owner": self._identity["owner"]})
         elif known.get("owner") != self._identity["owner"]:
             raise JournalError(
                 f"The journal {file.path} was used by another emulator since this one was stopped. Make a new Emulator "

@@ -19,7 +19,7 @@ from client import RID, SUBMIT, Api, error_code, eventually
 from journaled import process
 
 from cmemu_nb import Emulator
-from cmemu_nb.errors import JobEvicted, JournalBehind, JournalError, WireError
+from cmemu_nb.errors import HomeError, JobEvicted, JournalBehind, JournalError, WireError
 from cmemu_nb.journal import Journal
 from cmemu_nb.journal_file import VERSION, JournalFile
 from cmemu_nb.lifecycle import Lifecycle
@@ -249,6 +249,16 @@ def test_stop_and_start_of_one_emulator_goes_on_too(path: Path) -> None:
         emulator.start()
     with journaled(path):
         pass
+
+
+def test_a_start_that_failed_can_be_tried_again(path: Path) -> None:
+    make(path)
+    emulator = Emulator(port=0, home="kernel", journal=str(path))  # there is no kernel
+    for _ in range(2):
+        with pytest.raises(HomeError, match="no kernel loop"):
+            emulator.start()
+    with journaled(path) as other:
+        assert other.lifecycle.queue_depth("r") == 200
 
 
 # Random changes, compared with what a new lifecycle makes of the file
