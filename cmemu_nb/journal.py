@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb import journal_tables as tables
 from cmemu_nb.errors import JournalBehind
+from cmemu_nb.loop import is_all_that_is_ready
 from cmemu_nb.saved import SavedReplica, SavedSession
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Journal:
         """Call `tell(None)` when all that has happened is in the file, or tell it the error that answers must be."""
         if self.behind:
             self._waiters.append(tell)
-            if self._failing:
+            # With others at work, one transaction is for all of them; alone, there is nothing to wait for.
+            if self._failing or is_all_that_is_ready(self._loop, self._handle):
                 self._write()
         else:
             tell(None)
@@ -152,12 +154,15 @@ class Journal:
         try:
             for runtime_id in changes.ended:
                 tables.delete_jobs_of(connection, runtime_id)
-            tables.delete_jobs(connection, changes.evicted)
+            if changes.evicted:
+                tables.delete_jobs(connection, changes.evicted)
             self._put_sessions()
             if changes.apps:
                 tables.put_apps(connection, state.deployed_apps())
-            tables.put_jobs(connection, filter(None, map(state.find_job, changes.queued)))
-            tables.put_states(connection, filter(None, map(state.find_job, changes.jobs)))
+            if changes.queued:
+                tables.put_jobs(connection, filter(None, map(state.find_job, changes.queued)))
+            if changes.jobs:
+                tables.put_states(connection, filter(None, map(state.find_job, changes.jobs)))
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(Exception):

@@ -88,6 +88,12 @@ class EmulatorLoop(BaseSelectorEventLoop):
             self._stop_asked = self._stop_asked and bool(self._nested)
 
 
+def is_all_that_is_ready(loop: asyncio.AbstractEventLoop, handle: asyncio.Handle | None) -> bool:
+    """Tell whether a loop has this one callback to do next, and nothing else at the moment."""
+    ready: deque[asyncio.Handle] = loop._ready  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio's own loops have it
+    return len(ready) == 1 and ready[0] is handle
+
+
 @contextlib.contextmanager
 def set_aside_running_loop() -> Iterator[None]:
     """Let another loop run in a thread whose own loop is in the middle of a callback."""
