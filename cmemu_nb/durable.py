@@ -33,6 +33,7 @@ class Durable:
     _journal: Journal | None
     _journal_file: JournalFile | None
     _identity: dict[str, str]
+    _real_path: Path | None = None
 
     def _open_journal(self) -> None:
         """Open the journal, if there is to be one, and take over what it has; the first time only."""
@@ -41,7 +42,7 @@ class Durable:
         # SQLite is imported when somebody wants a journal.
         from cmemu_nb.journal_file import JournalFile  # noqa: PLC0415
 
-        file = JournalFile(Path(self.settings.journal).expanduser(), self.settings.journal_sync)
+        file = JournalFile(self._journal_path(), self.settings.journal_sync)
         try:
             self._take_over(file)
         except BaseException:
@@ -49,34 +50,53 @@ class Durable:
             raise
         self._journal_file = file
 
+    def _journal_path(self) -> Path:
+        """Return the journal's real path: the same after a change of directory, and by whatever name it is called."""
+        if self._real_path is None:
+            try:
+                self._real_path = Path(str(self.settings.journal)).expanduser().resolve()
+            except (ValueError, RuntimeError, OSError) as error:
+                raise JournalError(f"The journal {self.settings.journal!r} can't be opened: {error}.") from None
+        return self._real_path
+
     def _take_over(self, file: JournalFile) -> None:
         known = file.identity()
-        if not self._identity:
-            self._identity = {"token": self.token, **known, "owner": secrets.token_hex(8)}
-            self.token = Token(self.settings.token or self._identity["token"])
-            self.lifecycle.events.hide((self.token, *self.settings.tokens))
-            self.lifecycle.restore(file.load())
-            file.remember({"owner": self._identity["owner"]})
-        elif known.get("owner") != self._identity["owner"]:
-            raise JournalError(
-                f"The journal {file.path} was used by another emulator since this one was stopped. Make a new Emulator "
-                "with it, which has all that is in it."
-            )
+        if self._identity:
+            if known.get("owner") != self._identity["owner"]:
+                raise JournalError(
+                    f"The journal {file.path} was used by another emulator since this one was stopped. Make a new "
+                    "Emulator with it, which has all that is in it."
+                )
+            return
+        saved, owner = file.load(), secrets.token_hex(8)
+        file.remember({"owner": owner})
+        self.lifecycle.restore(saved)
+        self._identity = {"token": self.token, **known, "owner": owner}
+        self.token = Token(self.settings.token or self._identity["token"])
+        self.lifecycle.events.hide((self.token, *self.settings.tokens))
 
     def _wanted_port(self) -> int:
         port = int(self.settings.port)
-        return int(self._identity.get("port", port)) if port in DEFAULT_PORTS else port
+        return self._known_port("port", port) if port in DEFAULT_PORTS else port
 
     def _wanted_tls_port(self) -> int:
         if self.settings.tls_port:
             return int(self.settings.tls_port)
-        return int(self._identity.get("tls_port", TLS_PORT if self.settings.port else 0))
+        return self._known_port("tls_port", TLS_PORT if self.settings.port else 0)
+
+    def _known_port(self, name: str, otherwise: int) -> int:
+        known = self._identity.get(name, "")
+        return int(known) if known.isascii() and known.isdecimal() else otherwise
 
     def _remember(self, port: int, tls_port: int) -> None:
         """Write down who this is."""
         if self._journal_file is not None:
             authority = self.certificates.authority
-            self._identity |= {"token": self.token, "port": str(port), "tls_port": str(tls_port)}
+            # A port that is taken today may be free again at the next start, and executors outside know it.
+            ports = {"port": str(port), "tls_port": str(tls_port)}
+            asked_for = {"port": self.settings.port not in DEFAULT_PORTS, "tls_port": bool(self.settings.tls_port)}
+            self._identity |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._identity}
+            self._identity["token"] = str(self.token)
             self._identity |= {"authority": authority.certificate, "authority_key": authority.key}
             self._journal_file.remember(self._identity)
 

@@ -10,9 +10,7 @@ import secrets
 import threading
 import time
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
 
 from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
@@ -40,6 +38,7 @@ from cmemu_nb.tokens import Token
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from tornado.httpserver import HTTPServer
@@ -119,8 +118,8 @@ class Emulator(Calls, Durable, Launching, Looking):
         """
         from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
 
-        found = session_file.read(Path(path).expanduser())
-        emulator = cls(port=urlsplit(found.url).port or 0)
+        found = session_file.read(session_file.expanded(path))
+        emulator = cls(port=found.port, keep_events=max(len(found.events), 10_000))
         emulator.read_from = (
             f"This session was read from {path} and can only be looked at. %cmemu start or Emulator() runs a new one."
         )

@@ -62,10 +62,8 @@ class JobHandle:
         `timeout` is in seconds; None waits as long as it takes. Raises `JobFailed` or `JobTimeout`. An
         interrupt leaves the job as it is. Of a job that is done it is there when the emulator is stopped, too.
         """
-        job = None if self._emulator.running else self.find()
-        if job is not None and job.finished:
-            return _result_of(job)
-        return self._emulator.home.run(self._raw(timeout))
+        at_hand = self._at_hand()
+        return self._emulator.home.run(self._raw(timeout)) if at_hand is None else at_hand
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the job and return its result as Python values.
@@ -78,7 +76,8 @@ class JobHandle:
 
     async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same meaning as in result()
         """Do as `result()` does, in async code: awaitable on any loop."""
-        return self._value(await self._emulator.home.arun(self._raw(timeout)))
+        at_hand = self._at_hand()
+        return self._value(await self._emulator.home.arun(self._raw(timeout)) if at_hand is None else at_hand)
 
     def stream(self) -> ItemStream:
         """Iterate over the items of the result as they arrive, with `for` or `async for`.
@@ -94,6 +93,15 @@ class JobHandle:
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self.aresult().__await__()
+
+    def _at_hand(self) -> bytes | None:
+        """Return the result of a job that is done, when nobody serves any more."""
+        job = None if self._emulator.running else self.find()
+        if job is None or not job.finished:
+            return None
+        if job.status == JobStatus.FAILED:
+            raise JobFailed(job.error_message or "")
+        return job.result or b""
 
     async def _raw(self, timeout: float | None) -> bytes:  # noqa: ASYNC109
         client = self._emulator.client
@@ -206,12 +214,6 @@ class RuntimeHandle:
         from cmemu_nb.notebook.show import show_runtime  # noqa: PLC0415
 
         return show_runtime(self)
-
-
-def _result_of(job: Job) -> bytes:
-    if job.status == JobStatus.FAILED:
-        raise JobFailed(job.error_message or "")
-    return job.result or b""
 
 
 def say_reset(runtime_id: str, thrown_away: ThrownAway | None) -> None:

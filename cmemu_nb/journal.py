@@ -32,7 +32,7 @@ CHANGES_SESSION = frozenset(
     {"session_opened", "session_reset", "session_deleted", "schemas_posted", "schema_deleted", "replica_added"}
 )
 CHANGES_JOB = frozenset({"job_started", "job_given_back", "job_succeeded", "job_failed", "late_result"})
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = 0.5
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 LARGEST_LOG_BYTES = 64 * 1024 * 1024
 LOOK_AT_LOG_EVERY = 64
@@ -63,6 +63,7 @@ class Journal:
         self._waiters: list[Waiter] = []
         self._handle: asyncio.Handle | None = None
         self._failing = False
+        self._reason = ""
         self._commits = 0
         self._checkpointing: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
@@ -97,10 +98,12 @@ class Journal:
 
     def when_written(self, tell: Waiter) -> None:
         """Call `tell(None)` when all that has happened is in the file, or tell it the error that answers must be."""
-        if self.behind:
+        if self._failing:
+            tell(self._behind_error())
+        elif self.behind:
             self._waiters.append(tell)
             # With others at work, one transaction is for all of them; alone, there is nothing to wait for.
-            if self._failing or is_all_that_is_ready(self._loop, self._handle):
+            if is_all_that_is_ready(self._loop, self._handle):
                 self._write()
         else:
             tell(None)
@@ -137,19 +140,23 @@ class Journal:
         self._look_at_log()
 
     def _fail(self, error: Exception, waiters: list[Waiter]) -> None:
+        self._reason = str(error)
         if not self._failing:
             self._failing = True
             self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
         self._handle = self._loop.call_later(RETRY_SECONDS, self._write)
         for tell in waiters:
-            tell(
-                JournalBehind(
-                    f"This was done, but the journal can't be written ({error}). Make room, then send it again."
-                )
-            )
+            tell(self._behind_error())
+
+    def _behind_error(self) -> JournalBehind:
+        return JournalBehind(
+            f"This was done, but it is not in the journal, which can't be written ({self._reason}). That is tried "
+            "again and again: make room on the disk, or end the program that holds the file. Look before you repeat it."
+        )
 
     def _commit(self) -> None:
         connection, state, changes = self._file.connection, self._lifecycle, self._changes
+        self._file.check_there()
         connection.execute("BEGIN IMMEDIATE")
         try:
             for runtime_id in changes.ended:

@@ -15,6 +15,7 @@ from cmemu_nb.errors import JournalError
 from cmemu_nb.listening import close_in_children
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cmemu_nb.saved import SavedState
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x636D656D  # "cmem"
 VERSION = 1
 CACHE_KIB = 8_000
-BUSY_SECONDS = 1.0
+BUSY_SECONDS = 0.1
 UNTOUCHED = "It was left as it is: choose another file, or try 'sqlite3 FILE .recover' on a copy."
 
 
@@ -35,22 +36,27 @@ class JournalFile:
 
     def __init__(self, path: Path, sync: str) -> None:
         self.path = path
-        self.folder = path.with_name(f"{path.name}-files")
-        self._lock = self._take_lock()
+        self.folder = path.parent / f"{path.name}-files"
+        made = not self.folder.exists()
         try:
-            self.connection = self._open(sync)
-        except BaseException:
-            self._lock.close()
-            raise
+            self._lock = self._take_lock()
+            try:
+                self.connection = self._open(sync)
+            except BaseException:
+                self._lock.close()
+                if made:
+                    (self.folder / "lock").unlink()
+                    self.folder.rmdir()
+                raise
+        except OSError as error:
+            raise self._error(f"can't be opened: {error.strerror}. Choose another path.") from None
+        self._inode = path.stat().st_ino
 
     def _take_lock(self) -> IO[str]:
-        try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-            lock = open(self.folder / "lock", "a+", opener=_for_the_owner_only)  # noqa: SIM115 - kept open
-        except OSError as error:
-            raise JournalError(
-                f"The journal {self.path} can't be opened: {error.strerror}. Choose another path."
-            ) from None
+        if self.path.exists() and not self.path.is_file():
+            raise self._error("can't be opened: it is a directory, or no regular file. Choose another path.")
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        lock = open(self.folder / "lock", "a+", opener=_for_the_owner_only)  # noqa: SIM115 - kept open
         if not _locked(lock):
             lock.seek(0)
             holder = lock.read().strip()
@@ -58,9 +64,13 @@ class JournalFile:
             raise self._error(
                 f"is in use by another emulator (process {holder or 'unknown'}). Stop that one, or choose another file."
             )
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        try:
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+        except OSError:
+            lock.detach()
+            raise
         # A forked child would hold the lock when the emulator is long gone.
         close_in_children([lock])
         return lock
@@ -70,11 +80,9 @@ class JournalFile:
             if self.path.exists() and self.path.stat().st_size:
                 self._check()
             else:
-                self.path.touch(mode=0o600)
+                self._create()
             self.path.chmod(0o600)
             connection = self._connect()
-            if connection.execute("PRAGMA user_version").fetchone() == (0,):
-                connection.executescript(tables.create(APPLICATION_ID, VERSION))
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {sync.upper()}")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -82,16 +90,27 @@ class JournalFile:
             connection.execute("PRAGMA wal_autocheckpoint = 0")
         except sqlite3.Error as error:
             raise self._error(f"can't be opened: {error}. Choose another file.") from None
-        except OSError as error:
-            raise JournalError(
-                f"The journal {self.path} can't be opened: {error.strerror}. Choose another path."
-            ) from None
         return connection
+
+    def _create(self) -> None:
+        """Make the file aside and move it there, so that it is whole whenever this process ends."""
+        new = self.folder / "new"
+        for left in (new, self.folder / "new-journal"):
+            left.unlink(missing_ok=True)
+        new.touch(mode=0o600)
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
+            connection.executescript(tables.create(APPLICATION_ID, VERSION))
+        new.replace(self.path)
+
+    def check_there(self) -> None:
+        """Raise an `OSError` when somebody has deleted the file, or put another one in its place."""
+        if self.path.stat().st_ino != self._inode:
+            raise OSError(f"{self.path} was replaced by another file")
 
     def _check(self) -> None:
         """Look at a file that exists without changing it."""
         # Without a log nothing is needed beside the file; SQLite would leave an empty one there.
-        how = "mode=ro" if self.log_bytes else "mode=ro&immutable=1"
+        how = "mode=ro" if self.log_bytes or self._beside("-journal").exists() else "mode=ro&immutable=1"
         address = f"{self.path.absolute().as_uri()}?{how}"
         try:
             with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
@@ -112,6 +131,9 @@ class JournalFile:
         if damage != "ok":
             raise self._error(f"is damaged ({str(damage).splitlines()[-1]}). {UNTOUCHED}")
 
+    def _beside(self, ending: str) -> Path:
+        return self.path.with_name(f"{self.path.name}{ending}")
+
     def _error(self, what: str) -> JournalError:
         return JournalError(f"The journal {self.path} {what}")
 
@@ -127,25 +149,36 @@ class JournalFile:
 
     def identity(self) -> dict[str, str]:
         """Return what makes it the same emulator again, by name; nothing in a new file."""
-        return tables.read_identity(self.connection)
+        with self._explained():
+            return tables.read_identity(self.connection)
 
     def remember(self, identity: dict[str, str]) -> None:
         """Keep what makes it the same emulator again."""
-        with self.connection:
+        with self._explained():
+            self.connection.execute("BEGIN IMMEDIATE")
             tables.put_identity(self.connection, identity)
+            self.connection.execute("COMMIT")
 
     def load(self) -> SavedState:
-        """Read all that the lifecycle had; a `JournalError` when it can't be read."""
-        try:
+        """Read all that the lifecycle had."""
+        with self._explained():
             return tables.read_state(self.connection)
-        except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Make a `JournalError` of whatever goes wrong."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise self._error(f"can't be used: {error}. End the program that holds it, or make room.") from None
+        except (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, AttributeError) as error:
             raise self._error(f"is damaged ({error}). {UNTOUCHED}") from None
 
     @property
     def log_bytes(self) -> int:
         """How large the write-ahead log is."""
         try:
-            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+            return self._beside("-wal").stat().st_size
         except FileNotFoundError:
             return 0
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cmemu_nb.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from cmemu_nb.dashboard.board import Board
@@ -38,12 +39,16 @@ class Looking:
         """
         from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
 
-        path, emulator = Path(path).expanduser(), cast("Emulator", self)
+        path, emulator = session_file.expanded(path), cast("Emulator", self)
 
-        def take(state: Lifecycle) -> session_file.Contents:
-            return session_file.contents(state, emulator.url, self.looked_at())
+        def take() -> session_file.Contents:
+            return session_file.contents(self.lifecycle, emulator.url, self.looked_at())
 
-        taken = emulator.change(take) if emulator.running else take(self.lifecycle)
+        async def take_on_loop() -> session_file.Contents:
+            return take()
+
+        # Where it is changed, so that it is one moment's; but not as a change, which would wait for the journal.
+        taken = emulator.home.run(take_on_loop()) if emulator.running else take()
         session_file.write(path, taken, overwrite=overwrite)
         return path
 

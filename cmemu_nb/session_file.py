@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec.structs import asdict, replace
@@ -20,13 +22,13 @@ from cmemu_nb.saved import SavedSession, SavedState
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cmemu_nb.lifecycle import Lifecycle
 
 FORMAT = "cmemu_nb session"
 VERSION = 1
 T = TypeVar("T")
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Time = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 BODIES = ("query", "result", "schema_payload")
 
 
@@ -38,6 +40,22 @@ class Contents(msgspec.Struct, frozen=True):
     state: SavedState
     events: list[Event]
     logs: dict[str, str]
+
+    @property
+    def port(self) -> int:
+        """The port of the emulator; 0 if its URL does not say."""
+        try:
+            return urlsplit(self.url).port or 0
+        except ValueError:
+            return 0
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` replaced; a `SessionFileError` for one that can't be."""
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, TypeError) as error:
+        raise SessionFileError(f"{path!r} can't be a path: {error}. Choose another one.") from None
 
 
 def contents(state: Lifecycle, url: str, now: int) -> Contents:
@@ -53,16 +71,23 @@ def contents(state: Lifecycle, url: str, now: int) -> Contents:
 
 def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
     """Write a session, readable by its owner; a `SessionFileError` says why it can't be written."""
-    if path.exists() and not overwrite:
-        raise SessionFileError(f"{path} exists and was left as it is. --force (overwrite=True) replaces it.")
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.is_dir():
+            raise SessionFileError(f"{path} is a directory. Give a file's name, such as {path / 'run.json'}.")
+        if path.exists() and not overwrite:
+            raise SessionFileError(f"{path} exists and was left as it is. --force (overwrite=True) replaces it.")
+    except ValueError as error:
+        raise SessionFileError(f"{str(path)!r} can't be written: {error}. Choose another path.") from None
+    part = path.with_name(f".cmemu-{os.getpid()}")
     try:
         with open(part, "wb", opener=_for_the_owner_only) as file:
             file.write(msgspec.json.format(msgspec.json.encode(_document(taken)), indent=1))
         part.replace(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         part.unlink(missing_ok=True)
-        raise SessionFileError(f"{path} can't be written: {error.strerror}. Choose another path.") from None
+        raise SessionFileError(
+            f"{path} can't be written: {getattr(error, 'strerror', error)}. Choose another path."
+        ) from None
 
 
 def _for_the_owner_only(path: str, flags: int) -> int:
@@ -116,20 +141,23 @@ def read(path: Path) -> Contents:
         document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         if document.get("format") != FORMAT:
             raise SessionFileError(f"{path} is no exported session. emu.export('run.json') writes one.")
-        if document["version"] > VERSION:
+        if msgspec.convert(document.get("version"), int) > VERSION:
             newer = f"its version is {document['version']}, this one knows {VERSION}"
             raise SessionFileError(f"{path} was written by a newer cmemu_nb ({newer}). Upgrade cmemu_nb.")
         return _read(document)
     except OSError as error:
         raise SessionFileError(f"{path} can't be read: {error.strerror}. Check the path.") from None
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise SessionFileError(f"{path} is damaged: {error}. Export it again.") from None
 
 
 def _read(document: dict[str, Any]) -> Contents:
     sessions = [
         SavedSession(
-            _record(Runtime, each), [_record(FunctionSchema, schema) for schema in each["schemas"]], [], each["evicted"]
+            _record(Runtime, each),
+            [_record(FunctionSchema, schema) for schema in each["schemas"]],
+            [],
+            msgspec.convert(each["evicted"], Count),
         )
         for each in document["runtimes"]
     ]
@@ -137,7 +165,8 @@ def _read(document: dict[str, Any]) -> Contents:
     state = SavedState(sessions, apps, [_record(Job, each) for each in document["jobs"]])
     events = [_record(Event, each) for each in document["events"]]
     logs = msgspec.convert(document["logs"], dict[str, str])
-    return Contents(document["url"], msgspec.convert(document["exported_at"], int), state, events, logs)
+    exported_at = msgspec.convert(document["exported_at"], Time)
+    return Contents(msgspec.convert(document["url"], str), exported_at, state, events, logs)
 
 
 def _record(kind: type[T], fields: dict[str, Any]) -> T:

@@ -169,5 +169,7 @@ def _check(settings: Settings) -> None:
     for token in filter(None, [settings.token, *settings.tokens]):
         if not (token.isascii() and token.isprintable() and token.strip() == token):
             raise SettingError("A token can't be sent in a header: use printable ASCII without blanks at its ends.")
+    if settings.journal is not None and not settings.journal.strip():
+        raise SettingError("The journal's name is empty. Give a file's name, such as lifecycle.db, or leave it out.")
     if settings.token == "" or "" in settings.tokens:
         raise SettingError("An empty token would let everybody in: leave it out to get a random one.")

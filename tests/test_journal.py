@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import os
 import random
+import socket
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from client import RID, SUBMIT, Api, error_code, eventually
 from journaled import process
 
 from cmemu_nb import Emulator
-from cmemu_nb.errors import HomeError, JobEvicted, JournalBehind, JournalError, WireError
+from cmemu_nb.errors import HomeError, JobEvicted, JournalBehind, JournalError, PortTakenWarning, WireError
 from cmemu_nb.journal import Journal
 from cmemu_nb.journal_file import VERSION, JournalFile
 from cmemu_nb.lifecycle import Lifecycle
@@ -406,12 +408,23 @@ def test_a_journal_in_use_is_refused_and_the_user_named(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "match"),
-    [("missing/lifecycle.db", "No such file"), (".", "can't be opened"), ("file/x.db", "can't be opened")],
+    [
+        *[
+            (name, "can't be opened")
+            for name in (".", "/", "/dev/null", "file/x.db", "~nobody-has-this-name/x.db", "a\0b")
+        ],
+        ("missing/lifecycle.db", "No such file"),
+    ],
 )
-def test_a_path_that_cant_be_is_one_clear_sentence(tmp_path: Path, name: str, match: str) -> None:
+def test_a_path_that_cant_be_is_one_clear_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, match: str
+) -> None:
     (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(JournalError, match=match):
-        Emulator(port=0, journal=str(tmp_path / name)).start()
+        Emulator(port=0, journal=name).start()
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    assert stat.S_IMODE(Path("/dev/null").stat().st_mode) == 0o666
 
 
 def test_the_files_are_for_their_owner_only(path: Path) -> None:
@@ -431,32 +444,33 @@ def test_the_files_are_for_their_owner_only(path: Path) -> None:
 # While it can't be written
 
 
-@pytest.fixture
-def held(path: Path) -> Iterator[sqlite3.Connection]:
-    """Another program that can keep the file locked."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    yield connection
-    connection.close()
+@contextlib.contextmanager
+def held_by_another(path: Path) -> Iterator[None]:
+    """Have another program lock the file."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
 
 
-def test_nothing_is_acknowledged_that_is_not_in_the_file(path: Path, held: sqlite3.Connection) -> None:
+def test_nothing_is_acknowledged_that_is_not_in_the_file(path: Path, tmp_path: Path) -> None:
     with journaled(path) as emulator:
         api = Api(emulator.url, emulator.token)
         runtime = api.open("r", RID)
         job_id = api.submit()
         runtime.take()
-        held.execute("BEGIN IMMEDIATE")
-        answers = [
-            api.contour("POST", SUBMIT, json={"deployedAppRid": RID, "queryType": "f"}),
-            runtime.post_result(job_id, b"1"),
-            runtime.post_schemas([{"name": "f"}]),
-        ]
+        with held_by_another(path):
+            answers = [
+                api.contour("POST", SUBMIT, json={"deployedAppRid": RID, "queryType": "f"}),
+                runtime.post_result(job_id, b"1"),
+                runtime.post_schemas([{"name": "f"}]),
+            ]
+            with pytest.raises(JournalBehind, match="it is not in the journal, which can't be written"):
+                emulator.open_runtime("r2")
+            assert emulator.export(tmp_path / "run.json").exists()
         assert [(answer.status_code, error_code(answer)) for answer in answers] == [(503, "journal_behind")] * 3
         assert answers[0].headers["Retry-After"] == "1"
-        with pytest.raises(JournalBehind, match="the journal can't be written"):
-            emulator.open_runtime("r2")
-        held.execute("ROLLBACK")
-        assert runtime.post_result(job_id, b"1").status_code == 204
+        eventually(lambda: runtime.post_result(job_id, b"1").status_code == 204, "the same result is taken")
         kinds = [event.kind for event in emulator.lifecycle.events.recent()]
         assert (kinds.count("journal_failed"), kinds.count("journal_written")) == (1, 1)
         before = picture(emulator.lifecycle)
@@ -464,24 +478,106 @@ def test_nothing_is_acknowledged_that_is_not_in_the_file(path: Path, held: sqlit
         assert picture(again.lifecycle) == before
 
 
-def test_a_job_that_could_not_be_noted_as_taken_is_handed_out_later(path: Path, held: sqlite3.Connection) -> None:
+def test_a_job_that_could_not_be_noted_as_taken_is_handed_out_later(path: Path) -> None:
     with journaled(path) as emulator:
         api = Api(emulator.url, emulator.token)
         runtime = api.open("r", RID)
         job_id = api.submit()
-        held.execute("BEGIN IMMEDIATE")
-        assert error_code(runtime.poll()) == "journal_behind"
-        held.execute("ROLLBACK")
-        assert runtime.take_id() == job_id
+        with held_by_another(path):
+            assert error_code(runtime.poll()) == "journal_behind"
+        answers = eventually(lambda: [each for each in [runtime.poll()] if each.status_code == 200], "it is handed out")
+        assert answers[0].json()["computeModuleJobV1"]["jobId"] == job_id
 
 
-def test_it_is_tried_again_without_any_request(path: Path, held: sqlite3.Connection) -> None:
+def test_it_is_tried_again_without_any_request(path: Path) -> None:
     with journaled(path) as emulator:
-        held.execute("BEGIN IMMEDIATE")
+        with held_by_another(path), pytest.raises(JournalBehind):
+            emulator.open_runtime("r")
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            count = "SELECT count(*) FROM runtimes"
+            eventually(lambda: connection.execute(count).fetchone() == (1,), "it is in the file")
+
+
+def test_nobody_waits_for_another_while_it_cant_be_written(path: Path) -> None:
+    with journaled(path) as emulator, held_by_another(path), ThreadPoolExecutor(16) as pool:
+        api = Api(emulator.url, emulator.token)
         with pytest.raises(JournalBehind):
             emulator.open_runtime("r")
-        held.execute("ROLLBACK")
-        eventually(lambda: held.execute("SELECT count(*) FROM runtimes").fetchone() == (1,), "it is in the file")
+        # If each of them tried to write, the last would wait for longer than clients do.
+        body = {"deployedAppRid": "ri.none", "queryType": "f"}
+        answers = list(pool.map(lambda _: api.contour("POST", SUBMIT, json=body), range(500)))
+        assert {error_code(answer) for answer in answers} == {"journal_behind"}
+        assert api.send("GET", "/_emulate/health").status_code == 200
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+def test_a_file_that_is_deleted_meanwhile_is_noticed(path: Path, *, replaced: bool) -> None:
+    with journaled(path) as emulator:
+        emulator.open_runtime("r")
+        path.unlink()
+        if replaced:
+            path.write_bytes(b"")
+        with pytest.raises(JournalBehind, match=r"No such file|was replaced by another file"):
+            emulator.open_runtime("r2")
+
+
+def test_a_change_of_directory_and_another_name_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    emulator = journaled(Path("x.db"))
+    with emulator:
+        emulator.open_runtime("r")
+        monkeypatch.chdir("sub")
+        assert Path(emulator.env("r")["MODULE_AUTH_TOKEN"]).read_text() == emulator.lifecycle.replicas("r")[0].token
+        (tmp_path / "link.db").symlink_to(tmp_path / "x.db")
+        with pytest.raises(JournalError, match="in use by another emulator"):
+            journaled(tmp_path / "link.db").start()
+    with emulator:
+        assert emulator.lifecycle.runtime("r").runtime_id == "r"
+    assert list((tmp_path / "sub").iterdir()) == []
+
+
+def test_a_memory_journal_is_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with journaled(Path(":memory:")) as emulator:
+        emulator.open_runtime("r")
+    with journaled(Path(":memory:")) as again:
+        assert again.lifecycle.runtime("r").runtime_id == "r"
+
+
+def test_a_port_that_was_taken_once_is_tried_again(path: Path) -> None:
+    with journaled(path) as first:
+        port = first.port
+    with socket.create_server(("127.0.0.1", port)), pytest.warns(PortTakenWarning), journaled(path) as second:
+        assert second.port != port
+    with journaled(path) as third:
+        assert third.port == port
+
+
+def test_a_file_that_is_locked_at_the_start_is_one_sentence_and_can_be_tried_again(path: Path) -> None:
+    make(path)
+    emulator = journaled(path)
+    with held_by_another(path), pytest.raises(JournalError, match=r"can't be .*: database is locked"):
+        emulator.start()
+    with emulator:
+        assert emulator.lifecycle.queue_depth("r") == 200
+
+
+@pytest.mark.parametrize("number", range(1, 40, 3))
+def test_kill_9_while_the_file_is_made_leaves_one_that_can_be_used(path: Path, number: int) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom cmemu_nb import journal_file\n"
+        "count = 0\n"
+        "def die(event, arguments):\n"
+        "    global count\n"
+        "    count += event in ('open', 'os.rename', 'os.remove', 'os.chmod', 'sqlite3.connect')\n"
+        f"    if count == {number}: os.kill(os.getpid(), 9)\n"
+        "sys.addaudithook(die)\n"
+        "journal_file.JournalFile(Path(sys.argv[1]), 'normal')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False, stderr=subprocess.DEVNULL)
+    with journaled(path) as emulator:
+        emulator.open_runtime("r")
 
 
 # Its size

@@ -15,6 +15,7 @@ from cmemu_nb.errors import (
     InvalidModuleAuthToken,
     JobAlreadyCompleted,
     JobNotRunning,
+    JournalBehind,
     NotFound,
     NotRunning,
 )
@@ -117,6 +118,8 @@ class JobThread:
             except ENDED_MEANWHILE:
                 self._note_late(body)
                 return
+            except JournalBehind:  # it is kept, and written down as soon as that can be
+                return
             except InjectedFault:
                 broken = None
             except NotRunning as error:
@@ -171,5 +174,5 @@ class JobThread:
 
     def _fail(self, reason: str) -> None:
         self._end_with(failed=True)
-        with contextlib.suppress(*ENDED_MEANWHILE):
+        with contextlib.suppress(*ENDED_MEANWHILE, JournalBehind):
             self._emulator.home.run(self._client.fail(self.job_id, reason))

@@ -45,6 +45,8 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
         ("runs", HOMES[emulator.home.kind]),
         ("holds", f"{_count(len(state.runtimes()), 'runtime')}, {_count(state.count().total(), 'job')}"),
     ]
+    if emulator.settings.journal is not None:
+        pairs.append(("journal", str(emulator.settings.journal)))
     if evicted := sum(state.evicted().values()):
         pairs.append(("let go", f"{_count(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
     return _bundle("Emulator", pairs, FIRST_STEPS, status_badge("running"))

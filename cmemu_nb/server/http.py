@@ -305,7 +305,8 @@ class Exchange(HTTPMessageDelegate):
             self._deliver(response)
 
     def _deliver(self, response: Response, unwritten: JournalBehind | None = None) -> None:
-        if unwritten is not None:
+        looks_only = self._request.method in ("GET", "HEAD") and response.undelivered is None
+        if unwritten is not None and not looks_only:
             if response.undelivered is not None:
                 response.undelivered()
             response = error_response(unwritten)
