@@ -193,6 +193,11 @@ class Exchange(HTTPMessageDelegate):
             return f"a request from {self._connection.context}"
         return f"{self._request.method} {self._request.path[:200]}"
 
+    @property
+    def last(self) -> bool:
+        """Whether the connection ends with this exchange."""
+        return self._connection._disconnect_on_finish  # noqa: SLF001 - Tornado keeps it to itself
+
     # What Tornado tells us
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
@@ -252,10 +257,12 @@ class Exchange(HTTPMessageDelegate):
         # Or Tornado would invite the body that is refused.
         self._request.headers.pop("Expect", None)
         response.headers["Connection"] = "close"
+        self._connection._disconnect_on_finish = True  # noqa: SLF001 - or a next request would be served after all
         self._write(response)
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
 
     def _hang_up(self) -> None:
+        self._connection._disconnect_on_finish = True  # noqa: SLF001
         self._connection.stream.close()
 
     # Answers
