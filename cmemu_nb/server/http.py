@@ -17,7 +17,14 @@ import msgspec
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
-from cmemu_nb.errors import InvalidBearerToken, JournalBehind, MethodNotAllowed, PayloadTooLarge, WireError
+from cmemu_nb.errors import (
+    InvalidBearerToken,
+    InvalidRequest,
+    JournalBehind,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    WireError,
+)
 from cmemu_nb.server.request import UNLIMITED, Request
 
 if TYPE_CHECKING:
@@ -136,6 +143,14 @@ def check_size(app: Application, size: int) -> None:
     if size > limit:
         raise PayloadTooLarge(
             f"The body is larger than {limit} bytes. Send less, or start with a larger max_body_bytes."
+        )
+
+
+def check_chunked(request: Request) -> None:
+    """Refuse a body in chunks that Tornado is about to refuse: it must not begin a stream, which would break off."""
+    if request.headers["Transfer-Encoding"].lower() != "chunked" or "Content-Length" in request.headers:
+        raise InvalidRequest(
+            "The end of the body is unclear. Send it with 'Transfer-Encoding: chunked' alone, or with a Content-Length."
         )
 
 
