@@ -434,6 +434,39 @@ def test_malformed_http_is_refused_and_the_emulator_goes_on(api: Api, wire: Conn
     assert api.send("GET", HEALTH).status_code == 200
 
 
+@pytest.mark.parametrize("framing", ["Transfer-Encoding: gzip", "Transfer-Encoding: chunked\r\nContent-Length: 5"])
+def test_a_result_whose_end_is_unclear_is_refused_and_its_job_goes_on(api: Api, wire: Connect, framing: str) -> None:
+    runtime, connection = api.open(), wire()
+    runtime.submit()
+    job_id = runtime.take_id()
+    token = runtime.session["moduleAuthToken"]
+    head = f"POST {runtime.path}/results/{job_id} HTTP/1.1\r\nHost: localhost\r\nModule-Auth-Token: {token}\r\n"
+    connection.send(f"{head}{framing}\r\n\r\n5\r\nhello\r\n0\r\n\r\n".encode())
+    answer = connection.answer()
+    assert (answer.status, answer.error(), answer.headers["Connection"]) == (400, "invalid_request", "close")
+    assert connection.closed_by_server()
+    assert runtime.job(job_id)["status"] == "running"
+    assert runtime.post_result(job_id, b"hello").status_code == 204
+
+
+LAST_REQUESTS = {
+    "the client wants to close": "GET /_emulate/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    "HTTP/1.0": "GET /_emulate/health HTTP/1.0\r\nHost: localhost\r\n\r\n",
+    "refused early": "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("last", LAST_REQUESTS)
+def test_what_comes_after_the_last_request_of_a_connection_is_not_served(api: Api, wire: Connect, last: str) -> None:
+    runtime, connection = api.open(), wire()
+    body = '{"queryType": "f"}'
+    head = f"POST {runtime.path}/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: {api.bearer['Authorization']}\r\n"
+    connection.send(f"{LAST_REQUESTS[last]}{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    connection.answer()
+    assert connection.file.read() == b""
+    assert runtime.poll().status_code == 204
+
+
 def test_garbage_of_any_kind_never_harms_the_emulator(api: Api, wire: Connect) -> None:
     runtime = api.open()
     job_id = runtime.submit()

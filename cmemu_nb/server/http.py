@@ -17,7 +17,14 @@ import msgspec
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
-from cmemu_nb.errors import InvalidBearerToken, JournalBehind, MethodNotAllowed, PayloadTooLarge, WireError
+from cmemu_nb.errors import (
+    InvalidBearerToken,
+    InvalidRequest,
+    JournalBehind,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    WireError,
+)
 from cmemu_nb.server.request import UNLIMITED, Request
 from cmemu_nb.server.routing import Auth
 
@@ -146,6 +153,14 @@ def check_size(app: Application, size: int) -> None:
         )
 
 
+def check_chunked(request: Request) -> None:
+    """Refuse a body in chunks that Tornado is about to refuse: it must not begin a stream, which would break off."""
+    if request.headers["Transfer-Encoding"].lower() != "chunked" or "Content-Length" in request.headers:
+        raise InvalidRequest(
+            "The end of the body is unclear. Send it with 'Transfer-Encoding: chunked' alone, or with a Content-Length."
+        )
+
+
 class Connections(HTTPServerConnectionDelegate):
     """Makes one `Exchange` for every request that comes in."""
 
@@ -199,6 +214,11 @@ class Exchange(HTTPMessageDelegate):
         if self.stage is Stage.HEAD:
             return f"a request from {self._connection.context}"
         return f"{self._request.method} {self._request.path[:200]}"
+
+    @property
+    def last(self) -> bool:
+        """Whether the connection ends with this exchange."""
+        return self._connection._disconnect_on_finish  # noqa: SLF001 - Tornado keeps it to itself
 
     # What Tornado tells us
 
@@ -259,10 +279,12 @@ class Exchange(HTTPMessageDelegate):
         # Or Tornado would invite the body that is refused.
         self._request.headers.pop("Expect", None)
         response.headers["Connection"] = "close"
+        self._connection._disconnect_on_finish = True  # noqa: SLF001 - or a next request would be served after all
         self._write(response)
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
 
     def _hang_up(self) -> None:
+        self._connection._disconnect_on_finish = True  # noqa: SLF001
         self._connection.stream.close()
 
     # Answers

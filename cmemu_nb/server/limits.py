@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPMessageDelegate
 from tornado.iostream import SSLIOStream, StreamClosedError, UnsatisfiableReadError
 
 from cmemu_nb.errors import TooBusy
@@ -82,6 +83,11 @@ class Guard:
     def follow(self, connection: HTTP1ServerConnection, exchange: Exchange) -> None:
         """Note that a connection is about to begin a request."""
         self._exchanges[connection] = exchange
+
+    def has_ended(self, connection: HTTP1ServerConnection) -> bool:
+        """Tell whether the request before was the last one of a connection."""
+        before = self._exchanges.get(connection)
+        return before is not None and before.last
 
     def left(self, connection: HTTP1ServerConnection) -> None:
         """Note that a connection has ended."""
@@ -201,6 +207,9 @@ class GuardedServer(HTTPServer):
 
     def start_request(self, server_conn: Any, request_conn: Any) -> Any:
         """Begin the next request of a connection."""
+        if self._guard.has_ended(server_conn):
+            # Tornado serves what it has read of a connection that it has closed: a job that nobody knows of.
+            return HTTPMessageDelegate()
         exchange = super().start_request(server_conn, request_conn)
         self._guard.follow(server_conn, exchange)  # type: ignore[arg-type]  # our Connections make them
         return exchange

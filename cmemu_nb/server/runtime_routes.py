@@ -9,7 +9,7 @@ from urllib.parse import quote
 from cmemu_nb.model import JobStatus
 from cmemu_nb.schemas import parse_schemas
 from cmemu_nb.server import answer_schemas
-from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, json_response
+from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_chunked, check_size, json_response
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.wire_json import Fields
@@ -111,7 +111,10 @@ def receive_result(app: Application, request: Request) -> Receiver:
     job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
     # A finished job takes no stream, but the same result may come again.
     streamed = request.chunked and job.status != JobStatus.SUCCEEDED
-    return StreamedResult(app, request) if streamed else BufferedBody(app, request, store_result)
+    if not streamed:
+        return BufferedBody(app, request, store_result)
+    check_chunked(request)
+    return StreamedResult(app, request)
 
 
 def store_result(app: Application, request: Request) -> Response:
