@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from client import RUNTIMES, Api, Wire, eventually
+from jupyter_core.utils import ensure_event_loop
+from leaks import Leaks
 
 from cmemu_nb import Emulator
 
@@ -56,18 +58,42 @@ def shared_emulator() -> Iterator[Emulator]:
         yield emulator
 
 
+@pytest.fixture(scope="session", autouse=True)
+def jupyter_loop() -> None:
+    """Make the event loop that Jupyter's clients keep for the whole process."""
+    ensure_event_loop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_leaks_of_the_module(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Look for what a `long_lived` module has left behind when its own fixtures are gone."""
+    leaks = Leaks(None) if request.node.get_closest_marker("long_lived") else None
+    yield
+    assert leaks is None or leaks.left() == []
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave no thread, file, socket, child process or task of the shared emulator behind, whatever the test."""
+    if request.node.get_closest_marker("long_lived"):
+        yield
+        return
+    shared = "shared_emulator" in request.fixturenames
+    leaks = Leaks(request.getfixturevalue("shared_emulator") if shared else None)
+    yield
+    assert leaks.left() == []
+
+
 @pytest.fixture
 def emu(shared_emulator: Emulator) -> Iterator[Emulator]:
-    """The emulator, empty. Afterwards nothing may be held, no fault logged and no thread left."""
+    """The emulator, empty. Afterwards nothing may be held and no fault logged."""
     events = shared_emulator.lifecycle.events.recent()
     since = events[-1].sequence if events else 0
-    threads = set(threading.enumerate())
     yield shared_emulator
     eventually(lambda: idle(shared_emulator), "the emulator holds no request any more")
     api = Api(shared_emulator.url, TOKEN)
     assert api.contour("DELETE", RUNTIMES).status_code == 204
     assert faults(shared_emulator, since) == []
-    assert set(threading.enumerate()) <= threads
 
 
 @pytest.fixture
@@ -96,7 +122,7 @@ def wire(emu: Emulator) -> Iterator[Callable[[], Wire]]:
 
 
 @pytest.fixture
-def background(emu: Emulator) -> Iterator[Callable[..., Future[Any]]]:  # noqa: ARG001 - no thread outlives emu's check
+def background(emu: Emulator) -> Iterator[Callable[..., Future[Any]]]:  # noqa: ARG001 - they end before emu is emptied
     """Call functions on threads, for requests that are held."""
     with ThreadPoolExecutor(32) as pool:
         yield pool.submit

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from compute_modules.function_registry.function_schema_parser import parse_function_schema
-from IPython.core.interactiveshell import InteractiveShell
+from shells import plain_shell
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import CmemuError, ExportRefused
@@ -19,6 +19,8 @@ from cmemu_nb.executors.export import export_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from IPython.core.interactiveshell import InteractiveShell
 
 FRESH = """
 import json, sys
@@ -99,15 +101,15 @@ class Notebook:
 
 
 @pytest.fixture(scope="module")
-def plain_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
-    yield InteractiveShell.instance(ipython_dir=str(tmp_path_factory.mktemp("ipython")))
-    InteractiveShell.clear_instance()
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
+    with plain_shell(tmp_path_factory.mktemp("ipython")) as shell:
+        yield shell
 
 
 @pytest.fixture
-def notebook(plain_shell: InteractiveShell) -> Iterator[Notebook]:
-    yield Notebook(plain_shell)
-    plain_shell.reset(new_session=False)
+def notebook(shell: InteractiveShell) -> Iterator[Notebook]:
+    yield Notebook(shell)
+    shell.reset(new_session=False)
 
 
 def test_a_function_comes_with_its_class_and_keeps_its_text(notebook: Notebook) -> None:

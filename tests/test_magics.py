@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from IPython.core.completer import provisionalcompleter
-from IPython.core.interactiveshell import InteractiveShell
+from shells import plain_shell
 
 from cmemu_nb.notebook.commands import COMMANDS
 from cmemu_nb.notebook.topics import names as topic_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from IPython.core.interactiveshell import InteractiveShell
 
     from cmemu_nb import Emulator
 
@@ -24,19 +25,17 @@ RID = "ri.foundry.main.deployed-app.my-app"
 
 
 @pytest.fixture(scope="module")
-def plain_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
-    folder: Path = tmp_path_factory.mktemp("ipython")
-    shell = InteractiveShell.instance(ipython_dir=str(folder))
-    yield shell
-    InteractiveShell.clear_instance()
+def only_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell]:
+    with plain_shell(tmp_path_factory.mktemp("ipython")) as shell:
+        yield shell
 
 
 @pytest.fixture
-def shell(plain_shell: InteractiveShell) -> Iterator[InteractiveShell]:
-    plain_shell.run_line_magic("load_ext", "cmemu_nb")
-    yield plain_shell
-    plain_shell.run_line_magic("unload_ext", "cmemu_nb")
-    plain_shell.reset(new_session=False)
+def shell(only_shell: InteractiveShell) -> Iterator[InteractiveShell]:
+    only_shell.run_line_magic("load_ext", "cmemu_nb")
+    yield only_shell
+    only_shell.run_line_magic("unload_ext", "cmemu_nb")
+    only_shell.reset(new_session=False)
 
 
 @pytest.fixture

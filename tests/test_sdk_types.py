@@ -6,11 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import eventually
-from IPython.core.interactiveshell import InteractiveShell
+from shells import plain_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
 
+pytestmark = pytest.mark.long_lived
 MODULE_APP = "ri.foundry.main.deployed-app.exported"
 CELL = """
 import datetime
@@ -205,24 +207,28 @@ FAILING: list[tuple[str, Any]] = [
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """An emulator with the functions of the cell, and the module that was exported from it as a process."""
     folder: Path = tmp_path_factory.mktemp("export")
-    shell = InteractiveShell.instance(ipython_dir=str(folder / "ipython"))
-    try:
+    with plain_shell(folder / "ipython") as shell:
         shell.run_line_magic("load_ext", "cmemu_nb")
-        shell.run_line_magic("cmemu", "start --port 0 --thread")
-        assert shell.run_cell(CELL, store_history=True).success
-        emulator: Emulator = shell.user_ns["emu"]
-        shell.run_line_magic("cmemu", f"export-module {folder / 'app.py'}")
-        emulator.open_runtime("exported", deployed_app_rid=MODULE_APP)
-        environment = {**os.environ, **emulator.env("exported", 4)}
-        with subprocess.Popen(
-            [sys.executable, str(folder / "app.py")], env=environment, stderr=subprocess.DEVNULL, start_new_session=True
-        ) as process:
-            eventually(lambda: "exported" in emulator.schemas.index, "the module has posted its schemas")
-            yield emulator
-            os.killpg(process.pid, 9)
-    finally:
-        shell.run_line_magic("unload_ext", "cmemu_nb")
-        InteractiveShell.clear_instance()
+        try:
+            shell.run_line_magic("cmemu", "start --port 0 --thread")
+            assert shell.run_cell(CELL, store_history=True).success
+            emulator: Emulator = shell.user_ns["emu"]
+            shell.run_line_magic("cmemu", f"export-module {folder / 'app.py'}")
+            emulator.open_runtime("exported", deployed_app_rid=MODULE_APP)
+            with exported(folder / "app.py", {**os.environ, **emulator.env("exported", 4)}):
+                eventually(lambda: "exported" in emulator.schemas.index, "the module has posted its schemas")
+                yield emulator
+        finally:
+            shell.run_line_magic("unload_ext", "cmemu_nb")
+
+
+@contextmanager
+def exported(program: Path, environment: dict[str, str]) -> Iterator[None]:
+    with subprocess.Popen(
+        [sys.executable, str(program)], env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        yield
+        os.killpg(process.pid, 9)
 
 
 def raw(emulator: Emulator, query_type: str, query: Any, app: str | None = None) -> bytes:
