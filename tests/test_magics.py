@@ -15,6 +15,7 @@ from cmemu_nb.notebook.topics import names as topic_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -71,6 +72,26 @@ def test_start_prints_what_listening_for_other_machines_exposes(run: Run, shell:
     assert f"Warning: The emulator listens on 0.0.0.0 port {emulator.port}, for other machines too. Whoever" in said
     assert emulator.token not in said
     assert emulator.settings.hide_tokens
+
+
+def test_a_journal_is_shown_and_stop_says_how_to_go_on_with_it(run: Run, shell: Any, tmp_path: Path) -> None:
+    path = tmp_path / "my journal.db"
+    assert str(path) in run(f"%cmemu start --port 0 --journal {str(path)!r}")[1]
+    run("emu.open_runtime('r')")
+    url, said = shell.user_ns["emu"].url, run("%cmemu stop")[1]
+    line = next(line for line in said.splitlines() if line.startswith("%cmemu start"))
+    assert url in run(line.removesuffix(" goes on with it."))[1]
+    assert list(run("emu.runtimes")[0].index) == ["r"]
+
+
+def test_export_writes_the_session_and_says_how_to_read_it(run: Run, emu: Emulator, tmp_path: Path) -> None:
+    emu.open_runtime("r")
+    path = tmp_path / "run.json"
+    _, said = run(f"%cmemu export {path}")
+    assert f"Emulator.from_export({str(path)!r}) shows it again." in said
+    assert list(run(f"from cmemu_nb import Emulator\nEmulator.from_export({str(path)!r}).runtimes")[0].index) == ["r"]
+    assert "exists and was left as it is. --force" in run(f"%cmemu export {path}")[1]
+    assert "UsageError" not in run(f"%cmemu export {path} --force")[1]
 
 
 def test_a_token_that_ends_a_cell_is_not_saved_and_print_shows_it(run: Run, emu: Emulator) -> None:

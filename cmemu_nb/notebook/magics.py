@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import keyword
+import shlex
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -145,6 +146,8 @@ class CMEmu(Settings, Magics):
         name = given.name or self.name
         emulators().pop(name, None)
         print(f"The emulator at {emulator.url} is stopped; its records stay readable: {name}.jobs, {name}.events.")  # noqa: T201
+        if emulator.settings.journal is not None:
+            print(f"%cmemu start --journal {shlex.quote(emulator.settings.journal)} goes on with it.")  # noqa: T201
 
     def _status(self, given: Arguments) -> None:
         display(self._emulator(given))
