@@ -11,6 +11,9 @@ import pytest
 from client import RESULT, RID, Api, error_code, eventually
 
 from cmemu_nb import Emulator
+from cmemu_nb.dashboard.activity import figures
+from cmemu_nb.dashboard.job_list import JobFilter, JobList
+from cmemu_nb.dashboard.parts import header_part
 from cmemu_nb.errors import JobEvicted, NotFound, QueueFull, SettingError
 from cmemu_nb.job_ids import is_job_of, new_job_id
 from cmemu_nb.lifecycle import Lifecycle
@@ -145,6 +148,17 @@ def size(job: Job) -> int:
     return len(job.query) + len(job.result or b"")
 
 
+@pytest.mark.parametrize("wanted", [JobFilter(), JobFilter(status="succeeded"), JobFilter(function="g")], ids=repr)
+def test_a_dashboards_list_forgets_what_was_let_go(state: Lifecycle, wanted: JobFilter) -> None:
+    done = finish(state, 10)
+    listed = JobList(state, wanted)
+    state.evict(4, EVERYTHING, 100)
+    listed.update(done)
+    expected = [] if wanted.function == "g" else done[:5:-1]
+    assert [job.job_id for job in listed.newest(100)] == expected
+    assert len(listed) == len(expected)
+
+
 def test_a_full_queue_refuses_and_says_when_to_try_again() -> None:
     state = Lifecycle(max_queued=2)
     state.open_session("r")
@@ -209,6 +223,8 @@ def test_what_was_let_go_is_counted_and_visible(serve: Callable[..., Any]) -> No
         assert runtime.show()["runtime"]["evicted_jobs"] == 3
         assert emulator.runtimes.loc["r", "evicted"] == 3
         assert "3 finished jobs, to make room" in emulator._repr_mimebundle_()["text/plain"]
+        counts = {each["badge"]: each["count"] for each in header_part(emulator, figures([], 0, 0), 0)["jobs"]}
+        assert counts["let go"] == "3"
         [began] = [event for event in emulator.lifecycle.events.recent() if event.kind == "eviction_began"]
         assert "keep_jobs=2" in (began.detail or "")
         assert sum(event.kind == "job_evicted" for event in emulator.lifecycle.events.recent(quiet=True)) == 3
