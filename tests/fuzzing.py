@@ -6,6 +6,7 @@ lets a server refuse, it says so with "lenient": none of these can be read in tw
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import io
@@ -264,7 +265,10 @@ class Watched:
             for connection, exchange in self._server._guard._exchanges.items():  # noqa: SLF001
                 context: Any = connection.context
                 if context.address[1] == port:
-                    return _state(exchange, sent)
+                    state, task = _state(exchange, sent), exchange._task  # noqa: SLF001
+                    # What was begun in this turn may be answered in the next one.
+                    await asyncio.sleep(0)
+                    return state if state != "held" or exchange._task is task else "busy"  # noqa: SLF001
             return "closed"
 
         home = self.emu._home  # noqa: SLF001
