@@ -50,7 +50,7 @@ def count(context, event) -> Iterable[dict[str, int]]:
     gate.wait()
     yield {'n': 2}
 """
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
 @pytest.fixture(scope="module", params=["7.4", "7.3", "6.30"])

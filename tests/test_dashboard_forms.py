@@ -87,7 +87,7 @@ ARRIVED = {
     "left_out": "7",
     "given": "9",
 }
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
 @pytest.fixture(scope="module")

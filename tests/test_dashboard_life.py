@@ -50,7 +50,7 @@ UNNAMED = """(root) => [...root.querySelectorAll('button, input, select, textare
     .filter((each) => !each.title || !(each.textContent || each.labels?.length))
     .map((each) => each.outerHTML)"""
 TABS = ("Jobs", "Functions", "Runtimes", "Timeline", "Events")
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
 @pytest.fixture(scope="module")

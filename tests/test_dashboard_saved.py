@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESTART = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
 @pytest.mark.parametrize("version", ["7.4", "7.3", "6.30"])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PICTURE = ROOT / "cmemu_nb" / "docs" / "dashboard.png"
 ORDER = {"item": "tea", "price": "4.50", "day": "2026-01-02", "amount": 3}
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
 @pytest.fixture(scope="module")
