@@ -85,6 +85,9 @@ class Api:
             session.trust_env = False
             url = path if path.startswith("http") else self.url + path
             answer = session.request(method, url, timeout=DEADLINE, **kwargs)
+            # Closing the session does not close its socket, which lives as long as the answer.
+            raw: Any = answer.raw
+            raw._pool.close()  # noqa: SLF001
         check_answer(answer)
         return answer
 
