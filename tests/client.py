@@ -45,6 +45,13 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = DEADLINE)
     return value
 
 
+def closed(answer: requests.Response) -> requests.Response:
+    """Close the socket of an answer that was read; else it lives as long as the answer, whatever its session does."""
+    raw: Any = answer.raw
+    raw._pool.close()  # noqa: SLF001
+    return answer
+
+
 def framed(framing: str, *pieces: bytes) -> Any:
     """Return a body that `requests` sends "whole" (with its length) or "chunked"."""
     return iter(pieces) if framing == "chunked" else b"".join(pieces)
@@ -85,9 +92,7 @@ class Api:
             session.trust_env = False
             url = path if path.startswith("http") else self.url + path
             answer = session.request(method, url, timeout=DEADLINE, **kwargs)
-            # Closing the session does not close its socket, which lives as long as the answer.
-            raw: Any = answer.raw
-            raw._pool.close()  # noqa: SLF001
+            closed(answer)
         check_answer(answer)
         return answer
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from client import RUNTIMES, SUBMIT, error_code, eventually
+from client import RUNTIMES, SUBMIT, closed, error_code, eventually
 
 import cmemu_nb
 from cmemu_nb import Emulator
@@ -426,7 +426,7 @@ def test_a_token_can_be_chosen_and_is_random_otherwise() -> None:
 def test_every_token_of_the_settings_is_accepted() -> None:
     with Emulator(port=0, home="thread", token="one", tokens=["two", "three"]) as emu:
         answers = [
-            requests.get(f"{emu.url}{RUNTIMES}", headers={"Authorization": f"Bearer {token}"}, timeout=10)
+            closed(requests.get(f"{emu.url}{RUNTIMES}", headers={"Authorization": f"Bearer {token}"}, timeout=10))
             for token in ("one", "two", "three", "four")
         ]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 401]
@@ -436,7 +436,7 @@ def test_a_fault_of_the_emulator_is_answered_without_its_traceback(monkeypatch: 
     with Emulator(port=0, home="thread") as emu:
         runtime = emu.open_runtime("r")
         monkeypatch.setattr(emu.lifecycle, "take", lambda *_, **__: 1 // 0)
-        answer = requests.get(runtime.get_job_uri, headers={"Module-Auth-Token": runtime.token}, timeout=10)
+        answer = closed(requests.get(runtime.get_job_uri, headers={"Module-Auth-Token": runtime.token}, timeout=10))
         assert (answer.status_code, error_code(answer)) == (500, "internal_error")
         assert "ZeroDivisionError" not in answer.text
         assert [event.detail for event in emu.lifecycle.events.recent() if "ZeroDivisionError" in (event.detail or "")]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from client import RUNTIMES, Api, error_code, eventually
+from client import RUNTIMES, Api, closed, error_code, eventually
 from conftest import waiting_of
 
 from cmemu_nb import Emulator
@@ -37,7 +37,7 @@ class Client:
 
     def send(self, method: str, path: str, **options: Any) -> requests.Response:
         options["headers"] = {**self.headers, **options.get("headers", {})}
-        return requests.request(method, f"{self.url}{path}", verify=self.authority, timeout=30, **options)
+        return closed(requests.request(method, f"{self.url}{path}", verify=self.authority, timeout=30, **options))
 
     def poll(self, wait: int = 1) -> requests.Response:
         return self.send("GET", "/job", headers={"Prefer": f"wait={wait}"})
