@@ -80,9 +80,11 @@ class Durable:
         return self._known_port("port", port) if port in DEFAULT_PORTS else port
 
     def _wanted_tls_port(self) -> int:
-        if self.settings.tls_port:
-            return int(self.settings.tls_port)
-        return self._known_port("tls_port", TLS_PORT if self.settings.port else 0)
+        wanted = self.settings.tls_port
+        if wanted:
+            return int(wanted)
+        a_free_one = wanted == 0 or not self.settings.port
+        return self._known_port("tls_port", 0 if a_free_one else TLS_PORT)
 
     def _known_port(self, name: str, otherwise: int) -> int:
         known = self._identity.get(name, "")

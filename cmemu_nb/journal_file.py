@@ -13,6 +13,7 @@ import msgspec
 from cmemu_nb import journal_tables as tables
 from cmemu_nb.errors import JournalError
 from cmemu_nb.listening import close_in_children
+from cmemu_nb.saved import for_the_owner_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ class JournalFile:
         if self.path.exists() and not self.path.is_file():
             raise self._error("can't be opened: it is a directory, or no regular file. Choose another path.")
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        lock = open(self.folder / "lock", "a+", opener=_for_the_owner_only)  # noqa: SIM115 - kept open
+        lock = open(self.folder / "lock", "a+", opener=for_the_owner_only)  # noqa: SIM115 - kept open
         if not _locked(lock):
             lock.seek(0)
             holder = lock.read().strip()
@@ -190,10 +191,6 @@ class JournalFile:
     def checkpoint_here(self) -> None:
         """Copy what is left of the log, so that it begins anew. Waits for the disk."""
         self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-
-def _for_the_owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _locked(lock: IO[str]) -> bool:

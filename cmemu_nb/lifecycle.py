@@ -20,13 +20,13 @@ from cmemu_nb.jobs import Jobs
 from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
 from cmemu_nb.session import Replica, Session, ThrownAway, trimmed
 from cmemu_nb.state import DEFAULT_BRANCH
+from cmemu_nb.tokens import MODULE_TOKEN_START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cmemu_nb.saved import SavedState
 
-TOKEN_PREFIX = "foundry_module_auth_"  # noqa: S105 - a prefix, no secret [page]
 LONGEST_ID = 1000
 
 
@@ -64,7 +64,7 @@ class Lifecycle(Jobs):
         deployed_app_rid = trimmed("deployed app RID", deployed_app_rid)
         branch = trimmed("branch", branch)
         old = self._sessions.get(runtime_id)
-        token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        token = MODULE_TOKEN_START + secrets.token_urlsafe(32)
         runtime = Runtime(runtime_id, token, self.now(), trimmed("display name", display_name))
         session = self._sessions[runtime_id] = Session(runtime)
         self._add_replica(session, Replica(runtime_id, "", token, None))
@@ -124,7 +124,7 @@ class Lifecycle(Jobs):
         says that it ends with this process.
         """
         session = self._session(runtime_id)
-        token, name = TOKEN_PREFIX + secrets.token_urlsafe(32), secrets.token_hex(4)
+        token, name = MODULE_TOKEN_START + secrets.token_urlsafe(32), secrets.token_hex(4)
         replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched)
         self._add_replica(session, replica)
         self._emit("replica_added", runtime_id, detail=name)

@@ -18,7 +18,7 @@ from msgspec.structs import asdict, replace
 from cmemu_nb.errors import SessionFileError
 from cmemu_nb.events import Event
 from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
-from cmemu_nb.saved import SavedSession, SavedState
+from cmemu_nb.saved import SavedSession, SavedState, for_the_owner_only
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
         raise SessionFileError(f"{str(path)!r} can't be written: {error}. Choose another path.") from None
     part = path.with_name(f".cmemu-{os.getpid()}")
     try:
-        with open(part, "wb", opener=_for_the_owner_only) as file:
+        with open(part, "wb", opener=for_the_owner_only) as file:
             file.write(msgspec.json.format(msgspec.json.encode(_document(taken)), indent=1))
         part.replace(path)
     except (OSError, ValueError) as error:
@@ -88,10 +88,6 @@ def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
         raise SessionFileError(
             f"{path} can't be written: {getattr(error, 'strerror', error)}. Choose another path."
         ) from None
-
-
-def _for_the_owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _document(taken: Contents) -> dict[str, Any]:

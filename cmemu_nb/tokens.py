@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 SHOWN = 4
 SHORTEST_SHOWN = 12
 SHORTEST_MASKED = 8
-MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, no secret
+MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, no secret [page]
 _MODULE_TOKEN = re.compile(MODULE_TOKEN_START + r"[\w-]+", re.ASCII)
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from cmemu_nb import Emulator
-from cmemu_nb.lifecycle import TOKEN_PREFIX
 from cmemu_nb.notebook.html import Html, card, mimebundle, status_badge, table
 from cmemu_nb.notebook.words import ago, cut, duration, say, visible, when
+from cmemu_nb.tokens import MODULE_TOKEN_START
 
 if TYPE_CHECKING:
     from cmemu_nb.handles import JobHandle
@@ -110,7 +110,7 @@ def shown(thing: Any) -> Page:
     assert page.count("caption") == 1
     assert page.count("th", scope="row") == page.count("th") > 0
     for text in (bundle["text/plain"], page.text):
-        assert not re.search(TOKEN_PREFIX + r"\S{5}", text)
+        assert not re.search(MODULE_TOKEN_START + r"\S{5}", text)
         assert "the-bearer-token" not in text
     return page
 
