@@ -15,7 +15,7 @@ from leaks import Leaks
 from cmemu_nb import Emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
@@ -50,6 +50,20 @@ def serving(**settings: Any) -> Iterator[Emulator]:
         yield emulator
         eventually(lambda: idle(emulator), "the emulator holds no request any more")
         assert faults(emulator) == []
+
+
+def without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: without_surrogates(each) for key, each in value.items()}
+    return list(map(without_surrogates, value)) if isinstance(value, list | tuple) else value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let what tests of broken Unicode have logged pass from pytest-xdist's workers, which send UTF-8."""
+    return without_surrogates((yield))
 
 
 @pytest.fixture(scope="session")

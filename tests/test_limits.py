@@ -198,7 +198,7 @@ def read_slowly_beside_one_that_does_not(slow: Emulator) -> None:
     runtime = api.open(deployed_app_rid=RID)
     job_id = api.submit()
     runtime.take()
-    size = 20_000_000
+    size = 100_000_000
     runtime.post_result(job_id, b"x" * size)
     with Wire(slow.port) as connection, Wire(slow.port) as stuck:
         for each in (stuck, connection):
@@ -206,11 +206,13 @@ def read_slowly_beside_one_that_does_not(slow: Emulator) -> None:
         assert connection.head().status == 200
         got = 0
         while not refusals(slow):
-            got += len(connection.file.read(4_000))
+            got += len(connection.file.read(20_000))
             assert api.send("GET", HEALTH).ok
         assert got < size, "it reads slowly"
         while got < size:
-            got += len(connection.file.read(min(20_000, size - got)))
+            piece = connection.file.read(min(1_000_000, size - got))
+            assert piece, f"it was closed after {got} bytes"
+            got += len(piece)
         assert len(refusals(slow)) == 1
 
 
