@@ -5,7 +5,6 @@ from __future__ import annotations
 import http
 import inspect
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import (
@@ -121,8 +120,6 @@ def _components() -> dict[str, Any]:
 
 def _operation(surface: str, route: Route) -> dict[str, Any]:
     work = route.handler or route.receiver
-    while isinstance(work, partial):
-        work = work.func
     operation: dict[str, Any] = {
         "tags": [surface],
         "operationId": f"{surface}_{getattr(work, '__name__', '')}",
