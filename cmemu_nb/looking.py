@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import InvalidRequest
 
@@ -51,6 +51,17 @@ class Looking:
         taken = emulator.home.run(take_on_loop()) if emulator.running else take()
         session_file.write(path, taken, overwrite=overwrite)
         return path
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI 3.1 document of the routes, as `GET /openapi.json` answers it; of a stopped emulator too.
+
+        `GET /docs` shows the same in a browser.
+        """
+        from cmemu_nb.server.application import SURFACES  # noqa: PLC0415 - who only looks at records serves nothing
+        from cmemu_nb.server.openapi import document  # noqa: PLC0415
+        from cmemu_nb.version import __version__  # noqa: PLC0415
+
+        return document(SURFACES, __version__)
 
     def dashboard(self) -> Dashboard:
         """Return a widget that shows the whole lifecycle live, and lets you act on it; for notebooks.

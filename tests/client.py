@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import requests
 
 from cmemu_nb.errors import WireError
-from cmemu_nb.server.application import ROUTES
+from cmemu_nb.server.application import ROUTES, SURFACES
 from cmemu_nb.server.openapi import document
 from cmemu_nb.server.routing import Router
 
@@ -33,7 +33,7 @@ RID = "ri.foundry.main.deployed-app.my-app"
 MODULE_HEADER = "Module-Auth-Token"
 DEADLINE = 30.0
 ROUTER = Router(ROUTES)
-DESCRIBED = document(ROUTES, "")["paths"]
+DESCRIBED = document(SURFACES, "")["paths"]
 
 
 def eventually(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,6 +71,16 @@ def kernel_python(version: str) -> Path:
     return _environment(
         f"kernel-{version}", ["-e", str(ROOT), f"ipykernel=={version}.*", "nest-asyncio==1.6.0", "requests"]
     )
+
+
+def build_python() -> Path:
+    """Return the interpreter of an environment that builds the package with what it declares to be built with."""
+    return _environment("build", ["build>=1.3", *_declared()["build-system"]["requires"]])
+
+
+def bare_python() -> Path:
+    """Return the interpreter of an environment with what the package declares to need, and without the package."""
+    return _environment("bare", _declared()["project"]["dependencies"])
 
 
 def node_modules() -> Path:
@@ -134,9 +144,13 @@ def _environment(name: str, requirements: list[str], interpreter: str = sys.exec
     return python
 
 
+def _declared() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
 def _key(requirements: list[str], interpreter: str) -> str:
     """Return a digest of all that an environment depends on; the linters' settings are not part of it."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = _declared()
     code = "import json, sys; print(json.dumps([sys.version, sys.base_prefix]))"
     about = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, env=clean_environ(), check=True)
     parts = [declared["project"], declared["build-system"], requirements, json.loads(about.stdout)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from cmemu_nb.model import JobSource, JobStatus
+from cmemu_nb.server import examples
 
 Schema = dict[str, Any]
 
@@ -16,9 +17,19 @@ TEXT: Schema = {"type": "string"}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
-NOTHING: Schema = {"type": "null"}
+NOTHING: Schema = {"type": "null", "description": "Always null; the platform may say more"}
 TIME: Schema = {"type": "integer", "description": "Unix milliseconds"}
 MAYBE_TIME: Schema = {"type": ["integer", "null"], "description": "Unix milliseconds"}
+
+
+def said(schema: Schema, words: str) -> Schema:
+    """Describe a schema in words, before those that it has already."""
+    return {**schema, "description": ", ".join([words, *filter(None, [schema.get("description")])])}
+
+
+def shown(schema: Schema, *examples: Any) -> Schema:
+    """Give a body's schema its examples."""
+    return {**schema, "examples": list(examples)}
 
 
 def one_of(values: Any) -> Schema:
@@ -42,77 +53,95 @@ def record(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+_RUNTIME_ID = said(TEXT, "The runtime's id")
+_APP_RID = "The deployed app that is bound to the runtime"
+_DISPLAY_NAME = said(MAYBE_TEXT, "The name for people that the session was opened with")
+_JOB_ID = said(TEXT, "The job's id; it starts with `foundry_job_`")
+_SCHEMAS = said(array(record("FunctionSchema")), "The schemas that the runtime has posted, by name")
 _RUNTIME: dict[str, Schema] = {
-    "runtime_id": TEXT,
-    "module_auth_token": {**TEXT, "description": "Left out with the setting hide_tokens"},
-    "connected": FLAG,
-    "last_poll_at": MAYBE_TIME,
-    "last_schema_post_at": MAYBE_TIME,
-    "created_at": TIME,
+    "runtime_id": _RUNTIME_ID,
+    "module_auth_token": said(TEXT, "The session's token. Left out with the setting hide_tokens"),
+    "connected": said(FLAG, "Whether the runtime has polled for jobs since its session was opened"),
+    "last_poll_at": said(MAYBE_TIME, "When it last polled"),
+    "last_schema_post_at": said(MAYBE_TIME, "When it last posted schemas"),
+    "created_at": said(TIME, "When its session was opened"),
 }
 _TIMING: Schema = members(
     {
-        "multiplexerSubmitTimeMillis": TIME,
-        "queueSubmitTimeMillis": TIME,
-        "queuedJobDispatchTimeMillis": MAYBE_TIME,
-        "moduleSubmitTimeMillis": MAYBE_TIME,
+        "multiplexerSubmitTimeMillis": said(TIME, "When the job was submitted"),
+        "queueSubmitTimeMillis": said(TIME, "When it was queued"),
+        "queuedJobDispatchTimeMillis": said(MAYBE_TIME, "When a runtime took it"),
+        "moduleSubmitTimeMillis": said(MAYBE_TIME, "When it was handed to the module"),
     }
 )
 _GOING_ON = members(
     {
         "metadata": NOTHING,
-        "intermediateJobInfoList": array(ANYTHING),
-        "multiplexerJobTiming": members({"type": {"const": "queuedJob"}, "queuedJob": _TIMING}),
+        "intermediateJobInfoList": said(array(ANYTHING), "Always empty; the platform may say more"),
+        "multiplexerJobTiming": said(
+            members({"type": {"const": "queuedJob"}, "queuedJob": said(_TIMING, "The times so far")}),
+            "When the job came how far",
+        ),
     }
 )
 
 
 def _tagged(kind: JobStatus, content: Schema) -> Schema:
-    return members({"type": {"const": str(kind)}, str(kind): content})
+    return members({"type": {"const": str(kind)}, str(kind): said(content, f"What there is to say of a {kind} job")})
 
 
 RECORDS: dict[str, Schema] = {
-    "Error": members({"error": TEXT, "error_description": TEXT}),
+    "Error": members(
+        {
+            "error": said(TEXT, "A code for programs"),
+            "error_description": said(TEXT, "What was attempted, why it failed and what to do next"),
+        }
+    ),
     "Runtime": members(_RUNTIME, ("module_auth_token",)),
     "RuntimeInFull": members(
         {
             **_RUNTIME,
-            "display_name": MAYBE_TEXT,
-            "queue_depth": COUNT,
-            "evicted_jobs": COUNT,
-            "deployed_apps": array(record("DeployedApp")),
+            "display_name": _DISPLAY_NAME,
+            "queue_depth": said(COUNT, "How many jobs are queued"),
+            "evicted_jobs": said(COUNT, "How many finished jobs were let go to make room"),
+            "deployed_apps": said(array(record("DeployedApp")), "The apps whose jobs it gets"),
         },
         ("module_auth_token",),
     ),
     "DeployedApp": members(
         {
-            "deployed_app_rid": TEXT,
-            "branch": TEXT,
-            "runtime_id": TEXT,
-            "display_name": MAYBE_TEXT,
-            "bound_at": TIME,
+            "deployed_app_rid": said(TEXT, _APP_RID),
+            "branch": said(TEXT, "The app's branch"),
+            "runtime_id": _RUNTIME_ID,
+            "display_name": _DISPLAY_NAME,
+            "bound_at": said(TIME, "When the app was bound"),
         }
     ),
     "FunctionSchema": members(
-        {"runtime_id": TEXT, "function_name": TEXT, "schema_payload": ANYTHING, "posted_at": TIME}
+        {
+            "runtime_id": _RUNTIME_ID,
+            "function_name": said(TEXT, "The function's name"),
+            "schema_payload": said(ANYTHING, "The schema as it was posted"),
+            "posted_at": said(TIME, "When it was posted"),
+        }
     ),
     "Job": members(
         {
-            "job_id": TEXT,
-            "runtime_id": TEXT,
-            "deployed_app_rid": MAYBE_TEXT,
-            "deployed_app_branch": MAYBE_TEXT,
-            "query_type": TEXT,
-            "query": ANYTHING,
-            "source": one_of(JobSource),
-            "status": one_of(JobStatus),
-            "queued_at": TIME,
-            "started_at": MAYBE_TIME,
-            "completed_at": MAYBE_TIME,
-            "result_content_type": MAYBE_TEXT,
-            "result_body_utf8": MAYBE_TEXT,
-            "result_body_base64": {**TEXT, "description": "Instead of result_body_utf8, for what is no UTF-8"},
-            "error_message": MAYBE_TEXT,
+            "job_id": _JOB_ID,
+            "runtime_id": _RUNTIME_ID,
+            "deployed_app_rid": said(MAYBE_TEXT, "The app that it was submitted to; null for the runtime itself"),
+            "deployed_app_branch": said(MAYBE_TEXT, "The app's branch"),
+            "query_type": said(TEXT, "The function's name"),
+            "query": said(ANYTHING, "The function's input as it was submitted"),
+            "source": said(one_of(JobSource), "By which route it came"),
+            "status": said(one_of(JobStatus), "Where it stands"),
+            "queued_at": said(TIME, "When it was queued"),
+            "started_at": said(MAYBE_TIME, "When a runtime took it"),
+            "completed_at": said(MAYBE_TIME, "When it succeeded or failed"),
+            "result_content_type": said(MAYBE_TEXT, "The content type that its result was posted with"),
+            "result_body_utf8": said(MAYBE_TEXT, "Its result as text; null when there is none, or no UTF-8"),
+            "result_body_base64": said(TEXT, "Instead of result_body_utf8, for what is no UTF-8"),
+            "error_message": said(MAYBE_TEXT, "Why it failed"),
         },
         ("result_body_base64",),
     ),
@@ -121,43 +150,76 @@ RECORDS: dict[str, Schema] = {
             _tagged(JobStatus.QUEUED, members({"queueInfo": {"const": "NORMAL_OPERATION"}})),
             _tagged(JobStatus.RUNNING, _GOING_ON),
             _tagged(JobStatus.SUCCEEDED, _GOING_ON),
-            _tagged(JobStatus.FAILED, members({"message": MAYBE_TEXT})),
+            _tagged(JobStatus.FAILED, members({"message": said(MAYBE_TEXT, "Why it failed")})),
         ]
     },
 }
 
 _URI: Schema = {**TEXT, "format": "uri"}
-SESSION = members(
+SESSION = shown(
+    members(
+        {
+            "runtimeId": _RUNTIME_ID,
+            "moduleAuthToken": said(TEXT, "The session's token, for the Module-Auth-Token header"),
+            "getJobUri": said(_URI, "Where to poll for jobs"),
+            "postResultUri": said(_URI, "Where to post results: this, a slash and the job's id"),
+            "postSchemaUri": said(_URI, "Where to post function schemas"),
+        }
+    ),
+    examples.SESSION,
+)
+_CALL = members(
     {
-        "runtimeId": TEXT,
-        "moduleAuthToken": TEXT,
-        "getJobUri": _URI,
-        "postResultUri": _URI,
-        "postSchemaUri": _URI,
+        "jobId": _JOB_ID,
+        "queryType": said(TEXT, "The function's name"),
+        "query": said(ANYTHING, "The function's input, the very JSON text that was submitted"),
     }
 )
-ENVELOPE = members(
-    {
-        "type": {"const": "computeModuleJobV1"},
-        "computeModuleJobV1": members({"jobId": TEXT, "queryType": TEXT, "query": ANYTHING}),
-    }
+ENVELOPE = shown(
+    members({"type": {"const": "computeModuleJobV1"}, "computeModuleJobV1": said(_CALL, "The job")}),
+    examples.ENVELOPE,
 )
-INSPECTION = members({"runtime": record("Runtime"), "job": record("Job"), "schemas": array(record("FunctionSchema"))})
-SUBMITTED = members(
-    {
-        "id": TEXT,
-        "nodeId": NOTHING,
-        "moduleId": NOTHING,
-        "jobHandle": {**TEXT, "description": "JSON text; the result route takes it in place of the id"},
-        "persistJobResult": NOTHING,
-        "status": record("Status"),
-    }
+INSPECTION = shown(
+    members(
+        {
+            "runtime": said(record("Runtime"), "The runtime"),
+            "job": said(record("Job"), "The job"),
+            "schemas": _SCHEMAS,
+        }
+    ),
+    examples.INSPECTION,
 )
-STATUS = record("Status")
-JOB_IDS = array(TEXT)
-RUNTIMES = members({"runtimes": array(record("RuntimeInFull"))})
-ONE_RUNTIME = members({"runtime": record("RuntimeInFull"), "schemas": array(record("FunctionSchema"))})
-JOBS = members({"jobs": array(record("Job")), "more": FLAG})
-QUEUED_DIRECTLY = members({"jobId": TEXT})
-HEALTH = members({"status": {"const": "ok"}})
-DOCUMENT: Schema = {"type": "object", "required": ["openapi", "info", "paths", "components"]}
+SUBMITTED = shown(
+    members(
+        {
+            "id": _JOB_ID,
+            "nodeId": NOTHING,
+            "moduleId": NOTHING,
+            "jobHandle": said(TEXT, "JSON text; the result route takes it in place of the id"),
+            "persistJobResult": NOTHING,
+            "status": said(record("Status"), "Where the job stands"),
+        }
+    ),
+    examples.SUBMITTED,
+)
+STATUS = shown(record("Status"), examples.STATUS)
+JOB_IDS = shown(array(TEXT), examples.JOB_IDS)
+RUNTIMES = shown(
+    members({"runtimes": said(array(record("RuntimeInFull")), "Every runtime, in the order of their first sessions")}),
+    examples.RUNTIMES,
+)
+ONE_RUNTIME = shown(
+    members({"runtime": said(record("RuntimeInFull"), "The runtime"), "schemas": _SCHEMAS}), examples.ONE_RUNTIME
+)
+JOBS = shown(
+    members(
+        {
+            "jobs": said(array(record("Job")), "The jobs, oldest first"),
+            "more": said(FLAG, "Whether there are more: ask again with the last one's id as `after`"),
+        }
+    ),
+    examples.JOBS,
+)
+QUEUED_DIRECTLY = shown(members({"jobId": _JOB_ID}), examples.QUEUED_DIRECTLY)
+HEALTH = shown(members({"status": {"const": "ok"}}), examples.HEALTH)
+DOCUMENT: Schema = shown({"type": "object", "required": ["openapi", "info", "paths", "components"]}, examples.DOCUMENT)

@@ -16,11 +16,11 @@ from cmemu_nb.errors import (
     TooBusy,
     WireError,
 )
-from cmemu_nb.server import contour_routes, openapi, platform_routes, runtime_routes, tool_routes
+from cmemu_nb.server import contour_routes, document_routes, platform_routes, runtime_routes, tool_routes
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
 from cmemu_nb.server.origins import check_host, check_origin
-from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router
+from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router, Surface
 from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.tokens import masked
 from cmemu_nb.version import __version__
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 # Answers given as errors to requests that were right themselves.
 NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout, InjectedFault)
-ROUTES = (*runtime_routes.routes, *contour_routes.routes, *platform_routes.routes, *tool_routes.routes, *openapi.routes)
+SURFACES = tuple(map(Surface.of, (runtime_routes, contour_routes, platform_routes, tool_routes, document_routes)))
+ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 
 
 class Application:
@@ -58,7 +59,7 @@ class Application:
         self.refusal_seconds: float = settings.refusal_seconds
         self.max_waiting: int = settings.max_waiting
         self.hide_tokens: bool = settings.hide_tokens
-        self.routes = ROUTES
+        self.surfaces = SURFACES
         self.version = __version__
         self._router = Router(ROUTES)
         self._texts = tokens

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.errors import InvalidRequest, JobFailed, JobNotReady, JobTimeout, NotFound
+from cmemu_nb.errors import InvalidRequest, JobEvicted, JobFailed, JobNotReady, JobTimeout, NotFound, QueueFull
 from cmemu_nb.model import Job, JobSource, JobStatus, milliseconds
-from cmemu_nb.server import answer_schemas
+from cmemu_nb.server import answer_schemas, examples
+from cmemu_nb.server.answer_schemas import said
 from cmemu_nb.server.http import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.routing import Auth, Route
@@ -37,7 +38,11 @@ def _submit(app: Application, request: Request, source: JobSource) -> Job:
 
 
 async def execute(app: Application, request: Request) -> Answer:
-    """Submit a job and answer its result; its first byte ends the time limit."""
+    """Submit a job and answer its result, the very bytes that were posted; the first of them ends the time limit.
+
+    The limit is the setting `execute_timeout`, 30 seconds by default. A client that goes away takes its queued job
+    along.
+    """
     if request.client_gone():
         raise JobFailed(CLIENT_GONE)
     job_id = _submit(app, request, JobSource.CONTOUR_SYNC).job_id
@@ -104,7 +109,7 @@ async def _wait(app: Application, job_id: str, deadline: float | None) -> bool:
 
 
 def submit(app: Application, request: Request) -> Response:
-    """Submit a job and answer its id at once."""
+    """Submit a job and answer its id at once, and a handle that does as well."""
     if request.client_gone():
         raise JobFailed(CLIENT_GONE)
     job = _submit(app, request, JobSource.CONTOUR_ASYNC)
@@ -121,13 +126,17 @@ def submit(app: Application, request: Request) -> Response:
 
 
 def status(app: Application, request: Request) -> Response | Awaitable[Response]:
-    """Answer a job's status."""
+    """Answer a job's status; with `Prefer: wait=N` when the job is done."""
     job_id = request.params["jobId"]
     return _when_done(app, request, app.lifecycle.job(job_id), lambda job: json_response(200, _status(job)))
 
 
 def result(app: Application, request: Request) -> Response | Awaitable[Response]:
-    """Answer a job's result: its bytes as they were posted."""
+    """Answer a job's result: its bytes as they were posted.
+
+    Give the job's id or the handle that its submission answered. With `Prefer: wait=N` the answer is held until the job
+    is done.
+    """
     return _when_done(app, request, app.lifecycle.job(_job_id(request)), _result_if_ready)
 
 
@@ -194,18 +203,23 @@ def _status(job: Job) -> dict[str, Any]:
 
 
 _JOB_BODY = {
+    "examples": [examples.CALL],
     "type": "object",
     "required": ["deployedAppRid", "queryType"],
     "properties": {
-        "deployedAppRid": {"type": "string", "minLength": 1},
+        "deployedAppRid": {"type": "string", "minLength": 1, "description": "The app that a runtime is bound to"},
         "deployedAppBranch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
         "queryType": {"type": "string", "minLength": 1, "description": "The function's name"},
         "query": {"description": "The function's input, any JSON; `{}` if left out"},
     },
 }
 _RESULT_BODY = {
+    "examples": [examples.FETCH],
     "type": "object",
-    "properties": {"id": {"type": ["string", "null"]}, "jobHandle": {"type": ["string", "null"]}},
+    "properties": {
+        "id": said(answer_schemas.MAYBE_TEXT, "The job's id"),
+        "jobHandle": said(answer_schemas.MAYBE_TEXT, "The handle that its submission answered, in place of the id"),
+    },
 }
 
 routes = (
@@ -223,6 +237,7 @@ routes = (
         },
         "Run a function and wait for its result",
         body=_JOB_BODY,
+        errors=(NotFound, QueueFull, JobFailed, JobTimeout),
     ),
     Route(
         "POST",
@@ -233,6 +248,7 @@ routes = (
         "Submit a job",
         body=_JOB_BODY,
         answer=answer_schemas.SUBMITTED,
+        errors=(NotFound, QueueFull),
     ),
     Route(
         "GET",
@@ -243,6 +259,7 @@ routes = (
         "Ask for a job's status",
         answer=answer_schemas.STATUS,
         waits=True,
+        errors=(JobFailed,),
     ),
     Route(
         "GET",
@@ -251,6 +268,7 @@ routes = (
         Auth.BEARER,
         {200: "The bytes of the result, as a stream when they arrive as one", 500: "The job failed"},
         "Wait for a job's result and receive it as it comes",
+        errors=(JobFailed,),
     ),
     Route(
         "PUT",
@@ -267,5 +285,6 @@ routes = (
         "Fetch a job's result",
         body=_RESULT_BODY,
         waits=True,
+        errors=(NotFound, JobNotReady, JobEvicted, JobFailed),
     ),
 )

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import JobEvicted
+from cmemu_nb.errors import InjectedFault, JobEvicted, JobNotRunning, PollRejected
 from cmemu_nb.model import JobStatus
 from cmemu_nb.results import function_error
 from cmemu_nb.server import answer_schemas
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, json_response
 from cmemu_nb.server.prefer import preferred_wait
 from cmemu_nb.server.routing import Auth, Route
-from cmemu_nb.server.runtime_routes import StreamedResult, job_answer, post_schemas, store_result
+from cmemu_nb.server.runtime_routes import SCHEMAS_BODY, StreamedResult, job_answer, post_schemas, store_result
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -33,7 +33,11 @@ SHOWN_OF_A_LATE_RESULT = 2048
 
 
 def get_job(app: Application, request: Request) -> Response | Awaitable[Response]:
-    """Hand out the runtime's next job, unless the replica holds all that it may. `HEAD` never takes one."""
+    """Hand out the runtime's next job, unless the replica holds all that it may. `HEAD` never takes one.
+
+    The first poll of a replica is answered at once, later ones are held for ten seconds, or for those of
+    `Prefer: wait=N`.
+    """
     if request.method == "HEAD" or request.client_gone():
         return Response(204)
     replica = _replica(request)
@@ -168,6 +172,7 @@ routes = (
         "Poll for the next job",
         answer=answer_schemas.ENVELOPE,
         waits=True,
+        errors=(PollRejected,),
     ),
     Route(
         "POST",
@@ -177,6 +182,7 @@ routes = (
         {204: "The result is stored, or came too late", 409: "The job is not running", 500: "An injected fault"},
         "Post the result of a job",
         receiver=receive_result,
+        errors=(JobNotRunning, InjectedFault),
     ),
     Route(
         "POST",
@@ -185,7 +191,8 @@ routes = (
         Auth.REPLICA,
         {204: "The schemas are stored", 500: "An injected fault"},
         "Post function schemas",
-        body={"type": ["array", "object"], "description": "An array, a container, a named object or a map of schemas"},
+        body=SCHEMAS_BODY,
+        errors=(InjectedFault,),
     ),
     Route(
         "POST",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from cmemu_nb.errors import InvalidRequest, MethodNotAllowed, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import ModuleType
 
+    from cmemu_nb.errors import WireError
     from cmemu_nb.server.application import Application
     from cmemu_nb.server.http import Handler, Receiver
     from cmemu_nb.server.request import Request
@@ -34,8 +37,10 @@ class Route:
     """One method of one path. A `{name}` segment of the path is a parameter.
 
     `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
-    `answers` says in words what each status means; `body` is the JSON schema of the request, `answer` that of a 200,
-    which is bytes without one. `query` has the JSON schemas of the query options, by name.
+    `answers` says in words what each status means; `errors` are those that the route has beside the common ones, at
+    least one for each of its statuses from 400 on. `body` is the JSON schema of the request, `answer` that of a 200,
+    both with `examples`, and with a `description` of each member; without `answer`, a 200 is of the type `media`.
+    `query` has the JSON schemas of the query options, by name. The handler's documentation describes the route.
     """
 
     method: str
@@ -49,6 +54,23 @@ class Route:
     query: dict[str, dict[str, Any]] = field(default_factory=dict)
     waits: bool = False
     receiver: Callable[[Application, Request], Receiver] | None = None
+    errors: tuple[type[WireError], ...] = ()
+    media: str = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The routes of one module: what one kind of client calls. The module's documentation describes them."""
+
+    name: str
+    description: str
+    routes: tuple[Route, ...]
+
+    @classmethod
+    def of(cls, module: ModuleType) -> Surface:
+        """Make a surface of a module such as `runtime_routes`."""
+        name = module.__name__.rpartition(".")[2].removesuffix("_routes")
+        return cls(name, inspect.cleandoc(module.__doc__ or ""), module.routes)
 
 
 @dataclass

@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from cmemu_nb.errors import InjectedFault, JobAlreadyCompleted, JobNotRunning, PollRejected
 from cmemu_nb.model import JobStatus
 from cmemu_nb.schemas import parse_schemas
-from cmemu_nb.server import answer_schemas
+from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_chunked, check_size, json_response
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.routing import Auth, Route
@@ -28,7 +29,11 @@ RUNTIME = f"{RUNTIMES}/{{runtimeId}}"
 
 
 def open_session(app: Application, request: Request) -> Response:
-    """Register a runtime, or reset the session of one that exists."""
+    """Register a runtime, or reset the session of one that exists.
+
+    A reset clears its jobs and schemas, replaces its bindings and makes a new token; the old one is worth nothing
+    any more. An app that is bound already moves to this runtime.
+    """
     fields = Fields(request.body, "Opening a runtime session")
     runtime, _ = app.lifecycle.open_session(
         fields.required_text("runtimeId"),
@@ -52,7 +57,11 @@ def session_answer(runtime: Runtime, base_url: str) -> dict[str, str]:
 
 
 def get_job(app: Application, request: Request) -> Response | Awaitable[Response]:
-    """Hand out the runtime's next job. `HEAD` never takes one."""
+    """Hand out the runtime's next job, first in, first out. `HEAD` never takes one.
+
+    The job is running from then on, until its result is posted. A job whose answer does not reach the client goes back
+    to its queue. With `Prefer: wait=N` the answer is held until a job comes.
+    """
     if request.method == "HEAD":
         return Response(204)
     if request.client_gone():
@@ -101,13 +110,20 @@ def envelope(job: Job) -> bytes:
 
 
 def post_schemas(app: Application, request: Request) -> Response:
-    """Add or update the runtime's function schemas."""
+    """Add or update the runtime's function schemas.
+
+    One bad entry refuses them all. A function whose schema was never posted is called all the same.
+    """
     app.lifecycle.post_schemas(request.params["runtimeId"], parse_schemas(request.body))
     return Response(204)
 
 
 def receive_result(app: Application, request: Request) -> Receiver:
-    """Take a result as it arrives: chunked bodies are streams, others count when they are complete."""
+    """Take a result as it arrives: chunked bodies are streams, others count when they are complete.
+
+    The bytes are kept and handed on as they are. The same result may be posted again; a stream that breaks off fails
+    its job.
+    """
     job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
     # A finished job takes no stream, but the same result may come again.
     streamed = request.chunked and job.status != JobStatus.SUCCEEDED
@@ -150,7 +166,7 @@ class StreamedResult:
 
 
 def inspect_job(app: Application, request: Request) -> Response:
-    """Return the runtime, the job and the runtime's schemas."""
+    """Show a job with its result, its runtime and the runtime's schemas."""
     runtime_id = request.params["runtimeId"]
     answer: dict[str, Any] = {
         "runtime": app.lifecycle.runtime(runtime_id).wire(hide_token=app.hide_tokens),
@@ -161,6 +177,7 @@ def inspect_job(app: Application, request: Request) -> Response:
 
 
 _SESSION_BODY = {
+    "examples": [examples.OPEN],
     "type": "object",
     "required": ["runtimeId"],
     "properties": {
@@ -169,6 +186,12 @@ _SESSION_BODY = {
         "branch": {"type": ["string", "null"], "description": "Branch of the deployed app, `master` if left out"},
         "displayName": {"type": ["string", "null"], "description": "Human-readable name"},
     },
+}
+
+SCHEMAS_BODY = {
+    "type": ["array", "object"],
+    "description": "An array, a container, a named object or a map of schemas",
+    "examples": examples.SCHEMAS,
 }
 
 routes = (
@@ -191,6 +214,7 @@ routes = (
         "Poll for the next job",
         answer=answer_schemas.ENVELOPE,
         waits=True,
+        errors=(PollRejected,),
     ),
     Route(
         "POST",
@@ -199,7 +223,8 @@ routes = (
         Auth.MODULE,
         {204: "The schemas are stored", 500: "An injected fault"},
         "Post function schemas",
-        body={"type": ["array", "object"], "description": "An array, a container, a named object or a map of schemas"},
+        body=SCHEMAS_BODY,
+        errors=(InjectedFault,),
     ),
     Route(
         "POST",
@@ -213,6 +238,7 @@ routes = (
         },
         "Post the result of a job: any bytes, chunked bodies as streams",
         receiver=receive_result,
+        errors=(JobNotRunning, JobAlreadyCompleted, InjectedFault),
     ),
     Route(
         "GET",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
 from cmemu_nb.model import JobStatus
-from cmemu_nb.server import answer_schemas
+from cmemu_nb.server import answer_schemas, examples
+from cmemu_nb.server.answer_schemas import said, shown
 from cmemu_nb.server.http import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
@@ -23,7 +24,7 @@ LARGEST_PAGE = 10_000
 
 
 def list_runtimes(app: Application, _: Request) -> Response:
-    """List every runtime."""
+    """List every runtime with its bindings and how many jobs are queued."""
     return json_response(200, {"runtimes": [_runtime(app, runtime) for runtime in app.lifecycle.runtimes()]})
 
 
@@ -70,7 +71,7 @@ def submit_direct(app: Application, request: Request) -> Response:
 
 
 def fail_job(app: Application, request: Request) -> Response:
-    """Fail a queued or running job by hand."""
+    """Fail a queued or running job by hand; the reason becomes its error message."""
     reason = Fields(request.body, "Failing a job").required_text("reason")
     job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
     app.lifecycle.fail(job.job_id, reason)
@@ -78,13 +79,13 @@ def fail_job(app: Application, request: Request) -> Response:
 
 
 def delete_schema(app: Application, request: Request) -> Response:
-    """Forget one function's schema."""
+    """Forget one function's schema. Its jobs stay."""
     app.lifecycle.delete_schema(request.params["runtimeId"], request.params["functionName"])
     return Response(204)
 
 
 def delete_runtime(app: Application, request: Request) -> Response:
-    """End a runtime's session and forget the runtime."""
+    """End a runtime's session and forget the runtime with its jobs, schemas and bindings."""
     app.lifecycle.delete_session(request.params["runtimeId"])
     return Response(204)
 
@@ -126,6 +127,22 @@ def _job_status(text: str) -> JobStatus:
 
 
 _EMPTY = {204: "Done"}
+_NAME = {"type": "string", "minLength": 1}
+_DIRECT_BODY = shown(
+    {
+        "type": "object",
+        "required": ["queryType"],
+        "properties": {
+            "queryType": said(_NAME, "The function's name"),
+            "query": said({}, "The function's input, any JSON; `{}` if left out"),
+        },
+    },
+    examples.DIRECT,
+)
+_REASON_BODY = shown(
+    {"type": "object", "required": ["reason"], "properties": {"reason": said(_NAME, "Why it fails, in words")}},
+    examples.REASON,
+)
 
 routes = (
     Route(
@@ -161,10 +178,17 @@ routes = (
         "List a runtime's jobs",
         answer=answer_schemas.JOBS,
         query={
-            "status": answer_schemas.one_of(JobStatus),
-            "limit": {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE},
-            "after": {**answer_schemas.TEXT, "description": "The id of the last job of the page before"},
+            "status": said(answer_schemas.one_of(JobStatus), "Only jobs of this status"),
+            "limit": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": LARGEST_PAGE,
+                "default": PAGE,
+                "description": "At most so many jobs",
+            },
+            "after": said(answer_schemas.TEXT, "The id of the last job of the page before"),
         },
+        errors=(NotFound, JobEvicted),
     ),
     Route(
         "POST",
@@ -173,12 +197,9 @@ routes = (
         Auth.EITHER,
         {200: "The job's id", 429: "Too many jobs are queued"},
         "Submit a job to the runtime itself",
-        body={
-            "type": "object",
-            "required": ["queryType"],
-            "properties": {"queryType": {"type": "string", "minLength": 1}, "query": {}},
-        },
+        body=_DIRECT_BODY,
         answer=answer_schemas.QUEUED_DIRECTLY,
+        errors=(QueueFull,),
     ),
     Route(
         "POST",
@@ -187,7 +208,8 @@ routes = (
         Auth.EITHER,
         {204: "The job failed", 409: "The job is done already"},
         "Fail a job by hand",
-        body={"type": "object", "required": ["reason"], "properties": {"reason": {"type": "string", "minLength": 1}}},
+        body=_REASON_BODY,
+        errors=(JobAlreadyCompleted,),
     ),
     Route(
         "DELETE",

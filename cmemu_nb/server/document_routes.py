@@ -1,0 +1,49 @@
+"""The routes that say what the emulator serves [ours]: for programs, and as a page for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmemu_nb.server import answer_schemas
+from cmemu_nb.server.docs_page import page, policy
+from cmemu_nb.server.http import Response, json_response
+from cmemu_nb.server.openapi import document
+from cmemu_nb.server.routing import Auth, Route
+
+if TYPE_CHECKING:
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+
+
+def show(app: Application, _: Request) -> Response:
+    """Answer the OpenAPI 3.1 document of the routes that are served, as `emu.openapi()` returns it."""
+    return json_response(200, document(app.surfaces, app.version))
+
+
+def show_page(app: Application, request: Request) -> Response:
+    """Answer the same as a page for people, with a curl line for each route. It loads nothing and runs no script."""
+    text = page(document(app.surfaces, app.version), request.base_url)
+    headers = {"Content-Security-Policy": policy()}
+    return Response(200, text.encode(), "text/html; charset=utf-8", headers=headers)
+
+
+routes = (
+    Route(
+        "GET",
+        "/openapi.json",
+        show,
+        Auth.NONE,
+        {200: "The OpenAPI document"},
+        "Describe every route (OpenAPI 3.1)",
+        answer=answer_schemas.DOCUMENT,
+    ),
+    Route(
+        "GET",
+        "/docs",
+        show_page,
+        Auth.NONE,
+        {200: "The page"},
+        "Show every route on a page",
+        media="text/html",
+    ),
+)
