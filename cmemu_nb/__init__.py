@@ -5,15 +5,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.emulator import Emulator
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from cmemu_nb.emulator import Emulator
+
 __all__ = ["Emulator", "__version__", "load_ipython_extension", "unload_ipython_extension"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is heavy when it is asked for."""
+    if name != "Emulator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cmemu_nb.emulator import Emulator  # noqa: PLC0415
+
+    return Emulator
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

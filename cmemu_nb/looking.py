@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.notebook.charts import Chart
+    from cmemu_nb.session_file import Contents
 
 
 class Looking:
@@ -39,18 +40,23 @@ class Looking:
         """
         from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
 
-        path, emulator = session_file.expanded(path), cast("Emulator", self)
+        path = session_file.expanded(path)
+        session_file.write(path, self._contents(), overwrite=overwrite)
+        return path
 
-        def take() -> session_file.Contents:
+    def _contents(self) -> Contents:
+        from cmemu_nb import session_file  # noqa: PLC0415
+
+        emulator = cast("Emulator", self)
+
+        def take() -> Contents:
             return session_file.contents(self.lifecycle, emulator.url, self.looked_at())
 
-        async def take_on_loop() -> session_file.Contents:
+        async def take_on_loop() -> Contents:
             return take()
 
         # Where it is changed, so that it is one moment's; but not as a change, which would wait for the journal.
-        taken = emulator.home.run(take_on_loop()) if emulator.running else take()
-        session_file.write(path, taken, overwrite=overwrite)
-        return path
+        return emulator.home.run(take_on_loop()) if emulator.running else take()
 
     def dashboard(self) -> Dashboard:
         """Return a widget that shows the whole lifecycle live, and lets you act on it; for notebooks.

@@ -203,8 +203,10 @@ class Modules:
             await module.start()
             await module.settle()
         except BaseException:
-            self._modules.remove(module)
+            # It stays known until it is gone, for whoever interrupted this and now wants to be sure that all are.
             await module.end("the module could not be launched")
+            if module in self._modules:
+                self._modules.remove(module)
             raise
 
     def of(self, runtime_id: str) -> list[LaunchedModule]:
@@ -222,7 +224,8 @@ class Modules:
             module.stop()
 
     async def stop_all(self, reason: str) -> None:
-        """End every program."""
+        """End every program, those too that are ending or being restarted already."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         modules, self._modules = self._modules, []
         await asyncio.gather(*(module.end(reason) for module in modules))
 
