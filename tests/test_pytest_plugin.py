@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from shells import plain_shell
 
 from cmemu_nb import Emulator
+from cmemu_nb.notebook import topics
 from cmemu_nb.testing import LONGEST_NAME, file_name
 
 if TYPE_CHECKING:
@@ -287,3 +290,37 @@ def test_file_names_are_short_safe_and_no_other_tests() -> None:
     for name in names:
         assert re.fullmatch(r"[\w=][\w.=-]*", name, re.ASCII)
         assert len(name) < LONGEST_NAME + 40
+
+
+def documented(name: str) -> str:
+    """Return the file of that name which the document shows, without the line that names it."""
+    text = topics.read("testing")
+    found = re.search(rf"^```python\n# {name}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def test_the_documented_example_runs(run: Callable[..., pytest.RunResult], pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(app=documented("app.py"), conftest=documented("conftest.py"))
+    result = run(documented("test_app.py"), "-W", "error", "--import-mode=prepend")
+    result.assert_outcomes(passed=4)
+    assert result.stderr.str() == ""
+
+
+def test_the_documented_module_is_what_an_export_writes(tmp_path: Path) -> None:
+    _, head, numbers, add = re.split(r"\n\n\n|\n(?=from dataclasses)", documented("app.py").strip())
+    cells = [f"{head.splitlines()[0]}\n{numbers}", add.replace("@function", "@emu.function")]
+    with plain_shell(tmp_path) as shell, Emulator(port=0, home="thread") as emu:
+        shell.user_ns["emu"] = emu
+        for cell in cells:
+            shell.run_cell(cell, store_history=True)
+        written = emu.functions.export(tmp_path / "app.py", cells).read_text("utf-8")
+    assert written == documented("app.py")
+
+
+def test_the_documented_job_keeps_what_is_exported() -> None:
+    found = re.search(r"^```yaml\n(.*?)^```", topics.read("testing"), re.MULTILINE | re.DOTALL)
+    assert found
+    steps = yaml.safe_load(found[1])["jobs"]["test"]["steps"]
+    runs = [step["run"] for step in steps if "run" in step]
+    assert runs[-1] == f"pytest --cmemu-export-on-failure {steps[-1]['with']['path']}"
