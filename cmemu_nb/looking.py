@@ -37,6 +37,9 @@ class Looking:
         Runtimes, bindings, schemas, jobs with queries and results, events, and what functions printed; of tokens only
         the last four characters. The file is for its owner only (0600). Raises `SessionFileError` for one that exists,
         unless `overwrite` is True, and for one that can't be written.
+
+        >>> emu.export("run.json", overwrite=True).name
+        'run.json'
         """
         from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
 
@@ -87,14 +90,20 @@ class Looking:
         return timeline_chart(state.newest_jobs(most), self.looked_at(), state.count().total())
 
     def latency(self) -> Chart:
-        """Return a histogram of how long the jobs waited and ran."""
+        """Return a histogram of how long the jobs waited and ran, in seconds or parts of them."""
         from cmemu_nb.notebook.charts import latency_chart  # noqa: PLC0415
 
         return latency_chart(self.lifecycle.jobs())
 
     @property
     def runtimes(self) -> pd.DataFrame:
-        """The runtimes, indexed by runtime_id."""
+        """The runtimes as a DataFrame, indexed by runtime_id: who polls, what is queued, what they have.
+
+        >>> emu.runtimes[["display_name", "queued", "functions"]]
+                   display_name  queued  functions
+        runtime_id
+        notebook       Notebook       0          2
+        """
         from cmemu_nb import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
 
         state = self.lifecycle
@@ -104,28 +113,49 @@ class Looking:
 
     @property
     def jobs(self) -> pd.DataFrame:
-        """The jobs in the order of submission, indexed by job_id."""
+        """The jobs as a DataFrame in the order of submission, indexed by job_id; times are UTC, durations timedeltas.
+
+        >>> emu.call("add", {"x": 1})
+        2
+        >>> emu.jobs.set_index("query_type")[["status", "outcome"]]
+                       status outcome
+        query_type
+        add         succeeded      ok
+        """
         from cmemu_nb import frames  # noqa: PLC0415
 
         return frames.jobs_frame(self.lifecycle.jobs(), self.looked_at())
 
     @property
     def schemas(self) -> pd.DataFrame:
-        """The function schemas, indexed by runtime_id and function_name."""
+        """The function schemas as a DataFrame, indexed by runtime_id and function_name.
+
+        >>> emu.schemas.index.to_list()
+        [('notebook', 'add'), ('notebook', 'words')]
+        """
         from cmemu_nb import frames  # noqa: PLC0415
 
         return frames.schemas_frame(self.lifecycle.schemas())
 
     @property
     def deployed_apps(self) -> pd.DataFrame:
-        """The bindings, indexed by deployed_app_rid and branch."""
+        """The bindings as a DataFrame, indexed by deployed_app_rid and branch.
+
+        >>> emu.deployed_apps.index.to_list()
+        [('ri.foundry.main.deployed-app.notebook', 'master')]
+        """
         from cmemu_nb import frames  # noqa: PLC0415
 
         return frames.deployed_apps_frame(self.lifecycle.deployed_apps())
 
     @property
     def events(self) -> pd.DataFrame:
-        """What happened, oldest first, without the empty polls and the chunks of streams."""
+        """What happened as a DataFrame, oldest first, without the empty polls and the chunks of streams.
+
+        >>> emu.open_runtime("r").delete()
+        >>> emu.events.query("runtime_id == 'r'")["kind"].to_list()
+        ['session_opened', 'session_deleted']
+        """
         return self.event_frame()
 
     def event_frame(self, *, quiet: bool = False) -> pd.DataFrame:
