@@ -60,6 +60,8 @@ def cmemu(_cmemu_of_the_session: EmulatorForTests, request: pytest.FixtureReques
     """
     from cmemu_nb.testing import Watch  # noqa: PLC0415
 
+    if _cmemu_of_the_session.stuck:  # by an earlier test
+        _cmemu_of_the_session.clear()
     watch = request.node.stash[WATCH] = Watch(_cmemu_of_the_session, _folder(request.config))
     yield _cmemu_of_the_session
     watch.keep()

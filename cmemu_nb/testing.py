@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import os
 import re
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cmemu_nb import session_file
 from cmemu_nb.emulator import Emulator
+from cmemu_nb.errors import HomeError
 from cmemu_nb.http_client import HttpClient
 from cmemu_nb.server.runtime_routes import RUNTIMES
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from cmemu_nb.session_file import Contents
 
 LISTENERS_SECONDS = 1.0
+STUCK_SECONDS = 5.0
+STUCK = (
+    "The emulator can't be emptied: a callback of emu.on_event does not return, so that it can do nothing else. "
+    "End what the callback waits for, or let it wait with 'await'."
+)
 LOG_LINES = 200
 LONGEST_NAME = 120
 NOT_IN_NAMES = re.compile(r"[^\w.=-]+", re.ASCII)
@@ -36,6 +43,7 @@ class EmulatorForTests(Emulator):
         self.launched: list[LaunchedModule] = []
         self._as_set = self._settings()
         self._listeners: list[Callable[[], None]] = []
+        self.stuck = False
 
     def on_event(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Do as the emulator does, until it is emptied."""
@@ -49,21 +57,31 @@ class EmulatorForTests(Emulator):
         return self.launched[-1]
 
     def contents(self) -> Contents:
-        """Take a picture of all that there is, as `export()` writes it."""
+        """Take a picture of all that there is, as `export()` writes it, whatever its callbacks do."""
+        if self.running and not self._responds():
+            return session_file.contents(self.lifecycle, self.url, self.looked_at())
         return self._contents()
 
     def clear(self) -> None:
         """Empty it: no runtime, job, app, schema, event, listener, fault, program or function of before is left.
 
         Settings are set back, and one that was stopped is started again. A function that still runs can't be ended;
-        nothing more is heard of it.
+        nothing more is heard of it. Raises `HomeError` while a callback of `on_event` does not return.
         """
         self.start()
+        if not self._responds():
+            raise HomeError(STUCK)
         self.home.run(self._clear())
         self.launched.clear()
         for name, value in self._as_set.items():
             setattr(self.settings, name, value)
         self._as_set = self._settings()
+
+    def _responds(self) -> bool:
+        turned = threading.Event()
+        self.home.loop.call_soon_threadsafe(turned.set)
+        self.stuck = not turned.wait(0 if self.stuck else STUCK_SECONDS)
+        return not self.stuck
 
     async def _clear(self) -> None:
         for end in self._listeners:
@@ -105,7 +123,7 @@ class Watch:
     def __init__(self, emulator: EmulatorForTests, folder: Path | None) -> None:
         self._emulator = emulator
         self._folder = folder
-        self._logs: dict[str, str] | None = None
+        self._logs: list[tuple[str, str]] | None = None
         self._last: Contents | None = None
 
     def keep(self) -> None:
@@ -115,12 +133,15 @@ class Watch:
 
     def sections(self, test_id: str, phase: str) -> list[tuple[str, str]]:
         """Export the session, and return what to add to the report of a failed test, as titles and texts."""
-        logs = self._logs_now() if self._logs is None else self._logs
-        found = [(f"cmemu: output of {command}", log) for command, log in logs.items()]
-        return [*found, ("cmemu: exported session", self._export(test_id, phase))] if self._folder else found
+        sections = self._logs_now() if self._logs is None else list(self._logs)
+        if self._folder:
+            sections.append(("cmemu: exported session", self._export(test_id, phase)))
+        # pytest-xdist, which sends them, takes no lone surrogates.
+        return [(title, text.encode(errors="backslashreplace").decode()) for title, text in sections]
 
-    def _logs_now(self) -> dict[str, str]:
-        return {module.command: module.logs.tail(LOG_LINES) for module in self._emulator.launched}
+    def _logs_now(self) -> list[tuple[str, str]]:
+        modules = self._emulator.launched
+        return [(f"cmemu: output of runtime {each.runtime_id}", each.logs.tail(LOG_LINES)) for each in modules]
 
     def _export(self, test_id: str, phase: str) -> str:
         try:

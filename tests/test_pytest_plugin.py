@@ -192,6 +192,31 @@ def greet(context, event) -> str:
     print(os.environ["GREETING"], "from the program")
     return os.environ["GREETING"]
 """
+GETS_STUCK = """
+import threading
+
+import pytest
+from cmemu_nb import testing
+
+LET_GO = threading.Event()
+testing.STUCK_SECONDS = 0.5
+
+@pytest.fixture(scope="session", autouse=True)
+def let_go(_cmemu_of_the_session):
+    yield
+    LET_GO.set()
+
+def test_that_blocks_it(cmemu):
+    began = threading.Event()
+    cmemu.open_runtime("r")
+    cmemu.on_event(lambda event: began.set() or LET_GO.wait())
+    threading.Thread(target=cmemu.open_runtime, args=["s"], daemon=True).start()
+    began.wait()
+    assert 0
+
+def test_that_cannot_use_it(cmemu):
+    pass
+"""
 USES_NOTHING = """
 import sys
 
@@ -252,6 +277,16 @@ def test_an_export_that_cannot_be_written_hides_nothing(
     )
 
 
+def test_a_callback_that_does_not_return_hides_nothing(
+    run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    result = run(GETS_STUCK, "--cmemu-export-on-failure", "out")
+    result.assert_outcomes(failed=1, errors=2)
+    result.stdout.fnmatch_lines(["*HomeError: The emulator can't be emptied: a callback of emu.on_event does not*"])
+    path = next((pytester.path / "out").glob("*blocks_it-[!t]*.json"))
+    assert [each.runtime_id for each in Emulator.from_export(path).lifecycle.runtimes()] == ["r", "s"]
+
+
 def test_a_program_is_launched_stopped_and_heard(
     run: Callable[..., pytest.RunResult], pytester: pytest.Pytester
 ) -> None:
@@ -261,7 +296,7 @@ def test_a_program_is_launched_stopped_and_heard(
     result.stdout.fnmatch_lines(
         [
             "*AssertionError: assert 'hello' == 'no greeting'",
-            "*cmemu: output of python module.py*",
+            "*cmemu: output of runtime module*",
             "*hello from the program*",
             "*LaunchFailed: *ended*with exit code 3. Its last lines:",
             "*so long",
