@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmemu_nb.version import __version__
 
@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["Emulator", "__version__", "load_ipython_extension", "unload_ipython_extension"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is heavy when it is asked for."""
-    if name != "Emulator":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from cmemu_nb.emulator import Emulator  # noqa: PLC0415
+if not TYPE_CHECKING:  # or every misspelt name would have a type
 
-    return Emulator
+    def __getattr__(name: str) -> object:
+        """Import the emulator when it is wanted: the pytest plugin imports this package in every run."""
+        if name != "Emulator":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from cmemu_nb.emulator import Emulator  # noqa: PLC0415
+
+        globals()[name] = Emulator
+        return Emulator
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

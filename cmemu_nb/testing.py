@@ -36,7 +36,10 @@ NOT_IN_NAMES = re.compile(r"[^\w.=-]+", re.ASCII)
 
 
 class EmulatorForTests(Emulator):
-    """An emulator that can be emptied: what one test does, the next one does not see."""
+    """An emulator that can be emptied: what one test does, the next one does not see.
+
+    `launched` are the modules since it was emptied; `stuck` says that it could not be, when that was last tried.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -20,7 +20,7 @@ import pytest
 import cmemu_nb
 from cmemu_nb import Emulator, errors, pytest_plugin
 from cmemu_nb.executors.environment import ModuleEnvironment
-from cmemu_nb.executors.modules import LaunchedModule
+from cmemu_nb.executors.modules import Launch, LaunchedModule
 from cmemu_nb.faults import Faults
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle
@@ -125,6 +125,7 @@ def test_what_an_object_holds_is_in_its_classs_words(names: dict[str, Any]) -> N
     job = runtime.enqueue("f")
     with emu.faults(error_rate=1) as faults:
         held = [Emulator(port=0), runtime, job, job.stream(), faults, emu.faults, emu.functions]
+    held.append(LaunchedModule(emu, runtime.id, Launch(["python", "app.py"])))
     for thing in held:
         attributes = [name for name in vars(thing) if not name.startswith("_") and name not in dir(type(thing))]
         assert [name for name in attributes if f"`{name}`" not in str(type(thing).__doc__)] == [], type(thing)
