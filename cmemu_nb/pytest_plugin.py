@@ -64,8 +64,10 @@ def cmemu(_cmemu_of_the_session: EmulatorForTests, request: pytest.FixtureReques
         _cmemu_of_the_session.clear()
     watch = request.node.stash[WATCH] = Watch(_cmemu_of_the_session, _folder(request.config))
     yield _cmemu_of_the_session
-    watch.keep()
-    _cmemu_of_the_session.clear()
+    try:
+        watch.keep()
+    finally:
+        _cmemu_of_the_session.clear()
 
 
 @pytest.fixture
