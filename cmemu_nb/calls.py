@@ -51,14 +51,27 @@ class Calls(ABC):
 
         `query` is any JSON value, `{}` if left out; it is sent as it is. The app may be left out when one only is
         bound, or one only has the function; else the notebook's own is called. Raises `NotFound` when no runtime is
-        bound to the app.
+        bound to the app, `InvalidRequest` for what is no JSON, and `QueueFull`, `NotRunning`.
+
+        >>> job = emu.submit("add", {"x": 40})
+        >>> job.result(), job.status
+        (41, <JobStatus.SUCCEEDED: 'succeeded'>)
+        >>> print(job.logs, end="")
+        adding Numbers(x=40, y=1)
         """
         return self.home.run(self._submit(query_type, encode_query(query), deployed_app_rid, branch))
 
     async def asubmit(
         self, query_type: str, query: object = None, deployed_app_rid: str | None = None, branch: str | None = None
     ) -> JobHandle:
-        """Do as `submit()` does, in async code: awaitable on any loop."""
+        """Do as `submit()` does, in async code: awaitable on any loop.
+
+        >>> async def main():
+        ...     job = await emu.asubmit("add", {"x": 1})
+        ...     return await job
+        >>> asyncio.run(main())
+        2
+        """
         return await self.home.arun(self._submit(query_type, encode_query(query), deployed_app_rid, branch))
 
     def call(
@@ -78,6 +91,12 @@ class Calls(ABC):
         `NotFound` and a query that does not match its schema an `InvalidRequest`, before anything is submitted.
         `echo` shows what a function in a cell prints, while it does. Raises what `submit()` and
         `JobHandle.result()` raise. An interrupt leaves the job as it is.
+
+        >>> emu.call("add", {"x": 1, "y": 2})
+        3
+        >>> emu.call("ad", {"x": 1})
+        Traceback (most recent call last):
+        cmemu_nb.errors.NotFound: No function 'ad' is served. Did you mean 'add'? ...
         """
         check_timeout(timeout)
         if validate:
@@ -98,7 +117,11 @@ class Calls(ABC):
         validate: bool = True,
         echo: bool = False,
     ) -> Any:
-        """Do as `call()` does, in async code: awaitable on any loop."""
+        """Do as `call()` does, in async code: awaitable on any loop.
+
+        >>> asyncio.run(emu.acall("add", {"x": 1}))
+        2
+        """
         check_timeout(timeout)
         if validate:
             self._check(query_type, [query], deployed_app_rid, branch)
@@ -119,6 +142,9 @@ class Calls(ABC):
         """Run a streaming function and iterate over its items as they arrive, with `for` or `async for`.
 
         A result that is no stream is one item. Raises what `call()` and `JobHandle.stream()` raise.
+
+        >>> list(emu.stream("words", {"text": "one two"}))
+        ['one', 'two']
         """
         if validate:
             self._check(query_type, [query], deployed_app_rid, branch)
@@ -143,6 +169,11 @@ class Calls(ABC):
         A function that raises, or a job that fails, is a row with an `error`. `progress` shows a bar in a notebook,
         unless the environment variable `CI` is set. All queries are checked before the first is submitted, as in
         `call()`. An interrupt leaves the jobs that were submitted as they are.
+
+        >>> emu.map("add", [{"x": 1}, {"x": 2}])[["x", "outcome", "value"]]
+           x outcome  value
+        0  1      ok      2
+        1  2      ok      3
         """
         rows, tell = self._prepare(query_type, queries, deployed_app_rid, branch, concurrency, progress, validate)
         self.home.run(self._map(rows, tell, query_type, deployed_app_rid, branch))

@@ -61,7 +61,9 @@ class Emulator(Calls, Durable, Launching, Looking):
     functions in cells), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto',
     'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
     `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
-    `SettingError`. To change something use its methods; `lifecycle` is for looking, from any thread.
+    `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
+    thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds, 0
+    before; `application` answers the requests.
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")
@@ -102,7 +104,7 @@ class Emulator(Calls, Durable, Launching, Looking):
     # Starting and stopping
 
     def start(self) -> Self:
-        """Listen and serve; nothing when it runs already."""
+        """Listen and serve; nothing when it runs already. Raises `SettingError` for a wrong `host`, `JournalError`."""
         with self._changing:
             if self.read_from:
                 raise NotRunning(self.read_from)
@@ -115,6 +117,9 @@ class Emulator(Calls, Durable, Launching, Looking):
         """Return the session that `emu.export` wrote, for looking only: frames, charts, dashboard, `job.result()`.
 
         It can't be started. Raises `SessionFileError` for a file that is no session, damaged or of a newer version.
+
+        >>> Emulator.from_export(emu.export("run.json"))
+        <Emulator, read from a file: 1 runtimes, 0 jobs>
         """
         from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
 
@@ -280,7 +285,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         branch: str | None = None,
         display_name: str | None = None,
     ) -> RuntimeHandle:
-        """Open a runtime's session, or reset the one that exists and say what that threw away.
+        """Open a runtime's session, or reset the one that exists and print what that threw away [page].
 
         `branch` is `master` if an app is given without one. Raises `InvalidRequest` for an id that can't be one.
         """
@@ -295,17 +300,17 @@ class Emulator(Calls, Durable, Launching, Looking):
         return RuntimeHandle(self, self.lifecycle.runtime(runtime_id).runtime_id)
 
     def job(self, job_id: str) -> JobHandle:
-        """Return the handle of a job that exists, or a `NotFound`."""
+        """Return the handle of a job that exists; else `NotFound`, or `JobEvicted` if it was let go."""
         return JobHandle(self, self.lifecycle.job(job_id).job_id)
 
     def reset(self) -> None:
-        """Forget every runtime with its jobs, schemas and bindings."""
+        """Forget every runtime with its jobs, schemas and bindings [ours]; `NotRunning` when it is stopped."""
         self.change(lambda lifecycle: lifecycle.reset())
 
     # Changing and listening
 
     def change(self, operation: Callable[[Lifecycle], T]) -> T:
-        """Change something in the Lifecycle, on the emulator's loop."""
+        """Change something in the Lifecycle, on the emulator's loop, and return what `operation` returns."""
 
         async def on_loop() -> T:
             changed = operation(self.lifecycle)
@@ -321,6 +326,12 @@ class Emulator(Calls, Durable, Launching, Looking):
 
         The function is returned as it is. Defining it again serves the new version. Raises `FunctionRefused` with
         the SDK's reason and what to do.
+
+        >>> @emu.function
+        ... def shout(context, event: Words) -> str:
+        ...     return event.text.upper()
+        >>> emu.call("shout", {"text": "hello"})
+        'HELLO'
         """
         return self.functions.decorate(function, None, streaming=streaming, edits=edits)
 
@@ -328,7 +339,8 @@ class Emulator(Calls, Durable, Launching, Looking):
         """Call `callback(event)` after each thing that happens; returns the function that ends it.
 
         It is called on the emulator's loop, after whatever caused the event was answered; an `async def` is run as
-        a task. What it raises becomes an event, `listener_failed`, which no listener is called for.
+        a task. What it raises becomes an event, `listener_failed`, which no listener is called for. Raises
+        `InvalidRequest` for what can't be called.
         """
         if not callable(callback):
             raise InvalidRequest(f"A listener must be callable, not {callback!r}. Give a function of one event.")

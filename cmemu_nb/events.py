@@ -55,6 +55,7 @@ class EventLog:
         self._kept: collections.deque[Event] = collections.deque(maxlen=keep)
         self._quiet: collections.deque[Event] = collections.deque(maxlen=keep)
         self._subscribers: dict[object, Callable[[Event], object]] = {}
+        self.cleared = 0
         self._tokens: tuple[str, ...] = ()
 
     def hide(self, tokens: tuple[str, ...]) -> None:
@@ -109,6 +110,12 @@ class EventLog:
         for event in events:
             (self._quiet if event.kind in QUIET else self._kept).append(event)
         self._count = events[-1].sequence if events else 0
+
+    def clear(self) -> None:
+        """Forget every event; numbers go on, subscribers stay. `cleared` counts how often."""
+        self._kept.clear()
+        self._quiet.clear()
+        self.cleared += 1
 
     def recent(self, *, quiet: bool = False) -> list[Event]:
         """Return the kept events, oldest first; `quiet=True` adds the empty polls and stream chunks."""

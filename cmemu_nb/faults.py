@@ -37,8 +37,10 @@ class _Call:
 class Faults:
     """Faults that are on, until `off()` or the end of the `with` block.
 
-    `struck` counts how often each has struck. Whether one strikes depends on the seed, the runtime, the function,
+    `struck` counts how often each has struck. Whether one strikes depends on the `seed`, the runtime, the function,
     which of its calls since the faults were set this is, and the attempt: never on which request comes first.
+    `chances` are from 0 to 1 by name, `delay` is in seconds, `runtime_id` and `function` are None where every one is
+    meant, and `on` says whether they still strike.
     """
 
     def __init__(

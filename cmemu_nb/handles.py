@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class JobHandle:
-    """A job. Awaiting it gives its result."""
+    """A job, by its `id`. Awaiting it gives its result."""
 
     def __init__(self, emulator: Emulator, job_id: str) -> None:
         self._emulator = emulator
@@ -35,7 +35,7 @@ class JobHandle:
 
     @property
     def status(self) -> JobStatus:
-        """The status on the wire: queued, running, succeeded or failed."""
+        """The status on the wire: queued, running, succeeded or failed [page]."""
         return self.record.status
 
     @property
@@ -61,6 +61,9 @@ class JobHandle:
 
         `timeout` is in seconds; None waits as long as it takes. Raises `JobFailed` or `JobTimeout`. An
         interrupt leaves the job as it is. Of a job that is done it is there when the emulator is stopped, too.
+
+        >>> emu.submit("add", {"x": 40}).raw()
+        b'41'
         """
         at_hand = self._at_hand()
         return self._emulator.home.run(self._raw(timeout)) if at_hand is None else at_hand
@@ -71,6 +74,9 @@ class JobHandle:
         Nothing is None, one JSON text its value, several of them a list. `timeout` is in seconds; None waits
         as long as it takes. Raises `FunctionError` when the function raised, `JobFailed`, `JobTimeout`, and
         `ResultError` when the bytes are not JSON.
+
+        >>> emu.submit("add", {"x": 40}).result(timeout=30)
+        41
         """
         return self._value(self.raw(timeout))
 
@@ -88,7 +94,13 @@ class JobHandle:
         return ItemStream(self._emulator, self.id)
 
     def fail(self, reason: str) -> None:
-        """End the queued or running job as failed; `JobAlreadyCompleted` when it is done."""
+        """End the queued or running job as failed [ours]; `JobAlreadyCompleted` when it is done.
+
+        >>> job = emu.open_runtime("my-runtime").enqueue("multiply")
+        >>> job.fail("nobody computes it")
+        >>> job.outcome
+        <Outcome.FAILED: 'failed'>
+        """
         self._emulator.change(lambda lifecycle: lifecycle.fail(self.id, reason))
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -131,7 +143,12 @@ class JobHandle:
 
 
 class RuntimeHandle:
-    """A runtime's session, as it is at any moment: a reset elsewhere shows here too."""
+    """A runtime's session, by its `id`, as it is at any moment: a reset elsewhere shows here too.
+
+    >>> rt = emu.open_runtime("my-runtime")
+    >>> rt.enqueue("multiply", {"x": 6, "y": 7}).status, rt.queue_depth
+    (<JobStatus.QUEUED: 'queued'>, 1)
+    """
 
     def __init__(self, emulator: Emulator, runtime_id: str) -> None:
         self._emulator = emulator
@@ -144,27 +161,27 @@ class RuntimeHandle:
 
     @property
     def token(self) -> Token:
-        """The `Module-Auth-Token` of the session; `print()` it to see all of it."""
+        """The `Module-Auth-Token` of the session [page]; `print()` it to see all of it."""
         return Token(self.record.module_auth_token)
 
     @property
     def get_job_uri(self) -> str:
-        """Where the runtime polls for jobs."""
+        """Where the runtime polls for jobs [page]."""
         return self._uris()["getJobUri"]
 
     @property
     def post_result_uri(self) -> str:
-        """Where the runtime posts results: `<uri>/<job id>`."""
+        """Where the runtime posts results: `<uri>/<job id>` [page]."""
         return self._uris()["postResultUri"]
 
     @property
     def post_schema_uri(self) -> str:
-        """Where the runtime posts its schemas."""
+        """Where the runtime posts its schemas [page]."""
         return self._uris()["postSchemaUri"]
 
     @property
     def inspect_uri(self) -> str:
-        """Where anybody looks at a job of the runtime: `<uri>/<job id>`."""
+        """Where anybody looks at a job of the runtime: `<uri>/<job id>` [page]."""
         return f"{self.get_job_uri}s"
 
     @property
@@ -179,7 +196,11 @@ class RuntimeHandle:
         return self._emulator.lifecycle.queue_depth(self.id)
 
     def enqueue(self, query_type: str, query: object = None) -> JobHandle:
-        """Queue a `runtime-direct` job for this runtime, whatever app is bound to it."""
+        """Queue a `runtime-direct` job for this runtime, whatever app is bound to it [ours].
+
+        `query` is any JSON value, `{}` if left out. Raises `InvalidRequest` for what is no JSON, `QueueFull`, and
+        `NotFound` after the runtime was deleted.
+        """
         text = encode_query(query)
         job = self._emulator.change(lambda lifecycle: lifecycle.submit(self.id, query_type, text))
         return JobHandle(self._emulator, job.job_id)
@@ -187,17 +208,25 @@ class RuntimeHandle:
     def function(
         self, function: Callable[..., Any] | None = None, *, streaming: bool = False, edits: Sequence[Any] | None = None
     ) -> Any:
-        """Serve a function on this runtime; a decorator like `emu.function`. `rt.enqueue()` needs no app."""
+        """Serve a function on this runtime; a decorator like `emu.function`. `rt.enqueue()` needs no app.
+
+        >>> rt = emu.open_runtime("my-runtime")
+        >>> @rt.function
+        ... def shout(context, event: Words) -> str:
+        ...     return event.text.upper()
+        >>> rt.enqueue("shout", {"text": "hello"}).result()
+        'HELLO'
+        """
         return self._emulator.functions.decorate(function, self.record.runtime_id, streaming=streaming, edits=edits)
 
     def reset(self) -> RuntimeHandle:
-        """Reset the session and keep its binding: no jobs, no schemas, a new token."""
+        """Reset the session and keep its binding [ours]: no jobs, no schemas, a new token."""
         _, thrown_away = self._emulator.change(lambda lifecycle: lifecycle.reset_session(self.id))
         say_reset(self.id, thrown_away)
         return self
 
     def delete(self) -> None:
-        """End the session and forget the runtime."""
+        """End the session and forget the runtime [ours]; `NotFound` when it is deleted already."""
         self._emulator.change(lambda lifecycle: lifecycle.delete_session(self.id))
 
     def _uris(self) -> dict[str, str]:

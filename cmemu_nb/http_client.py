@@ -11,6 +11,7 @@ import http
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import msgspec
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
@@ -86,6 +87,8 @@ class HttpClient:
         self._address = (split.hostname or "", split.port or 80)
         self._host = split.netloc
         self._idle: dict[IOStream, asyncio.TimerHandle] = {}
+        self._open: WeakSet[IOStream] = WeakSet()
+        self._ended = False
 
     async def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Reply:
         """Send a request and return its answer; being cancelled closes the connection.
@@ -106,6 +109,13 @@ class HttpClient:
         for stream in list(self._idle):
             self._drop(stream)
 
+    def end(self) -> None:
+        """Close every connection, whatever is being sent, and make none any more."""
+        self._ended = True
+        self.close()
+        for stream in list(self._open):
+            stream.close()
+
     def keep(self, stream: IOStream) -> None:
         """Keep a connection for the next request, for a while."""
         if not stream.closed():
@@ -123,7 +133,10 @@ class HttpClient:
             timer.cancel()
             if not stream.closed():
                 return stream
+        if self._ended:
+            raise NotRunning(f"The emulator at {self._host} can't be reached (its client was closed).")
         stream = IOStream(socket.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET))
+        self._open.add(stream)
         try:
             await stream.connect(self._address)
         except BaseException as error:

@@ -75,6 +75,12 @@ class FaultInjection:
 
         Raises `InvalidRequest` for what can't be, `NotFound` for an unknown runtime, and for a function that none of
         the posted schemas names.
+
+        >>> with emu.faults(function="add", error_rate=0.5, seed=1) as faults:
+        ...     emu.call("add", {"x": 1})
+        2
+        >>> faults
+        <Faults off: error_rate=0.5 on function 'add', seed=1; struck: error_rate ...>
         """
         lifecycle = self._emulator.lifecycle
         chances = read_chances(

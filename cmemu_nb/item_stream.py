@@ -65,7 +65,7 @@ class ItemReader:
 
 
 class ItemStream:
-    """An iterator, and an asynchronous one, over the items of one job's result. `close()` stops listening."""
+    """An iterator, and an asynchronous one, over the items of the result of the job `job_id`; `close()` ends it."""
 
     def __init__(self, emulator: Emulator, job_id: str) -> None:
         self._emulator = emulator

@@ -37,7 +37,15 @@ class Launching:
         unfinished jobs at a time. Without `runtime` it is one named after the program's file, bound to an app of
         that name; an unknown id is opened so too. `python` is the kernel's own interpreter. The further options are
         those of a deployed module's configuration: `sources`, `source_configurations`, `aliases`, `client_id`,
-        `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that ends at once.
+        `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that ends at once, or that there is not,
+        `InvalidRequest` for an option that can't be.
+
+        >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
+        >>> module
+        <Module 'app': python app.py: responsive, responsive>
+        >>> emu.call("add", {"x": 40}, "ri.foundry.main.deployed-app.app")
+        41
+        >>> module.stop()
         """
         from cmemu_nb.executors.environment import hide_secrets, read_extras  # noqa: PLC0415 - who launches nothing needs none
         from cmemu_nb.executors.modules import Launch, read_command, runtime_name  # noqa: PLC0415
@@ -65,7 +73,11 @@ class Launching:
 
         Each call makes a replica with a token of its own, which is handed at most `max_concurrent_tasks` unfinished
         jobs at a time. Tokens and certificates are files in a private directory. It is a dict; `export_lines` is
-        for a terminal, `docker_line(image)` for a container on the host's network. `extras` as in `launch()`.
+        for a terminal, `docker_line(image)` for a container on the host's network. `extras` as in `launch()`. Raises
+        `NotFound` for an unknown runtime.
+
+        >>> emu.env("notebook")["MAX_CONCURRENT_TASKS"]
+        '1'
         """
         from cmemu_nb.executors.environment import hide_secrets, module_environment, read_extras  # noqa: PLC0415
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.notebook.charts import Chart
+    from cmemu_nb.session_file import Contents
 
 
 class Looking:
@@ -36,21 +37,29 @@ class Looking:
         Runtimes, bindings, schemas, jobs with queries and results, events, and what functions printed; of tokens only
         the last four characters. The file is for its owner only (0600). Raises `SessionFileError` for one that exists,
         unless `overwrite` is True, and for one that can't be written.
+
+        >>> emu.export("run.json", overwrite=True).name
+        'run.json'
         """
         from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
 
-        path, emulator = session_file.expanded(path), cast("Emulator", self)
+        path = session_file.expanded(path)
+        session_file.write(path, self._contents(), overwrite=overwrite)
+        return path
 
-        def take() -> session_file.Contents:
+    def _contents(self) -> Contents:
+        from cmemu_nb import session_file  # noqa: PLC0415
+
+        emulator = cast("Emulator", self)
+
+        def take() -> Contents:
             return session_file.contents(self.lifecycle, emulator.url, self.looked_at())
 
-        async def take_on_loop() -> session_file.Contents:
+        async def take_on_loop() -> Contents:
             return take()
 
         # Where it is changed, so that it is one moment's; but not as a change, which would wait for the journal.
-        taken = emulator.home.run(take_on_loop()) if emulator.running else take()
-        session_file.write(path, taken, overwrite=overwrite)
-        return path
+        return emulator.home.run(take_on_loop()) if emulator.running else take()
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI 3.1 document of the routes, as `GET /openapi.json` answers it; of a stopped emulator too.
@@ -92,14 +101,20 @@ class Looking:
         return timeline_chart(state.newest_jobs(most), self.looked_at(), state.count().total())
 
     def latency(self) -> Chart:
-        """Return a histogram of how long the jobs waited and ran."""
+        """Return a histogram of how long the jobs waited and ran, in seconds or parts of them."""
         from cmemu_nb.notebook.charts import latency_chart  # noqa: PLC0415
 
         return latency_chart(self.lifecycle.jobs())
 
     @property
     def runtimes(self) -> pd.DataFrame:
-        """The runtimes, indexed by runtime_id."""
+        """The runtimes as a DataFrame, indexed by runtime_id: who polls, what is queued, what they have.
+
+        >>> emu.runtimes[["display_name", "queued", "functions"]]
+                   display_name  queued  functions
+        runtime_id
+        notebook       Notebook       0          2
+        """
         from cmemu_nb import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
 
         state = self.lifecycle
@@ -109,28 +124,49 @@ class Looking:
 
     @property
     def jobs(self) -> pd.DataFrame:
-        """The jobs in the order of submission, indexed by job_id."""
+        """The jobs as a DataFrame in the order of submission, indexed by job_id; times are UTC, durations timedeltas.
+
+        >>> emu.call("add", {"x": 1})
+        2
+        >>> emu.jobs.set_index("query_type")[["status", "outcome"]]
+                       status outcome
+        query_type
+        add         succeeded      ok
+        """
         from cmemu_nb import frames  # noqa: PLC0415
 
         return frames.jobs_frame(self.lifecycle.jobs(), self.looked_at())
 
     @property
     def schemas(self) -> pd.DataFrame:
-        """The function schemas, indexed by runtime_id and function_name."""
+        """The function schemas as a DataFrame, indexed by runtime_id and function_name.
+
+        >>> emu.schemas.index.to_list()
+        [('notebook', 'add'), ('notebook', 'words')]
+        """
         from cmemu_nb import frames  # noqa: PLC0415
 
         return frames.schemas_frame(self.lifecycle.schemas())
 
     @property
     def deployed_apps(self) -> pd.DataFrame:
-        """The bindings, indexed by deployed_app_rid and branch."""
+        """The bindings as a DataFrame, indexed by deployed_app_rid and branch.
+
+        >>> emu.deployed_apps.index.to_list()
+        [('ri.foundry.main.deployed-app.notebook', 'master')]
+        """
         from cmemu_nb import frames  # noqa: PLC0415
 
         return frames.deployed_apps_frame(self.lifecycle.deployed_apps())
 
     @property
     def events(self) -> pd.DataFrame:
-        """What happened, oldest first, without the empty polls and the chunks of streams."""
+        """What happened as a DataFrame, oldest first, without the empty polls and the chunks of streams.
+
+        >>> emu.open_runtime("r").delete()
+        >>> emu.events.query("runtime_id == 'r'")["kind"].to_list()
+        ['session_opened', 'session_deleted']
+        """
         return self.event_frame()
 
     def event_frame(self, *, quiet: bool = False) -> pd.DataFrame:

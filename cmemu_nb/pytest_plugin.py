@@ -1,34 +1,114 @@
-"""The pytest plugin: an emulator for tests, as a fixture."""
+"""The pytest plugin: an emulator for tests, as fixtures; `%cmemu help testing` has examples.
+
+Who uses none of the fixtures pays nothing: whatever is heavy is imported by the first of them.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.handles import RuntimeHandle
+    from cmemu_nb.testing import EmulatorForTests, Watch
+
+OPTION = "cmemu_export_on_failure"
+HELP = "directory that the emulator's session of a failed test is exported to, for Emulator.from_export"
+RUNTIME = "test"
+RUNTIME_APP = "ri.foundry.main.deployed-app.test"
+WATCH: pytest.StashKey[Watch] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what can be said on pytest's command line, and in its configuration."""
+    group = parser.getgroup("cmemu", "cmemu_nb, an emulator of compute modules")
+    group.addoption("--cmemu-export-on-failure", metavar="DIR", help=HELP)
+    parser.addini(OPTION, f"{HELP}; relative to the root directory", default="")
 
 
 @pytest.fixture(scope="session")
 def cmemu_settings() -> dict[str, Any]:
-    """Return the emulator's settings, by name; override it to have others. Default: a free port."""
-    return {"port": 0}
+    """Return the emulator's settings, by name; override it, with scope "session", to have others.
+
+    They are those of `cmemu_nb.Emulator`. Left out, `port` is a free one, so that several runs have one each.
+    """
+    return {}
 
 
 @pytest.fixture(scope="session")
-def _cmemu_of_the_session(cmemu_settings: dict[str, Any]) -> Iterator[Emulator]:
-    # Who uses no fixture of this plugin pays no import.
-    from cmemu_nb.emulator import Emulator  # noqa: PLC0415
+def _cmemu_of_the_session(cmemu_settings: dict[str, Any]) -> Iterator[EmulatorForTests]:
+    from cmemu_nb.testing import EmulatorForTests  # noqa: PLC0415 - who uses no fixture pays no import
 
-    with Emulator(**cmemu_settings) as emulator:
+    with EmulatorForTests(**{"port": 0, **cmemu_settings}) as emulator:
+        emulator.clear()
         yield emulator
 
 
 @pytest.fixture
-def cmemu(_cmemu_of_the_session: Emulator) -> Iterator[Emulator]:
-    """Return an emulator that runs and is empty; one serves the whole session and is emptied after each test."""
+def cmemu(_cmemu_of_the_session: EmulatorForTests, request: pytest.FixtureRequest) -> Iterator[Emulator]:
+    """Return an emulator that runs and is empty; one serves the whole session, or each worker of pytest-xdist.
+
+    After the test it is emptied: runtimes, jobs, apps, schemas, events and listeners are forgotten, faults ended,
+    launched programs stopped, functions served no more, settings set back; if it was stopped it is started again.
+    A function that is still running then can't be ended, but nothing more is heard of it.
+    """
+    from cmemu_nb.testing import Watch  # noqa: PLC0415
+
+    if _cmemu_of_the_session.stuck:  # by an earlier test
+        _cmemu_of_the_session.clear()
+    watch = request.node.stash[WATCH] = Watch(_cmemu_of_the_session, _folder(request.config))
     yield _cmemu_of_the_session
-    _cmemu_of_the_session.reset()
+    try:
+        watch.keep()
+    finally:
+        _cmemu_of_the_session.clear()
+
+
+@pytest.fixture
+def cmemu_runtime(cmemu: Emulator) -> RuntimeHandle:
+    """Return an open runtime, `test`, bound to the app `ri.foundry.main.deployed-app.test`. Nothing polls yet."""
+    return cmemu.open_runtime(RUNTIME, RUNTIME_APP)
+
+
+@pytest.fixture
+def cmemu_launch(cmemu: Emulator) -> Callable[..., LaunchedModule]:
+    """Return a function that launches a program as a module, such as `cmemu_launch("python app.py")`.
+
+    It takes what `emu.launch` takes, and returns when every replica polls for jobs, for which they have `timeout`
+    seconds (30); else it is a `LaunchFailed`. The replicas are stopped after the test. The report of a failed test
+    shows what the program wrote, its last 200 lines.
+    """
+
+    def launch(command: Any, runtime: Any = None, *, timeout: float = 30.0, **options: Any) -> LaunchedModule:
+        return cmemu.launch(command, runtime, **options).wait_until_responsive(timeout)
+
+    return launch
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what an emulator has to say to the report of a failed test, its setup and its teardown."""
+    report = yield
+    watch = item.stash.get(WATCH, None)
+    if watch is not None and report.failed:
+        report.sections.extend(watch.sections(item.nodeid, call.when))
+    if watch is not None and call.when == "teardown":
+        del item.stash[WATCH]
+    return report
+
+
+def _folder(config: pytest.Config) -> Path | None:
+    """Return where to export to: as on the command line, seen from where it was typed, else as configured."""
+    given = config.getoption(OPTION)
+    if given is None:
+        configured = config.getini(OPTION)
+        return config.rootpath / configured if configured else None
+    return Path(config.invocation_params.dir, given) if given else None

@@ -76,8 +76,8 @@ class RuntimeClient:
         await self._send("POST", path, json.dumps({"reason": reason}).encode(), JSON)
 
     def close(self) -> None:
-        """Close the idle connections."""
-        self._http.close()
+        """Close every connection, whatever is being sent, and make none any more."""
+        self._http.end()
 
     def _result_path(self, job_id: str) -> str:
         return f"{self._paths['postResultUri']}/{quote(job_id, safe='')}"

@@ -55,13 +55,19 @@ def hide_secrets(given: dict[str, Any]) -> None:
 
 
 class ModuleEnvironment(dict[str, str]):
-    """Environment variables, which show themselves as lines for a terminal."""
+    """Environment variables [foundry], which show themselves as lines for a terminal; tokens with four characters.
+
+    `folder` is the private directory that their files are in.
+
+    >>> ModuleEnvironment(MAX_CONCURRENT_TASKS="1")
+    export MAX_CONCURRENT_TASKS=1
+    """
 
     folder = ""
 
     @property
     def export_lines(self) -> str:
-        """The variables as lines to paste into a terminal."""
+        """The variables as lines to paste into a terminal, whole."""
         return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self.items())
 
     def docker_line(self, image: str = "IMAGE") -> str:

@@ -56,6 +56,7 @@ class JobThread:
         self._envelope = envelope
         self._on_result = on_result
         self._on_end = on_end
+        self._cleared = emulator.lifecycle.events.cleared
         self._definition = served.definition if served else None
         self.served = served
         self.job_id: str = envelope["computeModuleJobV1"]["jobId"]
@@ -99,7 +100,14 @@ class JobThread:
             traceback.print_exc()
             self._fail(f"the function ended with {type(error).__name__}, for which the official SDK posts no result")
 
+    @property
+    def _forgotten(self) -> bool:
+        """Whether all that happened when the job began is forgotten, so that nobody wants to hear of its end."""
+        return self._cleared != self._emulator.lifecycle.events.cleared
+
     def _post(self, body: bytes | Iterable[bytes]) -> None:
+        if self._forgotten:
+            return
         if isinstance(body, bytes):
             self._end_with(failed=function_error(body) is not None)
             self._post_whole(posts(body))
@@ -114,7 +122,7 @@ class JobThread:
                 self._note_late(body)
                 return
             try:
-                self._emulator.home.run(self._client.post_result(self.job_id, body))
+                self._send(body)
             except ENDED_MEANWHILE:
                 self._note_late(body)
                 return
@@ -131,7 +139,17 @@ class JobThread:
         if broken is not None:
             raise broken
 
+    def _send(self, body: bytes) -> None:
+        try:
+            self._emulator.home.run(self._client.post_result(self.job_id, body))
+        except NotRunning:
+            if self.abandoned:  # the client was closed, because the runtime was deleted
+                raise JobNotRunning from None
+            raise
+
     def _note_late(self, body: bytes) -> None:
+        if self._forgotten:
+            return
         self._emulator.change(
             lambda lifecycle: lifecycle.note(
                 "late_result", self._runtime_id, self.job_id, body[:SHOWN_OF_A_RESULT].decode(errors="replace")
@@ -165,7 +183,8 @@ class JobThread:
             traceback.print_exc()
             said = traceback.format_exception_only(error)[-1].strip()
             self._fail(f"the result stream broke off after {sent} bytes: {said}")
-        home.loop.call_soon_threadsafe(exchange.break_off)
+        with contextlib.suppress(RuntimeError):  # the emulator was stopped, and every connection with it
+            home.loop.call_soon_threadsafe(exchange.break_off)
 
     def _fail_unposted(self, error: CmemuError) -> None:
         """Fail the job whose result was not taken, unless that was because it has ended or the emulator is stopped."""
@@ -174,5 +193,7 @@ class JobThread:
 
     def _fail(self, reason: str) -> None:
         self._end_with(failed=True)
+        if self._forgotten:
+            return
         with contextlib.suppress(*ENDED_MEANWHILE, JournalBehind):
             self._emulator.home.run(self._client.fail(self.job_id, reason))

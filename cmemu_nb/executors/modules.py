@@ -44,7 +44,10 @@ class Launch:
 
 
 class LaunchedModule:
-    """A program that was launched as a runtime's module: its replicas, its logs, and how to end or restart it."""
+    """A program that was launched as a runtime's module, how it goes, and how to end or restart it.
+
+    `runtime_id` is whose module it is; `replicas` are its processes, `logs` what they wrote, the newest 10,000 lines.
+    """
 
     def __init__(self, emulator: Emulator, runtime_id: str, launch: Launch) -> None:
         self.runtime_id = runtime_id
@@ -71,7 +74,7 @@ class LaunchedModule:
         return [replica.state for replica in self.replicas]
 
     def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
-        """Wait until every replica polls for jobs; `timeout` is in seconds.
+        """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
 
         Raises `LaunchFailed` with the last lines when a replica exits, or when the time is over.
         """
@@ -203,8 +206,10 @@ class Modules:
             await module.start()
             await module.settle()
         except BaseException:
-            self._modules.remove(module)
+            # It stays known until it is gone, for whoever interrupted this and now wants to be sure that all are.
             await module.end("the module could not be launched")
+            if module in self._modules:
+                self._modules.remove(module)
             raise
 
     def of(self, runtime_id: str) -> list[LaunchedModule]:
@@ -222,7 +227,8 @@ class Modules:
             module.stop()
 
     async def stop_all(self, reason: str) -> None:
-        """End every program."""
+        """End every program, those too that are ending or being restarted already."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         modules, self._modules = self._modules, []
         await asyncio.gather(*(module.end(reason) for module in modules))
 
