@@ -5,8 +5,10 @@
     CmemuError
     ├── WireError                  has a code and an HTTP status, so the server answers with it
     │   ├── InvalidRequest             400 invalid_request
+    │   ├── UnsupportedGrant           400 unsupported_grant_type
     │   ├── InvalidModuleAuthToken     401 invalid_module_auth_token
     │   ├── InvalidBearerToken         401 invalid_bearer_token
+    │   ├── InvalidClient              401 invalid_client
     │   ├── ForbiddenHost              403 forbidden_host
     │   ├── ForbiddenOrigin            403 forbidden_origin
     │   ├── NotFound                   404 not_found
@@ -94,6 +96,29 @@ class InvalidBearerToken(WireError):
         ),
     ) -> None:
         super().__init__(message)
+
+
+class InvalidClient(WireError):
+    """The OAuth client's id or secret is missing or wrong."""
+
+    code = "invalid_client"
+    status = 401
+
+    def __init__(
+        self,
+        message: str = (
+            "The client's id or secret is missing or wrong. Send client_id and client_secret as fields of a form; "
+            "they are emu.client_id and emu.client_secret in the emulator's notebook, or settings of those names."
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
+class UnsupportedGrant(WireError):
+    """An access token was asked for in another way than by client credentials."""
+
+    code = "unsupported_grant_type"
+    status = 400
 
 
 class ForbiddenHost(WireError):

@@ -159,5 +159,8 @@ RUNTIMES = members({"runtimes": array(record("RuntimeInFull"))})
 ONE_RUNTIME = members({"runtime": record("RuntimeInFull"), "schemas": array(record("FunctionSchema"))})
 JOBS = members({"jobs": array(record("Job")), "more": FLAG})
 QUEUED_DIRECTLY = members({"jobId": TEXT})
+ACCESS_TOKEN = members(
+    {"access_token": TEXT, "token_type": {"const": "bearer"}, "expires_in": {**COUNT, "description": "Seconds"}}
+)
 HEALTH = members({"status": {"const": "ok"}})
 DOCUMENT: Schema = {"type": "object", "required": ["openapi", "info", "paths", "components"]}

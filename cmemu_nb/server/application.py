@@ -16,7 +16,7 @@ from cmemu_nb.errors import (
     TooBusy,
     WireError,
 )
-from cmemu_nb.server import contour_routes, openapi, platform_routes, runtime_routes, tool_routes
+from cmemu_nb.server import contour_routes, oauth_routes, openapi, platform_routes, runtime_routes, tool_routes
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
 from cmemu_nb.server.origins import check_host, check_origin
@@ -29,25 +29,39 @@ if TYPE_CHECKING:
     from cmemu_nb.faults import Faults
     from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.oauth import OAuthClient
     from cmemu_nb.server.request import Request
     from cmemu_nb.settings import Settings
 
 # Answers given as errors to requests that were right themselves.
 NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout, InjectedFault)
-ROUTES = (*runtime_routes.routes, *contour_routes.routes, *platform_routes.routes, *tool_routes.routes, *openapi.routes)
+ROUTES = (
+    *runtime_routes.routes,
+    *contour_routes.routes,
+    *platform_routes.routes,
+    *oauth_routes.routes,
+    *tool_routes.routes,
+    *openapi.routes,
+)
 
 
 class Application:
     """One emulator's HTTP surface.
 
-    `tokens` are the bearer tokens. Answers wait until the `journal`, if there is one, has what they say; `waiters` says
-    how many requests are held.
+    `tokens` are the bearer tokens, besides those that `oauth` issues. Answers wait until the `journal`, if there is
+    one, has what they say; `waiters` says how many requests are held.
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, tokens: tuple[str, ...], settings: Settings, journal: Journal | None
+        self,
+        lifecycle: Lifecycle,
+        tokens: tuple[str, ...],
+        oauth: OAuthClient,
+        settings: Settings,
+        journal: Journal | None,
     ) -> None:
         self.lifecycle = lifecycle
+        self.oauth = oauth
         self.journal = journal
         self.waiting = Waiting(lifecycle)
         self.faults: tuple[Faults, ...] = ()
@@ -61,7 +75,7 @@ class Application:
         self.routes = ROUTES
         self.version = __version__
         self._router = Router(ROUTES)
-        self._texts = tokens
+        self._texts = (*tokens, oauth.secret)
         self._tokens = tuple(token.encode() for token in tokens)
         self._local_hostnames = frozenset(name.lower() for name in (*settings.local_hostnames, settings.host))
 
@@ -105,7 +119,7 @@ class Application:
         scheme, _, given = (header or "").partition(" ")
         value = given.strip().encode("latin-1", "replace")
         matches = [hmac.compare_digest(value, token) for token in self._tokens]
-        return scheme.lower() == "bearer" and any(matches)
+        return scheme.lower() == "bearer" and (any(matches) or self.oauth.accepts(value))
 
     def waits_no_more(self, _: object) -> None:
         """Note that a held request has its answer, or is gone."""

@@ -19,6 +19,7 @@ _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.MODULE: [{"moduleAuthToken": []}],
     Auth.REPLICA: [{"moduleAuthToken": []}],
     Auth.BEARER: [{"bearer": []}],
+    Auth.CLIENT: [],
     Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
 }
 _FIRST_ERROR = 400
@@ -52,7 +53,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": _SECURITY[route.auth],
     }
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": route.body}}}
+        operation["requestBody"] = {"required": True, "content": {route.body_media: {"schema": route.body}}}
     elif route.receiver is not None:
         operation["requestBody"] = {"required": True, "content": {BYTES: {"schema": {}}}}
     return operation
@@ -93,7 +94,11 @@ def _content(route: Route, status: int) -> dict[str, Any]:
         return {}
     if status >= _FIRST_ERROR:
         return {"content": {JSON: {"schema": record("Error")}}}
-    return {"content": {BYTES: {"schema": ANYTHING}} if route.answer is None else {JSON: {"schema": route.answer}}}
+    return {
+        "content": {route.answer_media: {"schema": ANYTHING}}
+        if route.answer is None
+        else {JSON: {"schema": route.answer}}
+    }
 
 
 def show(app: Application, _: Request) -> Response:

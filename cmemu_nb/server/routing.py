@@ -27,6 +27,7 @@ class Auth(Enum):
     BEARER = "bearer"
     EITHER = "either"
     REPLICA = "replica"
+    CLIENT = "client"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class Route:
     """One method of one path. A `{name}` segment of the path is a parameter.
 
     `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
-    `answers` says in words what each status means; `body` is the JSON schema of the request, `answer` that of a 200,
-    which is bytes without one. `query` has the JSON schemas of the query options, by name.
+    `answers` says in words what each status means; `body` is the JSON schema of the request, which is of `body_media`;
+    `answer` that of a 200, which is JSON, and without one of `answer_media`. `query` has the JSON schemas of the query
+    options, by name.
     """
 
     method: str
@@ -48,6 +50,8 @@ class Route:
     answer: dict[str, Any] | None = None
     query: dict[str, dict[str, Any]] = field(default_factory=dict)
     waits: bool = False
+    body_media: str = "application/json"
+    answer_media: str = "application/octet-stream"
     receiver: Callable[[Application, Request], Receiver] | None = None
 
 
