@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 from client import CONTOUR, RUNTIMES, Api, closed, error_code, eventually
-from foundry_sdk import Config, ConfidentialClientAuth
+from foundry_sdk import ConfidentialClientAuth, Config
 from httpx import HTTPStatusError
 
 from cmemu_nb import Emulator
-from cmemu_nb.errors import ExportRefused, SettingError
+from cmemu_nb.errors import SettingError
 from cmemu_nb.tokens import ACCESS_TOKEN_START, masked
 
 if TYPE_CHECKING:
@@ -178,18 +178,6 @@ def test_neither_secret_nor_token_is_in_events(emu: Emulator) -> None:
     assert told.count("request_refused") >= 3
     assert not [secret for secret in (token, emu.client_secret) if secret in told]
     assert masked(f"a {token} b") == f"a …{token[-4:]} b"
-
-
-def holds_a_secret(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001 - as in a cell
-    return "client-secret-0123456789"
-
-
-def test_a_module_that_holds_the_secret_is_not_exported(serve: Serve, tmp_path: Path) -> None:
-    with serve(client_secret=SECRET) as emulator:
-        emulator.function(holds_a_secret)
-        with pytest.raises(ExportRefused, match="a whole token"):
-            emulator.functions.export(tmp_path / "app.py")
-        emulator.reset()
 
 
 def test_with_a_journal_client_tokens_and_revocations_outlive_the_process(tmp_path: Path, serve: Serve) -> None:
