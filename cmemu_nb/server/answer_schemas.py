@@ -71,8 +71,33 @@ def _tagged(kind: JobStatus, content: Schema) -> Schema:
     return members({"type": {"const": str(kind)}, str(kind): content})
 
 
+_DATA_TYPE: Schema = {"type": "object", "required": ["type"], "properties": {"type": TEXT}}
 RECORDS: dict[str, Schema] = {
     "Error": members({"error": TEXT, "error_description": TEXT}),
+    "ApiError": members(
+        {
+            "errorCode": TEXT,
+            "errorName": TEXT,
+            "errorInstanceId": TEXT,
+            "errorDescription": TEXT,
+            "parameters": {"type": "object"},
+        }
+    ),
+    "Query": members(
+        {
+            "apiName": TEXT,
+            "description": TEXT,
+            "displayName": TEXT,
+            "parameters": {
+                "type": "object",
+                "additionalProperties": members({"dataType": _DATA_TYPE, "required": FLAG}),
+            },
+            "output": _DATA_TYPE,
+            "rid": TEXT,
+            "version": TEXT,
+        },
+        ("description",),
+    ),
     "Runtime": members(_RUNTIME, ("module_auth_token",)),
     "RuntimeInFull": members(
         {
@@ -159,6 +184,16 @@ RUNTIMES = members({"runtimes": array(record("RuntimeInFull"))})
 ONE_RUNTIME = members({"runtime": record("RuntimeInFull"), "schemas": array(record("FunctionSchema"))})
 JOBS = members({"jobs": array(record("Job")), "more": FLAG})
 QUEUED_DIRECTLY = members({"jobId": TEXT})
+QUERIES = members({"data": array(record("Query"))})
+VALUE = members({"value": ANYTHING})
+EXECUTION = members({"type": {"const": "submitted"}, "executionId": TEXT})
+EXECUTION_STATE: Schema = {
+    "oneOf": [
+        members({"type": {"const": "running"}}),
+        members({"type": {"const": "succeeded"}, "value": ANYTHING}),
+    ]
+}
+CANCELED = members({"id": TEXT})
 ACCESS_TOKEN = members(
     {"access_token": TEXT, "token_type": {"const": "bearer"}, "expires_in": {**COUNT, "description": "Seconds"}}
 )

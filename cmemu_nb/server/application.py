@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import (
+    ExecutionFailed,
     InjectedFault,
     InternalError,
     InvalidBearerToken,
@@ -16,7 +17,16 @@ from cmemu_nb.errors import (
     TooBusy,
     WireError,
 )
-from cmemu_nb.server import contour_routes, oauth_routes, openapi, platform_routes, runtime_routes, tool_routes
+from cmemu_nb.server import (
+    contour_routes,
+    functions_routes,
+    oauth_routes,
+    openapi,
+    platform_routes,
+    runtime_routes,
+    tool_routes,
+)
+from cmemu_nb.server.api_errors import API, api_error_response
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
 from cmemu_nb.server.origins import check_host, check_origin
@@ -34,12 +44,13 @@ if TYPE_CHECKING:
     from cmemu_nb.settings import Settings
 
 # Answers given as errors to requests that were right themselves.
-NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout, InjectedFault)
+NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
 ROUTES = (
     *runtime_routes.routes,
     *contour_routes.routes,
     *platform_routes.routes,
     *oauth_routes.routes,
+    *functions_routes.routes,
     *tool_routes.routes,
     *openapi.routes,
 )
@@ -144,16 +155,19 @@ class Application:
         if isinstance(error, WireError):
             if not isinstance(error, NO_REFUSALS):
                 self._note_refusal(error, request)
-            return self._error_response(error, request)
+            return self.error_response(error, request)
         self.lifecycle.note(
             "internal_error",
             detail=f"{request.method} {request.path[:200]}: {''.join(traceback.format_exception(error))}",
         )
-        return self._error_response(
+        return self.error_response(
             InternalError("The emulator failed on this request; emu.events has the traceback."), request
         )
 
-    def _error_response(self, error: WireError, request: Request) -> Response:
+    def error_response(self, error: WireError, request: Request) -> Response:
+        """Return the answer that a route's callers expect of an error."""
+        if request.path.startswith(API):
+            return api_error_response(error)
         response = error_response(error)
         if request.path.startswith(platform_routes.PLATFORM):
             response.delay = self.refusal_seconds

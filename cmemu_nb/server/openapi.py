@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.server.answer_schemas import ANYTHING, DOCUMENT, RECORDS, TEXT, record
+from cmemu_nb.server.api_errors import API
 from cmemu_nb.server.http import BYTES, JSON, Response, json_response
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Route
 
@@ -93,7 +94,7 @@ def _content(route: Route, status: int) -> dict[str, Any]:
     if status == http.HTTPStatus.NO_CONTENT:
         return {}
     if status >= _FIRST_ERROR:
-        return {"content": {JSON: {"schema": record("Error")}}}
+        return {"content": {JSON: {"schema": record("ApiError" if route.path.startswith(API) else "Error")}}}
     return {
         "content": {route.answer_media: {"schema": ANYTHING}}
         if route.answer is None

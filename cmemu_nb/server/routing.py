@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from cmemu_nb.errors import InvalidRequest, MethodNotAllowed, NotFound
 
@@ -103,6 +103,11 @@ class Router:
             allowed = {*node.methods, *(["HEAD"] if "GET" in node.methods else [])}
             raise MethodNotAllowed(method, _shown(path), allowed)
         return route, params
+
+
+def query_options(request: Request) -> dict[str, str]:
+    """Return the options behind the path's question mark; of a repeated one the last counts."""
+    return {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
 
 
 def decode_segment(segment: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.model import JobStatus
 from cmemu_nb.server import answer_schemas
 from cmemu_nb.server.http import Response, json_response
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.routing import Auth, Route, query_options
 from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
 from cmemu_nb.wire_json import Fields
 
@@ -101,7 +100,7 @@ def health(_: Application, __: Request) -> Response:
 
 
 def _options(request: Request, names: set[str]) -> dict[str, str]:
-    options = {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
+    options = query_options(request)
     unknown = sorted(set(options) - names)
     if unknown:
         raise InvalidRequest(f"Unknown query option '{unknown[0]}'. Known options: {', '.join(sorted(names))}.")
