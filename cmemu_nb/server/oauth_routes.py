@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from cmemu_nb.errors import InvalidRequest, UnsupportedGrant
 from cmemu_nb.server.answer_schemas import ACCESS_TOKEN, TEXT
-from cmemu_nb.server.http import JSON, Response, json_response
+from cmemu_nb.server.http import BYTES, Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.tokens import Token
 
@@ -52,14 +52,15 @@ def revoke(app: Application, request: Request) -> Response:
     if token is None:
         raise InvalidRequest("Revoking an access token: the form has no 'token'. Send the token that is to end.")
     app.oauth.revoke(token)
-    return Response(200, b"", JSON)
+    return Response(200, content_type=BYTES)
 
 
 def _shown(grant: str | None) -> str:
     return "missing" if grant is None else repr(grant[:60])
 
 
-_CLIENT = {"client_id": TEXT, "client_secret": TEXT}
+_FILLED = {**TEXT, "minLength": 1}
+_CLIENT = {"client_id": _FILLED, "client_secret": _FILLED}
 
 routes = (
     Route(
@@ -84,7 +85,7 @@ routes = (
         Auth.CLIENT,
         {200: "The token is valid no longer"},
         "End an access token",
-        body={"type": "object", "required": [*_CLIENT, "token"], "properties": {**_CLIENT, "token": TEXT}},
+        body={"type": "object", "required": [*_CLIENT, "token"], "properties": {**_CLIENT, "token": _FILLED}},
         body_media=FORM,
     ),
 )
