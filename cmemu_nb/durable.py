@@ -7,12 +7,16 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from cmemu_nb.errors import JournalError
+from cmemu_nb.oauth import DEFAULT_CLIENT_ID, OAuthClient
 from cmemu_nb.server.tls import Authority, Certificates, PrivateFiles
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Mapping
 
     from cmemu_nb.journal import Journal
     from cmemu_nb.journal_file import JournalFile
@@ -25,11 +29,13 @@ LOST = "the kernel or process that ran it ended"
 
 
 class Durable:
-    """The ports, the token, the certificates and the journal of an emulator."""
+    """The ports, the token, the OAuth client, the certificates and the journal of an emulator."""
 
     settings: Settings
     lifecycle: Lifecycle
     token: Token
+    client_id: str
+    client_secret: Token
     _journal: Journal | None
     _journal_file: JournalFile | None
     _identity: dict[str, str]
@@ -71,9 +77,31 @@ class Durable:
         saved, owner = file.load(), secrets.token_hex(8)
         file.remember({"owner": owner})
         self.lifecycle.restore(saved)
-        self._identity = {"token": self.token, **known, "owner": owner}
-        self.token = Token(self.settings.token or self._identity["token"])
-        self.lifecycle.events.hide((self.token, *self.settings.tokens))
+        self._identity = {"token": self.token, "client_id": self.client_id, "client_secret": self.client_secret}
+        self._identity |= {**known, "owner": owner}
+        self._be(self._identity)
+
+    def _be(self, identity: Mapping[str, str]) -> None:
+        """Take the token and the client that are set, or else those of an identity."""
+        self.token = Token(self.settings.token or identity["token"])
+        self.client_id = self.settings.client_id or identity["client_id"]
+        self.client_secret = Token(self.settings.client_secret or identity["client_secret"])
+        self.lifecycle.events.hide((self.token, self.client_secret, *self.settings.tokens))
+
+    def _new_identity(self) -> dict[str, str]:
+        new = {name: secrets.token_urlsafe(32) for name in ("token", "client_secret")}
+        return {**new, "client_id": DEFAULT_CLIENT_ID}
+
+    def _oauth_client(self) -> OAuthClient:
+        revoked = msgspec.json.decode(self._identity.get("revoked", "{}"), type=dict[str, int])
+        return OAuthClient(
+            self.client_id, self.client_secret, int(self.settings.access_token_seconds), revoked, self._keep_revoked
+        )
+
+    def _keep_revoked(self, revoked: Mapping[str, int]) -> None:
+        self._identity["revoked"] = msgspec.json.encode(revoked).decode()
+        if self._journal_file is not None:
+            self._journal_file.remember({"revoked": self._identity["revoked"]})
 
     def _wanted_port(self) -> int:
         port = int(self.settings.port)
@@ -98,7 +126,8 @@ class Durable:
             ports = {"port": str(port), "tls_port": str(tls_port)}
             asked_for = {"port": self.settings.port not in DEFAULT_PORTS, "tls_port": bool(self.settings.tls_port)}
             self._identity |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._identity}
-            self._identity["token"] = str(self.token)
+            self._identity |= {"token": str(self.token), "client_id": self.client_id}
+            self._identity["client_secret"] = str(self.client_secret)
             self._identity |= {"authority": authority.certificate, "authority_key": authority.key}
             self._journal_file.remember(self._identity)
 

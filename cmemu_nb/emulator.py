@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import inspect
 import os
-import secrets
 import threading
 import time
 import traceback
@@ -33,7 +32,6 @@ from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
 from cmemu_nb.server.limits import GuardedServer, make_guard
 from cmemu_nb.settings import make_settings
-from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     import socket
@@ -56,7 +54,8 @@ class Emulator(Calls, Durable, Launching, Looking):
 
     Outside notebooks it is a context manager; in a notebook `%cmemu start` makes one. The settings are those of
     `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port` (8945), `token` (of the
-    contour routes, random if not given), `tokens` (further ones), `host`, `local_hostnames`, `allow_remote`;
+    contour routes, random if not given), `tokens` (further ones), `client_id`, `client_secret` and
+    `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
     functions in cells), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto',
     'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
@@ -77,9 +76,8 @@ class Emulator(Calls, Durable, Launching, Looking):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
-        self.token = Token(self.settings.token or secrets.token_urlsafe(32))
         self.lifecycle = Lifecycle(keep_events=self.settings.keep_events, max_queued=self.settings.max_queued)
-        self.lifecycle.events.hide((self.token, *self.settings.tokens))
+        self._be(self._new_identity())
         self.functions = Functions(self)
         self.faults = FaultInjection(self)
         self._client: ContourClient | None = None
@@ -155,7 +153,8 @@ class Emulator(Calls, Durable, Launching, Looking):
             self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
         self._client = ContourClient(self.url, self.token)
         bearers = (self.token, *self.settings.tokens)
-        self.application = Application(self.lifecycle, bearers, self.settings, self._journal)
+        oauth = self._oauth_client()
+        self.application = Application(self.lifecycle, bearers, oauth, self.settings, self._journal)
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
         home.run(self._serve(self.application, sockets, tls_sockets))

@@ -5,8 +5,10 @@
     CmemuError
     ├── WireError                  has a code and an HTTP status, so the server answers with it
     │   ├── InvalidRequest             400 invalid_request
+    │   ├── UnsupportedGrant           400 unsupported_grant_type
     │   ├── InvalidModuleAuthToken     401 invalid_module_auth_token
     │   ├── InvalidBearerToken         401 invalid_bearer_token
+    │   ├── InvalidClient              401 invalid_client
     │   ├── ForbiddenHost              403 forbidden_host
     │   ├── ForbiddenOrigin            403 forbidden_origin
     │   ├── NotFound                   404 not_found
@@ -17,6 +19,8 @@
     │   ├── JobEvicted                 410 job_evicted
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── QueueFull                  429 queue_full
+    │   ├── ApiError                   an error of Foundry's public API: its name and status are the instance's
+    │   │   └── ExecutionFailed            the function raised, or its job failed
     │   ├── JobFailed                  500 job_failed
     │   ├── InjectedFault              500 injected_fault
     │   │   └── PollRejected               503 injected_fault
@@ -42,7 +46,7 @@ A message says what was attempted, why it failed and what to do next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,8 +61,8 @@ class CmemuError(Exception):
 class WireError(CmemuError):
     """An error that has a place in the protocol: a code and an HTTP status."""
 
-    code: ClassVar[str] = "internal_error"
-    status: ClassVar[int] = 500
+    code = "internal_error"
+    status = 500
     retry_after: ClassVar[int | None] = None
     """After how many seconds the request is worth another try."""
 
@@ -94,6 +98,29 @@ class InvalidBearerToken(WireError):
         ),
     ) -> None:
         super().__init__(message)
+
+
+class InvalidClient(WireError):
+    """The OAuth client's id or secret is missing or wrong."""
+
+    code = "invalid_client"
+    status = 401
+
+    def __init__(
+        self,
+        message: str = (
+            "The client's id or secret is missing or wrong. Send client_id and client_secret as fields of a form; "
+            "they are emu.client_id and emu.client_secret in the emulator's notebook, or settings of those names."
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
+class UnsupportedGrant(WireError):
+    """An access token was asked for in another way than by client credentials."""
+
+    code = "unsupported_grant_type"
+    status = 400
 
 
 class ForbiddenHost(WireError):
@@ -169,6 +196,23 @@ class QueueFull(WireError):
     code = "queue_full"
     status = 429
     retry_after = 1
+
+
+class ApiError(WireError):
+    """An error of Foundry's public API, of which its client SDK makes an exception [foundry].
+
+    `name` is its errorName, `parameters` its own fields; its errorCode follows from the status.
+    """
+
+    def __init__(self, status: int, name: str, message: str, /, **parameters: Any) -> None:
+        self.status = status
+        self.code = name
+        self.parameters = parameters
+        super().__init__(message)
+
+
+class ExecutionFailed(ApiError):
+    """A function was called through the public API, and raised, or its job failed or was not done in time."""
 
 
 class JobFailed(WireError):

@@ -59,7 +59,7 @@ class EventLog:
         self._tokens: tuple[str, ...] = ()
 
     def hide(self, tokens: tuple[str, ...]) -> None:
-        """Show no more than the last four characters of these tokens from now on; of module tokens it never does."""
+        """Show no more than the last four characters of these tokens from now on; of our own kinds it never does."""
         self._tokens = tokens
 
     def emit(

@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
-import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from cmemu_nb.cells import point_at_cells
 from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotRunning, ResultError
-from cmemu_nb.results import BARE_NUMBERS, error_text, is_error_object, parse_result
+from cmemu_nb.item_reader import ItemReader
+from cmemu_nb.results import error_text, is_error_object
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
-
-_DECODER = json.JSONDecoder()
-_BLANK = " \t\r\n"
-_NUMBERS = frozenset("-0123456789NI")
-
-
-class ItemReader:
-    """Splits the bytes of a stream into JSON values as they become complete.
-
-    Bare numbers can't be split: with `streaming=True` they are an error at once, else when something else came too.
-    """
-
-    def __init__(self, *, streaming: bool) -> None:
-        self._to_text = codecs.getincrementaldecoder("utf-8")()
-        self._text = ""
-        self._streaming = streaming
-        self._any = False
-
-    def feed(self, piece: bytes) -> list[Any]:
-        """Take the next bytes and return the values that they complete; `ResultError` for what can't be split."""
-        self._text = (self._text + self._decode(piece)).lstrip(_BLANK)
-        values = []
-        while self._text:
-            if self._text[0] in _NUMBERS:
-                self._check_number()
-                break
-            try:
-                value, end = _DECODER.raw_decode(self._text)
-            except ValueError:
-                break
-            values.append(value)
-            self._any = True
-            self._text = self._text[end:].lstrip(_BLANK)
-        return values
-
-    def _decode(self, piece: bytes) -> str:
-        try:
-            return self._to_text.decode(piece)
-        except UnicodeDecodeError as error:
-            raise ResultError(f"The result is not JSON ({error.reason}). job.raw() gives its bytes.") from None
-
-    def _check_number(self) -> None:
-        if self._streaming or self._any:
-            raise ResultError(BARE_NUMBERS)
-
-    def end(self) -> list[Any]:
-        """Return the value that only the end completes, a number; `ResultError` if something else is left."""
-        return [parse_result(self._text.encode())] if self._text else []
 
 
 class ItemStream:

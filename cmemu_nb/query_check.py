@@ -43,8 +43,7 @@ def check_query(function_name: str, schema: object, query: object) -> None:
         problems = list(_problems_of_inputs(inputs, {} if query is None else query))
     except RecursionError:
         return
-    if "ontologyProvenance" not in schema:  # type: ignore[operator]  # it has inputs, so it is an object
-        problems = [problem for problem in problems if not _is_about_a_string(problem)]
+    problems = _meant(schema, problems)
     if problems:
         told = [bounded([say(path)], MOST_OF_A_PROBLEM) for path, say in problems[:MOST_PROBLEMS]]
         if len(problems) > MOST_PROBLEMS:
@@ -52,6 +51,22 @@ def check_query(function_name: str, schema: object, query: object) -> None:
         raise InvalidRequest(
             f"The query does not match {function_name}: {'; '.join(told)}. validate=False sends anything."
         )
+
+
+def problem_of_input(schema: object, name: str, kind: object, value: object) -> str | None:
+    """Say what is wrong with the value of one input first, as `check_query` does; None when nothing is."""
+    try:
+        problems = _meant(schema, list(_under(name, _problems(kind, value))))
+    except RecursionError:
+        return None
+    return bounded([problems[0][1](problems[0][0])], MOST_OF_A_PROBLEM) if problems else None
+
+
+def _meant(schema: object, problems: list[_Problem]) -> list[_Problem]:
+    """Return the problems that are some: the TypeScript SDK says string of every type that it does not know."""
+    if isinstance(schema, dict) and "ontologyProvenance" in schema:
+        return problems
+    return [problem for problem in problems if not _is_about_a_string(problem)]
 
 
 def _is_about_a_string(problem: _Problem) -> bool:

@@ -78,22 +78,28 @@ def parse_result(result: bytes, *, streaming: bool = False) -> Any:
     """
     if not result.strip(b" \t\r\n"):
         return [] if streaming else None
+    values = [value for value, _ in split_result(result, streaming=streaming)]
+    return values if streaming or len(values) != 1 else values[0]
+
+
+def split_result(result: bytes, *, streaming: bool = False) -> list[tuple[Any, str]]:
+    """Return the values of a result, each with the JSON text that it was; raises what `parse_result` does."""
     try:
         values, bare_numbers = _split(result.decode())
     except (ValueError, RecursionError) as error:
         raise ResultError(f"The result is not JSON ({_cause(error)}). job.raw() gives its bytes.") from None
     if streaming and bare_numbers:
         raise ResultError(BARE_NUMBERS)
-    return values if streaming or len(values) != 1 else values[0]
+    return values
 
 
-def _split(text: str) -> tuple[list[Any], bool]:
-    values: list[Any] = []
+def _split(text: str) -> tuple[list[tuple[Any, str]], bool]:
+    values: list[tuple[Any, str]] = []
     bare_numbers = False
     position = _skip_space(text, 0)
     while position < len(text):
         value, end = _DECODER.raw_decode(text, position)
-        values.append(value)
+        values.append((value, text[position:end]))
         bare_numbers = bare_numbers or (isinstance(value, int | float) and not isinstance(value, bool))
         position = _skip_space(text, end)
     return values, bare_numbers

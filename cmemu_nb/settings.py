@@ -13,6 +13,7 @@ from cmemu_nb.errors import SettingError
 from cmemu_nb.tokens import Token, hidden
 
 LISTS = ("tokens", "local_hostnames")
+SECRETS = ("token", "client_secret")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
 
 
@@ -42,6 +43,15 @@ class Settings(Configurable):
         None, allow_none=True, help="Bearer token of the contour routes; a random one if it is not set."
     ).tag(config=True)
     tokens = List(TokenTrait(), help="Further bearer tokens that the contour routes accept.").tag(config=True)
+    client_id = Unicode(
+        None, allow_none=True, help="Id of the OAuth client that may get access tokens; cmemu-client if it is not set."
+    ).tag(config=True)
+    client_secret = TokenTrait(
+        None, allow_none=True, help="Secret of the OAuth client; a random one if it is not set."
+    ).tag(config=True)
+    access_token_seconds = Int(3600, min=1, help="Seconds that an access token of the OAuth client is valid.").tag(
+        config=True
+    )
     local_hostnames = List(
         Unicode(), help="Names of this machine, besides localhost, that requests may use in their Host header."
     ).tag(config=True)
@@ -125,7 +135,7 @@ class Settings(Configurable):
 def make_settings(given: dict[str, Any]) -> Settings:
     """Check settings given by name; a `SettingError` names the valid ones, or says what is wrong with a value."""
     if not _hide_tokens(given):
-        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
+        raise SettingError("A setting was refused: token and client_secret must be texts, and tokens a list of texts.")
     names = Settings.class_trait_names(config=True)
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -141,11 +151,11 @@ def make_settings(given: dict[str, Any]) -> Settings:
 
 def _hide_tokens(given: dict[str, Any]) -> bool:
     """Make tokens of the texts, in place: `given` is a variable in tracebacks. False when they are no texts."""
-    token, tokens = given.get("token"), given.get("tokens", [])
+    tokens = given.get("tokens", [])
     tokens = [tokens] if isinstance(tokens, str) else tokens
-    texts = isinstance(token, str | None) and isinstance(tokens, list | tuple)
+    texts = all(isinstance(given.get(name), str | None) for name in SECRETS) and isinstance(tokens, list | tuple)
     sound = texts and all(isinstance(each, str) for each in tokens)
-    given.update({name: hidden(given[name]) if sound else "…" for name in ("token", "tokens") if name in given})
+    given.update({name: hidden(given[name]) if sound else "…" for name in (*SECRETS, "tokens") if name in given})
     return sound
 
 
@@ -171,5 +181,7 @@ def _check(settings: Settings) -> None:
             raise SettingError("A token can't be sent in a header: use printable ASCII without blanks at its ends.")
     if settings.journal is not None and not settings.journal.strip():
         raise SettingError("The journal's name is empty. Give a file's name, such as lifecycle.db, or leave it out.")
+    if settings.client_id == "" or settings.client_secret == "":
+        raise SettingError("An empty client_id or client_secret can't be sent: leave it out to get one.")
     if settings.token == "" or "" in settings.tokens:
         raise SettingError("An empty token would let everybody in: leave it out to get a random one.")

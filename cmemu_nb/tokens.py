@@ -12,7 +12,8 @@ SHOWN = 4
 SHORTEST_SHOWN = 12
 SHORTEST_MASKED = 8
 MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, no secret [page]
-_MODULE_TOKEN = re.compile(MODULE_TOKEN_START + r"[\w-]+", re.ASCII)
+ACCESS_TOKEN_START = "foundry_access_token_"  # noqa: S105 - a prefix, no secret [ours]
+_OF_OURS = re.compile(f"(?:{MODULE_TOKEN_START}|{ACCESS_TOKEN_START})" + r"[\w-]+", re.ASCII)
 
 
 class Token(str):
@@ -36,12 +37,12 @@ def last_four(token: str) -> str:
 
 
 def masked(text: str, tokens: Iterable[str] = ()) -> str:
-    """Return a text with no more than the last four characters of any module token, and of the `tokens` given.
+    """Return a text with no more than the last four characters of any module or access token, and of `tokens`.
 
     Tokens of less than eight characters stay: who sets such a one finds it in many words.
     """
-    if MODULE_TOKEN_START in text:
-        text = _MODULE_TOKEN.sub(lambda found: last_four(found[0]), text)
+    if MODULE_TOKEN_START in text or ACCESS_TOKEN_START in text:
+        text = _OF_OURS.sub(lambda found: last_four(found[0]), text)
     for token in tokens:
         if token in text and len(token) >= SHORTEST_MASKED:
             text = text.replace(token, last_four(token))

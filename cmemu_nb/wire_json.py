@@ -76,6 +76,36 @@ class Fields:
             raise InvalidRequest(f"{self._what}: '{name}' is missing or blank. Give it as a non-blank string.")
         return value
 
+    def flag(self, name: str) -> bool | None:
+        """Return a member that is true or false; None when it is absent or null."""
+        return self._of(name, bool, "true or false")
+
+    def count(self, name: str) -> int | None:
+        """Return a member that is a whole number, 0 or more; None when it is absent or null."""
+        value = self._of(name, int, "a whole number, 0 or more")
+        if value is not None and value < 0:
+            raise self._wrong(name, "a whole number, 0 or more")
+        return value
+
+    def required_object(self, name: str) -> dict[str, msgspec.Raw]:
+        """Return the members of a member that is an object, each as the JSON text that was sent."""
+        value = self._of(name, dict[str, msgspec.Raw], "an object")
+        if value is None:
+            raise self._wrong(name, "an object")
+        return value
+
+    def _of(self, name: str, kind: type[T], words: str) -> T | None:
+        raw = self._members.get(name)
+        if raw is None or bytes(raw) == b"null":
+            return None
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, RecursionError):
+            raise self._wrong(name, words) from None
+
+    def _wrong(self, name: str, words: str) -> InvalidRequest:
+        return InvalidRequest(f"{self._what}: '{name}' must be {words}.")
+
     def raw(self, name: str, default: bytes) -> bytes:
         """Return a member as the very JSON text that was sent."""
         raw = self._members.get(name)

@@ -31,6 +31,7 @@ SUBMIT = f"{CONTOUR}/deployed-apps/jobs"
 RESULT = f"{CONTOUR}/jobs/result/v2"
 RID = "ri.foundry.main.deployed-app.my-app"
 MODULE_HEADER = "Module-Auth-Token"
+API_ERROR = ("errorCode", "errorName", "errorInstanceId", "errorDescription")
 DEADLINE = 30.0
 ROUTER = Router(ROUTES)
 DESCRIBED = document(SURFACES, "")["paths"]
@@ -61,6 +62,10 @@ def error_code(answer: requests.Response) -> str:
     """Check that an answer is an error in the documented shape, and return its code."""
     assert answer.headers["Content-Type"] == "application/json"
     body = answer.json()
+    if "/api/v2/" in answer.url:
+        assert set(body) == {*API_ERROR, "parameters"}
+        assert all(isinstance(body[name], str) and body[name] for name in API_ERROR)
+        return str(body["errorName"])
     assert set(body) == {"error", "error_description"}
     assert all(isinstance(text, str) and text for text in body.values())
     code: str = body["error"]

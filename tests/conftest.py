@@ -116,6 +116,18 @@ def api(emu: Emulator) -> Api:
 
 
 @pytest.fixture
+def sdk_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the connections that the official client SDK keeps for the whole process."""
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    from foundry_sdk._core import http_client  # noqa: PLC0415 - few tests need it
+
+    http_client._get_transport(verify=True, proxy_url=None).close()  # noqa: SLF001
+    http_client._get_transport.cache_clear()  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+@pytest.fixture
 def serve() -> Callable[..., AbstractContextManager[Emulator]]:
     """Start an emulator with settings of its own."""
     return serving

@@ -385,7 +385,7 @@ def test_a_port_that_is_taken_is_replaced_with_a_warning_that_names_both() -> No
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"prot": 1}, "There is no setting 'prot'. The settings are allow_remote, execute_timeout,"),
+        ({"prot": 1}, "There is no setting 'prot'. The settings are access_token_seconds, allow_remote,"),
         ({"port": 70000}, "port"),
         ({"port": "x"}, "port"),
         ({"home": "cloud"}, "home"),

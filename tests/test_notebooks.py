@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MORE_THAN_FOUR_OF_A_TOKEN = re.compile(r"foundry_module_auth_…?[\w-]{5}")
+MORE_THAN_FOUR_OF_A_TOKEN = re.compile(r"foundry_(?:module_auth|access_token)_…?[\w-]{5}")
 LIFECYCLE = [
     ("1. Start the emulator", r"No runtimes yet"),
     ("2. Open a session", r"'moduleAuthToken': 'foundry_module_auth_….{4}'"),
@@ -124,11 +124,32 @@ DASHBOARD = [
     ("7. Charts without the dashboard", r"Timeline of 15 jobs on \d+ workers: 14 ok, 1 failed\."),
     ("7. Charts without the dashboard", r"Latency of 15 finished jobs: run time p50 .*; queue time p50 "),
 ]
+END_TO_END = [
+    ("1. Start the emulator", r"0 runtimes, 0 jobs"),
+    ("2. A function and a client", r"(?m)^9\.0$"),
+    ("2. A function and a client", r"com\.notebook\.computemodules\.total 1\.0\.0\n"),
+    ("2. A function and a client", r"item: string \nprice: float \namount: integer \(may be left out\)"),
+    ("3. What goes wrong", r"NotFoundError, QueryNotFound: No function 'totl' is served\. Did you mean 'total'\?"),
+    ("3. What goes wrong", r"BadRequestError, MissingParameter: .* was called without 'price'"),
+    ("3. What goes wrong", r"BadRequestError, InvalidQueryParameterValue: .* 'price': expected float, given a string"),
+    ("3. What goes wrong", r"BadRequestError, QueryRuntimeError: .* failed: -1 of tea\?"),
+    ("3. What goes wrong", r"(?m)^ValueError: -1 of tea\?$"),
+    ("4. Call now, fetch later", r"SucceededExecution\(value=3\.0, type='succeeded'\)"),
+    ("5. Receive a stream", r"(?s)after 0\.\d s: \['3\.\.\.'\].*after \d\.\d s: .*'1\.\.\.'\]\n"),
+    ("6. An application of its own", r"\('cmemu-client', '….{4}'\)"),
+    ("6. An application of its own", r"(?m)^2\.5$"),
+    ("6. An application of its own", r"(?m)^401$"),
+    ("7. The same as a module", r"'com\.notebook\.computemodules\.total' or 'com\.shop\.computemodules\.total'"),
+    ("7. The same as a module", r"\[119\.0, 100(\.0)?\]"),
+    ("7. The same as a module", r"(?s)notebook +total +contour-sync +ok.*shop +total +contour-sync +ok"),
+    ("8. Stop", r"is stopped"),
+]
 PROMISES = {
     "01-runtime-lifecycle": LIFECYCLE,
     "02-functions-in-cells": FUNCTIONS,
     "03-real-modules": MODULES,
     "04-dashboard": DASHBOARD,
+    "05-end-to-end": END_TO_END,
 }
 
 
@@ -251,7 +272,7 @@ def test_every_section_of_a_tutorial_is_checked(said: dict[str, dict[str, str]],
     assert sections_said == {heading for heading, _ in PROMISES[path.stem]}
 
 
-@pytest.mark.parametrize("tutorial", ["02-functions-in-cells", "03-real-modules", "04-dashboard"])
+@pytest.mark.parametrize("tutorial", ["02-functions-in-cells", "03-real-modules", "04-dashboard", "05-end-to-end"])
 def test_each_code_cell_of_a_tutorial_is_announced_by_a_sentence(tutorial: str) -> None:
     kinds = [cell.cell_type for cell in nbformat.read(FOLDER / f"{tutorial}.ipynb", 4).cells]
     assert ("code", "code") not in pairwise(kinds)

@@ -463,10 +463,11 @@ def test_a_program_that_prints_its_token_leaves_it_in_no_log(shown: Shown) -> No
     shown.check("the error", str(failed.value))
 
 
-def test_a_module_with_a_whole_token_in_it_is_not_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["token", "client_secret"])
+def test_a_module_with_a_whole_token_in_it_is_not_written(tmp_path: Path, setting: str) -> None:
     namespace: dict[str, Any] = {}
     path = tmp_path / "source.py"
-    with Emulator(port=0, home="thread", token=BEARER) as emulator:
+    with Emulator(port=0, home="thread", **{setting: BEARER}) as emulator:
         path.write_text(f"TOKEN = {BEARER!r}\ndef ask(context, event):\n    return TOKEN\n")
         exec(compile(path.read_text(), str(path), "exec"), namespace)
         emulator.function(namespace["ask"])

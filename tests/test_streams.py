@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound, ResultError
-from cmemu_nb.item_stream import ItemReader
+from cmemu_nb.item_reader import ItemReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -90,12 +90,37 @@ def _tagged(kind: JobStatus, content: Schema) -> Schema:
     return members({"type": {"const": str(kind)}, str(kind): said(content, f"What there is to say of a {kind} job")})
 
 
+_DATA_TYPE: Schema = {"type": "object", "required": ["type"], "properties": {"type": TEXT}}
 RECORDS: dict[str, Schema] = {
     "Error": members(
         {
             "error": said(TEXT, "A code for programs"),
             "error_description": said(TEXT, "What was attempted, why it failed and what to do next"),
         }
+    ),
+    "ApiError": members(
+        {
+            "errorCode": TEXT,
+            "errorName": TEXT,
+            "errorInstanceId": TEXT,
+            "errorDescription": TEXT,
+            "parameters": {"type": "object"},
+        }
+    ),
+    "Query": members(
+        {
+            "apiName": TEXT,
+            "description": TEXT,
+            "displayName": TEXT,
+            "parameters": {
+                "type": "object",
+                "additionalProperties": members({"dataType": _DATA_TYPE, "required": FLAG}),
+            },
+            "output": _DATA_TYPE,
+            "rid": TEXT,
+            "version": TEXT,
+        },
+        ("description",),
     ),
     "Runtime": members(_RUNTIME, ("module_auth_token",)),
     "RuntimeInFull": members(
@@ -223,3 +248,16 @@ JOBS = shown(
 QUEUED_DIRECTLY = shown(members({"jobId": _JOB_ID}), examples.QUEUED_DIRECTLY)
 HEALTH = shown(members({"status": {"const": "ok"}}), examples.HEALTH)
 DOCUMENT: Schema = shown({"type": "object", "required": ["openapi", "info", "paths", "components"]}, examples.DOCUMENT)
+QUERIES = members({"data": array(record("Query"))})
+VALUE = members({"value": ANYTHING})
+EXECUTION = members({"type": {"const": "submitted"}, "executionId": TEXT})
+EXECUTION_STATE: Schema = {
+    "oneOf": [
+        members({"type": {"const": "running"}}),
+        members({"type": {"const": "succeeded"}, "value": ANYTHING}),
+    ]
+}
+CANCELED = members({"id": TEXT})
+ACCESS_TOKEN = members(
+    {"access_token": TEXT, "token_type": {"const": "bearer"}, "expires_in": {**COUNT, "description": "Seconds"}}
+)

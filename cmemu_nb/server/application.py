@@ -7,6 +7,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import (
+    ExecutionFailed,
     InjectedFault,
     InternalError,
     InvalidBearerToken,
@@ -16,7 +17,16 @@ from cmemu_nb.errors import (
     TooBusy,
     WireError,
 )
-from cmemu_nb.server import contour_routes, document_routes, platform_routes, runtime_routes, tool_routes
+from cmemu_nb.server import (
+    contour_routes,
+    document_routes,
+    functions_routes,
+    oauth_routes,
+    platform_routes,
+    runtime_routes,
+    tool_routes,
+)
+from cmemu_nb.server.api_errors import API, api_error_response
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
 from cmemu_nb.server.origins import check_host, check_origin
@@ -29,26 +39,46 @@ if TYPE_CHECKING:
     from cmemu_nb.faults import Faults
     from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.oauth import OAuthClient
     from cmemu_nb.server.request import Request
     from cmemu_nb.settings import Settings
 
 # Answers given as errors to requests that were right themselves.
-NO_REFUSALS = (JobFailed, JobNotReady, JobTimeout, InjectedFault)
-SURFACES = tuple(map(Surface.of, (runtime_routes, contour_routes, platform_routes, tool_routes, document_routes)))
+NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
+SURFACES = tuple(
+    map(
+        Surface.of,
+        (
+            runtime_routes,
+            contour_routes,
+            platform_routes,
+            oauth_routes,
+            functions_routes,
+            tool_routes,
+            document_routes,
+        ),
+    )
+)
 ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 
 
 class Application:
     """One emulator's HTTP surface.
 
-    `tokens` are the bearer tokens. Answers wait until the `journal`, if there is one, has what they say; `waiters` says
-    how many requests are held.
+    `tokens` are the bearer tokens, besides those that `oauth` issues. Answers wait until the `journal`, if there is
+    one, has what they say; `waiters` says how many requests are held.
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, tokens: tuple[str, ...], settings: Settings, journal: Journal | None
+        self,
+        lifecycle: Lifecycle,
+        tokens: tuple[str, ...],
+        oauth: OAuthClient,
+        settings: Settings,
+        journal: Journal | None,
     ) -> None:
         self.lifecycle = lifecycle
+        self.oauth = oauth
         self.journal = journal
         self.waiting = Waiting(lifecycle)
         self.faults: tuple[Faults, ...] = ()
@@ -62,7 +92,7 @@ class Application:
         self.surfaces = SURFACES
         self.version = __version__
         self._router = Router(ROUTES)
-        self._texts = tokens
+        self._texts = (*tokens, oauth.secret)
         self._tokens = tuple(token.encode() for token in tokens)
         self._local_hostnames = frozenset(name.lower() for name in (*settings.local_hostnames, settings.host))
 
@@ -106,7 +136,7 @@ class Application:
         scheme, _, given = (header or "").partition(" ")
         value = given.strip().encode("latin-1", "replace")
         matches = [hmac.compare_digest(value, token) for token in self._tokens]
-        return scheme.lower() == "bearer" and any(matches)
+        return scheme.lower() == "bearer" and (any(matches) or self.oauth.accepts(value))
 
     def waits_no_more(self, _: object) -> None:
         """Note that a held request has its answer, or is gone."""
@@ -131,16 +161,19 @@ class Application:
         if isinstance(error, WireError):
             if not isinstance(error, NO_REFUSALS):
                 self._note_refusal(error, request)
-            return self._error_response(error, request)
+            return self.error_response(error, request)
         self.lifecycle.note(
             "internal_error",
             detail=f"{request.method} {request.path[:200]}: {''.join(traceback.format_exception(error))}",
         )
-        return self._error_response(
+        return self.error_response(
             InternalError("The emulator failed on this request; emu.events has the traceback."), request
         )
 
-    def _error_response(self, error: WireError, request: Request) -> Response:
+    def error_response(self, error: WireError, request: Request) -> Response:
+        """Return the answer that a route's callers expect of an error."""
+        if request.path.startswith(API):
+            return api_error_response(error)
         response = error_response(error)
         if request.path.startswith(platform_routes.PLATFORM):
             response.delay = self.refusal_seconds

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 CLIENT_GONE = "the client went away before a runtime took it"
+RESET = "the runtime session was reset"
 
 
 def _submit(app: Application, request: Request, source: JobSource) -> Job:
@@ -47,25 +48,30 @@ async def execute(app: Application, request: Request) -> Answer:
         raise JobFailed(CLIENT_GONE)
     job_id = _submit(app, request, JobSource.CONTOUR_SYNC).job_id
     try:
-        return await _result_as_it_comes(app, job_id, asyncio.get_running_loop().time() + app.execute_timeout)
+        return await result_as_it_comes(app, job_id, asyncio.get_running_loop().time() + app.execute_timeout)
     except asyncio.CancelledError:
-        _withdraw(app, job_id)
+        withdraw(app, job_id)
         raise
 
 
-async def _result_as_it_comes(app: Application, job_id: str, deadline: float | None) -> Answer:
+async def result_as_it_comes(app: Application, job_id: str, deadline: float | None) -> Answer:
+    """Wait for the first byte of a job's result, at most until the `deadline` on the loop's clock, and answer it.
+
+    Raises `JobFailed` and `JobTimeout`.
+    """
     while True:
-        job = _find(app, job_id)
+        job = find_or_failed(app, job_id)
         if job.finished:
-            return _result(job)
+            return result_of(job)
         stream = app.lifecycle.stream(job_id)
         if stream is not None and stream.chunks:
             return StreamResponse(_relay(app, stream))
-        if not await _wait(app, job_id, deadline):
+        if not await wait_for_change(app, job_id, deadline):
             raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'.")
 
 
-def _withdraw(app: Application, job_id: str) -> None:
+def withdraw(app: Application, job_id: str) -> None:
+    """Take a job whose client has gone away out of the queue."""
     job = app.lifecycle.find_job(job_id)
     if job is not None and job.status == JobStatus.QUEUED:
         app.lifecycle.fail(job_id, CLIENT_GONE)
@@ -80,7 +86,7 @@ async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]
             continue
         if stream.complete:
             return
-        job = _find(app, stream.job_id)
+        job = find_or_failed(app, stream.job_id)
         if job.status == JobStatus.FAILED:
             raise JobFailed(job.error_message or "")
         if job.finished:
@@ -88,20 +94,23 @@ async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]
         await app.waiting.for_change(stream.job_id, None)
 
 
-def _find(app: Application, job_id: str) -> Job:
+def find_or_failed(app: Application, job_id: str) -> Job:
+    """Return a job that was submitted, or a `JobFailed`: its session was reset."""
     try:
         return app.lifecycle.job(job_id)
     except NotFound:
-        raise JobFailed("the runtime session was reset") from None
+        raise JobFailed(RESET) from None
 
 
-def _result(job: Job) -> Response:
+def result_of(job: Job) -> Response:
+    """Answer the result of a job that is done; a `JobFailed` if it failed."""
     if job.status == JobStatus.FAILED:
         raise JobFailed(job.error_message or "")
     return Response(200, job.result or b"", BYTES)
 
 
-async def _wait(app: Application, job_id: str, deadline: float | None) -> bool:
+async def wait_for_change(app: Application, job_id: str, deadline: float | None) -> bool:
+    """Wait until something happens to a job; False when the `deadline` on the loop's clock has passed."""
     if deadline is None:
         return await app.waiting.for_change(job_id, None)
     seconds = deadline - asyncio.get_running_loop().time()
@@ -145,7 +154,7 @@ async def stream_result(app: Application, request: Request) -> Answer:
     job_id = app.lifecycle.job(request.params["jobId"]).job_id
     if request.method == "HEAD":
         return Response(200, content_type=BYTES)
-    return await _result_as_it_comes(app, job_id, None)
+    return await result_as_it_comes(app, job_id, None)
 
 
 def _when_done(app: Application, request: Request, job: Job, answer: Any) -> Response | Awaitable[Response]:
@@ -157,9 +166,9 @@ def _when_done(app: Application, request: Request, job: Job, answer: Any) -> Res
 
 async def _answer_when_done(app: Application, job_id: str, seconds: int, answer: Any) -> Response:
     deadline = asyncio.get_running_loop().time() + seconds
-    job = _find(app, job_id)
-    while not job.finished and await _wait(app, job_id, deadline):
-        job = _find(app, job_id)
+    job = find_or_failed(app, job_id)
+    while not job.finished and await wait_for_change(app, job_id, deadline):
+        job = find_or_failed(app, job_id)
     response: Response = answer(job)
     response.headers.update(applied(seconds))
     return response
@@ -168,7 +177,7 @@ async def _answer_when_done(app: Application, job_id: str, seconds: int, answer:
 def _result_if_ready(job: Job) -> Response:
     if not job.finished:
         raise JobNotReady(f"Job '{job.job_id}' is still {job.status}. Send 'Prefer: wait=30' to wait for it.")
-    return _result(job)
+    return result_of(job)
 
 
 def _job_id(request: Request) -> str:

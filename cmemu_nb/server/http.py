@@ -331,7 +331,7 @@ class Exchange(HTTPMessageDelegate):
         if unwritten is not None and not looks_only:
             if response.undelivered is not None:
                 response.undelivered()
-            response = error_response(unwritten)
+            response = self._app.error_response(unwritten, self._request)
         self._answered = True
         self._write(response)
         if response.undelivered is not None:

@@ -11,6 +11,7 @@ from cmemu_nb.errors import (
     ForbiddenHost,
     ForbiddenOrigin,
     InvalidBearerToken,
+    InvalidClient,
     InvalidModuleAuthToken,
     InvalidRequest,
     JobEvicted,
@@ -22,6 +23,7 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.server import examples
 from cmemu_nb.server.answer_schemas import ANYTHING, RECORDS, TEXT, record
+from cmemu_nb.server.api_errors import API, error_example
 from cmemu_nb.server.http import BYTES, JSON
 from cmemu_nb.server.routing import MODULE_HEADER, Auth
 
@@ -51,6 +53,7 @@ _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
     Auth.MODULE: (InvalidModuleAuthToken,),
     Auth.REPLICA: (InvalidModuleAuthToken,),
     Auth.BEARER: (InvalidBearerToken,),
+    Auth.CLIENT: (InvalidClient,),
     Auth.EITHER: (InvalidModuleAuthToken, InvalidBearerToken),
 }
 _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
@@ -58,6 +61,7 @@ _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.MODULE: [{"moduleAuthToken": []}],
     Auth.REPLICA: [{"moduleAuthToken": []}],
     Auth.BEARER: [{"bearer": []}],
+    Auth.CLIENT: [],
     Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
 }
 _HEADERS = {
@@ -67,6 +71,7 @@ _HEADERS = {
     "WWW-Authenticate": ("That a bearer token is wanted", "Bearer"),
 }
 _FIRST_ERROR = 400
+_API_NAMES = {400: "QueryRuntimeError", 404: "QueryNotFound", 429: "QueueFull", 500: "JobFailed"}
 
 
 def document(surfaces: Iterable[Surface], version: str) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def _operation(surface: str, route: Route) -> dict[str, Any]:
         "security": _SECURITY[route.auth],
     }
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: _shown(route.body)}}
+        operation["requestBody"] = {"required": True, "content": {route.body_media: _shown(route.body)}}
     elif route.receiver is not None:
         operation["requestBody"] = {"required": True, "content": {BYTES: _bytes()}}
     return operation
@@ -173,7 +178,7 @@ def _errors(route: Route) -> dict[int, list[type[WireError]]]:
     """Return every error that a route may answer with, by status."""
     kinds: list[type[WireError]] = [InvalidRequest, ForbiddenHost, ForbiddenOrigin, JournalBehind, TooBusy]
     kinds += _TOKEN_ERRORS[route.auth]
-    if "{" in route.path:
+    if "{" in route.path and not route.path.startswith(API):
         kinds.append(NotFound)
     if "{jobId}" in route.path:
         kinds.append(JobEvicted)
@@ -216,7 +221,7 @@ def _content(route: Route, status: int, kinds: list[type[WireError]]) -> dict[st
     if status == http.HTTPStatus.NO_CONTENT:
         return {}
     if status >= _FIRST_ERROR:
-        return {"content": _error_content(kinds)}
+        return {"content": _api_error_content(route, status) if route.path.startswith(API) else _error_content(kinds)}
     if route.answer is not None:
         return {"content": {JSON: _shown(route.answer)}}
     return {"content": {route.media: _bytes() if route.media == BYTES else {"schema": TEXT}}}
@@ -228,8 +233,15 @@ def _error_content(kinds: list[type[WireError]]) -> dict[str, Any]:
     return {JSON: {"schema": schema, "examples": codes}}
 
 
+def _api_error_content(route: Route, status: int) -> dict[str, Any]:
+    own = [(_API_NAMES[status], route.answers[status])] if status in _API_NAMES and status in route.answers else []
+    named = [*own, *((kind.__name__, _sentence(kind)) for kind in _errors(route).get(status, []))]
+    shown = {name: {"summary": words, "value": error_example(status, name, words)} for name, words in named}
+    return {JSON: {"schema": record("ApiError"), "examples": shown}}
+
+
 def _error_example(kind: type[WireError]) -> dict[str, str]:
-    words = str(kind()) if kind in (InvalidBearerToken, InvalidModuleAuthToken) else _sentence(kind)
+    words = str(kind()) if kind in (InvalidBearerToken, InvalidClient, InvalidModuleAuthToken) else _sentence(kind)
     return {"error": kind.code, "error_description": words}
 
 

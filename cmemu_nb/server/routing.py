@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qs, unquote_to_bytes
 
 from cmemu_nb.errors import InvalidRequest, MethodNotAllowed, NotFound
 
@@ -30,6 +30,7 @@ class Auth(Enum):
     BEARER = "bearer"
     EITHER = "either"
     REPLICA = "replica"
+    CLIENT = "client"
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Route:
 
     `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
     `answers` says in words what each status means; `errors` are those that the route has beside the common ones, at
-    least one for each of its statuses from 400 on. `body` is the JSON schema of the request, `answer` that of a 200,
-    both with `examples`, and with a `description` of each member; without `answer`, a 200 is of the type `media`.
+    least one for each of its statuses from 400 on. `body` is the JSON schema of the request, which is of `body_media`,
+    `answer` that of a 200, both with `examples`, and with a `description` of each member; without `answer`, a 200 is of the type `media`.
     `query` has the JSON schemas of the query options, by name. The handler's documentation describes the route.
     """
 
@@ -53,6 +54,7 @@ class Route:
     answer: dict[str, Any] | None = None
     query: dict[str, dict[str, Any]] = field(default_factory=dict)
     waits: bool = False
+    body_media: str = "application/json"
     receiver: Callable[[Application, Request], Receiver] | None = None
     errors: tuple[type[WireError], ...] = ()
     media: str = "application/octet-stream"
@@ -121,6 +123,11 @@ class Router:
             allowed = {*node.methods, *(["HEAD"] if "GET" in node.methods else [])}
             raise MethodNotAllowed(method, _shown(path), allowed)
         return route, params
+
+
+def query_options(request: Request) -> dict[str, str]:
+    """Return the options behind the path's question mark; of a repeated one the last counts."""
+    return {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
 
 
 def decode_segment(segment: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
 from cmemu_nb.model import JobStatus
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said, shown
 from cmemu_nb.server.http import Response, json_response
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.routing import Auth, Route, query_options
 from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
 from cmemu_nb.wire_json import Fields
 
@@ -102,7 +101,7 @@ def health(_: Application, __: Request) -> Response:
 
 
 def _options(request: Request, names: set[str]) -> dict[str, str]:
-    options = {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
+    options = query_options(request)
     unknown = sorted(set(options) - names)
     if unknown:
         raise InvalidRequest(f"Unknown query option '{unknown[0]}'. Known options: {', '.join(sorted(names))}.")

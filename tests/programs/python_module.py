@@ -83,6 +83,17 @@ def configuration(context: QueryContext, event):
     }
 
 
+@function
+def use_its_client(context, event):
+    from compute_modules.auth import oauth
+    from foundry_sdk import Config, FoundryClient, UserTokenAuth
+
+    token = oauth(event["host"], ["api:functions-execute"])
+    config = Config(verify=os.environ["DEFAULT_CA_PATH"])
+    client = FoundryClient(auth=UserTokenAuth(token), hostname=event["host"], config=config)
+    return client.functions.Query.execute("describe", parameters=event["order"]).value
+
+
 @function(streaming=True)
 def count(context, event) -> Iterable[str]:
     for number in range(event["to"]):

@@ -1,0 +1,185 @@
+"""A call of a function as the public API has it: reading it, and answering what became of it [foundry]."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.dialect import get_in, type_name
+from cmemu_nb.errors import ApiError, ExecutionFailed, JobTimeout, ResultError
+from cmemu_nb.query_check import problem_of_input
+from cmemu_nb.results import error_text, function_error, split_result
+from cmemu_nb.server.contour_routes import RESET
+from cmemu_nb.server.data_values import from_module, to_module
+from cmemu_nb.server.query_metadata import data_type
+from cmemu_nb.server.query_names import VERSION, Query, find_query
+from cmemu_nb.server.routing import query_options
+from cmemu_nb.wire_json import Fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.errors import WireError
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+
+MOST_OF_A_VALUE = 10_000
+RESOLUTIONS = ("PUBLISH_TIME", "SEMANTIC_VERSION")
+CANCELED = "the client canceled the execution"
+_TRACEBACK = "Traceback (most recent call last):"
+
+
+def read_call(app: Application, request: Request, kind: str = "") -> tuple[Query, bytes]:
+    """Return the function that a request calls, and the query for its module; `kind` begins the names of errors.
+
+    Raises the API's errors for what it refuses.
+    """
+    fields = Fields(request.body, "Executing a query")
+    given = fields.required_object("parameters")
+    query = find_query(app.lifecycle, request.params["queryApiName"], fields.text("branch"))
+    prerelease = fields.flag("includePrerelease")
+    check_version(query, fields.text("version"), fields.text("latestVersionResolution"), prerelease=prerelease)
+    _check_scope(query, fields.text("ontology"), query_options(request).get("transactionId"), kind)
+    return query, _arguments(query, given)
+
+
+def check_version(query: Query, version: str | None, resolution: str | None, *, prerelease: bool | None) -> None:
+    """Refuse a version that there is not, and a way to choose one together with a version."""
+    if resolution not in (None, *RESOLUTIONS):
+        raise _bad_resolution(f"latestVersionResolution is {resolution!r}. It is {' or '.join(RESOLUTIONS)}.")
+    if version is not None and (resolution is not None or prerelease is not None):
+        raise _bad_resolution("A version was given, and how to choose one. Leave one of them out.")
+    if version not in (None, VERSION):
+        told = f"{query.api_name} has no version '{version}'. In the emulator every function has {VERSION}, its newest."
+        raise ApiError(404, "QueryVersionNotFound", told, apiName=query.api_name, version=version)
+
+
+def _bad_resolution(told: str) -> ApiError:
+    return ApiError(400, "InvalidVersionResolutionParameters", told, message=told)
+
+
+def _check_scope(query: Query, ontology: str | None, transaction: str | None, kind: str) -> None:
+    if ontology is not None:
+        told = f"There is no ontology '{ontology}': the emulator has none. Leave 'ontology' out to call the function."
+        raise ApiError(404, "OntologyNotFound", told, ontologyApiName=ontology)
+    if transaction is not None:
+        told = "A compute module can't run in a transaction. Leave the transaction id out."
+        raise ApiError(400, f"{kind}FunctionNotSupportedWithTransaction", told, **query.ids, message=told)
+
+
+def _arguments(query: Query, given: dict[str, msgspec.Raw]) -> bytes:
+    """Return the parameters as the module takes them; where its inputs are not known, as they are."""
+    inputs = query.inputs
+    if inputs:
+        _check_names(query, given)
+        given = {name: msgspec.Raw(_argument(query, name, bytes(text))) for name, text in given.items()}
+        # A parameter that is null and may not be is one that was left out.
+        given = {name: text for name, text in given.items() if bytes(text) != b"null" or _nullable(inputs[name][0])}
+    return msgspec.json.encode(given)
+
+
+def _nullable(kind: Any) -> bool:
+    return type_name(kind) == "optionalType"
+
+
+def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
+    inputs = query.inputs
+    unknown = [name for name in given if name not in inputs]
+    if unknown:
+        told = f"{query.api_name} has no parameter {_listed(unknown)}. It has {_listed(inputs)}."
+        raise ApiError(400, "UnknownParameter", told, unknownParameters=unknown, expectedParameters=list(inputs))
+    there = {name for name, text in given.items() if bytes(text).strip() != b"null"}
+    needed = [name for name, (kind, required) in inputs.items() if required and not _nullable(kind)]
+    missing = [name for name in needed if name not in there]
+    if missing:
+        told = f"{query.api_name} was called without {_listed(missing)}. Give a value for each."
+        raise ApiError(400, "MissingParameter", told, parameters=missing)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _argument(query: Query, name: str, given: bytes) -> bytes:
+    kind = query.inputs[name][0]
+    text = to_module(kind, given).strip()
+    if text == b"null":
+        return text
+    try:
+        problem = problem_of_input(query.schema, name, kind, json.loads(text))
+    except (ValueError, RecursionError):
+        return text
+    if problem is None:
+        return text
+    value = {"parameterValue": msgspec.Raw(given)} if len(given) <= MOST_OF_A_VALUE else {}
+    told = f"{query.api_name} can't take this: {problem}."
+    raise ApiError(
+        400, "InvalidQueryParameterValue", told, parameterDataType=data_type(kind), parameterId=name, **value
+    )
+
+
+# What became of it
+
+
+def value_of(query: Query, result: bytes) -> bytes:
+    """Return a result's value as JSON text; the items of a stream are an array.
+
+    Raises what the SDK is to raise for a function that raised, or whose result is not JSON.
+    """
+    posted = function_error(result)
+    if posted is not None:
+        raise raised(query, error_text(posted))
+    listed = type_name(query.output) in ("list", "set")
+    try:
+        values = split_result(result)
+        if len(values) == 1 and not (listed and not isinstance(values[0][0], list)):
+            return from_module(query.output, values[0][1].encode())
+        if not values and not listed:
+            return b"null"
+        return batch_of(query, split_result(result, streaming=True))
+    except ResultError as error:
+        raise no_value(query, error) from None
+
+
+def batch_of(query: Query, items: list[tuple[Any, str]]) -> bytes:
+    """Return items of a stream as one JSON array."""
+    kind = get_in(query.output, type_name(query.output), "elementsType")
+    return b"[" + b",".join(from_module(kind, text.encode()) for _, text in items) + b"]"
+
+
+def no_value(query: Query, error: ResultError) -> ExecutionFailed:
+    """Return the API's error for a result that is no value."""
+    return ExecutionFailed(
+        400, "InvalidQueryOutputValue", str(error), outputDataType=data_type(query.output), **query.ids
+    )
+
+
+def raised(query: Query, said: str) -> ExecutionFailed:
+    """Return the API's error for a function that raised, or whose job failed: what it said, and its traceback."""
+    message, traceback, rest = said.partition(_TRACEBACK)
+    stack = {"stacktrace": traceback + rest} if traceback else {}
+    message = message.rstrip(": \n") or said
+    told = f"{query.api_name} failed: {message}"
+    return ExecutionFailed(400, "QueryRuntimeError", told, **query.ids, message=message, **stack, parameters={})
+
+
+def api_error(query: Query, error: WireError) -> ExecutionFailed:
+    """Return the API's error for a job that failed, or was not done in time."""
+    said = str(error)
+    if isinstance(error, ExecutionFailed):
+        return error
+    if isinstance(error, JobTimeout):
+        told = f"{said} It goes on. Query.execute_async has no such limit; here it is the setting execute_timeout."
+        return ExecutionFailed(400, "QueryTimeExceededLimit", told, **query.ids)
+    if said == RESET:
+        return ExecutionFailed(500, "QueryDeploymentNotAvailable", f"{query.api_name}: {RESET}.", **query.ids)
+    if said == CANCELED:
+        return ExecutionFailed(400, "QueryCanceled", f"{query.api_name}: {CANCELED}.", **query.ids)
+    return raised(query, said)
+
+
+def of_execution(error: ExecutionFailed) -> ExecutionFailed:
+    """Return the error under the name that it has for an asynchronous execution."""
+    return ExecutionFailed(error.status, f"Async{error.code}", str(error), **error.parameters)

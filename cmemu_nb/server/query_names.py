@@ -1,0 +1,154 @@
+"""Which function an application means: `com.<namespace>.computemodules.<Name>`, or just its name."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.dialect import closest, get_in, inputs_of
+from cmemu_nb.errors import ApiError, NotFound, known
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmemu_nb.model import DeployedApp, Job
+    from cmemu_nb.state import State
+
+# What the emulator serves has one version, the newest.
+VERSION = "1.0.0"
+_PARTS_OF_A_RID = 5
+
+
+@dataclass(frozen=True)
+class Query:
+    """One function of one bound app, as the public API sees it; without a `schema` the runtime has posted none."""
+
+    deployed_app_rid: str
+    branch: str
+    runtime_id: str
+    name: str
+    schema: Any = None
+
+    @property
+    def api_name(self) -> str:
+        """The name by which no other function is called."""
+        return prefix(self.deployed_app_rid) + self.name
+
+    @property
+    def rid(self) -> str:
+        """The function's RID, the same whenever the app has a function of this name."""
+        own = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.deployed_app_rid}/{self.name}")
+        return f"ri.function-registry.main.function.{own}"
+
+    @property
+    def inputs(self) -> dict[str, tuple[Any, bool]]:
+        """The parameters by name, each with its type and whether it is required; empty where nothing is known."""
+        return inputs_of(self.schema) or {}
+
+    @property
+    def output(self) -> Any:
+        """The type of the result; None where nothing is known."""
+        return get_in(self.schema, "output", "single", "dataType")
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What errors say of the function."""
+        return {"functionRid": self.rid, "functionVersion": VERSION}
+
+
+def prefix(deployed_app_rid: str) -> str:
+    """Return what stands before a function's name: its namespace is the last part of the app's RID."""
+    parts = deployed_app_rid.split(".", _PARTS_OF_A_RID - 1)
+    namespace = parts[-1] if len(parts) == _PARTS_OF_A_RID else deployed_app_rid
+    return f"com.{namespace}.computemodules."
+
+
+def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
+    """Return the function that an API name means, on a branch or on each app's `master`, else its newest.
+
+    A runtime that has posted no schemas may serve anything. An `ApiError` names the known functions, or those between
+    which a name does not decide.
+    """
+    apps = list(_bound(state, branch))
+    found = [query for app in apps for query in _called(state, app, api_name)]
+    if not found:
+        found = [query for app in apps if not state.schemas(app.runtime_id) for query in _perhaps(app, api_name)]
+    if len(found) == 1:
+        return found[0]
+    raise _ambiguous(api_name, found) if found else _unknown(state, api_name, branch)
+
+
+def find_by_rid(state: State, rid: str) -> Query | None:
+    """Return the function of a RID, or None."""
+    return next((query for query in _all(state) if query.rid == rid), None)
+
+
+def query_of(state: State, job: Job) -> Query:
+    """Return the function that a job is a call of."""
+    rid, branch = job.deployed_app_rid or job.runtime_id, job.deployed_app_branch or ""
+    return _query(state, rid, branch, job.runtime_id, job.query_type)
+
+
+def _bound(state: State, branch: str | None) -> Iterator[DeployedApp]:
+    for rid in dict.fromkeys(app.deployed_app_rid for app in state.deployed_apps()):
+        try:
+            yield state.resolve_app(rid, branch)
+        except NotFound:
+            continue
+
+
+def _called(state: State, app: DeployedApp, api_name: str) -> Iterator[Query]:
+    for name in dict.fromkeys((api_name, api_name.removeprefix(prefix(app.deployed_app_rid)))):
+        if state.find_schema(app.runtime_id, name):
+            yield _query(state, app.deployed_app_rid, app.branch, app.runtime_id, name)
+
+
+def _perhaps(app: DeployedApp, api_name: str) -> Iterator[Query]:
+    name = api_name.removeprefix(prefix(app.deployed_app_rid))
+    if name and (name != api_name or not (api_name.startswith("com.") and ".computemodules." in api_name)):
+        yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name)
+
+
+def _query(state: State, rid: str, branch: str, runtime_id: str, name: str) -> Query:
+    posted = state.find_schema(runtime_id, name)
+    return Query(rid, branch, runtime_id, name, _decoded(posted.schema_payload) if posted else None)
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return msgspec.json.decode(payload)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+
+
+def _all(state: State, branch: str | None = None) -> Iterator[Query]:
+    for app in _bound(state, branch):
+        for schema in state.schemas(app.runtime_id):
+            name, payload = schema.function_name, schema.schema_payload
+            yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name, _decoded(payload))
+
+
+def _unknown(state: State, api_name: str, branch: str | None) -> ApiError:
+    queries = list(_all(state, branch))
+    where = "" if branch is None else f" on branch '{branch}'"
+    similar = closest(api_name.rpartition(".computemodules.")[2], {query.name for query in queries})
+    names = known({query.api_name for query in queries}, "functions")
+    return not_found(f"No function '{api_name}' is served{where}.{similar} {names}", api_name)
+
+
+def not_found(told: str, api_name: str) -> ApiError:
+    """Return the API's error for a function that is not there; the SDK's `QueryNotFound` shows only parameters."""
+    return ApiError(404, "QueryNotFound", told, queryApiName=api_name, message=told)
+
+
+def _ambiguous(api_name: str, found: list[Query]) -> ApiError:
+    names = sorted({query.api_name for query in found})
+    if len(names) > 1:
+        told = f"'{api_name}' is served by {len(found)} deployed apps: say which one, {' or '.join(map(repr, names))}."
+    else:
+        apps = " and ".join(repr(query.deployed_app_rid) for query in found)
+        told = f"'{api_name}' may mean two deployed apps, {apps}. Bind one of them under a RID with another last part."
+    return ApiError(400, "QueryApiNameAmbiguous", told, queryApiName=api_name, candidates=names)

@@ -1,0 +1,78 @@
+"""Results as Server-Sent Events, while they arrive [foundry].
+
+Each event is `{"type": "data", "value": ...}`, of a streaming function an array of the items that have come, of any
+other its whole value; what goes wrong after the function was called is a last event, `{"type": "error", ...}`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.dialect import type_name
+from cmemu_nb.errors import ResultError, WireError
+from cmemu_nb.item_reader import ItemReader
+from cmemu_nb.results import error_text, is_error_object
+from cmemu_nb.server.api_errors import error_fields
+from cmemu_nb.server.http import Response, StreamResponse
+from cmemu_nb.server.query_calls import api_error, batch_of, no_value, raised, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cmemu_nb.server.http import Answer
+    from cmemu_nb.server.query_names import Query
+
+EVENTS = "text/event-stream"
+# In JSON they stand between values only.
+_LINE_ENDS = re.compile(rb"[\r\n]+")
+
+
+def as_events(query: Query, answer: Answer) -> Answer:
+    """Answer as events what the contour routes would answer as bytes."""
+    if isinstance(answer, StreamResponse):
+        return StreamResponse(_events(query, answer.chunks), EVENTS)
+    try:
+        return Response(200, _data(value_of(query, answer.body)), EVENTS)
+    except WireError as error:
+        return error_event(query, error)
+
+
+def error_event(query: Query, error: WireError) -> Response:
+    """Answer as the only event that a job failed or was not done in time."""
+    return Response(200, _error(query, error), EVENTS)
+
+
+async def _events(query: Query, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    reader = ItemReader(streaming=type_name(query.output) in ("list", "set"))
+    begun, items = False, []
+    try:
+        async for chunk in chunks:
+            items += reader.split(chunk)
+            # The first item may be all that a function that raised has posted: only what follows tells.
+            if items and (begun or len(items) > 1 or not is_error_object(items[0][0])):
+                yield _data(batch_of(query, items))
+                begun, items = True, []
+        items += reader.split_end()
+        if not begun and len(items) == 1 and is_error_object(items[0][0]):
+            raise raised(query, error_text(items[0][0]))
+        if items:
+            yield _data(batch_of(query, items))
+    except ResultError as error:
+        yield _error(query, no_value(query, error))
+    except WireError as error:
+        yield _error(query, error)
+
+
+def _data(value: bytes) -> bytes:
+    return _event({"type": "data", "value": msgspec.Raw(value)})
+
+
+def _error(query: Query, error: WireError) -> bytes:
+    return _event({"type": "error", **error_fields(api_error(query, error))})
+
+
+def _event(fields: dict[str, Any]) -> bytes:
+    return b"data: " + _LINE_ENDS.sub(b" ", msgspec.json.encode(fields)) + b"\n\n"
