@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cmemu_nb.journal import Journal
     from cmemu_nb.journal_file import JournalFile
     from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.seed import Seed
     from cmemu_nb.settings import Settings
 
 TLS_PORT = 8945
@@ -30,10 +31,16 @@ class Durable:
     settings: Settings
     lifecycle: Lifecycle
     token: Token
+    seed: Seed | None
     _journal: Journal | None
     _journal_file: JournalFile | None
     _identity: dict[str, str]
     _real_path: Path | None = None
+
+    @property
+    def bearer_tokens(self) -> tuple[Token, ...]:
+        """Every token that the contour routes accept."""
+        return (self.token, *self.settings.tokens, *(self.seed.logins if self.seed else ()))
 
     def _open_journal(self) -> None:
         """Open the journal, if there is to be one, and take over what it has; the first time only."""
@@ -69,11 +76,13 @@ class Durable:
                 )
             return
         saved, owner = file.load(), secrets.token_hex(8)
+        if self.seed is not None:
+            self.seed.check_tokens(saved.sessions)
         file.remember({"owner": owner})
         self.lifecycle.restore(saved)
         self._identity = {"token": self.token, **known, "owner": owner}
         self.token = Token(self.settings.token or self._identity["token"])
-        self.lifecycle.events.hide((self.token, *self.settings.tokens))
+        self.lifecycle.events.hide(self.token)
 
     def _wanted_port(self) -> int:
         port = int(self.settings.port)

@@ -10,7 +10,7 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unico
 from traitlets.config import Configurable
 
 from cmemu_nb.errors import SettingError
-from cmemu_nb.tokens import Token, hidden
+from cmemu_nb.tokens import Token, can_be_sent, hidden
 
 LISTS = ("tokens", "local_hostnames")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
@@ -124,8 +124,7 @@ class Settings(Configurable):
 
 def make_settings(given: dict[str, Any]) -> Settings:
     """Check settings given by name; a `SettingError` names the valid ones, or says what is wrong with a value."""
-    if not _hide_tokens(given):
-        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
+    hide_tokens(given)
     names = Settings.class_trait_names(config=True)
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -139,14 +138,15 @@ def make_settings(given: dict[str, Any]) -> Settings:
     return settings
 
 
-def _hide_tokens(given: dict[str, Any]) -> bool:
-    """Make tokens of the texts, in place: `given` is a variable in tracebacks. False when they are no texts."""
+def hide_tokens(given: dict[str, Any]) -> None:
+    """Make tokens of the texts, in place: `given` is a variable in tracebacks. Those that are no texts are refused."""
     token, tokens = given.get("token"), given.get("tokens", [])
     tokens = [tokens] if isinstance(tokens, str) else tokens
     texts = isinstance(token, str | None) and isinstance(tokens, list | tuple)
     sound = texts and all(isinstance(each, str) for each in tokens)
     given.update({name: hidden(given[name]) if sound else "…" for name in ("token", "tokens") if name in given})
-    return sound
+    if not sound:
+        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
 
 
 def is_loopback(host: str) -> bool:
@@ -167,7 +167,7 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) is not None and not math.isfinite(getattr(settings, name)):
             raise SettingError(f"{name} must be a number of seconds.")
     for token in filter(None, [settings.token, *settings.tokens]):
-        if not (token.isascii() and token.isprintable() and token.strip() == token):
+        if not can_be_sent(token):
             raise SettingError("A token can't be sent in a header: use printable ASCII without blanks at its ends.")
     if settings.journal is not None and not settings.journal.strip():
         raise SettingError("The journal's name is empty. Give a file's name, such as lifecycle.db, or leave it out.")

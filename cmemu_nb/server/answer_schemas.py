@@ -136,12 +136,16 @@ SESSION = members(
         "postSchemaUri": _URI,
     }
 )
-ENVELOPE = members(
-    {
-        "type": {"const": "computeModuleJobV1"},
-        "computeModuleJobV1": members({"jobId": TEXT, "queryType": TEXT, "query": ANYTHING}),
-    }
-)
+_JOB: dict[str, Schema] = {"jobId": TEXT, "queryType": TEXT, "query": ANYTHING}
+_USER = {"userId": {**TEXT, "description": "Who asked, if a seed file says whose bearer token it was"}}
+
+
+def _envelope(job: Schema) -> Schema:
+    return members({"type": {"const": "computeModuleJobV1"}, "computeModuleJobV1": job})
+
+
+ENVELOPE = _envelope(members(_JOB))
+PLATFORM_ENVELOPE = _envelope(members({**_JOB, **_USER}, ("userId",)))
 INSPECTION = members({"runtime": record("Runtime"), "job": record("Job"), "schemas": array(record("FunctionSchema"))})
 SUBMITTED = members(
     {
