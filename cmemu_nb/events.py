@@ -88,7 +88,7 @@ class EventLog:
     def _log(self, kind: str, at: int, runtime_id: str | None, job_id: str | None, detail: str | None) -> Event:
         self._count += 1
         if detail is not None:
-            detail = self.masked(detail)
+            detail = masked(detail, self._tokens)
         event = Event(self._count, at, kind, runtime_id, job_id, detail)
         (self._quiet if kind in QUIET else self._kept).append(event)
         return event

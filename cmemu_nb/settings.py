@@ -140,13 +140,17 @@ def make_settings(given: dict[str, Any]) -> Settings:
 
 def hide_tokens(given: dict[str, Any]) -> None:
     """Make tokens of the texts, in place: `given` is a variable in tracebacks. Those that are no texts are refused."""
+    if not _hide_tokens(given):
+        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
+
+
+def _hide_tokens(given: dict[str, Any]) -> bool:
     token, tokens = given.get("token"), given.get("tokens", [])
     tokens = [tokens] if isinstance(tokens, str) else tokens
     texts = isinstance(token, str | None) and isinstance(tokens, list | tuple)
     sound = texts and all(isinstance(each, str) for each in tokens)
     given.update({name: hidden(given[name]) if sound else "…" for name in ("token", "tokens") if name in given})
-    if not sound:
-        raise SettingError("A setting was refused: token must be text, and tokens a list of texts.")
+    return sound
 
 
 def is_loopback(host: str) -> bool:

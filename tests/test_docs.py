@@ -24,7 +24,7 @@ SETUP = [
     "python3 -m venv .venv && .venv/bin/pip install -e '.[lab]' && .venv/bin/cmemu lab",
     "tests/run",
 ]
-WRITTEN = {"app.py", "run.json"}  # by %cmemu export-module and emu.export
+WRITTEN = {"app.py", "run.json", "seed.yaml"}  # by %cmemu export-module, emu.export and who reads of seed files
 SOURCES = {"page", "foundry", "ours", "page, ours", "foundry, ours"}
 NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")

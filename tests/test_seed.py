@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import MODULE_HEADER, RUNTIMES, Api, Runtime, error_code, eventually
 from conftest import waiting_of
-from test_docs import fenced
+from test_docs import ROOT, fenced
 from test_magics import emu as emu_in_a_cell
 from test_magics import only_shell, run, shell
 
@@ -267,8 +269,6 @@ def test_a_poll_that_is_held_during_a_reset_gets_the_next_job(
 
 @pytest.fixture
 def background_pool() -> Any:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
     with ThreadPoolExecutor(4) as pool:
         yield pool.submit
 
@@ -411,10 +411,7 @@ REFUSED = [
     (RUNTIMES_OF.format("[{runtime_id: ..}]"), "line 1: Opening a runtime session: '..' can't be a runtime id."),
     (RUNTIMES_OF.format('[{runtime_id: "\\ud800"}]'), "runtimes[0].runtime_id must be text that JSON can hold."),
     (
-        RUNTIMES_OF.format("\n  - runtime_id: r\n  - {runtime_id: r}\n")
-        .replace("{{", "")
-        .replace(": {compute_modules: {runtimes:", ":\n compute_modules:\n  runtimes:")
-        .replace("}}\n", ""),
+        "foundry:\n compute_modules:\n  runtimes:\n  - runtime_id: r\n  - {runtime_id: r}\n",
         "line 5: runtimes[1] has the runtime_id 'r' that line 4 has already.",
     ),
     (APPS_OF.format("[{runtime_id: r}]"), "deployed_apps[0] needs a deployed_app_rid."),
@@ -517,16 +514,26 @@ def test_no_message_and_no_traceback_with_local_variables_shows_a_token(path: Pa
     given = {} if "settings" in text else {"token": f"given-{SECRET}"}
     with pytest.raises(SettingError) as refused:
         Emulator.from_seed(path, **given)
-    shown = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
-    shown.stack[:] = [frame for frame in shown.stack if "cmemu_nb/" in frame.filename]
+    check_traceback(refused.value)
+
+
+def check_traceback(error: BaseException) -> None:
+    """Look at the frames of the package as `%xmode Verbose` shows them."""
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    shown.stack[:] = [frame for frame in shown.stack if "/cmemu_nb/" in frame.filename]
     assert shown.stack
     assert SECRET not in "".join(shown.format())
 
 
+def test_given_tokens_that_are_no_texts_are_shown_nowhere(path: Path) -> None:
+    for given in ({"token": SECRET.encode()}, {"tokens": [SECRET, SECRET.encode()]}):
+        with pytest.raises(SettingError, match="token must be text") as refused:
+            Emulator.from_seed(path, **given)
+        check_traceback(refused.value)
+
+
 def test_yaml_is_imported_by_those_only_who_have_a_seed_file() -> None:
     program = "import sys; from cmemu_nb import Emulator; assert 'yaml' not in sys.modules"
-    import subprocess  # noqa: PLC0415
-
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
@@ -574,8 +581,8 @@ def test_stop_says_how_to_go_on_with_seed_and_journal(
 # The document
 
 
-def test_the_example_of_the_document_is_what_it_says(path: Path, docs_seed: Path) -> None:
-    (example,) = fenced(docs_seed, "yaml")
+def test_the_example_of_the_document_is_what_it_says(path: Path) -> None:
+    (example,) = fenced(ROOT / "cmemu_nb" / "docs" / "seed.md", "yaml")
     path.write_text(example, "utf-8")
     with Emulator.from_seed(path, port=0, tls_port=0, home="thread") as emulator:
         ids = [each.runtime_id for each in emulator.lifecycle.runtimes()]
@@ -584,10 +591,3 @@ def test_the_example_of_the_document_is_what_it_says(path: Path, docs_seed: Path
         with pytest.raises(NotFound):
             emulator.lifecycle.resolve_app(OTHER_APP)
         assert emulator.settings.execute_timeout == 5.0
-
-
-@pytest.fixture
-def docs_seed() -> Path:
-    from test_docs import ROOT  # noqa: PLC0415
-
-    return ROOT / "cmemu_nb" / "docs" / "seed.md"
