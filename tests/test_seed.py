@@ -13,7 +13,6 @@ import pytest
 from client import MODULE_HEADER, RUNTIMES, Api, Runtime, error_code, eventually
 from conftest import waiting_of
 from test_docs import ROOT, fenced
-from test_magics import emu as emu_in_a_cell
 from test_magics import only_shell, run, shell
 
 from cmemu_nb import Emulator
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-__all__ = ["emu_in_a_cell", "only_shell", "run", "shell"]  # fixtures
+__all__ = ["only_shell", "run", "shell"]  # fixtures
 APP = "ri.foundry.main.deployed-app.my-app"
 OTHER_APP = "ri.foundry.main.deployed-app.other"
 MODULE_TOKEN = "foundry_module_auth_of-the-seed"
