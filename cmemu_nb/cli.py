@@ -94,6 +94,7 @@ def _add_serve_options(parser: argparse.ArgumentParser) -> None:
         if traits[name].default_value and "action" not in option:
             text += f" Default: {traits[name].default_value}."
         parser.add_argument(option["flag"], dest=name, default=argparse.SUPPRESS, help=text, **keywords)
+    parser.add_argument("--seed", metavar="FILE", help="A YAML file with the sessions and settings to begin with.")
     parser.add_argument(
         "--print-token", action="store_true", help="Print the bearer token also when the output is no terminal."
     )
@@ -103,7 +104,8 @@ def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     signals = _Signals()
     settings = {name: value for name, value in vars(options).items() if name in OPTIONS}
     try:
-        emulator = Emulator(**settings, home="thread")
+        settings["home"] = "thread"
+        emulator = Emulator.from_seed(options.seed, **settings) if options.seed else Emulator(**settings)
         report_faults(emulator)
         with warnings.catch_warnings(record=True) as warned:
             for kind in WARNINGS:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cmemu_nb.journal import Journal
     from cmemu_nb.journal_file import JournalFile
     from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.seed import Seed
     from cmemu_nb.settings import Settings
 
 TLS_PORT = 8945
@@ -36,10 +37,16 @@ class Durable:
     token: Token
     client_id: str
     client_secret: Token
+    seed: Seed | None
     _journal: Journal | None
     _journal_file: JournalFile | None
     _identity: dict[str, str]
     _real_path: Path | None = None
+
+    @property
+    def bearer_tokens(self) -> tuple[Token, ...]:
+        """Every token that the contour routes accept."""
+        return (self.token, *self.settings.tokens, *(self.seed.logins if self.seed else ()))
 
     def _open_journal(self) -> None:
         """Open the journal, if there is to be one, and take over what it has; the first time only."""
@@ -75,6 +82,8 @@ class Durable:
                 )
             return
         saved, owner = file.load(), secrets.token_hex(8)
+        if self.seed is not None:
+            self.seed.check_tokens(saved.sessions)
         file.remember({"owner": owner})
         self.lifecycle.restore(saved)
         self._identity = {"token": self.token, "client_id": self.client_id, "client_secret": self.client_secret}
@@ -86,7 +95,7 @@ class Durable:
         self.token = Token(self.settings.token or identity["token"])
         self.client_id = self.settings.client_id or identity["client_id"]
         self.client_secret = Token(self.settings.client_secret or identity["client_secret"])
-        self.lifecycle.events.hide((self.token, self.client_secret, *self.settings.tokens))
+        self.lifecycle.events.hide(self.token, self.client_secret, *self.settings.tokens)
 
     def _new_identity(self) -> dict[str, str]:
         new = {name: secrets.token_urlsafe(32) for name in ("token", "client_secret")}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cmemu_nb.events import Event
     from cmemu_nb.journal import Journal
     from cmemu_nb.journal_file import JournalFile
+    from cmemu_nb.seed import Seed
 
 T = TypeVar("T")
 NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook, emu.start() elsewhere."
@@ -77,6 +78,7 @@ class Emulator(Calls, Durable, Launching, Looking):
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
         self.lifecycle = Lifecycle(keep_events=self.settings.keep_events, max_queued=self.settings.max_queued)
+        self.seed: Seed | None = None
         self._be(self._new_identity())
         self.functions = Functions(self)
         self.faults = FaultInjection(self)
@@ -133,6 +135,25 @@ class Emulator(Calls, Durable, Launching, Looking):
             emulator.lifecycle.log(job_id).write(text)
         return emulator
 
+    @classmethod
+    def from_seed(cls, path: str | Path, **settings: Any) -> Self:
+        """Return an emulator that begins with what a YAML file says, not started yet; `%cmemu help seed` describes it.
+
+        Settings that are given win over the file's. Raises `SeedError` with the file's line and what it takes, or
+        `SettingError`.
+        """
+        from cmemu_nb import seed  # noqa: PLC0415 - who has no seed file needs no YAML
+
+        return cls.of_seed(seed.read(path, settings))
+
+    @classmethod
+    def of_seed(cls, seed: Seed) -> Self:
+        """Return an emulator that begins with a seed file that was read, not started yet."""
+        emulator = cls(**seed.settings)
+        emulator.seed = seed
+        emulator.lifecycle.events.hide(*emulator.bearer_tokens)
+        return emulator
+
     def _start(self) -> None:
         self._open_journal()
         try:
@@ -152,9 +173,9 @@ class Emulator(Calls, Durable, Launching, Looking):
         if self.settings.job_timeout is not None:
             self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
         self._client = ContourClient(self.url, self.token)
-        bearers = (self.token, *self.settings.tokens)
+        logins = self.seed.logins if self.seed else {}
         oauth = self._oauth_client()
-        self.application = Application(self.lifecycle, bearers, oauth, self.settings, self._journal)
+        self.application = Application(self.lifecycle, self.bearer_tokens, oauth, self.settings, self._journal, logins)
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
         home.run(self._serve(self.application, sockets, tls_sockets))
@@ -183,6 +204,8 @@ class Emulator(Calls, Durable, Launching, Looking):
         self._tls_server = GuardedServer(Connections(application), guard=guard, ssl_options=self.certificates.context)
         self._tls_server.add_sockets(tls_sockets)
         self.lifecycle.note("emulator_started", detail=self.url)
+        if self.seed is not None:
+            self.lifecycle.apply_seed(self.seed)
         self.lifecycle.fail_what_ended_with_kernel(LOST)
         await self.functions.resume()
 
@@ -303,7 +326,10 @@ class Emulator(Calls, Durable, Launching, Looking):
         return JobHandle(self, self.lifecycle.job(job_id).job_id)
 
     def reset(self) -> None:
-        """Forget every runtime with its jobs, schemas and bindings [ours]; `NotRunning` when it is stopped."""
+        """Forget every runtime with its jobs, schemas and bindings [ours]; what a seed file says is there again.
+
+        `NotRunning` when it is stopped.
+        """
         self.change(lambda lifecycle: lifecycle.reset())
 
     # Changing and listening

@@ -38,6 +38,7 @@
     ├── SessionFileError           an exported session can't be written or read
     ├── HomeError                  the emulator's loop can't be used in this way
     └── SettingError               a setting is unknown or has a wrong value
+        └── SeedError                  a seed file can't be read, or says what can't be
     PortTakenWarning           the wanted port is in use, so another one was taken
     ExposedWarning             the emulator listens for other machines too
 
@@ -303,6 +304,10 @@ class HomeError(CmemuError):
 
 class SettingError(CmemuError):
     """A setting is unknown or has a wrong value."""
+
+
+class SeedError(SettingError):
+    """A seed file can't be read, or says what can't be; the message has the line, and never a token."""
 
 
 class PortTakenWarning(UserWarning):

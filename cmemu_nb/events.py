@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Every kind of event there is.
 KINDS = (
-    *("emulator_started", "emulator_stopped"),
+    *("emulator_started", "emulator_stopped", "seed_applied"),
     *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_connected"),
     *("schemas_posted", "schema_deleted", "replica_added", "replica_started", "replica_exited"),
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
@@ -56,11 +56,15 @@ class EventLog:
         self._quiet: collections.deque[Event] = collections.deque(maxlen=keep)
         self._subscribers: dict[object, Callable[[Event], object]] = {}
         self.cleared = 0
-        self._tokens: tuple[str, ...] = ()
+        self._tokens: dict[str, None] = {}
 
-    def hide(self, tokens: tuple[str, ...]) -> None:
-        """Show no more than the last four characters of these tokens from now on; of our own kinds it never does."""
-        self._tokens = tokens
+    def hide(self, *tokens: str) -> None:
+        """Show no more than the last four characters of these tokens too from now on; of usual module tokens always."""
+        self._tokens.update(dict.fromkeys(tokens))
+
+    def masked(self, text: str) -> str:
+        """Return a text as an event shows it, without whole tokens."""
+        return masked(text, self._tokens)
 
     def emit(
         self, kind: str, at: int, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None

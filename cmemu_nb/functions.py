@@ -138,7 +138,7 @@ class Functions:
     def _refuse_tokens(self, text: str) -> None:
         lifecycle, emulator = self._emulator.lifecycle, self._emulator
         tokens = [runtime.module_auth_token for runtime in lifecycle.runtimes()]
-        for token in (emulator.token, emulator.client_secret, *emulator.settings.tokens, *tokens):
+        for token in (*emulator.bearer_tokens, emulator.client_secret, *tokens):
             if token in text and len(token) >= SHORTEST_MASKED:
                 raise ExportRefused(
                     f"The module would hold a whole token of this emulator ({last_four(token)}). "

@@ -11,6 +11,7 @@ import secrets
 
 JOB_PREFIX = "foundry_job_"
 _HALF = 8
+_LONGEST_KEY = 64
 
 
 def new_job_id(token: str) -> str:
@@ -31,4 +32,7 @@ def is_job_of(job_id: str, token: str) -> bool:
 
 
 def _mark(nonce: bytes, token: str) -> str:
-    return hashlib.blake2b(nonce, key=token.encode(), digest_size=_HALF).hexdigest()
+    key = token.encode()
+    if len(key) > _LONGEST_KEY:  # a token of a seed file
+        key = hashlib.blake2b(key).digest()
+    return hashlib.blake2b(nonce, key=key, digest_size=_HALF).hexdigest()

@@ -40,18 +40,30 @@ class Jobs(State):
     # Jobs
 
     def submit_to_app(
-        self, deployed_app_rid: str, branch: str | None, query_type: str, query: bytes, source: JobSource
+        self,
+        deployed_app_rid: str,
+        branch: str | None,
+        query_type: str,
+        query: bytes,
+        source: JobSource,
+        user_id: str | None = None,
     ) -> Job:
-        """Queue a job for the runtime that serves a deployed app; `query` is JSON text."""
+        """Queue a job for the runtime that serves a deployed app; `query` is JSON text, `user_id` who asks for it."""
         app = self.resolve_app(deployed_app_rid, branch)
-        return self._enqueue(self._sessions[app.runtime_id], query_type, query, source, app)
+        return self._enqueue(self._sessions[app.runtime_id], query_type, query, source, app, user_id)
 
-    def submit(self, runtime_id: str, query_type: str, query: bytes) -> Job:
-        """Queue a `runtime-direct` job for a runtime; `query` is JSON text [ours]."""
-        return self._enqueue(self._session(runtime_id), query_type, query, JobSource.RUNTIME_DIRECT, None)
+    def submit(self, runtime_id: str, query_type: str, query: bytes, user_id: str | None = None) -> Job:
+        """Queue a `runtime-direct` job for a runtime; `query` is JSON text, `user_id` who asks for it [ours]."""
+        return self._enqueue(self._session(runtime_id), query_type, query, JobSource.RUNTIME_DIRECT, None, user_id)
 
     def _enqueue(
-        self, session: Session, query_type: str, query: bytes, source: JobSource, app: DeployedApp | None
+        self,
+        session: Session,
+        query_type: str,
+        query: bytes,
+        source: JobSource,
+        app: DeployedApp | None,
+        user_id: str | None,
     ) -> Job:
         if not text("query type", query_type).strip():
             raise InvalidRequest("Submitting a job: the query type is blank. Give the function's name.")
@@ -71,6 +83,7 @@ class Jobs(State):
             self.now(),
             app.deployed_app_rid if app else None,
             app.branch if app else None,
+            user_id=user_id,
         )
         session.queue[job.job_id] = job
         self._owners[job.job_id] = session

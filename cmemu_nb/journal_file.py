@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cmemu_nb.saved import SavedState
 
 APPLICATION_ID = 0x636D656D  # "cmem"
-VERSION = 1
+VERSION = 2
 CACHE_KIB = 8_000
 BUSY_SECONDS = 0.1
 UNTOUCHED = "It was left as it is: choose another file, or try 'sqlite3 FILE .recover' on a copy."
@@ -84,6 +84,7 @@ class JournalFile:
                 self._create()
             self.path.chmod(0o600)
             connection = self._connect()
+            self._upgrade(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {sync.upper()}")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -102,6 +103,12 @@ class JournalFile:
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
             connection.executescript(tables.create(APPLICATION_ID, VERSION))
         new.replace(self.path)
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for older in range(version, VERSION):
+            upgrade = f"BEGIN IMMEDIATE; {tables.UPGRADES[older]}; PRAGMA user_version = {older + 1}; COMMIT"
+            connection.executescript(upgrade)
 
     def check_there(self) -> None:
         """Raise an `OSError` when somebody has deleted the file, or put another one in its place."""

@@ -34,7 +34,7 @@ def create(application_id: int, version: int) -> str:
         CREATE TABLE apps (record BLOB NOT NULL);
         CREATE TABLE jobs (sequence INTEGER PRIMARY KEY, job_id TEXT NOT NULL, runtime_id TEXT NOT NULL,
             query_type TEXT NOT NULL, query BLOB NOT NULL, source TEXT NOT NULL, queued_at INTEGER NOT NULL,
-            deployed_app_rid TEXT, deployed_app_branch TEXT);
+            deployed_app_rid TEXT, deployed_app_branch TEXT, user_id TEXT);
         CREATE INDEX jobs_of_runtime ON jobs (runtime_id);
         CREATE TABLE states (sequence INTEGER PRIMARY KEY, status TEXT NOT NULL, started_at INTEGER,
             completed_at INTEGER, result BLOB, result_content_type TEXT, error_message BLOB, replica_id TEXT,
@@ -43,6 +43,10 @@ def create(application_id: int, version: int) -> str:
         PRAGMA user_version = {version};
         COMMIT;
     """
+
+
+UPGRADES = {1: "ALTER TABLE jobs ADD COLUMN user_id TEXT"}
+"""What makes of a file of each older version one of the next."""
 
 
 # Writing
@@ -95,11 +99,11 @@ def put_apps(connection: sqlite3.Connection, apps: Iterable[DeployedApp]) -> Non
 def put_jobs(connection: sqlite3.Connection, jobs: Iterable[Job]) -> None:
     """Insert jobs, whatever their state is."""
     connection.executemany(
-        "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 *(job.sequence, job.job_id, job.runtime_id, job.query_type, job.query),
-                *(str(job.source), job.queued_at, job.deployed_app_rid, job.deployed_app_branch),
+                *(str(job.source), job.queued_at, job.deployed_app_rid, job.deployed_app_branch, job.user_id),
             )
             for job in jobs
         ],
@@ -150,13 +154,14 @@ def read_state(connection: sqlite3.Connection) -> SavedState:
 
 _ALL_JOBS = """
     SELECT sequence, job_id, runtime_id, query_type, query, source, queued_at, deployed_app_rid, deployed_app_branch,
-        status, started_at, completed_at, result, result_content_type, error_message, replica_id, ends_with_kernel
+        user_id, status, started_at, completed_at, result, result_content_type, error_message, replica_id,
+        ends_with_kernel
     FROM jobs LEFT JOIN states USING (sequence) ORDER BY sequence
 """
 
 
 def _job(*row: Any) -> Job:
-    sequence, job_id, runtime_id, query_type, query, source, queued_at, rid, branch, *state = row
+    sequence, job_id, runtime_id, query_type, query, source, queued_at, rid, branch, user_id, *state = row
     status, started_at, completed_at, result, content_type, error_message, replica_id, ends_with_kernel = state
     return Job(
         *(job_id, sequence, runtime_id, query_type, query, JobSource(source), queued_at, rid, branch),
@@ -165,6 +170,7 @@ def _job(*row: Any) -> Job:
         None if error_message is None else error_message.decode(errors="surrogatepass"),
         replica_id,
         bool(ends_with_kernel),
+        user_id,
     )
 
 

@@ -15,19 +15,18 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from cmemu_nb.errors import InvalidModuleAuthToken, InvalidRequest, NotFound, known
+from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, known
 from cmemu_nb.jobs import Jobs
 from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
-from cmemu_nb.session import Replica, Session, ThrownAway, trimmed
+from cmemu_nb.session import Replica, Session, ThrownAway, checked_runtime_id, trimmed
 from cmemu_nb.state import DEFAULT_BRANCH
-from cmemu_nb.tokens import MODULE_TOKEN_START
+from cmemu_nb.tokens import MODULE_TOKEN_START, is_masked_by_its_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cmemu_nb.saved import SavedState
-
-LONGEST_ID = 1000
+    from cmemu_nb.seed import Seed, SeededApp
 
 
 class Lifecycle(Jobs):
@@ -37,6 +36,8 @@ class Lifecycle(Jobs):
     queued for one runtime.
     """
 
+    _seed: Seed | None = None
+
     # Sessions
 
     def open_session(
@@ -45,26 +46,22 @@ class Lifecycle(Jobs):
         deployed_app_rid: str | None = None,
         branch: str | None = None,
         display_name: str | None = None,
+        *,
+        token: str | None = None,
     ) -> tuple[Runtime, ThrownAway | None]:
         """Open a runtime's session, or reset it: no jobs, schemas and bindings, and a new token [page].
 
         Returns the runtime and what a reset threw away, or None for a runtime that is new.
         A binding of the same app and branch moves here from whichever runtime holds it [ours].
-        Fields are trimmed, a blank optional one counts as absent. Raises `InvalidRequest` for an id that is
-        blank, or would vanish from URIs.
+        Fields are trimmed, a blank optional one counts as absent; a `token` that is given must be nobody else's. Raises
+        `InvalidRequest` for an id that is blank, or would vanish from URIs.
         """
-        runtime_id = trimmed("runtime id", runtime_id) or ""
-        if runtime_id in ("", ".", ".."):
-            raise InvalidRequest(f"Opening a runtime session: {runtime_id!r} can't be a runtime id. Choose a name.")
-        if len(runtime_id) > LONGEST_ID:
-            raise InvalidRequest(
-                f"Opening a runtime session: the runtime id has {len(runtime_id)} characters, which no URI can hold. "
-                f"Choose one of at most {LONGEST_ID}."
-            )
+        runtime_id = checked_runtime_id(runtime_id)
         deployed_app_rid = trimmed("deployed app RID", deployed_app_rid)
         branch = trimmed("branch", branch)
         old = self._sessions.get(runtime_id)
-        token = MODULE_TOKEN_START + secrets.token_urlsafe(32)
+        # A Token is no text to the JSON encoder.
+        token = str(token or MODULE_TOKEN_START + secrets.token_urlsafe(32))
         runtime = Runtime(runtime_id, token, self.now(), trimmed("display name", display_name))
         session = self._sessions[runtime_id] = Session(runtime)
         self._add_replica(session, Replica(runtime_id, "", token, None))
@@ -73,14 +70,17 @@ class Lifecycle(Jobs):
         thrown_away = self._throw_away(old, "session_reset") if old else None
         # A listener may have ended the session when it was told of it.
         if deployed_app_rid is not None and self._sessions.get(runtime_id) is session:
-            self._bind(runtime, deployed_app_rid, branch or DEFAULT_BRANCH)
+            self._bind(runtime_id, deployed_app_rid, branch or DEFAULT_BRANCH, runtime.display_name)
         return runtime, thrown_away
 
     def reset_session(self, runtime_id: str) -> tuple[Runtime, ThrownAway | None]:
-        """Reset a runtime's session and keep its binding and display name [ours]."""
+        """Reset a runtime's session and keep its bindings and display name [ours]."""
         session = self._session(runtime_id)
-        rid, branch = next(iter(session.apps), (None, None))
-        return self.open_session(runtime_id, rid, branch, session.runtime.display_name)
+        apps = sorted((self._apps[rid][branch] for rid, branch in session.apps), key=lambda app: app.bound_at)
+        runtime, thrown_away = self.open_session(runtime_id, display_name=session.runtime.display_name)
+        for app in apps:
+            self._bind_missing(app)
+        return runtime, thrown_away
 
     def delete_session(self, runtime_id: str) -> ThrownAway:
         """End a runtime's session and forget the runtime [ours]."""
@@ -89,9 +89,30 @@ class Lifecycle(Jobs):
         return self._throw_away(session, "session_deleted")
 
     def reset(self) -> None:
-        """Delete every session: an emulator as new [ours]."""
+        """Delete every session: an emulator as new, so with those of its seed file, if it has one [ours]."""
         for runtime_id in list(self._sessions):
             self.delete_session(runtime_id)
+        if self._seed is not None:
+            self.apply_seed(self._seed)
+
+    def apply_seed(self, seed: Seed) -> None:
+        """Open the sessions and make the bindings of a seed file that are not there [ours]; `reset()` does too then.
+
+        A runtime that is there keeps its session, whatever token the file gives it, and an app its binding.
+        """
+        self._seed = seed
+        there = sorted({each.runtime_id for each in seed.runtimes} & self._sessions.keys())
+        for each in seed.runtimes:
+            if each.runtime_id not in self._sessions:
+                self.open_session(each.runtime_id, token=each.module_auth_token)
+        for app in seed.apps:
+            if app.active:
+                self._bind_missing(app)
+        inactive = [f"{app.deployed_app_rid} on branch {app.branch!r}" for app in seed.apps if not app.active]
+        told = [f"{len(seed.runtimes)} runtimes, {len(seed.apps) - len(inactive)} deployed apps of {seed.path}"]
+        told += [f"kept as they were: {', '.join(map(repr, there))}"] if there else []
+        told += [f"inactive, so bound to no runtime: {', '.join(inactive)}"] if inactive else []
+        self._emit("seed_applied", detail="; ".join(told))
 
     def authenticate(self, runtime_id: str, token: str | None) -> Runtime:
         """Return the runtime if the token is its session's; an unknown runtime is told before a wrong token."""
@@ -133,6 +154,8 @@ class Lifecycle(Jobs):
     def _add_replica(self, session: Session, replica: Replica) -> Replica:
         session.replicas[replica.replica_id] = replica
         self._replicas[_hashed(replica.token)] = replica
+        if not is_masked_by_its_form(replica.token):
+            self.events.hide(replica.token)
         return replica
 
     def remove_replica(self, replica: Replica, reason: str) -> list[str]:
@@ -187,18 +210,24 @@ class Lifecycle(Jobs):
 
     # Deployed apps
 
-    def _bind(self, runtime: Runtime, rid: str, branch: str) -> None:
+    def _bind_missing(self, app: DeployedApp | SeededApp) -> None:
+        """Bind an app that no runtime serves, unless a listener has deleted its runtime meanwhile."""
+        rid, branch = app.deployed_app_rid, app.branch
+        if branch not in self._apps.get(rid, {}) and app.runtime_id in self._sessions:
+            self._bind(app.runtime_id, rid, branch, app.display_name)
+
+    def _bind(self, runtime_id: str, rid: str, branch: str, display_name: str | None) -> None:
         taken_from = None
         held = self._apps.get(rid, {}).get(branch)
         if held:
             taken_from = held.runtime_id
             self._sessions[held.runtime_id].apps.discard((rid, branch))
             self._unbind(rid, branch)
-        app = DeployedApp(rid, branch, runtime.runtime_id, self.now(), runtime.display_name)
+        app = DeployedApp(rid, branch, runtime_id, self.now(), display_name)
         self._apps.setdefault(rid, {})[branch] = app
-        self._sessions[runtime.runtime_id].apps.add((rid, branch))
+        self._sessions[runtime_id].apps.add((rid, branch))
         moved = f", taken from runtime {taken_from!r}" if taken_from else ""
-        self._emit("app_bound", runtime.runtime_id, detail=f"{rid} on branch {branch!r}{moved}")
+        self._emit("app_bound", runtime_id, detail=f"{rid} on branch {branch!r}{moved}")
 
     def _unbind(self, rid: str, branch: str) -> None:
         branches = self._apps[rid]

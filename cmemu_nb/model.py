@@ -114,7 +114,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     """One call of a function; `query` is JSON text, `result` the bytes that were posted.
 
     `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes,
-    `ends_with_kernel` whether that is a function in a cell or a launched replica.
+    `ends_with_kernel` whether that is a function in a cell or a launched replica; `user_id` who asked for it, if a seed
+    file says whose bearer token that was.
     """
 
     job_id: str
@@ -134,6 +135,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     error_message: str | None = None
     replica_id: str | None = None
     ends_with_kernel: bool = False
+    user_id: str | None = None
 
     @property
     def size(self) -> int:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from cmemu_nb.model import FunctionSchema, Job, JobStatus, Runtime
 
 
+LONGEST_ID = 1000
+
+
 class ThrownAway(msgspec.Struct, frozen=True):
     """How much a reset or a deletion threw away."""
 
@@ -123,6 +126,19 @@ def text(what: str, value: object) -> str:
     except UnicodeEncodeError:
         pass
     raise InvalidRequest(f"The {what} must be text, not {value!r}.")
+
+
+def checked_runtime_id(value: str) -> str:
+    """Return an id without the blanks around it; an `InvalidRequest` for one that is blank or fits in no URI."""
+    runtime_id = trimmed("runtime id", value) or ""
+    if runtime_id in ("", ".", ".."):
+        raise InvalidRequest(f"Opening a runtime session: {runtime_id!r} can't be a runtime id. Choose a name.")
+    if len(runtime_id) > LONGEST_ID:
+        raise InvalidRequest(
+            f"Opening a runtime session: the runtime id has {len(runtime_id)} characters, which no URI can hold. "
+            f"Choose one of at most {LONGEST_ID}."
+        )
+    return runtime_id
 
 
 def trimmed(what: str, value: str | None) -> str | None:

@@ -10,7 +10,7 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unico
 from traitlets.config import Configurable
 
 from cmemu_nb.errors import SettingError
-from cmemu_nb.tokens import Token, hidden
+from cmemu_nb.tokens import Token, can_be_sent, hidden
 
 LISTS = ("tokens", "local_hostnames")
 SECRETS = ("token", "client_secret")
@@ -134,8 +134,7 @@ class Settings(Configurable):
 
 def make_settings(given: dict[str, Any]) -> Settings:
     """Check settings given by name; a `SettingError` names the valid ones, or says what is wrong with a value."""
-    if not _hide_tokens(given):
-        raise SettingError("A setting was refused: token and client_secret must be texts, and tokens a list of texts.")
+    hide_tokens(given)
     names = Settings.class_trait_names(config=True)
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -149,8 +148,13 @@ def make_settings(given: dict[str, Any]) -> Settings:
     return settings
 
 
+def hide_tokens(given: dict[str, Any]) -> None:
+    """Make tokens of the texts, in place: `given` is a variable in tracebacks. Those that are no texts are refused."""
+    if not _hide_tokens(given):
+        raise SettingError("A setting was refused: token and client_secret must be texts, and tokens a list of texts.")
+
+
 def _hide_tokens(given: dict[str, Any]) -> bool:
-    """Make tokens of the texts, in place: `given` is a variable in tracebacks. False when they are no texts."""
     tokens = given.get("tokens", [])
     tokens = [tokens] if isinstance(tokens, str) else tokens
     texts = all(isinstance(given.get(name), str | None) for name in SECRETS) and isinstance(tokens, list | tuple)
@@ -177,7 +181,7 @@ def _check(settings: Settings) -> None:
         if getattr(settings, name) is not None and not math.isfinite(getattr(settings, name)):
             raise SettingError(f"{name} must be a number of seconds.")
     for token in filter(None, [settings.token, *settings.tokens]):
-        if not (token.isascii() and token.isprintable() and token.strip() == token):
+        if not can_be_sent(token):
             raise SettingError("A token can't be sent in a header: use printable ASCII without blanks at its ends.")
     if settings.journal is not None and not settings.journal.strip():
         raise SettingError("The journal's name is empty. Give a file's name, such as lifecycle.db, or leave it out.")

@@ -36,16 +36,28 @@ def last_four(token: str) -> str:
     return "…" + (token[-SHOWN:] if len(token) >= SHORTEST_SHOWN else "")
 
 
+def can_be_sent(token: str) -> bool:
+    """Tell whether a header can hold a token."""
+    return token.isascii() and token.isprintable() and token.strip() == token
+
+
+def is_masked_by_its_form(token: str) -> bool:
+    """Tell whether `masked` knows a module token without being told of it."""
+    return token.startswith("…") or _OF_OURS.fullmatch(token) is not None
+
+
 def masked(text: str, tokens: Iterable[str] = ()) -> str:
     """Return a text with no more than the last four characters of any module or access token, and of `tokens`.
 
     Tokens of less than eight characters stay: who sets such a one finds it in many words.
     """
-    if MODULE_TOKEN_START in text or ACCESS_TOKEN_START in text:
-        text = _OF_OURS.sub(lambda found: last_four(found[0]), text)
-    for token in tokens:
-        if token in text and len(token) >= SHORTEST_MASKED:
+    found = [token for token in tokens if token in text and len(token) >= SHORTEST_MASKED]
+    if found:
+        # One may be in another one, or begin as module tokens do and go on with other characters.
+        for token in sorted(found, key=len, reverse=True):
             text = text.replace(token, last_four(token))
+    if MODULE_TOKEN_START in text or ACCESS_TOKEN_START in text:
+        text = _OF_OURS.sub(lambda each: last_four(each[0]), text)
     return text
 
 

@@ -24,7 +24,8 @@ SETUP = [
     "python3 -m venv .venv && .venv/bin/pip install -e '.[lab]' && .venv/bin/cmemu lab",
     "tests/run",
 ]
-WRITTEN = {"app.py", "test_app.py", "run.json"}  # by %cmemu export-module, by who tests that, and by emu.export
+# By %cmemu export-module, by who tests that, by emu.export, and by who reads of seed files.
+WRITTEN = {"app.py", "test_app.py", "run.json", "seed.yaml"}
 SOURCES = {"page", "foundry", "ours", "page, ours", "foundry, ours"}
 NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")

@@ -134,6 +134,8 @@ def _arrived(stream: ResultStream) -> dict[str, str]:
 def _facts(job: Job) -> list[list[str]]:
     app = f"{job.deployed_app_rid} ({job.deployed_app_branch})" if job.deployed_app_rid else "none: runtime-direct"
     facts = [("id", job.job_id), ("runtime", job.runtime_id), ("deployed app", app), ("submitted by", str(job.source))]
+    if job.user_id:
+        facts.append(("asked for by", job.user_id))
     if job.replica_id:
         facts.append(("replica", job.replica_id))
     if job.result_content_type:

@@ -69,6 +69,7 @@ def _start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-hostname", action="append", help=traits["local_hostnames"].help)
     for name in SWITCHES:
         parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=traits[name].help)
+    parser.add_argument("--seed", metavar="FILE", help="A YAML file to begin with: %%cmemu help seed.")
     parser.add_argument("--thread", action="store_true", help="Run on a thread, not on the kernel's loop.")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class, no_var_expand
 from IPython.display import Markdown, display
+from msgspec.structs import replace
 from traitlets import Unicode
 
 from cmemu_nb.cells import echo_here
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from cmemu_nb.handles import JobHandle
     from cmemu_nb.injecting import FaultInjection
     from cmemu_nb.notebook.charts import Chart
+    from cmemu_nb.seed import Seed
 
 
 @magics_class
@@ -110,16 +112,25 @@ class CMEmu(Settings, Magics):
         name = given.name or self.name
         running = emulators().get(name)
         wanted = given.settings()
+        seed = _read_seed(given.seed, wanted) if given.seed else None
+        if seed is not None:
+            wanted = seed.settings
         if running is not None and running.running:
-            self._say_already_running(running, wanted)
+            self._say_already_running(running, wanted, seed)
         else:
             self._check_name_free(name)
-            running = emulators()[name] = _start_telling(Emulator(**{**self._configured(), **wanted}))
+            running = emulators()[name] = _start_telling(self._made(wanted, seed))
         self.shell.push({name: running})
         display(running)
 
-    def _say_already_running(self, running: Emulator, wanted: dict[str, Any]) -> None:
+    def _made(self, wanted: dict[str, Any], seed: Seed | None) -> Emulator:
+        settings = {**self._configured(), **wanted}
+        return Emulator(**settings) if seed is None else Emulator.of_seed(replace(seed, settings=settings))
+
+    def _say_already_running(self, running: Emulator, wanted: dict[str, Any], seed: Seed | None) -> None:
         ignored = [key for key, value in wanted.items() if getattr(running.settings, key) != value]
+        if seed is not None and not seed.plants_the_same(running.seed):
+            ignored.append("seed")
         if ignored:
             print(f"It runs already, so {', '.join(ignored)} stays as it is. %cmemu stop first to change that.")  # noqa: T201
 
@@ -147,7 +158,8 @@ class CMEmu(Settings, Magics):
         emulators().pop(name, None)
         print(f"The emulator at {emulator.url} is stopped; its records stay readable: {name}.jobs, {name}.events.")  # noqa: T201
         if emulator.settings.journal is not None:
-            print(f"%cmemu start --journal {shlex.quote(emulator.settings.journal)} goes on with it.")  # noqa: T201
+            seed = f" --seed {shlex.quote(emulator.seed.path)}" if emulator.seed else ""
+            print(f"%cmemu start --journal {shlex.quote(emulator.settings.journal)}{seed} goes on with it.")  # noqa: T201
 
     def _status(self, given: Arguments) -> None:
         display(self._emulator(given))
@@ -159,7 +171,8 @@ class CMEmu(Settings, Magics):
         emulator = self._emulator(given)
         if given.runtime is None:
             emulator.reset()
-            print("Every runtime is forgotten, with its jobs, schemas and bindings.")  # noqa: T201
+            again = " Those of the seed file are there again, as new." if emulator.seed else ""
+            print(f"Every runtime is forgotten, with its jobs, schemas and bindings.{again}")  # noqa: T201
             return
         emulator.runtime(given.runtime).reset()
         print(f"Runtime {given.runtime!r} has a new session, with the binding that it had.")  # noqa: T201
@@ -271,6 +284,12 @@ class CMEmu(Settings, Magics):
             start = "%cmemu start" if name == self.name else f"%cmemu start --name {name}"
             raise UsageError(f"No emulator is running as {name!r}. Type: {start}.{more}")
         return found
+
+
+def _read_seed(path: str, settings: dict[str, Any]) -> Seed:
+    from cmemu_nb import seed  # noqa: PLC0415 - who has no seed file needs no YAML
+
+    return seed.read(path, settings)
 
 
 def _start_telling(emulator: Emulator) -> Emulator:

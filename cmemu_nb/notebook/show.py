@@ -45,6 +45,8 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
         ("runs", HOMES[emulator.home.kind]),
         ("holds", f"{_count(len(state.runtimes()), 'runtime')}, {_count(state.count().total(), 'job')}"),
     ]
+    if emulator.seed is not None:
+        pairs.append(("seed", emulator.seed.path))
     if emulator.settings.journal is not None:
         pairs.append(("journal", str(emulator.settings.journal)))
     if evicted := sum(state.evicted().values()):
@@ -83,6 +85,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
         ("id", record.job_id),
         ("function", record.query_type),
         ("runtime", record.runtime_id),
+        *([("asked for by", record.user_id)] if record.user_id else []),
         ("status", _standing(record)),
         ("query", _shortened(record.query)),
         *([("result", _shortened(record.result))] if record.result is not None else []),

@@ -193,17 +193,21 @@ SESSION = shown(
     ),
     examples.SESSION,
 )
-_CALL = members(
-    {
-        "jobId": _JOB_ID,
-        "queryType": said(TEXT, "The function's name"),
-        "query": said(ANYTHING, "The function's input, the very JSON text that was submitted"),
-    }
-)
-ENVELOPE = shown(
-    members({"type": {"const": "computeModuleJobV1"}, "computeModuleJobV1": said(_CALL, "The job")}),
-    examples.ENVELOPE,
-)
+_CALL = {
+    "jobId": _JOB_ID,
+    "queryType": said(TEXT, "The function's name"),
+    "query": said(ANYTHING, "The function's input, the very JSON text that was submitted"),
+}
+_USER = {"userId": said(TEXT, "Who asked, if a seed file says whose bearer token it was")}
+
+
+def _envelope(job: Schema) -> Schema:
+    envelope = members({"type": {"const": "computeModuleJobV1"}, "computeModuleJobV1": said(job, "The job")})
+    return shown(envelope, examples.ENVELOPE)
+
+
+ENVELOPE = _envelope(members(_CALL))
+PLATFORM_ENVELOPE = _envelope(members({**_CALL, **_USER}, ("userId",)))
 INSPECTION = shown(
     members(
         {

@@ -32,16 +32,18 @@ from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, e
 from cmemu_nb.server.origins import check_host, check_origin
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router, Surface
 from cmemu_nb.server.waiting import Waiting
-from cmemu_nb.tokens import masked
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cmemu_nb.faults import Faults
     from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.oauth import OAuthClient
     from cmemu_nb.server.request import Request
     from cmemu_nb.settings import Settings
+    from cmemu_nb.tokens import Token
 
 # Answers given as errors to requests that were right themselves.
 NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
@@ -65,8 +67,8 @@ ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 class Application:
     """One emulator's HTTP surface.
 
-    `tokens` are the bearer tokens, besides those that `oauth` issues. Answers wait until the `journal`, if there is
-    one, has what they say; `waiters` says how many requests are held.
+    `tokens` are the bearer tokens, besides those that `oauth` issues, `logins` who sends some of them. Answers wait
+    until the `journal`, if there is one, has what they say; `waiters` says how many requests are held.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Application:
         oauth: OAuthClient,
         settings: Settings,
         journal: Journal | None,
+        logins: Mapping[Token, str],
     ) -> None:
         self.lifecycle = lifecycle
         self.oauth = oauth
@@ -92,8 +95,8 @@ class Application:
         self.surfaces = SURFACES
         self.version = __version__
         self._router = Router(ROUTES)
-        self._texts = (*tokens, oauth.secret)
         self._tokens = tuple(token.encode() for token in tokens)
+        self._logins = {token.encode(): login for token, login in logins.items()}
         self._local_hostnames = frozenset(name.lower() for name in (*settings.local_hostnames, settings.host))
 
     def begin(self, request: Request) -> Receiver:
@@ -133,10 +136,15 @@ class Application:
         self.lifecycle.authenticate(request.params["runtimeId"], _only_token(request))
 
     def _bearer_valid(self, header: str | None) -> bool:
-        scheme, _, given = (header or "").partition(" ")
-        value = given.strip().encode("latin-1", "replace")
+        scheme, value = _scheme_and_value(header)
         matches = [hmac.compare_digest(value, token) for token in self._tokens]
         return scheme.lower() == "bearer" and (any(matches) or self.oauth.accepts(value))
+
+    def user(self, request: Request) -> str | None:
+        """Return the login of the bearer token that an authorized request came with, if the seed file gives it one."""
+        if not self._logins:
+            return None
+        return self._logins.get(_scheme_and_value(request.headers.get("Authorization"))[1])
 
     def waits_no_more(self, _: object) -> None:
         """Note that a held request has its answer, or is gone."""
@@ -151,7 +159,7 @@ class Application:
     def _note_refusal(self, error: WireError, request: Request) -> None:
         # A token in the place of an id is a slip that happens.
         runtime_id, job_id = (
-            masked(request.params.get(name, ""), self._texts) or None for name in ("runtimeId", "jobId")
+            self.lifecycle.events.masked(request.params.get(name, "")) or None for name in ("runtimeId", "jobId")
         )
         detail = f"{error.status} {error.code}: {request.method} {request.path[:200]}: {error}"
         self.lifecycle.note("request_refused", runtime_id, job_id, detail)
@@ -178,6 +186,11 @@ class Application:
         if request.path.startswith(platform_routes.PLATFORM):
             response.delay = self.refusal_seconds
         return response
+
+
+def _scheme_and_value(header: str | None) -> tuple[str, bytes]:
+    scheme, _, given = (header or "").partition(" ")
+    return scheme, given.strip().encode("latin-1", "replace")
 
 
 def _only_token(request: Request) -> str | None:

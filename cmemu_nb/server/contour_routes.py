@@ -35,7 +35,8 @@ def _submit(app: Application, request: Request, source: JobSource) -> Job:
     rid = fields.required_text("deployedAppRid")
     query_type = fields.required_text("queryType")
     query = fields.raw("query", b"{}")
-    return app.lifecycle.submit_to_app(rid, fields.text("deployedAppBranch"), query_type, query, source)
+    branch = fields.text("deployedAppBranch")
+    return app.lifecycle.submit_to_app(rid, branch, query_type, query, source, app.user(request))
 
 
 async def execute(app: Application, request: Request) -> Answer:

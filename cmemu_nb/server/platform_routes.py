@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import InjectedFault, JobEvicted, JobNotRunning, PollRejected
+from cmemu_nb.errors import InjectedFault, JobEvicted, JobNotRunning, NotFound, PollRejected
+from cmemu_nb.job_ids import is_job_of
 from cmemu_nb.model import JobStatus
 from cmemu_nb.results import function_error
 from cmemu_nb.server import answer_schemas
@@ -22,6 +23,7 @@ from cmemu_nb.server.runtime_routes import SCHEMAS_BODY, StreamedResult, job_ans
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from cmemu_nb.model import Job
     from cmemu_nb.server.application import Application
     from cmemu_nb.server.request import Request
     from cmemu_nb.session import Replica
@@ -46,7 +48,7 @@ def get_job(app: Application, request: Request) -> Response | Awaitable[Response
     job = app.lifecycle.take(replica.runtime_id, will_wait=seconds > 0, replica=replica)
     if job is None and seconds:
         return _wait_for_job(app, request, replica, seconds)
-    return job_answer(app, job, 0)
+    return _job_answer(app, job, 0)
 
 
 async def _wait_for_job(app: Application, request: Request, replica: Replica, seconds: int) -> Response:
@@ -54,7 +56,7 @@ async def _wait_for_job(app: Application, request: Request, replica: Replica, se
     deadline = loop.time() + seconds
     while True:
         # Looked at in the step in which the wait begins: what happens in between wakes nobody.
-        app.lifecycle.authenticate_replica(replica.token)
+        replica = app.lifecycle.authenticate_replica(replica.token)
         queued = app.lifecycle.queue_depth(replica.runtime_id)
         if replica.full:
             if queued:
@@ -66,11 +68,15 @@ async def _wait_for_job(app: Application, request: Request, replica: Replica, se
             woken = await app.waiting.for_queued_job(replica.runtime_id, deadline - loop.time())
         if not woken:
             break
-    app.lifecycle.authenticate_replica(replica.token)
+    replica = app.lifecycle.authenticate_replica(replica.token)
     if request.client_gone():
         app.waiting.pass_on(replica.runtime_id)
         return Response(204)
-    return job_answer(app, app.lifecycle.take(replica.runtime_id, replica=replica), seconds)
+    return _job_answer(app, app.lifecycle.take(replica.runtime_id, replica=replica), seconds)
+
+
+def _job_answer(app: Application, job: Job | None, waited: int) -> Response:
+    return job_answer(app, job, waited, job.user_id if job else None)
 
 
 def _replica(request: Request) -> Replica:
@@ -80,10 +86,16 @@ def _replica(request: Request) -> Replica:
 
 def receive_result(app: Application, request: Request) -> Receiver:
     """Take a result as it arrives. One for a job that has ended is noted, changes nothing and is no error."""
+    runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
     try:
-        job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+        job = app.lifecycle.job_of(runtime_id, job_id)
     except JobEvicted:
         return LateResult(app, request)
+    except NotFound:
+        # The token of a seed file is that of a new session too, after a reset: it has issued the id.
+        if is_job_of(job_id, app.lifecycle.runtime(runtime_id).module_auth_token):
+            return LateResult(app, request)
+        raise
     if job.finished or (job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id)):
         return LateResult(app, request)
     return PlatformResult(app, request) if request.chunked else BufferedBody(app, request, _store)
@@ -170,7 +182,7 @@ routes = (
         Auth.REPLICA,
         {200: "A job, now running", 204: "No job came in time", 503: "An injected fault"},
         "Poll for the next job",
-        answer=answer_schemas.ENVELOPE,
+        answer=answer_schemas.PLATFORM_ENVELOPE,
         waits=True,
         errors=(PollRejected,),
     ),

@@ -40,8 +40,9 @@ class Route:
     `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
     `answers` says in words what each status means; `errors` are those that the route has beside the common ones, at
     least one for each of its statuses from 400 on. `body` is the JSON schema of the request, which is of `body_media`,
-    `answer` that of a 200, both with `examples`, and with a `description` of each member; without `answer`, a 200 is of the type `media`.
-    `query` has the JSON schemas of the query options, by name. The handler's documentation describes the route.
+    `answer` that of a 200, both with `examples`, and with a `description` of each member; without `answer`, a 200 is
+    of the type `media`. `query` has the JSON schemas of the query options, by name. The handler's documentation
+    describes the route.
     """
 
     method: str

@@ -96,16 +96,21 @@ def _lives_here(request: Request) -> bool:
     return agent == IN_THIS_KERNEL
 
 
-def job_answer(app: Application, job: Job | None, waited: int) -> Response:
+def job_answer(app: Application, job: Job | None, waited: int, user_id: str | None = None) -> Response:
     """Answer a poll: a job that does not arrive goes back to its queue."""
     if job is None:
         return Response(204, headers=applied(waited))
-    return Response(200, envelope(job), headers=applied(waited), undelivered=lambda: app.lifecycle.give_back(job))
+    body = envelope(job, user_id)
+    return Response(200, body, headers=applied(waited), undelivered=lambda: app.lifecycle.give_back(job))
 
 
-def envelope(job: Job) -> bytes:
-    """Return a job as a runtime gets it [page]; the query is the very text that was submitted."""
-    head = json_response(200, {"jobId": job.job_id, "queryType": job.query_type}).body
+def envelope(job: Job, user_id: str | None = None) -> bytes:
+    """Return a job as a runtime gets it [page], with who asked for it if that is to be told [foundry].
+
+    The query is the very text that was submitted.
+    """
+    fields = {"jobId": job.job_id, "queryType": job.query_type}
+    head = json_response(200, fields if user_id is None else {**fields, "userId": user_id}).body
     return b'{"type":"computeModuleJobV1","computeModuleJobV1":' + head[:-1] + b',"query":' + job.query + b"}}"
 
 

@@ -65,7 +65,8 @@ def submit_direct(app: Application, request: Request) -> Response:
     """Queue a job for the runtime itself, whatever app is bound to it."""
     fields = Fields(request.body, "Submitting a job")
     query_type = fields.required_text("queryType")
-    job = app.lifecycle.submit(request.params["runtimeId"], query_type, fields.raw("query", b"{}"))
+    query = fields.raw("query", b"{}")
+    job = app.lifecycle.submit(request.params["runtimeId"], query_type, query, app.user(request))
     return json_response(200, {"jobId": job.job_id})
 
 
