@@ -29,13 +29,17 @@ from client import (
     eventually,
 )
 from conftest import TOKEN, serving
-from lab_browser import lab_environ
+from environments import program
+from lab_browser import CHROMIUM, lab_environ
+from playwright.sync_api import sync_playwright
 
+from cmemu_nb.dashboard.activity import figures
+from cmemu_nb.dashboard.parts import header_part
 from cmemu_nb.hub import proxy_url
 from cmemu_nb.notebook.show import show_emulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cmemu_nb import Emulator
 
@@ -44,7 +48,12 @@ pytestmark = pytest.mark.long_lived
 PREFIX = "/user/jo%40example.org/"
 HUB = "hub.example.org"
 JUPYTER_TOKEN = "the-jupyter-token"
+LOGIN = {"token": JUPYTER_TOKEN}
 HEALTH = "/_emulate/health"
+FETCH = """async ([url, token]) => [
+    (await fetch(url)).status,
+    (await fetch(url, {headers: {Authorization: `Bearer ${token}`}})).status,
+]"""
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 IDS = ["my-runtime", "my runtime", "team/ä?x=1#2", "100%", "100%41", "a%2Fb", "ünï:;,=&+@!$'()*~|\\^`\"<>{}[]", "..."]
 
@@ -62,14 +71,15 @@ class Proxy:
         session.trust_env = False
         return session
 
-    def send(self, method: str, uri: str, host: str = HUB, **kwargs: Any) -> requests.Response:
+    def send(
+        self, method: str, uri: str, host: str = HUB, login: Mapping[str, str] = LOGIN, **kwargs: Any
+    ) -> requests.Response:
         """Send a request as it comes from the hub: under its name, with what a browser on it would send."""
         url = uri if uri.startswith("http") else self.url + uri
         url = url.replace(f"https://{HUB}", self.root)
         headers = {"Host": host, **kwargs.pop("headers", {})}
         with self.session() as session:
-            params = {**kwargs.pop("params", {}), "token": JUPYTER_TOKEN}
-            answer = session.request(method, url, headers=headers, params=params, timeout=DEADLINE, **kwargs)
+            answer = session.request(method, url, headers=headers, params=login, timeout=DEADLINE, **kwargs)
             return closed(answer)
 
     def open(self, runtime_id: str, **kwargs: Any) -> requests.Response:
@@ -263,15 +273,58 @@ def test_a_module_token_opens_what_it_opens_beside_the_proxy(proxy: Proxy) -> No
     refused(proxy.send("GET", poll, headers={MODULE_HEADER: mine}), "forbidden_host")
 
 
+def test_an_executor_whose_login_takes_the_place_of_the_bearer_token_polls_and_posts(proxy: Proxy) -> None:
+    runtime = proxy.emulator.open_runtime("r", RID)
+    job = proxy.emulator.submit("f")
+    headers = {"Authorization": f"token {JUPYTER_TOKEN}", MODULE_HEADER: runtime.token}
+    polled = proxy.send("GET", f"{RUNTIMES}/r/job", login={}, headers=headers)
+    assert polled.json()["computeModuleJobV1"]["jobId"] == job.id
+    assert proxy.send("POST", f"{RUNTIMES}/r/results/{job.id}", login={}, headers=headers, data=b"1").status_code == 204
+    assert job.result() == 1
+
+
+def test_the_login_of_who_asks_is_in_no_event(proxy: Proxy) -> None:
+    refused(proxy.send("GET", HEALTH), "forbidden_host")
+    events = proxy.emulator.lifecycle.events.recent()
+    assert events[-1].kind == "request_refused"
+    assert not [event for event in events if JUPYTER_TOKEN in str(event)]
+
+
 def test_who_is_not_logged_in_to_jupyter_does_not_get_so_far(proxy: Proxy) -> None:
-    answer = requests.get(f"{proxy.url}{HEALTH}", headers=BEARER, timeout=DEADLINE, allow_redirects=False)
-    assert closed(answer).status_code in (302, 403)
+    assert proxy.send("GET", HEALTH, login={}, headers=BEARER, allow_redirects=False).status_code == 302
 
 
 def test_the_address_that_says_nothing_of_the_proxy_is_refused(proxy: Proxy) -> None:
     url = proxy.url.replace("/proxy/", "/proxy/absolute/")
     said = refused(proxy.send("GET", url + HEALTH, headers=BEARER), "forbidden_host")
     assert "is not of this machine" in said
+
+
+@pytest.mark.browser
+def test_in_chromium_the_hub_s_page_gets_in_with_the_token_and_another_site_s_form_does_not(proxy: Proxy) -> None:
+    kept = proxy.emulator.open_runtime("r").token
+    hub = proxy.root.replace("127.0.0.1", HUB)
+    target = proxy.url.replace(proxy.root, hub)
+    # As text it is JSON: {"runtimeId": "r", "x": "="}
+    form = (
+        f'<form method="post" enctype="text/plain" action="{target}{RUNTIMES}">'
+        """<input name='{"runtimeId": "r", "x": "' value='"}'></form><script>document.forms[0].submit()</script>"""
+    )
+    with sync_playwright() as playwright:
+        rules = f"--host-resolver-rules=MAP {HUB} 127.0.0.1"
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=[*CHROMIUM, rules])
+        page = browser.new_page()
+        page.goto(f"{hub}{PREFIX}api/status?token={JUPYTER_TOKEN}")
+        page.goto(f"{hub}{PREFIX}any-page")
+        statuses = page.evaluate(FETCH, [f"{target}{HEALTH}", TOKEN])
+        page.route("http://evil.example/", lambda route: route.fulfill(body=form, content_type="text/html"))
+        with page.expect_response(f"{target}{RUNTIMES}") as posted:
+            page.goto("http://evil.example/", wait_until="commit")
+        refusal = (posted.value.status, posted.value.json()["error"])
+        browser.close()
+    assert statuses == [403, 200]
+    assert refusal == (403, "forbidden_host")
+    assert proxy.emulator.runtime("r").token == kept
 
 
 # The header
@@ -329,6 +382,7 @@ def test_what_is_shown_is_where_the_proxy_serves(proxy: Proxy) -> None:
     assert proxy.send("GET", proxy.root + shown + HEALTH, headers=BEARER).json() == {"status": "ok"}
     assert shown in repr(proxy.emulator)
     assert f"behind the hub  {shown}" in show_emulator(proxy.emulator)["text/plain"]
+    assert header_part(proxy.emulator, figures([], 0, 0), 0)["proxy_url"] == shown
     assert proxy.emulator.url == f"http://127.0.0.1:{proxy.emulator.port}"
 
 
