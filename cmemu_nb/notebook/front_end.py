@@ -36,9 +36,7 @@ JUPYTERHUB = FrontEnd(
     "emu.url is inside this server's machine; from elsewhere a request needs the hub's login and a token of emu.",
 )
 JUPYTER = FrontEnd("Jupyter")
-IPYTHON = FrontEnd(
-    "IPython", "emu.dashboard() is live in notebooks only; here emu.jobs and %cmemu events show the same."
-)
+IPYTHON = FrontEnd("IPython", "emu.dashboard() needs a notebook; here emu.jobs and %cmemu events show the same.")
 PYTHON = FrontEnd("Python")
 
 
