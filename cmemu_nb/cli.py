@@ -117,6 +117,8 @@ def _serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         for warning in warned:
             _complain(f"Warning: {warning.message}")
         print(f"The emulator is at {emulator.url}", flush=True)
+        if emulator.proxy_url is not None:
+            print(f"Behind the hub, for a browser and with a token: {emulator.proxy_url}", flush=True)
         if options.print_token or sys.stdout.isatty():
             print(f"Bearer token: {emulator.token}", flush=True)
         signals.wait()

@@ -20,6 +20,7 @@ from cmemu_nb.eviction import Eviction
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
 from cmemu_nb.home import Home, choose_home
+from cmemu_nb.hub import proxy_url
 from cmemu_nb.injecting import FaultInjection
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
@@ -280,6 +281,14 @@ class Emulator(Calls, Durable, Launching, Looking):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
+    def proxy_url(self) -> str | None:
+        """Where a browser reaches it through a hub, by jupyter-server-proxy; None without a hub.
+
+        Without the hub's host where the hub does not tell it. Every request there needs a token.
+        """
+        return proxy_url(self.port)
+
+    @property
     def platform_url(self) -> str:
         """The address of the platform routes, HTTPS; clients trust `certificates.authority_path`."""
         return f"https://127.0.0.1:{self._tls_port}"
@@ -391,7 +400,10 @@ class Emulator(Calls, Durable, Launching, Looking):
         if not self.running and not self.read_from:
             return "<Emulator, not running: emu.start() starts it again>"
         holds = f"{len(self.lifecycle.runtimes())} runtimes, {self.lifecycle.count().total()} jobs"
-        return f"<Emulator, read from a file: {holds}>" if self.read_from else f"<Emulator at {self.url}: {holds}>"
+        if self.read_from:
+            return f"<Emulator, read from a file: {holds}>"
+        behind = f", behind the hub {self.proxy_url}" if self.proxy_url else ""
+        return f"<Emulator at {self.url}{behind}: {holds}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.notebook.show import show_emulator  # noqa: PLC0415 - only a notebook wants it

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import json
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,17 @@ PROGRAMS = {
     "npm": ("npm",),
 }
 NODE_PACKAGES = ("@palantir/compute-module@0.2.7",)
+# What Binder's images have before requirements.txt is installed, of repo2docker's own lock file.
+BINDER_BASE = (
+    "ipykernel==7.0.1",
+    "ipython==9.6.0",
+    "ipywidgets==8.1.7",
+    "jupyter-server==2.17.0",
+    "jupyterlab==4.4.9",
+    "notebook==7.4.7",
+    "tornado==6.5.2",
+    "traitlets==5.14.3",
+)
 
 
 class InstallError(Exception):
@@ -48,14 +61,20 @@ def other_python() -> str | None:
 
     Only those count that cmemu_nb supports, and one of each minor version.
     """
+    versions = _pythons()
+    others = sorted(version for version in versions if version[:2] != sys.version_info[:2])
+    if not others:
+        return None
+    return versions[others[-1] if others[-1] > sys.version_info[:2] else others[0]]
+
+
+def _pythons() -> dict[tuple[int, ...], str]:
+    """Return the interpreters of this machine that cmemu_nb supports, by version."""
     names = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     found = [*filter(None, names), *map(str, pyenv.glob("3.*/bin/python"))]
     versions = {_version(each): each for each in found}
-    others = sorted(version for version in versions if version and version[:2] != sys.version_info[:2])
-    if not others:
-        return None
-    return versions[others[-1] if others[-1] > sys.version_info[:2] else others[0]]
+    return {version: interpreter for version, interpreter in versions.items() if version}
 
 
 def _version(interpreter: str) -> tuple[int, ...]:
@@ -81,6 +100,18 @@ def build_python() -> Path:
 def bare_python() -> Path:
     """Return the interpreter of an environment with what the package declares to need, and without the package."""
     return _environment("bare", _declared()["project"]["dependencies"])
+
+
+@functools.cache
+def binder_python() -> Path:
+    """Return the interpreter of an environment as Binder builds it from `binder/`.
+
+    It is of the Python that runtime.txt names, or of this one where the machine has no such.
+    """
+    wanted = (ROOT / "binder" / "runtime.txt").read_text().strip().removeprefix("python-")
+    fitting = [each for version, each in sorted(_pythons().items()) if wanted == ".".join(map(str, version[:2]))]
+    requirements = ["-r", str(ROOT / "binder" / "requirements.txt")]
+    return _environment("binder", requirements, fitting[-1] if fitting else sys.executable, base=[*BINDER_BASE])
 
 
 def node_modules() -> Path:
@@ -130,16 +161,20 @@ def _advice(packages: Sequence[str]) -> str:
     return f"Install what is missing and run again; on Debian or Ubuntu, as root: apt-get install {' '.join(packages)}"
 
 
-def _environment(name: str, requirements: list[str], interpreter: str = sys.executable) -> Path:
+def _environment(
+    name: str, requirements: list[str], interpreter: str = sys.executable, *, base: Sequence[str] = ()
+) -> Path:
+    """Make an environment, or find it made; `base` is what is installed before, and not held to."""
     version = ".".join(map(str, _version(interpreter)))
     home = CACHE / "environments" / f"python{version}-{name}"
-    python, complete, key = home / "bin" / "python", home / "complete", _key(requirements, interpreter)
+    python, complete, key = home / "bin" / "python", home / "complete", _key([*base, *requirements], interpreter)
     home.parent.mkdir(parents=True, exist_ok=True)
     with _locked(home.parent / f"{home.name}.lock"):
         if not (python.exists() and complete.is_file() and complete.read_text() == key):
             _run([interpreter, "-m", "venv", "--clear", str(home)])
             pip = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-            _run([*pip, *requirements])
+            for each in filter(None, (base, requirements)):
+                _run([*pip, *each])
             complete.write_text(key)
     return python
 
@@ -153,7 +188,8 @@ def _key(requirements: list[str], interpreter: str) -> str:
     declared = _declared()
     code = "import json, sys; print(json.dumps([sys.version, sys.base_prefix]))"
     about = subprocess.run([interpreter, "-c", code], capture_output=True, text=True, env=clean_environ(), check=True)
-    parts = [declared["project"], declared["build-system"], requirements, json.loads(about.stdout)]
+    texts = [Path(each).read_text() for option, each in pairwise(requirements) if option == "-r"]
+    parts = [declared["project"], declared["build-system"], requirements, json.loads(about.stdout), *texts]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -175,6 +211,7 @@ def clean_environ() -> dict[str, str]:
 def _run(command: list[str]) -> None:
     done = subprocess.run(
         command,
+        cwd=ROOT,  # "-e ." in a requirements file is relative to it
         env=clean_environ(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

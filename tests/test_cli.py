@@ -72,6 +72,15 @@ def submit(url: str, token: str) -> int:
     return requests.post(f"{url}{CONTOUR}/deployed-apps/jobs", json=job, headers=headers, timeout=10).status_code
 
 
+def test_behind_a_hub_it_also_says_where_a_browser_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/jo/")
+    with serving() as served:
+        output, errors = served.end()
+    port = served.url.rpartition(":")[2]
+    assert output == f"Behind the hub, for a browser and with a token: /user/jo/proxy/{port}\n"
+    assert errors == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_says_where_it_is_and_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     with serving() as server:

@@ -90,6 +90,16 @@ def test_a_job_is_run_again_and_another_failed(dashboard: Dashboard) -> None:
     card.get_by_role("button", name="Close").click()
 
 
+def test_behind_a_hub_the_header_says_where_a_browser_reaches_it(dashboard: Dashboard) -> None:
+    address = dashboard.root.locator(".cmemu-fact-proxy_url")
+    expect(address).to_be_hidden()
+    dashboard.run("__import__('os').environ.update(JUPYTERHUB_SERVICE_PREFIX='/user/jo/')")
+    expect(address).to_have_text(f"/user/jo/proxy/{dashboard.url.rpartition(':')[2]}")
+    expect(address).to_be_visible()
+    dashboard.run("__import__('os').environ.pop('JUPYTERHUB_SERVICE_PREFIX')")
+    expect(address).to_be_hidden()
+
+
 def test_the_jobs_are_filtered(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Jobs")
     wrong, right = dashboard.submit("fail"), dashboard.submit("add", {"x": 40404, "y": 2})

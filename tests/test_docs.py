@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
-from test_notebooks import execute, of_stderr
+from test_notebooks import ThisPython, execute, of_stderr
 
 from cmemu_nb import errors
 from cmemu_nb.notebook import topics
@@ -103,7 +103,7 @@ def test_the_tour_runs_in_a_kernel_and_gives_what_it_says(tmp_path: Path) -> Non
     codes = [CLAIM.sub(r"assert (\1) == \2", code) for code in fenced(README, "python")]
     assert "assert (job.result()) == 41" in "\n".join(codes)
     notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, codes)))
-    assert of_stderr(execute(notebook, tmp_path)) == ""
+    assert of_stderr(execute(notebook, tmp_path, kernel=ThisPython)) == ""
     assert (tmp_path / "app.py").read_text("utf-8").count("@function") == 1
 
 

@@ -1,4 +1,7 @@
-"""Every notebook runs from top to bottom in a real kernel, as its text promises, and is stored without outputs."""
+"""Every notebook runs from top to bottom in a real kernel, as its text promises, and is stored without outputs.
+
+The kernels are of the environment that Binder builds.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
-from environments import clean_environ
+from environments import binder_python, clean_environ
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -163,7 +166,17 @@ class ThisPython(AsyncKernelManager):
         return KernelSpec(argv=argv, display_name="test", language="python")
 
 
-def execute(notebook: Any, home: Path, port: int = 0) -> list[Any]:
+class BindersPython(AsyncKernelManager):
+    """Starts kernels as Binder would."""
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """Return the specification."""
+        argv = [str(binder_python()), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=argv, display_name="binder", language="python")
+
+
+def execute(notebook: Any, home: Path, port: int = 0, kernel: type[AsyncKernelManager] = BindersPython) -> list[Any]:
     """Run a notebook with a HOME that holds nothing but the wanted port; returns all outputs."""
     config = home / "ipython" / "profile_default" / "ipython_config.py"
     config.parent.mkdir(parents=True)
@@ -172,7 +185,7 @@ def execute(notebook: Any, home: Path, port: int = 0) -> list[Any]:
         environ.setenv("HOME", str(home))
         environ.setenv("IPYTHONDIR", str(home / "ipython"))
         environ.setenv("JUPYTER_RUNTIME_DIR", str(home / "runtime"))
-        client = NotebookClient(notebook, timeout=60, kernel_manager_class=ThisPython)
+        client = NotebookClient(notebook, timeout=60, kernel_manager_class=kernel)
         client.execute(cwd=str(home), env=clean_environ())
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     # An object that fails to show itself does not fail its cell.

@@ -79,6 +79,7 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "running": True,
         "at": time.strftime("%H:%M:%S", time.gmtime(now // NS_PER_S)),
         "url": emulator.url,
+        "proxy_url": emulator.proxy_url or "",
         "tls_url": emulator.platform_url,
         "token": last_four(emulator.token),
         "home": HOMES[emulator.home.kind],

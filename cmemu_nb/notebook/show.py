@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import NotFound
 from cmemu_nb.model import JobStatus
+from cmemu_nb.notebook.front_end import front_end
 from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table
 from cmemu_nb.notebook.words import ago, cut, duration, visible
 from cmemu_nb.results import outcome
@@ -29,6 +30,7 @@ FIRST_STEPS = (
     "emu.dashboard()   emu.functions   emu.jobs   emu.runtimes   emu.events   %cmemu help",
 )
 STOPPED = ("not running", "%cmemu start")
+BY_THE_HUB = "from your browser, behind the hub's host and with a token"
 MOST_LINES = 10
 HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its own"}
 
@@ -41,12 +43,15 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
     state = emulator.lifecycle
     pairs = [
         ("URL", emulator.url),
+        *([("behind the hub", f"{emulator.proxy_url}   ({BY_THE_HUB})")] if emulator.proxy_url else []),
         ("token", f"emu.token   ({last_four(emulator.token)}, for the contour routes)"),
         ("runs", HOMES[emulator.home.kind]),
         ("holds", f"{_count(len(state.runtimes()), 'runtime')}, {_count(state.count().total(), 'job')}"),
     ]
     if emulator.seed is not None:
         pairs.append(("seed", emulator.seed.path))
+    if (seen_in := front_end()).limits:
+        pairs.append(("seen in", f"{seen_in.name}: {seen_in.limits}"))
     if emulator.settings.journal is not None:
         pairs.append(("journal", str(emulator.settings.journal)))
     if evicted := sum(state.evicted().values()):

@@ -5,18 +5,23 @@ from __future__ import annotations
 import hmac
 import traceback
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from cmemu_nb.errors import (
     ExecutionFailed,
+    ForbiddenHost,
+    ForbiddenOrigin,
     InjectedFault,
     InternalError,
     InvalidBearerToken,
+    InvalidModuleAuthToken,
     JobFailed,
     JobNotReady,
     JobTimeout,
     TooBusy,
     WireError,
 )
+from cmemu_nb.hub import service_prefix
 from cmemu_nb.server import (
     contour_routes,
     document_routes,
@@ -29,7 +34,7 @@ from cmemu_nb.server import (
 from cmemu_nb.server.api_errors import API, api_error_response
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
-from cmemu_nb.server.origins import check_host, check_origin
+from cmemu_nb.server.origins import LOGIN_IS_NOT_ENOUGH, check_host, check_origin, forwarded_prefix
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router, Surface
 from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__
@@ -97,13 +102,19 @@ class Application:
         self._router = Router(ROUTES)
         self._tokens = tuple(token.encode() for token in tokens)
         self._logins = {token.encode(): login for token, login in logins.items()}
+        self._hub_prefix = service_prefix()
         self._local_hostnames = frozenset(name.lower() for name in (*settings.local_hostnames, settings.host))
 
     def begin(self, request: Request) -> Receiver:
         """Check all that can be checked before the body is read, and return who takes the body."""
-        check_host(request, self._local_hostnames)
-        check_origin(request, self._local_hostnames)
+        if self._hub_prefix is not None:
+            request.prefix = forwarded_prefix(request, self._hub_prefix)
+        self._check_sender(request)
         route, request.params = self._router.match(request.method, request.path)
+        if request.prefix:
+            # The proxy decodes a path and encodes it anew, without slashes and question marks: so a URI for it is
+            # encoded twice.
+            request.params = {name: unquote(value) for name, value in request.params.items()}
         self.authorize(route.auth, request)
         check_size(self, request.declared_length)
         if self.faults and (faulty := faulty_receiver(self, route, request)):
@@ -112,6 +123,26 @@ class Application:
             return route.receiver(self, request)
         assert route.handler is not None  # noqa: S101 - a route has one or the other
         return BufferedBody(self, request, route.handler, route.auth)
+
+    def _check_sender(self, request: Request) -> None:
+        try:
+            check_host(request, self._local_hostnames)
+            check_origin(request, self._local_hostnames)
+        except (ForbiddenHost, ForbiddenOrigin) as refusal:
+            if not request.prefix:
+                raise
+            if not self._has_token(request):
+                raise type(refusal)(LOGIN_IS_NOT_ENOUGH) from None
+
+    def _has_token(self, request: Request) -> bool:
+        """Tell whether a request carries any token that is valid; whether it is the route's is another question."""
+        if self._bearer_valid(request.headers.get("Authorization")):
+            return True
+        try:
+            self.lifecycle.authenticate_replica(_only_token(request))
+        except InvalidModuleAuthToken:
+            return False
+        return True
 
     def authorize(self, auth: Auth, request: Request) -> None:
         """Refuse a request without the token that a route wants, and set whose it is."""

@@ -1,12 +1,14 @@
 """Who may talk to the emulator: requests to this machine's own names, from no other site's pages.
 
 A page in the same browser can reach a server on localhost, under a name that it makes point there (DNS
-rebinding) or from its own origin. Both are refused, as Jupyter Server does.
+rebinding) or from its own origin. Both are refused, as Jupyter Server does. Behind a hub the names are the hub's:
+there a token takes the place of the two checks, because no page of another site can know one.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,6 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from cmemu_nb.server.request import Request
+
+
+CONTEXT_HEADER = "X-Forwarded-Context"
+# What stands in a URL's path.
+_PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]+", re.ASCII)
+LOGIN_IS_NOT_ENOUGH = (
+    "This request comes through the hub's proxy, where a login alone does not tell people from web pages, so it needs "
+    "a token: send 'Authorization: Bearer <token>' with emu.token, or a runtime's valid Module-Auth-Token. Programs "
+    "beside the notebook use emu.url, without the proxy."
+)
+
+
+def forwarded_prefix(request: Request, hub_prefix: str) -> str:
+    """Return where the hub's proxy has taken a request from, or nothing when it does not say so."""
+    told = request.headers.get_list(CONTEXT_HEADER)
+    fits = len(told) == 1 and told[0].startswith(hub_prefix) and _PATH.fullmatch(told[0])
+    return told[0].rstrip("/") if fits else ""
 
 
 def check_host(request: Request, local_hostnames: Collection[str]) -> None:

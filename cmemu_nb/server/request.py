@@ -17,9 +17,15 @@ MOST_DIGITS = 18
 
 
 class Request:
-    """One HTTP request; `path` is as sent, `params` are decoded path segments, by name."""
+    """One HTTP request; `path` is as sent, `params` are decoded path segments, by name.
 
-    __slots__ = ("body", "connection", "headers", "method", "params", "path", "query", "replica", "scheme", "version")
+    `prefix` is where a hub's proxy has taken it from, such as `/user/jo/proxy/4000`; empty without one.
+    """
+
+    __slots__ = (
+        *("body", "connection", "headers", "method", "params", "path", "prefix", "query", "replica", "scheme"),
+        "version",
+    )
 
     def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders, connection: HTTP1Connection) -> None:
         self.method = start_line.method
@@ -31,11 +37,17 @@ class Request:
         self.params: dict[str, str] = {}
         self.replica: Replica | None = None
         self.body = b""
+        self.prefix = ""
 
     @property
     def base_url(self) -> str:
-        """The emulator's address as the caller wrote it, so that a caller in a container can reach it."""
-        return f"{self.scheme}://{self.headers.get('Host', '127.0.0.1')}"
+        """The emulator's address as the caller wrote it, so that one in a container or behind a hub can reach it."""
+        scheme = self.scheme
+        if self.prefix:
+            # Each proxy on the way adds what it was asked by: the first is the caller's.
+            told = self.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
+            scheme = told if told in ("http", "https") else scheme
+        return f"{scheme}://{self.headers.get('Host', '127.0.0.1')}{self.prefix}"
 
     @property
     def chunked(self) -> bool:

@@ -41,12 +41,16 @@ def open_session(app: Application, request: Request) -> Response:
         fields.text("branch"),
         fields.text("displayName"),
     )
-    return json_response(200, session_answer(runtime, request.base_url))
+    return json_response(200, session_answer(runtime, request.base_url, proxied=bool(request.prefix)))
 
 
-def session_answer(runtime: Runtime, base_url: str) -> dict[str, str]:
-    """Return what the opener of a session is told: the token and the three URIs [page]."""
-    uri = f"{base_url}{RUNTIMES}/{quote(runtime.runtime_id, safe='')}"
+def session_answer(runtime: Runtime, base_url: str, *, proxied: bool = False) -> dict[str, str]:
+    """Return what the opener of a session is told: the token and the three URIs [page].
+
+    URIs for a hub's proxy have the id encoded twice, since the proxy decodes it once.
+    """
+    segment = quote(runtime.runtime_id, safe="")
+    uri = f"{base_url}{RUNTIMES}/{quote(segment, safe='') if proxied else segment}"
     return {
         "runtimeId": runtime.runtime_id,
         "moduleAuthToken": runtime.module_auth_token,

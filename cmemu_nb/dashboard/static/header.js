@@ -5,6 +5,7 @@ function headerPart(dashboard) {
   const list = el("dl", { class: "cmemu-facts" });
   for (const [name, words, title] of [
     ["url", "URL", "Emulator and contour routes, plain HTTP"],
+    ["proxy_url", "Behind the hub", "The same from your browser, behind the hub's host and with a token"],
     ["tls_url", "TLS URL", "Platform routes, which the official SDKs use"],
     ["token", "Token", "Bearer token of the contour routes"],
     ["home", "Runs", "Who drives the emulator's event loop"],
@@ -42,6 +43,7 @@ function headerPart(dashboard) {
       return;
     }
     for (const [name, element] of Object.entries(facts)) setText(element.firstElementChild, header[name]);
+    facts.proxy_url.parentElement.hidden = !header.proxy_url;
     setText(facts.token.firstElementChild, token || header.token);
     setText(reveal, token ? "Hide" : "Show");
     reveal.setAttribute("aria-pressed", String(Boolean(token)));
