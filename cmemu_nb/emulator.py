@@ -12,6 +12,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from cmemu_nb import live_file
 from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
@@ -86,6 +87,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         self._log: OwnLog | None = None
         self._leases: Leases | None = None
         self._eviction: Eviction | None = None
+        self._live_file: live_file.LiveFile | None = None
         self._journal: Journal | None = None
         self._journal_file: JournalFile | None = None
         self._identity: dict[str, str] = {}
@@ -150,7 +152,7 @@ class Emulator(Calls, Durable, Launching, Looking):
             self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
         self._client = ContourClient(self.url, self.token)
         bearers = (self.token, *self.settings.tokens)
-        self.application = Application(self.lifecycle, bearers, self.settings, self._journal)
+        self.application = Application(self.lifecycle, bearers, self.settings, self._journal, self._environment)
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
         home.run(self._serve(self.application, sockets, tls_sockets))
@@ -181,6 +183,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         self.lifecycle.note("emulator_started", detail=self.url)
         self.lifecycle.fail_what_ended_with_kernel(LOST)
         await self.functions.resume()
+        self._live_file = live_file.write(self)
 
     def stop(self) -> None:
         """End every connection and the server; the frames and records stay readable. Nothing when it is stopped.
@@ -202,6 +205,8 @@ class Emulator(Calls, Durable, Launching, Looking):
         atexit.unregister(self._stop_at_exit)
 
     async def _farewell(self) -> None:
+        if self._live_file is not None:
+            self._live_file.close()
         self.faults.end_all()
         self.functions.pause()
         await self.modules.stop_all("the emulator was stopped")

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from cmemu_nb import Emulator, __version__
-from cmemu_nb.cli import report_faults
+from cmemu_nb.cli.serving import report_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ def submit(url: str, token: str) -> int:
 def test_serve_says_where_it_is_and_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     with serving() as server:
         health = requests.get(f"{server.url}/_emulate/health", timeout=10)
-        assert health.json() == {"status": "ok"}
+        assert health.json()["status"] == "ok"
         assert server.end(number) == ("", "")
         assert server.process.returncode == 0
         with pytest.raises(requests.ConnectionError):

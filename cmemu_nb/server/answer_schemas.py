@@ -159,5 +159,12 @@ RUNTIMES = members({"runtimes": array(record("RuntimeInFull"))})
 ONE_RUNTIME = members({"runtime": record("RuntimeInFull"), "schemas": array(record("FunctionSchema"))})
 JOBS = members({"jobs": array(record("Job")), "more": FLAG})
 QUEUED_DIRECTLY = members({"jobId": TEXT})
-HEALTH = members({"status": {"const": "ok"}})
+ENVIRONMENT = members(
+    {
+        "environment": {"type": "object", "additionalProperties": TEXT},
+        "folder": {**TEXT, "description": "A private directory of the emulator's machine"},
+    }
+)
+EXPORTED: Schema = {"type": "object", "required": ["format", "version", "runtimes", "jobs", "events"]}
+HEALTH = members({"status": {"const": "ok"}, "id": {**TEXT, "description": "Another one for each start"}})
 DOCUMENT: Schema = {"type": "object", "required": ["openapi", "info", "paths", "components"]}

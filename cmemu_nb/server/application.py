@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 import traceback
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,14 @@ from cmemu_nb.tokens import masked
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.executors.environment import ModuleEnvironment
     from cmemu_nb.faults import Faults
     from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.server.request import Request
+    from cmemu_nb.session import Replica
     from cmemu_nb.settings import Settings
 
 # Answers given as errors to requests that were right themselves.
@@ -41,14 +46,21 @@ class Application:
     """One emulator's HTTP surface.
 
     `tokens` are the bearer tokens. Answers wait until the `journal`, if there is one, has what they say; `waiters` says
-    how many requests are held.
+    how many requests are held, `environment` makes that of a replica, and `identity` says which emulator this is, for
+    whoever found its file.
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, tokens: tuple[str, ...], settings: Settings, journal: Journal | None
+        self,
+        lifecycle: Lifecycle,
+        tokens: tuple[str, ...],
+        settings: Settings,
+        journal: Journal | None,
+        environment: Callable[[Replica], ModuleEnvironment],
     ) -> None:
         self.lifecycle = lifecycle
         self.journal = journal
+        self.environment = environment
         self.waiting = Waiting(lifecycle)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
@@ -60,6 +72,7 @@ class Application:
         self.hide_tokens: bool = settings.hide_tokens
         self.routes = ROUTES
         self.version = __version__
+        self.identity = secrets.token_hex(8)
         self._router = Router(ROUTES)
         self._texts = tokens
         self._tokens = tuple(token.encode() for token in tokens)
