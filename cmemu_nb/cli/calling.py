@@ -13,6 +13,7 @@ from cmemu_nb.arguments import add_app
 from cmemu_nb.cli.choosing import submit
 from cmemu_nb.cli.finding import add_where, find
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
+from cmemu_nb.cli.remote import receiving
 from cmemu_nb.contour_client import check_timeout
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, JobTimeout, NotFound, NotRunning, ResultError
 from cmemu_nb.item_stream import ItemReader
@@ -142,27 +143,19 @@ class Items:
         self._reader = ItemReader(streaming=False)
         self._held: list[Any] = []
         self._begun = False
-        self._failure: Exception | None = None
 
     async def print(self, remote: Remote, job_id: str) -> None:
         """Print all of them; `FunctionError` if the only one says that the function raised."""
         try:
-            await remote.contour.stream(job_id, self._receive)
+            with receiving(lambda piece: self._take(self._reader.feed(piece))) as take:
+                await remote.contour.stream(job_id, take)
             self._take(self._reader.end())
         except ResultError as error:
             raise _for_the_shell(error) from None
         except NotRunning as error:
-            raise self._failure or JobFailed(f"The result broke off: {error}") from None
+            raise JobFailed(f"The result broke off: {error}") from None
         if self._held:
             raise FunctionError(error_text(self._held[0]))
-
-    def _receive(self, piece: bytes) -> None:
-        try:
-            self._take(self._reader.feed(piece))
-        except (ResultError, BrokenPipeError) as error:
-            # Tornado would take it for a fault of the connection.
-            self._failure = _for_the_shell(error) if isinstance(error, ResultError) else error
-            raise
 
     def _take(self, items: Iterable[Any]) -> None:
         for item in items:

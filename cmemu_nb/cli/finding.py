@@ -29,6 +29,10 @@ HEALTH_SECONDS = 3.0
 NONE_RUNS = "No emulator runs here. Start one: cmemu serve in a terminal, or %cmemu start in a notebook."
 
 
+class Unreachable(Exception):
+    """Nobody listens, or whoever does speaks no HTTP."""
+
+
 class Health(msgspec.Struct):
     """What the health route answers."""
 
@@ -61,14 +65,19 @@ async def find(options: argparse.Namespace) -> Remote:
         chosen = _only(await live_emulators())
         return Remote(chosen.url, token or chosen.token)
     url = _checked(url)
+    await _check_that_it_is_one(url)
+    return Remote(url, token or await _token_of(url))
+
+
+async def _check_that_it_is_one(url: str) -> None:
+    hint = "'cmemu list' shows those that run here."
     try:
         if await identity(url) is None:
-            raise NotRunning(
-                f"What answers at {url} is no emulator of cmemu_nb. 'cmemu list' shows those that run here."
-            )
+            raise NotRunning(f"What answers at {url} is no emulator of cmemu_nb. {hint}")
     except TimeoutError:
-        raise NotRunning(f"The emulator at {url} does not answer. Is its process stopped, or busy?") from None
-    return Remote(url, token or await _token_of(url))
+        raise NotRunning(f"What listens at {url} does not answer. Is its process stopped, or busy?") from None
+    except Unreachable:
+        raise NotRunning(f"No emulator answers at {url}. {hint}") from None
 
 
 async def _token_of(url: str) -> str:
@@ -116,13 +125,15 @@ def _address(url: str) -> tuple[str | None, int]:
 async def identity(url: str) -> str | None:
     """Ask who answers at a URL: an emulator's id, or None for anything else.
 
-    `NotRunning` when nobody does, `TimeoutError` when somebody takes too long.
+    `Unreachable` when nobody does, `TimeoutError` when somebody takes too long.
     """
     client = HttpClient(url)
     try:
         async with asyncio.timeout(HEALTH_SECONDS):
             reply = await client.request("GET", HEALTH, {})
         return msgspec.json.decode(reply.body, type=Health).id
+    except NotRunning as error:
+        raise Unreachable from error
     except msgspec.MsgspecError:
         return None
     finally:
@@ -152,5 +163,5 @@ async def _is_there(found: LiveEmulator) -> bool:
         return await identity(_checked(found.url)) == found.id
     except TimeoutError:
         return True  # one that hangs has not ended
-    except (InvalidRequest, NotRunning):
+    except (InvalidRequest, Unreachable):
         return False

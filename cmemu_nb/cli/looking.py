@@ -105,7 +105,9 @@ def _job_row(job: dict[str, Any]) -> list[str]:
 
 
 def _took(start: int | None, end: int | None) -> str:
-    return MISSING if start is None or end is None else duration((end - start) * NS_PER_MS)
+    if start is None or end is None:
+        return MISSING
+    return duration((end - start) * NS_PER_MS) if end > start else "<1 ms"
 
 
 # Runtimes and schemas
