@@ -75,13 +75,20 @@ def write(emulator: Emulator) -> LiveFile | None:
             started_at=emulator.started_at,
             id=application.identity,
             hostname=socket.gethostname(),
-            cwd=str(Path.cwd()),
+            cwd=_directory(),
             version=application.version,
         )
         return LiveFile(_write(folder(), found), found.id)
     except (OSError, ValueError, RuntimeError) as error:
         emulator.lifecycle.note("live_file_failed", detail=f"{type(error).__name__}: {error}")
         return None
+
+
+def _directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted
+        return ""
 
 
 def _write(directory: Path, found: LiveEmulator) -> Path:

@@ -64,7 +64,8 @@ def test_a_signal_ends_the_program_too(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_program_that_ends_gives_its_exit_code_and_its_lines(poller: list[str], tmp_path: Path, code: int) -> None:
-    with serving("--env", "GREETING=you=all", "--runtime", "mine", "--", *poller, command="run") as server:
+    options = ("--env", "GREETING=you=all", "--runtime", "mine", "--", *poller)
+    with serving(*options, command="run", runtime_folder=tmp_path) as server:
         assert server.output.readline().endswith("polls for jobs, as the runtime 'mine'.\n")
         assert server.output.readline() == "Call it from another terminal: cmemu call FUNCTION '{}'\n"
         (tmp_path / "code").write_text(str(code))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
 
 from cmemu_nb.arguments import add_app
 from cmemu_nb.cli.choosing import submit
@@ -15,9 +17,19 @@ from cmemu_nb.cli.finding import add_where, find
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
 from cmemu_nb.cli.remote import receiving
 from cmemu_nb.contour_client import check_timeout
-from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, JobTimeout, NotFound, NotRunning, ResultError
+from cmemu_nb.errors import (
+    CmemuError,
+    FunctionError,
+    InvalidRequest,
+    JobFailed,
+    JobTimeout,
+    NotFound,
+    NotRunning,
+    ResultError,
+)
 from cmemu_nb.item_stream import ItemReader
 from cmemu_nb.results import error_text, function_error, is_error_object, parse_result
+from cmemu_nb.server.contour_routes import CONTOUR
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +37,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.cli.remote import Remote
 
+PATIENCE_SECONDS = 2.0
 # JSON strings may hold these as they are, and terminals obey some of them.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
@@ -86,6 +99,7 @@ def _refuse(constant: str) -> NoReturn:
 async def _run(options: argparse.Namespace, query: bytes) -> None:
     async with await find(options) as remote:
         job_id = await submit(remote, options, query)
+        hint = asyncio.create_task(_say_where_it_stands(remote, job_id))
         try:
             async with asyncio.timeout(options.timeout):
                 if options.stream:
@@ -102,6 +116,19 @@ async def _run(options: argparse.Namespace, query: bytes) -> None:
             raise
         except NotFound:
             raise JobFailed(f"Job '{job_id}' is gone: its runtime's session was reset or deleted.") from None
+        finally:
+            hint.cancel()
+
+
+async def _say_where_it_stands(remote: Remote, job_id: str) -> None:
+    """Tell somebody who waits at a terminal why nothing comes."""
+    if not sys.stderr.isatty():
+        return
+    await asyncio.sleep(PATIENCE_SECONDS)
+    with contextlib.suppress(CmemuError):  # whoever waits for the result is told
+        stands = (await remote.get(f"{CONTOUR}/jobs/{quote(job_id)}/status"))["type"]
+        why = "nobody has taken it yet, 'cmemu runtimes' shows who polls" if stands == "queued" else "no result yet"
+        complain(f"Job '{job_id}' is {stands}: {why}. Ctrl-C leaves it as it is.")
 
 
 def _print_result(result: bytes, *, raw: bool) -> None:

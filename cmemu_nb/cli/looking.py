@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Fetch = Callable[[Remote, argparse.Namespace], Awaitable[View]]
 
 DEFAULT_LAST = 50
+MOST_OF_A_RESULT = 40
 NS_PER_MS = 1_000_000
 
 
@@ -84,7 +85,7 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
     found.sort(key=lambda job: job["queued_at"])
     note = f"Older ones are not shown: --last {options.last * 10}" if more or len(found) > options.last else ""
     found = found[-options.last :]
-    headings = ["job", "status", "function", "runtime", "queued (UTC)", "waited", "ran", "result"]
+    headings = ["status", "function", "runtime", "queued (UTC)", "waited", "ran", "result", "job"]
     return View(headings, [_job_row(job) for job in found], found, "There are no jobs.", note)
 
 
@@ -93,15 +94,26 @@ def _job_row(job: dict[str, Any]) -> list[str]:
     said = job["error_message"] or job["result_body_utf8"] or ""
     error = function_error((job["result_body_utf8"] or "").encode())
     return [
-        job["job_id"],
         "function error" if error else job["status"],
         job["query_type"],
         job["runtime_id"],
-        when(queued * NS_PER_MS)[:19],
+        _moment(queued),
         _took(queued, started or completed),
         _took(started, completed),
-        error_text(error) if error else said,
+        _beginning(error_text(error) if error else said),
+        job["job_id"],
     ]
+
+
+def _moment(milliseconds: int) -> str:
+    """Say when something was, in seconds; the day only if it was another one."""
+    day, _, clock = when(milliseconds * NS_PER_MS)[:19].partition(" ")
+    return clock if day == when(time.time_ns())[:10] else f"{day} {clock}"
+
+
+def _beginning(text: str) -> str:
+    # So that what comes after it is seen on most terminals.
+    return text if len(text) <= MOST_OF_A_RESULT else f"{text[:MOST_OF_A_RESULT]}…"
 
 
 def _took(start: int | None, end: int | None) -> str:

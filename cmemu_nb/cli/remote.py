@@ -98,4 +98,4 @@ def receiving(receive: Callable[[bytes], object]) -> Iterator[Callable[[bytes], 
 
 def runtime_path(runtime_id: str) -> str:
     """Return the path of a runtime's routes."""
-    return f"{RUNTIMES}/{quote(runtime_id, safe='')}"
+    return f"{RUNTIMES}/{quote(runtime_id, safe='', errors='replace')}"

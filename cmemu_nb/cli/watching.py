@@ -7,6 +7,7 @@ import json
 import select
 import shutil
 import sys
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cmemu_nb.cli.parsing import complain
@@ -54,6 +55,7 @@ async def watch(fetch: Callable[[], Awaitable[View]], *, as_json: bool) -> int:
     last: list[Any] | None = None
     try:
         while not _is_closed():
+            began = time.monotonic()
             view = await fetch()
             shown: list[Any] = view.rows if sys.stdout.isatty() and not as_json else view.stable()
             if as_json:
@@ -62,7 +64,8 @@ async def watch(fetch: Callable[[], Awaitable[View]], *, as_json: bool) -> int:
             elif shown != last:
                 _draw(view)
             last = shown
-            await asyncio.sleep(LOOK_SECONDS)
+            # Large results take a while to fetch: the emulator has other things to do, too.
+            await asyncio.sleep(max(LOOK_SECONDS, 10 * (time.monotonic() - began)))
     except asyncio.CancelledError:
         return 0
     return 0
