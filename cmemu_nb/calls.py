@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle import Lifecycle
 
 
+def choose_app(bound: set[str], serving: set[str]) -> str | None:
+    """Return the app to call when none was given: the only one, the only one that serves it, the notebook's own."""
+    for choice in (bound, serving, bound & {NOTEBOOK_APP}):
+        if len(choice) == 1:
+            return next(iter(choice))
+    return None
+
+
 class Calls(ABC):
     """What an emulator can be asked to run. Every synchronous method has an awaitable twin that begins with `a`."""
 
@@ -252,9 +260,8 @@ class Calls(ABC):
         apps = self.lifecycle.deployed_apps()
         rids = {app.deployed_app_rid for app in apps}
         serving = {app.deployed_app_rid for app in apps if self.lifecycle.find_schema(app.runtime_id, query_type)}
-        for choice in (rids, serving, rids & {NOTEBOOK_APP}):
-            if len(choice) == 1:
-                return choice.pop()
+        if chosen := choose_app(rids, serving):
+            return chosen
         if rids:
             names = " or ".join(map(repr, sorted(rids)))
             raise NotFound(f"{len(rids)} deployed apps are bound: say which one, deployed_app_rid={names}.")

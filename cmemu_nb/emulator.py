@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import inspect
 import os
 import threading
 import time
-import traceback
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from cmemu_nb import live_file
+from cmemu_nb.callbacks import Callbacks
 from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
 from cmemu_nb.durable import LOST, Durable
-from cmemu_nb.errors import InvalidRequest, NotRunning
+from cmemu_nb.errors import NotRunning
 from cmemu_nb.eviction import Eviction
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
@@ -35,6 +34,7 @@ from cmemu_nb.server.limits import GuardedServer, make_guard
 from cmemu_nb.settings import make_settings
 
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from tornado.httpserver import HTTPServer
 
-    from cmemu_nb.events import Event
     from cmemu_nb.journal import Journal
     from cmemu_nb.journal_file import JournalFile
     from cmemu_nb.seed import Seed
@@ -51,7 +50,7 @@ T = TypeVar("T")
 NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook, emu.start() elsewhere."
 
 
-class Emulator(Calls, Durable, Launching, Looking):
+class Emulator(Callbacks, Calls, Durable, Launching, Looking):
     """An emulator of the compute-module runtime lifecycle, with its own HTTP server.
 
     Outside notebooks it is a context manager; in a notebook `%cmemu start` makes one. The settings are those of
@@ -89,6 +88,7 @@ class Emulator(Calls, Durable, Launching, Looking):
         self._log: OwnLog | None = None
         self._leases: Leases | None = None
         self._eviction: Eviction | None = None
+        self._live_file: live_file.LiveFile | None = None
         self._journal: Journal | None = None
         self._journal_file: JournalFile | None = None
         self._identity: dict[str, str] = {}
@@ -176,7 +176,9 @@ class Emulator(Calls, Durable, Launching, Looking):
         self._client = ContourClient(self.url, self.token)
         logins = self.seed.logins if self.seed else {}
         oauth = self._oauth_client()
-        self.application = Application(self.lifecycle, self.bearer_tokens, oauth, self.settings, self._journal, logins)
+        self.application = Application(
+            self.lifecycle, self.bearer_tokens, oauth, self.settings, self._journal, logins, self._environment
+        )
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
         home.run(self._serve(self.application, sockets, tls_sockets))
@@ -209,6 +211,7 @@ class Emulator(Calls, Durable, Launching, Looking):
             self.lifecycle.apply_seed(self.seed)
         self.lifecycle.fail_what_ended_with_kernel(LOST)
         await self.functions.resume()
+        self._live_file = live_file.write(self)
 
     def stop(self) -> None:
         """End every connection and the server; the frames and records stay readable. Nothing when it is stopped.
@@ -230,6 +233,8 @@ class Emulator(Calls, Durable, Launching, Looking):
         atexit.unregister(self._stop_at_exit)
 
     async def _farewell(self) -> None:
+        if self._live_file is not None:
+            self._live_file.close()
         self.faults.end_all()
         self.functions.pause()
         await self.modules.stop_all("the emulator was stopped")
@@ -368,33 +373,6 @@ class Emulator(Calls, Durable, Launching, Looking):
         'HELLO'
         """
         return self.functions.decorate(function, None, streaming=streaming, edits=edits)
-
-    def on_event(self, callback: Callable[[Event], object]) -> Callable[[], None]:
-        """Call `callback(event)` after each thing that happens; returns the function that ends it.
-
-        It is called on the emulator's loop, after whatever caused the event was answered; an `async def` is run as
-        a task. What it raises becomes an event, `listener_failed`, which no listener is called for. Raises
-        `InvalidRequest` for what can't be called.
-        """
-        if not callable(callback):
-            raise InvalidRequest(f"A listener must be callable, not {callback!r}. Give a function of one event.")
-        return self.lifecycle.events.subscribe(lambda event: self._deliver(callback, event))
-
-    def _deliver(self, callback: Callable[[Event], object], event: Event) -> None:
-        async def tell() -> None:
-            try:
-                answer = callback(event)
-                if inspect.isawaitable(answer):
-                    await answer
-            except asyncio.CancelledError:
-                raise
-            except BaseException:  # noqa: BLE001 - whatever a listener does, the emulator goes on
-                self.lifecycle.note("listener_failed", event.runtime_id, event.job_id, traceback.format_exc())
-
-        if self._home is not None and event.kind != "listener_failed":
-            task = self._home.loop.create_task(tell())
-            self._deliveries.add(task)
-            task.add_done_callback(self._deliveries.discard)
 
     def __repr__(self) -> str:
         if not self.running and not self.read_from:

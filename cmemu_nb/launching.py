@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.environment import ModuleEnvironment
     from cmemu_nb.executors.modules import LaunchedModule, Modules
     from cmemu_nb.handles import RuntimeHandle
+    from cmemu_nb.session import Replica
 
 
 class Launching:
@@ -85,3 +86,8 @@ class Launching:
         runtime_id = runtime if isinstance(runtime, str) else runtime.id
         replica = self._emulator().change(lambda lifecycle: lifecycle.add_replica(runtime_id, max_concurrent_tasks))
         return module_environment(self._emulator(), replica, read_extras(extras))
+
+    def _environment(self, replica: Replica) -> ModuleEnvironment:
+        from cmemu_nb.executors.environment import module_environment  # noqa: PLC0415
+
+        return module_environment(self._emulator(), replica)

@@ -7,9 +7,10 @@ that are no UTF-8 are base64.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +23,8 @@ from cmemu_nb.saved import SavedSession, SavedState, for_the_owner_only
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from cmemu_nb.lifecycle import Lifecycle
 
 FORMAT = "cmemu_nb session"
@@ -71,6 +74,13 @@ def contents(state: Lifecycle, url: str, now: int) -> Contents:
 
 def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
     """Write a session, readable by its owner; a `SessionFileError` says why it can't be written."""
+    with replacing(path, overwrite=overwrite) as file:
+        file.writelines(pieces(taken))
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open a file that takes a path's place when all is written, and is gone when that fails."""
     try:
         if path.is_dir():
             raise SessionFileError(f"{path} is a directory. Give a file's name, such as {path / 'run.json'}.")
@@ -81,35 +91,43 @@ def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
     part = path.with_name(f".cmemu-{os.getpid()}")
     try:
         with open(part, "wb", opener=for_the_owner_only) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(_document(taken)), indent=1))
+            yield file
         part.replace(path)
-    except (OSError, ValueError) as error:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if not isinstance(error, OSError | ValueError):
+            raise
         raise SessionFileError(
             f"{path} can't be written: {getattr(error, 'strerror', error)}. Choose another path."
         ) from None
 
 
-def _document(taken: Contents) -> dict[str, Any]:
+def pieces(taken: Contents) -> Iterator[bytes]:
+    """Return a session as JSON text, one record on a line, piece by piece: all of it may be large."""
     state = taken.state
-    runtimes = [
-        {
-            **_fields(replace(each.runtime, module_auth_token=last_four(each.runtime.module_auth_token))),
-            "evicted": each.evicted,
-            "schemas": [_fields(schema) for schema in each.schemas],
-        }
-        for each in state.sessions
-    ]
+    head = {"format": FORMAT, "version": VERSION, "url": taken.url, "exported_at": taken.exported_at}
+    yield msgspec.json.encode(head)[:-1]
+    yield from _array("runtimes", map(_session, state.sessions))
+    yield from _array("deployed_apps", map(_fields, state.apps))
+    yield from _array("jobs", map(_fields, state.jobs))
+    yield from _array("events", map(_fields, taken.events))
+    yield b',\n"logs":' + msgspec.json.encode({job_id: _text(log) for job_id, log in taken.logs.items()}) + b"}\n"
+
+
+def _array(name: str, records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    before = f',\n"{name}":['.encode()
+    for record in records:
+        yield before + b"\n" + msgspec.json.encode(record)
+        before = b","
+    yield b"]" if before == b"," else before + b"]"
+
+
+def _session(session: SavedSession) -> dict[str, Any]:
+    runtime = replace(session.runtime, module_auth_token=last_four(session.runtime.module_auth_token))
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        "url": taken.url,
-        "exported_at": taken.exported_at,
-        "runtimes": runtimes,
-        "deployed_apps": [_fields(app) for app in state.apps],
-        "jobs": [_fields(job) for job in state.jobs],
-        "events": [_fields(event) for event in taken.events],
-        "logs": {job_id: _text(log) for job_id, log in taken.logs.items()},
+        **_fields(runtime),
+        "evicted": session.evicted,
+        "schemas": [_fields(schema) for schema in session.schemas],
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from cmemu_nb.events import Event
     from cmemu_nb.server.http import Connections
@@ -67,9 +68,18 @@ def pytest_report_to_serializable() -> Generator[None, Any, Any]:
 
 
 @pytest.fixture(scope="session")
-def shared_emulator() -> Iterator[Emulator]:
+def shared_emulator(runtime_folder: Path) -> Iterator[Emulator]:  # noqa: ARG001 - where its file is
     with serving() as emulator:
         yield emulator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Let the emulators of the tests write their files elsewhere than those of the person at this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("runtime")
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(path))
+        yield path
 
 
 @pytest.fixture(scope="session", autouse=True)

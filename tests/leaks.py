@@ -1,4 +1,7 @@
-"""What a test may leave behind: nothing. Threads, open files, sockets, child processes and tasks are compared."""
+"""What a test may leave behind: nothing.
+
+Threads, open files, sockets, child processes, tasks and the files of live emulators are compared.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cmemu_nb import live_file
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator
@@ -48,6 +53,7 @@ class Leaks:
         held = Counter(f"thread {thread.name} ({thread.ident})" for thread in threading.enumerate())
         held.update(_children())
         held.update(_open_files().values())
+        held.update(f"live file {path}" for path in live_file.folder().glob(f"cmemu-{os.getpid()}*"))
         if self._emulator is not None:
             held.update(self._emulator.change(partial(_tasks, self._emulator)))
         return held

@@ -1,4 +1,4 @@
-"""The command line, as real processes."""
+"""The command line, as real processes: what all commands share, and `cmemu serve`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from cli_processes import CMEMU, run, run_here, serving
 
 from cmemu_nb import Emulator, __version__
-from cmemu_nb.cli import report_faults
+from cmemu_nb.cli.serving import report_faults
+from cmemu_nb.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-CMEMU = [sys.executable, "-m", "cmemu_nb"]
+COMMANDS = {"serve", "run", "call", "jobs", "runtimes", "schemas", "env", "export", "list", "lab"}
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 NO_JUPYTERLAB = """
 import sys
@@ -32,38 +34,6 @@ sys.meta_path.insert(0, Absent())
 from cmemu_nb.cli import main
 sys.exit(main(["lab"]))
 """
-
-
-class Serving:
-    """A `cmemu serve` that has said where it is."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self.process, self._output, self._errors = process, process.stdout, process.stderr
-        self.first_line = self._output.readline()
-        self.url = self.first_line.split()[-1]
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[str, str]:
-        """Send a signal; returns the rest of the output and what was written to stderr."""
-        self.process.send_signal(number)
-        self.process.wait(20)
-        # Not communicate(): it overlooks what readline() has read ahead.
-        return self._output.read(), self._errors.read()
-
-
-@contextlib.contextmanager
-def serving(*options: str) -> Iterator[Serving]:
-    command = [*CMEMU, "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield Serving(process)
-        finally:
-            process.kill()
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CMEMU, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def submit(url: str, token: str) -> int:
@@ -85,7 +55,7 @@ def test_behind_a_hub_it_also_says_where_a_browser_reaches_it(monkeypatch: pytes
 def test_serve_says_where_it_is_and_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     with serving() as server:
         health = requests.get(f"{server.url}/_emulate/health", timeout=10)
-        assert health.json() == {"status": "ok"}
+        assert health.json()["status"] == "ok"
         assert server.end(number) == ("", "")
         assert server.process.returncode == 0
         with pytest.raises(requests.ConnectionError):
@@ -200,6 +170,24 @@ def test_the_options_reach_the_emulator() -> None:
         assert submit(server.url, "t") == 413
 
 
+def test_every_setting_is_an_option_except_those_of_notebooks() -> None:
+    words = run("serve", "--help").stdout.split()
+    flags = {name.replace("_", "-") for name in Settings.class_trait_names(config=True)}
+    flags -= {"home", "max-concurrent-tasks", "tokens", "local-hostnames"}
+    assert {f"--{name}" for name in flags} | {"--further-token", "--local-hostname", "--tls"} <= set(words)
+
+
+def test_further_options_reach_the_emulator() -> None:
+    options = ("--token", "first", "--further-token", "second", "--further-token", "third", "--job-timeout", "0.01")
+    with serving(*options, "--tls-port", "0", "--tls") as server:
+        platform = server.output.readline().split()[-1]
+        authority = server.output.readline().removeprefix("Certificate authority: ").strip()
+        health = requests.get(f"{platform}/_emulate/health", verify=authority, timeout=10)
+        assert health.json() == requests.get(f"{server.url}/_emulate/health", timeout=10).json()
+        assert [submit(server.url, token) for token in ("first", "second", "third", "fourth")] == [404, 404, 404, 401]
+        assert server.end() == ("", "")
+
+
 def test_a_synchronous_execute_waits_as_long_as_the_option_says() -> None:
     with serving("--token", "t", "--execute-timeout", "0.05") as server:
         app = {"deployedAppRid": "ri.a"}
@@ -227,6 +215,10 @@ def test_a_synchronous_execute_waits_as_long_as_the_option_says() -> None:
         (["serve", "--token", " "], "cmemu serve: A token can't be sent in a header"),
         (["--frobnicate"], "cmemu: unknown arguments: --frobnicate."),
         (["start"], "cmemu: argument COMMAND: invalid choice: 'start'"),
+        (["jobs", "--", "python"], "cmemu jobs: only 'cmemu run' takes a program after '--'."),
+        (["jobs", "--last", "0"], "cmemu jobs: argument --last: 0 is less than 1."),
+        (["run"], "cmemu run: the program is missing: cmemu run -- python app.py."),
+        (["run", "--env", "X", "--", "python"], "cmemu run: --env takes NAME=VALUE, not 'X'."),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(arguments: list[str], said: str) -> None:
@@ -242,9 +234,28 @@ def test_the_version_is_told() -> None:
 
 
 def test_no_arguments_and_help_tell_the_commands() -> None:
-    assert run().stdout == run("--help").stdout
-    assert "serve" in run().stdout
-    assert "lab" in run().stdout
+    shown = run().stdout
+    assert shown == run("--help").stdout
+    for name in COMMANDS:
+        assert f"\n    {name} " in shown
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS - {"lab"}))
+def test_the_help_of_a_command_has_an_example_and_the_exit_codes(command: str) -> None:
+    shown = run_here(command, "--help").stdout
+    assert f"cmemu {command}" in shown.partition("for example:")[2]
+    assert "exit codes:\n  0  done" in shown
+
+
+@pytest.mark.parametrize("command", ["call", "jobs", "list"])
+def test_commands_start_without_what_only_notebooks_need(command: str, tmp_path: Path) -> None:
+    code = "import sys; from cmemu_nb.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    words = [sys.executable, "-c", code, command, *(["add"] if command == "call" else [])]
+    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    modules = subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout.split()
+    assert "cmemu_nb.cli" in modules
+    heavy = {"pandas", "numpy", "IPython", "ipywidgets", "anywidget", "trustme", "cryptography", "sqlite3"}
+    assert heavy & set(modules) == set()
 
 
 def test_the_help_of_serve_has_every_setting_with_its_default() -> None:

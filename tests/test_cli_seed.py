@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import requests
+from cli_processes import run, serving
 from client import MODULE_HEADER, RUNTIMES
-from test_cli import run, serving, submit
+from test_cli import submit
 
 if TYPE_CHECKING:
     from pathlib import Path

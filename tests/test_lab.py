@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIRST_STEPS = (
     "%load_ext cmemu_nb",
     "%cmemu start --port 0",
-    "import requests\nassert requests.get(f'{emu.url}/_emulate/health', timeout=10).json() == {'status': 'ok'}",
+    "import requests\nassert requests.get(f'{emu.url}/_emulate/health', timeout=10).json()['status'] == 'ok'",
     "runtime = emu.open_runtime('from-lab')\nassert emu.runtime('from-lab').token == runtime.token",
     "%cmemu stop",
 )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
 
+from cmemu_nb import Emulator
 from cmemu_nb.server.application import ROUTES
 from cmemu_nb.server.platform_routes import PLATFORM
 from cmemu_nb.version import __version__
-
-if TYPE_CHECKING:
-    from cmemu_nb import Emulator
-
 
 # Runtimes
 
@@ -89,6 +87,9 @@ def test_jobs_are_listed_by_status_and_page_by_page(api: Api) -> None:
     assert listed(limit=3, after=submitted[2]) == (submitted[3:6], True)
     assert listed(limit=3, after=submitted[5]) == (submitted[6:], False)
     assert listed(status="queued", limit=2, after=submitted[3]) == (submitted[4:6], False)
+    assert listed(limit=3, newest="true") == (submitted[4:], True)
+    assert listed(limit=3, newest="false") == (submitted[:3], True)
+    assert listed(status="queued", limit=9, newest="true") == (submitted[3:6], False)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,8 @@ def test_jobs_are_listed_by_status_and_page_by_page(api: Api) -> None:
         "status=",
         "status=%FF%FE",
         "page=2",
+        "newest=yes",
+        "newest=",
         "=",
     ],
 )
@@ -209,6 +212,49 @@ def test_an_unknown_runtime_is_told_before_any_token(api: Api, method: str, path
     assert (answer.status_code, error_code(answer)) == (404, "not_found")
 
 
+def test_a_replica_is_added_for_a_program_that_is_started_by_hand(emu: Emulator, api: Api) -> None:
+    runtime = api.open()
+    answer = api.contour("POST", f"{runtime.uri}/replicas", json={"maxConcurrentTasks": 3}).json()
+    environment = answer["environment"]
+    assert (environment["MAX_CONCURRENT_TASKS"], answer["folder"]) == ("3", str(emu.files.path))
+    token = Path(environment["MODULE_AUTH_TOKEN"]).read_text()
+    assert token not in str(answer)
+    polled = api.send("GET", f"{PLATFORM}/job", headers={MODULE_HEADER: token})
+    assert polled.status_code == 204
+    assert api.contour("POST", f"{runtime.uri}/replicas", json={}).json()["environment"]["MAX_CONCURRENT_TASKS"] == "1"
+
+
+@pytest.mark.parametrize("tasks", [0, -1, 10_001, 1.5, "1", True, [1]])
+def test_a_replica_takes_a_whole_number_of_tasks(api: Api, tasks: Any) -> None:
+    answer = api.contour("POST", f"{api.open().uri}/replicas", json={"maxConcurrentTasks": tasks})
+    assert (answer.status_code, error_code(answer)) == (400, "invalid_request")
+
+
+def test_the_session_is_exported_as_from_the_notebook(emu: Emulator, api: Api, tmp_path: Path) -> None:
+    runtime = api.open(deployed_app_rid=RID, displayName="Ü")
+    runtime.post_schemas({"f": {}})
+    job_id = api.submit("f", {"x": "\u2028"})
+    runtime.take()
+    runtime.post_result(job_id, b"\xff")
+    exported = api.contour("GET", "/_emulate/export")
+    assert exported.headers["Content-Type"] == "application/json"
+    assert runtime.session["moduleAuthToken"] not in exported.text
+    assert emu.token not in exported.text
+    (tmp_path / "run.json").write_bytes(exported.content)
+    again, here = (Emulator.from_export(path) for path in (tmp_path / "run.json", emu.export(tmp_path / "here.json")))
+    assert again.lifecycle.jobs() == here.lifecycle.jobs()
+    assert again.lifecycle.schemas() == here.lifecycle.schemas()
+    assert again.lifecycle.deployed_apps() == here.lifecycle.deployed_apps()
+    assert again.job(job_id).raw() == b"\xff"
+
+
+def test_replicas_and_exports_take_the_bearer_only(api: Api) -> None:
+    runtime = api.open()
+    for headers in ({}, runtime.headers, {"Authorization": "Bearer wrong"}):
+        for method, path in (("POST", f"{runtime.uri}/replicas"), ("GET", "/_emulate/export")):
+            assert error_code(api.send(method, path, headers=headers, json={})) == "invalid_bearer_token"
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_listing_and_resetting_all_take_the_bearer_only(api: Api, method: str) -> None:
     runtime = api.open()
@@ -218,7 +264,8 @@ def test_listing_and_resetting_all_take_the_bearer_only(api: Api, method: str) -
 
 
 def test_health_and_openapi_need_no_token(api: Api) -> None:
-    assert api.send("GET", "/_emulate/health").json() == {"status": "ok"}
+    health = api.send("GET", "/_emulate/health").json()
+    assert (health["status"], set(health)) == ("ok", {"status", "id"})
     assert api.send("GET", "/openapi.json").status_code == 200
 
 
@@ -254,6 +301,8 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         f"{PLATFORM}/results/{{jobId}}": {"post"},
         f"{PLATFORM}/schemas": {"post"},
         f"{PLATFORM}/restart": {"post"},
+        f"{runtime}/replicas": {"post"},
+        "/_emulate/export": {"get"},
         "/_emulate/health": {"get"},
         "/openapi.json": {"get"},
         "/docs": {"get"},
@@ -272,6 +321,8 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413 429 503"),
         ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404 410 500 503"),
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs", "200 400 401 403 404 410 503"),
+        ("post", f"{RUNTIMES}/{{runtimeId}}/replicas", "200 400 401 403 404 413 503"),
+        ("get", "/_emulate/export", "200 400 401 403 503"),
         ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
 
@@ -57,10 +57,19 @@ class ModuleLogs:
 
     def __init__(self) -> None:
         self._lines: deque[LogLine] = deque(maxlen=MOST_LINES)
+        self._tell: Callable[[LogLine], object] | None = None
 
     def append(self, line: LogLine) -> None:
         """Add a line; the oldest goes when there are too many."""
         self._lines.append(line)
+        if self._tell is not None:
+            self._tell(line)
+
+    def follow(self, tell: Callable[[LogLine], object]) -> None:
+        """Call `tell(line)` for every line, those that came before too; on the emulator's loop."""
+        for line in self:
+            tell(line)
+        self._tell = tell
 
     def __iter__(self) -> Iterator[LogLine]:
         return iter(self._lines.copy())

@@ -69,6 +69,16 @@ class LaunchedModule:
         return any(replica.exit_code is None for replica in self.replicas)
 
     @property
+    def ended(self) -> bool:
+        """Whether the program has ended by itself, in every replica."""
+        return bool(self.replicas) and not self._stopped and not self.running
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the replica that failed first, 0 if none did."""
+        return next((replica.exit_code for replica in self.replicas if replica.exit_code), 0)
+
+    @property
     def states(self) -> list[str]:
         """The replicas' states: starting, started, responsive or exited(code)."""
         return [replica.state for replica in self.replicas]

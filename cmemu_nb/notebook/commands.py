@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from IPython.core.error import UsageError
 
+from cmemu_nb.arguments import add_app, add_env, add_export, add_job_filters, add_launch, add_replicas, positive
 from cmemu_nb.fault_arguments import CHANCES
-from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook import topics
 from cmemu_nb.settings import Settings
 from cmemu_nb.tokens import Token
@@ -81,34 +81,25 @@ def _reset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runtime", nargs="?", help="Reset the session of this runtime only.")
 
 
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return number
-
-
 def _jobs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--status", choices=[str(status) for status in JobStatus], help="Only jobs of this status.")
-    parser.add_argument("--runtime", help="Only jobs of this runtime.")
+    add_job_filters(parser)
     parser.add_argument("--function", help="Only calls of this function.")
-    parser.add_argument("--limit", type=_positive, help="Only the newest so many.")
+    parser.add_argument("--limit", type=positive, help="Only the newest so many.")
 
 
 def _timeline(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=_positive, default=200, help="Only the newest so many jobs; 200 if left out.")
+    parser.add_argument("--limit", type=positive, default=200, help="Only the newest so many jobs; 200 if left out.")
 
 
 def _events(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=_positive, help="Only the newest so many.")
+    parser.add_argument("--limit", type=positive, help="Only the newest so many.")
     parser.add_argument("--quiet", action="store_true", help="Also the empty polls and the chunks of streams.")
 
 
 def _submit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("function", help="The function's name, on the wire the query type.")
     parser.add_argument("query", nargs="?", help="Its input: JSON, or the name of a variable; {} if left out.")
-    parser.add_argument("--app", help="The deployed app's RID; may be left out when only one is bound.")
-    parser.add_argument("--branch", help="The app's branch.")
+    add_app(parser)
 
 
 def _call(parser: argparse.ArgumentParser) -> None:
@@ -123,38 +114,17 @@ def _job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", help="The job's id.")
 
 
-def _replicas(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--replicas", type=_positive, default=1, help="How many processes.")
-    _tasks(parser)
-
-
-def _tasks(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--max-concurrent-tasks", type=_positive, default=1, help="How many jobs a replica is handed at a time."
-    )
-
-
 def _launch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runtime", help="The runtime's id; named after the program's file if left out.")
-    parser.add_argument("--cwd", help="The directory to run in.")
-    _replicas(parser)
+    add_launch(parser)
     parser.add_argument("words", nargs="+", metavar="-- COMMAND", help="The program, such as: -- python app.py")
 
 
-def _env(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runtime", help="The runtime's id.")
-    parser.add_argument("--docker", metavar="IMAGE", help="One line that runs a container instead.")
-    _tasks(parser)
-
-
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", help="The file to write, such as run.json.")
-    parser.add_argument("--force", action="store_true", help="Write over a file that exists.")
+    add_export(parser, "The file to write, such as run.json.")
 
 
 def _export_module(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", help="The file to write, such as app.py.")
-    parser.add_argument("--force", action="store_true", help="Write over a file that exists.")
+    add_export(parser, "The file to write, such as app.py.")
 
 
 def _fail(parser: argparse.ArgumentParser) -> None:
@@ -201,7 +171,7 @@ COMMANDS = {
     "events": Command("What happened, as a DataFrame.", _events),
     "functions": Command("The functions that this notebook serves.", _nothing),
     "launch": Command("Launch a program with an official SDK as a runtime's module.", _launch),
-    "env": Command("Print the environment for a module that you start yourself.", _env),
+    "env": Command("Print the environment for a module that you start yourself.", add_env),
     "submit": Command("Submit a job and return its handle.", _submit, takes_query=True),
     "call": Command("Run a function and return its value.", _call, takes_query=True),
     "logs": Command("Print what a job's function has printed and logged.", _job),
@@ -254,7 +224,7 @@ def parse_module_line(line: str) -> Arguments:
     parser = _Parser(prog="%%compute_module", add_help=False, allow_abbrev=False)
     parser.add_argument("module", metavar="NAME")
     parser.add_argument("--language", choices=("python", "node"), default="python")
-    _replicas(parser)
+    add_replicas(parser)
     parser.add_argument("--name")
     return _read(parser, _words(parser.prog, line))
 

@@ -250,7 +250,10 @@ JOBS = shown(
     examples.JOBS,
 )
 QUEUED_DIRECTLY = shown(members({"jobId": _JOB_ID}), examples.QUEUED_DIRECTLY)
-HEALTH = shown(members({"status": {"const": "ok"}}), examples.HEALTH)
+HEALTH = shown(
+    members({"status": {"const": "ok"}, "id": said(TEXT, "Which emulator this is: another one for each start")}),
+    examples.HEALTH,
+)
 DOCUMENT: Schema = shown({"type": "object", "required": ["openapi", "info", "paths", "components"]}, examples.DOCUMENT)
 QUERIES = members({"data": array(record("Query"))})
 VALUE = members({"value": ANYTHING})
@@ -264,4 +267,16 @@ EXECUTION_STATE: Schema = {
 CANCELED = members({"id": TEXT})
 ACCESS_TOKEN = members(
     {"access_token": TEXT, "token_type": {"const": "bearer"}, "expires_in": {**COUNT, "description": "Seconds"}}
+)
+ENVIRONMENT = shown(
+    members(
+        {
+            "environment": said({"type": "object", "additionalProperties": TEXT}, "What to set, by name"),
+            "folder": said(TEXT, "A private directory of the emulator's machine that holds the files named in it"),
+        }
+    ),
+    examples.ENVIRONMENT,
+)
+EXPORTED: Schema = shown(
+    {"type": "object", "required": ["format", "version", "runtimes", "jobs", "events"]}, examples.EXPORTED
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import secrets
 import traceback
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -40,13 +41,15 @@ from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from cmemu_nb.executors.environment import ModuleEnvironment
     from cmemu_nb.faults import Faults
     from cmemu_nb.journal import Journal
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.oauth import OAuthClient
     from cmemu_nb.server.request import Request
+    from cmemu_nb.session import Replica
     from cmemu_nb.settings import Settings
     from cmemu_nb.tokens import Token
 
@@ -73,7 +76,8 @@ class Application:
     """One emulator's HTTP surface.
 
     `tokens` are the bearer tokens, besides those that `oauth` issues, `logins` who sends some of them. Answers wait
-    until the `journal`, if there is one, has what they say; `waiters` says how many requests are held.
+    until the `journal`, if there is one, has what they say; `waiters` says how many requests are held, `environment`
+    makes that of a replica, and `identity` says which emulator this is, for whoever found its file.
     """
 
     def __init__(
@@ -84,10 +88,12 @@ class Application:
         settings: Settings,
         journal: Journal | None,
         logins: Mapping[Token, str],
+        environment: Callable[[Replica], ModuleEnvironment],
     ) -> None:
         self.lifecycle = lifecycle
         self.oauth = oauth
         self.journal = journal
+        self.environment = environment
         self.waiting = Waiting(lifecycle)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
@@ -99,6 +105,7 @@ class Application:
         self.hide_tokens: bool = settings.hide_tokens
         self.surfaces = SURFACES
         self.version = __version__
+        self.identity = secrets.token_hex(8)
         self._router = Router(ROUTES)
         self._tokens = tuple(token.encode() for token in tokens)
         self._logins = {token.encode(): login for token, login in logins.items()}

@@ -114,7 +114,13 @@ DIRECT = {"queryType": FUNCTION, "query": QUERY}
 QUEUED_DIRECTLY = {"jobId": JOB_ID}
 REASON = {"reason": "no more fuel"}
 JOB_IDS = [JOB_ID]
-HEALTH = {"status": "ok"}
+HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
+REPLICA = {"maxConcurrentTasks": 2}
+ENVIRONMENT = {
+    "environment": {"RUNTIME_HOST": "127.0.0.1", "RUNTIME_PORT": "8945", "MODULE_AUTH_TOKEN": "/tmp/cmemu-1/token"},  # noqa: S108
+    "folder": "/tmp/cmemu-1",  # noqa: S108 - what one looks like
+}
+EXPORTED = {"format": "cmemu_nb session", "version": 1, "runtimes": [], "jobs": [], "events": []}
 DOCUMENT = {
     "openapi": "3.1.0",
     "info": {"title": "cmemu_nb", "version": "1.0"},

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
+from cmemu_nb import session_file
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
 from cmemu_nb.model import JobStatus
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said, shown
-from cmemu_nb.server.http import Response, json_response
+from cmemu_nb.server.http import JSON, Response, StreamResponse, json_response
 from cmemu_nb.server.routing import Auth, Route, query_options
 from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
 from cmemu_nb.wire_json import Fields
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from cmemu_nb.model import Runtime
     from cmemu_nb.server.application import Application
+    from cmemu_nb.server.http import Answer
     from cmemu_nb.server.request import Request
 
 PAGE = 100
 LARGEST_PAGE = 10_000
+MOST_TASKS = 10_000
 
 
 def list_runtimes(app: Application, _: Request) -> Response:
@@ -47,9 +54,12 @@ def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
 
 
 def list_jobs(app: Application, request: Request) -> Response:
-    """List a runtime's jobs, oldest first: `?status=`, `?limit=` and `?after=<jobId>` filter and page."""
-    options = _options(request, {"status", "limit", "after"})
-    limit = _limit(options.get("limit"))
+    """List a runtime's jobs, oldest first: `?status=`, `?limit=` and `?after=<jobId>` filter and page.
+
+    `?newest=true` is the page at the other end.
+    """
+    options = _options(request, {"status", "limit", "after", "newest"})
+    limit, newest = _limit(options.get("limit")), _flag("newest", options.get("newest"))
     jobs = app.lifecycle.jobs(request.params["runtimeId"])
     if "after" in options:
         last = app.lifecycle.job_of(request.params["runtimeId"], options["after"])
@@ -57,7 +67,8 @@ def list_jobs(app: Application, request: Request) -> Response:
     if "status" in options:
         wanted = _job_status(options["status"])
         jobs = [job for job in jobs if job.status == wanted]
-    answer = {"jobs": [job.wire() for job in jobs[:limit]], "more": len(jobs) > limit}
+    page = jobs[-limit:] if newest else jobs[:limit]
+    answer = {"jobs": [job.wire() for job in page], "more": len(jobs) > limit}
     return json_response(200, answer)
 
 
@@ -68,6 +79,32 @@ def submit_direct(app: Application, request: Request) -> Response:
     query = fields.raw("query", b"{}")
     job = app.lifecycle.submit(request.params["runtimeId"], query_type, query, app.user(request))
     return json_response(200, {"jobId": job.job_id})
+
+
+def add_replica(app: Application, request: Request) -> Response:
+    """Answer the environment of one more replica of a runtime's module, for a program that is started by hand.
+
+    Tokens and certificates are files on the emulator's machine; the environment names them.
+    """
+    fields = Fields(request.body, "Adding a replica")
+    tasks = fields.number("maxConcurrentTasks", 1, MOST_TASKS)
+    environment = app.environment(app.lifecycle.add_replica(request.params["runtimeId"], tasks))
+    return json_response(200, {"environment": dict(environment), "folder": environment.folder})
+
+
+async def export(app: Application, request: Request) -> Answer:
+    """Answer the whole session as a document, piece by piece; `HEAD` only says that there is one."""
+    if request.method == "HEAD":
+        return Response(200)
+    taken = session_file.contents(app.lifecycle, request.base_url, time.time_ns())
+    return StreamResponse(_in_turns(session_file.pieces(taken)), JSON)
+
+
+async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+        # Others wait for the loop meanwhile, and a client that takes it fast would never let go of it.
+        await asyncio.sleep(0)
 
 
 def fail_job(app: Application, request: Request) -> Response:
@@ -96,9 +133,9 @@ def reset_all(app: Application, _: Request) -> Response:
     return Response(204)
 
 
-def health(_: Application, __: Request) -> Response:
-    """Say that the emulator lives."""
-    return json_response(200, {"status": "ok"})
+def health(app: Application, _: Request) -> Response:
+    """Say that the emulator lives, and which one it is."""
+    return json_response(200, {"status": "ok", "id": app.identity})
 
 
 def _options(request: Request, names: set[str]) -> dict[str, str]:
@@ -117,6 +154,12 @@ def _limit(text: str | None) -> int:
     if not (in_range and int(digits) <= LARGEST_PAGE):
         raise InvalidRequest(f"'limit' must be a whole number from 1 to {LARGEST_PAGE}.")
     return int(digits)
+
+
+def _flag(name: str, text: str | None) -> bool:
+    if text not in (None, "true", "false"):
+        raise InvalidRequest(f"'{name}' must be true or false.")
+    return text == "true"
 
 
 def _job_status(text: str) -> JobStatus:
@@ -143,6 +186,11 @@ _REASON_BODY = shown(
     {"type": "object", "required": ["reason"], "properties": {"reason": said(_NAME, "Why it fails, in words")}},
     examples.REASON,
 )
+_TASKS = said(
+    {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TASKS, "default": 1},
+    "How many unfinished jobs the replica is handed at most",
+)
+_REPLICA_BODY = shown({"type": "object", "properties": {"maxConcurrentTasks": _TASKS}}, examples.REPLICA)
 
 routes = (
     Route(
@@ -187,6 +235,7 @@ routes = (
                 "description": "At most so many jobs",
             },
             "after": said(answer_schemas.TEXT, "The id of the last job of the page before"),
+            "newest": said({**answer_schemas.FLAG, "default": False}, "Whether to list the newest ones"),
         },
         errors=(NotFound, JobEvicted),
     ),
@@ -200,6 +249,25 @@ routes = (
         body=_DIRECT_BODY,
         answer=answer_schemas.QUEUED_DIRECTLY,
         errors=(QueueFull,),
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/replicas",
+        add_replica,
+        Auth.BEARER,
+        {200: "The environment of the replica, and the folder that its files are in"},
+        "Add a replica for a module that is started by hand",
+        body=_REPLICA_BODY,
+        answer=answer_schemas.ENVIRONMENT,
+    ),
+    Route(
+        "GET",
+        "/_emulate/export",
+        export,
+        Auth.BEARER,
+        {200: "All that there is, for Emulator.from_export()"},
+        "Export the session",
+        answer=answer_schemas.EXPORTED,
     ),
     Route(
         "POST",

@@ -1,0 +1,60 @@
+"""Arguments that commands of the command line and of `%cmemu` have in common."""
+
+from __future__ import annotations
+
+import argparse
+
+from cmemu_nb.model import JobStatus
+
+
+def positive(value: str) -> int:
+    """Read a whole number of at least 1."""
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return number
+
+
+def add_job_filters(parser: argparse.ArgumentParser) -> None:
+    """Add what chooses among jobs."""
+    parser.add_argument("--status", choices=[str(status) for status in JobStatus], help="Only jobs of this status.")
+    parser.add_argument("--runtime", help="Only jobs of this runtime.")
+
+
+def add_app(parser: argparse.ArgumentParser) -> None:
+    """Add which deployed app is called."""
+    parser.add_argument("--app", help="The deployed app's RID; may be left out when only one is bound.")
+    parser.add_argument("--branch", help="The app's branch.")
+
+
+def add_launch(parser: argparse.ArgumentParser) -> None:
+    """Add how a program is launched."""
+    parser.add_argument("--runtime", help="The runtime's id; named after the program's file if left out.")
+    parser.add_argument("--cwd", help="The directory to run in.")
+    add_replicas(parser)
+
+
+def add_replicas(parser: argparse.ArgumentParser) -> None:
+    """Add how many copies of a module run."""
+    parser.add_argument("--replicas", type=positive, default=1, help="How many processes.")
+    add_tasks(parser)
+
+
+def add_tasks(parser: argparse.ArgumentParser) -> None:
+    """Add how much a copy of a module takes."""
+    parser.add_argument(
+        "--max-concurrent-tasks", type=positive, default=1, help="How many jobs a replica is handed at a time."
+    )
+
+
+def add_env(parser: argparse.ArgumentParser) -> None:
+    """Add what an environment is for."""
+    parser.add_argument("runtime", help="The runtime's id.")
+    parser.add_argument("--docker", metavar="IMAGE", help="One line that runs a container instead.")
+    add_tasks(parser)
+
+
+def add_export(parser: argparse.ArgumentParser, path: str) -> None:
+    """Add where something is written to."""
+    parser.add_argument("path", help=path)
+    parser.add_argument("--force", action="store_true", help="Write over a file that exists.")

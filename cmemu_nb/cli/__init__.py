@@ -1,0 +1,87 @@
+"""The command line, `cmemu`; `python -m cmemu_nb` is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cmemu_nb.cli import calling, listing, looking, running, serving, taking
+from cmemu_nb.cli.parsing import EXIT_CODES, Parser, add_command, complain, exit_code
+from cmemu_nb.errors import CmemuError
+from cmemu_nb.lab import start_lab
+from cmemu_nb.version import __version__
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+GROUPS = (serving, running, calling, looking, taking, listing)
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; `cmemu --help` says what each means."""
+    words, program = _split(sys.argv[1:] if argv is None else list(argv))
+    parser, commands = _parsers()
+    options, rest = parser.parse_known_args(words)
+    if options.command == "lab":
+        return start_lab([*rest, *([] if program is None else ["--", *program])])
+    if options.command is None and not rest:
+        parser.print_help()
+        return 0
+    used: Parser = commands.get(options.command, parser)
+    if rest:
+        used.error(f"unknown arguments: {' '.join(rest)}")
+    if program is not None and options.command != "run":
+        used.error("only 'cmemu run' takes a program after '--'")
+    options.program = program
+    return _run(used, options)
+
+
+def _run(parser: Parser, options: argparse.Namespace) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may know ASCII only
+    try:
+        code: int = options.run(parser, options)
+        sys.stdout.flush()
+    except CmemuError as error:
+        return exit_code(parser, error)
+    except BrokenPipeError:
+        # Whoever read it has seen enough. Without this the interpreter would complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        complain("Interrupted.")
+        return INTERRUPTED
+    return code
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str] | None]:
+    """Cut off what stands after the first '--', which argparse would look at."""
+    if "--" not in words:
+        return words, None
+    position = words.index("--")
+    return words[:position], words[position + 1 :]
+
+
+def _parsers() -> tuple[Parser, dict[str | None, Parser]]:
+    parser = Parser(prog="cmemu", description="An emulator of the compute-module runtime lifecycle.", epilog=EXIT_CODES)
+    parser.add_argument("--version", action="version", version=f"cmemu_nb {__version__}")
+    added = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands: dict[str | None, Parser] = {}
+    for group in GROUPS:
+        group.add_commands(added, commands)
+    add_command(
+        added,
+        "lab",
+        "Open JupyterLab on the first tutorial.",
+        "  cmemu lab\n  cmemu lab mine.ipynb --port 9999",
+        "The first argument may be another notebook; all others are for 'jupyter lab'.",
+        usage="cmemu lab [-h] [NOTEBOOK] [ARGUMENT ...]",
+    )
+    return parser, commands

@@ -1,0 +1,195 @@
+"""`cmemu call`: run a function and print its result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+from cmemu_nb.arguments import add_app
+from cmemu_nb.cli.choosing import submit
+from cmemu_nb.cli.finding import add_where, find
+from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
+from cmemu_nb.cli.remote import receiving
+from cmemu_nb.contour_client import check_timeout
+from cmemu_nb.errors import (
+    CmemuError,
+    FunctionError,
+    InvalidRequest,
+    JobFailed,
+    JobTimeout,
+    NotFound,
+    NotRunning,
+    ResultError,
+)
+from cmemu_nb.item_reader import ItemReader
+from cmemu_nb.results import error_text, function_error, is_error_object, parse_result
+from cmemu_nb.server.contour_routes import CONTOUR
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from cmemu_nb.cli.remote import Remote
+
+PATIENCE_SECONDS = 2.0
+# JSON strings may hold these as they are, and terminals obey some of them.
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
+    """Add `call`."""
+    parser = parsers["call"] = add_command(
+        commands,
+        "call",
+        "Run a function and print its result as JSON.",
+        '  cmemu call add \'{"x": 1, "y": 2}\'\n'
+        "  echo '{\"x\": 1}' | cmemu call add -\n"
+        "  cmemu call add @query.json --timeout 10\n"
+        "  cmemu call count '{}' --stream | head -3",
+        "Without --app it is the only deployed app, or the only one that has the function.",
+    )
+    parser.add_argument("function", help="The function's name, on the wire the query type.")
+    parser.add_argument(
+        "query", nargs="?", default="{}", help="Its input: JSON, - for stdin, @FILE for a file's; {} if left out."
+    )
+    add_app(parser)
+    parser.add_argument("--runtime", metavar="ID", help="Call this runtime itself, whatever app is bound to it.")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="As long as it takes if left out.")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--stream", action="store_true", help="Print each item of the result on a line, as it arrives.")
+    kinds.add_argument("--raw", action="store_true", help="Write the bytes of the result as they are.")
+    parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
+    add_where(parser)
+    does(parser, _call)
+
+
+def _call(parser: Parser, options: argparse.Namespace) -> int:
+    if options.runtime and (options.app or options.branch):
+        parser.error("--runtime calls a runtime itself, so leave --app and --branch out")
+    check_timeout(options.timeout)
+    asyncio.run(_run(options, _read_query(options.query)))
+    return 0
+
+
+def _read_query(given: str) -> bytes:
+    """Return a query as JSON text."""
+    try:
+        if given == "-":
+            text = sys.stdin.buffer.read()
+        else:
+            text = Path(given[1:]).read_bytes() if given.startswith("@") else given.encode()
+        json.loads(text.decode(), parse_constant=_refuse)
+    except OSError as error:
+        raise InvalidRequest(f"The query can't be read from {given[1:]}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The query is not JSON: {error}. Write it as in '{{\"x\": 1}}', in quotes.") from None
+    return text
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON value")
+
+
+async def _run(options: argparse.Namespace, query: bytes) -> None:
+    async with await find(options) as remote:
+        job_id = await submit(remote, options, query)
+        hint = asyncio.create_task(_say_where_it_stands(remote, job_id))
+        try:
+            async with asyncio.timeout(options.timeout):
+                if options.stream:
+                    await Items().print(remote, job_id)
+                else:
+                    _print_result(await remote.contour.result(job_id, None), raw=options.raw)
+        except TimeoutError:
+            raise JobTimeout(
+                f"Job '{job_id}' was not done within {options.timeout:g} s; it goes on. 'cmemu jobs' shows where it "
+                "stands, 'cmemu runtimes' who polls."
+            ) from None
+        except asyncio.CancelledError:
+            complain(f"Job '{job_id}' goes on; 'cmemu jobs' shows where it stands.")
+            raise
+        except NotFound:
+            raise JobFailed(f"Job '{job_id}' is gone: its runtime's session was reset or deleted.") from None
+        finally:
+            hint.cancel()
+
+
+async def _say_where_it_stands(remote: Remote, job_id: str) -> None:
+    """Tell somebody who waits at a terminal why nothing comes."""
+    if not sys.stderr.isatty():
+        return
+    await asyncio.sleep(PATIENCE_SECONDS)
+    with contextlib.suppress(CmemuError):  # whoever waits for the result is told
+        stands = (await remote.get(f"{CONTOUR}/jobs/{quote(job_id)}/status"))["type"]
+        why = "nobody has taken it yet, 'cmemu runtimes' shows who polls" if stands == "queued" else "no result yet"
+        complain(f"Job '{job_id}' is {stands}: {why}. Ctrl-C leaves it as it is.")
+
+
+def _print_result(result: bytes, *, raw: bool) -> None:
+    if raw:
+        sys.stdout.buffer.write(result)
+        return
+    error = function_error(result)
+    if error is not None:
+        raise FunctionError(error_text(error))
+    try:
+        value = parse_result(result)
+    except ResultError as wrong:
+        raise _for_the_shell(wrong) from None
+    print(_safe(result.decode().strip() if _is_one_value(result) else json.dumps(value, ensure_ascii=False)))
+
+
+def _is_one_value(result: bytes) -> bool:
+    # Its own text is printed then: Python's numbers are not as exact as JSON's.
+    try:
+        json.loads(result)
+    except ValueError:
+        return False
+    return True
+
+
+def _safe(text: str) -> str:
+    """Return the same JSON without characters that a terminal would obey."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _for_the_shell(error: ResultError) -> ResultError:
+    return ResultError(str(error).replace("job.raw() gives its bytes", "--raw gives its bytes"))
+
+
+class Items:
+    """Prints the items of a result as they arrive."""
+
+    def __init__(self) -> None:
+        self._reader = ItemReader(streaming=False)
+        self._held: list[Any] = []
+        self._begun = False
+
+    async def print(self, remote: Remote, job_id: str) -> None:
+        """Print all of them; `FunctionError` if the only one says that the function raised."""
+        try:
+            with receiving(lambda piece: self._take(self._reader.feed(piece))) as take:
+                await remote.contour.stream(job_id, take)
+            self._take(self._reader.end())
+        except ResultError as error:
+            raise _for_the_shell(error) from None
+        except NotRunning as error:
+            raise JobFailed(f"The result broke off: {error}") from None
+        if self._held:
+            raise FunctionError(error_text(self._held[0]))
+
+    def _take(self, items: Iterable[Any]) -> None:
+        for item in items:
+            self._held.append(item)
+            # The first item may be all that a function that raised has posted: only what follows tells.
+            if self._begun or len(self._held) > 1 or not is_error_object(item):
+                self._begun = True
+                for each in self._held:
+                    print(_safe(json.dumps(each, ensure_ascii=False)), flush=True)
+                self._held.clear()

@@ -1,0 +1,101 @@
+"""A running emulator, as commands see it: its routes, with the bearer token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from cmemu_nb.contour_client import ContourClient
+from cmemu_nb.errors import InvalidBearerToken, InvalidRequest, NotRunning
+from cmemu_nb.http_client import HttpClient, Reply, wire_error
+from cmemu_nb.server.runtime_routes import RUNTIMES
+from cmemu_nb.tokens import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ANSWER_SECONDS = 30.0
+OK = 200
+
+
+class Remote:
+    """An emulator that may be in another process; `async with` closes its connections."""
+
+    def __init__(self, url: str, token: str) -> None:
+        if not (token.isascii() and token.isprintable() and token.strip() == token):
+            raise InvalidRequest("The token can't be sent in a header: it must be printable ASCII without blanks.")
+        self.url = url
+        self.contour = ContourClient(url, token)
+        self._http = HttpClient(url)
+        self._headers = {"Authorization": Token(f"Bearer {token}"), "Content-Type": "application/json"}
+
+    async def get(self, path: str, **options: Any) -> Any:
+        """Return what a route answers, as Python values; its error is raised."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return msgspec.json.decode(await self._send("GET", f"{path}?{urlencode(given)}" if given else path))
+
+    async def post(self, path: str, fields: dict[str, Any]) -> Any:
+        """Post JSON, and return the answer as Python values; its error is raised."""
+        return msgspec.json.decode(await self._send("POST", path, msgspec.json.encode(fields)))
+
+    async def download(self, path: str, receive: Callable[[bytes], object]) -> None:
+        """Call `receive` with each piece of what a route answers, however long it takes."""
+        exchange = await self._http.begin("GET", path, {"Content-Length": "0", **self._headers})
+        with receiving(receive) as take:
+            self._check(await exchange.end(receive=take))
+
+    async def _send(self, method: str, path: str, body: bytes = b"") -> bytes:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return self._check(await self._http.request(method, path, self._headers, body)).body
+        except TimeoutError:
+            raise NotRunning(f"The emulator at {self.url} does not answer. Is its process stopped, or busy?") from None
+
+    def _check(self, reply: Reply) -> Reply:
+        if reply.status == OK:
+            return reply
+        error = wire_error(reply)
+        if isinstance(error, InvalidBearerToken):
+            raise InvalidBearerToken(
+                f"The emulator at {self.url} refused the token. Leave --token and CMEMU_TOKEN out if it is yours, or "
+                "give the one that 'cmemu serve --print-token' or print(emu.token) shows."
+            )
+        raise error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.contour.close()
+        self._http.close()
+
+
+@contextlib.contextmanager
+def receiving(receive: Callable[[bytes], object]) -> Iterator[Callable[[bytes], None]]:
+    """Raise what `receive` raises; Tornado would take it for a fault of the connection, and log it."""
+    failures: list[Exception] = []
+
+    def take(piece: bytes) -> None:
+        try:
+            receive(piece)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    logging.getLogger("tornado").addHandler(logging.NullHandler())
+    try:
+        yield take
+    except NotRunning:
+        if failures:
+            raise failures[0] from None
+        raise
+
+
+def runtime_path(runtime_id: str) -> str:
+    """Return the path of a runtime's routes."""
+    return f"{RUNTIMES}/{quote(runtime_id, safe='', errors='replace')}"

@@ -1,0 +1,130 @@
+"""`cmemu run`, as real processes: the emulator with a program as a module of it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+from cli_processes import CMEMU, run, serving
+from client import eventually
+from test_process_life import alive
+
+MODULE = str(Path(__file__).parent / "programs" / "python_module.py")
+SLEEPER = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
+# A module in a few lines that start at once: it polls until a file is there, and ends with the code that it holds.
+POLLER = """
+import os, pathlib, ssl, sys, time, urllib.request
+token = pathlib.Path(os.environ["MODULE_AUTH_TOKEN"]).read_text()
+print("hello", os.environ.get("GREETING"), "\\x1b[2J", flush=True)
+context = ssl.create_default_context(cafile=os.environ["DEFAULT_CA_PATH"])
+request = urllib.request.Request(os.environ["GET_JOB_URI"], headers={"Module-Auth-Token": token})
+urllib.request.urlopen(request, context=context).close()
+file = pathlib.Path(sys.argv[1])
+while not file.exists():
+    time.sleep(0.01)
+print("bye", flush=True)
+sys.exit(int(file.read_text()))
+"""
+
+
+@pytest.fixture
+def poller(tmp_path: Path) -> list[str]:
+    (tmp_path / "poller.py").write_text(POLLER)
+    return ["python", str(tmp_path / "poller.py"), str(tmp_path / "code")]
+
+
+def test_a_real_module_is_called_as_it_says(tmp_path: Path) -> None:
+    with serving("--", "python", MODULE, command="run", runtime_folder=tmp_path) as server:
+        said = [server.output.readline()]
+        while not said[-1].startswith("Call it"):
+            said.append(server.output.readline())
+        assert said[0] == f"python {MODULE} polls for jobs, as the runtime 'python_module'.\n"
+        assert "  echo: anything -> string\n" in said
+        words = shlex.split(said[-1].removeprefix("Call it from another terminal: "))
+        assert words[:2] == ["cmemu", "call"]
+        done = run("call", "echo", '{"a": 1}', JUPYTER_RUNTIME_DIR=str(tmp_path))
+        assert (done.stdout, done.stderr) == ('{"a": 1}\n', "")
+        server.end()
+    assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_program_too(number: signal.Signals) -> None:
+    with serving("--", "python", "-c", SLEEPER, command="run") as server:
+        pid = int(server.errors.readline().split()[1])
+        assert server.end(number) == ("", "")
+        assert server.process.returncode == 0
+    eventually(lambda: not alive(pid), "the program has ended")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_program_that_ends_gives_its_exit_code_and_its_lines(poller: list[str], tmp_path: Path, code: int) -> None:
+    options = ("--env", "GREETING=you=all", "--runtime", "mine", "--", *poller)
+    with serving(*options, command="run", runtime_folder=tmp_path) as server:
+        assert server.output.readline().endswith("polls for jobs, as the runtime 'mine'.\n")
+        assert server.output.readline() == "Call it from another terminal: cmemu call FUNCTION '{}'\n"
+        (tmp_path / "code").write_text(str(code))
+        server.process.wait(20)
+        assert server.errors.read().splitlines() == [
+            "hello you=all ␛[2J",
+            "bye",
+            f"cmemu run: {shlex.join(poller)} ended with exit code {code}.",
+        ]
+    assert server.process.returncode == code
+
+
+def test_one_that_other_emulators_run_beside_says_which_to_call(poller: list[str], tmp_path: Path) -> None:
+    with (
+        serving(runtime_folder=tmp_path),
+        serving("--", *poller, command="run", runtime_folder=tmp_path) as server,
+    ):
+        server.output.readline()
+        assert server.output.readline().endswith(f"cmemu call FUNCTION '{{}}' --url {server.url}\n")
+
+
+def failing(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run("run", "--port", "0", *arguments)
+
+
+def test_a_program_that_never_polls_is_one_sentence_after_a_while() -> None:
+    done = failing("--ready-timeout", "0.1", "--", "python", "-c", SLEEPER)
+    assert done.returncode == 4
+    *_, said = done.stderr.splitlines()
+    assert said.startswith("cmemu run: python -c ")
+    assert "did not poll for jobs within 0.1 s: starting. Is it a module with an official SDK?" in said
+
+
+def test_what_cant_be_launched_is_said() -> None:
+    done = failing("--", "python", "-c", "import sys; print('no config'); sys.exit(7)")
+    assert done.returncode == 3
+    assert done.stderr.endswith("ended at once, with exit code 7. Its last lines:\nno config\n")
+    done = failing("--", "no-such-program")
+    assert done.returncode == 3
+    assert done.stderr.startswith("cmemu run: There is no program 'no-such-program' on the PATH")
+
+
+def test_an_interrupt_ends_it_while_it_waits_for_the_program() -> None:
+    command = [*CMEMU, "run", "--port", "0", "--ready-timeout", "600", "--", sys.executable, "-c", SLEEPER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        pid = int(process.stderr.readline().split()[1])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+    eventually(lambda: not alive(pid), "the program has ended")
+
+
+def test_a_program_whose_runtime_is_deleted_ends(poller: list[str]) -> None:
+    with serving("--token", "t", "--", *poller, command="run") as server:
+        server.output.readline()
+        runtimes = f"{server.url}/_emulate/foundry/compute-modules/runtimes"
+        headers = {"Authorization": "Bearer t"}
+        assert requests.delete(f"{runtimes}/poller", headers=headers, timeout=10).status_code == 204
+        assert server.process.wait(20) == 3
+        said = server.errors.read().splitlines()[-1]
+    assert said.startswith("cmemu run: the runtime 'poller' was deleted, and python ")
