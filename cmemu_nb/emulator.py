@@ -63,7 +63,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking):
     `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
     `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
     thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds, 0
-    before; `application` answers the requests.
+    before; `application` answers the requests; `seed` is the seed file that it began with, or None.
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")

@@ -433,13 +433,16 @@ REFUSED = [
     ("tokens: {a: {}}\n", "line 1: tokens[0] needs a login."),
     ("tokens: {a: alice}\n", "line 1: tokens[0] must be a mapping of login, not text."),
     ("tokens: {1: {login: alice}}\n", "line 1: a bearer token must be text, not a number; put it in quotes."),
-    ("settings: {prot: 1}\n", "line 1: unknown key 'prot' in settings; the keys are allow_remote, execute_timeout,"),
+    (
+        "settings: {prot: 1}\n",
+        "line 1: unknown key 'prot' in settings; the keys are access_token_seconds, allow_remote, client_id,",
+    ),
     ("settings:\n  keep_jobs: 1\n  port: many\n", "line 3: settings.port: A setting was refused: "),
     ("settings: {port: 99999999}\n", "line 1: settings.port: A setting was refused: "),
     ("settings: {host: 0.0.0.0}\n", "line 1: settings.host: Listening on 0.0.0.0 would let other machines in."),
     ("settings: {host: 0.0.0.0, allow_remote: perhaps}\n", "line 1: settings.allow_remote: A setting was refused: "),
     ("settings: {execute_timeout: .inf}\n", "line 1: settings.execute_timeout: execute_timeout must be a number of"),
-    ("settings: {token: 1}\n", "line 1: settings.token: A setting was refused: token must be text"),
+    ("settings: {token: 1}\n", "line 1: settings.token: A setting was refused: token and client_secret must be texts"),
     ("settings: {token: ''}\n", "line 1: settings.token: An empty token would let everybody in"),
     ("settings: {port: !!python/object:os.system {}}\n", "line 1: settings.port is no value that a setting can have."),
     ("settings: {port: 2026-99-99}\n", "line 1: settings.port is no value that a setting can have."),
@@ -526,7 +529,7 @@ def check_traceback(error: BaseException) -> None:
 
 def test_given_tokens_that_are_no_texts_are_shown_nowhere(path: Path) -> None:
     for given in ({"token": SECRET.encode()}, {"tokens": [SECRET, SECRET.encode()]}):
-        with pytest.raises(SettingError, match="token must be text") as refused:
+        with pytest.raises(SettingError, match="token and client_secret must be texts") as refused:
             Emulator.from_seed(path, **given)
         check_traceback(refused.value)
 

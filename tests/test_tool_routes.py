@@ -10,6 +10,8 @@ from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
 
 from cmemu_nb import Emulator
 from cmemu_nb.server.application import ROUTES
+from cmemu_nb.server.functions_routes import EXECUTIONS, QUERIES
+from cmemu_nb.server.oauth_routes import OAUTH
 from cmemu_nb.server.platform_routes import PLATFORM
 from cmemu_nb.version import __version__
 
@@ -306,6 +308,17 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         "/_emulate/health": {"get"},
         "/openapi.json": {"get"},
         "/docs": {"get"},
+        f"{OAUTH}/token": {"post"},
+        f"{OAUTH}/revoke_token": {"post"},
+        f"{QUERIES}/getByRid": {"get"},
+        f"{QUERIES}/getByRidBatch": {"post"},
+        f"{QUERIES}/{{queryApiName}}": {"get"},
+        f"{QUERIES}/{{queryApiName}}/execute": {"post"},
+        f"{QUERIES}/{{queryApiName}}/executeAsync": {"post"},
+        f"{QUERIES}/{{queryApiName}}/streamingExecute": {"post"},
+        f"{QUERIES}/{{queryApiName}}/streamingExecuteEvents": {"post"},
+        f"{EXECUTIONS}/{{executionId}}/getResult": {"post"},
+        f"{EXECUTIONS}/{{executionId}}/cancel": {"post"},
     }
 
 
@@ -354,11 +367,13 @@ def test_every_answer_has_a_described_content(api: Api) -> None:
 def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
     runtime = api.open(deployed_app_rid=RID)
     job_id = api.submit()
+    runtime.post_schemas({"f": {}})
     headers = {**api.bearer, MODULE_HEADER: runtime.headers[MODULE_HEADER]}
+    rid = api.send("GET", f"{QUERIES}/f", headers=headers).json()["rid"]
     assert emu.running
     for route in ROUTES:
         if route.method == "GET":
-            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id)
-            answer = api.send("HEAD", path, headers=headers)
+            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id, queryApiName="f")
+            answer = api.send("HEAD", path, headers=headers, params={"rid": rid} if "rid" in route.query else None)
             assert answer.status_code in (200, 204)
             assert answer.content == b""
