@@ -113,7 +113,7 @@ def test_whatever_a_document_says_is_escaped() -> None:
 def test_every_curl_line_can_be_pasted_into_a_shell() -> None:
     """Each runs against a server that has nothing: what comes back is an answer that the document names."""
     described = document(SURFACES, "1.0")["paths"]
-    with serving(execute_timeout=0.1, refusal_seconds=0.0) as emulator:
+    with serving(execute_timeout=0.1, refusal_seconds=0.0, **examples.CLIENT) as emulator:
         api = Api(emulator.url, TOKEN)
         commands = Reader(api.send("GET", "/docs").text).commands
         runtime = api.open(examples.RUNTIME_ID, examples.RID)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from client import EXECUTE, MODULE_HEADER, SUBMIT, Api
+from client import MODULE_HEADER, SUBMIT, Api
 from conftest import TOKEN, serving
 from schemathesis.specs.openapi import definitions
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import WireError
 from cmemu_nb.server import examples
+from cmemu_nb.server.api_errors import API
 from cmemu_nb.server.application import ROUTES, SURFACES
+from cmemu_nb.server.oauth_routes import FORM
 from cmemu_nb.server.openapi import PATH_PARAMETERS, document
 from cmemu_nb.server.platform_routes import PLATFORM
 from cmemu_nb.server.routing import Auth, Route, Surface
@@ -27,6 +29,8 @@ Operation = dict[str, Any]
 DOCUMENT = document(SURFACES, "1.0")
 # What their answers hold besides is the user's.
 FREE = {"query", "schema_payload", "paths", "components", "info"}
+# The routes that answer when a runtime has posted the result.
+AWAITING = ("/execute", "/streamingExecute", "/streamingExecuteEvents")
 
 
 def operation(route: Route) -> Operation:
@@ -160,7 +164,9 @@ def test_every_example_is_valid_by_its_own_schema(route: Route) -> None:
             errors = [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(example["value"])]
             assert errors == [], what
     for parameter in operation(route)["parameters"]:
-        jsonschema.validate(parameter.get("example", parameter["schema"].get("default", "queued")), parameter["schema"])
+        for name, where in (("example", parameter), ("default", parameter["schema"])):
+            if name in where:
+                jsonschema.validate(where[name], parameter["schema"])
 
 
 def test_an_error_has_an_example_with_its_code() -> None:
@@ -169,9 +175,12 @@ def test_an_error_has_an_example_with_its_code() -> None:
         for status, answer in operation(route)["responses"].items():
             if status >= "400":
                 (body,) = answer["content"].values()
-                codes = {name: each["value"]["error"] for name, each in body["examples"].items()}
-                assert list(codes) == list(codes.values()) == body["schema"]["properties"]["error"]["enum"]
-                assert set(codes) <= known
+                name_of = "errorName" if route.path.startswith(API) else "error"
+                codes = {name: each["value"][name_of] for name, each in body["examples"].items()}
+                assert list(codes) == list(codes.values())
+                if name_of == "error":
+                    assert list(codes) == body["schema"]["properties"]["error"]["enum"]
+                    assert set(codes) <= known
 
 
 def every_error(kind: type[WireError]) -> Iterator[type[WireError]]:
@@ -183,7 +192,8 @@ def every_error(kind: type[WireError]) -> Iterator[type[WireError]]:
 class Prepared:
     """A runtime with a job that is ready for a route, and to which the ids of the examples lead."""
 
-    def __init__(self, api: Api, route: Route) -> None:
+    def __init__(self, emu: Emulator, api: Api, route: Route) -> None:
+        self.client = {"client_id": emu.client_id, "client_secret": str(emu.client_secret)}
         self.api = api
         self.route = route
         self.runtime = api.open(examples.RUNTIME_ID, examples.RID, displayName="My app")
@@ -209,12 +219,16 @@ class Prepared:
     def send(self, example: Any) -> Any:
         """Send a request as the document shows it; its ids lead to the job."""
         values = {name: example for name, (_, example) in PATH_PARAMETERS.items()}
-        path = self.route.path.format(**values | {"jobId": self.job_id})
+        path = self.route.path.format(**values | {"jobId": self.job_id, "executionId": self.job_id})
+        described = operation(self.route)["parameters"]
+        options = {each["name"]: each["example"] for each in described if each["in"] == "query" and "example" in each}
         by_bearer = self.route.auth in (Auth.BEARER, Auth.EITHER)
         headers = self.api.bearer if by_bearer else self.runtime.headers
+        if self.route.body_media == FORM:
+            return self.api.send(self.route.method, path, data={**example, **self.client})
         body = example if isinstance(example, str) else json.dumps(example)
         data = None if example is None else body.replace(examples.JOB_ID, self.job_id)
-        return self.api.send(self.route.method, path, headers=headers, data=data)
+        return self.api.send(self.route.method, path, headers=headers, data=data, params=options)
 
 
 def request_examples(route: Route) -> list[Any]:
@@ -231,13 +245,13 @@ def shape(value: Any) -> Any:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 def test_the_server_takes_the_examples_and_answers_in_the_shape_of_the_examples(
-    api: Api, route: Route, background: Callable[..., Future[Any]]
+    emu: Emulator, api: Api, route: Route, background: Callable[..., Future[Any]]
 ) -> None:
     responses = operation(route)["responses"]
     for example in request_examples(route):
-        prepared = Prepared(api, route)
+        prepared = Prepared(emu, api, route)
         answering = background(prepared.send, example)
-        if route.path == EXECUTE:
+        if route.path.endswith(AWAITING):
             prepared.finish(prepared.take())
         answer = answering.result()
         assert str(answer.status_code) == min(responses)

@@ -90,7 +90,17 @@ def _tagged(kind: JobStatus, content: Schema) -> Schema:
     return members({"type": {"const": str(kind)}, str(kind): said(content, f"What there is to say of a {kind} job")})
 
 
-_DATA_TYPE: Schema = {"type": "object", "required": ["type"], "properties": {"type": TEXT}}
+_DATA_TYPE: Schema = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": said(TEXT, "The type's name in the public API")},
+}
+_QUERY_PARAMETER = members(
+    {
+        "dataType": said(_DATA_TYPE, "What values it takes"),
+        "required": said(FLAG, "Whether a call must give it"),
+    }
+)
 RECORDS: dict[str, Schema] = {
     "Error": members(
         {
@@ -100,25 +110,24 @@ RECORDS: dict[str, Schema] = {
     ),
     "ApiError": members(
         {
-            "errorCode": TEXT,
-            "errorName": TEXT,
-            "errorInstanceId": TEXT,
-            "errorDescription": TEXT,
-            "parameters": {"type": "object"},
+            "errorCode": said(TEXT, "The kind of error, which follows from the status"),
+            "errorName": said(TEXT, "The error's name, for programs"),
+            "errorInstanceId": said(TEXT, "A UUID of this one answer"),
+            "errorDescription": said(TEXT, "What was attempted, why it failed and what to do next"),
+            "parameters": said({"type": "object"}, "What the error of this name says besides"),
         }
     ),
     "Query": members(
         {
-            "apiName": TEXT,
-            "description": TEXT,
-            "displayName": TEXT,
-            "parameters": {
-                "type": "object",
-                "additionalProperties": members({"dataType": _DATA_TYPE, "required": FLAG}),
-            },
-            "output": _DATA_TYPE,
-            "rid": TEXT,
-            "version": TEXT,
+            "apiName": said(TEXT, "The name by which no other function is called"),
+            "description": said(TEXT, "The function's description, if its schema has one"),
+            "displayName": said(TEXT, "The function's name, as its schema was posted"),
+            "parameters": said(
+                {"type": "object", "additionalProperties": _QUERY_PARAMETER}, "The function's inputs, by name"
+            ),
+            "output": said(_DATA_TYPE, "The type of its value"),
+            "rid": said(TEXT, "The function's RID, the same whenever the app has a function of this name"),
+            "version": said(TEXT, "Always `1.0.0`"),
         },
         ("description",),
     ),
@@ -255,18 +264,36 @@ HEALTH = shown(
     examples.HEALTH,
 )
 DOCUMENT: Schema = shown({"type": "object", "required": ["openapi", "info", "paths", "components"]}, examples.DOCUMENT)
-QUERIES = members({"data": array(record("Query"))})
-VALUE = members({"value": ANYTHING})
-EXECUTION = members({"type": {"const": "submitted"}, "executionId": TEXT})
-EXECUTION_STATE: Schema = {
-    "oneOf": [
-        members({"type": {"const": "running"}}),
-        members({"type": {"const": "succeeded"}, "value": ANYTHING}),
-    ]
-}
-CANCELED = members({"id": TEXT})
-ACCESS_TOKEN = members(
-    {"access_token": TEXT, "token_type": {"const": "bearer"}, "expires_in": {**COUNT, "description": "Seconds"}}
+_VALUE = said(ANYTHING, "What the function returned; of a streaming one an array of its items")
+QUERY = shown(record("Query"), examples.QUERY_RECORD)
+QUERIES = shown(
+    members({"data": said(array(record("Query")), "The functions that there are of those asked for")}),
+    examples.QUERIES,
+)
+VALUE = shown(members({"value": _VALUE}), examples.VALUE)
+EXECUTION = shown(
+    members({"type": {"const": "submitted"}, "executionId": said(TEXT, "The execution's id, which is its job's")}),
+    examples.EXECUTION,
+)
+EXECUTION_STATE: Schema = shown(
+    {
+        "oneOf": [
+            members({"type": {"const": "running"}}),
+            members({"type": {"const": "succeeded"}, "value": _VALUE}),
+        ]
+    },
+    examples.EXECUTION_STATE,
+)
+CANCELED = shown(members({"id": said(TEXT, "The execution's id")}), examples.CANCELED)
+ACCESS_TOKEN = shown(
+    members(
+        {
+            "access_token": said(TEXT, "The token, for the header `Authorization: Bearer`"),
+            "token_type": {"const": "bearer"},
+            "expires_in": said(COUNT, "After how many seconds it ends"),
+        }
+    ),
+    examples.ACCESS_TOKEN,
 )
 ENVIRONMENT = shown(
     members(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 RUNTIME_ID = "my-runtime"
@@ -9,11 +10,18 @@ RID = "ri.foundry.main.deployed-app.my-app"
 JOB_ID = "foundry_job_5f0c1b6e9a7d42c38e1f0a2b4c6d8e90"
 MODULE_TOKEN = "foundry_module_auth_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"  # noqa: S105 - nobody's
 FUNCTION = "add"
+API_NAME = f"com.my-app.computemodules.{FUNCTION}"
+QUERY_RID = "ri.function-registry.main.function.65a89ac8-a96d-5fe0-b4c3-1864fcf00367"
 QUERY = {"x": 1, "y": 2}
 RESULT = "3"
 _AT = 1_767_225_600_000
 _URI = f"http://127.0.0.1:4000/_emulate/foundry/compute-modules/runtimes/{RUNTIME_ID}"
-_PAYLOAD = {"inputs": [], "output": {"type": "single", "single": {"dataType": {"type": "integer", "integer": {}}}}}
+_INTEGER = {"type": "integer", "integer": {}}
+_PAYLOAD = {
+    "inputs": [{"name": name, "required": True, "dataType": _INTEGER} for name in QUERY],
+    "output": {"type": "single", "single": {"dataType": _INTEGER}},
+}
+_OF_ANYTHING = {**_PAYLOAD, "inputs": []}
 _APP = {"deployedAppRid": RID, "deployedAppBranch": "master"}
 
 OPEN = {"runtimeId": RUNTIME_ID, "deployedAppRid": RID, "branch": "master", "displayName": "My app"}
@@ -30,8 +38,8 @@ ENVELOPE = {
 }
 SCHEMAS: list[Any] = [
     [{"functionName": FUNCTION, "schema": _PAYLOAD}],
-    {"functions": [{"functionName": FUNCTION, **_PAYLOAD}]},
-    {FUNCTION: _PAYLOAD},
+    {"functions": [{"functionName": FUNCTION, **_OF_ANYTHING}]},
+    {FUNCTION: _OF_ANYTHING},
 ]
 
 CALL = {**_APP, "queryType": FUNCTION, "query": QUERY}
@@ -92,20 +100,19 @@ JOB = {
     "error_message": None,
 }
 INSPECTION = {"runtime": RUNTIME, "job": JOB, "schemas": [SCHEMA]}
+_BOUND = {
+    "deployed_app_rid": RID,
+    "branch": "master",
+    "runtime_id": RUNTIME_ID,
+    "display_name": "My app",
+    "bound_at": _AT,
+}
 RUNTIME_IN_FULL = {
     **RUNTIME,
     "display_name": "My app",
     "queue_depth": 0,
     "evicted_jobs": 0,
-    "deployed_apps": [
-        {
-            "deployed_app_rid": RID,
-            "branch": "master",
-            "runtime_id": RUNTIME_ID,
-            "display_name": "My app",
-            "bound_at": _AT,
-        }
-    ],
+    "deployed_apps": [_BOUND],
 }
 RUNTIMES = {"runtimes": [RUNTIME_IN_FULL]}
 ONE_RUNTIME = {"runtime": RUNTIME_IN_FULL, "schemas": [SCHEMA]}
@@ -116,11 +123,87 @@ REASON = {"reason": "no more fuel"}
 JOB_IDS = [JOB_ID]
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
 REPLICA = {"maxConcurrentTasks": 2}
+_FOLDER = "/tmp/cmemu-v52elwi5"  # noqa: S108 - what one looks like
+_SERVER = "https://127.0.0.1:8945"
+_INTERNAL = "/interactive-module/api/internal-query"
 ENVIRONMENT = {
-    "environment": {"RUNTIME_HOST": "127.0.0.1", "RUNTIME_PORT": "8945", "MODULE_AUTH_TOKEN": "/tmp/cmemu-1/token"},  # noqa: S108
-    "folder": "/tmp/cmemu-1",  # noqa: S108 - what one looks like
+    "environment": {
+        "GET_JOB_URI": f"{_SERVER}{_INTERNAL}/job",
+        "POST_RESULT_URI": f"{_SERVER}{_INTERNAL}/results",
+        "POST_SCHEMA_URI": f"{_SERVER}{_INTERNAL}/schemas",
+        "RESTART_NOTIFICATION_URI": f"{_SERVER}{_INTERNAL}/restart",
+        "GET_JOB_PATH": f"{_INTERNAL}/job",
+        "POST_RESULT_PATH": f"{_INTERNAL}/results",
+        "RUNTIME_HOST": "127.0.0.1",
+        "RUNTIME_PORT": "8945",
+        "RUNTIME_API": _SERVER,
+        "MAX_CONCURRENT_TASKS": "2",
+        "COMPUTE_SESSION_ID": "2c9728d1",
+        "FOUNDRY_COMPUTE_MODULE_RID": f"ri.foundry.main.compute-module.{RUNTIME_ID}",
+        "MODULE_AUTH_TOKEN": f"{_FOLDER}/token-2c9728d1",
+        "DEFAULT_CA_PATH": f"{_FOLDER}/ca.pem",
+        "CONNECTIONS_TO_OTHER_PODS_CA_PATH": f"{_FOLDER}/ca.pem",
+        "NO_PROXY": "localhost,127.0.0.1,::1",
+        "no_proxy": "localhost,127.0.0.1,::1",
+    },
+    "folder": _FOLDER,
 }
-EXPORTED = {"format": "cmemu_nb session", "version": 1, "runtimes": [], "jobs": [], "events": []}
+_NANOSECONDS = _AT * 1_000_000
+EXPORTED = {
+    "format": "cmemu_nb session",
+    "version": 1,
+    "url": "http://127.0.0.1:4000",
+    "exported_at": _NANOSECONDS + 10**9,
+    "runtimes": [
+        {
+            "runtime_id": RUNTIME_ID,
+            "module_auth_token": "…DEFG",
+            "created_at": _NANOSECONDS,
+            "display_name": "My app",
+            "connected": True,
+            "last_poll_at": _NANOSECONDS + 302_000_000,
+            "last_schema_post_at": _NANOSECONDS + 100_000_000,
+            "evicted": 0,
+            "schemas": [
+                {**SCHEMA, "schema_payload": json.dumps(_PAYLOAD), "posted_at": _NANOSECONDS + 100_000_000},
+            ],
+        }
+    ],
+    "deployed_apps": [{**_BOUND, "bound_at": _NANOSECONDS}],
+    "jobs": [
+        {
+            "job_id": JOB_ID,
+            "sequence": 1,
+            "runtime_id": RUNTIME_ID,
+            "query_type": FUNCTION,
+            "query": json.dumps(QUERY),
+            "source": "contour-async",
+            "queued_at": _NANOSECONDS + 300_000_000,
+            "deployed_app_rid": RID,
+            "deployed_app_branch": "master",
+            "status": "succeeded",
+            "started_at": _NANOSECONDS + 302_000_000,
+            "completed_at": _NANOSECONDS + 310_000_000,
+            "result": RESULT,
+            "result_content_type": "application/json",
+            "error_message": None,
+            "replica_id": None,
+            "ends_with_kernel": False,
+            "user_id": None,
+        }
+    ],
+    "events": [
+        {
+            "sequence": 1,
+            "at": _NANOSECONDS,
+            "kind": "session_opened",
+            "runtime_id": RUNTIME_ID,
+            "job_id": None,
+            "detail": None,
+        }
+    ],
+    "logs": {},
+}
 DOCUMENT = {
     "openapi": "3.1.0",
     "info": {"title": "cmemu_nb", "version": "1.0"},
@@ -128,3 +211,31 @@ DOCUMENT = {
     "paths": {},
     "components": {},
 }
+
+# The public API, and OAuth
+
+PARAMETERS = {"parameters": QUERY}
+QUERY_RECORD = {
+    "apiName": API_NAME,
+    "displayName": FUNCTION,
+    "parameters": {name: {"dataType": {"type": "integer"}, "required": True} for name in QUERY},
+    "output": {"type": "integer"},
+    "rid": QUERY_RID,
+    "version": "1.0.0",
+}
+QUERY_RIDS = [{"rid": QUERY_RID}]
+QUERIES = {"data": [QUERY_RECORD]}
+VALUE = {"value": 3}
+EXECUTION = {"type": "submitted", "executionId": JOB_ID}
+EVENTS = 'data: {"type":"data","value":3}\n\n'
+POLL = {"timeout": 10}
+EXECUTION_STATE = {"type": "succeeded", **VALUE}
+CANCELED = {"id": JOB_ID}
+CLIENT = {"client_id": "cmemu-client", "client_secret": "the-secret-of-the-client"}
+GRANT = {**CLIENT, "grant_type": "client_credentials"}
+ACCESS_TOKEN = {
+    "access_token": "foundry_access_token_AAABm3bDsADDTmQ2sGJ0Lh8nQy6fVgC1xR9pWkZ5uEoX7dTjMb4sHaYvIqFeOlNzUcGw",
+    "token_type": "bearer",
+    "expires_in": 3600,
+}
+REVOCATION = {**CLIENT, "token": ACCESS_TOKEN["access_token"]}

@@ -20,7 +20,8 @@ from cmemu_nb.errors import (
     NotFound,
 )
 from cmemu_nb.model import Job, JobSource
-from cmemu_nb.server import answer_schemas
+from cmemu_nb.server import answer_schemas, examples
+from cmemu_nb.server.answer_schemas import said, shown
 from cmemu_nb.server.api_errors import API
 from cmemu_nb.server.contour_routes import (
     CLIENT_GONE,
@@ -31,7 +32,15 @@ from cmemu_nb.server.contour_routes import (
     withdraw,
 )
 from cmemu_nb.server.http import Response, json_response
-from cmemu_nb.server.query_calls import CANCELED, api_error, check_version, of_execution, read_call, value_of
+from cmemu_nb.server.query_calls import (
+    CANCELED,
+    RESOLUTIONS,
+    api_error,
+    check_version,
+    of_execution,
+    read_call,
+    value_of,
+)
 from cmemu_nb.server.query_metadata import query_record
 from cmemu_nb.server.query_names import Query, find_by_rid, find_query, not_found, query_of
 from cmemu_nb.server.query_streams import EVENTS, as_events, error_event
@@ -128,6 +137,11 @@ async def streaming_execute(app: Application, request: Request) -> Answer:
     return error_event(query, answer) if isinstance(answer, ExecutionFailed) else as_events(query, answer)
 
 
+async def streaming_execute_events(app: Application, request: Request) -> Answer:
+    """Do what `streamingExecute` does, under the name that the SDK's `streaming_execute_events` calls."""
+    return await streaming_execute(app, request)
+
+
 async def _run(app: Application, request: Request) -> tuple[Query, Answer | ExecutionFailed]:
     """Call a function and wait for the first byte of its result, or for what became of it instead."""
     query, arguments = read_call(app, request)
@@ -209,28 +223,54 @@ def _execution(app: Application, request: Request) -> Job:
 
 # Routes
 
+_PRERELEASE = "Together with a version refused; else without effect, since there is one version"
+_RESOLUTION = "Which version is the latest; together with a version refused"
 _VERSION: Schema = {
     "version": {"type": ["string", "null"], "description": "`1.0.0`, or left out"},
-    "includePrerelease": {"type": ["boolean", "null"]},
-    "latestVersionResolution": {"enum": ["PUBLISH_TIME", "SEMANTIC_VERSION", None]},
+    "includePrerelease": {"type": ["boolean", "null"], "description": _PRERELEASE},
+    "latestVersionResolution": {"enum": [*RESOLUTIONS, None], "description": _RESOLUTION},
 }
-_BODY: Schema = {
-    "type": "object",
-    "required": ["parameters"],
-    "properties": {
-        "parameters": {"type": "object", "description": "Values by the names of the function's inputs"},
-        "branch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
-        **_VERSION,
+_BODY: Schema = shown(
+    {
+        "type": "object",
+        "required": ["parameters"],
+        "properties": {
+            "parameters": {"type": "object", "description": "Values by the names of the function's inputs"},
+            "branch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
+            **_VERSION,
+        },
     },
-}
-_SCOPED_BODY = {**_BODY, "properties": {**_BODY["properties"], "ontology": {"type": ["string", "null"]}}}
+    examples.PARAMETERS,
+)
+_ONTOLOGY = said(answer_schemas.MAYBE_TEXT, "Refused: the emulator has no ontologies")
+_SCOPED_BODY = {**_BODY, "properties": {**_BODY["properties"], "ontology": _ONTOLOGY}}
+_BATCH_BODY = shown(
+    {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": LARGEST_BATCH,
+        "items": {
+            "type": "object",
+            "required": ["rid"],
+            "properties": {
+                "rid": {"type": "string", "minLength": 1, "description": "The function's RID"},
+                "version": _VERSION["version"],
+                "includePrerelease": _VERSION["includePrerelease"],
+            },
+        },
+    },
+    examples.QUERY_RIDS,
+)
+_SECONDS: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "For how many seconds to wait at most"}
+_POLL_BODY = shown({"type": "object", "properties": {"timeout": _SECONDS}}, examples.POLL)
+_RID = shown(said(answer_schemas.TEXT, "The function's RID"), examples.QUERY_RID)
 _PREVIEW: Schema = {"preview": {"type": "boolean", "description": "Needed nowhere here, and taken everywhere"}}
 _RUN_OPTIONS: Schema = {**_PREVIEW, "transactionId": {"type": "string", "description": "Refused: modules have none"}}
 _VERSION_OPTIONS: Schema = {
     **_PREVIEW,
-    "version": {"type": "string"},
-    "includePrerelease": {"type": "boolean"},
-    "latestVersionResolution": {"enum": ["PUBLISH_TIME", "SEMANTIC_VERSION"]},
+    "version": {"type": "string", "description": "`1.0.0`, or left out"},
+    "includePrerelease": said(answer_schemas.FLAG, _PRERELEASE),
+    "latestVersionResolution": said(answer_schemas.one_of(RESOLUTIONS), _RESOLUTION),
 }
 _ANSWERS = {
     400: "The call is refused, or the function failed",
@@ -247,8 +287,8 @@ routes = (
         Auth.BEARER,
         {200: "The function", 404: "No such function"},
         "Describe a function by its RID",
-        answer=answer_schemas.record("Query"),
-        query={"rid": {"type": "string"}, **_VERSION_OPTIONS},
+        answer=answer_schemas.QUERY,
+        query={"rid": _RID, **_VERSION_OPTIONS},
     ),
     Route(
         "POST",
@@ -257,20 +297,7 @@ routes = (
         Auth.BEARER,
         {200: "The functions that there are"},
         "Describe functions by their RIDs",
-        body={
-            "type": "array",
-            "minItems": 1,
-            "maxItems": LARGEST_BATCH,
-            "items": {
-                "type": "object",
-                "required": ["rid"],
-                "properties": {
-                    "rid": {"type": "string", "minLength": 1},
-                    "version": _VERSION["version"],
-                    "includePrerelease": _VERSION["includePrerelease"],
-                },
-            },
-        },
+        body=_BATCH_BODY,
         answer=answer_schemas.QUERIES,
         query=_PREVIEW,
     ),
@@ -279,9 +306,9 @@ routes = (
         f"{QUERIES}/{{queryApiName}}",
         get,
         Auth.BEARER,
-        {200: "The function"},
+        {200: "The function", 404: "No such function"},
         "Describe a function",
-        answer=answer_schemas.record("Query"),
+        answer=answer_schemas.QUERY,
         query=_VERSION_OPTIONS,
     ),
     Route(
@@ -310,7 +337,7 @@ routes = (
         Route(
             "POST",
             f"{QUERIES}/{{queryApiName}}/{name}",
-            streaming_execute,
+            handler,
             Auth.BEARER,
             {200: "The value as Server-Sent Events, while it comes", **_ANSWERS},
             "Call a function and receive its value as it comes",
@@ -318,7 +345,10 @@ routes = (
             query=_RUN_OPTIONS,
             media=EVENTS,
         )
-        for name in ("streamingExecute", "streamingExecuteEvents")
+        for name, handler in (
+            ("streamingExecute", streaming_execute),
+            ("streamingExecuteEvents", streaming_execute_events),
+        )
     ),
     Route(
         "POST",
@@ -327,10 +357,7 @@ routes = (
         Auth.BEARER,
         {200: "The value, or that it runs", **_ANSWERS, 404: "No such execution"},
         "Fetch the value of an execution",
-        body={
-            "type": "object",
-            "properties": {"timeout": {"type": ["integer", "null"], "minimum": 0, "description": "Seconds"}},
-        },
+        body=_POLL_BODY,
         answer=answer_schemas.EXECUTION_STATE,
         query=_PREVIEW,
     ),

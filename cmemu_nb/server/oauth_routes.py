@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from cmemu_nb.errors import InvalidRequest, UnsupportedGrant
-from cmemu_nb.server.answer_schemas import ACCESS_TOKEN, TEXT
-from cmemu_nb.server.http import BYTES, Response, json_response
+from cmemu_nb.server import examples
+from cmemu_nb.server.answer_schemas import ACCESS_TOKEN, TEXT, said, shown
+from cmemu_nb.server.http import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.tokens import Token
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 OAUTH = "/multipass/api/oauth2"
 FORM = "application/x-www-form-urlencoded"
+NOTHING = "text/plain"
 
 
 def _read_form(app: Application, request: Request) -> dict[str, str]:
@@ -52,7 +54,7 @@ def revoke(app: Application, request: Request) -> Response:
     if token is None:
         raise InvalidRequest("Revoking an access token: the form has no 'token'. Send the token that is to end.")
     app.oauth.revoke(token)
-    return Response(200, content_type=BYTES)
+    return Response(200, content_type=NOTHING)
 
 
 def _shown(grant: str | None) -> str:
@@ -60,7 +62,27 @@ def _shown(grant: str | None) -> str:
 
 
 _FILLED = {**TEXT, "minLength": 1}
-_CLIENT = {"client_id": _FILLED, "client_secret": _FILLED}
+_CLIENT = {
+    "client_id": said(_FILLED, "The emulator's `client_id`"),
+    "client_secret": said(_FILLED, "The emulator's `client_secret`"),
+}
+_SCOPE = said(TEXT, "Taken and not looked at: a token is good for everything")
+_GRANT_BODY = shown(
+    {
+        "type": "object",
+        "required": [*_CLIENT, "grant_type"],
+        "properties": {**_CLIENT, "grant_type": {"const": "client_credentials"}, "scope": _SCOPE},
+    },
+    examples.GRANT,
+)
+_REVOCATION_BODY = shown(
+    {
+        "type": "object",
+        "required": [*_CLIENT, "token"],
+        "properties": {**_CLIENT, "token": said(_FILLED, "The access token that is to end")},
+    },
+    examples.REVOCATION,
+)
 
 routes = (
     Route(
@@ -70,13 +92,10 @@ routes = (
         Auth.CLIENT,
         {200: "An access token, which every route takes that wants a bearer token"},
         "Get an access token for a client's id and secret",
-        body={
-            "type": "object",
-            "required": ["client_id", "client_secret", "grant_type"],
-            "properties": {**_CLIENT, "grant_type": {"const": "client_credentials"}, "scope": TEXT},
-        },
+        body=_GRANT_BODY,
         answer=ACCESS_TOKEN,
         body_media=FORM,
+        errors=(UnsupportedGrant,),
     ),
     Route(
         "POST",
@@ -85,7 +104,8 @@ routes = (
         Auth.CLIENT,
         {200: "The token is valid no longer"},
         "End an access token",
-        body={"type": "object", "required": [*_CLIENT, "token"], "properties": {**_CLIENT, "token": _FILLED}},
+        body=_REVOCATION_BODY,
         body_media=FORM,
+        media=NOTHING,
     ),
 )

@@ -25,6 +25,7 @@ from cmemu_nb.server import examples
 from cmemu_nb.server.answer_schemas import ANYTHING, RECORDS, TEXT, record
 from cmemu_nb.server.api_errors import API, error_example
 from cmemu_nb.server.http import BYTES, JSON
+from cmemu_nb.server.query_streams import EVENTS
 from cmemu_nb.server.routing import MODULE_HEADER, Auth
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ functions, polls for jobs and posts their results; an application submits jobs a
 
 Every error is `{"error": "<code>", "error_description": "<sentence>"}`; the sentence says what to do next. A path that
 is not listed here is 404 `not_found`, another method of one that is 405 `method_not_allowed`, and a fault of the
-emulator itself is 500 `internal_error`. `HEAD` is answered wherever `GET` is, without a body.
+emulator itself is 500 `internal_error`. Under `/api/` errors are those of Foundry's public API instead: `errorName` is
+the code and `errorDescription` the sentence. `HEAD` is answered wherever `GET` is, without a body.
 
 Behaviour that is marked [page] is Palantir's documentation, [foundry] what the official SDKs do and expect, [ours] this
 emulator's."""
@@ -47,6 +49,8 @@ PATH_PARAMETERS = {
     "runtimeId": ("The id that the runtime's session was opened with", examples.RUNTIME_ID),
     "jobId": ("The job's id, as its submission or a poll gave it", examples.JOB_ID),
     "functionName": ("The function's name, as its schema was posted", examples.FUNCTION),
+    "queryApiName": ("`com.<namespace>.computemodules.<Name>`, or the name alone if one app has it", examples.API_NAME),
+    "executionId": ("The execution's id, as `executeAsync` answered it", examples.JOB_ID),
 }
 _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
     Auth.NONE: (),
@@ -137,28 +141,40 @@ def _operation(surface: str, route: Route) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": {route.body_media: _shown(route.body)}}
     elif route.receiver is not None:
-        operation["requestBody"] = {"required": True, "content": {BYTES: _bytes()}}
+        operation["requestBody"] = {"required": True, "content": {BYTES: _unparsed(BYTES)}}
     return operation
 
 
 def _shown(schema: dict[str, Any]) -> dict[str, Any]:
     """Describe a JSON body: its schema, and apart from that its examples."""
     given = schema.get("examples", [])
-    media: dict[str, Any] = {"schema": {name: value for name, value in schema.items() if name != "examples"}}
+    media: dict[str, Any] = {"schema": _without_examples(schema)}
     if given:
         media["examples"] = {f"example-{number}": {"value": value} for number, value in enumerate(given, 1)}
     return media
 
 
-def _bytes() -> dict[str, Any]:
-    return {"schema": ANYTHING, "examples": {"example-1": {"value": examples.RESULT}}}
+def _without_examples(schema: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name != "examples"}
+
+
+def _first_example(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"example": schema["examples"][0]} if "examples" in schema else {}
+
+
+def _unparsed(kind: str) -> dict[str, Any]:
+    """Describe a body of which nothing but its type is known: a result, or events that have one, or text."""
+    shown = {BYTES: examples.RESULT, EVENTS: examples.EVENTS}
+    if kind not in shown:
+        return {"schema": TEXT}
+    return {"schema": ANYTHING, "examples": {"example-1": {"value": shown[kind]}}}
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     parameters = [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
     for name, schema in route.query.items():
-        words = schema.get("description", "")
-        parameters.append({"name": name, "in": "query", "description": words, "schema": schema})
+        described = {"name": name, "in": "query", "description": schema.get("description", "")}
+        parameters.append(described | {"schema": _without_examples(schema)} | _first_example(schema))
     if route.waits:
         words = "`wait=N` holds the answer for at most N seconds (RFC 7240), N at most 60"
         parameters.append(
@@ -224,7 +240,7 @@ def _content(route: Route, status: int, kinds: list[type[WireError]]) -> dict[st
         return {"content": _api_error_content(route, status) if route.path.startswith(API) else _error_content(kinds)}
     if route.answer is not None:
         return {"content": {JSON: _shown(route.answer)}}
-    return {"content": {route.media: _bytes() if route.media == BYTES else {"schema": TEXT}}}
+    return {"content": {route.media: _unparsed(route.media)}}
 
 
 def _error_content(kinds: list[type[WireError]]) -> dict[str, Any]:
