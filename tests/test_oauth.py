@@ -12,6 +12,7 @@ import requests
 from client import CONTOUR, RUNTIMES, Api, closed, error_code, eventually
 from foundry_sdk import ConfidentialClientAuth, Config
 from httpx import HTTPStatusError
+from test_journal import held_by_another
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import SettingError
@@ -178,6 +179,18 @@ def test_neither_secret_nor_token_is_in_events(emu: Emulator) -> None:
     assert told.count("request_refused") >= 3
     assert not [secret for secret in (token, emu.client_secret) if secret in told]
     assert masked(f"a {token} b") == f"a …{token[-4:]} b"
+
+
+def test_a_revocation_that_is_not_in_the_journal_says_so_and_counts_all_the_same(tmp_path: Path, serve: Serve) -> None:
+    path = tmp_path / "lifecycle.db"
+    with serve(journal=str(path)) as emulator:
+        token = token_of(emulator)
+        with held_by_another(path):
+            answer = Api(emulator.url, "").send("POST", REVOKE_URL, data=form(emulator, token=token))
+        assert (answer.status_code, error_code(answer)) == (503, "journal_behind")
+        assert "Then revoke it again." in answer.json()["error_description"]
+        assert status(emulator, token) == 401
+        assert Api(emulator.url, "").send("POST", REVOKE_URL, data=form(emulator, token=token)).status_code == 200
 
 
 def test_with_a_journal_client_tokens_and_revocations_outlive_the_process(tmp_path: Path, serve: Serve) -> None:
