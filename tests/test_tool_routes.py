@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Runtimes
 
 
+API = "/api/v2/functions"
+
+
 def test_runtimes_are_listed_with_their_bindings_and_queues(api: Api) -> None:
     runtime = api.open("a", RID, displayName="My App")
     api.open("b")
@@ -254,6 +257,17 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         f"{PLATFORM}/results/{{jobId}}": {"post"},
         f"{PLATFORM}/schemas": {"post"},
         f"{PLATFORM}/restart": {"post"},
+        "/multipass/api/oauth2/token": {"post"},
+        "/multipass/api/oauth2/revoke_token": {"post"},
+        f"{API}/queries/getByRid": {"get"},
+        f"{API}/queries/getByRidBatch": {"post"},
+        f"{API}/queries/{{queryApiName}}": {"get"},
+        f"{API}/queries/{{queryApiName}}/execute": {"post"},
+        f"{API}/queries/{{queryApiName}}/executeAsync": {"post"},
+        f"{API}/queries/{{queryApiName}}/streamingExecute": {"post"},
+        f"{API}/queries/{{queryApiName}}/streamingExecuteEvents": {"post"},
+        f"{API}/executions/{{executionId}}/getResult": {"post"},
+        f"{API}/executions/{{executionId}}/cancel": {"post"},
         "/_emulate/health": {"get"},
         "/openapi.json": {"get"},
     }
@@ -290,7 +304,7 @@ def test_every_answer_has_a_described_content(api: Api) -> None:
     for route in ROUTES:
         for status, answer in described[route.method, route.path]["responses"].items():
             kinds = list(answer.get("content", {}))
-            result = "application/octet-stream" if route.answer is None else "application/json"
+            result = route.answer_media if route.answer is None else "application/json"
             assert kinds == {"200": [result], "204": []}.get(status, ["application/json"])
     options = {
         each["name"]: each["schema"] for each in described["GET", f"{RUNTIMES}/{{runtimeId}}/jobs"]["parameters"]
@@ -302,11 +316,13 @@ def test_every_answer_has_a_described_content(api: Api) -> None:
 def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
     runtime = api.open(deployed_app_rid=RID)
     job_id = api.submit()
+    runtime.post_schemas([{"functionName": "f"}])
+    rid = api.contour("GET", f"{API}/queries/f").json()["rid"]
     headers = {**api.bearer, MODULE_HEADER: runtime.headers[MODULE_HEADER]}
     assert emu.running
     for route in ROUTES:
         if route.method == "GET":
-            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id)
-            answer = api.send("HEAD", path, headers=headers)
+            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id, queryApiName="f")
+            answer = api.send("HEAD", path, headers=headers, params={"rid": rid} if "rid" in route.query else {})
             assert answer.status_code in (200, 204)
             assert answer.content == b""
