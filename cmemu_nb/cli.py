@@ -26,6 +26,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "port": {"flag": "--port", "type": int, "metavar": "N"},
     "host": {"flag": "--host", "metavar": "ADDRESS"},
     "token": {"flag": "--token", "type": Token, "metavar": "TEXT"},
+    "client_id": {"flag": "--client-id", "metavar": "TEXT"},
+    "client_secret": {"flag": "--client-secret", "type": Token, "metavar": "TEXT"},
     "local_hostnames": {"flag": "--local-hostname", "action": "append", "metavar": "NAME"},
     "execute_timeout": {"flag": "--execute-timeout", "type": float, "metavar": "SECONDS"},
     "max_body_bytes": {"flag": "--max-body-bytes", "type": int, "metavar": "N"},

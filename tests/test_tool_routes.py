@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
 
 
-# Runtimes
-
-
 API = "/api/v2/functions"
+
+# Runtimes
 
 
 def test_runtimes_are_listed_with_their_bindings_and_queues(api: Api) -> None:
