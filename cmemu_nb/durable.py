@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.errors import JournalError
+from cmemu_nb.errors import JournalBehind, JournalError
 from cmemu_nb.oauth import DEFAULT_CLIENT_ID, OAuthClient
 from cmemu_nb.server.tls import Authority, Certificates, PrivateFiles
 from cmemu_nb.tokens import Token
@@ -109,8 +109,14 @@ class Durable:
 
     def _keep_revoked(self, revoked: Mapping[str, int]) -> None:
         self._identity["revoked"] = msgspec.json.encode(revoked).decode()
-        if self._journal_file is not None:
+        if self._journal_file is None:
+            return
+        try:
             self._journal_file.remember({"revoked": self._identity["revoked"]})
+        except JournalError as error:
+            raise JournalBehind(
+                f"The token is revoked, but would not be after a restart: {error} Then revoke it again."
+            ) from None
 
     def _wanted_port(self) -> int:
         port = int(self.settings.port)

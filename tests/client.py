@@ -61,15 +61,18 @@ def framed(framing: str, *pieces: bytes) -> Any:
 def error_code(answer: requests.Response) -> str:
     """Check that an answer is an error in the documented shape, and return its code."""
     assert answer.headers["Content-Type"] == "application/json"
-    body = answer.json()
-    if "/api/v2/" in answer.url:
+    return code_of(answer.json())
+
+
+def code_of(body: dict[str, Any]) -> str:
+    """Check that a body is an error in one of the documented shapes, and return its code, or its name in the API's."""
+    if "errorName" in body:
         assert set(body) == {*API_ERROR, "parameters"}
         assert all(isinstance(body[name], str) and body[name] for name in API_ERROR)
         return str(body["errorName"])
     assert set(body) == {"error", "error_description"}
     assert all(isinstance(text, str) and text for text in body.values())
-    code: str = body["error"]
-    return code
+    return str(body["error"])
 
 
 def check_answer(answer: requests.Response) -> None:
@@ -222,10 +225,7 @@ class WireAnswer:
     def error(self) -> str:
         """Check the documented error shape and return the code."""
         assert self.headers["Content-Type"] == "application/json"
-        body = json.loads(self.body)
-        assert set(body) == {"error", "error_description"}
-        code: str = body["error"]
-        return code
+        return code_of(json.loads(self.body))
 
 
 class Wire:

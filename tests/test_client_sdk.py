@@ -30,6 +30,7 @@ from foundry_sdk import (
     UserTokenAuth,
 )
 from foundry_sdk.v2.functions.errors import QueryNotFound
+from test_journal import held_by_another
 from test_official_sdks import ORDER, PROGRAMS, PYTHON
 
 if TYPE_CHECKING:
@@ -432,6 +433,20 @@ def test_where_nobody_may_wait_the_service_is_unavailable(serve: Serve) -> None:
             assert len(emulator.lifecycle.jobs()) == 1
             runtime.post_result(runtime.take_id(), b"1")
             assert answer.result().value == 1
+
+
+def test_a_call_that_is_not_in_the_journal_is_not_sent_again(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "lifecycle.db"
+    with serve(journal=str(path)) as emulator:
+        Api(emulator.url, TOKEN).open("r", RID)
+        with held_by_another(path), pytest.raises(ServiceUnavailable, match="JournalBehind"):
+            sdk(emulator).functions.Query.execute_async("f", parameters={})
+        assert len(emulator.lifecycle.jobs()) == 1
+        eventually(lambda: "journal_written" in kinds(emulator), "it is in the journal")
+
+
+def kinds(emu: Emulator) -> list[str]:
+    return [event.kind for event in emu.lifecycle.events.recent()]
 
 
 # Functions and jobs that fail

@@ -12,6 +12,8 @@ import requests
 from client import CONTOUR, RUNTIMES, Api, closed, error_code, eventually
 from foundry_sdk import ConfidentialClientAuth, Config
 from httpx import HTTPStatusError
+from test_cli import serving as headless
+from test_journal import held_by_another
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import SettingError
@@ -51,8 +53,12 @@ def token_of(emu: Emulator) -> str:
 
 
 def status(emu: Emulator, token: str) -> int:
+    return status_of(emu.url, token)
+
+
+def status_of(url: str, token: str) -> int:
     headers = {"Authorization": f"Bearer {token}"}
-    return closed(requests.get(emu.url + RUNTIMES, headers=headers, timeout=10)).status_code
+    return closed(requests.get(url + RUNTIMES, headers=headers, timeout=10)).status_code
 
 
 def test_the_client_sdk_gets_a_token_that_every_bearer_route_takes(emu: Emulator) -> None:
@@ -180,6 +186,18 @@ def test_neither_secret_nor_token_is_in_events(emu: Emulator) -> None:
     assert masked(f"a {token} b") == f"a …{token[-4:]} b"
 
 
+def test_a_revocation_that_is_not_in_the_journal_says_so_and_counts_all_the_same(tmp_path: Path, serve: Serve) -> None:
+    path = tmp_path / "lifecycle.db"
+    with serve(journal=str(path)) as emulator:
+        token = token_of(emulator)
+        with held_by_another(path):
+            answer = Api(emulator.url, "").send("POST", REVOKE_URL, data=form(emulator, token=token))
+        assert (answer.status_code, error_code(answer)) == (503, "journal_behind")
+        assert "Then revoke it again." in answer.json()["error_description"]
+        assert status(emulator, token) == 401
+        assert Api(emulator.url, "").send("POST", REVOKE_URL, data=form(emulator, token=token)).status_code == 200
+
+
 def test_with_a_journal_client_tokens_and_revocations_outlive_the_process(tmp_path: Path, serve: Serve) -> None:
     path = tmp_path / "lifecycle.db"
     with serve(journal=str(path)) as first:
@@ -192,3 +210,11 @@ def test_with_a_journal_client_tokens_and_revocations_outlive_the_process(tmp_pa
         assert (third.client_id, third.client_secret) == ("set", SECRET)
         assert status(third, kept) == 401, "another secret ends all tokens"
         assert re.fullmatch(r"'….{4}'", repr(third.client_secret))
+
+
+def test_a_headless_emulator_has_the_client_that_its_options_say() -> None:
+    with headless("--client-id", "my-app", "--client-secret", SECRET) as server:
+        fields = {"client_id": "my-app", "client_secret": SECRET, "grant_type": "client_credentials"}
+        answer = Api(server.url, "").send("POST", TOKEN_URL, data=fields)
+        assert status_of(server.url, answer.json()["access_token"]) == 200
+        assert SECRET not in server.first_line + "".join(server.end())

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import requests
 import schemathesis
-from client import DEADLINE, MODULE_HEADER, RID, eventually
+from client import DEADLINE, MODULE_HEADER, RID, code_of, eventually
 from conftest import FAULTS, TOKEN, idle, serving, waiting_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -215,12 +215,6 @@ def exercise(world: World, route: Route, case: Any, plan: Plan) -> int:
         too_large = status == 413 and route.auth is Auth.CLIENT
         assert too_large or (status == 401 if plan.real else status in (400, 401, 404))
     return status
-
-
-def code_of(error: dict[str, Any]) -> str:
-    """Return the code of an error, or its name in the public API."""
-    code: str = error.get("error") or error["errorName"]
-    return code
 
 
 def every_case(world: World, route: Route) -> Any:

@@ -24,7 +24,8 @@ START_OPTIONS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("port", "max_body_bytes", "max_connections", "max_waiting", "max_concurrent_tasks"), int),
     **dict.fromkeys(("keep_events", "keep_jobs", "keep_bytes", "max_queued"), int),
     **dict.fromkeys(("execute_timeout", "slow_client_seconds", "idle_seconds"), float),
-    "token": Token,
+    "client_id": str,
+    **dict.fromkeys(("token", "client_secret"), Token),
 }
 SWITCHES = ("allow_remote", "hide_tokens")
 _DECODER = json.JSONDecoder()
