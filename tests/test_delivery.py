@@ -534,7 +534,7 @@ def test_pipelined_requests_are_answered_in_their_order(api: Api, wire: Connect)
     assert connection.answer().error() == "not_found"
     last = runtime.submit()
     assert job_id_of(connection.answer().body) == last
-    assert connection.answer().body == b'{"status":"ok"}'
+    assert connection.answer().body.startswith(b'{"status":"ok"')
 
 
 def test_a_connection_survives_refusals_and_a_stream(api: Api, wire: Connect) -> None:

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from cli_processes import serving as headless
 from client import CONTOUR, RUNTIMES, Api, closed, error_code, eventually
 from foundry_sdk import ConfidentialClientAuth, Config
 from httpx import HTTPStatusError
-from test_cli import serving as headless
 from test_journal import held_by_another
 
 from cmemu_nb import Emulator
