@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from cmemu_nb.errors import ResultError
-from cmemu_nb.results import BARE_NUMBERS, split_result
+from cmemu_nb.results import BARE_NUMBERS, is_error_object, split_result
 
 _DECODER = json.JSONDecoder()
 _BLANK = " \t\r\n"
@@ -64,3 +64,24 @@ class ItemReader:
     def split_end(self) -> list[tuple[Any, str]]:
         """Do as `end()` does, and return with each value the JSON text that it was."""
         return split_result(self._text.encode())
+
+
+class FirstHeld:
+    """Holds the first item back as long as it may be all that a function that raised has posted."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Any, str]] = []
+        self._begun = False
+
+    def add(self, items: list[tuple[Any, str]]) -> list[tuple[Any, str]]:
+        """Take the next items, and return those that can be passed on."""
+        self._held += items
+        self._begun = self._begun or len(self._held) > 1 or not all(is_error_object(value) for value, _ in self._held)
+        if not self._begun:
+            return []
+        ready, self._held = self._held, []
+        return ready
+
+    def error(self) -> Any:
+        """Return, after the end, the error object that was all that came; None if it was not."""
+        return self._held[0][0] if self._held else None

@@ -52,10 +52,9 @@ def masked(text: str, tokens: Iterable[str] = ()) -> str:
     Tokens of less than eight characters stay: who sets such a one finds it in many words.
     """
     found = [token for token in tokens if token in text and len(token) >= SHORTEST_MASKED]
-    if found:
-        # One may be in another one, or begin as module tokens do and go on with other characters.
-        for token in sorted(found, key=len, reverse=True):
-            text = text.replace(token, last_four(token))
+    # One may be in another one, or begin as module tokens do and go on with other characters.
+    for token in sorted(found, key=len, reverse=True):
+        text = text.replace(token, last_four(token))
     if MODULE_TOKEN_START in text or ACCESS_TOKEN_START in text:
         text = _OF_OURS.sub(lambda each: last_four(each[0]), text)
     return text

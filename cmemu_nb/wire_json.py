@@ -108,13 +108,12 @@ class Fields:
 
     def number(self, name: str, default: int, most: int) -> int:
         """Return a member that is a whole number from 1 to `most`; `default` when it is absent or null."""
-        raw = self._members.get(name)
-        value: Any = None if raw is None else decode(raw, object, f"{self._what} ({name})")
+        words = f"a whole number from 1 to {most}"
+        value = self._of(name, float, words)
         if value is None:
             return default
-        whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-        if not (whole and 1 <= value <= most):
-            raise InvalidRequest(f"{self._what}: '{name}' must be a whole number from 1 to {most}.")
+        if not (value.is_integer() and 1 <= value <= most):
+            raise self._wrong(name, words)
         return int(value)
 
     def raw(self, name: str, default: bytes) -> bytes:

@@ -27,13 +27,12 @@ from cmemu_nb.errors import (
     NotRunning,
     ResultError,
 )
-from cmemu_nb.item_reader import ItemReader
-from cmemu_nb.results import error_text, function_error, is_error_object, parse_result
+from cmemu_nb.item_reader import FirstHeld, ItemReader
+from cmemu_nb.results import error_text, function_error, parse_result
 from cmemu_nb.server.contour_routes import CONTOUR
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
 
     from cmemu_nb.cli.remote import Remote
 
@@ -168,28 +167,22 @@ class Items:
 
     def __init__(self) -> None:
         self._reader = ItemReader(streaming=False)
-        self._held: list[Any] = []
-        self._begun = False
+        self._first = FirstHeld()
 
     async def print(self, remote: Remote, job_id: str) -> None:
         """Print all of them; `FunctionError` if the only one says that the function raised."""
         try:
-            with receiving(lambda piece: self._take(self._reader.feed(piece))) as take:
+            with receiving(lambda piece: self._print(self._reader.split(piece))) as take:
                 await remote.contour.stream(job_id, take)
-            self._take(self._reader.end())
+            self._print(self._reader.split_end())
         except ResultError as error:
             raise _for_the_shell(error) from None
         except NotRunning as error:
             raise JobFailed(f"The result broke off: {error}") from None
-        if self._held:
-            raise FunctionError(error_text(self._held[0]))
+        posted = self._first.error()
+        if posted is not None:
+            raise FunctionError(error_text(posted))
 
-    def _take(self, items: Iterable[Any]) -> None:
-        for item in items:
-            self._held.append(item)
-            # The first item may be all that a function that raised has posted: only what follows tells.
-            if self._begun or len(self._held) > 1 or not is_error_object(item):
-                self._begun = True
-                for each in self._held:
-                    print(_safe(json.dumps(each, ensure_ascii=False)), flush=True)
-                self._held.clear()
+    def _print(self, items: list[tuple[Any, str]]) -> None:
+        for value, _ in self._first.add(items):
+            print(_safe(json.dumps(value, ensure_ascii=False)), flush=True)

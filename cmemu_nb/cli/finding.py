@@ -16,6 +16,7 @@ from cmemu_nb.cli.tables import table
 from cmemu_nb.errors import InvalidRequest, NotRunning
 from cmemu_nb.http_client import HttpClient
 from cmemu_nb.notebook.words import when
+from cmemu_nb.server.tool_routes import HEALTH
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from cmemu_nb.live_file import LiveEmulator
 
-HEALTH = "/_emulate/health"
 HEALTH_SECONDS = 3.0
 NONE_RUNS = "No emulator runs here. Start one: cmemu serve in a terminal, or %cmemu start in a notebook."
 

@@ -15,6 +15,7 @@ from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.notebook.words import MISSING, ago, duration, when
 from cmemu_nb.results import error_text, function_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
+from cmemu_nb.server.tool_routes import LARGEST_PAGE
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
     found, more = [], False
     for runtime_id in ids:
         answer = await remote.get(
-            f"{runtime_path(runtime_id)}/jobs", status=options.status, newest="true", limit=min(options.last, 10_000)
+            f"{runtime_path(runtime_id)}/jobs",
+            status=options.status,
+            newest="true",
+            limit=min(options.last, LARGEST_PAGE),
         )
         found += answer["jobs"]
         more = more or answer["more"]

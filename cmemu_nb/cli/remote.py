@@ -14,7 +14,7 @@ from cmemu_nb.contour_client import ContourClient
 from cmemu_nb.errors import InvalidBearerToken, InvalidRequest, NotRunning
 from cmemu_nb.http_client import HttpClient, Reply, wire_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
-from cmemu_nb.tokens import Token
+from cmemu_nb.tokens import Token, can_be_sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ class Remote:
     """An emulator that may be in another process; `async with` closes its connections."""
 
     def __init__(self, url: str, token: str) -> None:
-        if not (token.isascii() and token.isprintable() and token.strip() == token):
+        if not can_be_sent(token):
             raise InvalidRequest("The token can't be sent in a header: it must be printable ASCII without blanks.")
         self.url = url
         self.contour = ContourClient(url, token)

@@ -14,13 +14,12 @@ from cmemu_nb.arguments import add_env, add_export
 from cmemu_nb.cli.finding import add_where, find
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
 from cmemu_nb.cli.remote import runtime_path
+from cmemu_nb.server.tool_routes import EXPORT
 
 if TYPE_CHECKING:
     import argparse
 
     from cmemu_nb.executors.environment import ModuleEnvironment
-
-EXPORT = "/_emulate/export"
 
 
 def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:

@@ -47,32 +47,34 @@ async def execute(app: Application, request: Request) -> Answer:
     """
     if request.client_gone():
         raise JobFailed(CLIENT_GONE)
-    job_id = _submit(app, request, JobSource.CONTOUR_SYNC).job_id
-    try:
-        return await result_as_it_comes(app, job_id, asyncio.get_running_loop().time() + app.execute_timeout)
-    except asyncio.CancelledError:
-        withdraw(app, job_id)
-        raise
+    return await result_in_time(app, _submit(app, request, JobSource.CONTOUR_SYNC).job_id)
 
 
-async def result_as_it_comes(app: Application, job_id: str, deadline: float | None) -> Answer:
-    """Wait for the first byte of a job's result, at most until the `deadline` on the loop's clock, and answer it.
+async def result_in_time(app: Application, job_id: str) -> Answer:
+    """Answer a job's result if its first byte comes within `execute_timeout`; a client that goes away withdraws it.
 
     Raises `JobFailed` and `JobTimeout`.
     """
+    try:
+        return await _result_as_it_comes(app, job_id, asyncio.get_running_loop().time() + app.execute_timeout)
+    except asyncio.CancelledError:
+        _withdraw(app, job_id)
+        raise
+
+
+async def _result_as_it_comes(app: Application, job_id: str, deadline: float | None) -> Answer:
     while True:
-        job = find_or_failed(app, job_id)
+        job = _find_or_failed(app, job_id)
         if job.finished:
             return result_of(job)
         stream = app.lifecycle.stream(job_id)
         if stream is not None and stream.chunks:
             return StreamResponse(_relay(app, stream))
-        if not await wait_for_change(app, job_id, deadline):
+        if not await _wait_for_change(app, job_id, deadline):
             raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'.")
 
 
-def withdraw(app: Application, job_id: str) -> None:
-    """Take a job whose client has gone away out of the queue."""
+def _withdraw(app: Application, job_id: str) -> None:
     job = app.lifecycle.find_job(job_id)
     if job is not None and job.status == JobStatus.QUEUED:
         app.lifecycle.fail(job_id, CLIENT_GONE)
@@ -87,7 +89,7 @@ async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]
             continue
         if stream.complete:
             return
-        job = find_or_failed(app, stream.job_id)
+        job = _find_or_failed(app, stream.job_id)
         if job.status == JobStatus.FAILED:
             raise JobFailed(job.error_message or "")
         if job.finished:
@@ -95,8 +97,7 @@ async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]
         await app.waiting.for_change(stream.job_id, None)
 
 
-def find_or_failed(app: Application, job_id: str) -> Job:
-    """Return a job that was submitted, or a `JobFailed`: its session was reset."""
+def _find_or_failed(app: Application, job_id: str) -> Job:
     try:
         return app.lifecycle.job(job_id)
     except NotFound:
@@ -110,8 +111,7 @@ def result_of(job: Job) -> Response:
     return Response(200, job.result or b"", BYTES)
 
 
-async def wait_for_change(app: Application, job_id: str, deadline: float | None) -> bool:
-    """Wait until something happens to a job; False when the `deadline` on the loop's clock has passed."""
+async def _wait_for_change(app: Application, job_id: str, deadline: float | None) -> bool:
     if deadline is None:
         return await app.waiting.for_change(job_id, None)
     seconds = deadline - asyncio.get_running_loop().time()
@@ -155,7 +155,7 @@ async def stream_result(app: Application, request: Request) -> Answer:
     job_id = app.lifecycle.job(request.params["jobId"]).job_id
     if request.method == "HEAD":
         return Response(200, content_type=BYTES)
-    return await result_as_it_comes(app, job_id, None)
+    return await _result_as_it_comes(app, job_id, None)
 
 
 def _when_done(app: Application, request: Request, job: Job, answer: Any) -> Response | Awaitable[Response]:
@@ -166,13 +166,18 @@ def _when_done(app: Application, request: Request, job: Job, answer: Any) -> Res
 
 
 async def _answer_when_done(app: Application, job_id: str, seconds: int, answer: Any) -> Response:
-    deadline = asyncio.get_running_loop().time() + seconds
-    job = find_or_failed(app, job_id)
-    while not job.finished and await wait_for_change(app, job_id, deadline):
-        job = find_or_failed(app, job_id)
-    response: Response = answer(job)
+    response: Response = answer(await job_when_done(app, job_id, seconds))
     response.headers.update(applied(seconds))
     return response
+
+
+async def job_when_done(app: Application, job_id: str, seconds: int) -> Job:
+    """Return a job when it is done, or as it is when the time is over; a `JobFailed` if its session was reset."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    job = _find_or_failed(app, job_id)
+    while not job.finished and await _wait_for_change(app, job_id, deadline):
+        job = _find_or_failed(app, job_id)
+    return job
 
 
 def _result_if_ready(job: Job) -> Response:

@@ -5,7 +5,6 @@ They reach the same jobs as the contour routes.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,14 +22,7 @@ from cmemu_nb.model import Job, JobSource
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said, shown
 from cmemu_nb.server.api_errors import API
-from cmemu_nb.server.contour_routes import (
-    CLIENT_GONE,
-    find_or_failed,
-    result_as_it_comes,
-    result_of,
-    wait_for_change,
-    withdraw,
-)
+from cmemu_nb.server.contour_routes import CLIENT_GONE, job_when_done, result_in_time, result_of
 from cmemu_nb.server.http import Response, json_response
 from cmemu_nb.server.query_calls import (
     CANCELED,
@@ -146,12 +138,8 @@ async def _run(app: Application, request: Request) -> tuple[Query, Answer | Exec
     """Call a function and wait for the first byte of its result, or for what became of it instead."""
     query, arguments = read_call(app, request)
     job_id = _submit(app, request, query, arguments, JobSource.CONTOUR_SYNC).job_id
-    deadline = asyncio.get_running_loop().time() + app.execute_timeout
     try:
-        return query, await result_as_it_comes(app, job_id, deadline)
-    except asyncio.CancelledError:
-        withdraw(app, job_id)
-        raise
+        return query, await result_in_time(app, job_id)
     except (JobFailed, JobTimeout) as error:
         return query, api_error(query, error)
 
@@ -183,12 +171,9 @@ def get_result(app: Application, request: Request) -> Response | Awaitable[Respo
 
 
 async def _state_when_done(app: Application, job_id: str, seconds: int) -> Response:
-    deadline = asyncio.get_running_loop().time() + seconds
     query = query_of(app.lifecycle, app.lifecycle.job(job_id))
     try:
-        job = find_or_failed(app, job_id)
-        while not job.finished and await wait_for_change(app, job_id, deadline):
-            job = find_or_failed(app, job_id)
+        job = await job_when_done(app, job_id, seconds)
     except JobFailed as error:
         raise of_execution(api_error(query, error)) from None
     return _state_of(app, job)

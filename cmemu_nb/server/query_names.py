@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ class Query:
         own = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.deployed_app_rid}/{self.name}")
         return f"ri.function-registry.main.function.{own}"
 
-    @property
+    @functools.cached_property
     def inputs(self) -> dict[str, tuple[Any, bool]]:
         """The parameters by name, each with its type and whether it is required; empty where nothing is known."""
         return inputs_of(self.schema) or {}

@@ -13,8 +13,8 @@ import msgspec
 
 from cmemu_nb.dialect import type_name
 from cmemu_nb.errors import ResultError, WireError
-from cmemu_nb.item_reader import ItemReader
-from cmemu_nb.results import error_text, is_error_object
+from cmemu_nb.item_reader import FirstHeld, ItemReader
+from cmemu_nb.results import error_text
 from cmemu_nb.server.api_errors import error_fields
 from cmemu_nb.server.http import Response, StreamResponse
 from cmemu_nb.server.query_calls import api_error, batch_of, no_value, raised, value_of
@@ -47,19 +47,15 @@ def error_event(query: Query, error: WireError) -> Response:
 
 async def _events(query: Query, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     reader = ItemReader(streaming=type_name(query.output) in ("list", "set"))
-    begun, items = False, []
+    first = FirstHeld()
     try:
         async for chunk in chunks:
-            items += reader.split(chunk)
-            # The first item may be all that a function that raised has posted: only what follows tells.
-            if items and (begun or len(items) > 1 or not is_error_object(items[0][0])):
+            if items := first.add(reader.split(chunk)):
                 yield _data(batch_of(query, items))
-                begun, items = True, []
-        items += reader.split_end()
-        if not begun and len(items) == 1 and is_error_object(items[0][0]):
-            raise raised(query, error_text(items[0][0]))
-        if items:
+        if items := first.add(reader.split_end()):
             yield _data(batch_of(query, items))
+        if (posted := first.error()) is not None:
+            raise raised(query, error_text(posted))
     except ResultError as error:
         yield _error(query, no_value(query, error))
     except WireError as error:

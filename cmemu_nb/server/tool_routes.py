@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PAGE = 100
 LARGEST_PAGE = 10_000
+EXPORT = "/_emulate/export"
+HEALTH = "/_emulate/health"
 MOST_TASKS = 10_000
 
 
@@ -262,7 +264,7 @@ routes = (
     ),
     Route(
         "GET",
-        "/_emulate/export",
+        EXPORT,
         export,
         Auth.BEARER,
         {200: "All that there is, for Emulator.from_export()"},
@@ -289,7 +291,7 @@ routes = (
     ),
     Route(
         "GET",
-        "/_emulate/health",
+        HEALTH,
         health,
         Auth.NONE,
         {200: "The emulator lives"},
