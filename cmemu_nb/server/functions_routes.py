@@ -263,6 +263,8 @@ _ANSWERS = {
     429: "Too many jobs are queued",
     500: "The runtime's session was reset",
 }
+_NAMES = {400: "QueryRuntimeError", 404: "QueryNotFound", 429: "QueueFull", 500: "QueryDeploymentNotAvailable"}
+_RESULT_NAMES = {400: "AsyncQueryRuntimeError", 404: "ExecutionNotFound", 500: "AsyncQueryDeploymentNotAvailable"}
 
 routes = (
     Route(
@@ -273,6 +275,7 @@ routes = (
         {200: "The function", 404: "No such function"},
         "Describe a function by its RID",
         answer=answer_schemas.QUERY,
+        error_names={404: "FunctionNotFound"},
         query={"rid": _RID, **_VERSION_OPTIONS},
     ),
     Route(
@@ -294,6 +297,7 @@ routes = (
         {200: "The function", 404: "No such function"},
         "Describe a function",
         answer=answer_schemas.QUERY,
+        error_names={404: _NAMES[404]},
         query=_VERSION_OPTIONS,
     ),
     Route(
@@ -305,6 +309,7 @@ routes = (
         "Call a function and wait for its value",
         body=_BODY,
         answer=answer_schemas.VALUE,
+        error_names=_NAMES,
         query=_RUN_OPTIONS,
     ),
     Route(
@@ -316,6 +321,7 @@ routes = (
         "Call a function and fetch its value later",
         body=_SCOPED_BODY,
         answer=answer_schemas.EXECUTION,
+        error_names=_NAMES,
         query=_RUN_OPTIONS,
     ),
     *(
@@ -329,6 +335,7 @@ routes = (
             body=_SCOPED_BODY,
             query=_RUN_OPTIONS,
             media=EVENTS,
+            error_names=_NAMES,
         )
         for name, handler in (
             ("streamingExecute", streaming_execute),
@@ -340,10 +347,16 @@ routes = (
         f"{EXECUTIONS}/{{executionId}}/getResult",
         get_result,
         Auth.BEARER,
-        {200: "The value, or that it runs", **_ANSWERS, 404: "No such execution"},
+        {
+            200: "The value, or that it runs",
+            400: "The function failed",
+            404: "No such execution",
+            500: _ANSWERS[500],
+        },
         "Fetch the value of an execution",
         body=_POLL_BODY,
         answer=answer_schemas.EXECUTION_STATE,
+        error_names=_RESULT_NAMES,
         query=_PREVIEW,
     ),
     Route(
@@ -354,6 +367,7 @@ routes = (
         {200: "It is canceled, or was done already", 404: "No such execution"},
         "Cancel an execution",
         answer=answer_schemas.CANCELED,
+        error_names={404: _RESULT_NAMES[404]},
         query=_PREVIEW,
     ),
 )

@@ -75,7 +75,6 @@ _HEADERS = {
     "WWW-Authenticate": ("That a bearer token is wanted", "Bearer"),
 }
 _FIRST_ERROR = 400
-_API_NAMES = {400: "QueryRuntimeError", 404: "QueryNotFound", 429: "QueueFull", 500: "JobFailed"}
 
 
 def document(surfaces: Iterable[Surface], version: str) -> dict[str, Any]:
@@ -250,7 +249,7 @@ def _error_content(kinds: list[type[WireError]]) -> dict[str, Any]:
 
 
 def _api_error_content(route: Route, status: int) -> dict[str, Any]:
-    own = [(_API_NAMES[status], route.answers[status])] if status in _API_NAMES and status in route.answers else []
+    own = [(route.error_names[status], route.answers[status])] if status in route.error_names else []
     named = [*own, *((kind.__name__, _sentence(kind)) for kind in _errors(route).get(status, []))]
     shown = {name: {"summary": words, "value": error_example(status, name, words)} for name, words in named}
     return {JSON: {"schema": record("ApiError"), "examples": shown}}

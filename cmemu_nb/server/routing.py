@@ -39,7 +39,8 @@ class Route:
 
     `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
     `answers` says in words what each status means; `errors` are those that the route has beside the common ones, at
-    least one for each of its statuses from 400 on. `body` is the JSON schema of the request, which is of `body_media`,
+    least one for each of its statuses from 400 on; under `/api/`, where an error's name is no class's, `error_names`
+    has the usual one of a status. `body` is the JSON schema of the request, which is of `body_media`,
     `answer` that of a 200, both with `examples`, and with a `description` of each member; without `answer`, a 200 is
     of the type `media`. `query` has the JSON schemas of the query options, by name. The handler's documentation
     describes the route.
@@ -58,6 +59,7 @@ class Route:
     body_media: str = "application/json"
     receiver: Callable[[Application, Request], Receiver] | None = None
     errors: tuple[type[WireError], ...] = ()
+    error_names: dict[int, str] = field(default_factory=dict)
     media: str = "application/octet-stream"
 
 
