@@ -1,0 +1,56 @@
+"""Programs that the benchmarks measure, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Server:
+    """A server in a process of its own, and what its clients need: `apps` and `module_tokens` are of r0, r1, ..."""
+
+    process: subprocess.Popen[str]
+    url: str
+    token: str
+    apps: list[str]
+    module_tokens: list[str]
+
+    def ask(self, command: str) -> float:
+        """Have the process do something, and return the number that it answers."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def cpu(self) -> float:
+        """Return how many seconds of processor time the process has used."""
+        return self.ask("cpu")
+
+
+@contextlib.contextmanager
+def serve(program: str, *arguments: str) -> Iterator[Server]:
+    """Run one of the programs beside this file."""
+    command = [sys.executable, str(HERE / f"{program}.py"), *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(process, **json.loads(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+def serve_emulator(**settings: Any) -> contextlib.AbstractContextManager[Server]:
+    """Run an emulator with these settings and the runtimes r0 to r7."""
+    return serve("emulator", json.dumps(settings))
