@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from cmemu_nb.errors import ApiError, JournalBehind, NotFound, WireError
-from cmemu_nb.server.http import JSON, Response, error_response, json_response
+from cmemu_nb.server.response import JSON, Response, error_response, json_response
 
 API = "/api/"
 _CODES = {

@@ -34,8 +34,9 @@ from cmemu_nb.server import (
 )
 from cmemu_nb.server.api_errors import API, api_error_response
 from cmemu_nb.server.fault_points import faulty_receiver
-from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, error_response
+from cmemu_nb.server.http import BufferedBody, Receiver, check_size
 from cmemu_nb.server.origins import LOGIN_IS_NOT_ENOUGH, check_host, check_origin, forwarded_prefix
+from cmemu_nb.server.response import Response, error_response
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router, Surface
 from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__

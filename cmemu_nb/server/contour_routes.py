@@ -11,8 +11,8 @@ from cmemu_nb.errors import InvalidRequest, JobEvicted, JobFailed, JobNotReady, 
 from cmemu_nb.model import Job, JobSource, JobStatus, milliseconds
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said
-from cmemu_nb.server.http import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.prefer import applied, preferred_wait
+from cmemu_nb.server.response import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.wire_json import Fields
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Answer
     from cmemu_nb.server.request import Request
+    from cmemu_nb.server.response import Answer
     from cmemu_nb.session import ResultStream
 
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"

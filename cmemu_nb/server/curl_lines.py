@@ -7,8 +7,8 @@ import shlex
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from cmemu_nb.server.http import BYTES, JSON
 from cmemu_nb.server.oauth_routes import FORM
+from cmemu_nb.server.response import BYTES, JSON
 from cmemu_nb.server.routing import MODULE_HEADER
 
 # In double quotes, so that the shell puts the tokens in.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.server import answer_schemas
 from cmemu_nb.server.docs_page import page, policy
-from cmemu_nb.server.http import Response, json_response
 from cmemu_nb.server.openapi import document
+from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import msgspec
 from cmemu_nb.errors import InjectedFault, PollRejected
 from cmemu_nb.model import JobStatus
 from cmemu_nb.server import platform_routes, runtime_routes
-from cmemu_nb.server.http import BufferedBody, Receiver, Response
+from cmemu_nb.server.http import BufferedBody, Receiver
+from cmemu_nb.server.response import Response
 from cmemu_nb.server.runtime_routes import envelope, post_schemas
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said, shown
 from cmemu_nb.server.api_errors import API
 from cmemu_nb.server.contour_routes import CLIENT_GONE, job_when_done, result_in_time, result_of
-from cmemu_nb.server.http import Response, json_response
 from cmemu_nb.server.query_calls import (
     CANCELED,
     RESOLUTIONS,
@@ -36,6 +35,7 @@ from cmemu_nb.server.query_calls import (
 from cmemu_nb.server.query_metadata import query_record
 from cmemu_nb.server.query_names import Query, find_by_rid, find_query, not_found, query_of
 from cmemu_nb.server.query_streams import EVENTS, as_events, error_event
+from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route, query_options
 from cmemu_nb.wire_json import Fields, decode
 
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb.server.answer_schemas import Schema
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Answer
     from cmemu_nb.server.request import Request
+    from cmemu_nb.server.response import Answer
 
 QUERIES = f"{API}v2/functions/queries"
 EXECUTIONS = f"{API}v2/functions/executions"

@@ -8,24 +8,20 @@ the event log. When the client goes away, an awaiting handler is cancelled.
 from __future__ import annotations
 
 import asyncio
-import http
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
 from cmemu_nb.errors import (
-    InvalidBearerToken,
     InvalidRequest,
     JournalBehind,
-    MethodNotAllowed,
     PayloadTooLarge,
-    WireError,
 )
 from cmemu_nb.server.request import UNLIMITED, Request
+from cmemu_nb.server.response import Answer, Response, StreamResponse
 from cmemu_nb.server.routing import Auth
 
 if TYPE_CHECKING:
@@ -33,48 +29,13 @@ if TYPE_CHECKING:
     from tornado.httputil import HTTPConnection
     from tornado.iostream import IOStream
 
+    from cmemu_nb.errors import JournalBehind
     from cmemu_nb.server.application import Application
 
-JSON = "application/json"
-BYTES = "application/octet-stream"
 LINGER_SECONDS = 2.0
-STANDING = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+# What is longer goes out behind its head, uncopied.
+MOST_IN_ONE_PIECE = 65_536
 
-_encoder = msgspec.json.Encoder()
-
-
-class Response:
-    """One answer. `undelivered` is called when it could not be written to the client; `delay` is in seconds."""
-
-    __slots__ = ("body", "content_type", "delay", "headers", "status", "undelivered")
-
-    def __init__(
-        self,
-        status: int,
-        body: bytes = b"",
-        content_type: str = JSON,
-        headers: dict[str, str] | None = None,
-        undelivered: Callable[[], None] | None = None,
-    ) -> None:
-        self.status = status
-        self.body = body
-        self.content_type = content_type
-        self.headers = headers or {}
-        self.undelivered = undelivered
-        self.delay = 0.0
-
-
-class StreamResponse:
-    """An answer that is sent chunk by chunk; chunks that end with an error break the connection off."""
-
-    __slots__ = ("chunks", "content_type")
-
-    def __init__(self, chunks: AsyncIterator[bytes], content_type: str = BYTES) -> None:
-        self.chunks = chunks
-        self.content_type = content_type
-
-
-Answer = Response | StreamResponse
 Handler = Callable[["Application", Request], Answer | Awaitable[Answer]]
 
 
@@ -91,23 +52,6 @@ class Receiver(Protocol):
 
     def break_off(self) -> None:
         """Note that the rest of the body will never come."""
-
-
-def json_response(status: int, value: Any, **kwargs: Any) -> Response:
-    """Answer with JSON; `msgspec.Raw` values inside are sent as the text they hold."""
-    return Response(status, _encoder.encode(value), **kwargs)
-
-
-def error_response(error: WireError) -> Response:
-    """Answer with the documented error body and the headers that belong to the status."""
-    headers = {}
-    if isinstance(error, MethodNotAllowed):
-        headers["Allow"] = ", ".join(error.allowed)
-    if error.retry_after is not None:
-        headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, InvalidBearerToken):
-        headers["WWW-Authenticate"] = "Bearer"
-    return json_response(error.status, {"error": error.code, "error_description": str(error)}, headers=headers)
 
 
 class BufferedBody:
@@ -278,7 +222,6 @@ class Exchange(HTTPMessageDelegate):
         self._answered = True
         # Or Tornado would invite the body that is refused.
         self._request.headers.pop("Expect", None)
-        response.headers["Connection"] = "close"
         self._connection._disconnect_on_finish = True  # noqa: SLF001 - or a next request would be served after all
         self._write(response)
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
@@ -346,13 +289,14 @@ class Exchange(HTTPMessageDelegate):
         self._send(response)
 
     def _write(self, response: Response) -> None:
-        headers = HTTPHeaders(response.headers)
-        headers.update(STANDING)
-        if response.status != http.HTTPStatus.NO_CONTENT:
-            headers["Content-Type"] = response.content_type
-            headers["Content-Length"] = str(len(response.body))
-        body = None if self._request.method == "HEAD" else response.body
-        self._connection.write_headers(_start_line(response.status), headers, body)
+        kept = "keep-alive" if self._request.version == "HTTP/1.0" else None
+        head = response.head("close" if self.last else kept)
+        body = b"" if self._request.method == "HEAD" else response.body
+        if len(body) <= MOST_IN_ONE_PIECE:
+            self._connection.write(head + body)
+        else:
+            self._connection.write(head)
+            self._connection.write(body)
 
     def _watch_delivery(self, undelivered: Callable[[], None]) -> None:
         # The connection's own futures swallow a failed write; the stream's future tells it exactly.
@@ -369,7 +313,7 @@ class Exchange(HTTPMessageDelegate):
         # Or the first chunk would wait until the client's system acknowledges the head, 40 ms later.
         self._connection.stream.set_nodelay(True)
         try:
-            self._connection.write_headers(_start_line(200), headers)
+            self._connection.write_headers(ResponseStartLine("HTTP/1.1", 200, "OK"), headers)
             async for chunk in answer.chunks:
                 await self._connection.write(chunk)
             if self._app.journal is not None:
@@ -389,7 +333,3 @@ class Exchange(HTTPMessageDelegate):
 
     def _stream_closed(self) -> bool:
         return self._connection.stream.closed()
-
-
-def _start_line(status: int) -> ResponseStartLine:
-    return ResponseStartLine("HTTP/1.1", status, http.HTTPStatus(status).phrase)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tornado.httpserver import HTTPServer
@@ -17,7 +16,8 @@ from tornado.httputil import HTTPMessageDelegate
 from tornado.iostream import SSLIOStream, StreamClosedError, UnsatisfiableReadError
 
 from cmemu_nb.errors import TooBusy
-from cmemu_nb.server.http import LINGER_SECONDS, STANDING, Exchange, Stage, error_response
+from cmemu_nb.server.http import LINGER_SECONDS, Exchange, Stage
+from cmemu_nb.server.response import error_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tornado.iostream import IOStream
 
     from cmemu_nb.lifecycle import Lifecycle
-    from cmemu_nb.server.http import Response
     from cmemu_nb.settings import Settings
 
 LONGEST_PAUSE = 5.0
@@ -36,7 +35,7 @@ LOOK_PIECES = 256
 AT_ONCE = 65_536
 
 Watched = tuple[str, float, object]
-"""What a client fails to do, in how many seconds, and what changes when it does it."""
+"""What a client fails to do, in how many seconds, and what changes when it does it; its silence has no words."""
 
 
 def open_files_allow(wanted: int) -> int:
@@ -119,7 +118,7 @@ class Guard:
         try:
             with contextlib.suppress(StreamClosedError, TimeoutError, OSError):
                 async with asyncio.timeout(LINGER_SECONDS):
-                    await stream.write(_as_bytes(response))
+                    await stream.write(response.head("close") + response.body)
                     if not isinstance(stream, SSLIOStream):
                         stream.socket.shutdown(socket.SHUT_WR)
                     while True:
@@ -154,9 +153,11 @@ class Guard:
         if before != watched:
             self._unmoved[connection] = watched, self._now
         elif self._now - since >= watched[1]:
-            self._note(
-                f"{exchange.what}: the connection was closed, because its client {watched[0]} in {watched[1]:g} s"
-            )
+            fails_to, seconds, _ = watched
+            if fails_to:
+                self._note(
+                    f"{exchange.what}: the connection was closed, because its client {fails_to} in {seconds:g} s"
+                )
             connection.stream.close()
 
     def _watch(self, exchange: Exchange) -> Watched | None:
@@ -167,19 +168,15 @@ class Guard:
         if exchange.stage is Stage.BODY:
             seconds = self.idle_seconds if exchange.patient else self._slow_seconds
             return "sent nothing of the body", seconds, exchange.received
+        if exchange.stage is Stage.ANSWER:
+            return None
         # A head that has begun, or a handshake.
         begun = stream._read_buffer_size or getattr(stream, "_ssl_accepting", False)  # noqa: SLF001
-        if exchange.stage is Stage.HEAD and begun:
-            return "did not end the head of a request", self._slow_seconds, exchange
-        return None
-
-
-def _as_bytes(response: Response) -> bytes:
-    """Return an answer as it goes over the wire to a client that is answered before it has asked."""
-    headers = {**response.headers, **STANDING, "Content-Type": response.content_type, "Connection": "close"}
-    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in {**headers, "Content-Length": len(response.body)}.items()]
-    return "\r\n".join([*lines, "\r\n"]).encode() + response.body
+        return (
+            ("did not end the head of a request", self._slow_seconds, exchange)
+            if begun
+            else ("", self.idle_seconds, exchange)
+        )
 
 
 def make_guard(lifecycle: Lifecycle, settings: Settings) -> Guard:
@@ -196,8 +193,9 @@ class GuardedServer(HTTPServer):
     """An HTTP server whose connections a `Guard` looks after."""
 
     def initialize(self, request_callback: Any, *, guard: Guard, **options: Any) -> None:  # type: ignore[override]
-        """Take Tornado's options; the guard's `idle_seconds` end connections between two requests."""
-        super().initialize(request_callback, idle_connection_timeout=guard.idle_seconds, **options)
+        """Take Tornado's options; the guard does what Tornado would need a timer for, for every request."""
+        super().initialize(request_callback, **options)
+        self.conn_params.header_timeout = None
         self._guard = guard
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:

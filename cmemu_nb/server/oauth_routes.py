@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from cmemu_nb.errors import InvalidRequest, UnsupportedGrant
 from cmemu_nb.server import examples
 from cmemu_nb.server.answer_schemas import ACCESS_TOKEN, TEXT, said, shown
-from cmemu_nb.server.http import Response, json_response
+from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.tokens import Token
 

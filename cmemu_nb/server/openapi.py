@@ -24,8 +24,8 @@ from cmemu_nb.errors import (
 from cmemu_nb.server import examples
 from cmemu_nb.server.answer_schemas import ANYTHING, RECORDS, TEXT, record
 from cmemu_nb.server.api_errors import API, error_example
-from cmemu_nb.server.http import BYTES, JSON
 from cmemu_nb.server.query_streams import EVENTS
+from cmemu_nb.server.response import BYTES, JSON
 from cmemu_nb.server.routing import MODULE_HEADER, Auth
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from cmemu_nb.job_ids import is_job_of
 from cmemu_nb.model import JobStatus
 from cmemu_nb.results import function_error
 from cmemu_nb.server import answer_schemas
-from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_size, json_response
+from cmemu_nb.server.http import BufferedBody, Receiver, check_size
 from cmemu_nb.server.prefer import preferred_wait
+from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.server.runtime_routes import SCHEMAS_BODY, StreamedResult, job_answer, post_schemas, store_result
 

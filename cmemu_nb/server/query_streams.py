@@ -16,14 +16,14 @@ from cmemu_nb.errors import ResultError, WireError
 from cmemu_nb.item_reader import FirstHeld, ItemReader
 from cmemu_nb.results import error_text
 from cmemu_nb.server.api_errors import error_fields
-from cmemu_nb.server.http import Response, StreamResponse
 from cmemu_nb.server.query_calls import api_error, batch_of, no_value, raised, value_of
+from cmemu_nb.server.response import Response, StreamResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cmemu_nb.server.http import Answer
     from cmemu_nb.server.query_names import Query
+    from cmemu_nb.server.response import Answer
 
 EVENTS = "text/event-stream"
 # In JSON they stand between values only.

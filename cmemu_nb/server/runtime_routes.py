@@ -10,8 +10,9 @@ from cmemu_nb.errors import InjectedFault, JobAlreadyCompleted, JobNotRunning, P
 from cmemu_nb.model import JobStatus
 from cmemu_nb.schemas import parse_schemas
 from cmemu_nb.server import answer_schemas, examples
-from cmemu_nb.server.http import BufferedBody, Receiver, Response, check_chunked, check_size, json_response
+from cmemu_nb.server.http import BufferedBody, Receiver, check_chunked, check_size
 from cmemu_nb.server.prefer import applied, preferred_wait
+from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.wire_json import Fields
 

@@ -11,7 +11,7 @@ from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, Not
 from cmemu_nb.model import JobStatus
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said, shown
-from cmemu_nb.server.http import JSON, Response, StreamResponse, json_response
+from cmemu_nb.server.response import JSON, Response, StreamResponse, json_response
 from cmemu_nb.server.routing import Auth, Route, query_options
 from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
 from cmemu_nb.wire_json import Fields
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb.model import Runtime
     from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Answer
     from cmemu_nb.server.request import Request
+    from cmemu_nb.server.response import Answer
 
 PAGE = 100
 LARGEST_PAGE = 10_000

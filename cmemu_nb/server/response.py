@@ -1,0 +1,89 @@
+"""Answers: what a handler returns, and how it goes over the wire."""
+
+from __future__ import annotations
+
+import functools
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import InvalidBearerToken, MethodNotAllowed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from cmemu_nb.errors import WireError
+
+JSON = "application/json"
+BYTES = "application/octet-stream"
+STANDING = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+
+_encoder = msgspec.json.Encoder()
+
+
+class Response:
+    """One answer. `undelivered` is called when it could not be written to the client; `delay` is in seconds.
+
+    Names and values of `headers` are of ours, never from outside: they are sent as they are.
+    """
+
+    __slots__ = ("body", "content_type", "delay", "headers", "status", "undelivered")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = JSON,
+        headers: dict[str, str] | None = None,
+        undelivered: Callable[[], None] | None = None,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers or {}
+        self.undelivered = undelivered
+        self.delay = 0.0
+
+    def head(self, connection: str | None = None) -> bytes:
+        """Return what goes before the body: status line, headers, what becomes of the `connection`, an empty line."""
+        headers = self.headers if connection is None else {**self.headers, "Connection": connection}
+        own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if self.status != HTTPStatus.NO_CONTENT:
+            own = f"{own}Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"
+        return f"{_status_line(self.status)}{STANDING}{own}\r\n".encode("latin-1")
+
+
+class StreamResponse:
+    """An answer that is sent chunk by chunk; chunks that end with an error break the connection off."""
+
+    __slots__ = ("chunks", "content_type")
+
+    def __init__(self, chunks: AsyncIterator[bytes], content_type: str = BYTES) -> None:
+        self.chunks = chunks
+        self.content_type = content_type
+
+
+Answer = Response | StreamResponse
+
+
+@functools.cache
+def _status_line(status: int) -> str:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+
+
+def json_response(status: int, value: Any, **kwargs: Any) -> Response:
+    """Answer with JSON; `msgspec.Raw` values inside are sent as the text they hold."""
+    return Response(status, _encoder.encode(value), **kwargs)
+
+
+def error_response(error: WireError) -> Response:
+    """Answer with the documented error body and the headers that belong to the status."""
+    headers = {}
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(error.allowed)
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, InvalidBearerToken):
+        headers["WWW-Authenticate"] = "Bearer"
+    return json_response(error.status, {"error": error.code, "error_description": str(error)}, headers=headers)
