@@ -7,6 +7,7 @@ there a token takes the place of the two checks, because no page of another site
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from typing import TYPE_CHECKING
@@ -15,11 +16,11 @@ from urllib.parse import urlsplit
 from cmemu_nb.errors import ForbiddenHost, ForbiddenOrigin, InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from cmemu_nb.server.request import Request
 
 
+# The same few names come with every request.
+MOST_NAMES = 256
 CONTEXT_HEADER = "X-Forwarded-Context"
 # What stands in a URL's path.
 _PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]+", re.ASCII)
@@ -37,7 +38,7 @@ def forwarded_prefix(request: Request, hub_prefix: str) -> str:
     return told[0].rstrip("/") if fits else ""
 
 
-def check_host(request: Request, local_hostnames: Collection[str]) -> None:
+def check_host(request: Request, local_hostnames: frozenset[str]) -> None:
     """Refuse a request whose `Host` is neither local nor one of the names set."""
     hosts = request.headers.get_list("Host")
     if len(hosts) != 1:
@@ -50,7 +51,7 @@ def check_host(request: Request, local_hostnames: Collection[str]) -> None:
         )
 
 
-def check_origin(request: Request, local_hostnames: Collection[str]) -> None:
+def check_origin(request: Request, local_hostnames: frozenset[str]) -> None:
     """Refuse a request that a web page of another site sent."""
     origin = request.headers.get("Origin")
     if origin is None:
@@ -63,6 +64,7 @@ def check_origin(request: Request, local_hostnames: Collection[str]) -> None:
         )
 
 
+@functools.lru_cache(MOST_NAMES)
 def hostname(host: str) -> str | None:
     """Return the name of a `host:port` in lower case, without brackets; None when it is malformed."""
     try:
@@ -73,7 +75,8 @@ def hostname(host: str) -> str | None:
     return split.hostname if split.netloc == host and "@" not in host else None
 
 
-def is_local(name: str, local_hostnames: Collection[str]) -> bool:
+@functools.lru_cache(MOST_NAMES)
+def is_local(name: str, local_hostnames: frozenset[str]) -> bool:
     """Tell whether a host name is this machine's: loopback, `localhost`, or one of the names set."""
     if name == "localhost" or name in local_hostnames:
         return True

@@ -135,6 +135,8 @@ def query_options(request: Request) -> dict[str, str]:
 
 def decode_segment(segment: str) -> str:
     """Decode one path segment; the header bytes came as Latin-1."""
+    if segment.isascii() and "%" not in segment:
+        return segment
     try:
         return unquote_to_bytes(segment.encode("latin-1")).decode()
     except UnicodeDecodeError:

@@ -1,97 +1,72 @@
-"""Sync execute with an executor that waits by `Prefer: wait` in another process, against three bare Tornado requests.
+"""Sync execute with an executor that waits, against three bare requests in a row to Tornado's `RequestHandler`.
 
-Prints the figures after 0 and after 100,000 finished jobs; client, emulator, executor and the bare server are four
-processes.
+Clients are threads of this process; emulator, executor and the bare server are three others.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
+import statistics
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.clients import KeepAlive, measure
-from kernels.notebooks import APP, start_executor
+from bench.figures import Figure, report
+from bench.programs import executor_of, serve, serve_emulator
+from bench.wire import Application
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-ROUNDS, COUNT, HISTORY = 3, 600, 100_000
+    from bench.programs import Server
 
-EMULATOR = f"""
-import json, sys
-from cmemu_nb import Emulator
-
-def fill(state):
-    for _ in range({HISTORY}):
-        job = state.submit("outside", "echo", b"1")
-        state.take("outside")
-        state.finish("outside", job.job_id, b"1")
-
-with Emulator(port=0, home="thread") as emu:
-    rt = emu.open_runtime("outside", deployed_app_rid="{APP}")
-    print(json.dumps([emu.url, emu.token, rt.get_job_uri[:-4], rt.token]), flush=True)
-    for line in sys.stdin:
-        emu.change(fill)
-        print("filled", flush=True)
-"""
-
-BARE = """
-import asyncio, json, tornado.web
-
-class Hello(tornado.web.RequestHandler):
-    def get(self):
-        self.write({"ok": True})
-
-async def main():
-    server = tornado.web.Application([("/", Hello)]).listen(0, "127.0.0.1")
-    port = next(iter(server._sockets.values())).getsockname()[1]
-    print(json.dumps(f"http://127.0.0.1:{port}"), flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
+CALLS, WARM_UP = 3_200, 320
+CLIENTS = (1, 16)
 
 
-@contextlib.contextmanager
-def program(code: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a Python program with pipes."""
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def three_bare(application: Application) -> None:
+    """Send three requests, one after the other."""
+    for _ in range(3):
+        application.execute()
 
 
-def read(process: subprocess.Popen[str]) -> str:
-    """Read a line that a program prints."""
-    assert process.stdout is not None
-    return process.stdout.readline()
+def durations(server: Server, clients: int, call: Callable[[Application], object]) -> list[float]:
+    """Return the percentiles 1 to 99 of many calls, in milliseconds."""
+
+    def work(application: Application, count: int) -> list[float]:
+        taken = []
+        for _ in range(count):
+            start = time.perf_counter()
+            call(application)
+            taken.append((time.perf_counter() - start) * 1000)
+        return taken
+
+    applications = [Application(server) for _ in range(clients)]
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(partial(work, count=WARM_UP // clients), applications))
+        taken = [
+            each for all_of_one in pool.map(partial(work, count=CALLS // clients), applications) for each in all_of_one
+        ]
+    for application in applications:
+        application.wire.close()
+    return statistics.quantiles(taken, n=100)
 
 
 def main() -> None:
-    """Measure and print."""
-    with program(EMULATOR) as emulator, program(BARE) as bare:
-        url, token, base, module_token = json.loads(read(emulator))
-        with start_executor(base, module_token):
-            client, simple = KeepAlive(url, Authorization=f"Bearer {token}"), KeepAlive(json.loads(read(bare)))
-            for history in (0, HISTORY):
-                if history:
-                    assert emulator.stdin is not None
-                    emulator.stdin.write("fill\n")
-                    emulator.stdin.flush()
-                    read(emulator)
-                for _ in range(ROUNDS):
-                    three = measure(lambda: [simple.request("GET", "/") for _ in range(3)], COUNT)
-                    execute = measure(lambda: client.execute(APP), COUNT)
-                    print(f"after {history:>7,} jobs   three bare requests   {three}")
-                    print(f"                     sync execute          {execute}   ratio {execute.p50 / three.p50:.2f}")
+    """Measure and report."""
+    with serve_emulator() as emulator, executor_of(emulator), serve("ceiling", "handlers") as bare:
+        for clients in CLIENTS:
+            three = durations(bare, clients, three_bare)
+            execute = durations(emulator, clients, Application.execute)
+            who = f"{clients} clients" if clients > 1 else "1 client"
+            say = partial(Figure, "sync_execute", unit="ms")
+            report(say(f"{who}: p50", execute[49], against="three bare requests", base=three[49], at_most=1.5))
+            report(say(f"{who}: p95", execute[94], against="the same of three bare requests", base=three[94]))
+            report(say(f"{who}: p99", execute[98], against="its own p50", base=execute[49], at_most=3))
 
 
 if __name__ == "__main__":

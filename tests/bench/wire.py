@@ -88,6 +88,8 @@ class Executor:
     def work(self, *, waits: bool = False) -> None:
         """Take one job and post its result."""
         taken = self.wire.request("GET", f"{self._base}/job", headers=WAIT if waits else None)
+        if not taken:  # nothing came in time
+            return
         job_id = json.loads(taken)["computeModuleJobV1"]["jobId"]
         self.wire.request("POST", f"{self._base}/results/{job_id}", RESULT)
 

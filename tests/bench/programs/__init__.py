@@ -20,14 +20,15 @@ HERE = Path(__file__).parent
 class Server:
     """A server in a process of its own, and what its clients need: `apps` and `module_tokens` are of r0, r1, ..."""
 
-    process: subprocess.Popen[str]
     url: str
     token: str
     apps: list[str]
     module_tokens: list[str]
+    process: subprocess.Popen[str] | None = None
 
     def ask(self, command: str) -> float:
         """Have the process do something, and return the number that it answers."""
+        assert self.process is not None
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{command}\n")
@@ -46,7 +47,7 @@ def serve(program: str, *arguments: str) -> Iterator[Server]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield Server(process, **json.loads(process.stdout.readline()))
+            yield Server(**json.loads(process.stdout.readline()), process=process)
         finally:
             process.kill()
 
@@ -54,3 +55,14 @@ def serve(program: str, *arguments: str) -> Iterator[Server]:
 def serve_emulator(**settings: Any) -> contextlib.AbstractContextManager[Server]:
     """Run an emulator with these settings and the runtimes r0 to r7."""
     return serve("emulator", json.dumps(settings))
+
+
+@contextlib.contextmanager
+def executor_of(server: Server) -> Iterator[None]:
+    """Run an executor of r0."""
+    clients = {**vars(server), "process": None}
+    with subprocess.Popen([sys.executable, str(HERE / "executor.py"), json.dumps(clients)]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
