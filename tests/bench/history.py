@@ -49,6 +49,10 @@ class Client:
         """Return the processor time of so many polls that find nothing."""
         return self._cost(self._executor.poll, count)
 
+    def collections(self, count: int) -> float:
+        """Return the processor time of so many full collections of garbage, as anything in the process may cause."""
+        return self._cost(lambda: self.server.ask("gc"), count)
+
     def _cost(self, work: Callable[[], object], count: int) -> float:
         before = self.server.cpu()
         for _ in range(count):
@@ -79,6 +83,8 @@ def measure_history() -> None:
             report(say(f"cycle after {history:,} jobs", cost, base=base))
             cost, base = in_turns(old.polls, new.polls, POLLS)
             report(say(f"empty poll after {history:,} jobs", cost, base=base))
+        cost, base = in_turns(old.collections, new.collections, TURN)
+        report(say(f"garbage collection after {there:,} jobs", cost, base=base, at_most=None))
 
 
 def requests_that_wait(server: Server) -> tuple[bytes, bytes]:
