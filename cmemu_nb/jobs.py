@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -11,7 +10,8 @@ from msgspec.structs import replace
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobNotRunning, QueueFull, known
 from cmemu_nb.events import EventLog
 from cmemu_nb.job_ids import new_job_id
-from cmemu_nb.model import DeployedApp, Job, JobSource, JobStatus
+from cmemu_nb.long_queue import LongQueue
+from cmemu_nb.model import DeployedApp, Job, JobSource, JobStatus, one_text
 from cmemu_nb.session import Replica, ResultStream, Session, text
 from cmemu_nb.state import State
 
@@ -35,7 +35,7 @@ class Jobs(State):
         self._latest = 0
         self._submitted = 0
         self._max_queued = max_queued
-        self._finished: deque[str] = deque()
+        self._finished = LongQueue()
 
     # Jobs
 
@@ -77,7 +77,7 @@ class Jobs(State):
             new_job_id(session.runtime.module_auth_token),
             self._submitted,
             session.runtime.runtime_id,
-            query_type,
+            one_text(query_type),
             query,
             source,
             self.now(),
@@ -172,7 +172,7 @@ class Jobs(State):
             status=JobStatus.SUCCEEDED,
             completed_at=self.now(),
             result=result,
-            result_content_type=content_type,
+            result_content_type=content_type and one_text(content_type),
         )
         return self._change(session, done, "job_succeeded", f"{len(result)} bytes")
 
@@ -261,7 +261,7 @@ class Jobs(State):
             elif job.status == JobStatus.RUNNING and job.replica_id in session.replicas:
                 session.replicas[job.replica_id].held[job.job_id] = None
         finished = [job for job in jobs if job.finished]
-        self._finished.extend(job.job_id for job in sorted(finished, key=lambda job: job.completed_at or 0))
+        self._finished = LongQueue(job.job_id for job in sorted(finished, key=lambda job: job.completed_at or 0))
 
     # Inside
 
@@ -300,7 +300,7 @@ class Jobs(State):
             del self._owners[job.job_id]
             self._kept_bytes -= job.size
         if len(self._finished) > 2 * len(self._owners):
-            self._finished = deque(job_id for job_id in self._finished if job_id in self._owners)
+            self._finished = LongQueue(job_id for job_id in self._finished if job_id in self._owners)
 
     def _unknown(self, job: Job, session: Session) -> str:
         return f"'{job.query_type}' is in none of the posted schemas. {known(session.schemas, 'functions')}"

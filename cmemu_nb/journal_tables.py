@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from cmemu_nb.model import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Runtime
+from cmemu_nb.model import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Runtime, one_text
 from cmemu_nb.saved import SavedReplica, SavedSession, SavedState
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ _ALL_JOBS = """
 def _job(*row: Any) -> Job:
     sequence, job_id, runtime_id, query_type, query, source, queued_at, rid, branch, user_id, *state = row
     status, started_at, completed_at, result, content_type, error_message, replica_id, ends_with_kernel = state
+    names = (runtime_id, query_type, rid, branch, user_id, content_type, replica_id)
+    runtime_id, query_type, rid, branch, user_id, content_type, replica_id = (name and one_text(name) for name in names)
     return Job(
         *(job_id, sequence, runtime_id, query_type, query, JobSource(source), queued_at, rid, branch),
         JobStatus(status or JobStatus.QUEUED),

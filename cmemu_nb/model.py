@@ -10,6 +10,7 @@ Times are Unix nanoseconds here, milliseconds on the wire. JSON that came from o
 from __future__ import annotations
 
 import base64
+import functools
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +19,7 @@ import msgspec
 from cmemu_nb.tokens import Token
 
 NS_PER_MS = 1_000_000
+LONGEST_SHARED = 1000
 
 
 class JobStatus(StrEnum):
@@ -167,6 +169,19 @@ class Job(msgspec.Struct, frozen=True, gc=False):
             "error_message": self.error_message,
         }
         return fields if encoded is None else {**fields, "result_body_base64": encoded}
+
+
+def one_text(text: str) -> str:
+    """Return one text for all equal ones.
+
+    Every request, and every row of a journal, brings a copy of its function's name; a million jobs would keep them all.
+    """
+    return text if len(text) > LONGEST_SHARED else _one_of_all_equal(text)
+
+
+@functools.lru_cache(1000, typed=True)
+def _one_of_all_equal(text: str) -> str:
+    return text
 
 
 def milliseconds(nanoseconds: int | None) -> int | None:

@@ -91,8 +91,8 @@ class State:
 
     def log(self, job_id: str) -> JobLog:
         """Return the log of a job, from any thread; that of a job that is gone is kept nowhere."""
-        session = self._owners.get(job_id)
-        return session.logs.setdefault(job_id, JobLog()) if session else JobLog()
+        session, job = self._owners.get(job_id), self.find_job(job_id)
+        return session.logs.setdefault(job.job_id, JobLog()) if session and job else JobLog()
 
     def logs(self) -> dict[str, str]:
         """Return what jobs' functions have printed so far, by job id; without those that printed nothing."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from client import Runtime
 
+    from cmemu_nb.events import Event
     from cmemu_nb.model import Job
 
 EVERYTHING = 10**9
@@ -58,6 +59,28 @@ def test_the_jobs_that_finished_first_go_first(state: Lifecycle) -> None:
     state.finish("r", slow.job_id, b"late")
     assert state.evict(3, EVERYTHING, 100) == 2
     assert [job.job_id for job in state.jobs()] == [slow.job_id, *others[2:]]
+
+
+def test_thousands_go_in_the_order_in_which_they_finished(state: Lifecycle) -> None:
+    draw = random.Random(5)
+    state.open_session("other")
+    told: list[Event] = []
+    state.events.subscribe(told.append)
+    of_r: dict[str, None] = {}
+    for turn in range(8):
+        state.open_session("other")  # a reset: what finished there is not let go any more
+        running = [state.submit("r", "f", b"{}").job_id for _ in range(draw.randrange(2_000))]
+        for _ in running:
+            state.take("r")
+        draw.shuffle(running)
+        for job_id in running:
+            state.finish("r", job_id, b"1")
+        finish(state, draw.randrange(2_000), runtime="other")
+        of_r |= dict.fromkeys(running)
+        kept = state.count("r").total() if turn < 7 else 0
+        state.evict(draw.randrange(kept + 1), EVERYTHING, 100_000)
+    assert [event.job_id for event in told if event.kind == "job_evicted" and event.job_id in of_r] == list(of_r)
+    assert not state.jobs("r")
 
 
 def test_queued_and_running_jobs_are_never_let_go(state: Lifecycle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 import traceback
@@ -74,7 +75,9 @@ class JobThread:
     def _run(self) -> None:
         self._start = time.perf_counter_ns()
         try:
-            with output_to(self._emulator.lifecycle.log(self.job_id)), contextlib.suppress(NotRunning):
+            # Made by the first print: most functions print nothing, and their jobs are kept for long.
+            log = functools.cache(functools.partial(self._emulator.lifecycle.log, self.job_id))
+            with output_to(log), contextlib.suppress(NotRunning):
                 self._handle()
         finally:
             self._tell(self._on_end)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.job_log import JobLog
 
-_log: ContextVar[JobLog | None] = ContextVar("cmemu_job_log", default=None)
+_log: ContextVar[Callable[[], JobLog] | None] = ContextVar("cmemu_job_log", default=None)
 _lock = threading.Lock()
 _routed: list[tuple[Any, type | None]] = []
 _running = 0
@@ -27,8 +27,8 @@ _start_plainly = threading.Thread.start
 
 
 @contextlib.contextmanager
-def output_to(log: JobLog) -> Iterator[None]:
-    """Send to a job's log all that this thread prints and logs in the block."""
+def output_to(log: Callable[[], JobLog]) -> Iterator[None]:
+    """Send all that this thread prints and logs in the block to the log that `log` gives, asked at every write."""
     global _running  # noqa: PLW0603 - sys.stdout is one for all threads, so this is too
     token = _log.set(log)
     with _lock:
@@ -90,7 +90,7 @@ class _Writer:
         log = _log.get()
         if log is None:
             return self.beneath(text, *more)
-        log.write(text)
+        log().write(text)
         return len(text)
 
 
@@ -111,7 +111,7 @@ def _start_in_job(thread: threading.Thread) -> None:
     _start_plainly(thread)
 
 
-def _run_in_job(log: JobLog, run: Callable[[], None]) -> None:
+def _run_in_job(log: Callable[[], JobLog], run: Callable[[], None]) -> None:
     _log.set(log)
     run()
 

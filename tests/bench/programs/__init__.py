@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
+KEEP_ALL = {"keep_jobs": 10**9, "keep_bytes": 10**15}
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """An emulator with the runtimes r0 to r7, an app bound to each, that does what lines on its standard input say.
 
 `cpu` answers the processor time used so far in seconds, `peak` the most memory ever used and `memory` that used now, in
-bytes; `fill N` makes N finished jobs of r0 with queries and results of 1 KB, `gc` collects garbage.
+bytes; `fill N` makes N finished jobs of r0 with queries and results of 1 KB, `hold N` only those bytes, `gc` collects
+garbage.
 """
 
 from __future__ import annotations
@@ -22,15 +23,22 @@ if TYPE_CHECKING:
 
 RUNTIMES = 8
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+HELD: list[bytes] = []
+
+
+def bodies(number: int) -> tuple[bytes, bytes]:
+    """Make a query and a result of 1 KB, bytes of their own as those from outside are."""
+    digits = str(number).encode()
+    return b'{"text":"' + digits.ljust(989, b"x") + b'"}', digits.ljust(1000, b"y")
 
 
 def fill(lifecycle: Lifecycle, count: int) -> None:
-    """Make finished jobs, each with bytes of its own as those from outside have."""
+    """Make finished jobs."""
     for number in range(count):
-        query = b'{"text":"' + str(number).encode().ljust(989, b"x") + b'"}'
+        query, result = bodies(number)
         job = lifecycle.submit("r0", "f", query)
         lifecycle.take("r0")
-        lifecycle.finish("r0", job.job_id, str(number).encode().ljust(1000, b"y"))
+        lifecycle.finish("r0", job.job_id, result)
 
 
 def answer(emu: Emulator, command: str, *arguments: str) -> float:
@@ -43,6 +51,9 @@ def answer(emu: Emulator, command: str, *arguments: str) -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_SIZE
     if command == "gc":
         return gc.collect()
+    if command == "hold":
+        HELD.extend(body for number in range(int(arguments[0])) for body in bodies(number))
+        return 0
     assert command == "fill", command
     for _ in range(0, int(arguments[0]), 1000):
         emu.change(lambda lifecycle: fill(lifecycle, 1000))
