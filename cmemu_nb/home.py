@@ -61,17 +61,21 @@ class Home(ABC):
         self._check(coroutine)
         if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - None when no loop runs, without an exception
             return self._run_nested(coroutine)
-        future = self._schedule(coroutine)
-        self._hand_over()
-        try:
-            # An interrupt that comes just before a thread blocks does not wake it: it has to look.
-            while not future.done():
-                concurrent.futures.wait([future], TICK_SECONDS)
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise NotRunning(STOPPED_MEANWHILE) from None
-        finally:
-            future.cancel()
+        # Raised while the future's lock is being taken, an interrupt leaves it locked, and whoever drives the loop
+        # hangs there. So it is only noted, which does not wake the waiting thread: that has to look.
+        with defer_interrupts(lambda: True) as interrupts:
+            future = self._schedule(coroutine)
+            self._hand_over()
+            try:
+                while not interrupts and not future.done():
+                    concurrent.futures.wait([future], TICK_SECONDS)
+                if interrupts:
+                    raise KeyboardInterrupt
+                return future.result()
+            except concurrent.futures.CancelledError:
+                raise NotRunning(STOPPED_MEANWHILE) from None
+            finally:
+                future.cancel()
 
     async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the emulator's loop and await its result on another loop, or on the same."""

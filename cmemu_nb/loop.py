@@ -129,18 +129,21 @@ def cancel_on_interrupt(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
 
 
 @contextlib.contextmanager
-def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[None]:
-    """Keep an interrupt out of the emulator's code; it is raised afterwards, if `raise_after` agrees."""
+def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[list[bool]]:
+    """Keep an interrupt out of the emulator's code; it is raised afterwards, if `raise_after` agrees.
+
+    Gives a list that has something in it as soon as one came.
+    """
+    hit: list[bool] = []
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
-        yield
+        yield hit
         return
-    hit: list[bool] = []
     signal.signal(signal.SIGINT, lambda *_: hit.append(True))
     try:
-        yield
+        yield hit
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hit and raise_after():

@@ -29,8 +29,35 @@ CELLS = [
     "import asyncio\nwhile True: await asyncio.gather(*(emu.acall('echo', i) for i in range(10)))",
     "import urllib.request\nwhile True: urllib.request.urlopen(emu.url + '/_emulate/health').read()",
     "while True: emu.jobs; emu.events",
-    "x = 1",
 ]
+# Interrupts a call at the moment of that number, and tells whether the call was as long as that. A moment is where
+# Python looks for signals: at the beginning of a function, before a line and at a return.
+INTERRUPTED_AT = """
+import asyncio, signal, sys, warnings
+def interrupted_at(number):
+    moments = iter(range(number))
+    def look(*_):
+        if next(moments, None) is None:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+        return look
+    sys.settrace(look)
+    try:
+        emu.home.run(asyncio.sleep(0.01))
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+"""
+EVERY_MOMENT = """
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # interrupted before it begins, a coroutine is never awaited
+    number = 0
+    while interrupted_at(number):
+        number += 1
+        emu.change(lambda lifecycle: None)
+"""
 
 
 def ended_within(cell: Cell, seconds: float) -> bool:
@@ -58,7 +85,7 @@ def run_and_interrupt(notebook: Notebook, code: str, delay: float) -> None:
     """Interrupt a cell at some moment; one press of the button at a time, and none when it has been heard.
 
     ipykernel itself, without any emulator, loses its signal handler or its reply in a burst of interrupts, and to
-    one that comes before the cell has begun.
+    one that comes before the cell has begun or while it ends by itself, so these cells never end.
     """
     cell = notebook.kernel.send(f"print('begun', flush=True)\n{code}")
     wait_until(lambda: "begun" in cell.text or cell.status is not None, "the cell's beginning")
@@ -79,6 +106,7 @@ def test_no_call_is_lost_crossed_or_hung_and_the_kernel_lives(notebook: Notebook
         calls = [pool.submit(call_until, notebook, end, client, wrong) for client in range(CLIENTS)]
         while time.monotonic() < end and not wrong:
             run_and_interrupt(notebook, chance.choice(CELLS), chance.uniform(0, 0.5))
+            notebook.kernel.run("x = 1")
     assert wrong == []
     assert all(call.result() for call in calls)
     assert notebook.kernel.alive()
@@ -86,3 +114,12 @@ def test_no_call_is_lost_crossed_or_hung_and_the_kernel_lives(notebook: Notebook
     assert notebook.events("internal_error", "listener_failed", "log") == []
     unfinished = "[j.status.value for j in emu.lifecycle.jobs() if not j.finished and j.source == 'contour-sync']"
     assert notebook.kernel.run(f"print({unfinished})") == "[]"
+
+
+def test_a_call_can_be_interrupted_at_any_moment(notebook: Notebook) -> None:
+    notebook.kernel.run(INTERRUPTED_AT)
+    notebook.kernel.run(EVERY_MOMENT)
+    assert int(notebook.kernel.run("print(number)")) > 100
+    assert notebook.execute(query="after") == "after"
+    assert notebook.kernel.run("print(emu.call('echo', 'alive'))") == "alive"
+    assert notebook.events("internal_error", "listener_failed", "log") == []
