@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
+LARGE = 1_000_000
 LINGER_SECONDS = 2.0
 STANDING = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -123,21 +125,20 @@ class BufferedBody:
         self._request = request
         self._handler = handler
         self._auth = auth
-        self._pieces: list[bytes] = []
-        self._size = 0
+        # Unlike joining pieces, growing in one place needs no second copy of a large body.
+        self._body = io.BytesIO()
 
     def receive(self, chunk: bytes) -> None:
         """Keep the next piece; a body over the limit is a `PayloadTooLarge`."""
-        self._size += len(chunk)
-        check_size(self._app, self._size)
-        self._pieces.append(chunk)
+        check_size(self._app, self._body.tell() + len(chunk))
+        self._body.write(chunk)
 
     def finish(self) -> Answer | Awaitable[Answer]:
         """Call the handler with the whole body."""
-        if self._pieces:
+        if self._body.tell():
             self._app.authorize(self._auth, self._request)
-        self._request.body = b"".join(self._pieces)
-        self._pieces.clear()
+        self._request.body = self._body.getvalue()
+        self._body.close()
         return self._handler(self._app, self._request)
 
     def break_off(self) -> None:
@@ -352,7 +353,12 @@ class Exchange(HTTPMessageDelegate):
             headers["Content-Type"] = response.content_type
             headers["Content-Length"] = str(len(response.body))
         body = None if self._request.method == "HEAD" else response.body
-        self._connection.write_headers(_start_line(response.status), headers, body)
+        if body is None or len(body) < LARGE:
+            self._connection.write_headers(_start_line(response.status), headers, body)
+        else:
+            # Tornado would copy it behind the head.
+            self._connection.write_headers(_start_line(response.status), headers)
+            self._connection.write(body)
 
     def _watch_delivery(self, undelivered: Callable[[], None]) -> None:
         # The connection's own futures swallow a failed write; the stream's future tells it exactly.
