@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.clients import KeepAlive
 from bench.figures import Figure, report
 from bench.programs import serve_emulator
-from bench.wire import CONTOUR, WAIT, Executor, Wire
+from bench.wire import CONTOUR, Executor, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +42,6 @@ def submission(server: Server, query: str) -> bytes:
     return json.dumps({"deployedAppRid": server.apps[0], "queryType": "f", "query": query}).encode()
 
 
-def taken(server: Server) -> tuple[str, int]:
-    """Take a job as a worker; returns its id and the size of its envelope."""
-    envelope = Executor(server).wire.request("GET", f"{RUNTIME}/job", headers=WAIT)
-    return json.loads(envelope)["computeModuleJobV1"]["jobId"], len(envelope)
-
-
 def post(server: Server, job_id: str) -> None:
     """Post a large result."""
     Executor(server).wire.request("POST", f"{RUNTIME}/results/{job_id}", b"y" * SIZE)
@@ -57,7 +51,7 @@ def posted_and_fetched(server: Server) -> None:
     """Post a result, then fetch it."""
     client = application(server)
     client.request("POST", f"{CONTOUR}/deployed-apps/jobs", submission(server, "small"))
-    job_id, _ = taken(server)
+    job_id = Executor(server).take()
     post(server, job_id)
     result = client.request("PUT", f"{CONTOUR}/jobs/result/v2", json.dumps({"id": job_id}).encode())
     assert len(result) == SIZE
@@ -68,7 +62,7 @@ def executed(server: Server) -> None:
     with ThreadPoolExecutor(1) as pool:
         body = submission(server, "small")
         result = pool.submit(application(server).request, "POST", f"{CONTOUR}/compute-modules/jobs/execute", body)
-        post(server, taken(server)[0])
+        post(server, Executor(server).take())
         assert len(result.result()) == SIZE
 
 
@@ -78,14 +72,14 @@ def streamed(server: Server) -> None:
         client = KeepAlive(server.url, Authorization=f"Bearer {server.token}")
         result = pool.submit(client.execute, server.apps[0])
         executor = KeepAlive(server.url, Module_Auth_Token=server.module_tokens[0])
-        executor.post_chunks(f"{RUNTIME}/results/{taken(server)[0]}", (CHUNK for _ in range(SIZE // len(CHUNK))))
+        executor.post_chunks(f"{RUNTIME}/results/{Executor(server).take()}", (CHUNK for _ in range(SIZE // len(CHUNK))))
         assert len(result.result()) == SIZE // len(CHUNK) * len(CHUNK)
 
 
 def queried(server: Server) -> None:
     """Submit a large query, and take it."""
     application(server).request("POST", f"{CONTOUR}/deployed-apps/jobs", submission(server, "q" * SIZE))
-    assert taken(server)[1] > SIZE
+    Executor(server).take()
 
 
 def queried_and_executed(server: Server) -> None:
@@ -93,7 +87,7 @@ def queried_and_executed(server: Server) -> None:
     with ThreadPoolExecutor(1) as pool:
         body = submission(server, "q" * SIZE)
         result = pool.submit(application(server).request, "POST", f"{CONTOUR}/compute-modules/jobs/execute", body)
-        post(server, taken(server)[0])
+        post(server, Executor(server).take())
         assert len(result.result()) == SIZE
 
 

@@ -85,10 +85,15 @@ class Executor:
         self.wire = Wire(server.url, Module_Auth_Token=server.module_tokens[app])
         self._base = f"/_emulate/foundry/compute-modules/runtimes/r{app}"
 
+    def take(self, *, waits: bool = True) -> str:
+        """Take one job and return its id."""
+        taken = self.wire.request("GET", f"{self._base}/job", headers=WAIT if waits else None)
+        job_id: str = json.loads(taken)["computeModuleJobV1"]["jobId"]
+        return job_id
+
     def work(self, *, waits: bool = False) -> None:
         """Take one job and post its result."""
-        taken = self.wire.request("GET", f"{self._base}/job", headers=WAIT if waits else None)
-        job_id = json.loads(taken)["computeModuleJobV1"]["jobId"]
+        job_id = self.take(waits=waits)
         self.wire.request("POST", f"{self._base}/results/{job_id}", RESULT)
 
     def poll(self) -> None:
