@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.events import KINDS
 from cmemu_nb.model import JobSource, JobStatus
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Times = npt.NDArray[np.datetime64]
 
+T = TypeVar("T")
 _NAT = -(2**63)
 _ENDS = {JobStatus.SUCCEEDED: Outcome.OK, JobStatus.FAILED: Outcome.FAILED}
 # What a JSON object may begin with.
@@ -49,16 +50,16 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
     started = _times(job.started_at for job in jobs)
     completed = _times(job.completed_at for job in jobs)
     left_queue, ended = _first(now, started, completed), _first(now, completed)
-    status = _category([job.status for job in jobs], JobStatus, ordered=True)
+    shared = _shared_columns(jobs)
     columns = {
-        "status": status,
-        "outcome": _outcomes(status, results),
-        "query_type": _repeated(job.query_type for job in jobs),
-        "runtime_id": _repeated(job.runtime_id for job in jobs),
-        "deployed_app_rid": _repeated(job.deployed_app_rid for job in jobs),
-        "branch": _repeated(job.deployed_app_branch for job in jobs),
-        "replica_id": _repeated(job.replica_id or None for job in jobs),
-        "source": _category([job.source for job in jobs], JobSource),
+        "status": shared["status"],
+        "outcome": _outcomes(shared["status"], results),
+        "query_type": shared["query_type"],
+        "runtime_id": shared["runtime_id"],
+        "deployed_app_rid": shared["deployed_app_rid"],
+        "branch": shared["branch"],
+        "replica_id": shared["replica_id"],
+        "source": shared["source"],
         "queued_at": _utc(queued),
         "started_at": _utc(started),
         "completed_at": _utc(completed),
@@ -66,7 +67,7 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
         "run_time": _duration(started, ended),
         "query": _text([job.query.decode() for job in jobs]),
         "result_size": _sizes(results),
-        "result_content_type": _repeated(job.result_content_type for job in jobs),
+        "result_content_type": shared["result_content_type"],
         "error_message": _repeated(job.error_message for job in jobs),
     }
     index = pd.Index(_text([job.job_id for job in jobs]), name="job_id")
@@ -178,10 +179,16 @@ def _free_text(values: Sequence[str | None]) -> Any:
 
 def _repeated(values: Iterable[str | None]) -> Any:
     """Make a column of free text that many rows share: pandas gets each text once."""
-    positions: defaultdict[str | None, int] = defaultdict()
+    texts, rows = _distinct(values)
+    return _free_text(texts).take(rows)
+
+
+def _distinct(values: Iterable[T]) -> tuple[list[T], npt.NDArray[np.int64]]:
+    """Return each value once, and for every row which of them it has."""
+    positions: defaultdict[T, int] = defaultdict()
     positions.default_factory = positions.__len__
     rows = _integers(map(positions.__getitem__, values))
-    return _free_text(list(positions)).take(rows)
+    return list(positions), rows
 
 
 def _category(values: Iterable[str | None], categories: Iterable[str], *, ordered: bool = False) -> pd.Categorical:
@@ -191,6 +198,35 @@ def _category(values: Iterable[str | None], categories: Iterable[str], *, ordere
     dtype = pd.CategoricalDtype(pd.Index(list(map(str, codes)), dtype="str"), ordered=ordered)
     codes[None] = -1
     return pd.Categorical.from_codes(_integers(map(codes.__getitem__, values)), dtype=dtype)
+
+
+def _shared_columns(jobs: Iterable[Job]) -> dict[str, Any]:
+    """Return the columns in which many jobs are alike: each combination of their values is looked at once."""
+    kinds, rows = _distinct(
+        (
+            job.status,
+            job.source,
+            job.query_type,
+            job.runtime_id,
+            job.deployed_app_rid,
+            job.deployed_app_branch,
+            job.replica_id,
+            job.result_content_type,
+        )
+        for job in jobs
+    )
+    values = [[kind[column] for kind in kinds] for column in range(8)]
+    columns = {
+        "status": _category(values[0], JobStatus, ordered=True),
+        "source": _category(values[1], JobSource),
+        "query_type": _free_text(values[2]),
+        "runtime_id": _text(values[3]),
+        "deployed_app_rid": _text(values[4]),
+        "branch": _text(values[5]),
+        "replica_id": _text([value or None for value in values[6]]),
+        "result_content_type": _text(values[7]),
+    }
+    return {name: column.take(rows) for name, column in columns.items()}
 
 
 def _outcomes(status: pd.Categorical, results: Iterable[bytes | None]) -> pd.Categorical:

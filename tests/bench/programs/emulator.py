@@ -23,13 +23,13 @@ RUNTIMES = 8
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 
-def fill(lifecycle: Lifecycle, count: int) -> None:
-    """Make finished jobs, each with bytes of its own as those from outside have."""
+def fill(lifecycle: Lifecycle, count: int, size: int = 1000) -> None:
+    """Make finished jobs with queries and results of `size` bytes, their own as those from outside have."""
     for number in range(count):
-        query = b'{"text":"' + str(number).encode().ljust(989, b"x") + b'"}'
+        query = b'{"text":"' + str(number).encode().ljust(size - 11, b"x") + b'"}'
         job = lifecycle.submit("r0", "f", query)
         lifecycle.take("r0")
-        lifecycle.finish("r0", job.job_id, str(number).encode().ljust(1000, b"y"))
+        lifecycle.finish("r0", job.job_id, str(number).encode().ljust(size, b"y"))
 
 
 def answer(emu: Emulator, command: str, *arguments: str) -> float:
