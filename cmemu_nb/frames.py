@@ -45,7 +45,7 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
 
     jobs = sorted(jobs, key=attrgetter("sequence"))
-    results = [job.result for job in jobs]
+    sizes, errors = _look_at_results(jobs)
     queued = _times(job.queued_at for job in jobs)
     started = _times(job.started_at for job in jobs)
     completed = _times(job.completed_at for job in jobs)
@@ -53,7 +53,7 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
     shared = _shared_columns(jobs)
     columns = {
         "status": shared["status"],
-        "outcome": _outcomes(shared["status"], results),
+        "outcome": _outcomes(shared["status"], errors),
         "query_type": shared["query_type"],
         "runtime_id": shared["runtime_id"],
         "deployed_app_rid": shared["deployed_app_rid"],
@@ -66,7 +66,7 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
         "queue_time": _duration(queued, left_queue),
         "run_time": _duration(started, ended),
         "query": _text([job.query.decode() for job in jobs]),
-        "result_size": _sizes(results),
+        "result_size": pd.arrays.IntegerArray(sizes, sizes < 0),
         "result_content_type": shared["result_content_type"],
         "error_message": _repeated(job.error_message for job in jobs),
     }
@@ -162,7 +162,7 @@ def _text(values: Sequence[str | None]) -> Any:
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
 
-    return pd.array(np.fromiter(values, np.object_, len(values)), dtype="str")
+    return pd.array(np.fromiter(values, np.object_, len(values)), dtype="str", copy=False)
 
 
 def _free_text(values: Sequence[str | None]) -> Any:
@@ -229,25 +229,28 @@ def _shared_columns(jobs: Iterable[Job]) -> dict[str, Any]:
     return {name: column.take(rows) for name, column in columns.items()}
 
 
-def _outcomes(status: pd.Categorical, results: Iterable[bytes | None]) -> pd.Categorical:
+def _outcomes(status: pd.Categorical, errors: list[int]) -> pd.Categorical:
     """Tell every job's outcome: what `cmemu_nb.results.outcome` says, in a fraction of its time."""
     outcomes = _category([_ENDS.get(each) for each in JobStatus], Outcome).take(status.codes)
-    maybe = ((row, each) for row, each in enumerate(results) if each and each[0] in _OBJECT_OR_BLANK)
-    outcomes[_integers(row for row, result in maybe if function_error(result))] = Outcome.FUNCTION_ERROR.value
+    outcomes[_integers(errors)] = Outcome.FUNCTION_ERROR.value
     return outcomes
+
+
+def _look_at_results(jobs: Iterable[Job]) -> tuple[npt.NDArray[np.int64], list[int]]:
+    """Return the size of each job's result, -1 without one, and the rows in which it is a function's error."""
+    sizes, errors = [], []
+    for row, job in enumerate(jobs):
+        result = job.result
+        sizes.append(-1 if result is None else len(result))
+        if result and result[0] in _OBJECT_OR_BLANK and function_error(result):
+            errors.append(row)
+    return _integers(sizes), errors
 
 
 def _integers(values: Iterable[int]) -> npt.NDArray[np.int64]:
     import numpy as np  # noqa: PLC0415
 
     return np.fromiter(values, np.int64)
-
-
-def _sizes(bodies: Iterable[bytes | None]) -> Any:
-    import pandas as pd  # noqa: PLC0415
-
-    sizes = _integers(-1 if body is None else len(body) for body in bodies)
-    return pd.arrays.IntegerArray(sizes, sizes < 0)
 
 
 def _times(nanoseconds: Iterable[int | None]) -> Times:
