@@ -28,7 +28,7 @@ _HALF_A_PAIR_AT_THE_END = re.compile(rb"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}[^\\
 def decode(body: bytes | msgspec.Raw, kind: type[T], what: str) -> T:
     """Decode JSON text into `kind`; whatever is wrong with it is an `InvalidRequest` that begins with `what`."""
     try:
-        if isinstance(body, bytes):
+        if not isinstance(body, msgspec.Raw) and not body.isascii():  # which most are, and no text is made of them
             body.decode()
         return msgspec.json.decode(body, type=kind)
     except UnicodeDecodeError as error:

@@ -35,6 +35,7 @@ def _submit(app: Application, request: Request, source: JobSource) -> Job:
     rid = fields.required_text("deployedAppRid")
     query_type = fields.required_text("queryType")
     query = fields.raw("query", b"{}")
+    request.body = b""  # who waits for the result keeps one copy of a large query, not two
     branch = fields.text("deployedAppBranch")
     return app.lifecycle.submit_to_app(rid, branch, query_type, query, source, app.user(request))
 

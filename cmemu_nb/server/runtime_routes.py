@@ -116,7 +116,8 @@ def envelope(job: Job, user_id: str | None = None) -> bytes:
     """
     fields = {"jobId": job.job_id, "queryType": job.query_type}
     head = json_response(200, fields if user_id is None else {**fields, "userId": user_id}).body
-    return b'{"type":"computeModuleJobV1","computeModuleJobV1":' + head[:-1] + b',"query":' + job.query + b"}}"
+    parts = (b'{"type":"computeModuleJobV1","computeModuleJobV1":', head[:-1], b',"query":', job.query, b"}}")
+    return b"".join(parts)
 
 
 def post_schemas(app: Application, request: Request) -> Response:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 
@@ -30,6 +30,13 @@ class KeepAlive:
         data = answer.read()
         assert answer.status < 300, (answer.status, data)
         return data
+
+    def post_chunks(self, path: str, chunks: Iterable[bytes]) -> None:
+        """Post a body in chunks; anything but 2xx ends the benchmark."""
+        headers = {**self._headers, "Transfer-Encoding": "chunked"}
+        self._connection.request("POST", path, chunks, headers, encode_chunked=True)
+        answer = self._connection.getresponse()
+        assert answer.status < 300, (answer.status, answer.read())
 
     def execute(self, app: str, query_type: str = "echo", query: Any = 1) -> bytes:
         """Run a function through the sync contour route."""
