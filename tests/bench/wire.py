@@ -85,15 +85,16 @@ class Executor:
         self.wire = Wire(server.url, Module_Auth_Token=server.module_tokens[app])
         self._base = f"/_emulate/foundry/compute-modules/runtimes/r{app}"
 
-    def take(self, *, waits: bool = True) -> str | None:
-        """Take one job and return its id; None when there is none."""
+    def take(self, *, waits: bool = True) -> str:
+        """Take one job and return its id; an empty one when there is none."""
         taken = self.wire.request("GET", f"{self._base}/job", headers=WAIT if waits else None)
-        return json.loads(taken)["computeModuleJobV1"]["jobId"] if taken else None
+        job_id: str = json.loads(taken)["computeModuleJobV1"]["jobId"] if taken else ""
+        return job_id
 
     def work(self, *, waits: bool = False) -> None:
         """Take one job and post its result."""
         job_id = self.take(waits=waits)
-        if job_id is not None:
+        if job_id:
             self.wire.request("POST", f"{self._base}/results/{job_id}", RESULT)
 
     def poll(self) -> None:
