@@ -66,7 +66,7 @@ class JobHandle:
         b'41'
         """
         at_hand = self._at_hand()
-        return self._emulator.home.run(self._raw(timeout)) if at_hand is None else at_hand
+        return self._emulator.home.run(self.wait_for_bytes(timeout)) if at_hand is None else at_hand
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the job and return its result as Python values.
@@ -78,12 +78,14 @@ class JobHandle:
         >>> emu.submit("add", {"x": 40}).result(timeout=30)
         41
         """
-        return self._value(self.raw(timeout))
+        return self.value_of(self.raw(timeout))
 
     async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same meaning as in result()
         """Do as `result()` does, in async code: awaitable on any loop."""
         at_hand = self._at_hand()
-        return self._value(await self._emulator.home.arun(self._raw(timeout)) if at_hand is None else at_hand)
+        return self.value_of(
+            await self._emulator.home.arun(self.wait_for_bytes(timeout)) if at_hand is None else at_hand
+        )
 
     def stream(self) -> ItemStream:
         """Iterate over the items of the result as they arrive, with `for` or `async for`.
@@ -115,14 +117,16 @@ class JobHandle:
             raise JobFailed(job.error_message or "")
         return job.result or b""
 
-    async def _raw(self, timeout: float | None) -> bytes:  # noqa: ASYNC109
+    async def wait_for_bytes(self, timeout: float | None) -> bytes:  # noqa: ASYNC109
+        """Do as `raw()` does, on the emulator's own loop."""
         client = self._emulator.client
         try:
             return await client.result(self.id, timeout)
         except NotFound:
             raise JobFailed(f"Job '{self.id}' is gone: its runtime's session was reset or deleted.") from None
 
-    def _value(self, result: bytes) -> Any:
+    def value_of(self, result: bytes) -> Any:
+        """Read the bytes of the job's result; raises `FunctionError` and `ResultError`."""
         error = function_error(result)
         if error is not None:
             raise FunctionError(point_at_cells(error_text(error)))
