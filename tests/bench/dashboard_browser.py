@@ -78,6 +78,10 @@ class Browser(Kernel):
         self._timed[self._client.execute(code)] = replied
         return await replied - start
 
+    def cpu(self) -> float:
+        """Return how many seconds of processor time the kernel has used, whatever it is doing."""
+        return time.clock_gettime(~self._process.pid << 3 | 2)  # its clock, as clock_getcpuclockid(3) names it
+
     def open_windows(self, count: int) -> list[Window]:
         """Show dashboards in cells."""
         for _ in range(count):

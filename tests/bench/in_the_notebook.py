@@ -29,9 +29,11 @@ from kernels.notebooks import start_executor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bench.dashboard_browser import Browser
+
 LONG = bool(os.environ.get("CMEMU_LONG"))
 VERSIONS = ("7.4", "7.3", "6.30") if LONG else ("7.4",)
-TURNS, COUNT, WARM_UP, CELLS = 5, 50, 10, 60
+TURNS, COUNT, WARM_UP, CELLS = 8, 30, 8, 60
 CLOSER, SLOWER, SYNC_MS, HELD_MS = 1.15, 1.2, 6.0, 10.0
 JOBS_PER_SECOND, LOAD_SECONDS = 1000, 4.0
 
@@ -48,12 +50,41 @@ SITUATIONS = (IDLE, *CELL_CODE, DASHBOARD)
 
 
 @dataclass
+class Waits:
+    """The milliseconds of each of many jobs, and of the kernel's processor time for all of them."""
+
+    times: list[float] = field(default_factory=list)
+    cpu: float = 0.0
+
+    def add(self, browser: Browser, work: Callable[[], object]) -> None:
+        """Time a job many times, after some to warm up."""
+        for _ in range(WARM_UP):
+            work()
+        cpu = browser.cpu()
+        for _ in range(COUNT):
+            start = time.perf_counter()
+            work()
+            self.times.append((time.perf_counter() - start) * 1000)
+        self.cpu += (browser.cpu() - cpu) * 1000
+
+    @property
+    def median(self) -> float:
+        """The median of the times."""
+        return statistics.median(self.times)
+
+    @property
+    def cpu_each(self) -> float:
+        """The processor time of one."""
+        return self.cpu / len(self.times)
+
+
+@dataclass
 class Clients:
-    """A notebook, the clients outside, and the milliseconds that they waited in each situation."""
+    """A notebook, the clients outside, and how long they waited in each situation."""
 
     notebook: Notebook
-    round_trips: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    executes: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    round_trips: defaultdict[str, Waits] = field(default_factory=lambda: defaultdict(Waits))
+    executes: defaultdict[str, Waits] = field(default_factory=lambda: defaultdict(Waits))
 
     def __post_init__(self) -> None:
         self._cycled, self._outside = (Application(self.notebook, number) for number in range(2))
@@ -62,8 +93,8 @@ class Clients:
     def measure(self, situation: str) -> None:
         """Time both ways to run a job while a situation lasts."""
         with self._lasting(situation):
-            self.round_trips[situation] += _times(partial(cycle, self._cycled, self._executor))
-            self.executes[situation] += _times(self._outside.execute)
+            self.round_trips[situation].add(self.notebook.browser, partial(cycle, self._cycled, self._executor))
+            self.executes[situation].add(self.notebook.browser, self._outside.execute)
 
     @contextlib.contextmanager
     def _lasting(self, situation: str) -> Iterator[None]:
@@ -91,29 +122,22 @@ def dashboard(notebook: Notebook) -> Iterator[None]:
     browser.say(window, "close")
 
 
-def _times(work: Callable[[], object]) -> list[float]:
-    """Return the milliseconds of each of many times, after some to warm up."""
-    durations = []
-    for _ in range(WARM_UP + COUNT):
-        start = time.perf_counter()
-        work()
-        durations.append((time.perf_counter() - start) * 1000)
-    return durations[WARM_UP:]
-
-
 def report_answers(say: Callable[..., Figure], kernel: Clients, thread: Clients) -> None:
     """Report the medians: against the thread's, while a cell waits also against an idle kernel's."""
     for what, ours, theirs in (
         ("round trip", kernel.round_trips, thread.round_trips),
         ("sync execute", kernel.executes, thread.executes),
     ):
-        middle = {situation: statistics.median(durations) for situation, durations in ours.items()}
         for situation in SITUATIONS:
-            base = statistics.median(theirs[situation])
-            report(say(f"{what}, {situation}", middle[situation], "ms", "ThreadHome", base, CLOSER))
+            case, base = ours[situation], theirs[situation]
+            report(say(f"{what}, {situation}", case.median, "ms", "ThreadHome", base.median, CLOSER))
+            if situation != COMPUTES:
+                report(say(f"{what}, {situation}: CPU", case.cpu_each, "ms", "ThreadHome", base.cpu_each, CLOSER))
         for situation in WAITING:
-            report(say(f"{what}, {situation}, and idle", middle[situation], "ms", IDLE, middle[IDLE], SLOWER))
-    report(say(f"sync execute, {COMPUTES}: p50", statistics.median(kernel.executes[COMPUTES]), "ms", at_most=SYNC_MS))
+            case, idle = ours[situation], ours[IDLE]
+            report(say(f"{what}, {situation}, and idle", case.median, "ms", IDLE, idle.median, SLOWER))
+            report(say(f"{what}, {situation}, and idle: CPU", case.cpu_each, "ms", IDLE, idle.cpu_each, SLOWER))
+    report(say(f"sync execute, {COMPUTES}: p50", kernel.executes[COMPUTES].median, "ms", at_most=SYNC_MS))
 
 
 # What the kernel feels
