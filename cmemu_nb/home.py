@@ -16,7 +16,6 @@ import os
 import select
 import sys
 import threading
-import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -100,7 +99,7 @@ class Home(ABC):
         except HomeError:
             farewell.close()
             raise
-        self.loop.turn()  # what is left of requests to stop would end the farewell early
+        self.loop.drive()  # what is left of requests to stop would end the farewell early
         with set_aside_running_loop():
             self.loop.run_until_complete(_end(farewell))
             self.loop.close()
@@ -274,7 +273,7 @@ class KernelHome(Home):
             return
         try:
             with defer_interrupts(self._in_nested_run):
-                self._drive_for_a_moment()
+                self.loop.drive(SLICE_SECONDS)
         finally:
             self._turn.release()
         self._set_timer()
@@ -283,12 +282,6 @@ class KernelHome(Home):
         # Raised into a nested run of the kernel's loop, an interrupt reaches the cell that it was meant for; raised
         # into the outermost run it would end the kernel.
         return getattr(self._kernel_loop, "_num_runs_pending", 1) > 1
-
-    def _drive_for_a_moment(self) -> None:
-        end = time.monotonic() + SLICE_SECONDS
-        self.loop.turn()
-        while self.loop.due_in() == 0 and time.monotonic() < end:
-            self.loop.turn()
 
     def _ask_back(self) -> None:
         self._kernel_loop.remove_reader(self.loop.fileno())

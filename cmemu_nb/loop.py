@@ -46,11 +46,26 @@ class EmulatorLoop(BaseSelectorEventLoop):
             return None
         return max(0.0, when - self.time())
 
-    def turn(self) -> None:
-        """Do what is ready, without waiting. Other loops may be running in this thread."""
+    def drive(self, seconds: float = 0.0) -> None:
+        """Do what is ready, and for so long also what that makes ready, without waiting.
+
+        Other loops may be running in this thread.
+        """
+        end = self.time() + seconds
+
+        def rest() -> None:
+            nonlocal handle
+            if self._ready and self.time() < end:  # type: ignore[attr-defined]
+                handle = self.call_soon(rest)
+            else:
+                self.stop()
+
+        handle = self.call_soon(rest)
         with set_aside_running_loop():
-            super().stop()
-            self.run_forever()
+            try:
+                self.run_forever()
+            finally:
+                handle.cancel()
 
     def stop(self) -> None:
         """Stop after this iteration; while a nested call runs, after that."""
