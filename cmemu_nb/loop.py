@@ -51,21 +51,20 @@ class EmulatorLoop(BaseSelectorEventLoop):
 
         Other loops may be running in this thread.
         """
-        end = self.time() + seconds
-
-        def rest() -> None:
-            nonlocal handle
-            if self._ready and self.time() < end:  # type: ignore[attr-defined]
-                handle = self.call_soon(rest)
-            else:
-                self.stop()
-
-        handle = self.call_soon(rest)
+        self._rest_at = self.time() + seconds
+        self._resting = self.call_soon(self._rest)
         with set_aside_running_loop():
             try:
                 self.run_forever()
             finally:
-                handle.cancel()
+                self._resting.cancel()
+
+    def _rest(self) -> None:
+        """Stop the loop, or come again as the last thing to do."""
+        if self._ready and self.time() < self._rest_at:  # type: ignore[attr-defined]
+            self._resting = self.call_soon(self._rest)
+        else:
+            self.stop()
 
     def stop(self) -> None:
         """Stop after this iteration; while a nested call runs, after that."""

@@ -49,7 +49,7 @@ class Meter:
     def start(self) -> None:
         """Begin to measure."""
         self._late.clear()
-        self._began = (time.monotonic(), time.process_time(), self._done())
+        self._began = (time.monotonic(), time.process_time(), self._submitted())
         self._due, self._ran = self._loop.time() + TICK_SECONDS, time.thread_time()
         self._timer = self._loop.call_at(self._due, self._tick)
 
@@ -59,7 +59,7 @@ class Meter:
         Each time that the timer came there is how late it was, and how much of that its thread had worked, in
         milliseconds; `kernel_cpu` and `seconds` are in seconds.
         """
-        seconds, cpu, jobs = time.monotonic(), time.process_time(), self._done()
+        seconds, cpu, jobs = time.monotonic(), time.process_time(), self._submitted()
         assert self._timer is not None
         self._timer.cancel()
         found = {
@@ -73,7 +73,8 @@ class Meter:
 
     def unfinished(self) -> int:
         """Return how many jobs are not done."""
-        return self._emulator.lifecycle.count().total() - self._done()
+        counts = self._emulator.lifecycle.count()
+        return counts.total() - sum(counts[status] for status in counts if status in ("succeeded", "failed"))
 
     def truth(self, options: dict[str, Any]) -> str:
         """Return what a dashboard has to show of these options, found without its own lists."""
@@ -96,9 +97,10 @@ class Meter:
             parts["events"] = {"keys": keys[:-201:-1], "every": len(events)}
         return json.dumps(parts)
 
-    def _done(self) -> int:
-        counts = self._emulator.lifecycle.count()
-        return sum(counts[status] for status in counts if status in ("succeeded", "failed"))
+    def _submitted(self) -> int:
+        """Return how many jobs there ever were; the oldest are let go meanwhile."""
+        newest = self._emulator.lifecycle.newest_jobs(1)
+        return newest[0].sequence if newest else 0
 
     def _tick(self) -> None:
         now, ran = self._loop.time(), time.thread_time()
