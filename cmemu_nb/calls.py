@@ -12,7 +12,7 @@ from cmemu_nb.contour_client import check_timeout, encode_query
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import CmemuError, NotFound, known
 from cmemu_nb.functions import NOTEBOOK_APP
-from cmemu_nb.handles import JobHandle
+from cmemu_nb.handles import JobHandle, fetch, value_of
 from cmemu_nb.mapping import Mapping, row_error
 from cmemu_nb.progress import progress_bar
 from cmemu_nb.query_check import check_query
@@ -106,10 +106,10 @@ class Calls(ABC):
         Traceback (most recent call last):
         cmemu_nb.errors.NotFound: No function 'ad' is served. Did you mean 'add'? ...
         """
-        job, result = self.home.run(
+        job_id, result = self.home.run(
             self._prepare_call(query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
         )
-        return job.value_of(result)
+        return value_of(cast("Emulator", self), job_id, result)
 
     async def acall(
         self,
@@ -127,10 +127,10 @@ class Calls(ABC):
         >>> asyncio.run(emu.acall("add", {"x": 1}))
         2
         """
-        job, result = await self.home.arun(
+        job_id, result = await self.home.arun(
             self._prepare_call(query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
         )
-        return job.value_of(result)
+        return value_of(cast("Emulator", self), job_id, result)
 
     def stream(
         self,
@@ -227,18 +227,18 @@ class Calls(ABC):
         *,
         validate: bool,
         echo: bool,
-    ) -> Coroutine[Any, Any, tuple[JobHandle, bytes]]:
+    ) -> Coroutine[Any, Any, tuple[str, bytes]]:
         """Check a call where it is made, and return what submits it and waits, in one go on the emulator's loop."""
         check_timeout(timeout)
         if validate:
             self._check(query_type, [query], rid, branch)
         text, show = encode_query(query), echo_here() if echo else None
 
-        async def submit_and_wait() -> tuple[JobHandle, bytes]:
+        async def submit_and_wait() -> tuple[str, bytes]:
             job = await self._submit(query_type, text, rid, branch)
             if show is not None:
                 self.lifecycle.log(job.id).echo(show)
-            return job, await job.wait_for_bytes(timeout)
+            return job.id, await fetch(cast("Emulator", self), job.id, timeout)
 
         return submit_and_wait()
 
