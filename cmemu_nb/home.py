@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cmemu_nb.cells import current_shell
 from cmemu_nb.errors import HomeError, NotRunning
-from cmemu_nb.loop import EmulatorLoop, defer_interrupts, set_aside_running_loop
+from cmemu_nb.loop import EmulatorLoop, defer_interrupts, quick_switches, set_aside_running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 
-QUICK_SWITCH = 0.0005
 STALL_SECONDS = 0.05
 LOOK_SECONDS = 1.0
 SLICE_SECONDS = 0.002
@@ -369,19 +368,6 @@ class KernelHome(Home):
         if not self._kernel_loop.is_closed() and not self.loop.is_closed():
             self._kernel_loop.remove_reader(self.loop.fileno())
         self._left.set()
-
-
-@contextlib.contextmanager
-def quick_switches() -> Iterator[None]:
-    """Let threads take turns every 0.5 ms: beside a cell that computes, an answer waits for several of them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(QUICK_SWITCH)
-    try:
-        yield
-    finally:
-        # Somebody may have set their own meanwhile.
-        if abs(sys.getswitchinterval() - QUICK_SWITCH) < QUICK_SWITCH / 10:
-            sys.setswitchinterval(before)
 
 
 def choose_home(wanted: str, on_nested: Callable[[], None]) -> Home:

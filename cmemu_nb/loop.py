@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 import warnings
 from asyncio.selector_events import BaseSelectorEventLoop
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
+QUICK_SWITCH = 0.0005
 
 
 class EmulatorLoop(BaseSelectorEventLoop):
@@ -159,3 +161,16 @@ def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hit and raise_after():
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def quick_switches() -> Iterator[None]:
+    """Let threads take turns every 0.5 ms: beside a cell that computes, an answer waits for several of them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(QUICK_SWITCH)
+    try:
+        yield
+    finally:
+        # Somebody may have set their own meanwhile.
+        if abs(sys.getswitchinterval() - QUICK_SWITCH) < QUICK_SWITCH / 10:
+            sys.setswitchinterval(before)

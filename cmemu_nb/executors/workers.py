@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import threading
-from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Work = Callable[[], object]
-    Given = SimpleQueue[tuple[str, Work] | None]
 
 IDLE = "cmemu-job-idle"
 
@@ -25,31 +22,24 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._idle: deque[Given] = deque()
-        self._closed = False
+        self._works: SimpleQueue[tuple[str, Work] | None] = SimpleQueue()
+        self._free = threading.Semaphore(0)
 
     def run(self, name: str, work: Work) -> None:
         """Run a work in a context of its own; meanwhile its thread has that name."""
-        try:
-            given = self._idle.pop()
-        except IndexError:
-            given = SimpleQueue()
-            threading.Thread(target=self._serve, args=(given,), name=name, daemon=True).start()
-        given.put((name, work))
+        if not self._free.acquire(blocking=False):
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        self._works.put((name, work))
 
     def close(self) -> None:
         """End the idle threads now, and every other when its work is done."""
-        self._closed = True
-        with contextlib.suppress(IndexError):
-            while True:
-                self._idle.pop().put(None)
+        self._works.put(None)
 
-    def _serve(self, given: Given) -> None:
-        while (task := given.get()) is not None:
+    def _serve(self) -> None:
+        while (task := self._works.get()) is not None:
             threading.current_thread().name, work = task
             contextvars.Context().run(work)
             threading.current_thread().name = IDLE
             del task, work  # what the job has held is free while the thread waits
-            self._idle.append(given)
-            if self._closed:
-                self.close()
+            self._free.release()
+        self._works.put(None)  # for the next one
