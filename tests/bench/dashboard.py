@@ -1,15 +1,14 @@
 """What dashboards cost while jobs stream through the emulator of a real kernel, and whether they tell the truth.
 
 The history has 100,000 finished jobs; a process that submits and one that executes keep as many more going as the
-machine can. Rounds without a dashboard alternate with rounds in which the driver acts as the browser: it sends the
-widget's messages and listens to its updates. Each round is compared with those just before and after. Then the picture
-must be what `emu.lifecycle` says; the benchmark ends with an error if it was not.
+machine can. The driver acts as the browser: it sends the widget's messages and listens to its updates. In every round
+it looks and looks away in turns, so that a busy moment of the machine falls on both. At its end the picture must be
+what `emu.lifecycle` says; the benchmark ends with an error if it was not.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     Looks = list[dict[str, Any]]
 
 LONG = bool(os.environ.get("CMEMU_LONG"))
-REPEATS, SECONDS = (10, 3.0) if LONG else (1, 1.5)
+TURNS, SECONDS = (20, 1.0) if LONG else (3, 0.6)
 RAMP_SECONDS, PATIENCE_SECONDS, SHOW_SECONDS = 0.3, 6.0, 0.3
 MOST, MOST_UPDATES = 1.1, 5.5
 ID_PART = "bee"  # of the ids of some jobs
@@ -62,15 +61,31 @@ def situations(open_job: str) -> dict[str, Looks]:
 
 
 @dataclass
-class Round:
-    """What was found in a while: milliseconds of a job, of a late timer, and until the windows showed their picture."""
+class Measured:
+    """What the meter found in some turns."""
 
-    per_job: float
-    cpu_per_job: float
-    latest: float
-    opened_after: float
-    updates_per_second: float
-    kilobytes_per_second: float
+    seconds: float = 0.0
+    cpu: float = 0.0
+    jobs: int = 0
+    latest: float = 0.0
+
+    def add(self, found: dict[str, Any]) -> None:
+        """Add a turn."""
+        self.seconds += found["seconds"]
+        self.cpu += found["kernel_cpu"]
+        self.jobs += found["jobs"]
+        self.latest = max(self.latest, *found["late"])
+
+
+@dataclass
+class Round:
+    """What was found while windows look and while they do not, and how fast they were: the most of all turns."""
+
+    looking: Measured = field(default_factory=Measured)
+    beside: Measured = field(default_factory=Measured)
+    opened_after: float = 0.0
+    updates_per_second: float = 0.0
+    kilobytes_per_second: float = 0.0
 
 
 @dataclass
@@ -83,26 +98,28 @@ class Bench:
     wrong: list[str] = field(default_factory=list)
 
     def round(self, looks: Looks) -> Round:
-        """Measure while jobs stream and windows look, then compare what these show with the truth."""
+        """Measure while jobs stream and windows look in turns, then compare what these show with the truth."""
         self.load.say("+")
         time.sleep(RAMP_SECONDS)
-        windows = self.windows[: len(looks)]
-        opened_after = self._open(windows, looks)
-        found, began = self._measured()
+        windows, found = self.windows[: len(looks)], Round()
+        for _ in range(TURNS):
+            found.opened_after = max(found.opened_after, self._open(windows, looks))
+            began = self._measure(found.looking)
+            updates = [[each for each in window.updates if began <= each.at <= began + SECONDS] for window in windows]
+            for window in windows:
+                self.browser.say(window, "close")
+            self._measure(found.beside)
+            rates = [_per_second([each.at for each in window]) for window in updates]
+            sent = sum(each.size for window in updates for each in window) / SECONDS / 1000
+            found.updates_per_second = max(found.updates_per_second, *rates)
+            found.kilobytes_per_second = max(found.kilobytes_per_second, sent)
+        self._open(windows, looks)
         self.load.say("-")
         wait_until(lambda: self.browser.ask("meter.unfinished()") == 0, "the end of the last jobs")
-        updates = [[each for each in window.updates if began <= each.at <= began + SECONDS] for window in windows]
         self.wrong += self._wrong(windows, looks)
         for window in windows:
             self.browser.say(window, "close")
-        return Round(
-            per_job=1000 * found["seconds"] / found["jobs"],
-            cpu_per_job=1000 * found["kernel_cpu"] / found["jobs"],
-            latest=max(found["late"]),
-            opened_after=opened_after,
-            updates_per_second=max((_per_second([each.at for each in window]) for window in updates), default=0.0),
-            kilobytes_per_second=sum(each.size for window in updates for each in window) / SECONDS / 1000,
-        )
+        return found
 
     def _open(self, windows: list[Window], looks: Looks) -> float:
         """Look, and return after how many milliseconds every window shows what was asked for."""
@@ -114,12 +131,13 @@ class Bench:
             wait_until(partial(self.browser.shows, window), "a picture of what was chosen")
         return 1000 * (time.monotonic() - start)
 
-    def _measured(self) -> tuple[dict[str, Any], float]:
-        """Let the meter run for a while; returns what it found, and when it began."""
+    def _measure(self, found: Measured) -> float:
+        """Let the meter run for a while; returns when it began."""
         began = time.time()
         self.browser.run("meter.start()")
         time.sleep(SECONDS)
-        return self.browser.ask("meter.stop()"), began
+        found.add(self.browser.ask("meter.stop()"))
+        return began
 
     def _wrong(self, windows: list[Window], looks: Looks) -> list[str]:
         """Give every window time to show the truth, and all of them the same; returns what is wrong then."""
@@ -157,44 +175,18 @@ def _untrue(window: Window, truth: dict[str, Any]) -> list[str]:
 # Figures
 
 
-@dataclass
-class Found:
-    """The rounds of a situation, and those without a dashboard that were before and after each."""
-
-    rounds: list[Round] = field(default_factory=list)
-    beside: list[Round] = field(default_factory=list)
-
-    def of(self, name: str) -> float:
-        """Return a field's median."""
-        return statistics.median(float(getattr(each, name)) for each in self.rounds)
-
-    def without(self, name: str) -> float:
-        """Return its median without a dashboard."""
-        return statistics.median(float(getattr(each, name)) for each in self.beside)
-
-
-def all_rounds(bench: Bench, every: dict[str, Looks]) -> dict[str, Found]:
-    """Measure every situation, each between two rounds without a dashboard."""
-    found = {name: Found() for name in every}
-    before = bench.round([])
-    for _ in range(REPEATS):
-        for name, looks in every.items():
-            result, after = bench.round(looks), bench.round([])
-            found[name].rounds.append(result)
-            found[name].beside += [before, after]
-            before = after
-    return found
-
-
-def report_all(found: dict[str, Found]) -> None:
+def report_all(found: dict[str, Round]) -> None:
     """Report what dashboards cost, and how fast they are."""
     say = partial(Figure, "dashboard", unit="ms", against="no dashboard")
     for name, each in found.items():
-        report(say(f"{name}: time of a job", each.of("per_job"), base=each.without("per_job"), at_most=MOST))
-        report(say(f"{name}: kernel's CPU", each.of("cpu_per_job"), base=each.without("cpu_per_job"), at_most=MOST))
-        report(say(f"{name}: the loop is late, most", each.of("latest"), base=each.without("latest")))
+        looking, beside = each.looking, each.beside
+        per_job, base = (1000 * one.seconds / one.jobs for one in (looking, beside))
+        report(say(f"{name}: time of a job", per_job, base=base, at_most=MOST))
+        per_job, base = (1000 * one.cpu / one.jobs for one in (looking, beside))
+        report(say(f"{name}: kernel's CPU", per_job, base=base, at_most=MOST))
+        report(say(f"{name}: the loop is late, most", looking.latest, base=beside.latest))
     opened, updates, sent = (
-        max(each.of(name) for each in found.values())
+        max(float(getattr(each, name)) for each in found.values())
         for name in ("opened_after", "updates_per_second", "kilobytes_per_second")
     )
     report(Figure("dashboard", "opens after, most", opened, "ms"))
@@ -210,7 +202,7 @@ def main() -> None:
         windows = browser.open_windows(max(map(len, looks.values())))
         with load(notebook) as both:
             bench = Bench(browser, windows, both)
-            report_all(all_rounds(bench, looks))
+            report_all({name: bench.round(each) for name, each in looks.items()})
         wrong = bench.wrong + [f"{each.sent_again} unchanged parts sent again" for each in windows if each.sent_again]
         assert not wrong, "\n".join(wrong)
 
