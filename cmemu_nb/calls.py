@@ -12,13 +12,13 @@ from cmemu_nb.contour_client import check_timeout, encode_query
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import CmemuError, NotFound, known
 from cmemu_nb.functions import NOTEBOOK_APP
-from cmemu_nb.handles import JobHandle
+from cmemu_nb.handles import JobHandle, fetch, value_of
 from cmemu_nb.mapping import Mapping, row_error
 from cmemu_nb.progress import progress_bar
 from cmemu_nb.query_check import check_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
 
     import pandas as pd
 
@@ -106,13 +106,10 @@ class Calls(ABC):
         Traceback (most recent call last):
         cmemu_nb.errors.NotFound: No function 'ad' is served. Did you mean 'add'? ...
         """
-        check_timeout(timeout)
-        if validate:
-            self._check(query_type, [query], deployed_app_rid, branch)
-        job = self.submit(query_type, query, deployed_app_rid, branch)
-        if echo:
-            self.lifecycle.log(job.id).echo(echo_here())
-        return job.result(timeout)
+        job_id, result = self.home.run(
+            self._prepare_call(query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
+        )
+        return value_of(cast("Emulator", self), job_id, result)
 
     async def acall(
         self,
@@ -130,13 +127,10 @@ class Calls(ABC):
         >>> asyncio.run(emu.acall("add", {"x": 1}))
         2
         """
-        check_timeout(timeout)
-        if validate:
-            self._check(query_type, [query], deployed_app_rid, branch)
-        job = await self.asubmit(query_type, query, deployed_app_rid, branch)
-        if echo:
-            self.lifecycle.log(job.id).echo(echo_here())
-        return await job.aresult(timeout)
+        job_id, result = await self.home.arun(
+            self._prepare_call(query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
+        )
+        return value_of(cast("Emulator", self), job_id, result)
 
     def stream(
         self,
@@ -222,6 +216,31 @@ class Calls(ABC):
         self, rows: Mapping, tell: Callable[[int, int], object], query_type: str, rid: str | None, branch: str | None
     ) -> None:
         await rows.run(lambda text: self._submit(query_type, text, rid, branch), tell)
+
+    def _prepare_call(
+        self,
+        query_type: str,
+        query: object,
+        rid: str | None,
+        branch: str | None,
+        timeout: float | None,
+        *,
+        validate: bool,
+        echo: bool,
+    ) -> Coroutine[Any, Any, tuple[str, bytes]]:
+        """Check a call where it is made, and return what submits it and waits, in one go on the emulator's loop."""
+        check_timeout(timeout)
+        if validate:
+            self._check(query_type, [query], rid, branch)
+        text, show = encode_query(query), echo_here() if echo else None
+
+        async def submit_and_wait() -> tuple[str, bytes]:
+            job = await self._submit(query_type, text, rid, branch)
+            if show is not None:
+                self.lifecycle.log(job.id).echo(show)
+            return job.id, await fetch(cast("Emulator", self), job.id, timeout)
+
+        return submit_and_wait()
 
     async def _submit(self, query_type: str, query: bytes, rid: str | None, branch: str | None) -> JobHandle:
         job_id = await self.client.submit(rid or self._app_of(query_type), branch, query_type, query)

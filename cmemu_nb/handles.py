@@ -21,6 +21,24 @@ if TYPE_CHECKING:
     from cmemu_nb.session import ThrownAway
 
 
+async def fetch(emulator: Emulator, job_id: str, timeout: float | None) -> bytes:  # noqa: ASYNC109
+    """Wait for a job on the emulator's own loop, as `JobHandle.raw()` does anywhere; `timeout` is in seconds."""
+    try:
+        return await emulator.client.result(job_id, timeout)
+    except NotFound:
+        raise JobFailed(f"Job '{job_id}' is gone: its runtime's session was reset or deleted.") from None
+
+
+def value_of(emulator: Emulator, job_id: str, result: bytes) -> Any:
+    """Read the bytes of a job's result; raises `FunctionError` when the function raised, and `ResultError`."""
+    error = function_error(result)
+    if error is not None:
+        raise FunctionError(point_at_cells(error_text(error)))
+    job = emulator.lifecycle.find_job(job_id)
+    streaming = job is not None and emulator.functions.streams(job.runtime_id, job.query_type)
+    return parse_result(result, streaming=streaming)
+
+
 class JobHandle:
     """A job, by its `id`. Awaiting it gives its result."""
 
@@ -66,7 +84,7 @@ class JobHandle:
         b'41'
         """
         at_hand = self._at_hand()
-        return self._emulator.home.run(self._raw(timeout)) if at_hand is None else at_hand
+        return self._emulator.home.run(fetch(self._emulator, self.id, timeout)) if at_hand is None else at_hand
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the job and return its result as Python values.
@@ -78,12 +96,14 @@ class JobHandle:
         >>> emu.submit("add", {"x": 40}).result(timeout=30)
         41
         """
-        return self._value(self.raw(timeout))
+        return value_of(self._emulator, self.id, self.raw(timeout))
 
     async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same meaning as in result()
         """Do as `result()` does, in async code: awaitable on any loop."""
         at_hand = self._at_hand()
-        return self._value(await self._emulator.home.arun(self._raw(timeout)) if at_hand is None else at_hand)
+        if at_hand is None:
+            at_hand = await self._emulator.home.arun(fetch(self._emulator, self.id, timeout))
+        return value_of(self._emulator, self.id, at_hand)
 
     def stream(self) -> ItemStream:
         """Iterate over the items of the result as they arrive, with `for` or `async for`.
@@ -114,21 +134,6 @@ class JobHandle:
         if job.status == JobStatus.FAILED:
             raise JobFailed(job.error_message or "")
         return job.result or b""
-
-    async def _raw(self, timeout: float | None) -> bytes:  # noqa: ASYNC109
-        client = self._emulator.client
-        try:
-            return await client.result(self.id, timeout)
-        except NotFound:
-            raise JobFailed(f"Job '{self.id}' is gone: its runtime's session was reset or deleted.") from None
-
-    def _value(self, result: bytes) -> Any:
-        error = function_error(result)
-        if error is not None:
-            raise FunctionError(point_at_cells(error_text(error)))
-        job = self.find()
-        streaming = job is not None and self._emulator.functions.streams(job.runtime_id, job.query_type)
-        return parse_result(result, streaming=streaming)
 
     def __repr__(self) -> str:
         job = self.find()

@@ -16,23 +16,21 @@ import os
 import select
 import sys
 import threading
-import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cmemu_nb.cells import current_shell
 from cmemu_nb.errors import HomeError, NotRunning
-from cmemu_nb.loop import EmulatorLoop, defer_interrupts, set_aside_running_loop
+from cmemu_nb.loop import EmulatorLoop, defer_interrupts, quick_switches, set_aside_running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 
-QUICK_SWITCH = 0.0005
 STALL_SECONDS = 0.05
 LOOK_SECONDS = 1.0
-SLICE_SECONDS = 0.004
+SLICE_SECONDS = 0.002
 TICK_SECONDS = 0.1
 PATIENCE_SECONDS = 5.0
 STOPPED_MEANWHILE = "The emulator was stopped while this call was waiting. Start it and call again."
@@ -104,7 +102,7 @@ class Home(ABC):
         except HomeError:
             farewell.close()
             raise
-        self.loop.turn()  # what is left of requests to stop would end the farewell early
+        self.loop.drive()  # what is left of requests to stop would end the farewell early
         with set_aside_running_loop():
             self.loop.run_until_complete(_end(farewell))
             self.loop.close()
@@ -278,7 +276,7 @@ class KernelHome(Home):
             return
         try:
             with defer_interrupts(self._in_nested_run):
-                self._drive_for_a_moment()
+                self.loop.drive(SLICE_SECONDS)
         finally:
             self._turn.release()
         self._set_timer()
@@ -287,12 +285,6 @@ class KernelHome(Home):
         # Raised into a nested run of the kernel's loop, an interrupt reaches the cell that it was meant for; raised
         # into the outermost run it would end the kernel.
         return getattr(self._kernel_loop, "_num_runs_pending", 1) > 1
-
-    def _drive_for_a_moment(self) -> None:
-        end = time.monotonic() + SLICE_SECONDS
-        self.loop.turn()
-        while self.loop.due_in() == 0 and time.monotonic() < end:
-            self.loop.turn()
 
     def _ask_back(self) -> None:
         self._kernel_loop.remove_reader(self.loop.fileno())
@@ -380,19 +372,6 @@ class KernelHome(Home):
         if not self._kernel_loop.is_closed() and not self.loop.is_closed():
             self._kernel_loop.remove_reader(self.loop.fileno())
         self._left.set()
-
-
-@contextlib.contextmanager
-def quick_switches() -> Iterator[None]:
-    """Let threads take turns every 0.5 ms: beside a cell that computes, an answer waits for several of them."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(QUICK_SWITCH)
-    try:
-        yield
-    finally:
-        # Somebody may have set their own meanwhile.
-        if abs(sys.getswitchinterval() - QUICK_SWITCH) < QUICK_SWITCH / 10:
-            sys.setswitchinterval(before)
 
 
 def choose_home(wanted: str, on_nested: Callable[[], None]) -> Home:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 import warnings
 from asyncio.selector_events import BaseSelectorEventLoop
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
+QUICK_SWITCH = 0.0005
 
 
 class EmulatorLoop(BaseSelectorEventLoop):
@@ -46,11 +48,25 @@ class EmulatorLoop(BaseSelectorEventLoop):
             return None
         return max(0.0, when - self.time())
 
-    def turn(self) -> None:
-        """Do what is ready, without waiting. Other loops may be running in this thread."""
+    def drive(self, seconds: float = 0.0) -> None:
+        """Do what is ready, and for so long also what that makes ready, without waiting.
+
+        Other loops may be running in this thread.
+        """
+        self._rest_at = self.time() + seconds
+        self._resting = self.call_soon(self._rest)
         with set_aside_running_loop():
-            super().stop()
-            self.run_forever()
+            try:
+                self.run_forever()
+            finally:
+                self._resting.cancel()
+
+    def _rest(self) -> None:
+        """Stop the loop, or come again as the last thing to do."""
+        if self._ready and self.time() < self._rest_at:  # type: ignore[attr-defined]
+            self._resting = self.call_soon(self._rest)
+        else:
+            self.stop()
 
     def stop(self) -> None:
         """Stop after this iteration; while a nested call runs, after that."""
@@ -148,3 +164,16 @@ def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[list[bool]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hit and raise_after():
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def quick_switches() -> Iterator[None]:
+    """Let threads take turns every 0.5 ms: beside a cell that computes, an answer waits for several of them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(QUICK_SWITCH)
+    try:
+        yield
+    finally:
+        # Somebody may have set their own meanwhile.
+        if abs(sys.getswitchinterval() - QUICK_SWITCH) < QUICK_SWITCH / 10:
+            sys.setswitchinterval(before)

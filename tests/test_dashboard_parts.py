@@ -305,6 +305,16 @@ def test_a_list_of_events_that_goes_on_is_the_list_that_is_made_anew(text: str, 
         assert kept.part(lifecycle.events) == EventList(text, kind, quiet=quiet).part(lifecycle.events)
 
 
+def test_events_that_the_log_let_go_take_no_place_from_those_that_it_keeps() -> None:
+    lifecycle = Lifecycle(keep_events=150)
+    kept = EventList("", "", quiet=True)
+    for kind, count in (("poll_empty", 100), ("log", 250)):
+        for _ in range(count):
+            lifecycle.note(kind)
+            kept.part(lifecycle.events)
+    assert kept.part(lifecycle.events) == EventList("", "", quiet=True).part(lifecycle.events)
+
+
 def test_of_a_traceback_the_last_line_is_shown() -> None:
     lifecycle = Lifecycle()
     lifecycle.note("listener_failed", detail="Traceback:\n  line\n" * 50 + "ZeroDivisionError: division by zero\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dataclasses
 import json
 import logging
@@ -208,6 +209,13 @@ def test_functions_that_never_return_are_failed_by_hand_and_their_threads_replac
     late = [event for event in emu.lifecycle.events.recent() if event.kind == "late_result"]
     assert sorted((event.job_id, event.detail) for event in late) == sorted((job.id, '"late"') for job in jobs)
     assert {job.status for job in jobs} == {"failed"}
+
+
+def test_what_a_job_sets_in_a_context_variable_is_not_seen_by_the_next(emu: Emulator) -> None:
+    who = contextvars.ContextVar("who", default="nobody")
+    source = "def greet(context, event):\n    before = who.get()\n    who.set(event['name'])\n    return before"
+    emu.function(make(source, who=who))
+    assert [emu.call("greet", {"name": name}) for name in ("Ada", "Grace", "Mary")] == ["nobody"] * 3
 
 
 def test_a_stream_that_is_failed_by_hand_ends(emu: Emulator) -> None:

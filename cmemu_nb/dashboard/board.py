@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from cmemu_nb.dashboard.activity import NS_PER_S, Activity, Figures, activity_of, figures
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.events import QUIET
-from cmemu_nb.home import quick_switches, start_thread
+from cmemu_nb.home import start_thread
+from cmemu_nb.loop import quick_switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import lru_cache
-from itertools import accumulate, islice, takewhile
+from itertools import accumulate, takewhile
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +15,7 @@ from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.parts import TONES, Part, badge, last_line, plain
-from cmemu_nb.events import KINDS
+from cmemu_nb.events import KINDS, QUIET
 from cmemu_nb.notebook.words import MISSING, cut, duration, visible, when
 from cmemu_nb.results import Outcome, outcome
 
@@ -163,7 +164,8 @@ class EventList:
 
     def __init__(self, text: str, kind: str, *, quiet: bool) -> None:
         self.wanted = (text, kind, quiet)
-        self._found: deque[Event] = deque(maxlen=MOST_EVENTS)
+        # Apart as in the log, which lets go of quiet ones and of others at different ages.
+        self._found: dict[bool, deque[Event]] = {quiet: deque(maxlen=MOST_EVENTS) for quiet in (False, True)}
         self._seen = 0
 
     def part(self, log: EventLog) -> Part:
@@ -171,10 +173,12 @@ class EventList:
         text, kind, quiet = self.wanted
         events, small = log.recent(quiet=quiet), text.casefold()
         new = takewhile(lambda event: event.sequence > self._seen, reversed(events))
-        found = (event for event in new if kind in ("", event.kind) and _says(event, small))
-        self._found.extend(reversed(list(islice(found, MOST_EVENTS))))
+        for event in reversed([event for event in new if kind in ("", event.kind) and _says(event, small)]):
+            self._found[event.kind in QUIET].append(event)
         self._seen = events[-1].sequence if events else 0
-        rows = [_event_row(event) for event in reversed(self._found) if log.keeps(event)]
+        kept = [event for found in self._found.values() for event in found if log.keeps(event)]
+        newest = sorted(kept, key=attrgetter("sequence"), reverse=True)[:MOST_EVENTS]
+        rows = [_event_row(event) for event in newest]
         return {"rows": rows, "kinds": list(KINDS), "every": len(events), "asked": list(self.wanted)}
 
 

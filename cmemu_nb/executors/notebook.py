@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.errors import CmemuError, InvalidModuleAuthToken, NotFound
 from cmemu_nb.executors.job_thread import JobThread
 from cmemu_nb.executors.served import ServedFunction
+from cmemu_nb.executors.workers import Workers
 from cmemu_nb.functions import NOTEBOOK_APP
 from cmemu_nb.runtime_client import RuntimeClient
 
@@ -41,6 +42,7 @@ class NotebookExecutor:
         """Join the runtime's session, or open the notebook's own, and begin to poll."""
         self._client = RuntimeClient(self._emulator.url)
         self._slots = asyncio.Semaphore(self._emulator.settings.max_concurrent_tasks)
+        self._workers = Workers()
         try:
             self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
         except NotFound:
@@ -121,7 +123,7 @@ class NotebookExecutor:
             served.running += 1
             if served.echo is not None:
                 self._emulator.lifecycle.log(thread.job_id).echo(served.echo)
-        thread.start()
+        self._workers.run(thread.name, thread.run)
 
     def _hear(self, event: Event) -> None:
         if event.kind in ENDS_JOB:
@@ -154,6 +156,7 @@ class NotebookExecutor:
             self._task = None
             self._unsubscribe()
             self._client.close()
+            self._workers.close()
 
     def _count(self, thread: JobThread) -> None:
         if thread.served is not None:

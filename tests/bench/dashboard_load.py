@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections import deque
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,11 @@ from kernels.notebooks import APP
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bench.notebook import Notebook
+
 IN_FLIGHT, CONNECTIONS = 12, 4
+PACE_SECONDS = 0.001
+ANY_PACE = 1e6
 
 
 class Connection(asyncio.Protocol):
@@ -73,13 +78,17 @@ def request(netloc: str, method: str, path: str, headers: str, body: bytes = b""
 
 
 class Submitter:
-    """Submits a job for each byte that it reads, while "+" was the last that its standard input said."""
+    """Submits a job for each byte that it reads, while "+" was the last that its standard input said.
 
-    def __init__(self, url: str, token: str) -> None:
+    It submits so many a second at most.
+    """
+
+    def __init__(self, url: str, token: str, most_a_second: float) -> None:
         self._netloc = urlsplit(url).netloc
         self._headers = f"Authorization: Bearer {token}"
         self._free: deque[Connection] = deque()
         self._slots, self._number, self._open = 0, HISTORY, False
+        self._pace, self._allowed, self._paced_at = most_a_second, 0.0, time.monotonic()
 
     async def run(self, slots: int) -> None:
         """Work until the input ends."""
@@ -87,7 +96,15 @@ class Submitter:
         self._free.extend(await connect(self._netloc, self._accepted))
         loop.add_reader(slots, self._add_slots, slots)
         loop.add_reader(0, self._hear, ended)
+        self._allow()
         await ended.wait()
+
+    def _allow(self) -> None:
+        now = time.monotonic()
+        self._allowed = min(self._allowed + self._pace * (now - self._paced_at), IN_FLIGHT)
+        self._paced_at = now
+        self._submit()
+        asyncio.get_running_loop().call_later(PACE_SECONDS, self._allow)
 
     def _add_slots(self, slots: int) -> None:
         self._slots += len(os.read(slots, 65_536))
@@ -105,7 +122,8 @@ class Submitter:
         self._submit()
 
     def _submit(self) -> None:
-        while self._open and self._slots and self._free:
+        while self._open and self._slots and self._free and self._allowed >= 1:
+            self._allowed -= 1
             self._slots -= 1
             self._number += 1
             text = query(self._number).decode()
@@ -148,9 +166,8 @@ class Executor:
 class Load:
     """The two processes; "+" lets jobs through, "-" ends that."""
 
-    def __init__(self, submitter: subprocess.Popen[bytes], executor: subprocess.Popen[bytes]) -> None:
+    def __init__(self, submitter: subprocess.Popen[bytes]) -> None:
         self._submitter = submitter
-        self.pids = [submitter.pid, executor.pid]
 
     def say(self, what: str) -> None:
         """Tell the submitter."""
@@ -160,19 +177,19 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(url: str, token: str, base: str, module_token: str) -> Iterator[Load]:
-    """Start both, with a pipe that keeps the number of unfinished jobs as it is."""
+def load(notebook: Notebook, most_a_second: float = ANY_PACE) -> Iterator[Load]:
+    """Start both for the runtime `outside`, with a pipe that keeps the number of unfinished jobs as it is."""
     reads, writes = os.pipe()
     os.write(writes, b"." * IN_FLIGHT)
     program = [sys.executable, __file__]
-    submit = [*program, "submit", url, token, str(reads)]
-    execute = [*program, "execute", base, module_token, str(writes)]
+    submit = [*program, "submit", notebook.url, notebook.token, str(most_a_second), str(reads)]
+    execute = [*program, "execute", notebook.outside, notebook.module_tokens[1], str(writes)]
     with (
         subprocess.Popen(submit, stdin=subprocess.PIPE, pass_fds=[reads]) as submitter,
         subprocess.Popen(execute, pass_fds=[writes]) as executor,
     ):
         try:
-            yield Load(submitter, executor)
+            yield Load(submitter)
         finally:
             submitter.kill()
             executor.kill()
@@ -182,7 +199,7 @@ def load(url: str, token: str, base: str, module_token: str) -> Iterator[Load]:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["submit", url, token, slots]:
-            asyncio.run(Submitter(url, token).run(int(slots)))
+        case ["submit", url, token, most_a_second, slots]:
+            asyncio.run(Submitter(url, token, float(most_a_second)).run(int(slots)))
         case ["execute", base, token, slots]:
             asyncio.run(Executor(base, token, int(slots)).run())

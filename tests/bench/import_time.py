@@ -1,9 +1,7 @@
 """How long importing the package takes, on top of the modules of others that it needs.
 
-Each figure is a median of fresh processes: one imports the package, another just what that one has imported besides.
-It is processor time, which other work on the machine lengthens less.
-
-    tests/bench/import_time.py [PROCESSES]
+Each figure is of fresh processes: one imports the package, another just what that one has imported besides. It is
+processor time, which other work on the machine lengthens less.
 """
 
 from __future__ import annotations
@@ -12,8 +10,16 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
+from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.figures import Figure, report
+
+PROCESSES = 60 if os.environ.get("CMEMU_LONG") else 15
+MOST_MS = 60.0
 IMPORTS = ("import cmemu_nb", "from cmemu_nb import Emulator", "import cmemu_nb.cli")
 OTHERS = """
 import sys
@@ -43,9 +49,8 @@ def printed(code: str, environ: dict[str, str]) -> str:
 
 
 def main() -> None:
-    """Measure each import."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 60 if os.environ.get("CMEMU_LONG") else 20
-    print(f"{'':32}{'all':>8}{'others':>8}{'ours':>8}   ms, medians of {count} processes each")
+    """Measure and report each import."""
+    say = partial(Figure, "import_time", unit="ms")
     with tempfile.TemporaryDirectory() as compiled:
         # As it is installed: what was imported once is compiled.
         environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -53,9 +58,12 @@ def main() -> None:
         for code in IMPORTS:
             alone = ALONE.format(names=printed(OTHERS.format(code=code), environ).split())
             # In turn, so that a busy moment of the machine falls on both.
-            runs = [[float(printed(TIMED.format(code=each), environ)) for each in (code, alone)] for _ in range(count)]
+            runs = [
+                [float(printed(TIMED.format(code=each), environ)) for each in (code, alone)] for _ in range(PROCESSES)
+            ]
             whole, others = (median(column) for column in zip(*runs, strict=True))
-            print(f"{code:32}{whole:8.1f}{others:8.1f}{whole - others:8.1f}", flush=True)
+            report(say(code, whole, against="what it needs of others", base=others))
+            report(say(f"{code}: ours on top", whole - others, at_most=MOST_MS))
 
 
 if __name__ == "__main__":

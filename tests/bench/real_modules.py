@@ -1,4 +1,7 @@
-"""Real modules of both official SDKs: what waiting costs, and a soak in which replicas are killed all the time."""
+"""Real modules of both official SDKs: what waiting costs, and a soak in which replicas are killed all the time.
+
+The soak runs with CMEMU_LONG=1 only.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.figures import Figure, report
 from environments import node_modules
 
 from cmemu_nb import Emulator
@@ -22,11 +26,12 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules import LaunchedModule
     from cmemu_nb.handles import JobHandle
 
+LONG = bool(os.environ.get("CMEMU_LONG"))
 JOBS = 5000
 KILL_SECONDS = 2.0
 SLOW_SECONDS = 0.2
 JOB_TIMEOUT = 20.0
-IDLE_SECONDS = 30.0
+IDLE_SECONDS = 30.0 if LONG else 15.0
 PROGRAMS = Path(__file__).parent.parent / "programs"
 
 
@@ -38,27 +43,26 @@ def commands(folder: Path) -> dict[str, str]:
 
 
 def idle(emulator: Emulator, programs: dict[str, str]) -> None:
-    """Print what two waiting replicas cost."""
+    """Report how soon replicas are there, and what two that wait cost."""
     for name, command in programs.items():
         start = time.monotonic()
         emulator.launch(command, name).wait_until_responsive()
         while not emulator.lifecycle.schemas(name):
             time.sleep(0.001)
-        print(f"{name}: schemas are there {time.monotonic() - start:.2f} s after the launch")
+        report(Figure("real_modules", f"{name}: from launch to schemas", time.monotonic() - start, "s"))
     before = emulator.lifecycle.events.recent(quiet=True)[-1].sequence
     cpu, start = time.process_time(), time.monotonic()
     time.sleep(IDLE_SECONDS)
     seconds = time.monotonic() - start
     events = emulator.lifecycle.events.recent(quiet=True)[-1].sequence - before
     share = 100 * (time.process_time() - cpu) / seconds
-    print(
-        f"two waiting replicas for {seconds:.0f} s: {share:.2f}% CPU, {events / seconds / 2:.2f} events a second each"
-    )
+    report(Figure("real_modules", "two waiting replicas: CPU of the emulator", share, "%"))
+    report(Figure("real_modules", "two waiting replicas: events", events / seconds, "a second"))
     emulator.reset()
 
 
 def soak(emulator: Emulator, programs: dict[str, str]) -> None:
-    """Submit many jobs while replicas are killed and launched again; print how every job ended."""
+    """Submit many jobs while replicas are killed and launched again; report how every job ended."""
     chance = random.Random(1)
     modules: list[LaunchedModule] = []
     for name, command in programs.items():
@@ -84,11 +88,11 @@ def soak(emulator: Emulator, programs: dict[str, str]) -> None:
             killed += 1
             modules.append(emulator.launch(programs[module.runtime_id], module.runtime_id, max_concurrent_tasks=4))
         time.sleep(0.002)
-    report(emulator, jobs, time.monotonic() - start, killed)
+    judge(emulator, jobs, time.monotonic() - start, killed)
 
 
-def report(emulator: Emulator, jobs: list[JobHandle], seconds: float, killed: int) -> None:
-    """Print the outcome of a soak; anything stuck, doubled or without a reason ends the benchmark."""
+def judge(emulator: Emulator, jobs: list[JobHandle], seconds: float, killed: int) -> None:
+    """Report the outcome of a soak; anything stuck, doubled or without a reason ends the benchmark."""
     statuses = Counter(str(job.status) for job in jobs)
     starts = Counter(event.job_id for event in emulator.lifecycle.events.recent() if event.kind == "job_started")
     ends = Counter(
@@ -97,13 +101,10 @@ def report(emulator: Emulator, jobs: list[JobHandle], seconds: float, killed: in
     echoes = [(number, job) for number, job in enumerate(jobs) if number % 4 <= 1 and job.status == "succeeded"]
     wrong = [job for number, job in echoes if job.result() != {"n": number}]
     silent = [job for job in jobs if job.status == "failed" and not job.record.error_message]
-    reasons = Counter((job.record.error_message or "").partition(" ")[0] for job in jobs if job.status == "failed")
-    print(f"{len(jobs):,} jobs in {seconds:.0f} s, {killed} replicas killed, job_timeout {JOB_TIMEOUT:g} s")
-    print(f"ended as: {dict(statuses)}")
-    print(
-        f"started twice: {sum(n > 1 for n in starts.values())}, ended twice: {sum(n > 1 for n in ends.values())}, "
-        f"wrong results: {len(wrong)}, failed without a reason: {len(silent)}, reasons: {dict(reasons)}"
-    )
+    report(Figure("real_modules", "soak: replicas killed", killed, "of them"))
+    report(Figure("real_modules", "soak: done", len(jobs) / seconds, "jobs a second"))
+    report(Figure("real_modules", "soak: failed", statuses["failed"], "jobs"))
+    report(Figure("real_modules", "soak: started twice", sum(n > 1 for n in starts.values()), "jobs"))
     assert not wrong
     assert not silent
     assert len(ends) == len(jobs) == sum(ends.values())
@@ -115,9 +116,9 @@ def main() -> None:
         programs = commands(Path(folder))
         with Emulator(port=0) as emulator:
             idle(emulator, programs)
-        with Emulator(port=0, job_timeout=JOB_TIMEOUT, keep_events=100_000) as emulator:
-            soak(emulator, programs)
-    print(f"{os.cpu_count()} CPUs")
+        if LONG:
+            with Emulator(port=0, job_timeout=JOB_TIMEOUT, keep_events=100_000) as emulator:
+                soak(emulator, programs)
 
 
 if __name__ == "__main__":

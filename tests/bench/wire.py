@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import socket
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import urlsplit
-
-if TYPE_CHECKING:
-    from bench.programs import Server
 
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 QUERY = {"text": "x" * 1000}
 RESULT = b"y" * 1000
 WAIT = {"Prefer": "wait=30"}
+
+
+class Address(Protocol):
+    """What the clients of a server need: its address and token, the apps of its runtimes and the runtimes' tokens."""
+
+    url: str
+    token: str
+    apps: list[str]
+    module_tokens: list[str]
 
 
 class Wire:
@@ -58,7 +64,7 @@ class Wire:
 class Application:
     """A client of the contour routes, which submits jobs and fetches their results."""
 
-    def __init__(self, server: Server, app: int = 0) -> None:
+    def __init__(self, server: Address, app: int = 0) -> None:
         self.wire = Wire(server.url, Authorization=f"Bearer {server.token}")
         job = {"deployedAppRid": server.apps[app], "queryType": "f", "query": QUERY}
         self._job = json.dumps(job).encode()
@@ -81,7 +87,7 @@ class Application:
 class Executor:
     """A client of the emulator routes, which takes jobs and posts their results."""
 
-    def __init__(self, server: Server, app: int = 0) -> None:
+    def __init__(self, server: Address, app: int = 0) -> None:
         self.wire = Wire(server.url, Module_Auth_Token=server.module_tokens[app])
         self._base = f"/_emulate/foundry/compute-modules/runtimes/r{app}"
 
