@@ -32,6 +32,7 @@ CHROMIUM = (
     "--disable-sync",
 )
 CMEMU = str(Path(sys.executable).parent / "cmemu")
+END_SECONDS = 15.0
 STARTUP_SECONDS = 60.0
 CELLS_SECONDS = 90.0
 NO_POPUPS = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
@@ -91,6 +92,10 @@ def _jupyter(home: Path, folder: Path, command: list[str]) -> Iterator[str]:
             yield _printed_url(server, log)
         finally:
             server.terminate()
+            # One of AnyIO's threads that was left busy with a file, after a kernel's restart, lets it never end.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(END_SECONDS)
+            server.kill()
 
 
 def lab_environ(home: Path) -> dict[str, str]:
