@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import msgspec
-from bench.dashboard_load import Load, load
 from bench.dashboard_meter import WORD
 from bench.figures import Figure, report
 from bench.notebook import open_notebook
+from bench.programs.dashboard_load import Load, load
 from kernels.driver import wait_until
 
 from cmemu_nb.dashboard.view import Options

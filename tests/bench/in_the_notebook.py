@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.dashboard_load import load
 from bench.figures import Figure, report
 from bench.notebook import Notebook, open_notebook
+from bench.programs.dashboard_load import load
 from bench.wire import Application, Executor, cycle
 from kernels.driver import running_cell, wait_until
 from kernels.notebooks import start_executor

@@ -69,7 +69,7 @@ def main() -> None:
             (ours, wall), (most, wall_most), (least, _) = (
                 measure(server, submitters, workers) for server in (emulator, handlers, plain)
             )
-            who = f"{submitters} submitters, {workers} workers" if submitters > 1 else "1 submitter, 1 worker"
+            who = f"{submitters} submitter{'s' * (submitters > 1)}, {workers} worker{'s' * (workers > 1)}"
             say = partial(Figure, "round_trip", unit="ms")
             report(say(f"{who}: CPU", ours, against="RequestHandler", base=most, at_most=MOST))
             report(say(f"{who}: CPU beside a callback", ours, against="HTTPServer callback", base=least))
