@@ -138,14 +138,18 @@ class Lifecycle(Jobs):
 
     # Replicas
 
-    def add_replica(self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False) -> Replica:
+    def add_replica(
+        self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False, name: str | None = None
+    ) -> Replica:
         """Make a token for one more copy of a runtime's module, valid as long as the session [ours].
 
         It is handed at most so many unfinished jobs at a time, because real clients poll ahead [foundry]. `launched`
-        says that it ends with this process.
+        says that it ends with this process; `name` is its id, a random one if left out; one that is taken gets an end.
         """
         session = self._session(runtime_id)
-        token, name = MODULE_TOKEN_START + secrets.token_urlsafe(32), secrets.token_hex(4)
+        token, name = MODULE_TOKEN_START + secrets.token_urlsafe(32), name or secrets.token_hex(4)
+        if name in session.replicas:  # by one that is still leaving, for instance
+            name = f"{name}-{secrets.token_hex(2)}"
         replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched)
         self._add_replica(session, replica)
         self._emit("replica_added", runtime_id, detail=name)
@@ -174,7 +178,8 @@ class Lifecycle(Jobs):
         """Fail the jobs that a replica holds, because it can't finish them any more; returns their ids [foundry]."""
         held = list(replica.held)
         for job_id in held:
-            self.fail(job_id, reason)
+            if job_id in replica.held:  # a listener may have ended it when it was told of another
+                self.fail(job_id, reason)
         return held
 
     def authenticate_replica(self, token: str | None) -> Replica:

@@ -80,7 +80,7 @@ class JobThread:
         try:
             # Made by the first print: most functions print nothing, and their jobs are kept for long.
             log = functools.cache(functools.partial(self._emulator.lifecycle.log, self.job_id))
-            with output_to(log), contextlib.suppress(NotRunning):
+            with output_to(lambda text: log().write(text)), contextlib.suppress(NotRunning):
                 self._handle()
         finally:
             with contextlib.suppress(NotRunning, RuntimeError):  # the emulator is stopped

@@ -15,6 +15,7 @@ from cmemu_nb.errors import InvalidRequest, LaunchFailed
 from cmemu_nb.executors.environment import Extras, module_environment
 from cmemu_nb.executors.module_logs import LogLine, ModuleLogs
 from cmemu_nb.executors.process import ReplicaProcess
+from cmemu_nb.executors.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -134,7 +135,7 @@ class LaunchedModule:
         for process in self.replicas:
             self._emulator.lifecycle.remove_replica(process.replica, reason)
             process.stop()
-        await self._until(lambda: not self.running, STOP_SECONDS)
+        await until(self._emulator.lifecycle, lambda: not self.running, STOP_SECONDS)
 
     async def start_again(self, reason: str) -> None:
         """End the replicas and launch them anew."""
@@ -144,14 +145,18 @@ class LaunchedModule:
 
     async def settle(self) -> None:
         """Wait a moment: a program that ends at once is a `LaunchFailed`."""
-        await self._until(
-            lambda: self._any_exited() or all(each.replica.heard for each in self.replicas), SETTLE_SECONDS
+        await until(
+            self._emulator.lifecycle,
+            lambda: self._any_exited() or all(each.replica.heard for each in self.replicas),
+            SETTLE_SECONDS,
         )
         self._check_exits("ended at once")
 
     async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
-        responsive = await self._until(
-            lambda: self._any_exited() or all(each.state == "responsive" for each in self.replicas), timeout
+        responsive = await until(
+            self._emulator.lifecycle,
+            lambda: self._any_exited() or all(each.state == "responsive" for each in self.replicas),
+            timeout,
         )
         self._check_exits("ended before it polled for jobs")
         if not responsive:
@@ -169,21 +174,6 @@ class LaunchedModule:
     def _last_lines(self) -> str:
         tail = self.logs.tail(LAST_LINES)
         return f"Its last lines:\n{tail}" if tail else "It wrote nothing."
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until something is so; False when the time is over."""
-        changed = asyncio.Event()
-        unsubscribe = self._emulator.lifecycle.events.subscribe(lambda _: changed.set())
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    changed.clear()
-                    await changed.wait()
-        except TimeoutError:
-            return False
-        finally:
-            unsubscribe()
-        return True
 
     def __repr__(self) -> str:
         return f"<Module {self.runtime_id!r}: {self.command}: {', '.join(self.states) or 'not launched'}>"

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cmemu_nb.job_log import JobLog
+    Write = Callable[[str], object]
 
-_log: ContextVar[Callable[[], JobLog] | None] = ContextVar("cmemu_job_log", default=None)
+_write: ContextVar[Write | None] = ContextVar("cmemu_job_log", default=None)
 _lock = threading.Lock()
 _routed: list[tuple[Any, type | None]] = []
 _running = 0
@@ -27,10 +27,10 @@ _start_plainly = threading.Thread.start
 
 
 @contextlib.contextmanager
-def output_to(log: Callable[[], JobLog]) -> Iterator[None]:
-    """Send all that this thread prints and logs in the block to the log that `log` gives, asked at every write."""
+def output_to(write: Write) -> Iterator[None]:
+    """Send all that this thread prints and logs in the block to `write`, text by text."""
     global _running  # noqa: PLW0603 - sys.stdout is one for all threads, so this is too
-    token = _log.set(log)
+    token = _write.set(write)
     with _lock:
         _running += 1
         _swap_start(_start_plainly, _start_in_job)
@@ -39,7 +39,7 @@ def output_to(log: Callable[[], JobLog]) -> Iterator[None]:
     try:
         yield
     finally:
-        _log.reset(token)
+        _write.reset(token)
         with _lock:
             _running -= 1
             if not _running:
@@ -87,10 +87,10 @@ class _Writer:
         self.beneath = beneath
 
     def __call__(self, text: str, *more: Any) -> Any:
-        log = _log.get()
-        if log is None:
+        write = _write.get()
+        if write is None:
             return self.beneath(text, *more)
-        log().write(text)
+        write(text)
         return len(text)
 
 
@@ -105,14 +105,14 @@ def _swap_start(old: object, new: object) -> None:
 
 
 def _start_in_job(thread: threading.Thread) -> None:
-    log = _log.get()
-    if log is not None:
-        thread.run = functools.partial(_run_in_job, log, thread.run)  # type: ignore[method-assign]
+    write = _write.get()
+    if write is not None:
+        thread.run = functools.partial(_run_in_job, write, thread.run)  # type: ignore[method-assign]
     _start_plainly(thread)
 
 
-def _run_in_job(log: Callable[[], JobLog], run: Callable[[], None]) -> None:
-    _log.set(log)
+def _run_in_job(write: Write, run: Callable[[], None]) -> None:
+    _write.set(write)
     run()
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "latency_chart", "sparkline_svg", "timeline_chart"]
 
 MOST_LANES = 40
+MOST_OF_A_REPLICA = 21
 NO_JOBS = 'No jobs yet. emu.call("name", {...}) or emu.submit(...) makes one.'
 NONE_FINISHED = "No job has finished yet. emu.jobs shows where they stand."
 
@@ -47,7 +48,7 @@ _STYLE = f"direction:ltr;fill:{_TEXT};font:13px system-ui,sans-serif"
 _NOT_IN_XML = {code: f"[U+{code:X}]" for code in (0xFFFE, 0xFFFF)}
 
 # Places and sizes, in units of the viewBox.
-_WIDTH, _PIXELS, _LEFT, _PLOT, _RIGHT = 600, 660, 12, 130, 582
+_WIDTH, _PIXELS, _LEFT, _PLOT, _RIGHT, _LETTER = 600, 660, 12, 130, 582, 7.3
 _LANES, _LANE, _BAR = 76, 20, 14
 _PANEL, _HEIGHT, _LOG_LEFT, _LOG_RIGHT = 122, 70, 80, 560
 
@@ -173,7 +174,7 @@ def _lane_label(works: bool, replica: str, number: int, jobs: int) -> str:  # no
         return f"queue ({jobs:,})"
     if not replica:
         return f"worker {number}"
-    return _short(replica, 8) + (f" · {number}" if number > 1 else "")
+    return _short(replica, MOST_OF_A_REPLICA) + (f" · {number}" if number > 1 else "")
 
 
 def _ends(spans: Iterable[_Span]) -> str:
@@ -189,6 +190,7 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
     end = max(start + _STEPS[0], *(span.ended for span in spans))
     live = any(span.job.completed_at is None for span in spans)
     names, tops, bottom = _lane_names(shown)
+    plot = max(_PLOT, _LEFT + 18 + _LETTER * max(len(lane.label) for lane in shown))
     heading, _, ends = text.partition(": ")
     jobs = _count(sum(len(lane.spans) for lane in hidden), "job")
     notes = [f"now: {when(end)}" if live else f"0: {when(start)}, when the first of these jobs came"]
@@ -197,9 +199,9 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
         _words(_LEFT, 20, heading, _BOLD),
         _words(_LEFT, 38, ends),
         _legend(60),
-        _time_axis(start, end, bottom, live=live),
+        _time_axis(start, end, bottom, plot, live=live),
         names,
-        _bars(shown, tops, start, (_RIGHT - _PLOT) / (end - start)),
+        _bars(shown, tops, start, (_RIGHT - plot) / (end - start), plot),
         *(_words(_LEFT, bottom + 40 + 18 * row, note, "fill-opacity:.8") for row, note in enumerate(notes)),
     ]
     return _svg(_WIDTH, bottom + 34 + 18 * len(notes), _PIXELS, text, "".join(parts))
@@ -229,26 +231,26 @@ def _lane_names(lanes: Sequence[_Lane]) -> tuple[str, list[int], int]:
     return "".join(parts), tops, y
 
 
-def _time_axis(start: int, end: int, bottom: int, *, live: bool) -> str:
+def _time_axis(start: int, end: int, bottom: int, plot: float, *, live: bool) -> str:
     """Draw the ticks, which count back from now while a job is unfinished, otherwise on from the first job."""
     span = end - start
     step = next((step for step in _STEPS if span <= step * _MOST_STEPS), span)
-    parts = [_line(_PLOT, bottom, _RIGHT, bottom)]
+    parts = [_line(plot, bottom, _RIGHT, bottom)]
     for tick in range(0, span + 1, step):
-        x = _PLOT + (span - tick if live else tick) / span * (_RIGHT - _PLOT)
+        x = plot + (span - tick if live else tick) / span * (_RIGHT - plot)
         words = f"{'-' if live else ''}{duration(tick)}" if tick else "now" if live else "0"
         middle = min(x, _WIDTH - 5 - 4 * len(words))  # A long name at the end is moved into the picture.
         parts += [_line(x, _LANES, x, bottom + 4), _words(middle, bottom + 19, words, "text-anchor:middle")]
     return "".join(parts)
 
 
-def _bars(lanes: Sequence[_Lane], tops: Sequence[int], start: int, scale: float) -> str:
+def _bars(lanes: Sequence[_Lane], tops: Sequence[int], start: int, scale: float, plot: float) -> str:
     """Draw all that waited below all that ran, as a job waits while its worker runs another, and the marks on top."""
     waited, ran, marks = [], [], []
     for lane, top in zip(lanes, tops, strict=True):
         y = top + (_LANE - _BAR) / 2
         for span in lane.spans:
-            queued, left, ended = (_PLOT + (at - start) * scale for at in span[2:])
+            queued, left, ended = (plot + (at - start) * scale for at in span[2:])
             tip = _job_tip(span)
             waited.append(f"<g>{tip}{_bar(queued, y, left - queued)}</g>")
             if lane.works:

@@ -37,8 +37,10 @@ _COLOURS = {
     "succeeded": _GREEN,
     "ok": _GREEN,
     "connected": _GREEN,
+    "responsive": _GREEN,
     "function error": _AMBER,
     "failed": _RED,
+    "lost": _RED,
 }
 
 _BOX = "overflow-x:auto;margin:4px 0"

@@ -57,6 +57,8 @@ async def _wait_for_job(app: Application, request: Request, replica: Replica, se
     deadline = loop.time() + seconds
     while True:
         # Looked at in the step in which the wait begins: what happens in between wakes nobody.
+        if replica.revoked:
+            app.waiting.pass_on(replica.runtime_id)
         replica = app.lifecycle.authenticate_replica(replica.token)
         queued = app.lifecycle.queue_depth(replica.runtime_id)
         if replica.full:
