@@ -28,6 +28,7 @@ from cmemu_nb.listening import close, listen, warn_if_exposed
 from cmemu_nb.looking import Looking
 from cmemu_nb.loop import defer_interrupts
 from cmemu_nb.own_log import OwnLog
+from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
 from cmemu_nb.server.limits import GuardedServer, make_guard
@@ -50,7 +51,7 @@ T = TypeVar("T")
 NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook, emu.start() elsewhere."
 
 
-class Emulator(Callbacks, Calls, Durable, Launching, Looking):
+class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     """An emulator of the compute-module runtime lifecycle, with its own HTTP server.
 
     Outside notebooks it is a context manager; in a notebook `%cmemu start` makes one. The settings are those of
@@ -238,6 +239,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking):
         self.faults.end_all()
         self.functions.pause()
         await self.modules.stop_all("the emulator was stopped")
+        await self.clusters.end_all("the emulator was stopped")
         if self._client is not None:
             self._client.close()
         for server in (self._server, self._tls_server):

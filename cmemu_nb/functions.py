@@ -60,7 +60,15 @@ class Functions:
                 definitions.append(define(function, streaming=streaming, edits=edits))
             except FunctionRefused as refused:
                 raise FunctionRefused(f"{refused}{self._kept(runtime_id, function)}") from None
+        return self.serve_defined(runtime_id, definitions, echo)
+
+    def serve_defined(
+        self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None = None
+    ) -> list[ServedFunction]:
+        """Serve functions that the SDK has read, here and on the clusters that serve them."""
+        self._emulator.clusters.check(runtime_id, definitions)
         self._emulator.home.run(self._serve(runtime_id, definitions, echo))
+        self._emulator.clusters.ship(runtime_id, definitions)
         served = self._executors[runtime_id].functions
         return [served[definition.name] for definition in definitions]
 
@@ -110,6 +118,7 @@ class Functions:
         """Serve a function no longer and withdraw its schema; `NotFound` lists those that are served."""
         served = self._find(name, runtime_id)
         self._emulator.home.run(self._executors[served.runtime_id].remove(name))
+        self._emulator.clusters.ship(served.runtime_id, [])
 
     def export(self, path: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Path:
         """Write what is served as a module for the official SDK, with all that the functions need; returns its path.
@@ -156,7 +165,32 @@ class Functions:
         for executor in self._executors.values():
             executor.end("the emulator was stopped while the function ran")
 
+    def rest(self, runtime_id: str) -> None:
+        """Leave a runtime's jobs to others, for instance to a cluster."""
+        if runtime_id in self._executors:
+            self._executors[runtime_id].rest()
+
+    def go_on(self, runtime_id: str) -> None:
+        """Take a runtime's jobs again."""
+        if runtime_id in self._executors:
+            self._executors[runtime_id].go_on()
+
     # Looking
+
+    def definitions(self, runtime_id: str) -> list[Definition]:
+        """Return the functions of a runtime as they are now."""
+        executor = self._executors.get(runtime_id)
+        return [served.definition for served in executor.functions.values()] if executor else []
+
+    def definition_of(self, function: Callable[..., Any] | str) -> Definition:
+        """Return what a function is served as, by name or itself, on the notebook's own runtime first; or read it."""
+        from cmemu_nb.executors.functions import define  # noqa: PLC0415 - the SDK takes a while to import
+
+        if isinstance(function, str):
+            own = {each.name: each for each in self.definitions(NOTEBOOK)}
+            return own.get(function) or self[function].definition
+        served = self.find(function)
+        return served.definition if served else define(function, streaming=inspect.isgeneratorfunction(function))
 
     def streams(self, runtime_id: str, name: str) -> bool:
         """Tell whether this is known as a streaming function."""

@@ -54,9 +54,10 @@ class Launching:
         hide_secrets(extras)
         words = read_command(command)
         launch = Launch(words, replicas, max_concurrent_tasks, env or {}, cwd, read_extras(extras))
-        return self.modules.launch(self._runtime_to_launch(runtime or runtime_name(words)), launch)
+        return self.modules.launch(self.launchable_runtime(runtime or runtime_name(words)), launch)
 
-    def _runtime_to_launch(self, runtime: RuntimeHandle | str) -> str:
+    def launchable_runtime(self, runtime: RuntimeHandle | str) -> str:
+        """Return a runtime's id; one that is not there is opened, bound to an app of its name."""
         runtime_id = runtime if isinstance(runtime, str) else runtime.id
         if runtime_id not in {each.runtime_id for each in self._emulator().lifecycle.runtimes()}:
             self._emulator().open_runtime(runtime_id, f"ri.foundry.main.deployed-app.{runtime_id}")

@@ -53,7 +53,7 @@ class InstallError(Exception):
 
 def suite_python(interpreter: str = sys.executable) -> Path:
     """Return the interpreter of the environment that runs lint, types and tests, made with this or another Python."""
-    return _environment("tests", ["-e", f"{ROOT}[lab,test]"], interpreter)
+    return _environment("tests", ["-e", f"{ROOT}[dask,lab,test]"], interpreter)
 
 
 def other_python() -> str | None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Both are of Linux; elsewhere there are threads and tasks to look at.
 OPEN_FILES = Path("/proc/self/fd")
 CHILDREN = Path("/proc/self/task")
+# One for all clients, which lives as long as the process.
+OF_DASK = "Dask-Callback-Thread"
 LEAVE_SECONDS = 10.0
 COLLECT_SECONDS = 0.1
 LOOK_SECONDS = 0.001
@@ -50,7 +52,8 @@ class Leaks:
         return sorted(map(_named, left.elements()))
 
     def _held(self) -> Counter[str]:
-        held = Counter(f"thread {thread.name} ({thread.ident})" for thread in threading.enumerate())
+        threads = [each for each in threading.enumerate() if not each.name.startswith(OF_DASK)]
+        held = Counter(f"thread {thread.name} ({thread.ident})" for thread in threads)
         held.update(_children())
         held.update(_open_files().values())
         held.update(f"live file {path}" for path in live_file.folder().glob(f"cmemu-{os.getpid()}*"))

@@ -24,8 +24,8 @@ SETUP = [
     "python3 -m venv .venv && .venv/bin/pip install -e '.[lab]' && .venv/bin/cmemu lab",
     "tests/run",
 ]
-# By %cmemu export-module, by who tests that, by emu.export, and by who reads of seed files.
-WRITTEN = {"app.py", "test_app.py", "run.json", "seed.yaml"}
+# By export-module, by who tests that, by emu.export, and by readers with a seed file or a module of their own.
+WRITTEN = {"app.py", "test_app.py", "run.json", "seed.yaml", "helpers.py"}
 SOURCES = {"page", "foundry", "ours", "page, ours", "foundry, ours"}
 NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")
@@ -39,10 +39,15 @@ def fenced(path: Path, language: str) -> list[str]:
 
 
 def files() -> set[str]:
-    """Return the project's files as paths and as bare names; dot-folders hold only what tools keep there."""
+    """Return the project's files as paths, also from tests/, and as bare names; dot-folders hold what tools keep."""
     folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
     found = [path for folder in folders for path in folder.rglob("*")] + list(ROOT.iterdir())
-    return {str(path.relative_to(ROOT)) for path in found} | {path.name for path in found}
+    of_tests = [path for path in found if path.is_relative_to(ROOT / "tests")]
+    return (
+        {str(path.relative_to(ROOT)) for path in found}
+        | {str(path.relative_to(ROOT / "tests")) for path in of_tests}
+        | {path.name for path in found}
+    )
 
 
 def collected_from(file: str) -> set[str]:

@@ -147,12 +147,30 @@ END_TO_END = [
     ("7. The same as a module", r"(?s)notebook +total +contour-sync +ok.*shop +total +contour-sync +ok"),
     ("8. Stop", r"is stopped"),
 ]
+SCALE = [
+    ("1. One function", r"0 runtimes, 0 jobs"),
+    ("1. One function", r"33,860 primes in \d+\.\d s"),
+    ("2. A cluster", r"<Client: 'tcp://127\.0\.0\.1:\d+' processes=2 threads=2"),
+    ("3. Eight replicas", r"<Replicas of 'notebook' on 2 workers: 8 of 8 responsive>"),
+    ("3. Eight replicas", r"\d+\.\d s, \d+\.\d times as fast as in the notebook"),
+    ("3. Eight replicas", r"7@127\.0\.0\.1:\d+"),
+    ("4. A new version", r"\(25, '\d@127\.0\.0\.1:\d+'\)"),
+    ("4. A new version", r"sieved up to 100\n"),
+    ("5. A worker dies", r"failed +\d@127\.0\.0\.1:\d+"),
+    ("5. A worker dies", r"replica \d@127\.0\.0\.1:\d+ is gone: its worker"),
+    ("5. A worker dies", r"succeeded +\d@127\.0\.0\.1:\d+"),
+    ("5. A worker dies", r"(?s)replica_exited.*replica_started"),
+    ("7. More, fewer, none", r"<Replicas of 'notebook' on [12] workers: 2 of 2 responsive>"),
+    ("7. More, fewer, none", r"(?m)^25$"),
+    ("7. More, fewer, none", r"is stopped"),
+]
 PROMISES = {
     "01-runtime-lifecycle": LIFECYCLE,
     "02-functions-in-cells": FUNCTIONS,
     "03-real-modules": MODULES,
     "04-dashboard": DASHBOARD,
     "05-end-to-end": END_TO_END,
+    "06-scale-out": SCALE,
 }
 
 
@@ -285,7 +303,7 @@ def test_every_section_of_a_tutorial_is_checked(said: dict[str, dict[str, str]],
     assert sections_said == {heading for heading, _ in PROMISES[path.stem]}
 
 
-@pytest.mark.parametrize("tutorial", ["02-functions-in-cells", "03-real-modules", "04-dashboard", "05-end-to-end"])
+@pytest.mark.parametrize("tutorial", sorted(PROMISES)[1:])
 def test_each_code_cell_of_a_tutorial_is_announced_by_a_sentence(tutorial: str) -> None:
     kinds = [cell.cell_type for cell in nbformat.read(FOLDER / f"{tutorial}.ipynb", 4).cells]
     assert ("code", "code") not in pairwise(kinds)

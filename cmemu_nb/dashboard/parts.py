@@ -125,6 +125,8 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, apps: list[str], now: int
     states = {
         process.replica.replica_id: process.state for module in emulator.modules.of(name) for process in module.replicas
     }
+    seats = [seat for cluster in emulator.clusters.of(name) for seat in list(cluster.seats.values())]
+    states |= {seat.replica.replica_id: seat.state for seat in seats if seat.replica is not None}
     return {
         "key": name,
         "name": plain(name),

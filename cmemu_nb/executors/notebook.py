@@ -37,6 +37,8 @@ class NotebookExecutor:
         self._emulator = emulator
         self._threads: set[JobThread] = set()
         self._task: asyncio.Task[None] | None = None
+        self._takes_jobs = asyncio.Event()
+        self._takes_jobs.set()
 
     async def begin(self) -> None:
         """Join the runtime's session, or open the notebook's own, and begin to poll."""
@@ -59,6 +61,15 @@ class NotebookExecutor:
             if job is not None and not job.finished:
                 self._emulator.lifecycle.fail(thread.job_id, reason)
         self._stop_polling()
+
+    def rest(self) -> None:
+        """Take no jobs any more: others do. What runs goes on."""
+        self._takes_jobs.clear()
+        self._emulator.application.waiting.end_polls()
+
+    def go_on(self) -> None:
+        """Take jobs again."""
+        self._takes_jobs.set()
 
     @property
     def working(self) -> bool:
@@ -98,6 +109,7 @@ class NotebookExecutor:
 
     async def _next_job(self) -> dict[str, Any]:
         while True:
+            await self._takes_jobs.wait()
             try:
                 envelope = await self._client.next_job()
                 if envelope is not None:

@@ -15,6 +15,7 @@ from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.cluster import Cluster
     from cmemu_nb.executors.modules import LaunchedModule
     from cmemu_nb.functions import Functions
     from cmemu_nb.handles import JobHandle, RuntimeHandle
@@ -32,6 +33,7 @@ FIRST_STEPS = (
 STOPPED = ("not running", "%cmemu start")
 BY_THE_HUB = "from your browser, behind the hub's host and with a token"
 MOST_LINES = 10
+CLUSTER_COLUMNS = ("replica", "worker", "state", "jobs held")
 HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its own"}
 
 
@@ -153,6 +155,22 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
     ]
     steps = ("module.wait_until_responsive()", "module.logs   module.restart()   module.stop()")
     return _bundle("Module", pairs, steps, status_badge("running" if module.running else "exited"))
+
+
+def show_cluster(cluster: Cluster) -> dict[str, str]:
+    """Return the display bundle of the replicas on a cluster: who they are, where, and what they hold."""
+    rows = [
+        {
+            "replica": seat.number,
+            "worker": seat.worker,
+            "state": status_badge(seat.state),
+            "jobs held": len(seat.replica.held) if seat.replica else 0,
+        }
+        for seat in list(cluster.seats.values())
+    ]
+    hint = "Stopped. `emu.scale(client)` starts replicas again."
+    shown = table(f"Replicas of {cluster.runtime_id}", CLUSTER_COLUMNS, [] if cluster.stopped else rows, hint)
+    return mimebundle(repr(cluster), shown)
 
 
 def _last_lines(logs: str) -> str:
