@@ -81,18 +81,24 @@ class ItemStream:
             await self._emulator.client.stream(self.job_id, self._receive)
             self._items.extend(self._reader.end())
         except NotRunning as error:
-            raise self._error or self._why_it_broke_off(error) from None
+            raise self._why_it_broke_off(error) from None
+        except asyncio.CancelledError:
+            if self._error is None:
+                raise
+            raise self._error from None
         finally:
             # Seen when the task is done, which is a step later.
             asyncio.get_running_loop().call_soon(self._arrived.set)
 
     def _receive(self, piece: bytes) -> None:
+        if self._error is not None or self._task is None:
+            return
         try:
             self._items.extend(self._reader.feed(piece))
         except ResultError as error:
-            # Tornado would take it for a fault of the connection.
+            # Raised here, Tornado would log it as a fault of its own.
             self._error = error
-            raise
+            self._task.cancel()
         self._arrived.set()
 
     def _why_it_broke_off(self, error: NotRunning) -> CmemuError:

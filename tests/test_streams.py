@@ -105,6 +105,20 @@ def test_a_stream_that_breaks_off_gives_what_came_and_then_fails(emu: Emulator, 
         next(items)
 
 
+def test_what_nobody_can_split_ends_the_stream_with_that_error_and_is_no_fault(
+    emu: Emulator, chunks: Callable[..., Any]
+) -> None:
+    items = emu.stream("f")
+    connection = chunks(items)
+    connection.send_chunk(b'{"n": 1}')
+    assert next(items) == {"n": 1}
+    connection.send_chunk(b'1{"n": 2}')
+    with pytest.raises(ResultError, match="bare numbers"):
+        next(items)
+    connection.send_chunk(b"")
+    assert connection.answer().status == 204
+
+
 def test_a_result_that_is_no_stream_is_one_item(emu: Emulator, runtime: Runtime) -> None:
     for result, items in ((b"[1, 2]", [[1, 2]]), (b"5", [5]), (b"", []), (b'{"exception": "x", "n": 1}', None)):
         stream = emu.stream("f")

@@ -149,7 +149,7 @@ def test_a_function_that_ends_without_a_result_fails_its_job_with_the_reason(emu
 
     @emu.function(streaming=True)
     def breaks(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
-        yield 1
+        yield {"n": 1}
         raise ValueError("half way")
 
     emu.scale(client, replicas=1).wait_until_responsive()
