@@ -35,11 +35,11 @@ def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
 
 
 def alive(pid: int) -> bool:
+    # It may go between the opening of the file, which needs it, and the reading, which needs it too.
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
 def pids(text: str) -> list[int]:
