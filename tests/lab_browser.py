@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 from environments import CACHE, clean_environ, program
+from playwright.sync_api import TimeoutError as NotInTime
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
@@ -135,7 +136,12 @@ def opened_in_chromium(url: str) -> Iterator[Page]:
             # Lab keeps connections open: the network is never idle.
             page.goto(url, wait_until="domcontentloaded")
             page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-            page.wait_for_function(KERNEL_IS_IDLE)
+            try:
+                page.wait_for_function(KERNEL_IS_IDLE)
+            except NotInTime:
+                # Seen once in thousands: Lab on a busy machine misses its kernel. A person would reload the page, too.
+                page.reload(wait_until="domcontentloaded")
+                page.wait_for_function(KERNEL_IS_IDLE)
             yield page
         except BaseException:
             screenshot(page, "failed")

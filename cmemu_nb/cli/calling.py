@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cmemu_nb.cli.remote import Remote
 
 PATIENCE_SECONDS = 2.0
+TICK_SECONDS = 0.1
 # JSON strings may hold these as they are, and terminals obey some of them.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
@@ -98,7 +99,7 @@ def _refuse(constant: str) -> NoReturn:
 async def _run(options: argparse.Namespace, query: bytes) -> None:
     async with await find(options) as remote:
         job_id = await submit(remote, options, query)
-        hint = asyncio.create_task(_say_where_it_stands(remote, job_id))
+        beside = [asyncio.create_task(each) for each in (_say_where_it_stands(remote, job_id), _stay_awake())]
         try:
             async with asyncio.timeout(options.timeout):
                 if options.stream:
@@ -116,7 +117,14 @@ async def _run(options: argparse.Namespace, query: bytes) -> None:
         except NotFound:
             raise JobFailed(f"Job '{job_id}' is gone: its runtime's session was reset or deleted.") from None
         finally:
-            hint.cancel()
+            for task in beside:
+                task.cancel()
+
+
+async def _stay_awake() -> None:
+    """Have the loop turn: an interrupt that comes just before it falls asleep does not wake it."""
+    while True:  # noqa: ASYNC110 - nobody could set an event
+        await asyncio.sleep(TICK_SECONDS)
 
 
 async def _say_where_it_stands(remote: Remote, job_id: str) -> None:
