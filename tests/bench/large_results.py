@@ -70,7 +70,9 @@ def streamed(server: Server) -> None:
     """Post a result in chunks to a client that waits."""
     with ThreadPoolExecutor(1) as pool:
         client = KeepAlive(server.url, Authorization=f"Bearer {server.token}")
-        result = pool.submit(client.execute, server.apps[0])
+        result = pool.submit(
+            client.request, "POST", f"{CONTOUR}/compute-modules/jobs/execute", submission(server, "small")
+        )
         executor = KeepAlive(server.url, Module_Auth_Token=server.module_tokens[0])
         executor.post_chunks(f"{RUNTIME}/results/{Executor(server).take()}", (CHUNK for _ in range(SIZE // len(CHUNK))))
         assert len(result.result()) == SIZE // len(CHUNK) * len(CHUNK)

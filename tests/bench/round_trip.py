@@ -21,7 +21,7 @@ from bench.wire import Application, Executor, cycle
 CYCLES = 1920
 WARM_UP = 192
 MOST = 1.15
-PAIRS = ((1, 1), (8, 1), (8, 8), (64, 8))
+PAIRS = ((1, 1), (8, 1), (64, 1), (8, 8), (64, 8))
 
 
 def submit_and_fetch(application: Application, count: int) -> None:

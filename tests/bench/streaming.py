@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.clients import CONTOUR, KeepAlive
+from bench.clients import KeepAlive
 from bench.figures import Figure, report
 from bench.programs import serve, serve_emulator
-from bench.wire import Executor
+from bench.wire import CONTOUR, Executor
 
 if TYPE_CHECKING:
     from bench.programs import Server

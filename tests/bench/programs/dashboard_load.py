@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from bench.clients import CONTOUR
 from bench.dashboard_meter import HISTORY, query
+from bench.wire import CONTOUR
 from kernels.notebooks import APP
 
 if TYPE_CHECKING:
