@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import cloudpickle
@@ -39,4 +40,9 @@ def emu(client: Client) -> Iterator[Emulator]:
         for cluster in emulator.clusters:
             cluster.stop()
         eventually(lambda: nobody_serves(client), "every replica has left its worker")
+        eventually(lambda: not asking_dask(), "Dask has answered, which it never does once its client is closed")
         assert faults(emulator) == []
+
+
+def asking_dask() -> bool:
+    return any(thread.name == "cmemu-dask" for thread in threading.enumerate())

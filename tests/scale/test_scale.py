@@ -215,17 +215,17 @@ def test_a_job_that_is_ended_by_hand_frees_its_slot_and_its_function_holds_nobod
 ) -> None:
     @emu.function
     def hangs(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
-        time.sleep(20)
+        time.sleep(60)
 
     cluster = emu.scale(client, replicas=1).wait_until_responsive()
     for _ in range(2):
         job = emu.submit("hangs", {})
         eventually(partial(runs, job), "it runs")
         job.fail("by hand")
-        assert emu.call("where", {}, timeout=10) in pids(client).values()
+        assert emu.call("where", {}, timeout=30) in pids(client).values()
     emu.submit("hangs", {})
     cluster.stop()
-    eventually(lambda: nobody_serves(client), "the replica has left", seconds=10)
+    eventually(lambda: nobody_serves(client), "the replica has left")
 
 
 def test_a_result_that_is_too_large_fails_its_job_at_once(client: Client) -> None:
