@@ -13,6 +13,7 @@ import ssl
 import threading
 import time
 import traceback
+from collections import deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.5
 # As much of a text without an end of line is told at once.
 MOST_OF_A_LINE = 100_000
+MOST_GIVEN_UP = 100
 ENDED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
 BYTES = {"Content-Type": "application/octet-stream"}
 
@@ -150,6 +152,7 @@ class WorkerReplica:
         self._lock = threading.Lock()
         self._leaving: Leave | None = None
         self._runs: set[Run] = set()
+        self._given_up: deque[str] = deque(maxlen=MOST_GIVEN_UP)
 
     def take(self, message: Message) -> None:
         """Receive a message, in any thread."""
@@ -172,6 +175,7 @@ class WorkerReplica:
                 self._functions, self._version = cloudpickle.loads(message.functions), message.version
 
     def _give_up(self, job_id: str) -> None:
+        self._given_up.append(job_id)  # which may be on its way here
         for run in [each for each in self._runs.copy() if job_id in ("", each.job_id)]:
             self._free(run)
 
@@ -209,6 +213,9 @@ class WorkerReplica:
                 continue
             run = Run(envelope["computeModuleJobV1"]["jobId"], slots)
             self._runs.add(run)
+            if run.job_id in self._given_up:
+                self._free(run)
+                continue
             name = f"cmemu-job-{run.job_id}"
             threading.Thread(target=self._run_job, args=(platform, envelope, run), name=name, daemon=True).start()
         for _ in range(start.max_concurrent_tasks if self._leaving.finishes_jobs else 0):

@@ -223,7 +223,7 @@ def test_a_job_that_is_ended_by_hand_frees_its_slot_and_its_function_holds_nobod
         eventually(partial(runs, job), "it runs")
         job.fail("by hand")
         assert emu.call("where", {}, timeout=30) in pids(client).values()
-    emu.submit("hangs", {})
+    eventually(partial(runs, emu.submit("hangs", {})), "one more runs")
     cluster.stop()
     eventually(lambda: nobody_serves(client), "the replica has left")
 
