@@ -93,10 +93,12 @@ class Clusters:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._clusters: list[Cluster] = []
-        emulator.lifecycle.events.subscribe(self._hear)
+        self._unsubscribe: Callable[[], None] | None = None
 
     def begin(self, cluster: Cluster, replicas: int) -> Cluster:
         """Start a cluster's replicas, and let the notebook leave the jobs to them unless it is to go on."""
+        # Every event is told to whoever subscribes, and most emulators have no cluster.
+        self._unsubscribe = self._unsubscribe or self._emulator.lifecycle.events.subscribe(self._hear)
         self._clusters = [*self, cluster]
         try:
             self._emulator.home.run(cluster.begin(replicas))
@@ -139,7 +141,7 @@ class Clusters:
                 self._emulator.functions.serve_defined(apart, news)
 
     def _hear(self, event: Event) -> None:
-        for cluster in self.of(event.runtime_id or "") if self._clusters else ():
+        for cluster in self.of(event.runtime_id or ""):
             if event.kind == "session_deleted":
                 self._emulator.home.loop.create_task(cluster.end("the runtime was deleted"))
             elif event.kind == "session_reset":

@@ -14,10 +14,9 @@ import time
 from concurrent.futures import Future, wait
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from cmemu_nb.errors import CmemuError, FunctionRefused, InvalidRequest, LaunchFailed, NotFound
-from cmemu_nb.executors.cluster_tasks import check_versions, said, watch
+from cmemu_nb.executors.cluster_tasks import check_versions, replica_name, said, watch
 from cmemu_nb.executors.cluster_worker import GiveUp, Leave, NewFunctions, Start, deliver, leave, serve
 from cmemu_nb.executors.module_logs import LogLine, ModuleLogs
 from cmemu_nb.executors.shipping import pickled
@@ -267,7 +266,7 @@ class Cluster:
         if seat.attempt and seat.attempt != message["attempt"]:
             self._remove(seat, f"worker {message['worker']} has begun in its place")
         seat.attempt, seat.worker, seat.problem = message["attempt"], message["worker"], ""
-        name = f"{seat.number}@{urlsplit(seat.worker).netloc}"
+        name = replica_name(seat.number, seat.worker)
         try:
             seat.replica = self._emulator.lifecycle.add_replica(self.runtime_id, self._slots, launched=True, name=name)
         except NotFound:
@@ -283,7 +282,7 @@ class Cluster:
         # A function that prints its environment would leave its token in a saved notebook.
         job_id, text = message["job_id"], self._emulator.lifecycle.events.masked(message["text"])
         self._emulator.lifecycle.log(job_id).write(text)
-        name = f"{message['number']}@{urlsplit(message['worker']).netloc}"
+        name = replica_name(message["number"], message["worker"])
         for line in text.splitlines():
             self.logs.append(LogLine(time.time_ns(), name, line, job_id=job_id))
 

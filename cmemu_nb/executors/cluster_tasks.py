@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from cmemu_nb.errors import LaunchFailed
 from cmemu_nb.executors.cluster_worker import told
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from distributed import Future as DaskFuture
 
 PACKAGE = "cmemu_nb"
+
+
+def replica_name(number: int, worker: str) -> str:
+    """Return how the timeline and the logs call a replica: its number and its worker's address."""
+    return f"{number}@{urlsplit(worker).netloc}"
 
 
 def check_versions(client: Client) -> None:

@@ -5,7 +5,7 @@ import sys
 from distributed import LocalCluster
 
 if __name__ == "__main__":
-    workers, host = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1"
+    workers, host = int(sys.argv[1]), sys.argv[2]
     options = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
     with LocalCluster(n_workers=workers, host=host, **options) as cluster:
         print(cluster.scheduler_address, flush=True)

@@ -19,15 +19,16 @@ PROGRAM = Path(__file__).parent.parent / "programs" / "local_cluster.py"
 
 
 @contextlib.contextmanager
-def local_cluster(workers: int) -> Iterator[Client]:
+def local_cluster(workers: int, host: str = "127.0.0.1") -> Iterator[Client]:
     from distributed import Client  # noqa: PLC0415 - only this module's
 
-    command = [sys.executable, str(PROGRAM), str(workers)]
+    command = [sys.executable, str(PROGRAM), str(workers), host]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         with Client(process.stdout.readline().strip(), set_as_default=False) as client:
-            client.wait_for_workers(workers)
+            if workers:
+                client.wait_for_workers(workers)
             yield client
         process.stdin.close()
         assert process.wait(30) == 0

@@ -6,13 +6,14 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cloudpickle
 import pytest
 from client import eventually
 from conftest import faults
+from scale import cluster
+from scale.cluster import local_cluster, where
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import SettingError
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 pytestmark = [pytest.mark.long_lived, pytest.mark.filterwarnings("ignore::cmemu_nb.errors.ExposedWarning")]
-PROGRAM = Path(__file__).parent.parent / "programs" / "local_cluster.py"
 NAME = f"cm{os.getpid() % 100_000}"
+IN_NAMESPACE = ("ip", "netns", "exec", NAME)
 HERE, THERE = "10.203.77.1", "10.203.77.2"
 
 
@@ -53,30 +54,21 @@ def other_host() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def client(other_host: None) -> Iterator[Client]:  # noqa: ARG001 - must be there
     """Connect to a cluster whose scheduler is here and whose only worker is there."""
-    from distributed import Client  # noqa: PLC0415 - only this module's
-
-    here = sys.modules[__name__]
-    cloudpickle.register_pickle_by_value(here)
-    scheduler = [sys.executable, str(PROGRAM), "0", HERE]
-    with subprocess.Popen(scheduler, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        worker = ["ip", "netns", "exec", NAME, sys.executable, "-m", "distributed.cli.dask_worker", address]
+    cloudpickle.register_pickle_by_value(cluster)
+    with local_cluster(0, HERE) as client:
+        worker = [
+            *IN_NAMESPACE,
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            str(client.scheduler_info()["address"]),
+        ]
         options = ["--nthreads", "1", "--no-dashboard", "--no-nanny", "--host", THERE]
-        with (
-            subprocess.Popen([*worker, *options], stderr=subprocess.DEVNULL) as there,
-            Client(address, set_as_default=False) as client,
-        ):
+        with subprocess.Popen([*worker, *options], stderr=subprocess.DEVNULL) as there:
             client.wait_for_workers(1, timeout=60)
             yield client
             there.terminate()
-        process.stdin.close()  # type: ignore[union-attr]
-        assert process.wait(30) == 0
-    cloudpickle.unregister_pickle_by_value(here)
-
-
-def where(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001 - as the SDK wants it
-    return os.getpid()
+    cloudpickle.unregister_pickle_by_value(cluster)
 
 
 def test_an_emulator_for_this_machine_only_refuses_it_and_says_what_to_set(client: Client) -> None:
