@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, cast
 
+from cmemu_nb.errors import NotFound, NotRunning
+from cmemu_nb.state import DEFAULT_BRANCH
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.environment import ModuleEnvironment
@@ -39,7 +43,7 @@ class Launching:
         that name; an unknown id is opened so too. `python` is the kernel's own interpreter. The further options are
         those of a deployed module's configuration: `sources`, `source_configurations`, `aliases`, `client_id`,
         `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that ends at once, or that there is not,
-        `InvalidRequest` for an option that can't be.
+        `InvalidRequest` for an option that can't be; then no runtime is left behind that was not there before.
 
         >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
         >>> module
@@ -54,14 +58,27 @@ class Launching:
         hide_secrets(extras)
         words = read_command(command)
         launch = Launch(words, replicas, max_concurrent_tasks, env or {}, cwd, read_extras(extras))
-        return self.modules.launch(self.launchable_runtime(runtime or runtime_name(words)), launch)
+        with self.launchable_runtime(runtime or runtime_name(words)) as runtime_id:
+            return self.modules.launch(runtime_id, launch)
 
-    def launchable_runtime(self, runtime: RuntimeHandle | str) -> str:
-        """Return a runtime's id; one that is not there is opened, bound to an app of its name."""
+    @contextlib.contextmanager
+    def launchable_runtime(self, runtime: RuntimeHandle | str) -> Iterator[str]:
+        """Give a runtime's id; one that is not there is opened, bound to an app of its name, unless the block fails."""
         runtime_id = runtime if isinstance(runtime, str) else runtime.id
-        if runtime_id not in {each.runtime_id for each in self._emulator().lifecycle.runtimes()}:
-            self._emulator().open_runtime(runtime_id, f"ri.foundry.main.deployed-app.{runtime_id}")
-        return runtime_id
+        emulator = self._emulator()
+        if runtime_id in {each.runtime_id for each in emulator.lifecycle.runtimes()}:
+            yield runtime_id
+            return
+        rid = f"ri.foundry.main.deployed-app.{runtime_id}"
+        bound = {(app.deployed_app_rid, app.branch): app for app in emulator.lifecycle.deployed_apps()}
+        emulator.open_runtime(runtime_id, rid)
+        try:
+            yield runtime_id
+        except BaseException:
+            # A runtime that nobody polls for would take every call of the app, and of an emulator without another app.
+            with contextlib.suppress(NotRunning, NotFound):
+                emulator.change(lambda lifecycle: lifecycle.undo_session(runtime_id, bound.get((rid, DEFAULT_BRANCH))))
+            raise
 
     @functools.cached_property
     def modules(self) -> Modules:

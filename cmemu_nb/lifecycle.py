@@ -88,6 +88,12 @@ class Lifecycle(Jobs):
         del self._sessions[runtime_id]
         return self._throw_away(session, "session_deleted")
 
+    def undo_session(self, runtime_id: str, before: DeployedApp | None) -> None:
+        """Delete a session that was opened in vain, and bind its app as it was bound `before` [ours]."""
+        self.delete_session(runtime_id)
+        if before is not None:
+            self._bind_missing(before)
+
     def reset(self) -> None:
         """Delete every session: an emulator as new, so with those of its seed file, if it has one [ours]."""
         for runtime_id in list(self._sessions):

@@ -82,8 +82,8 @@ class Scaling:
             raise InvalidRequest("functions=[] names none. Name some, or leave it out for all of the notebook's.")
         definitions = [emulator.functions.definition_of(each) for each in chosen]
         pickled(definitions)
-        emulator.launchable_runtime(runtime_id)
-        emulator.functions.serve_defined(runtime_id, definitions)
+        with emulator.launchable_runtime(runtime_id):
+            emulator.functions.serve_defined(runtime_id, definitions)
         return runtime_id
 
 

@@ -102,6 +102,27 @@ def test_a_program_that_ends_at_once_is_an_error_with_its_exit_code_and_last_lin
     assert not emu.modules.any_running()
 
 
+def bindings(emu: Emulator) -> set[tuple[str, str, str]]:
+    return {(app.deployed_app_rid, app.branch, app.runtime_id) for app in emu.lifecycle.deployed_apps()}
+
+
+def test_a_launch_that_fails_leaves_no_runtime_behind_and_every_app_where_it_was(emu: Emulator) -> None:
+    app = "ri.foundry.main.deployed-app.sleeper"
+    holder = emu.open_runtime("holder", app)
+    queued = holder.enqueue("f")
+    before = bindings(emu)
+    for command in (["python", "-c", "raise SystemExit(3)"], ["no-such-program"]):
+        for runtime in ("sleeper", "of-its-own"):
+            with pytest.raises(LaunchFailed):
+                emu.launch(command, runtime)
+            assert [each.runtime_id for each in emu.lifecycle.runtimes()] == ["holder"]
+            assert bindings(emu) == before
+    # A runtime that was there stays as it is, with its jobs.
+    with pytest.raises(LaunchFailed):
+        emu.launch("false", holder)
+    assert (queued.status, bindings(emu)) == ("queued", before)
+
+
 def test_a_program_that_does_not_poll_is_an_error_with_its_state(emu: Emulator) -> None:
     launch(emu, SLEEPER)
     (module,) = emu.modules.of("sleeper")
