@@ -149,6 +149,20 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         """Whether the job succeeded or failed."""
         return self.status in FINISHED
 
+    def queue_time(self, now: int | None = None) -> int | None:
+        """Return for how many nanoseconds it was queued: until it was taken, or failed without having been.
+
+        Of a job that is still queued it is the time up to `now`, None without it. It is never negative.
+        """
+        return _between(self.queued_at, self.started_at, self.completed_at, now)
+
+    def run_time(self, now: int | None = None) -> int | None:
+        """Return for how many nanoseconds it ran: from when it was taken to when its result was stored, or it failed.
+
+        Of a job that is still running it is the time up to `now`, None without it. None if it was never taken.
+        """
+        return _between(self.started_at, self.completed_at, now)
+
     def wire(self) -> dict[str, Any]:
         """Return the record as the inspection route shows it [page]; bytes that are no UTF-8 as base64 [ours]."""
         text, encoded = _text_or_base64(self.result)
@@ -182,6 +196,12 @@ def one_text(text: str) -> str:
 @functools.lru_cache(1000, typed=True)
 def _one_of_all_equal(text: str) -> str:
     return text
+
+
+def _between(start: int | None, *ends: int | None) -> int | None:
+    """Return the time from `start` to the first of the ends that is known."""
+    end = next((each for each in ends if each is not None), None)
+    return None if start is None or end is None else max(0, end - start)
 
 
 def milliseconds(nanoseconds: int | None) -> int | None:

@@ -7,6 +7,7 @@ import contextvars
 import dataclasses
 import json
 import logging
+import subprocess
 import sys
 import threading
 from collections.abc import Iterable  # the SDK reads annotations at run time
@@ -418,6 +419,35 @@ def test_a_map_returns_inputs_outcomes_values_and_times_in_order(emu: Emulator) 
     ]
 
 
+IMPORTED_DURING_THE_JOBS = """
+import sys
+from cmemu_nb import Emulator
+
+def work(context, event):
+    return event["x"]
+
+with Emulator(port=0, tls_port=0, max_concurrent_tasks=2) as emu:
+    emu.function(work)
+    before, during = None, set()
+    def compare(event):
+        global before
+        before = set(sys.modules) if before is None else before
+        during.update(set(sys.modules) - before)
+    unsubscribe = emu.lifecycle.events.subscribe(compare)
+    frame = emu.map("work", [{"x": x} for x in range(4)])
+    unsubscribe()
+print(sorted(during), frame["run_time"].notna().all())
+"""
+
+
+def test_nothing_is_imported_while_the_jobs_of_a_process_s_first_map_run() -> None:
+    # An import on the emulator's loop is half a second that every result waits for, and that its job seems to run.
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_DURING_THE_JOBS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[] True"
+
+
 def test_a_map_over_a_data_frame_keeps_its_index(emu: Emulator) -> None:
     import pandas as pd  # noqa: PLC0415 - slow to import
 
@@ -432,6 +462,7 @@ def test_a_map_of_nothing_is_an_empty_frame(emu: Emulator) -> None:
     frame = emu.map("add", [])
     assert len(frame) == 0
     assert {"outcome", "value", "run_time"} <= set(frame.columns)
+    assert frame.run_time.dtype == frame.queue_time.dtype == "timedelta64[ns]"
 
 
 def test_a_map_with_a_bad_row_submits_none(emu: Emulator) -> None:
