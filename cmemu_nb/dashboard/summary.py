@@ -28,7 +28,8 @@ def summary(emulator: Emulator) -> Html:
         _jobs(emulator, now),
     )
     heading = f"Summary of the dashboard, written {when(now)}: {total}"
-    return Html(f"<details><summary>{heading}</summary>{''.join(pieces)}</details>")
+    # The attribute keeps JupyterLab from taking keys that are pressed on the heading for those of its command mode.
+    return Html(f"<details><summary data-lm-suppress-shortcuts='true'>{heading}</summary>{''.join(pieces)}</details>")
 
 
 def _runtimes(emulator: Emulator, now: int) -> Html:

@@ -7,6 +7,7 @@ const ANSWER_MS = 30000;
 const SAID_MS = 10000;
 const SILENT_MS = 6000;
 const DEAF_MS = 1500;
+const PAGE_KEYS = new Set(["s", "f", "g", "p", "c"]); // with Ctrl or Cmd: save, find, print, and with Shift the palette
 const GONE = "The kernel is gone: run this cell again.";
 
 // Everything a part needs: the model, the options, questions to the kernel, and a place to say something.
@@ -156,6 +157,19 @@ function troublePart(dashboard) {
   };
 }
 
+// Keep the keys that are typed in the dashboard from the notebook around it: JupyterLab and Notebook 7 take those of their
+// command mode (r, d d, x, Enter, arrows) from everything in an output that has the focus and is no text input, and undo from
+// text inputs too. They look for the attribute from the element that has the focus upwards, and stop at the first that a
+// shortcut is meant for, which is mostly that element itself (https://github.com/jupyterlab/jupyterlab/pull/15774).
+function keepKeys(root) {
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
+  // What is for the whole page is pressed once more outside.
+  root.addEventListener("keydown", (event) => {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || !PAGE_KEYS.has(event.key.toLowerCase())) return;
+    if (!root.parentElement.dispatchEvent(new KeyboardEvent(event.type, event))) event.preventDefault();
+  });
+}
+
 function render({ model, el: place }) {
   const said = el("p", { class: "cmemu-said", role: "status", "aria-live": "polite" });
   const dashboard = connect(model, said);
@@ -163,7 +177,10 @@ function render({ model, el: place }) {
   const [notice, trouble] = [noticePart(dashboard), troublePart(dashboard)];
   const parts = Object.fromEntries(Object.entries(PARTS).map(([name, make]) => [name, make(dashboard)]));
   const tabRow = tabs(dashboard, parts);
-  place.append(el("div", { class: "cmemu-dashboard" }, trouble.element, notice.element, header.element, said, tabRow.element));
+  // Focusable, so that a click beside the controls gives the focus to it and not to the cell, which would get the next keys.
+  const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, header.element, said, tabRow.element);
+  keepKeys(root);
+  place.append(root);
 
   dashboard.show = () => {
     tabRow.show();

@@ -1,0 +1,174 @@
+"""Keys that are typed in the dashboard are for the dashboard: JupyterLab's command mode must get none of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dashboard_page import open_dashboard
+from lab_browser import cmemu_lab, notebook_7
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dashboard_page import Dashboard
+    from playwright.sync_api import ElementHandle, Locator
+
+FUNCTIONS = """
+import datetime
+from dataclasses import dataclass
+
+@dataclass
+class Event:
+    a_bool: bool
+    a_date: datetime.date
+    a_datetime: datetime.datetime
+    an_int: int
+    a_str: str
+    a_list: list[int]
+
+@emu.function
+def every_kind(context, event: Event) -> int:
+    print("it ran")
+    return 1
+"""
+QUERY = {
+    "a_bool": True,
+    "a_date": "2026-01-02",
+    "a_datetime": "2026-01-02T03:04:05Z",
+    "an_int": 1,
+    "a_str": "",
+    "a_list": [],
+}
+# What command mode would do with them: change the cell's type, delete, cut, copy, paste, insert, merge, undo, collapse,
+# move on, run, select all, interrupt and restart the kernel.
+LETTERS = ("r", "m", "y", "d", "d", "x", "b", "a", "c", "v", "z", "o", "j", "k", "i", "i", "0", "0")
+CHORDS = ("Shift+M", "Shift+Z", "Shift+A", "Shift+L", "Control+z", "Control+a", "Control+Backspace", "Control+Shift+M")
+ARROWS = ("ArrowDown", "ArrowUp", "ArrowRight", "ArrowLeft", "Shift+ArrowDown", "Control+Shift+ArrowUp", "Escape")
+RUNS = ("Enter", "Shift+Enter", "Control+Enter", "Alt+Enter")
+FILTERS = ("SELECT select-one", "INPUT search")
+KINDS = {"BUTTON button", "BUTTON submit", "INPUT checkbox", "INPUT text", "INPUT date", "INPUT datetime-local"}
+KINDS |= {"TEXTAREA textarea", "SUMMARY", "PRE", *FILTERS}
+NOTEBOOK = """() => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    const said = (cell) => [cell.id, cell.cell_type, cell.source, cell.outputs?.length];
+    const cells = notebook.model.toJSON().cells.map(said);
+    return {
+        cells,
+        active: notebook.activeCellIndex,
+        selected: notebook.widgets.filter((cell) => notebook.isSelected(cell)).length,
+        mode: notebook.mode,
+        lineNumbers: document.querySelectorAll('.jp-Notebook .cm-lineNumbers').length,
+        dialogs: document.querySelectorAll('.jp-Dialog').length,
+        kernel: window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id,
+    };
+}"""
+pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
+
+
+@pytest.fixture(scope="module", params=["JupyterLab", "Notebook 7"])
+def dashboard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
+    front_end = notebook_7 if request.param == "Notebook 7" else cmemu_lab
+    with open_dashboard("7.4", tmp_path_factory.mktemp("keys"), [FUNCTIONS], front_end) as opened:
+        job_id = opened.submit("every_kind", QUERY)
+        opened.tab("Jobs")
+        expect(opened.row(job_id)).to_contain_text("succeeded")
+        opened.row(job_id).click()
+        yield opened
+
+
+def state(dashboard: Dashboard) -> Any:
+    return dashboard.page.evaluate(NOTEBOOK)
+
+
+def type_keys(dashboard: Dashboard, *keys: Sequence[str]) -> None:
+    for each in keys:
+        for key in each:
+            dashboard.page.keyboard.press(key)
+
+
+def one_of_each_kind(panel: Locator) -> list[tuple[str, ElementHandle]]:
+    """Return what can be focused, one of each kind; those that filter last, because others go away with their rows."""
+    found: dict[str, ElementHandle] = {}
+    for each in panel.locator("button, input, select, textarea, summary, [tabindex]").element_handles():
+        if each.is_visible():
+            found.setdefault(each.evaluate("(e) => [e.tagName, e.type, e.className].join(' ')"), each)
+    kinds = [(each.evaluate("(e) => [e.tagName, e.type].join(' ').trim()"), each) for each in found.values()]
+    return sorted(kinds, key=lambda pair: pair[0] in FILTERS)
+
+
+def test_letters_chords_and_arrows_in_every_kind_of_control_leave_the_notebook_as_it_is(dashboard: Dashboard) -> None:
+    dashboard.tab("Functions").get_by_role("button", name="every_kind v1").click()
+    dashboard.tab("Functions").get_by_role("button", name="add element").click()
+    dashboard.tab("Jobs")
+    before = state(dashboard)
+    kinds: set[str] = set()
+    for name in ("Events", "Runtimes", "Functions", "Jobs"):
+        panel = dashboard.tab(name)
+        for kind, control in one_of_each_kind(panel):
+            kinds.add(kind)
+            control.focus()
+            type_keys(dashboard, LETTERS, CHORDS, ARROWS)
+            assert state(dashboard) | {"active": before["active"]} == before, (name, kind)
+            if kind in FILTERS:
+                control.fill("") if kind == "INPUT search" else control.select_option("")
+    assert kinds >= KINDS
+    dashboard.root.get_by_role("tab", name="Jobs").focus()
+    type_keys(dashboard, LETTERS, CHORDS, ARROWS)
+    assert state(dashboard)["cells"] == before["cells"]
+
+
+def test_enter_presses_a_button_and_runs_no_cell(dashboard: Dashboard) -> None:
+    before = state(dashboard)
+    show = dashboard.root.get_by_role("button", name="Show", exact=True)
+    show.focus()
+    dashboard.page.keyboard.press("Enter")
+    expect(dashboard.root.locator(".cmemu-fact-token")).to_have_text(dashboard.token)
+    dashboard.page.keyboard.press("Space")
+    expect(dashboard.root.locator(".cmemu-fact-token")).not_to_have_text(dashboard.token)
+    for control in (dashboard.root.get_by_role("tab", name="Jobs"), dashboard.tab("Jobs").get_by_label("Status")):
+        control.focus()
+        type_keys(dashboard, RUNS)
+    assert state(dashboard) | {"active": before["active"]} == before
+
+
+def test_a_letter_in_a_filter_chooses_and_the_cell_keeps_its_type_and_output(dashboard: Dashboard) -> None:
+    before = state(dashboard)
+    status = dashboard.tab("Jobs").get_by_label("Status")
+    status.focus()
+    dashboard.page.keyboard.press("r")
+    expect(status).to_have_value("running")
+    status.select_option("")
+    assert state(dashboard)["cells"] == before["cells"]
+    assert before["cells"][-1][1] == "code"
+    assert before["cells"][-1][3] > 0
+
+
+def test_a_click_beside_the_controls_and_then_keys_leave_the_cell(dashboard: Dashboard) -> None:
+    before = state(dashboard)
+    panel = dashboard.tab("Jobs")
+    summary = dashboard.page.locator("summary").filter(has_text="Summary of the dashboard")
+    beside = (panel.locator("td").first, panel.locator("caption").first, dashboard.root.locator("dt").first)
+    for place in (*beside, summary):
+        place.click()
+        type_keys(dashboard, LETTERS, CHORDS, ARROWS, RUNS)
+        assert state(dashboard)["cells"] == before["cells"]
+
+
+def test_what_is_the_pages_still_works(dashboard: Dashboard) -> None:
+    page, panel = dashboard.page, dashboard.tab("Jobs")
+    panel.get_by_label("Status").focus()
+    page.keyboard.press("Tab")
+    expect(panel.get_by_label("Outcome")).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(panel.get_by_label("Status")).to_be_focused()
+    dashboard.lab("notebook:insert-cell-below")
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.context.model.dirty")
+    panel.get_by_label("Status").focus()
+    page.keyboard.press("Control+s")
+    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+    caption = panel.locator("caption").first
+    caption.dblclick()
+    page.keyboard.press("Control+c")
+    assert page.evaluate("() => navigator.clipboard.readText()").strip() in caption.inner_text()
