@@ -9,7 +9,7 @@ from cmemu_nb.contour_client import encode_query
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound
 from cmemu_nb.item_stream import ItemStream
 from cmemu_nb.model import JobStatus
-from cmemu_nb.results import Outcome, error_text, function_error, outcome, parse_result
+from cmemu_nb.results import Outcome, error_for_people, function_error, outcome, parse_result
 from cmemu_nb.server.runtime_routes import session_answer
 from cmemu_nb.tokens import Token
 
@@ -33,7 +33,7 @@ def value_of(emulator: Emulator, job_id: str, result: bytes) -> Any:
     """Read the bytes of a job's result; raises `FunctionError` when the function raised, and `ResultError`."""
     error = function_error(result)
     if error is not None:
-        raise FunctionError(point_at_cells(error_text(error)))
+        raise FunctionError(point_at_cells(error_for_people(error, emulator.lifecycle.log(job_id).explanation)))
     job = emulator.lifecycle.find_job(job_id)
     streaming = job is not None and emulator.functions.streams(job.runtime_id, job.query_type)
     return parse_result(result, streaming=streaming)
@@ -65,6 +65,11 @@ class JobHandle:
     def logs(self) -> str:
         """What the job's function in a cell has printed and logged so far, the newest million characters."""
         return self._emulator.lifecycle.log(self.id).text
+
+    @property
+    def explanation(self) -> str:
+        """What is wrong with a result that its function could not post: where it holds what; "" for any other."""
+        return self._emulator.lifecycle.log(self.id).explanation
 
     def find(self) -> Job | None:
         """Return the job as it is at this moment, or None after it was let go or its runtime was reset."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cmemu_nb.cells import point_at_cells
 from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotRunning, ResultError
 from cmemu_nb.item_reader import ItemReader
-from cmemu_nb.results import error_text, is_error_object
+from cmemu_nb.results import error_for_people, is_error_object
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
@@ -63,7 +63,8 @@ class ItemStream:
         if not self._begun and self._items and is_error_object(self._items[0]):
             await self._until_arrived(2)
             if len(self._items) == 1:
-                raise FunctionError(point_at_cells(error_text(self._items.popleft())))
+                why = self._emulator.lifecycle.log(self.job_id).explanation
+                raise FunctionError(point_at_cells(error_for_people(self._items.popleft(), why)))
         self._begun = True
         if self._items:
             return True, self._items.popleft()

@@ -12,11 +12,15 @@ MOST_CHARACTERS = 1_000_000
 
 
 class JobLog:
-    """The text of one job, its newest million characters. Every method may be called from any thread."""
+    """The text of one job, its newest million characters. Every method may be called from any thread.
 
-    __slots__ = ("_echo", "_lock", "_pieces", "_size", "_written")
+    `explanation` says what is wrong with a result that can't be encoded; "" of any other.
+    """
+
+    __slots__ = ("_echo", "_lock", "_pieces", "_size", "_written", "explanation")
 
     def __init__(self) -> None:
+        self.explanation = ""
         self._lock = threading.Lock()
         self._pieces: list[str] = []
         self._size = 0

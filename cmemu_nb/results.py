@@ -21,6 +21,13 @@ BARE_NUMBERS = (
     "The result is a stream of bare numbers, which nobody can split again: 1 2 3 is 123 on the wire. "
     "job.raw() gives its bytes; a function that yields objects or strings has no such doubt."
 )
+# Where the Python SDK's own traceback says that it was encoding the result [foundry].
+_NOT_ENCODED = "serialized_result = json.dumps(result, cls=CustomJSONEncoder)"
+NOT_ENCODED = (
+    "The result can't be encoded as JSON: something in it is of a type that the official SDK does not know, such as a "
+    "set, a Decimal, bytes, an Enum, or a type of numpy or pandas. Return dict, list, str, int, float, bool, None, "
+    "dates and dataclasses. The official SDK's own error is {!r}."
+)
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -67,6 +74,17 @@ def is_error_object(value: object) -> bool:
 def error_text(error: dict[str, str]) -> str:
     """Return an error object's words."""
     return ": ".join(error[key] for key in ("exception", "error", "reason") if key in error)
+
+
+def error_for_people(error: dict[str, str], explanation: str = "") -> str:
+    """Return what an error object means: its words, or of a result that the SDK could not encode what helps.
+
+    `explanation` is what is known of such a result where its function ran.
+    """
+    text = error_text(error)
+    if explanation or _NOT_ENCODED not in text:
+        return explanation or text
+    return NOT_ENCODED.format(text.partition(": Traceback (most recent call last)")[0])
 
 
 def parse_result(result: bytes, *, streaming: bool = False) -> Any:

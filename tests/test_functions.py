@@ -152,12 +152,6 @@ def test_an_unknown_function_is_answered_as_the_sdk_does(emu: Emulator) -> None:
     assert emu.submit("nobody").raw() == b'{"error": "Unknown query type"}'
 
 
-def test_a_result_that_can_not_be_encoded_is_the_sdk_s_error(emu: Emulator) -> None:
-    emu.function(make("def things(context, event): return {1, 2}"))
-    with pytest.raises(FunctionError, match="Circular reference detected"):
-        emu.call("things")
-
-
 @pytest.mark.parametrize(("line", "said"), [("raise ValueError('bad')", "ValueError: bad"), ("yield {1}", "TypeError")])
 def test_a_stream_that_breaks_off_fails_its_job_with_the_reason(emu: Emulator, line: str, said: str) -> None:
     source = f"def count(context, event) -> Iterable[str]:\n    yield 'a'\n    {line}"

@@ -28,7 +28,7 @@ from cmemu_nb.errors import (
     ResultError,
 )
 from cmemu_nb.item_reader import FirstHeld, ItemReader
-from cmemu_nb.results import error_text, function_error, parse_result
+from cmemu_nb.results import error_for_people, function_error, parse_result
 from cmemu_nb.server.contour_routes import CONTOUR
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _print_result(result: bytes, *, raw: bool) -> None:
         return
     error = function_error(result)
     if error is not None:
-        raise FunctionError(error_text(error))
+        raise FunctionError(error_for_people(error))
     try:
         value = parse_result(result)
     except ResultError as wrong:
@@ -189,7 +189,7 @@ class Items:
             raise JobFailed(f"The result broke off: {error}") from None
         posted = self._first.error()
         if posted is not None:
-            raise FunctionError(error_text(posted))
+            raise FunctionError(error_for_people(posted))
 
     def _print(self, items: list[tuple[Any, str]]) -> None:
         for value, _ in self._first.add(items):

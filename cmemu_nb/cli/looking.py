@@ -13,7 +13,7 @@ from cmemu_nb.cli.remote import Remote, runtime_path
 from cmemu_nb.cli.watching import View, show_once, watch
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.notebook.words import MISSING, ago, duration, when
-from cmemu_nb.results import error_text, function_error
+from cmemu_nb.results import error_for_people, function_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.server.tool_routes import LARGEST_PAGE
 from cmemu_nb.tokens import last_four
@@ -104,7 +104,7 @@ def _job_row(job: dict[str, Any]) -> list[str]:
         _moment(queued),
         _took(queued, started or completed),
         _took(started, completed),
-        _beginning(error_text(error) if error else said),
+        _beginning(error_for_people(error) if error else said),
         job["job_id"],
     ]
 

@@ -98,7 +98,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
     if job is None:
         return {"key": job_id, "gone": "This job is gone: let go to make room, or its runtime was reset or deleted."}
     stream = state.stream(job_id)
-    log = state.log(job_id).text
+    log, why = state.log(job_id).text, job.error_message or state.log(job_id).explanation
     return {
         "key": job_id,
         "function": plain(job.query_type),
@@ -109,7 +109,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "query": _readable(job.query),
         "result": None if job.result is None else _readable(job.result),
         "arrived": _arrived(stream) if stream else None,
-        "error": visible("".join(cut(job.error_message or "", MOST_LOG)), lines=True),
+        "error": visible("".join(cut(why, MOST_LOG)), lines=True),
         "logs": visible(log[-MOST_LOG:], lines=True).encode(errors="replace").decode(),
         "logs_note": f"the last {MOST_LOG:,} of {len(log):,} characters" if len(log) > MOST_LOG else "",
         "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url)],

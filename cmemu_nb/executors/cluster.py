@@ -239,6 +239,8 @@ class Cluster:
             self._seat(self.seats.get(message["number"]), message)
         elif what == "printed":
             self._print(message)
+        elif what == "explained":
+            self._emulator.lifecycle.log(message["job_id"]).explanation = message["why"]
         elif what == "failed":
             with contextlib.suppress(CmemuError):  # it has ended otherwise
                 self._emulator.lifecycle.fail(message["job_id"], message["reason"])

@@ -233,7 +233,12 @@ class WorkerReplica:
 
     def _handle(self, platform: Platform, envelope: dict[str, Any], job_id: str, definition: Definition | None) -> None:
         try:
-            handle_job(definition, envelope, lambda body: platform.post(job_id, body))
+            handle_job(
+                definition,
+                envelope,
+                lambda body: platform.post(job_id, body),
+                lambda why: self._say("explained", job_id=job_id, why=why),
+            )
         except NotTaken as error:
             self._say("failed", job_id=job_id, reason=f"the result could not be posted: {error}")
         except BaseException as error:  # noqa: BLE001 - a stream that breaks off, or what the SDK posts nothing for

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -22,6 +23,7 @@ from compute_modules.function_registry.function_schema_parser import RESERVED_KE
 from compute_modules.logging.internal import get_internal_logger
 
 from cmemu_nb.errors import FunctionRefused
+from cmemu_nb.executors.encoding import Items, explained, surprising_stream, unencodable
 from cmemu_nb.executors.hints import event_problem, result_problem, what_to_do
 
 if TYPE_CHECKING:
@@ -131,7 +133,7 @@ def _said(error: Exception) -> str:
 class _Service(InternalQueryService):
     """The SDK's own job handler, which posts through a function of ours."""
 
-    def __init__(self, definition: Definition | None, post: Post) -> None:
+    def __init__(self, definition: Definition | None, post: Post, explain: Callable[[str], object]) -> None:
         # Not the SDK's: it reads a container's environment. These are what its handler uses.
         functions = [definition] if definition is not None else []
         self.registered_functions = {each.name: each.function for each in functions}
@@ -142,18 +144,51 @@ class _Service(InternalQueryService):
         self.streaming = {each.name: each.streaming for each in functions}
         self.logger = get_internal_logger()
         self._post = post
+        self._explain = explain
+
+    def get_failed_query(self, exception: Exception) -> dict[str, str]:  # type: ignore[override]
+        posted = InternalQueryService.get_failed_query(exception)
+        if (problem := _problem_of_result(exception)) is not None:
+            self._explain(explained(problem, posted["exception"]))
+        return posted
+
+    def _iterable_to_json_generator(self, iterable: Iterable[Any]) -> Iterator[bytes]:
+        if surprise := surprising_stream(iterable):
+            print(surprise, file=sys.stderr)  # noqa: T201 - into the job's log
+        items = Items(iterable)
+        try:
+            yield from super()._iterable_to_json_generator(items)
+        except (TypeError, ValueError, RecursionError):
+            if (problem := items.problem) is None:  # the function's own
+                raise
+            raise TypeError(problem) from None
 
     def report_job_result(self, job_id: str, body: Any) -> None:  # noqa: ARG002 - the SDK's signature
         self._post(body)
 
 
-def handle_job(definition: Definition | None, envelope: dict[str, Any], post: Post) -> None:
+def _problem_of_result(error: Exception) -> str | None:
+    """Say what could not be encoded if this was raised when the SDK encoded a result; None of a function's own error.
+
+    The result is looked up where the SDK has it: to catch it on its way there would add a line to every traceback that
+    is posted.
+    """
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None or trace.tb_next.tb_frame.f_code is not json.dumps.__code__:
+        return None
+    return unencodable(trace.tb_frame.f_locals.get("result"))
+
+
+def handle_job(
+    definition: Definition | None, envelope: dict[str, Any], post: Post, explain: Callable[[str], object]
+) -> None:
     """Run one job as the SDK does, and give `post` its result, in the calling thread.
 
     The result is bytes, or an iterable of them for a streaming function, which runs while it is iterated. A
-    function that raises has an error object as its result; None as the definition is an unknown function.
+    function that raises has an error object as its result; None as the definition is an unknown function. Of a result
+    that can't be encoded `explain` is told, before, what is wrong in it: the SDK's error object does not say so.
     """
-    service = _Service(definition, post)
+    service = _Service(definition, post, explain)
     service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - as its own worker threads do
     service.handle_job(envelope)
 

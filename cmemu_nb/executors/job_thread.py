@@ -88,13 +88,16 @@ class JobThread:
 
     def _handle(self) -> None:
         try:
-            handle_job(self._definition, self._envelope, self._post)
+            handle_job(self._definition, self._envelope, self._post, self._explain)
         except CmemuError as error:  # not the function's own: that is a result
             self._emulator.home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit ends the SDK's worker process, which posts nothing
             traceback.print_exc()
             said = f"the function ended with {type(error).__name__}, for which the official SDK posts no result"
             self._emulator.home.run(self._fail(said))
+
+    def _explain(self, why: str) -> None:
+        self._emulator.lifecycle.log(self.job_id).explanation = why
 
     @property
     def _forgotten(self) -> bool:

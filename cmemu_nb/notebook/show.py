@@ -96,7 +96,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
         ("status", _standing(record)),
         ("query", _shortened(record.query)),
         *([("result", _shortened(record.result))] if record.result is not None else []),
-        *([("error", record.error_message)] if record.error_message else []),
+        *([("error", why)] if (why := record.error_message or job.explanation) else []),
         *([("logs", _last_lines(job.logs))] if job.logs else []),
     ]
     step = {
