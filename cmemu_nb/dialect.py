@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 MOST_WORDS = 300
-MOST_OF_A_TYPE = 100
-MOST_PROBLEMS = 5
-MOST_OF_A_PROBLEM = 400
 MOST_OF_A_VALUE = 60
 MOST_OF_A_NAME = 100
-TIMESTAMPS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ")
 
 # In words
 

@@ -227,6 +227,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         home.close(self._farewell())
         self._home = None
         self._leave_cells()
+        self.application.waiting.close()
         for part in (self._log, self._leases, self._eviction):
             if part is not None:
                 part.close()
@@ -238,7 +239,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
             self._live_file.close()
         self.faults.end_all()
         self.functions.pause()
-        await self.modules.stop_all("the emulator was stopped")
+        await self.end_modules("the emulator was stopped")
         await self.clusters.end_all("the emulator was stopped")
         if self._client is not None:
             self._client.close()

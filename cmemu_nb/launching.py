@@ -87,6 +87,11 @@ class Launching:
 
         return Modules(self._emulator())
 
+    async def end_modules(self, reason: str) -> None:
+        """End every program that was launched; without one this imports nothing."""
+        if "modules" in vars(self):
+            await self.modules.stop_all(reason)
+
     def env(self, runtime: RuntimeHandle | str, max_concurrent_tasks: int = 1, **extras: Any) -> ModuleEnvironment:
         """Return the environment of one more replica of a runtime's module, for a program that you start yourself.
 

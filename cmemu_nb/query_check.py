@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cmemu_nb.dialect import bounded, closest, fields_of, get_in, inputs_of, shown, type_name, words_of
+from cmemu_nb.dialect import MOST_OF_A_NAME, bounded, closest, fields_of, get_in, inputs_of, shown, type_name, words_of
 from cmemu_nb.errors import InvalidRequest, known
 from cmemu_nb.wire_json import JSON_TYPES
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 MOST_OF_A_TYPE = 100
 MOST_PROBLEMS = 5
 MOST_OF_A_PROBLEM = 400
-MOST_OF_A_VALUE = 60
-MOST_OF_A_NAME = 100
 TIMESTAMPS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ")
 
 # Where in a value, and what says what is wrong there: most problems of a large query are counted, never said.

@@ -155,6 +155,9 @@ class Clusters:
         """End every replica."""
         for cluster in self._clusters:
             await cluster.end(reason)
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
 
 
 def _check_client(client: Client) -> None:

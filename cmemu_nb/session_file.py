@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -88,9 +88,10 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
             raise SessionFileError(f"{path} exists and was left as it is. --force (overwrite=True) replaces it.")
     except ValueError as error:
         raise SessionFileError(f"{str(path)!r} can't be written: {error}. Choose another path.") from None
-    part = path.with_name(f".cmemu-{os.getpid()}")
+    # A name of its own: threads of one process may write into one folder at a time.
+    part = path.with_name(f".cmemu-{secrets.token_hex(8)}")
     try:
-        with open(part, "wb", opener=for_the_owner_only) as file:
+        with open(part, "xb", opener=for_the_owner_only) as file:
             yield file
         part.replace(path)
     except BaseException as error:

@@ -92,7 +92,7 @@ class EmulatorForTests(Emulator):
         self._listeners.clear()
         await self._end_deliveries()
         self.faults.end_all()
-        await self.modules.stop_all("the test has ended")
+        await self.end_modules("the test has ended")
         self.lifecycle.reset()
         await self._hear_what_was_sent()
         self.lifecycle.events.clear()

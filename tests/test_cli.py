@@ -109,7 +109,7 @@ def test_the_token_is_printed_on_a_terminal() -> None:
 def test_a_taken_port_is_no_error_and_the_warning_names_both() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        with serving("--port", str(taken)) as server:
+        with serving("--port", str(taken), "--tls-port", "0") as server:
             chosen = server.url.rpartition(":")[2]
             assert requests.get(f"{server.url}/_emulate/health", timeout=10).ok
             output, errors = server.end()

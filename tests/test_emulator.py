@@ -376,7 +376,7 @@ def test_a_port_that_is_taken_is_replaced_with_a_warning_that_names_both() -> No
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.warns(PortTakenWarning) as warned:
-            emu = Emulator(port=port, home="thread").start()
+            emu = Emulator(port=port, tls_port=0, home="thread").start()
         with emu:
             assert emu.port != port
             assert all(str(number) in str(warned[0].message) for number in (port, emu.port))

@@ -7,6 +7,7 @@ empty home.
 
 from __future__ import annotations
 
+import ast
 import email
 import json
 import re
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import textwrap
 import tomllib
 import zipfile
 from pathlib import Path
@@ -240,6 +242,31 @@ def test_importing_leaves_the_rest_for_later(code: str, tmp_path: Path) -> None:
         assert ours <= {"cmemu_nb", "cmemu_nb.version", "cmemu_nb.pytest_plugin"}
     if code == "import cmemu_nb":
         assert sorted(loaded & set(FOREIGN)) == []
+
+
+def test_stopping_an_emulator_imports_nothing(tmp_path: Path) -> None:
+    code = """
+        import sys
+        from cmemu_nb import Emulator
+        emu = Emulator(port=0, home="thread").start()
+        before = set(sys.modules)
+        emu.stop()
+        print(sorted(set(sys.modules) - before))
+    """
+    assert run(sys.executable, "-c", textwrap.dedent(code), cwd=tmp_path).strip() == "[]"
+
+
+def test_every_constant_is_used() -> None:
+    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "cmemu_nb").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    elsewhere = {each.name for each in nodes if isinstance(each, ast.alias)}
+    elsewhere |= {each.attr for each in nodes if isinstance(each, ast.Attribute)}
+    unused = set()
+    for tree in trees:
+        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+        constants = {each.id for each in names if isinstance(each.ctx, ast.Store) and each.id.isupper()}
+        unused |= constants - {each.id for each in names if isinstance(each.ctx, ast.Load)} - elsewhere
+    assert unused == set()
 
 
 def test_all_is_sorted_and_is_the_whole_namespace() -> None:

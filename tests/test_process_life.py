@@ -74,6 +74,15 @@ def test_a_module_is_stopped_and_restarted_by_hand(emu: Emulator) -> None:
     assert not any(map(alive, pids(module.logs.text)))
 
 
+def test_starting_and_stopping_leaves_no_listener_of_events_behind(emu: Emulator) -> None:
+    listeners = len(emu.lifecycle.events._subscribers)  # noqa: SLF001
+    launch(emu, SLEEPER)
+    for _ in range(3):
+        emu.stop()
+        emu.start()
+    assert len(emu.lifecycle.events._subscribers) == listeners  # noqa: SLF001
+
+
 def test_killing_the_emulator_s_process_ends_its_programs() -> None:
     code = f"""
         import sys, time

@@ -16,12 +16,22 @@ from cmemu_nb.dashboard.job_parts import job_part
 from cmemu_nb.dashboard.parts import header_part, runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import FunctionError, JobFailed, NotRunning, SessionFileError
+from cmemu_nb.session_file import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 BODIES = [b"", b"42", b'{"exception":"no"}', b"\xff\x00", "ü\u2028\U0001f600".encode()]
+
+
+def test_files_that_are_written_into_one_folder_at_a_time_are_each_whole(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    with replacing(first, overwrite=False) as one, replacing(second, overwrite=False) as other:
+        one.write(b"first")
+        other.write(b"second")
+    assert (first.read_bytes(), second.read_bytes()) == (b"first", b"second")
+    assert sorted(tmp_path.iterdir()) == [first, second]
 
 
 @pytest.fixture

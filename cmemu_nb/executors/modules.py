@@ -191,7 +191,7 @@ class Modules:
         self._emulator = emulator
         self._modules: list[LaunchedModule] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unsubscribe: Callable[[], None] = emulator.lifecycle.events.subscribe(self._hear)
+        self._unsubscribe: Callable[[], None] | None = None
 
     def launch(self, runtime_id: str, launch: Launch) -> LaunchedModule:
         """Launch a program for a runtime that exists, and return its handle; `LaunchFailed` if it ends at once."""
@@ -201,6 +201,7 @@ class Modules:
         return module
 
     async def _start(self, module: LaunchedModule) -> None:
+        self._unsubscribe = self._unsubscribe or self._emulator.lifecycle.events.subscribe(self._hear)
         self._modules.append(module)
         try:
             await module.start()
@@ -231,6 +232,9 @@ class Modules:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         modules, self._modules = self._modules, []
         await asyncio.gather(*(module.end(reason) for module in modules))
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
 
     def _hear(self, event: Event) -> None:
         """Follow the runtime: a reset revokes the replicas' tokens, a deletion leaves them without one."""

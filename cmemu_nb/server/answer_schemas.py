@@ -80,7 +80,7 @@ _GOING_ON = members(
         "intermediateJobInfoList": said(array(ANYTHING), "Always empty; the platform may say more"),
         "multiplexerJobTiming": said(
             members({"type": {"const": "queuedJob"}, "queuedJob": said(_TIMING, "The times so far")}),
-            "When the job came how far",
+            "When the job was submitted, queued and taken",
         ),
     }
 )

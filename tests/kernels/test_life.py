@@ -74,7 +74,8 @@ def test_a_forked_child_does_not_hold_the_port(notebook: Notebook) -> None:
     kernel = notebook.kernel
     code = "import cmemu_nb, os, time\nother = cmemu_nb.Emulator(port=0).start()\nport = other.port\npid = os.fork()\n"
     code += "if pid == 0:\n    time.sleep(60)\n    os._exit(0)\n"
-    code += "other.stop()\nagain = cmemu_nb.Emulator(port=port).start()\nprint(again.port == port)\nagain.stop()\n"
+    code += "other.stop()\nagain = cmemu_nb.Emulator(port=port, tls_port=0).start()\nprint(again.port == port)\n"
+    code += "again.stop()\n"
     code += "import signal; os.kill(pid, signal.SIGKILL); _ = os.waitpid(pid, 0)"
     assert kernel.run(f"import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n{code}") == "True"
     assert notebook.execute() == 1
