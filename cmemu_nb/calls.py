@@ -13,6 +13,8 @@ from cmemu_nb.dialect import closest
 from cmemu_nb.errors import CmemuError, NotFound, known
 from cmemu_nb.functions import NOTEBOOK_APP
 from cmemu_nb.handles import JobHandle, fetch, value_of
+from cmemu_nb.interrupting import Interruptible
+from cmemu_nb.item_stream import ItemStream
 from cmemu_nb.mapping import Mapping, row_error
 from cmemu_nb.progress import progress_bar
 from cmemu_nb.query_check import check_query
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from cmemu_nb.contour_client import ContourClient
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.home import Home
-    from cmemu_nb.item_stream import ItemStream
     from cmemu_nb.lifecycle import Lifecycle
 
 
@@ -67,7 +68,8 @@ class Calls(ABC):
         >>> print(job.logs, end="")
         adding Numbers(x=40, y=1)
         """
-        return self.home.run(self._submit(query_type, encode_query(query), deployed_app_rid, branch))
+        text, call = encode_query(query), self._interruptible()
+        return call.run(call.submit(self._submit(query_type, text, deployed_app_rid, branch))).submitted_here()
 
     async def asubmit(
         self, query_type: str, query: object = None, deployed_app_rid: str | None = None, branch: str | None = None
@@ -80,7 +82,9 @@ class Calls(ABC):
         >>> asyncio.run(main())
         2
         """
-        return await self.home.arun(self._submit(query_type, encode_query(query), deployed_app_rid, branch))
+        text, call = encode_query(query), self._interruptible()
+        job = await call.arun(call.submit(self._submit(query_type, text, deployed_app_rid, branch)))
+        return job.submitted_here()
 
     def call(
         self,
@@ -92,13 +96,15 @@ class Calls(ABC):
         timeout: float | None = None,
         validate: bool = True,
         echo: bool = False,
+        interrupt: str | None = None,
     ) -> Any:
         """Run a function through the whole lifecycle and return its value.
 
         `timeout` is in seconds; None waits as long as it takes. Unless `validate` is False, an unknown function is a
         `NotFound` and a query that does not match its schema an `InvalidRequest`, before anything is submitted.
-        `echo` shows what a function in a cell prints, while it does. Raises what `submit()` and
-        `JobHandle.result()` raise. An interrupt leaves the job as it is.
+        `echo` shows what a function in a cell prints, while it does. An interrupt cancels the job; with
+        `interrupt='leave'` it leaves it as it is (None: the setting of that name). Raises what `submit()` and
+        `JobHandle.result()` raise.
 
         >>> emu.call("add", {"x": 1, "y": 2})
         3
@@ -106,8 +112,9 @@ class Calls(ABC):
         Traceback (most recent call last):
         cmemu_nb.errors.NotFound: No function 'ad' is served. Did you mean 'add'? ...
         """
-        job_id, result = self.home.run(
-            self._prepare_call(query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
+        own = self._interruptible(interrupt)
+        job_id, result = own.run(
+            self._prepare_call(own, query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
         )
         return value_of(cast("Emulator", self), job_id, result)
 
@@ -121,14 +128,16 @@ class Calls(ABC):
         timeout: float | None = None,  # noqa: ASYNC109 - the same meaning as in call()
         validate: bool = True,
         echo: bool = False,
+        interrupt: str | None = None,
     ) -> Any:
         """Do as `call()` does, in async code: awaitable on any loop.
 
         >>> asyncio.run(emu.acall("add", {"x": 1}))
         2
         """
-        job_id, result = await self.home.arun(
-            self._prepare_call(query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
+        own = self._interruptible(interrupt)
+        job_id, result = await own.arun(
+            self._prepare_call(own, query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
         )
         return value_of(cast("Emulator", self), job_id, result)
 
@@ -140,17 +149,21 @@ class Calls(ABC):
         branch: str | None = None,
         *,
         validate: bool = True,
+        interrupt: str | None = None,
     ) -> ItemStream:
         """Run a streaming function and iterate over its items as they arrive, with `for` or `async for`.
 
-        A result that is no stream is one item. Raises what `call()` and `JobHandle.stream()` raise.
+        A result that is no stream is one item. `validate` and `interrupt` are those of `call()`. Raises what `call()`
+        and `JobHandle.stream()` raise.
 
         >>> list(emu.stream("words", {"text": "one two"}))
         ['one', 'two']
         """
         if validate:
             self._check(query_type, [query], deployed_app_rid, branch)
-        return self.submit(query_type, query, deployed_app_rid, branch).stream()
+        text, own = encode_query(query), self._interruptible(interrupt)
+        job = own.run(own.submit(self._submit(query_type, text, deployed_app_rid, branch)))
+        return ItemStream(cast("Emulator", self), job.id, own)
 
     def map(
         self,
@@ -162,6 +175,7 @@ class Calls(ABC):
         concurrency: int = 16,
         progress: bool = True,
         validate: bool = True,
+        interrupt: str | None = None,
     ) -> pd.DataFrame:
         """Run a function once for each query, and return a DataFrame in the order of the queries.
 
@@ -170,7 +184,7 @@ class Calls(ABC):
         `job_id`; a field with such a name becomes `input.<name>`. At most `concurrency` jobs are unfinished at once.
         A function that raises, or a job that fails, is a row with an `error`. `progress` shows a bar in a notebook,
         unless the environment variable `CI` is set. All queries are checked before the first is submitted, as in
-        `call()`. An interrupt leaves the jobs that were submitted as they are.
+        `call()`. An interrupt cancels all jobs that are not done, or with `interrupt='leave'` leaves them.
 
         >>> emu.map("add", [{"x": 1}, {"x": 2}])[["x", "outcome", "value"]]
            x outcome  value
@@ -178,7 +192,8 @@ class Calls(ABC):
         1  2      ok      3
         """
         rows, tell = self._prepare(query_type, queries, deployed_app_rid, branch, concurrency, progress, validate)
-        self.home.run(self._map(rows, tell, query_type, deployed_app_rid, branch))
+        own = self._interruptible(interrupt)
+        own.run(self._map(own, rows, tell, query_type, deployed_app_rid, branch))
         return rows.frame()
 
     async def amap(
@@ -191,10 +206,12 @@ class Calls(ABC):
         concurrency: int = 16,
         progress: bool = True,
         validate: bool = True,
+        interrupt: str | None = None,
     ) -> pd.DataFrame:
         """Do as `map()` does, in async code: awaitable on any loop."""
         rows, tell = self._prepare(query_type, queries, deployed_app_rid, branch, concurrency, progress, validate)
-        await self.home.arun(self._map(rows, tell, query_type, deployed_app_rid, branch))
+        own = self._interruptible(interrupt)
+        await own.arun(self._map(own, rows, tell, query_type, deployed_app_rid, branch))
         return rows.frame()
 
     def _prepare(
@@ -213,12 +230,22 @@ class Calls(ABC):
         return rows, progress_bar(len(rows.queries), wanted=progress)
 
     async def _map(
-        self, rows: Mapping, tell: Callable[[int, int], object], query_type: str, rid: str | None, branch: str | None
+        self,
+        own: Interruptible,
+        rows: Mapping,
+        tell: Callable[[int, int], object],
+        query_type: str,
+        rid: str | None,
+        branch: str | None,
     ) -> None:
-        await rows.run(lambda text: self._submit(query_type, text, rid, branch), tell)
+        await rows.run(own, lambda text: self._submit(query_type, text, rid, branch), tell)
+
+    def _interruptible(self, interrupt: str | None = None) -> Interruptible:
+        return Interruptible(cast("Emulator", self), interrupt)
 
     def _prepare_call(
         self,
+        own: Interruptible,
         query_type: str,
         query: object,
         rid: str | None,
@@ -235,7 +262,7 @@ class Calls(ABC):
         text, show = encode_query(query), echo_here() if echo else None
 
         async def submit_and_wait() -> tuple[str, bytes]:
-            job = await self._submit(query_type, text, rid, branch)
+            job = await own.submit(self._submit(query_type, text, rid, branch))
             if show is not None:
                 self.lifecycle.log(job.id).echo(show)
             return job.id, await fetch(cast("Emulator", self), job.id, timeout)

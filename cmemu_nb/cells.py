@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import re
 import sys
+import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,8 +22,18 @@ def current_shell() -> Any:
 
 def cell_is_running() -> bool:
     """Tell whether the notebook is in the middle of a cell, from any thread."""
+    return _result_of_cell() is not None
+
+
+def running_cell() -> object | None:
+    """Return something that is the same for as long as one cell runs, from any thread; None when none does."""
+    result = _result_of_cell()
+    return None if result is None else weakref.ref(result)
+
+
+def _result_of_cell() -> Any:
     # IPython fills the cell's result in while it runs, and only then.
-    return getattr(getattr(current_shell(), "displayhook", None), "exec_result", None) is not None
+    return getattr(getattr(current_shell(), "displayhook", None), "exec_result", None)
 
 
 def watch_cells(home: Home) -> Callable[[], None]:

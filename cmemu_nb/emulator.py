@@ -59,12 +59,13 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     contour routes, random if not given), `tokens` (further ones), `client_id`, `client_secret` and
     `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
-    functions in cells), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto',
-    'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
-    `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
-    `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
-    thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds, 0
-    before; `application` answers the requests; `seed` is the seed file that it began with, or None.
+    functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `keep_events`, `keep_jobs`
+    (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto', 'kernel' or 'thread'); `journal` (a file) and
+    `journal_sync`; `max_connections`, `max_waiting`, `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what
+    others may do. An unknown or wrong one is a `SettingError`; `settings` has them. To change something use its
+    methods; `lifecycle` is for looking, from any thread. `functions` are those that are served, `faults` those that are
+    on; `started_at` is in Unix nanoseconds, 0 before; `application` answers the requests; `seed` is the seed file that
+    it began with, or None.
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")
@@ -341,6 +342,21 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     def job(self, job_id: str) -> JobHandle:
         """Return the handle of a job that exists; else `NotFound`, or `JobEvicted` if it was let go."""
         return JobHandle(self, self.lifecycle.job(job_id).job_id)
+
+    def cancel(self, jobs: str | JobHandle = "all", reason: str = "by emu.cancel()") -> int:
+        """End queued and running jobs: one, by its id or handle, those of a function by its name, or "all" [ours].
+
+        Their error messages say that they were cancelled and why; functions in cells are ended where Python can do
+        that. Returns how many jobs were ended, of those that are done none. A `NotFound` lists the functions that have
+        unfinished jobs.
+
+        >>> rt = emu.open_runtime("my-runtime")
+        >>> job, other = rt.enqueue("multiply"), rt.enqueue("multiply")
+        >>> emu.cancel("multiply"), emu.cancel("multiply"), other.record.error_message
+        (2, 0, 'cancelled: by emu.cancel()')
+        """
+        name = jobs.id if isinstance(jobs, JobHandle) else jobs
+        return self.change(lambda lifecycle: lifecycle.cancel(lifecycle.unfinished(name), reason))
 
     def reset(self) -> None:
         """Forget every runtime with its jobs, schemas and bindings [ours]; what a seed file says is there again.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.cells import point_at_cells
+from cmemu_nb.cells import point_at_cells, running_cell
 from cmemu_nb.contour_client import encode_query
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound
+from cmemu_nb.interrupting import Interruptible
 from cmemu_nb.item_stream import ItemStream
 from cmemu_nb.model import JobStatus
 from cmemu_nb.results import Outcome, error_for_people, function_error, outcome, parse_result
@@ -45,6 +46,12 @@ class JobHandle:
     def __init__(self, emulator: Emulator, job_id: str) -> None:
         self._emulator = emulator
         self.id = job_id
+        self._cell: object | None = None
+
+    def submitted_here(self) -> JobHandle:
+        """Note that the cell that runs now has submitted the job, so that interrupting this cell cancels it."""
+        self._cell = running_cell()
+        return self
 
     @property
     def record(self) -> Job:
@@ -83,13 +90,14 @@ class JobHandle:
         """Wait for the job and return the bytes of its result, whatever they say.
 
         `timeout` is in seconds; None waits as long as it takes. Raises `JobFailed` or `JobTimeout`. An
-        interrupt leaves the job as it is. Of a job that is done it is there when the emulator is stopped, too.
+        interrupt cancels a job that was submitted in the same cell, and leaves any other. Of a job that is done it is
+        there when the emulator is stopped, too.
 
         >>> emu.submit("add", {"x": 40}).raw()
         b'41'
         """
         at_hand = self._at_hand()
-        return self._emulator.home.run(fetch(self._emulator, self.id, timeout)) if at_hand is None else at_hand
+        return self._waiting().run(fetch(self._emulator, self.id, timeout)) if at_hand is None else at_hand
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the job and return its result as Python values.
@@ -107,7 +115,7 @@ class JobHandle:
         """Do as `result()` does, in async code: awaitable on any loop."""
         at_hand = self._at_hand()
         if at_hand is None:
-            at_hand = await self._emulator.home.arun(fetch(self._emulator, self.id, timeout))
+            at_hand = await self._waiting().arun(fetch(self._emulator, self.id, timeout))
         return value_of(self._emulator, self.id, at_hand)
 
     def stream(self) -> ItemStream:
@@ -116,9 +124,26 @@ class JobHandle:
         Raises what `result()` raises: `JobFailed` when the stream breaks off, `FunctionError`, `ResultError` for bare
         numbers, which nobody can split again.
         """
-        return ItemStream(self._emulator, self.id)
+        return ItemStream(self._emulator, self.id, self._waiting())
 
-    def fail(self, reason: str) -> None:
+    def _waiting(self) -> Interruptible:
+        here = self._cell is not None and self._cell is running_cell()
+        return Interruptible(self._emulator, jobs=[self.id] if here else [])
+
+    def cancel(self, reason: str = "by job.cancel()") -> bool:
+        """End the queued or running job: it has failed, and its message says that it was cancelled and why [ours].
+
+        A function in a cell is ended where Python can do that. Returns whether there was something to cancel: False for
+        a job that is done.
+
+        >>> job = emu.open_runtime("my-runtime").enqueue("multiply")
+        >>> job.cancel(), job.record.error_message
+        (True, 'cancelled: by job.cancel()')
+        """
+        job_id = self.record.job_id
+        return bool(self._emulator.change(lambda lifecycle: lifecycle.cancel([job_id], reason)))
+
+    def fail(self, reason: str = "failed by hand") -> None:
         """End the queued or running job as failed [ours]; `JobAlreadyCompleted` when it is done.
 
         >>> job = emu.open_runtime("my-runtime").enqueue("multiply")
@@ -213,7 +238,7 @@ class RuntimeHandle:
         """
         text = encode_query(query)
         job = self._emulator.change(lambda lifecycle: lifecycle.submit(self.id, query_type, text))
-        return JobHandle(self._emulator, job.job_id)
+        return JobHandle(self._emulator, job.job_id).submitted_here()
 
     def function(
         self, function: Callable[..., Any] | None = None, *, streaming: bool = False, edits: Sequence[Any] | None = None

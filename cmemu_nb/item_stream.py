@@ -13,15 +13,20 @@ from cmemu_nb.results import error_for_people, is_error_object
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.interrupting import Interruptible
 
 
 class ItemStream:
-    """An iterator, and an asynchronous one, over the items of the result of the job `job_id`; `close()` ends it."""
+    """An iterator, and an asynchronous one, over the items of the result of the job `job_id`; `close()` ends it.
 
-    def __init__(self, emulator: Emulator, job_id: str) -> None:
+    `waiting` is the call that waits for them, for the case that it is interrupted.
+    """
+
+    def __init__(self, emulator: Emulator, job_id: str, waiting: Interruptible) -> None:
         self._emulator = emulator
         self._home = emulator.home
         self.job_id = job_id
+        self._waiting = waiting
         job = emulator.lifecycle.job(job_id)
         self._reader = ItemReader(streaming=emulator.functions.streams(job.runtime_id, job.query_type))
         self._items: deque[Any] = deque()
@@ -34,7 +39,7 @@ class ItemStream:
         return self
 
     def __next__(self) -> Any:
-        found, item = self._home.run(self._next())
+        found, item = self._waiting.run(self._next())
         if not found:
             raise StopIteration
         return item
@@ -43,7 +48,7 @@ class ItemStream:
         return self
 
     async def __anext__(self) -> Any:
-        found, item = await self._home.arun(self._next())
+        found, item = await self._waiting.arun(self._next())
         if not found:
             raise StopAsyncIteration
         return item

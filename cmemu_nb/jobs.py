@@ -16,7 +16,7 @@ from cmemu_nb.session import Replica, ResultStream, Session, text
 from cmemu_nb.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 class Jobs(State):
@@ -151,6 +151,19 @@ class Jobs(State):
         session.streams.pop(job_id, None)
         failed = replace(job, status=JobStatus.FAILED, completed_at=self.now(), error_message=reason)
         return self._change(session, failed, "job_failed", reason)
+
+    def cancel(self, job_ids: Iterable[str], reason: str) -> int:
+        """End as `failed` those of the jobs that are queued or running [ours]; returns how many they were.
+
+        Their error messages say that they were cancelled, and the reason.
+        """
+        count = 0
+        for job_id in list(job_ids):
+            job = self.find_job(job_id)  # at its turn: a listener may end one when it hears of another
+            if job is not None and not job.finished:
+                self.fail(job_id, f"cancelled: {reason}")
+                count += 1
+        return count
 
     def add_reason(self, job_id: str, reason: str) -> None:
         """Add what came to be known of why a job failed."""

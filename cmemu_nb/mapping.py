@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cmemu_nb.handles import JobHandle
+    from cmemu_nb.interrupting import Interruptible
     from cmemu_nb.model import Job
 
 RESULT_COLUMNS = ("outcome", "value", "error", "queue_time", "run_time", "job_id")
@@ -42,7 +43,10 @@ class Mapping:
             raise row_error(position, error) from None
 
     async def run(
-        self, submit: Callable[[bytes], Coroutine[Any, Any, JobHandle]], tell: Callable[[int, int], object]
+        self,
+        call: Interruptible,
+        submit: Callable[[bytes], Coroutine[Any, Any, JobHandle]],
+        tell: Callable[[int, int], object],
     ) -> None:
         """Submit every query and wait for its result; `tell(done, errors)` after each.
 
@@ -52,7 +56,7 @@ class Mapping:
 
         async def run_one_after_the_other() -> None:
             for position in positions:
-                self._results[position] = await _run(submit(self.texts[position]))
+                self._results[position] = await _run(call, submit(self.texts[position]))
                 self.done += 1
                 self.errors += self._results[position]["outcome"] != Outcome.OK
                 tell(self.done, self.errors)
@@ -104,8 +108,8 @@ def _input_columns(queries: list[Any]) -> dict[str, Any]:
     }
 
 
-async def _run(submitted: Coroutine[Any, Any, JobHandle]) -> dict[str, Any]:
-    job = await submitted
+async def _run(call: Interruptible, submission: Coroutine[Any, Any, JobHandle]) -> dict[str, Any]:
+    job = await call.submit(submission)
     value, error, outcome = None, None, Outcome.OK
     try:
         value = await job.aresult()
@@ -115,6 +119,7 @@ async def _run(submitted: Coroutine[Any, Any, JobHandle]) -> dict[str, Any]:
         error = str(raised)
     except (JobFailed, JobEvicted) as raised:
         error, outcome = str(raised), Outcome.FAILED
+    call.forget(job.id)
     return {"outcome": outcome, "value": value, "error": error, **_times(job.find()), "job_id": job.id}
 
 

@@ -103,6 +103,11 @@ class Settings(Configurable):
     max_concurrent_tasks = Int(
         4, min=1, help="How many jobs of functions in cells run at a time, each in a thread."
     ).tag(config=True)
+    interrupt = CaselessStrEnum(
+        ["cancel", "leave"],
+        "cancel",
+        help="What interrupting a cell or program that waits for its calls does to their unfinished jobs.",
+    ).tag(config=True)
     keep_events = Int(10_000, min=1, help="How many events the log keeps; empty polls are counted apart.").tag(
         config=True
     )

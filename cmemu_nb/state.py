@@ -50,6 +50,23 @@ class State:
         sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
         return [job for session in sessions for job in list(session.jobs.values())]
 
+    def unfinished(self, of: str = "all") -> list[str]:
+        """Return the ids of the jobs that are queued or running: of a function, one job by its id, or "all".
+
+        A `NotFound` for a name that is neither lists the functions that have unfinished jobs.
+        """
+        jobs = [job for job in self.jobs() if not job.finished]
+        found = [job.job_id for job in jobs if of in ("all", job.job_id, job.query_type)]
+        if not found and of != "all" and not self._is_known(of):
+            functions = {job.query_type for job in jobs}
+            raise NotFound(f"There is no job or function '{of}'. {known(functions, 'functions with unfinished jobs')}")
+        return found
+
+    def _is_known(self, name: str) -> bool:
+        """Tell whether there is such a job, finished or not, or such a function."""
+        functions = {schema.function_name for schema in self.schemas()}
+        return name in self._owners or name in functions or any(job.query_type == name for job in self.jobs())
+
     def newest_jobs(self, most: int) -> list[Job]:
         """Return the jobs that were submitted last, newest first, whatever the history in the same time."""
         newest = [job for session in list(self._sessions.values()) for job in _last(session.jobs, most)]

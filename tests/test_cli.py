@@ -173,7 +173,7 @@ def test_the_options_reach_the_emulator() -> None:
 def test_every_setting_is_an_option_except_those_of_notebooks() -> None:
     words = run("serve", "--help").stdout.split()
     flags = {name.replace("_", "-") for name in Settings.class_trait_names(config=True)}
-    flags -= {"home", "max-concurrent-tasks", "tokens", "local-hostnames"}
+    flags -= {"home", "interrupt", "max-concurrent-tasks", "tokens", "local-hostnames"}
     assert {f"--{name}" for name in flags} | {"--further-token", "--local-hostname", "--tls"} <= set(words)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from traitlets import TraitType
 
 # Where there are no cells these say nothing.
-OF_NOTEBOOKS = frozenset({"home", "max_concurrent_tasks"})
+OF_NOTEBOOKS = frozenset({"home", "interrupt", "max_concurrent_tasks"})
 FLAGS = {"tokens": "--further-token", "local_hostnames": "--local-hostname"}
 METAVARS = {
     **dict.fromkeys(("token", "tokens", "client_id", "client_secret"), "TEXT"),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 START_OPTIONS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("host", "journal", "journal_sync"), str),
+    **dict.fromkeys(("host", "interrupt", "journal", "journal_sync"), str),
     **dict.fromkeys(("port", "max_body_bytes", "max_connections", "max_waiting", "max_concurrent_tasks"), int),
     **dict.fromkeys(("keep_events", "keep_jobs", "keep_bytes", "max_queued"), int),
     **dict.fromkeys(("execute_timeout", "slow_client_seconds", "idle_seconds"), float),
@@ -128,6 +128,11 @@ def _export_module(parser: argparse.ArgumentParser) -> None:
     add_export(parser, "The file to write, such as app.py.")
 
 
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("jobs", help="A job's id, a function's name for all of its jobs, or: all.")
+    parser.add_argument("reason", nargs="*", default=[], help="Why.")
+
+
 def _fail(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", help="The job's id.")
     parser.add_argument("reason", nargs="*", default=[], help="Why.")
@@ -176,6 +181,7 @@ COMMANDS = {
     "submit": Command("Submit a job and return its handle.", _submit, takes_query=True),
     "call": Command("Run a function and return its value.", _call, takes_query=True),
     "logs": Command("Print what a job's function has printed and logged.", _job),
+    "cancel": Command("Cancel a job, or all queued and running jobs of a function.", _cancel),
     "fail": Command("Fail a queued or running job by hand.", _fail),
     "faults": Command("Let the platform misbehave, end that, or show which faults are on.", _faults),
     "export": Command("Write the whole session to a file, for Emulator.from_export().", _export),

@@ -14,8 +14,6 @@ from cmemu_nb.registry import emulators
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cmemu_nb.lifecycle import Lifecycle
-
 MOST = 200
 
 
@@ -59,8 +57,6 @@ def _names_for(command: str, last: str) -> Iterable[str]:
         elif last == "--function" or command in ("submit", "call"):
             yield from {schema.function_name for schema in state.schemas()}
         elif command == "fail":
-            yield from _unfinished(state)
-
-
-def _unfinished(state: Lifecycle) -> Iterable[str]:
-    return (job.job_id for job in state.jobs() if not job.finished)
+            yield from state.unfinished()
+        elif command == "cancel":
+            yield from ("all", *state.unfinished(), *{job.query_type for job in state.jobs() if not job.finished})

@@ -252,6 +252,11 @@ class CMEmu(Settings, Magics):
         environment = self._emulator(given).env(given.runtime, given.max_concurrent_tasks)
         print(environment.docker_line(given.docker) if given.docker else environment.export_lines)  # noqa: T201
 
+    def _cancel(self, given: Arguments) -> None:
+        count = self._emulator(given).cancel(given.jobs, " ".join(given.reason) or "by %cmemu cancel")
+        nothing = "There is nothing to cancel: no such job is queued or running."
+        print(f"Cancelled {count} {'job' if count == 1 else 'jobs'}." if count else nothing)  # noqa: T201
+
     def _fail(self, given: Arguments) -> None:
         job = self._emulator(given).job(given.job)
         job.fail(" ".join(given.reason) or "failed by hand")

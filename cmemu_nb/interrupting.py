@@ -1,0 +1,83 @@
+"""What an interrupt does to the jobs of the call that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cmemu_nb.cells import cell_is_running
+from cmemu_nb.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.handles import JobHandle
+
+T = TypeVar("T")
+WAYS = ("cancel", "leave")
+
+
+class Interruptible:
+    """A call and the jobs that it has submitted: an interrupt cancels the unfinished ones, unless it is to leave them.
+
+    To be made where the call is made. `interrupt` is 'cancel' or 'leave', the emulator's setting if it is None; any
+    other is an `InvalidRequest`. `jobs` are ids of jobs that belong to the call from the start.
+    """
+
+    def __init__(self, emulator: Emulator, interrupt: str | None = None, jobs: Iterable[str] = ()) -> None:
+        if interrupt not in (None, *WAYS):
+            raise InvalidRequest(f"interrupt must be 'cancel' or 'leave', not {interrupt!r}.")
+        self._home = emulator.home
+        self._lifecycle = emulator.lifecycle
+        self._cancels = (interrupt or emulator.settings.interrupt) == "cancel"
+        self._caller = "cell" if cell_is_running() else "program"
+        self._jobs = set(jobs)
+        self._interrupted = ""
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the call's coroutine on the emulator's loop and wait for it."""
+        try:
+            return self._home.run(coroutine)
+        except KeyboardInterrupt:
+            self._end(f"the {self._caller} that called it was interrupted")
+            raise
+
+    async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Do as `run()` does, in async code; a task that is cancelled while it waits was interrupted too."""
+        try:
+            return await self._home.arun(coroutine)
+        except asyncio.CancelledError:
+            self._end(f"the {self._caller} that awaited it was interrupted or stopped waiting")
+            raise
+
+    def _end(self, reason: str) -> None:
+        # Nobody waits for it, so that a second interrupt gets out whatever the emulator does.
+        if self._cancels:
+            with contextlib.suppress(RuntimeError):  # the emulator is stopped
+                self._home.loop.call_soon_threadsafe(self._cancel, reason)
+
+    # On the emulator's loop
+
+    async def submit(self, submission: Coroutine[Any, Any, JobHandle]) -> JobHandle:
+        """Submit a job of the call, which can't be cancelled before its id is known."""
+        submitting = asyncio.ensure_future(submission)
+        submitting.add_done_callback(self._submitted)
+        return await asyncio.shield(submitting)
+
+    def _submitted(self, submitting: asyncio.Task[JobHandle]) -> None:
+        if submitting.cancelled() or submitting.exception() is not None:
+            return
+        self._jobs.add(submitting.result().id)
+        if self._interrupted:
+            self._cancel(self._interrupted)
+
+    def forget(self, job_id: str) -> None:
+        """Note that a job is done."""
+        self._jobs.discard(job_id)
+
+    def _cancel(self, reason: str) -> None:
+        self._interrupted = reason
+        self._lifecycle.cancel(self._jobs, reason)
+        self._jobs.clear()
