@@ -52,10 +52,7 @@ class ContourClient:
             async with asyncio.timeout(timeout):
                 return await self._result(job_id, timeout)
         except TimeoutError:
-            raise errors.JobTimeout(
-                f"Job '{job_id}' was not done within {timeout:g} s; it goes on. "
-                "job.result() waits again, job.fail('why') ends it."
-            ) from None
+            raise errors.JobTimeout(f"Job '{job_id}' was not done within {timeout:g} s.") from None
 
     async def _result(self, job_id: str, timeout: float | None) -> bytes:  # noqa: ASYNC109
         wait = LONGEST_WAIT if timeout is None else max(1, min(LONGEST_WAIT, math.ceil(timeout)))

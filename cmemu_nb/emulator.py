@@ -6,6 +6,7 @@ import atexit
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cmemu_nb import live_file
@@ -13,6 +14,7 @@ from cmemu_nb.callbacks import Callbacks
 from cmemu_nb.calls import Calls
 from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
+from cmemu_nb.diagnosis import diagnose
 from cmemu_nb.durable import LOST, Durable
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.eviction import Eviction
@@ -179,7 +181,14 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         logins = self.seed.logins if self.seed else {}
         oauth = self._oauth_client()
         self.application = Application(
-            self.lifecycle, self.bearer_tokens, oauth, self.settings, self._journal, logins, self._environment
+            self.lifecycle,
+            self.bearer_tokens,
+            oauth,
+            self.settings,
+            self._journal,
+            logins,
+            self._environment,
+            partial(diagnose, self),
         )
         # After the application: whoever waits for a job hears of its end first, and reads the result.
         self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)

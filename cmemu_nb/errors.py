@@ -260,7 +260,7 @@ class TooBusy(WireError):
 
 
 class JobTimeout(WireError, TimeoutError):
-    """The job was not done in the time allowed; it goes on all the same."""
+    """The job was not done in the time allowed; the message says why. The job stays as it is."""
 
     code = "job_timeout"
     status = 504

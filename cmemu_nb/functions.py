@@ -177,6 +177,15 @@ class Functions:
 
     # Looking
 
+    def executor(self, runtime_id: str) -> NotebookExecutor | None:
+        """Return the executor that serves a runtime's functions, if one does."""
+        executor = self._executors.get(runtime_id)
+        return executor if executor is not None and executor.working else None
+
+    def were_on(self, runtime_id: str) -> bool:
+        """Tell whether functions of this process are or were served on a runtime."""
+        return runtime_id in self._executors
+
     def definitions(self, runtime_id: str) -> list[Definition]:
         """Return the functions of a runtime as they are now."""
         executor = self._executors.get(runtime_id)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.cells import point_at_cells, running_cell
 from cmemu_nb.contour_client import encode_query
-from cmemu_nb.errors import FunctionError, JobFailed, NotFound
+from cmemu_nb.diagnosis import diagnose
+from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout, NotFound
 from cmemu_nb.interrupting import Interruptible
 from cmemu_nb.item_stream import ItemStream
 from cmemu_nb.model import JobStatus
@@ -26,8 +27,12 @@ async def fetch(emulator: Emulator, job_id: str, timeout: float | None) -> bytes
     """Wait for a job on the emulator's own loop, as `JobHandle.raw()` does anywhere; `timeout` is in seconds."""
     try:
         return await emulator.client.result(job_id, timeout)
-    except NotFound:
-        raise JobFailed(f"Job '{job_id}' is gone: its runtime's session was reset or deleted.") from None
+    except JobTimeout as late:
+        raise JobTimeout(f"{late} {diagnose(emulator, job_id)} job.result() waits for it again.") from None
+    except (NotFound, JobFailed):
+        if emulator.lifecycle.find_job(job_id) is not None:
+            raise
+        raise JobFailed(f"Job '{job_id}' is gone. {diagnose(emulator, job_id)}") from None
 
 
 def value_of(emulator: Emulator, job_id: str, result: bytes) -> Any:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from cmemu_nb.errors import JobEvicted, NotFound, known
 from cmemu_nb.job_ids import is_job_of
 from cmemu_nb.job_log import JobLog
+from cmemu_nb.model import JobStatus
 
 if TYPE_CHECKING:
-    from cmemu_nb.model import DeployedApp, FunctionSchema, Job, JobStatus, Runtime
+    from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
     from cmemu_nb.session import Replica, ResultStream, Session
 
 DEFAULT_BRANCH = "master"
@@ -119,6 +120,17 @@ class State:
     def deployed_apps(self) -> list[DeployedApp]:
         """Return every binding, an app's oldest first."""
         return [app for branches in list(self._apps.values()) for app in list(branches.values())]
+
+    def running_jobs(self, runtime_id: str) -> list[Job]:
+        """Return the running jobs of a runtime, the newest first; the older a running job, the longer it takes."""
+        session = self._session(runtime_id)
+        jobs = (job for job in reversed(list(session.jobs.values())) if job.status == JobStatus.RUNNING)
+        return list(islice(jobs, session.counts[JobStatus.RUNNING]))
+
+    def queued_before(self, job: Job) -> int:
+        """Return how many jobs of its runtime are queued before a queued job."""
+        queue = list(self._session(job.runtime_id).queue)
+        return queue.index(job.job_id) if job.job_id in queue else 0
 
     def queue_depth(self, runtime_id: str) -> int:
         """Return how many jobs of a runtime are queued."""

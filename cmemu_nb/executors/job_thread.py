@@ -21,11 +21,12 @@ from cmemu_nb.errors import (
     NotRunning,
 )
 from cmemu_nb.executors.functions import handle_job, posts
+from cmemu_nb.executors.inside import RUNNING
 from cmemu_nb.executors.output import output_to
 from cmemu_nb.results import function_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.served import ServedFunction
@@ -65,6 +66,8 @@ class JobThread:
         self.job_id: str = envelope["computeModuleJobV1"]["jobId"]
         self.name = f"cmemu-job-{envelope['computeModuleJobV1']['queryType']}"
         self.abandoned = False
+        self.awaits: list[Collection[str]] = []
+        """The ids of the jobs that each call of its function waits for at the moment."""
         self.failed = False
         self._start = 0
         self.run_time = 0
@@ -77,6 +80,7 @@ class JobThread:
     def run(self) -> None:
         """Run the function, in the calling thread."""
         self._start = time.perf_counter_ns()
+        RUNNING.set(self)
         try:
             # Made by the first print: most functions print nothing, and their jobs are kept for long.
             log = functools.cache(functools.partial(self._emulator.lifecycle.log, self.job_id))

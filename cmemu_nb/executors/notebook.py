@@ -72,6 +72,21 @@ class NotebookExecutor:
         self._takes_jobs.set()
 
     @property
+    def takes_jobs(self) -> bool:
+        """Whether it takes jobs, or leaves them to others."""
+        return self._takes_jobs.is_set()
+
+    @property
+    def slots(self) -> int:
+        """How many functions may run at a time."""
+        return int(self._emulator.settings.max_concurrent_tasks)
+
+    @property
+    def busy(self) -> list[JobThread]:
+        """The threads whose functions run, without those that were given up; from any thread."""
+        return [thread for thread in list(self._threads) if not thread.abandoned]
+
+    @property
     def working(self) -> bool:
         """Whether it polls."""
         return self._task is not None

@@ -44,6 +44,7 @@ from cmemu_nb.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cmemu_nb.diagnosis import Diagnosis
     from cmemu_nb.executors.environment import ModuleEnvironment
     from cmemu_nb.faults import Faults
     from cmemu_nb.journal import Journal
@@ -78,7 +79,8 @@ class Application:
 
     `tokens` are the bearer tokens, besides those that `oauth` issues, `logins` who sends some of them. Answers wait
     until the `journal`, if there is one, has what they say; `waiters` says how many requests are held, `environment`
-    makes that of a replica, and `identity` says which emulator this is, for whoever found its file.
+    makes that of a replica, `diagnose` says why a job has no result, and `identity` says which emulator this is, for
+    whoever found its file.
     """
 
     def __init__(
@@ -90,11 +92,13 @@ class Application:
         journal: Journal | None,
         logins: Mapping[Token, str],
         environment: Callable[[Replica], ModuleEnvironment],
+        diagnose: Callable[[str], Diagnosis],
     ) -> None:
         self.lifecycle = lifecycle
         self.oauth = oauth
         self.journal = journal
         self.environment = environment
+        self.diagnose = diagnose
         self.waiting = Waiting(lifecycle)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0

@@ -72,7 +72,7 @@ async def _result_as_it_comes(app: Application, job_id: str, deadline: float | N
         if stream is not None and stream.chunks:
             return StreamResponse(_relay(app, stream))
         if not await _wait_for_change(app, job_id, deadline):
-            raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'.")
+            raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'. {app.diagnose(job_id)}")
 
 
 def _withdraw(app: Application, job_id: str) -> None:
@@ -249,7 +249,7 @@ routes = (
             404: "No runtime is bound to the app",
             429: "Too many jobs are queued",
             500: "The job failed",
-            504: "The time is over; the job goes on",
+            504: "The time is over; the job stays queued or running",
         },
         "Run a function and wait for its result",
         body=_JOB_BODY,

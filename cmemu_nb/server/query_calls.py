@@ -171,7 +171,7 @@ def api_error(query: Query, error: WireError) -> ExecutionFailed:
     if isinstance(error, ExecutionFailed):
         return error
     if isinstance(error, JobTimeout):
-        told = f"{said} It goes on. Query.execute_async has no such limit; here it is the setting execute_timeout."
+        told = f"{said} Query.execute_async has no such limit; here it is the setting execute_timeout."
         return ExecutionFailed(400, "QueryTimeExceededLimit", told, **query.ids)
     if said == RESET:
         return ExecutionFailed(500, "QueryDeploymentNotAvailable", f"{query.api_name}: {RESET}.", **query.ids)

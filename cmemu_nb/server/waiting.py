@@ -48,6 +48,10 @@ class Waiting:
             if not self._polls[runtime_id]:
                 del self._polls[runtime_id]
 
+    def holds_poll(self, runtime_id: str) -> bool:
+        """Tell whether a poll of a runtime is held until there is a job for it; from any thread."""
+        return runtime_id in self._polls or runtime_id in self._slots
+
     async def for_slot(self, runtime_id: str, seconds: float) -> bool:
         """Wait until a job of a runtime may have ended or its session ends; False when the time is over."""
         return await _wait_in(self._slots, runtime_id, seconds)

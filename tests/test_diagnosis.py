@@ -1,0 +1,180 @@
+"""Why a job has no result yet: the sentence that every wait shows, for every kind of wait, and what ends it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from client import RID, Api, eventually
+from journaled import process
+from test_functions import make
+from test_platform_routes import Client, token_of
+
+from cmemu_nb.errors import JobFailed, JobTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from cmemu_nb import Emulator
+    from cmemu_nb.handles import JobHandle
+
+WAIT = "def wait(context, event):\n    gate.wait()\n    return 'done'"
+
+
+@pytest.fixture
+def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
+    threads = set(threading.enumerate())
+    with serve(max_concurrent_tasks=2) as emulator:
+        yield emulator
+        emulator.reset()
+    eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What functions wait at; it opens at the end of the test at the latest."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def why(job: JobHandle) -> str:
+    """Return what a timeout says of a job, with every duration as N s."""
+    with pytest.raises(JobTimeout) as caught:
+        job.result(timeout=0.001)
+    said = re.fullmatch(
+        rf"Job '{job.id}' was not done within 0\.001 s\. (.*) job\.result\(\) waits for it again\.", str(caught.value)
+    )
+    assert said, str(caught.value)
+    return re.sub(r"[\d.]+ (ns|µs|ms|s)\b( ago)?|just now", "N s", said[1])
+
+
+def run(emu: Emulator, name: str) -> JobHandle:
+    """Submit a job and wait until it runs."""
+    job = emu.submit(name)
+    eventually(lambda: job.status == "running", f"{name} runs")
+    return job
+
+
+def test_a_job_behind_busy_workers_names_what_keeps_them_busy(emu: Emulator, gate: threading.Event) -> None:
+    emu.function(make(WAIT, gate=gate))
+    emu.function(make(WAIT.replace("wait(c", "other(c"), gate=gate))
+    jobs = [run(emu, "wait"), run(emu, "wait"), emu.submit("other"), emu.submit("other")]
+    busy = "both workers of 'notebook' are busy (2 x wait, longest N s); job.cancel() or %cmemu cancel wait ends them."
+    assert why(jobs[2]) == f"'other' is queued behind 2 running jobs: {busy}"
+    assert why(jobs[3]) == f"'other' is queued behind 2 running jobs and 1 queued job: {busy}"
+    mine = "'wait' has been running for N s on a worker of 'notebook'; job.cancel() or %cmemu cancel wait ends it."
+    assert why(jobs[0]) == mine
+    gate.set()
+    assert [job.result() for job in jobs] == ["done"] * 4
+
+
+def test_a_runtime_that_nobody_has_polled_says_how_to_start_its_executor(emu: Emulator) -> None:
+    runtime = emu.open_runtime("r")
+    job = runtime.enqueue("f")
+    start = "emu.launch('python app.py', 'r') starts a program for it; @emu.runtime('r').function above a function "
+    assert why(job) == f"'f' is queued, and nobody has polled 'r' for jobs yet. {start}serves that."
+    emu.env("r")
+    start = "Start its program with the environment that emu.env('r') gave."
+    assert why(job) == f"'f' is queued, and nobody has polled 'r' for jobs yet. {start}"
+    runtime.function(make("def f(context, event): return 1"))
+    assert job.result(timeout=10) == 1
+
+
+def test_an_executor_that_has_stopped_polling_is_named_with_its_last_poll(emu: Emulator) -> None:
+    runtime = Api(emu.url, emu.token).open("r", RID)
+    jobs = [emu.submit("f"), emu.submit("f")]
+    runtime.take()
+    on = "on the executor of 'r', which last polled N s"
+    assert why(jobs[0]) == f"'f' has been running for N s {on}; job.cancel() or %cmemu cancel f ends it."
+    silent = "and nobody polls 'r' now: the last poll was N s. Start its executor again if it has ended."
+    assert why(jobs[1]) == f"'f' is queued behind 1 running job (1 x f, for N s), {silent}"
+    runtime.post_result(jobs[0].id, b"1")
+    assert why(jobs[1]) == f"'f' is queued, {silent}"
+
+
+def test_a_module_says_that_it_starts_and_how_it_has_ended(emu: Emulator, tmp_path: Path) -> None:
+    going = tmp_path / "going"
+    program = "import os, sys, time\nprint('loading', flush=True)\n"
+    program += f"while not os.path.exists({str(going)!r}): time.sleep(0.01)\nsys.exit('no weights')"
+    module = emu.launch(["python", "-c", program], "app")
+    eventually(lambda: "loading" in module.logs.text, "it has said something")
+    job = emu.submit("f")
+    starting = "the module 'app' is starting and has not polled for jobs yet; the last line that it wrote is"
+    assert why(job) == f"'f' is queued: {starting} 'loading'."
+    going.touch()
+    eventually(lambda: module.ended, "the program has ended")
+    again = "module.logs has every line, module.restart() starts it again."
+    assert why(job) == f"'f' is queued: the module 'app' exited (1): its last line was 'no weights'. {again}"
+    module.stop()
+    assert why(job) == "'f' is queued: the module 'app' was stopped. module.restart() starts it again."
+
+
+def test_replicas_that_are_busy_or_have_fallen_silent_are_named(emu: Emulator) -> None:
+    emu.open_runtime("real", RID)
+    client, jobs = Client(emu, token_of(emu.env("real"))), [emu.submit("f"), emu.submit("f")]
+    assert client.take() == jobs[0].id
+    ran = f"'f' has been running for N s on replica '{jobs[0].record.replica_id}' of 'real'"
+    assert why(jobs[0]) == f"{ran}; job.cancel() or %cmemu cancel f ends it."
+    busy = "the only replica of 'real' is busy (1 x f, for N s); job.cancel() or %cmemu cancel f ends it."
+    assert why(jobs[1]) == f"'f' is queued behind 1 running job: {busy} The last poll was N s."
+    client.post(jobs[0].id, b"1")
+    silent = "no replica of 'real' polls for jobs now: the last poll was N s. Start its program again, if it hangs."
+    assert why(jobs[1]) == f"'f' is queued, and {silent}"
+
+
+def test_after_a_restart_with_a_journal_the_cells_have_to_run_again(tmp_path: Path) -> None:
+    serve = """
+        def dbl(context, event):
+            return 2
+        emu.function(dbl)
+        emu.open_runtime("app", "ri.app").function(dbl)
+        emu.change(lambda _: emu.functions.pause())
+        emu.runtime("notebook").enqueue("dbl"), emu.runtime("app").enqueue("dbl")
+        answer = None
+    """
+    wait = """
+        answer = []
+        for each in emu.lifecycle.jobs():
+            try:
+                emu.job(each.job_id).result(timeout=0)
+            except TimeoutError as late:
+                answer.append(str(late))
+    """
+    with process(tmp_path / "journal.db") as first:
+        first.run(textwrap.dedent(serve))
+        first.kill()
+    with process(tmp_path / "journal.db") as second:
+        dbl, app = second.run(textwrap.dedent(wait))
+        second.stop()
+    assert "'dbl' is queued, and nobody polls 'notebook': run the cell that defines 'dbl' again." in dbl
+    again = "start its program again, or run the cell that defines 'dbl' again."
+    assert f"'dbl' is queued, and nobody has polled 'app' since the emulator was started: {again}" in app
+
+
+def test_whoever_waits_for_a_job_that_goes_with_its_session_is_told_so(emu: Emulator) -> None:
+    for end, was in ((lambda: emu.open_runtime("r", RID), "reset"), (lambda: emu.runtime("r").delete(), "deleted")):
+        emu.open_runtime("r", RID)
+        job = emu.submit("f")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(job.result)
+            eventually(lambda: emu.application.waiters, "it waits")
+            end()
+        said = f"Job '{job.id}' is gone. It was thrown away when the session of 'r' was {was}. Submit it again."
+        for result in (waiting.result, job.result):
+            with pytest.raises(JobFailed, match=re.escape(said)):
+                result()
+
+
+def test_a_synchronous_execute_that_is_late_says_why_after_its_usual_sentence(serve: Callable[..., Any]) -> None:
+    with serve(execute_timeout=0.01) as emu:
+        emu.open_runtime("r", RID)
+        said = Api(emu.url, emu.token).execute().json()["error_description"]
+        (job,) = emu.lifecycle.jobs()
+        begins = f"Timed out waiting for compute-module job '{job.job_id}'. "
+        assert said.startswith(f"{begins}'f' is queued, and nobody has polled 'r' for jobs yet.")
