@@ -3,8 +3,54 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
+
+from traitlets import Bool, CaselessStrEnum, Float, Int, List
 
 from cmemu_nb.model import JobStatus
+from cmemu_nb.settings import SECRETS, Settings
+from cmemu_nb.tokens import Token
+
+if TYPE_CHECKING:
+    from traitlets import TraitType
+
+
+def add_settings(parser: argparse._ActionsContainer, *, notebook: bool) -> None:
+    """Add an option for each setting of an emulator; without a `notebook` those that say nothing there are left out.
+
+    Their names, kinds, help and defaults are those of `Settings`. One that is not given is not set; a list is given
+    by repeating the option.
+    """
+    for name, trait in Settings.class_traits(config=True).items():
+        if notebook or not trait.metadata.get("notebook_only"):
+            flag = f"--{name.replace('_', '-')}"
+            parser.add_argument(flag, default=argparse.SUPPRESS, help=_help_of(trait), **_kind_of(trait))
+
+
+def given_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given, by name."""
+    return {name: value for name, value in vars(options).items() if name in Settings.class_trait_names(config=True)}
+
+
+def _help_of(trait: TraitType[Any, Any]) -> str:
+    text = f"{trait.help}".replace("%", "%%")
+    if isinstance(trait, List):
+        return f"{text} May be repeated."
+    return f"{text} Default: {trait.default_value}." if trait.default_value and not isinstance(trait, Bool) else text
+
+
+def _kind_of(trait: TraitType[Any, Any]) -> dict[str, Any]:
+    if isinstance(trait, Bool):
+        return {"action": "store_true"}
+    if isinstance(trait, CaselessStrEnum):
+        return {"choices": [str(value) for value in trait.values or ()]}
+    if isinstance(trait, Int):
+        return {"type": int, "metavar": "N"}
+    if isinstance(trait, Float):
+        return {"type": float, "metavar": "SECONDS"}
+    kind = {"type": Token if trait.name in (*SECRETS, "tokens") else str}
+    kind["metavar"] = trait.metadata.get("metavar", "TEXT")
+    return {**kind, "action": "append"} if isinstance(trait, List) else kind
 
 
 def positive(value: str) -> int:

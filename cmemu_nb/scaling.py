@@ -180,7 +180,7 @@ def address_for(emulator: Emulator, workers: Iterable[str]) -> str:
     if is_loopback(host):
         raise SettingError(
             f"Dask workers on {', '.join(others)} can't reach the emulator, which listens on this machine only. Start "
-            "it for other machines: %cmemu start --host 0.0.0.0 --allow-remote --local-hostname NAME, where NAME is "
+            "it for other machines: %cmemu start --host 0.0.0.0 --allow-remote --local-hostnames NAME, where NAME is "
             "this machine's name or address for them."
         )
     names = [] if host in ANY else [host]
@@ -188,7 +188,7 @@ def address_for(emulator: Emulator, workers: Iterable[str]) -> str:
     if not names:
         raise SettingError(
             f"Dask workers on {', '.join(others)} need a name or address of this machine to call. Start the emulator "
-            "with local_hostnames=[NAME] (--local-hostname NAME)."
+            "with local_hostnames=[NAME] (--local-hostnames NAME)."
         )
     return f"https://[{names[0]}]:{port}" if ":" in names[0] else f"https://{names[0]}:{port}"
 

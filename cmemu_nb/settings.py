@@ -26,7 +26,11 @@ class TokenTrait(Unicode):  # type: ignore[type-arg]
 
 
 class Settings(Configurable):
-    """What can be set of an emulator, with its default."""
+    """What can be set of an emulator, with its default.
+
+    Each is an option of `%cmemu start`, `cmemu serve` and `cmemu run`, and a key of seed files: `metavar` is what its
+    value is called in the help, and one that is `notebook_only` says nothing where there are no cells.
+    """
 
     port = Int(4000, min=0, max=65535, help="Port to listen on; a free one if it is taken, or if it is 0.").tag(
         config=True
@@ -38,7 +42,9 @@ class Settings(Configurable):
         allow_none=True,
         help="Port of the platform routes (HTTPS): 8945 if it is not set, a free one if that is taken or port is 0.",
     ).tag(config=True)
-    host = Unicode("127.0.0.1", help="Address to listen on; 127.0.0.1 also listens on ::1.").tag(config=True)
+    host = Unicode("127.0.0.1", help="Address to listen on; 127.0.0.1 also listens on ::1.").tag(
+        config=True, metavar="ADDRESS"
+    )
     token = TokenTrait(
         None, allow_none=True, help="Bearer token of the contour routes; a random one if it is not set."
     ).tag(config=True)
@@ -54,7 +60,7 @@ class Settings(Configurable):
     )
     local_hostnames = List(
         Unicode(), help="Names of this machine, besides localhost, that requests may use in their Host header."
-    ).tag(config=True)
+    ).tag(config=True, metavar="NAME")
     allow_remote = Bool(
         default_value=False,
         help="Allow listening on other than loopback addresses: whoever reaches the port can open sessions.",
@@ -102,12 +108,12 @@ class Settings(Configurable):
     ).tag(config=True)
     max_concurrent_tasks = Int(
         4, min=1, help="How many jobs of functions in cells run at a time, each in a thread."
-    ).tag(config=True)
+    ).tag(config=True, notebook_only=True)
     interrupt = CaselessStrEnum(
         ["cancel", "leave"],
         "cancel",
         help="What interrupting a cell or program that waits for its calls does to their unfinished jobs.",
-    ).tag(config=True)
+    ).tag(config=True, notebook_only=True)
     keep_events = Int(10_000, min=1, help="How many events the log keeps; empty polls are counted apart.").tag(
         config=True
     )
@@ -124,7 +130,7 @@ class Settings(Configurable):
         None,
         allow_none=True,
         help="File that everything is written to, so that the next start goes on where this one ends.",
-    ).tag(config=True)
+    ).tag(config=True, metavar="FILE")
     journal_sync = CaselessStrEnum(
         ["normal", "full"],
         "normal",
@@ -134,7 +140,7 @@ class Settings(Configurable):
         ["auto", "kernel", "thread"],
         "auto",
         help="Where the emulator's loop runs: as a guest on the kernel's loop, on a thread, or what fits.",
-    ).tag(config=True)
+    ).tag(config=True, notebook_only=True)
 
 
 def make_settings(given: dict[str, Any]) -> Settings:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import signal
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 from cli_processes import CMEMU, run, run_here, serving
+from traitlets import Bool, CaselessStrEnum, Float, Int, List
 
-from cmemu_nb import Emulator, __version__
+from cmemu_nb import Emulator, __version__, cli, seed
+from cmemu_nb.arguments import given_settings
 from cmemu_nb.cli.serving import report_faults
+from cmemu_nb.notebook import commands
 from cmemu_nb.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,7 +166,7 @@ def test_the_limits_reach_the_emulator() -> None:
 
 
 def test_the_options_reach_the_emulator() -> None:
-    options = ("--local-hostname", "a.test", "--local-hostname", "b.test", "--max-body-bytes", "10")
+    options = ("--local-hostnames", "a.test", "--local-hostnames", "b.test", "--max-body-bytes", "10")
     with serving(*options, "--token", "t", "--execute-timeout", "0.05") as server:
         for host, status in {"a.test": 200, "b.test": 200, "c.test": 403}.items():
             health = requests.get(f"{server.url}/_emulate/health", headers={"Host": host}, timeout=10)
@@ -170,15 +174,35 @@ def test_the_options_reach_the_emulator() -> None:
         assert submit(server.url, "t") == 413
 
 
-def test_every_setting_is_an_option_except_those_of_notebooks() -> None:
-    words = run("serve", "--help").stdout.split()
-    flags = {name.replace("_", "-") for name in Settings.class_trait_names(config=True)}
-    flags -= {"home", "interrupt", "max-concurrent-tasks", "tokens", "local-hostnames"}
-    assert {f"--{name}" for name in flags} | {"--further-token", "--local-hostname", "--tls"} <= set(words)
+def typed(name: str) -> tuple[list[str], Any]:
+    """Return the words that set a setting, and what it is then."""
+    trait, flag = Settings.class_traits()[name], f"--{name.replace('_', '-')}"
+    if isinstance(trait, Bool):
+        return [flag], True
+    if isinstance(trait, List):
+        return [flag, "first", flag, "second"], ["first", "second"]
+    if name == "host":
+        return [flag, "127.0.0.2"], "127.0.0.2"
+    value = {Int: 7, Float: 0.5, CaselessStrEnum: [*(getattr(trait, "values", None) or [""])][-1]}.get(type(trait), "a")
+    return [flag, str(value)], value
+
+
+@pytest.mark.parametrize("name", Settings.class_trait_names(config=True))
+def test_every_setting_is_an_option_of_the_commands_that_start_and_a_key_of_seed_files(
+    name: str, tmp_path: Path
+) -> None:
+    words, value = typed(name)
+    assert given_settings(commands.parse(f"start {' '.join(words)}", {})[1]) == {name: value}
+    (tmp_path / "seed.yaml").write_text(json.dumps({"settings": {name: value}}))
+    assert seed.read(tmp_path / "seed.yaml", {}).settings == {name: value}
+    if not Settings.class_traits()[name].metadata.get("notebook_only"):
+        for command in ("serve", "run"):
+            options, rest = cli._parsers()[0].parse_known_args([command, *words])  # noqa: SLF001
+            assert (given_settings(options)[name], rest) == (value, [])
 
 
 def test_further_options_reach_the_emulator() -> None:
-    options = ("--token", "first", "--further-token", "second", "--further-token", "third", "--job-timeout", "0.01")
+    options = ("--token", "first", "--tokens", "second", "--tokens", "third", "--job-timeout", "0.01")
     with serving(*options, "--tls-port", "0", "--tls") as server:
         platform = server.output.readline().split()[-1]
         authority = server.output.readline().removeprefix("Certificate authority: ").strip()

@@ -9,7 +9,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from cmemu_nb.cli.options import add_settings, given_settings
+from cmemu_nb.arguments import add_settings, given_settings
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import WARNINGS, JournalError, SettingError
@@ -38,7 +38,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
 
 def add_beginning(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what an emulator begins with, and what is printed when it has started."""
-    add_settings(parser)
+    add_settings(parser.add_argument_group("settings of the emulator"), notebook=False)
     parser.add_argument("--seed", metavar="FILE", help="A YAML file with the sessions and settings to begin with.")
     parser.add_argument(
         "--print-token", action="store_true", help="Print the bearer token also when the output is no terminal."

@@ -10,24 +10,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from IPython.core.error import UsageError
 
-from cmemu_nb.arguments import add_app, add_env, add_export, add_job_filters, add_launch, add_replicas, positive
+from cmemu_nb.arguments import (
+    add_app,
+    add_env,
+    add_export,
+    add_job_filters,
+    add_launch,
+    add_replicas,
+    add_settings,
+    positive,
+)
 from cmemu_nb.fault_arguments import CHANCES
 from cmemu_nb.notebook import topics
-from cmemu_nb.settings import Settings
-from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-START_OPTIONS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("host", "interrupt", "journal", "journal_sync"), str),
-    **dict.fromkeys(("port", "max_body_bytes", "max_connections", "max_waiting", "max_concurrent_tasks"), int),
-    **dict.fromkeys(("keep_events", "keep_jobs", "keep_bytes", "max_queued"), int),
-    **dict.fromkeys(("execute_timeout", "slow_client_seconds", "idle_seconds"), float),
-    "client_id": str,
-    **dict.fromkeys(("token", "client_secret"), Token),
-}
-SWITCHES = ("allow_remote", "hide_tokens")
 _DECODER = json.JSONDecoder()
 
 
@@ -38,14 +36,6 @@ class Arguments(argparse.Namespace):
         if name.startswith("_"):
             raise AttributeError(name)
         return None
-
-    def settings(self) -> dict[str, Any]:
-        """Return the settings that were given to `start`."""
-        given = {name: getattr(self, name) for name in START_OPTIONS if getattr(self, name) is not None}
-        if self.local_hostname:
-            given["local_hostnames"] = self.local_hostname
-        given |= {name: True for name in SWITCHES if getattr(self, name)}
-        return {**given, "home": "thread"} if self.thread else given
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,14 +54,10 @@ class Command:
 
 
 def _start(parser: argparse.ArgumentParser) -> None:
-    traits = Settings.class_traits()
-    for name, kind in START_OPTIONS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=traits[name].help)
-    parser.add_argument("--local-hostname", action="append", help=traits["local_hostnames"].help)
-    for name in SWITCHES:
-        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=traits[name].help)
+    add_settings(parser, notebook=True)
     parser.add_argument("--seed", metavar="FILE", help="A YAML file to begin with: %%cmemu help seed.")
-    parser.add_argument("--thread", action="store_true", help="Run on a thread, not on the kernel's loop.")
+    thread: dict[str, Any] = {"action": "store_const", "dest": "home", "const": "thread", "default": argparse.SUPPRESS}
+    parser.add_argument("--thread", help="The same as --home thread.", **thread)
 
 
 def _nothing(_: argparse.ArgumentParser) -> None:

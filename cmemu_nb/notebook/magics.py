@@ -15,6 +15,7 @@ from IPython.display import Markdown, display
 from msgspec.structs import replace
 from traitlets import Unicode
 
+from cmemu_nb.arguments import given_settings
 from cmemu_nb.cells import echo_here
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import WARNINGS, CmemuError, NotRunning
@@ -111,7 +112,7 @@ class CMEmu(Settings, Magics):
     def _start(self, given: Arguments) -> None:
         name = given.name or self.name
         running = emulators().get(name)
-        wanted = given.settings()
+        wanted = given_settings(given)
         seed = _read_seed(given.seed, wanted) if given.seed else None
         if seed is not None:
             wanted = seed.settings

@@ -74,7 +74,7 @@ def client(other_host: None) -> Iterator[Client]:  # noqa: ARG001 - must be ther
 def test_an_emulator_for_this_machine_only_refuses_it_and_says_what_to_set(client: Client) -> None:
     with Emulator(port=0, home="thread") as emu:
         emu.function(where)
-        with pytest.raises(SettingError, match=rf"workers on {THERE} can't reach .* --allow-remote --local-hostname"):
+        with pytest.raises(SettingError, match=rf"workers on {THERE} can't reach .* --allow-remote --local-hostnames"):
             emu.scale(client)
         assert emu.lifecycle.replicas("notebook") == []
 

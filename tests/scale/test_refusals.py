@@ -87,7 +87,7 @@ def test_what_can_not_be_is_refused_in_one_sentence(emu: Emulator, client: Clien
 
 def test_workers_on_other_machines_need_an_emulator_that_they_can_reach(emu: Emulator) -> None:
     workers = ["tcp://127.0.0.1:1", "tcp://192.0.2.7:34567"]
-    with pytest.raises(SettingError, match=r"workers on 192\.0\.2\.7 can't reach .* --allow-remote --local-hostname"):
+    with pytest.raises(SettingError, match=r"workers on 192\.0\.2\.7 can't reach .* --allow-remote --local-hostnames"):
         address_for(emu, workers)
     assert address_for(emu, workers[:1]) == emu.platform_url
 
