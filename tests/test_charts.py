@@ -44,6 +44,7 @@ TAGS = {"svg", "title", "rect", "g", "text", "path", "polyline"}
 ATTRIBUTES = {"viewBox", "width", "height", "role", "aria-label", "style", "x", "y", "d", "points"}
 # A colour is one of JupyterLab's, with one of ours for where there is no JupyterLab.
 COLOUR = re.compile(r"none|var\(--jp-[a-z0-9-]+,#[0-9a-f]{6}\)")
+OUTCOME_COLOUR = re.compile(r"(?:fill|stroke):(var\(--jp-(?:info|success|warn|error)-color1)")
 UNSEEN = set("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff\ufffe\uffff")
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -632,9 +633,26 @@ def test_the_edges_of_very_many_waiting_jobs_do_not_hide_them() -> None:
     assert float(found[1]) * 20_000 < 100
 
 
-def test_the_legend_explains_every_look() -> None:
-    svg = timeline_chart([job(0, 0)], NOW).svg
-    assert {"queued", "running", "ok", "function error", "failed"} <= set(check(svg).words)
+@pytest.mark.parametrize(
+    ("jobs", "named"),
+    [
+        ([job(0, 0)], ["queued"]),
+        ([job(0, 0, 1)], ["queued", "running"]),
+        ([job(0, 0, 1, 2)], ["queued", "ok"]),
+        ([job(0, 0, 1, 2, **RAISED)], ["queued", "function error"]),
+        ([job(0, 0, None, 2, **FAILED), job(1, 0, 1, 2)], ["queued", "ok", "failed"]),
+        (busy_day(100), ["queued", "running", "ok", "function error", "failed"]),
+    ],
+)
+def test_the_legend_names_the_colours_that_the_picture_has_and_no_others(jobs: list[Job], named: list[str]) -> None:
+    picture = timeline(jobs)
+    assert [text.words for text in picture.texts if text.y == 60] == named
+    legend, _, below = timeline_chart(jobs, after(jobs)).svg.partition(f">{named[-1]}</text>")
+    assert set(OUTCOME_COLOUR.findall(legend)) == set(OUTCOME_COLOUR.findall(below))
+
+
+def test_the_legend_has_the_marks_of_failures_and_function_errors() -> None:
+    svg = timeline_chart(busy_day(100), NOW + 10 * S).svg
     root = ET.fromstring(svg)
     paths = [element.get("d", "") for element in root.findall(f"./{SVG}path")]
     assert sum("l8 8m0 -8l-8 8" in path for path in paths) == 2, "a cross and its outline"

@@ -198,7 +198,7 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
     parts = [
         _words(_LEFT, 20, heading, _BOLD),
         _words(_LEFT, 38, ends),
-        _legend(60),
+        _legend(60, {span.end for lane in shown for span in lane.spans}),
         _time_axis(start, end, bottom, plot, live=live),
         names,
         _bars(shown, tops, start, (_RIGHT - plot) / (end - start), plot),
@@ -207,9 +207,10 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
     return _svg(_WIDTH, bottom + 34 + 18 * len(notes), _PIXELS, text, "".join(parts))
 
 
-def _legend(y: int) -> str:
+def _legend(y: int, ends: set[JobStatus | Outcome]) -> str:
+    """Name the colours that the picture has, and no others: each job has waited, and then runs or has ended somehow."""
     parts, x = [], _LEFT
-    for end in (JobStatus.QUEUED, *_COLOURS):
+    for end in (JobStatus.QUEUED, *(each for each in _COLOURS if each in ends)):
         style = f"fill:{_COLOURS[end]}" if end in _COLOURS else f"fill-opacity:{_PALE}"
         parts += [_bar(x, y - 11, 24, style), _mark(end, x + 24, y - 4), _words(x + 40, y, end)]
         x += 62 + 7 * len(end)
