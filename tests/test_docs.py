@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from pathlib import Path
 
 import nbformat
 import pytest
+from cli_processes import OnTerminal, run, serving
 from IPython.core.inputtransformer2 import TransformerManager
 from test_notebooks import ThisPython, execute, of_stderr
 
@@ -19,6 +21,7 @@ from cmemu_nb.version import __version__
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+TESTING = ROOT / "cmemu_nb" / "docs" / "testing.md"
 DOCS = sorted((ROOT / "cmemu_nb" / "docs").glob("*.md"))
 SETUP = [
     "python3 -m venv .venv && .venv/bin/pip install -e '.[lab]' && .venv/bin/cmemu lab",
@@ -30,7 +33,8 @@ SOURCES = {"page", "foundry", "ours", "page, ours", "foundry, ours"}
 NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")
 LINK = re.compile(r"]\(([^)\s]+)\)")
-CLAIM = re.compile(r"^(\S.*\S)  # (\d+)$", re.MULTILINE)
+CLAIM = re.compile(r"^(\S.*\S)  # (\d+|\(.*\))$", re.MULTILINE)
+WIDTH = 100  # characters: a cell of JupyterLab shows a few more, in a window of 1280 pixels
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 
 
@@ -57,6 +61,13 @@ def collected_from(file: str) -> set[str]:
     assigned = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     names |= {target.id for target in assigned if isinstance(target, ast.Name)}
     return {name for name in names if name.startswith(("test_", "Test"))}
+
+
+def cells() -> list[str]:
+    """Return the tour of the README as cells: its blocks, and the rows of its table of what there is to look at."""
+    text = README.read_text("utf-8")
+    parts = re.findall(r"```python\n((?s:.*?))```|^\| (`(?:emu\.|%cmemu ).*`) \| .* \|$", text, re.MULTILINE)
+    return [each for code, row in parts for each in ([code.strip()] if code else re.findall("`(.+?)`", row))]
 
 
 def parity_rows() -> list[tuple[str, str, str]]:
@@ -97,19 +108,42 @@ def test_readme_has_exactly_the_two_commands_to_set_up() -> None:
     assert [code.strip() for _, code in FENCE.findall(set_up)] == SETUP
 
 
-@pytest.mark.parametrize("code", fenced(README, "python"), ids=lambda code: code.splitlines()[0][:40])
-def test_the_tour_can_be_pasted_into_cells(code: str) -> None:
-    compile(TransformerManager().transform_cell(code), "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+@pytest.mark.parametrize("code", cells(), ids=lambda code: code.splitlines()[0][:40])
+def test_the_tour_can_be_pasted_into_cells_which_show_all_that_they_are_said_to_show(code: str) -> None:
+    assert max(map(len, code.splitlines())) <= WIDTH
+    source = TransformerManager().transform_cell(code)
+    compile(source, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     for line in re.findall(r"^%cmemu (.*)$", code, re.MULTILINE):
         parse(line, {})
+    # Of a cell's expressions only the last one is shown; a magic prints, and closing a connection has nothing to show.
+    values = [ast.unparse(node) for node in ast.parse(source).body[:-1] if isinstance(node, ast.Expr)]
+    assert [each for each in values if not each.startswith("get_ipython()") and not each.endswith(".close()")] == []
 
 
 def test_the_tour_runs_in_a_kernel_and_gives_what_it_says(tmp_path: Path) -> None:
-    codes = [CLAIM.sub(r"assert (\1) == \2", code) for code in fenced(README, "python")]
-    assert "assert (job.result()) == 41" in "\n".join(codes)
+    codes = [CLAIM.sub(r"assert (\1) == \2", code) for code in cells()]
+    assert "assert (job.result(), job.logs) == (41," in "\n".join(codes)
+    assert "emu.latency()" in codes
     notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, codes)))
     assert of_stderr(execute(notebook, tmp_path, kernel=ThisPython)) == ""
     assert (tmp_path / "app.py").read_text("utf-8").count("@function") == 1
+    assert (tmp_path / "lifecycle.db").is_file()
+
+
+def test_the_commands_for_a_terminal_do_what_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    (module,) = (code for code in fenced(TESTING, "python") if code.startswith("# app.py"))
+    (tmp_path / "app.py").write_text(module)
+    lines = [shlex.split(line, comments=True) for code in fenced(README, "bash") for line in code.splitlines()]
+    start, call, jobs = ([*words] for program, *words in lines if program == "cmemu")
+    with serving(*start[1:], command=start[0]) as server:
+        while not (said := server.output.readline()).startswith("Call it from another terminal"):
+            assert said, server.errors.read()
+        done = run(*call)
+        assert (done.stdout, done.stderr) == ("41\n", "")
+        with OnTerminal(*jobs) as terminal:
+            assert "add" in terminal.until("succeeded")
 
 
 # Every document
