@@ -6,18 +6,22 @@ import ast
 import re
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
-from cli_processes import OnTerminal, run, serving
+from cli_processes import OnTerminal, run, run_here, serving
 from IPython.core.inputtransformer2 import TransformerManager
-from test_notebooks import ThisPython, execute, of_stderr
+from test_notebooks import NOTEBOOKS, ThisPython, execute, of_stderr
 
 from cmemu_nb import errors
 from cmemu_nb.notebook import topics
-from cmemu_nb.notebook.commands import parse
+from cmemu_nb.notebook.commands import COMMANDS, options_of, parse
 from cmemu_nb.server.application import ROUTES
 from cmemu_nb.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -34,6 +38,9 @@ NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")
 LINK = re.compile(r"]\(([^)\s]+)\)")
 CLAIM = re.compile(r"^(\S.*\S)  # (\d+|\(.*\))$", re.MULTILINE)
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+# Of %%compute_module, pytest, tests/run and jupyter.
+OTHER_OPTIONS = {"--language", "--cmemu-export-on-failure", "--bench", "--long", "--runtime-dir"}
 WIDTH = 100  # characters: a cell of JupyterLab shows a few more, in a window of 1280 pixels
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 
@@ -68,6 +75,22 @@ def cells() -> list[str]:
     text = README.read_text("utf-8")
     parts = re.findall(r"```python\n((?s:.*?))```|^\| (`(?:emu\.|%cmemu ).*`) \| .* \|$", text, re.MULTILINE)
     return [each for code, row in parts for each in ([code.strip()] if code else re.findall("`(.+?)`", row))]
+
+
+def named_options(text: str) -> Iterator[tuple[str, str]]:
+    """Return the options that are named as code, each with its command, `%cmemu start`, say, if that is named too."""
+    lines = [line.strip() for line in text.splitlines() if line.lstrip().startswith(("%cmemu ", "cmemu "))]
+    for code in (*re.findall(r"`([^`\n]+)`", text), *lines):
+        command = re.match(r"%?cmemu [a-z][a-z-]*", code)
+        yield from ((command[0] if command else "", option) for option in OPTION.findall(code))
+
+
+@pytest.fixture(scope="module")
+def options() -> dict[str, set[str]]:
+    """Return the options that each command and each magic has."""
+    commands = re.findall(r"^ +([a-z]+) {2}", run_here("--help").stdout, re.MULTILINE)
+    found = {f"cmemu {name}": set(OPTION.findall(run_here(name, "--help").stdout)) for name in commands}
+    return found | {f"%cmemu {name}": set(options_of(name)) for name in COMMANDS}
 
 
 def parity_rows() -> list[tuple[str, str, str]]:
@@ -165,6 +188,16 @@ def test_no_document_names_a_file_that_is_not_in_the_project(path: Path) -> None
     routes = {route.path.lstrip("/") for route in ROUTES}
     named = {name.removeprefix("./").lstrip("/") for name in NAMED_FILE.findall(path.read_text("utf-8"))}
     assert named - files() - routes - WRITTEN == set()
+
+
+@pytest.mark.parametrize("path", [README, *DOCS, *NOTEBOOKS], ids=lambda path: path.name)
+def test_every_option_that_is_named_exists(path: Path, options: dict[str, set[str]]) -> None:
+    text = path.read_text("utf-8")
+    if path in NOTEBOOKS:  # An option by itself is one of a magic there.
+        text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
+    any_command = [each for name, each in options.items() if path not in NOTEBOOKS or name.startswith("%")]
+    known = {**options, "": OTHER_OPTIONS.union(*any_command)}
+    assert [(command, option) for command, option in named_options(text) if option not in known.get(command, ())] == []
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
