@@ -5,18 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
-import msgspec
-
 from cmemu_nb.cells import echo_here
-from cmemu_nb.contour_client import check_timeout, encode_query
+from cmemu_nb.contour_client import check_timeout
 from cmemu_nb.dialect import closest
-from cmemu_nb.errors import CmemuError, NotFound, known
+from cmemu_nb.errors import NotFound, known
 from cmemu_nb.functions import NOTEBOOK_APP
 from cmemu_nb.handles import JobHandle, fetch, value_of
 from cmemu_nb.interrupting import Interruptible
 from cmemu_nb.item_stream import ItemStream
-from cmemu_nb.mapping import Mapping, row_error
+from cmemu_nb.mapping import Mapping
 from cmemu_nb.progress import progress_bar
+from cmemu_nb.queries import QueryEncoder, query_of, refuse_clashes
 from cmemu_nb.query_check import check_query
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.contour_client import ContourClient
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.functions import Function, Functions
     from cmemu_nb.home import Home
     from cmemu_nb.lifecycle import Lifecycle
 
@@ -41,6 +41,7 @@ def choose_app(bound: set[str], serving: set[str]) -> str | None:
 class Calls(ABC):
     """What an emulator can be asked to run. Every synchronous method has an awaitable twin that begins with `a`."""
 
+    functions: Functions
     lifecycle: Lifecycle
 
     @property
@@ -54,13 +55,21 @@ class Calls(ABC):
         """The HTTP client of the emulator's own loop; `NotRunning` when it is stopped."""
 
     def submit(
-        self, query_type: str, query: object = None, deployed_app_rid: str | None = None, branch: str | None = None
+        self,
+        query_type: Function,
+        query: object = None,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        **fields: Any,
     ) -> JobHandle:
         """Submit a job to a deployed app through the contour routes, and return its handle at once.
 
-        `query` is any JSON value, `{}` if left out; it is sent as it is. The app may be left out when one only is
-        bound, or one only has the function; else the notebook's own is called. Raises `NotFound` when no runtime is
-        bound to the app, `InvalidRequest` for what is no JSON, and `QueueFull`, `NotRunning`.
+        `query_type` is the function's name, or the function itself. `query` is any JSON value, `{}` if left out, and
+        is sent as it is; what JSON has no type for (numpy's and pandas' values, dates, dataclasses, pydantic models)
+        is converted as the function's schema asks for it, see `%cmemu help values`. Its `fields` may be given as
+        keywords instead, but for those whose names are parameters of the method. The app may be left out when one
+        only is bound, or one only has the function; else the notebook's own is called. Raises `NotFound` when no
+        runtime is bound to the app, `InvalidRequest` for what can't be sent, and `QueueFull`, `NotRunning`.
 
         >>> job = emu.submit("add", {"x": 40})
         >>> job.result(), job.status
@@ -68,11 +77,16 @@ class Calls(ABC):
         >>> print(job.logs, end="")
         adding Numbers(x=40, y=1)
         """
-        text, call = encode_query(query), self._interruptible()
-        return call.run(call.submit(self._submit(query_type, text, deployed_app_rid, branch))).submitted_here()
+        job, call = self._job(query_type, query, deployed_app_rid, branch, fields), self._interruptible()
+        return call.run(call.submit(job())).submitted_here()
 
     async def asubmit(
-        self, query_type: str, query: object = None, deployed_app_rid: str | None = None, branch: str | None = None
+        self,
+        query_type: Function,
+        query: object = None,
+        deployed_app_rid: str | None = None,
+        branch: str | None = None,
+        **fields: Any,
     ) -> JobHandle:
         """Do as `submit()` does, in async code: awaitable on any loop.
 
@@ -82,13 +96,12 @@ class Calls(ABC):
         >>> asyncio.run(main())
         2
         """
-        text, call = encode_query(query), self._interruptible()
-        job = await call.arun(call.submit(self._submit(query_type, text, deployed_app_rid, branch)))
-        return job.submitted_here()
+        job, call = self._job(query_type, query, deployed_app_rid, branch, fields), self._interruptible()
+        return (await call.arun(call.submit(job()))).submitted_here()
 
     def call(
         self,
-        query_type: str,
+        query_type: Function,
         query: object = None,
         deployed_app_rid: str | None = None,
         branch: str | None = None,
@@ -97,6 +110,7 @@ class Calls(ABC):
         validate: bool = True,
         echo: bool = False,
         interrupt: str | None = None,
+        **fields: Any,
     ) -> Any:
         """Run a function through the whole lifecycle and return its value.
 
@@ -113,14 +127,14 @@ class Calls(ABC):
         cmemu_nb.errors.NotFound: No function 'ad' is served. Did you mean 'add'? ...
         """
         own = self._interruptible(interrupt)
-        job_id, result = own.run(
-            self._prepare_call(own, query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
-        )
+        named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt}
+        job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
+        job_id, result = own.run(self._prepare_call(own, job, timeout, echo=echo))
         return value_of(cast("Emulator", self), job_id, result)
 
     async def acall(
         self,
-        query_type: str,
+        query_type: Function,
         query: object = None,
         deployed_app_rid: str | None = None,
         branch: str | None = None,
@@ -129,6 +143,7 @@ class Calls(ABC):
         validate: bool = True,
         echo: bool = False,
         interrupt: str | None = None,
+        **fields: Any,
     ) -> Any:
         """Do as `call()` does, in async code: awaitable on any loop.
 
@@ -136,20 +151,21 @@ class Calls(ABC):
         2
         """
         own = self._interruptible(interrupt)
-        job_id, result = await own.arun(
-            self._prepare_call(own, query_type, query, deployed_app_rid, branch, timeout, validate=validate, echo=echo)
-        )
+        named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt}
+        job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
+        job_id, result = await own.arun(self._prepare_call(own, job, timeout, echo=echo))
         return value_of(cast("Emulator", self), job_id, result)
 
     def stream(
         self,
-        query_type: str,
+        query_type: Function,
         query: object = None,
         deployed_app_rid: str | None = None,
         branch: str | None = None,
         *,
         validate: bool = True,
         interrupt: str | None = None,
+        **fields: Any,
     ) -> ItemStream:
         """Run a streaming function and iterate over its items as they arrive, with `for` or `async for`.
 
@@ -159,15 +175,14 @@ class Calls(ABC):
         >>> list(emu.stream("words", {"text": "one two"}))
         ['one', 'two']
         """
-        if validate:
-            self._check(query_type, [query], deployed_app_rid, branch)
-        text, own = encode_query(query), self._interruptible(interrupt)
-        job = own.run(own.submit(self._submit(query_type, text, deployed_app_rid, branch)))
-        return ItemStream(cast("Emulator", self), job.id, own)
+        named = {"interrupt": interrupt}
+        job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
+        own = self._interruptible(interrupt)
+        return ItemStream(cast("Emulator", self), own.run(own.submit(job())).id, own)
 
     def map(
         self,
-        query_type: str,
+        query_type: Function,
         queries: Iterable[object] | pd.DataFrame,
         deployed_app_rid: str | None = None,
         branch: str | None = None,
@@ -191,14 +206,15 @@ class Calls(ABC):
         0  1      ok      2
         1  2      ok      3
         """
-        rows, tell = self._prepare(query_type, queries, deployed_app_rid, branch, concurrency, progress, validate)
+        name, rid = self._target(query_type, deployed_app_rid)
+        rows, tell = self._prepare(name, queries, rid, branch, concurrency, progress, validate)
         own = self._interruptible(interrupt)
-        own.run(self._map(own, rows, tell, query_type, deployed_app_rid, branch))
+        own.run(self._map(own, rows, tell, name, rid, branch))
         return rows.frame()
 
     async def amap(
         self,
-        query_type: str,
+        query_type: Function,
         queries: Iterable[object] | pd.DataFrame,
         deployed_app_rid: str | None = None,
         branch: str | None = None,
@@ -209,9 +225,10 @@ class Calls(ABC):
         interrupt: str | None = None,
     ) -> pd.DataFrame:
         """Do as `map()` does, in async code: awaitable on any loop."""
-        rows, tell = self._prepare(query_type, queries, deployed_app_rid, branch, concurrency, progress, validate)
+        name, rid = self._target(query_type, deployed_app_rid)
+        rows, tell = self._prepare(name, queries, rid, branch, concurrency, progress, validate)
         own = self._interruptible(interrupt)
-        await own.arun(self._map(own, rows, tell, query_type, deployed_app_rid, branch))
+        await own.arun(self._map(own, rows, tell, name, rid, branch))
         return rows.frame()
 
     def _prepare(
@@ -224,9 +241,7 @@ class Calls(ABC):
         progress: bool,  # noqa: FBT001
         validate: bool,  # noqa: FBT001
     ) -> tuple[Mapping, Callable[[int, int], object]]:
-        rows = Mapping(queries, concurrency)
-        if validate:
-            self._check(query_type, rows.queries, rid, branch)
+        rows = Mapping(queries, concurrency, self._encoder(query_type, rid, branch, check=validate))
         return rows, progress_bar(len(rows.queries), wanted=progress)
 
     async def _map(
@@ -246,52 +261,88 @@ class Calls(ABC):
     def _prepare_call(
         self,
         own: Interruptible,
-        query_type: str,
-        query: object,
-        rid: str | None,
-        branch: str | None,
+        submit: Callable[[], Coroutine[Any, Any, JobHandle]],
         timeout: float | None,
         *,
-        validate: bool,
         echo: bool,
     ) -> Coroutine[Any, Any, tuple[str, bytes]]:
         """Check a call where it is made, and return what submits it and waits, in one go on the emulator's loop."""
         check_timeout(timeout)
-        if validate:
-            self._check(query_type, [query], rid, branch)
-        text, show = encode_query(query), echo_here() if echo else None
+        show = echo_here() if echo else None
 
         async def submit_and_wait() -> tuple[str, bytes]:
-            job = await own.submit(self._submit(query_type, text, rid, branch))
+            job = await own.submit(submit())
             if show is not None:
                 self.lifecycle.log(job.id).echo(show)
             return job.id, await fetch(cast("Emulator", self), job.id, timeout)
 
         return submit_and_wait()
 
+    def _job(
+        self,
+        function: Function,
+        query: object,
+        rid: str | None,
+        branch: str | None,
+        fields: dict[str, Any],
+        *,
+        check: bool = False,
+        named: dict[str, Any] | None = None,
+    ) -> Callable[[], Coroutine[Any, Any, JobHandle]]:
+        """Return what submits a job, of a query that is encoded here and, if wanted, checked.
+
+        `named` are parameters of the call that a field might have meant, if they were given.
+        """
+        name, app = self._target(function, rid)
+        encoder = self._encoder(name, app, branch, check=check)
+        if check and query is None:
+            refuse_clashes(name, encoder.schema(), {**(named or {}), "deployed_app_rid": rid, "branch": branch})
+        text = encoder.encode(query_of(query, fields, name))
+        return lambda: self._submit(name, text, app, branch)
+
+    def _target(self, function: Function, rid: str | None) -> tuple[str, str | None]:
+        """Return the name of a function and the app to call it through; None for the one that serves it."""
+        if isinstance(function, str):
+            return function, rid
+        name, runtime_id = self.functions.name_of(function)
+        if rid is None and runtime_id is not None:
+            # Another function of that name may be served elsewhere.
+            apps = {app.deployed_app_rid for app in self.lifecycle.deployed_apps() if app.runtime_id == runtime_id}
+            rid = choose_app(apps, set())
+        return name, rid
+
+    def _encoder(self, query_type: str, rid: str | None, branch: str | None, *, check: bool) -> QueryEncoder:
+        """Return what encodes queries for a function; to `check` them it must be known, or `NotFound`."""
+        if check:
+            runtime_id = self.lifecycle.resolve_app(rid or self._app_of(query_type), branch).runtime_id
+            schema = self._schema_to_check(runtime_id, query_type)
+            return QueryEncoder(query_type, lambda: schema, check=True)
+
+        def find_schema() -> object:
+            try:
+                runtime_id = self.lifecycle.resolve_app(rid or self._app_of(query_type), branch).runtime_id
+            except NotFound:  # which submitting says too
+                return None
+            return self.functions.schema_of(runtime_id, query_type)
+
+        return QueryEncoder(query_type, find_schema, check=False)
+
     async def _submit(self, query_type: str, query: bytes, rid: str | None, branch: str | None) -> JobHandle:
         job_id = await self.client.submit(rid or self._app_of(query_type), branch, query_type, query)
         return JobHandle(cast("Emulator", self), job_id)
 
-    def _check(self, query_type: str, queries: list[Any], rid: str | None, branch: str | None) -> None:
-        runtime_id = self.lifecycle.resolve_app(rid or self._app_of(query_type), branch).runtime_id
-        self.check_queries(runtime_id, query_type, queries)
-
-    def check_queries(self, runtime_id: str, query_type: str, queries: list[Any]) -> None:
-        """Check queries against a function's schema before any is submitted.
+    def check_query(self, runtime_id: str, query_type: str, query: object) -> None:
+        """Check a query against a function's schema before it is submitted.
 
         Raises `InvalidRequest` with the fields that are wrong, `NotFound` for an unknown function or runtime.
         """
-        posted = self.lifecycle.find_schema(runtime_id, query_type)
-        if posted is None:
-            self._check_name(query_type, [schema.function_name for schema in self.lifecycle.schemas(runtime_id)])
-            return
-        schema = msgspec.json.decode(posted.schema_payload)
-        for position, query in enumerate(queries):
-            try:
-                check_query(query_type, schema, query)
-            except CmemuError as error:
-                raise error if len(queries) == 1 else row_error(position, error) from None
+        check_query(query_type, self._schema_to_check(runtime_id, query_type), query)
+
+    def _schema_to_check(self, runtime_id: str, query_type: str) -> object:
+        schema = self.functions.schema_of(runtime_id, query_type)
+        if schema is None:
+            self._check_name(query_type, [each.function_name for each in self.lifecycle.schemas(runtime_id)])
+        return schema
 
     def _check_name(self, query_type: str, names: list[str]) -> None:
         # A runtime that has posted no schemas may serve anything.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -96,16 +95,3 @@ def check_timeout(timeout: object) -> None:
     """Refuse a timeout that is neither None nor a number of seconds."""
     if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
         raise errors.InvalidRequest(f"The timeout must be a number of seconds or None, not {timeout!r}.")
-
-
-def encode_query(query: object) -> bytes:
-    """Encode a query as JSON text; None is `{}`, and a `msgspec.Raw` is JSON text already.
-
-    An `InvalidRequest` says what can't be encoded.
-    """
-    if isinstance(query, msgspec.Raw):
-        return bytes(query)
-    try:
-        return json.dumps({} if query is None else query, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise errors.InvalidRequest(f"The query can't be sent as JSON: {error}. Use plain JSON values.") from None

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from cmemu_nb.dialect import closest
-from cmemu_nb.errors import ExportRefused, FunctionRefused, NotFound, known
+from cmemu_nb.errors import ExportRefused, FunctionRefused, InvalidRequest, NotFound, known
 from cmemu_nb.tokens import SHORTEST_MASKED, last_four
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.functions import Definition
     from cmemu_nb.executors.notebook import NotebookExecutor
     from cmemu_nb.executors.served import ServedFunction
 
+# What is called: a function by its name, or itself.
+Function: TypeAlias = str | Callable[..., Any]
 NOTEBOOK = "notebook"
 NOTEBOOK_APP = "ri.foundry.main.deployed-app.notebook"
 
@@ -211,6 +216,41 @@ class Functions:
         """Return what this very function is served as, or None."""
         same = (function, inspect.unwrap(function))  # the SDK's decorator wraps it
         return next((each for each in self if each.definition.function in same), None)
+
+    def name_of(self, function: Function) -> tuple[str, str | None]:
+        """Return a function's name, and the runtime that this very function is served on, None if that is not known.
+
+        Raises `NotFound` when another function is served under the name, `InvalidRequest` for what has none.
+        """
+        if isinstance(function, str):
+            return function, None
+        if (served := self.find(function)) is not None:
+            return served.name, served.runtime_id
+        name = getattr(function, "__name__", "")
+        if not name.isidentifier():
+            raise InvalidRequest(f"{function!r} can't be called: give a function that is served, or its name as text.")
+        others = [each for each in self if each.name == name]
+        if others:
+            raise NotFound(
+                f"The {name} that was given is not the one that is served, {others[0]!r}. Serve it with @emu.function, "
+                f"or give {name!r} to call the one that is served."
+            )
+        return name, None
+
+    def schema_of(self, runtime_id: str, name: str) -> Any:
+        """Return the schema that a runtime has posted of a function, None if it has none, as JSON values.
+
+        Of a function that is served here its structs say which fields they need: `required`, which the SDK does not
+        post.
+        """
+        posted = self._emulator.lifecycle.find_schema(runtime_id, name)
+        if posted is None:
+            return None
+        executor = self._executors.get(runtime_id)
+        served = executor.functions.get(name) if executor else None
+        if served is not None and served.definition.payload == posted.schema_payload:
+            return served.definition.full_schema
+        return msgspec.json.decode(posted.schema_payload)
 
     def __iter__(self) -> Iterator[ServedFunction]:
         for executor in list(self._executors.values()):

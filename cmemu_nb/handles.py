@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.cells import point_at_cells, running_cell
-from cmemu_nb.contour_client import encode_query
 from cmemu_nb.diagnosis import diagnose
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout, NotFound
 from cmemu_nb.interrupting import Interruptible
 from cmemu_nb.item_stream import ItemStream
 from cmemu_nb.model import JobStatus
+from cmemu_nb.queries import QueryEncoder, query_of
 from cmemu_nb.results import Outcome, error_for_people, function_error, outcome, parse_result
 from cmemu_nb.server.runtime_routes import session_answer
 from cmemu_nb.tokens import Token
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.functions import Function
     from cmemu_nb.model import Job, Runtime
     from cmemu_nb.session import ThrownAway
 
@@ -235,14 +236,17 @@ class RuntimeHandle:
         """How many jobs are queued."""
         return self._emulator.lifecycle.queue_depth(self.id)
 
-    def enqueue(self, query_type: str, query: object = None) -> JobHandle:
+    def enqueue(self, query_type: Function, query: object = None, **fields: Any) -> JobHandle:
         """Queue a `runtime-direct` job for this runtime, whatever app is bound to it [ours].
 
-        `query` is any JSON value, `{}` if left out. Raises `InvalidRequest` for what is no JSON, `QueueFull`, and
-        `NotFound` after the runtime was deleted.
+        The function, its query and its fields are those of `emu.submit()`. Raises `InvalidRequest` for what can't be
+        sent, `QueueFull`, and `NotFound` after the runtime was deleted.
         """
-        text = encode_query(query)
-        job = self._emulator.change(lambda lifecycle: lifecycle.submit(self.id, query_type, text))
+        functions = self._emulator.functions
+        name, _ = functions.name_of(query_type)
+        encoder = QueryEncoder(name, lambda: functions.schema_of(self.id, name), check=False)
+        text = encoder.encode(query_of(query, fields, name))
+        job = self._emulator.change(lambda lifecycle: lifecycle.submit(self.id, name, text))
         return JobHandle(self._emulator, job.job_id).submitted_here()
 
     def function(

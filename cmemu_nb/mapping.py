@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.contour_client import encode_query
-from cmemu_nb.errors import CmemuError, FunctionError, InvalidRequest, JobEvicted, JobFailed, ResultError
+from cmemu_nb.dialect import shown
+from cmemu_nb.errors import FunctionError, InvalidRequest, JobEvicted, JobFailed, ResultError
+from cmemu_nb.queries import Source
 from cmemu_nb.results import Outcome
+from cmemu_nb.value_types import duplicate_column, fields_of_object, kinds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from cmemu_nb.handles import JobHandle
     from cmemu_nb.interrupting import Interruptible
     from cmemu_nb.model import Job
+    from cmemu_nb.queries import QueryEncoder
 
 RESULT_COLUMNS = ("outcome", "value", "error", "queue_time", "run_time", "job_id")
 
@@ -25,11 +28,12 @@ RESULT_COLUMNS = ("outcome", "value", "error", "queue_time", "run_time", "job_id
 class Mapping:
     """The queries of a map, and what became of each."""
 
-    def __init__(self, queries: Iterable[object] | pd.DataFrame, concurrency: int) -> None:
+    def __init__(self, queries: Iterable[object] | pd.DataFrame, concurrency: int, encoder: QueryEncoder) -> None:
         if concurrency < 1:
             raise InvalidRequest(f"concurrency must be at least 1, not {concurrency!r}.")
         self.index = getattr(queries, "index", None) if hasattr(queries, "to_dict") else None
         self.queries: list[Any] = _records(queries)
+        self._encoder, self._source = encoder, Source.ROW if self.index is None else Source.FRAME
         self.texts = [self._encode(position) for position in range(len(self.queries))]
         self.done = 0
         self.errors = 0
@@ -38,9 +42,11 @@ class Mapping:
 
     def _encode(self, position: int) -> bytes:
         try:
-            return encode_query(self.queries[position])
+            return self._encoder.encode(self.queries[position], self._source)
         except InvalidRequest as error:
-            raise row_error(position, error) from None
+            label = None if self.index is None else self.index[position]
+            row = f"Row {position}" if label in (None, position) else f"Row {position} ({shown(label)})"
+            raise InvalidRequest(f"{row} of the map: {error} No row was submitted.") from None
 
     async def run(
         self,
@@ -84,21 +90,21 @@ class Mapping:
         return frame if self.index is None else frame.set_index(self.index)
 
 
-def row_error(position: int, error: CmemuError) -> InvalidRequest:
-    """Say which row of a map can't be submitted, so that none is."""
-    return InvalidRequest(f"Row {position} of the map: {error} No row was submitted.")
-
-
 def _records(queries: Iterable[object] | pd.DataFrame) -> list[Any]:
     if isinstance(queries, str | bytes | dict) or not isinstance(queries, Iterable):
         raise InvalidRequest("emu.map takes a list of queries or a DataFrame: [{...}, {...}]; emu.call takes one.")
-    to_dict = getattr(queries, "to_dict", None)
-    return list(queries if to_dict is None else to_dict("records"))
+    if "pandas.DataFrame" not in kinds_of(queries):
+        return list(queries)
+    if problem := duplicate_column(queries):
+        raise InvalidRequest(f"emu.map was given {problem}. Rename one.")
+    frame: Any = queries
+    return list(frame.to_dict("records"))
 
 
 def _input_columns(queries: list[Any]) -> dict[str, Any]:
     import pandas as pd  # noqa: PLC0415
 
+    queries = [fields_of_object(query) or query for query in queries]
     if not all(isinstance(query, dict) for query in queries):
         return {"query": pd.Series(queries, dtype=object)}
     names = {str(name): name for query in queries for name in query}

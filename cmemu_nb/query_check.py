@@ -28,10 +28,10 @@ def check_query(function_name: str, schema: object, query: object) -> None:
     """Raise an `InvalidRequest` if a query does not match a schema's inputs: which fields, what is expected and given.
 
     `query` is what would be encoded as JSON; None is `{}`. The JSON types must be exactly what the SDK's conversion
-    needs; null is for optional types only. A required field must be there unless its type is optional; fields of nested
-    objects may be missing, because a schema does not say whether they have defaults. Unknown fields are refused.
-    Integers of any size pass, as in the SDK, and so does any value of an unknown type. What has no inputs, is of
-    another dialect or is nested too deeply to be looked at takes anything, and so does a string in a schema of the
+    needs; null is for optional types only. A required field must be there unless its type is optional; of nested
+    objects those that the schema calls `required`, which is known of functions that are served here. Unknown fields are
+    refused. Integers of any size pass, as in the SDK, and so does any value of an unknown type. What has no inputs, is
+    of another dialect or is nested too deeply to be looked at takes anything, and so does a string in a schema of the
     TypeScript SDK, which calls every type that it does not know a string. The message tells the first five problems.
     """
     inputs = inputs_of(schema)
@@ -98,7 +98,7 @@ def _problems(kind: Any, value: object) -> Iterator[_Problem]:
         case "map", dict():
             yield from _problems_of_map(get_in(kind, name), value)
         case "anonymousCustomType", dict():
-            yield from _problems_of_struct(fields_of(kind), value)
+            yield from _problems_of_struct(fields_of(kind), get_in(kind, name, "required") or (), value)
         case _ if not _fits(name, value):
             yield "", partial(_say_mismatch, kind, value)
 
@@ -112,12 +112,16 @@ def _problems_of_map(kind: object, value: dict[Any, object]) -> Iterator[_Proble
             yield f"[{shown(key)}]{path}", say
 
 
-def _problems_of_struct(fields: dict[str, Any] | None, value: dict[Any, object]) -> Iterator[_Problem]:
+def _problems_of_struct(
+    fields: dict[str, Any] | None, required: Iterable[str], value: dict[Any, object]
+) -> Iterator[_Problem]:
     if fields is None:
         return
     for name, kind in fields.items():
         if name in value:
             yield from _under(f".{name}", _problems(kind, value[name]))
+        elif name in required:
+            yield f".{name}", partial(_say_missing, kind)
     yield from _unknown(fields, value, ".")
 
 
@@ -167,11 +171,11 @@ def _to_timestamp(text: str) -> datetime:
     return datetime.strptime(text, TIMESTAMPS["." in text])  # noqa: DTZ007 - as the SDK reads it
 
 
-_INTEGERS = ("integer", "long", "short", "byte")
+INTEGERS = ("integer", "long", "short", "byte")
 _CONTAINERS = frozenset({"list", "set", "map", "anonymousCustomType"})
 # The Python types of a scalar's JSON values, and what the SDK's conversion does that may fail.
 _SCALARS: dict[str, tuple[tuple[type, ...], Callable[[Any], object] | None]] = {
-    **dict.fromkeys(_INTEGERS, ((int,), None)),
+    **dict.fromkeys(INTEGERS, ((int,), None)),
     **dict.fromkeys(("float", "double"), ((int, float), float)),
     "decimal": ((str, int, float), _to_decimal),
     "string": ((str,), None),
@@ -182,7 +186,7 @@ _SCALARS: dict[str, tuple[tuple[type, ...], Callable[[Any], object] | None]] = {
 }
 _KEYS: dict[str, Callable[[str], object] | None] = {
     **{name: convert for name, (_, convert) in _SCALARS.items()},
-    **dict.fromkeys(_INTEGERS, int),
+    **dict.fromkeys(INTEGERS, int),
 }
 
 # What is said

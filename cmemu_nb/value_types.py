@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from typing import Any
+
 
 def kinds_of(value: object) -> list[str]:
     """Return the names of a value's classes, its own first, each as its package and name: `pandas.DataFrame`."""
@@ -22,3 +26,37 @@ _SHORTENED = frozenset({"numpy", "pandas", "pathlib", "pydantic", "polars", "pya
 
 def _short(kind: type) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
+def fields_of_object(value: Any) -> dict[str, Any] | None:
+    """Return the fields of a dataclass, a pydantic model, an attrs object or a named tuple; None of anything else."""
+    if isinstance(value, type):
+        return None
+    if dataclasses.is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return value._asdict() if hasattr(value, "_asdict") else None
+    if (names := getattr(type(value), "model_fields", None)) is not None:
+        return {**{name: getattr(value, name) for name in names}, **(value.model_extra or {})}
+    attributes = getattr(type(value), "__attrs_attrs__", None)
+    return None if attributes is None else {each.name: getattr(value, each.name) for each in attributes}
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether this stands for a missing value: NaN, pandas' NaT and NA, numpy's NaT and masked."""
+    kind = type(value).__name__
+    if isinstance(value, float) or kind in _OTHER_FLOATS:
+        return math.isnan(value)
+    return kind in _MISSING or (kind in _NUMPY_TIMES and str(value) == "NaT")
+
+
+_OTHER_FLOATS = frozenset({"float16", "float32", "longdouble"})
+_NUMPY_TIMES = frozenset({"datetime64", "timedelta64"})
+_MISSING = frozenset({"NaTType", "NAType", "MaskedConstant"})
+
+
+def duplicate_column(frame: Any) -> str | None:
+    """Say which name two columns of a DataFrame have, if two have: an object has one field of a name."""
+    if frame.columns.is_unique:
+        return None
+    return f"a DataFrame with two columns {frame.columns[frame.columns.duplicated()][0]!r}"

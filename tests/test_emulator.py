@@ -206,7 +206,7 @@ def test_ids_that_no_runtime_can_have(emu: Emulator, runtime_id: Any) -> None:
     assert emu.lifecycle.runtimes() == []
 
 
-@pytest.mark.parametrize("query", [{1, 2}, float("nan"), b"x", object()], ids=["set", "nan", "bytes", "object"])
+@pytest.mark.parametrize("query", [float("nan"), b"\xff", object()], ids=["nan", "bytes", "object"])
 def test_queries_that_are_no_json(emu: Emulator, query: object) -> None:
     emu.open_runtime("r", RID)
     with pytest.raises(InvalidRequest, match="The query can't be sent as JSON"):

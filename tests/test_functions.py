@@ -464,7 +464,7 @@ def test_a_map_with_a_bad_row_submits_none(emu: Emulator) -> None:
     with pytest.raises(InvalidRequest, match=r"Row 1 of the map: .*'x': expected integer.* No row was submitted"):
         emu.map("add", [{"x": 1}, {"x": "1"}])
     with pytest.raises(InvalidRequest, match="Row 1 of the map: The query can't be sent as JSON"):
-        emu.map("add", [{"x": 1}, {"x": {2}}], validate=False)
+        emu.map("add", [{"x": 1}, {"x": 2j}], validate=False)
     with pytest.raises(InvalidRequest, match="takes a list"):
         emu.map("add", {"x": 1})
     assert len(emu.jobs) == 0

@@ -198,7 +198,7 @@ def test_the_command_says_its_version(user: Any) -> None:
 
 
 def test_a_function_is_served_and_called_from_a_foreign_folder(user: Any, installed: Path) -> None:
-    assert user("python", PROGRAMS / "typed_user.py") == "42 True failed True\n"
+    assert user("python", PROGRAMS / "typed_user.py") == "42 42 5 True failed True\n"
     where = Path(user("python", "-c", "import cmemu_nb; print(cmemu_nb.__file__)").strip())
     assert where.is_relative_to(installed.parent.parent)
 

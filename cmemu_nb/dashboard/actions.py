@@ -57,7 +57,7 @@ def submit(emulator: Emulator, fields: Fields) -> str:
     runtime_id, function_name, text = fields["runtime"], fields["function"], fields["query"]
     query = _check_json(text)
     if fields.get("validate", True):
-        emulator.check_queries(runtime_id, function_name, [query])
+        emulator.check_query(runtime_id, function_name, query)
     apps = [app for app in emulator.lifecycle.deployed_apps() if app.runtime_id == runtime_id]
     raw = msgspec.Raw(text.encode())
     if not apps:

@@ -11,6 +11,7 @@ import json
 import sys
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from compute_modules.client.internal_query_client import (
@@ -19,7 +20,11 @@ from compute_modules.client.internal_query_client import (
     InternalQueryService,
 )
 from compute_modules.function_registry.function import Function
-from compute_modules.function_registry.function_schema_parser import RESERVED_KEYS, parse_function_schema
+from compute_modules.function_registry.function_schema_parser import (
+    RESERVED_KEYS,
+    is_required_field,
+    parse_function_schema,
+)
 from compute_modules.logging.internal import get_internal_logger
 
 from cmemu_nb.errors import FunctionRefused
@@ -28,6 +33,8 @@ from cmemu_nb.executors.hints import event_problem, result_problem, what_to_do
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from compute_modules.function_registry.types import PythonClassNode
 
     Post = Callable[[bytes | Iterable[bytes]], None]
 
@@ -43,10 +50,47 @@ class Definition:
     class_node: Any
     context_typed: bool
 
+    @cached_property
+    def payload(self) -> bytes:
+        """The schema as the JSON text that is posted."""
+        return json.dumps(self.schema).encode()
+
+    @cached_property
+    def full_schema(self) -> dict[str, Any]:
+        """The schema with the fields that every struct of the inputs needs, as `required`."""
+        nodes = self.class_node["children"] if self.class_node else {}
+        inputs = [
+            {**each, "dataType": full_type(each["dataType"], nodes[each["name"]])} for each in self.schema["inputs"]
+        ]
+        return {**self.schema, "inputs": inputs}
+
     @property
     def signature(self) -> str:
         """The function's parameters and result as they are written in Python."""
         return str(inspect.signature(self.function)).replace("__main__.", "")
+
+
+def full_type(kind: dict[str, Any], node: PythonClassNode) -> dict[str, Any]:
+    """Add to a type which fields of its structs must be there for the SDK's conversion, as `required`.
+
+    It converts nothing inside of an optional type.
+    """
+    name, children = kind["type"], node["children"]
+    if not children or name == "optionalType":
+        return kind
+    inside = dict(kind[name])
+    if name == "anonymousCustomType":
+        fields: dict[str, Any] = inside["fields"]
+        inside["required"] = [
+            each
+            for each, field in fields.items()
+            if field["type"] != "optionalType" and is_required_field(node["constructor"], each)
+        ]
+        inside["fields"] = {each: full_type(field, children[each]) for each, field in fields.items()}
+    for inner, child in (("elementsType", name), ("valuesType", "value")):
+        if inner in inside:
+            inside[inner] = full_type(inside[inner], children[child])
+    return {**kind, name: inside}
 
 
 def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ()) -> Definition:

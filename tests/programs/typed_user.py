@@ -38,6 +38,8 @@ with Emulator(port=0, home="thread") as emu:
     job.fail("by hand")
     emu.function(add)
     total: int = emu.call("add", {"x": 40, "y": 2})
+    again: int = emu.call(add, x=40, y=emu.submit(add, Numbers(1)).result(timeout=30))
+    mapped: float = emu.map(add, [Numbers(1), {"x": 2}]).value.sum()
     document: dict[str, Any] = emu.openapi()
     written: Path = emu.export(Path("session.json"))
     url: str = emu.url
@@ -50,4 +52,4 @@ with Emulator(port=0, home="thread") as emu:
         known: CmemuError = error
 
 restored: Emulator = Emulator.from_export(written)
-print(total, len(document["paths"]) > 20, job.status, "job_queued" in seen)
+print(total, again, mapped, len(document["paths"]) > 20, job.status, "job_queued" in seen)

@@ -7,3 +7,5 @@ emu.open_runtime(1)  # wrong
 number: int = emu.url  # wrong
 emu.strat()  # wrong
 emu.openapi("json")  # wrong
+emu.call(1)  # wrong
+emu.submit("f", branch=1)  # wrong
