@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cmemu_nb.errors import JournalBehind, JournalError
 from cmemu_nb.oauth import DEFAULT_CLIENT_ID, OAuthClient
 from cmemu_nb.server.tls import Authority, Certificates, PrivateFiles
+from cmemu_nb.settings import make_settings
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cmemu_nb.journal import Journal
     from cmemu_nb.journal_file import JournalFile
@@ -41,7 +42,49 @@ class Durable:
     _journal: Journal | None
     _journal_file: JournalFile | None
     _identity: dict[str, str]
-    _real_path: Path | None = None
+    started_at: int
+    _path: Path | None = None
+
+    def other_settings(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return the names of those settings that it has otherwise; a wrong one is a `SettingError`."""
+        wanted = self._settings_with(settings)
+        return [name for name in settings if not self._has(name, getattr(wanted, name))]
+
+    def _settings_with(self, settings: Mapping[str, Any]) -> Settings:
+        names = self.settings.trait_names(config=True)
+        return make_settings({**{name: getattr(self.settings, name) for name in names}, **settings})
+
+    def _has(self, name: str, value: object) -> bool:
+        known = getattr(self.settings, name)
+        if name == "journal" and None not in (known, value):
+            return _real_path(str(value)) == self._journal_path()
+        return bool(known == value)
+
+    def can_have_journal(self, journal: str | None) -> bool:
+        """Return whether it can be started with a journal: once it has been started, its own or a new file."""
+        if journal is None or not self.started_at or self._has("journal", journal):
+            return True
+        path = _real_path(journal)
+        return not path.exists() or not path.stat().st_size
+
+    def _change_settings(self, settings: Mapping[str, Any]) -> Callable[[], None]:
+        """Take other settings while it is stopped; returns the function that takes the old ones again."""
+        if not self.can_have_journal(settings.get("journal")):
+            raise JournalError(
+                f"The journal {settings['journal']} has another emulator's records, and this one has its own. "
+                "Choose a new file, or make a new Emulator with that one, which has all that is in it."
+            )
+        old, identity = self.settings, dict(self._identity)
+        who = {name: getattr(self, name) for name in ("token", "client_id", "client_secret")}
+
+        def take(settings: Settings, identity: dict[str, str]) -> None:
+            self.settings, self._identity, self._path = settings, identity, None
+            self.lifecycle.limit(keep_events=settings.keep_events, max_queued=settings.max_queued)
+            self._be(who)
+
+        # A port that is asked for goes before the one of the last start.
+        take(self._settings_with(settings), {name: each for name, each in identity.items() if name not in settings})
+        return lambda: take(old, identity)
 
     @property
     def bearer_tokens(self) -> tuple[Token, ...]:
@@ -65,17 +108,14 @@ class Durable:
 
     def _journal_path(self) -> Path:
         """Return the journal's real path: the same after a change of directory, and by whatever name it is called."""
-        if self._real_path is None:
-            try:
-                self._real_path = Path(str(self.settings.journal)).expanduser().resolve()
-            except (ValueError, RuntimeError, OSError) as error:
-                raise JournalError(f"The journal {self.settings.journal!r} can't be opened: {error}.") from None
-        return self._real_path
+        if self._path is None:
+            self._path = _real_path(str(self.settings.journal))
+        return self._path
 
     def _take_over(self, file: JournalFile) -> None:
         known = file.identity()
-        if self._identity:
-            if known.get("owner") != self._identity["owner"]:
+        if known and (self.started_at or "owner" in self._identity):
+            if known.get("owner") != self._identity.get("owner"):
                 raise JournalError(
                     f"The journal {file.path} was used by another emulator since this one was stopped. Make a new "
                     "Emulator with it, which has all that is in it."
@@ -85,8 +125,9 @@ class Durable:
         if self.seed is not None:
             self.seed.check_tokens(saved.sessions)
         file.remember({"owner": owner})
-        self.lifecycle.restore(saved)
-        self._identity = {"token": self.token, "client_id": self.client_id, "client_secret": self.client_secret}
+        if not self.started_at:
+            self.lifecycle.restore(saved)
+        self._identity |= {"token": self.token, "client_id": self.client_id, "client_secret": self.client_secret}
         self._identity |= {**known, "owner": owner}
         self._be(self._identity)
 
@@ -134,13 +175,13 @@ class Durable:
         return int(known) if known.isascii() and known.isdecimal() else otherwise
 
     def _remember(self, port: int, tls_port: int) -> None:
-        """Write down who this is."""
+        """Note who this is for the next start, and in the journal, if there is one."""
+        # A port that is taken today may be free again at the next start, and executors outside know it.
+        ports = {"port": str(port), "tls_port": str(tls_port)}
+        asked_for = {"port": self.settings.port not in DEFAULT_PORTS, "tls_port": bool(self.settings.tls_port)}
+        self._identity |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._identity}
         if self._journal_file is not None:
             authority = self.certificates.authority
-            # A port that is taken today may be free again at the next start, and executors outside know it.
-            ports = {"port": str(port), "tls_port": str(tls_port)}
-            asked_for = {"port": self.settings.port not in DEFAULT_PORTS, "tls_port": bool(self.settings.tls_port)}
-            self._identity |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._identity}
             self._identity |= {"token": str(self.token), "client_id": self.client_id}
             self._identity["client_secret"] = str(self.client_secret)
             self._identity |= {"authority": authority.certificate, "authority_key": authority.key}
@@ -176,3 +217,10 @@ class Durable:
         authority = Authority(known["authority"], known["authority_key"]) if "authority" in known else None
         names = (*self.settings.local_hostnames, *([self.settings.host] if self.settings.allow_remote else []))
         return Certificates(self.files, names, authority)
+
+
+def _real_path(journal: str) -> Path:
+    try:
+        return Path(journal).expanduser().resolve()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise JournalError(f"The journal {journal!r} can't be opened: {error}.") from None

@@ -16,7 +16,7 @@ from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
 from cmemu_nb.diagnosis import diagnose
 from cmemu_nb.durable import LOST, Durable
-from cmemu_nb.errors import NotRunning
+from cmemu_nb.errors import NotRunning, SettingError
 from cmemu_nb.eviction import Eviction
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
@@ -34,7 +34,7 @@ from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
 from cmemu_nb.server.limits import GuardedServer, make_guard
-from cmemu_nb.settings import make_settings
+from cmemu_nb.settings import hide_tokens, make_settings
 
 if TYPE_CHECKING:
     import asyncio
@@ -108,13 +108,29 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
 
     # Starting and stopping
 
-    def start(self) -> Self:
-        """Listen and serve; nothing when it runs already. Raises `SettingError` for a wrong `host`, `JournalError`."""
+    def start(self, **settings: Any) -> Self:
+        """Listen and serve; nothing when it runs already. One that was stopped keeps its token, jobs and functions.
+
+        It listens where it did before. `settings` change those that it has, which must be done while it is stopped. A
+        `journal` takes in all that there is, if it is a new file. Raises `SettingError` for a setting that is wrong or
+        can't be changed, `JournalError` for a journal that can't be used.
+
+        >>> emu.stop()
+        >>> emu.start(execute_timeout=5).settings.execute_timeout
+        5.0
+        """
+        hide_tokens(settings)
         with self._changing:
             if self.read_from:
                 raise NotRunning(self.read_from)
+            others = self.other_settings(settings) if settings else []
             if self._home is None:
-                self._start()
+                self._start_with({name: settings[name] for name in others})
+            elif others:
+                raise SettingError(
+                    f"The emulator runs already, at {self.url}, and keeps its {' and '.join(others)}. Stop it first: "
+                    "emu.stop(), then start it with the new settings. Its token, jobs and functions stay."
+                )
         return self
 
     @classmethod
@@ -159,6 +175,15 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         emulator.lifecycle.events.hide(*emulator.bearer_tokens)
         return emulator
 
+    def _start_with(self, settings: dict[str, Any]) -> None:
+        hide_tokens(settings)
+        undo = self._change_settings(settings) if settings else lambda: None
+        try:
+            self._start()
+        except BaseException:
+            undo()
+            raise
+
     def _start(self) -> None:
         self._open_journal()
         try:
@@ -175,8 +200,8 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         self._home, self.started_at = home, time.time_ns()
         self._begin_journal(home.loop)
         self._log = OwnLog(home.loop, self.lifecycle)
-        if self.settings.job_timeout is not None:
-            self._leases = Leases(self.lifecycle, home.loop, self.settings.job_timeout)
+        seconds = self.settings.job_timeout
+        self._leases = None if seconds is None else Leases(self.lifecycle, home.loop, seconds)
         self._client = ContourClient(self.url, self.token)
         logins = self.seed.logins if self.seed else {}
         oauth = self._oauth_client()

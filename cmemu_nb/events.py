@@ -52,11 +52,17 @@ class EventLog:
 
     def __init__(self, keep: int = 10_000) -> None:
         self._count = 0
-        self._kept: collections.deque[Event] = collections.deque(maxlen=keep)
-        self._quiet: collections.deque[Event] = collections.deque(maxlen=keep)
+        self._kept: collections.deque[Event] = collections.deque()
+        self._quiet: collections.deque[Event] = collections.deque()
+        self.keep(keep)
         self._subscribers: dict[object, Callable[[Event], object]] = {}
         self.cleared = 0
         self._tokens: dict[str, None] = {}
+
+    def keep(self, count: int) -> None:
+        """Keep this many events from now on, and as many empty polls and chunks."""
+        self._kept = collections.deque(self._kept, maxlen=count)
+        self._quiet = collections.deque(self._quiet, maxlen=count)
 
     def hide(self, *tokens: str) -> None:
         """Show no more than the last four characters of these tokens too from now on; of usual module tokens always."""

@@ -37,6 +37,11 @@ class Jobs(State):
         self._max_queued = max_queued
         self._finished = LongQueue()
 
+    def limit(self, *, keep_events: int, max_queued: int) -> None:
+        """Set how many events the log holds, and how many jobs may be queued for one runtime, from now on."""
+        self.events.keep(keep_events)
+        self._max_queued = max_queued
+
     # Jobs
 
     def submit_to_app(

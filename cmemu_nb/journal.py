@@ -69,6 +69,8 @@ class Journal:
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
         self.behind = False
         """Whether something has happened that is not in the file yet."""
+        if file.new and lifecycle.runtimes():
+            self._write_all()
 
     def _hear(self, event: Event) -> None:
         kind, job_id, changes = event.kind, event.job_id or "", self._changes
@@ -95,6 +97,14 @@ class Journal:
         if not self.behind:
             self.behind = True
             self._handle = self._loop.call_soon(self._write)
+
+    def _write_all(self) -> None:
+        """Write what there was before the journal."""
+        self._changes.sessions = dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes())
+        self._changes.queued = dict.fromkeys(job.job_id for job in self._lifecycle.jobs())
+        self._changes.jobs = dict(self._changes.queued)
+        self._changes.apps = self.behind = True
+        self._handle = self._loop.call_soon_threadsafe(self._write)
 
     def when_written(self, tell: Waiter) -> None:
         """Call `tell(None)` when all that has happened is in the file, or tell it the error that answers must be."""

@@ -29,7 +29,7 @@ UNTOUCHED = "It was left as it is: choose another file, or try 'sqlite3 FILE .re
 
 
 class JournalFile:
-    """An open journal. `folder` beside it is for the private files of its emulator.
+    """An open journal. `folder` beside it is for the private files of its emulator, `new` says that it was just made.
 
     `sync` is "normal", which survives the end of the process at any moment, or "full", which survives a power cut.
     Raises `JournalError` for a file that is no journal, damaged, of a newer version or in use, and leaves it as it is.
@@ -78,10 +78,11 @@ class JournalFile:
 
     def _open(self, sync: str) -> sqlite3.Connection:
         try:
-            if self.path.exists() and self.path.stat().st_size:
-                self._check()
-            else:
+            self.new = not self.path.exists() or not self.path.stat().st_size
+            if self.new:
                 self._create()
+            else:
+                self._check()
             self.path.chmod(0o600)
             connection = self._connect()
             self._upgrade(connection)

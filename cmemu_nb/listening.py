@@ -45,7 +45,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
         sockets = _bind(hosts, 0)
         taken = sockets[0].getsockname()[1]
         why = "in use" if error.errno == errno.EADDRINUSE else "not permitted"
-        warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=5)
+        warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=6)
     close_in_children(sockets)
     return sockets
 
@@ -60,7 +60,7 @@ def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
         "token, open and reset sessions, take over deployed apps with the queries that are meant for them, and so "
         "run the functions of your cells. It is plain HTTP: tokens, queries and results can be read on the way."
     )
-    warnings.warn(ExposedWarning(message), stacklevel=5)
+    warnings.warn(ExposedWarning(message), stacklevel=6)
 
 
 def _bind(hosts: list[str], port: int) -> list[socket.socket]:

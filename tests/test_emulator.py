@@ -23,16 +23,20 @@ from cmemu_nb.errors import (
     JobAlreadyCompleted,
     JobFailed,
     JobTimeout,
+    JournalError,
     NotFound,
     NotRunning,
     PortTakenWarning,
+    QueueFull,
     ResultError,
     SettingError,
 )
+from cmemu_nb.functions import NOTEBOOK_APP
 from cmemu_nb.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cmemu_nb.events import Event
     from cmemu_nb.handles import JobHandle
@@ -55,6 +59,10 @@ def answering(emu: Emulator, result: bytes) -> Iterator[None]:
         yield
     finally:
         end()
+
+
+def double(_, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201 - the SDK can't read texts
+    return int(event["x"] * 2)
 
 
 def message(excinfo: pytest.ExceptionInfo[CmemuError]) -> str:
@@ -365,6 +373,56 @@ def test_stopping_leaves_no_thread_and_no_port() -> None:
     assert set(threading.enumerate()) == before
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.1", port))
+
+
+def test_one_that_was_stopped_starts_again_as_it_was_and_takes_other_settings() -> None:
+    emu = Emulator(port=0, home="thread", execute_timeout=7)
+    with emu:
+        emu.open_runtime("r", RID)
+        emu.function(double)
+        before = (emu.url, emu.platform_url, emu.token, emu.submit("f", deployed_app_rid=RID).id)
+        with pytest.raises(SettingError, match=r"keeps its execute_timeout and tokens\. Stop it first: emu\.stop\(\)"):
+            emu.start(execute_timeout=5, tokens=["mine"], host="127.0.0.1")
+    with pytest.raises(SettingError, match=r"no\.such\.invalid"):
+        emu.start(host="no.such.invalid", allow_remote=True, port=1)
+    with emu.start():
+        assert (emu.url, emu.platform_url, emu.token, emu.jobs.index[0]) == before
+        assert emu.call("double", {"x": 4}, NOTEBOOK_APP) == 8
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with emu.start(port=port, token="mine", max_queued=1, keep_events=3):
+        assert (emu.port, emu.token, len(emu.events), emu.settings.execute_timeout) == (port, "mine", 3, 7)
+        with pytest.raises(QueueFull):
+            emu.submit("f", deployed_app_rid=RID)
+
+
+def test_a_journal_that_comes_later_takes_in_what_there_is(tmp_path: Path) -> None:
+    emu = Emulator(port=0, home="thread")
+    with emu:
+        emu.open_runtime("r", RID, display_name="Mine")
+        job, other = emu.submit("f", {"x": 1}), emu.submit("f", {"x": 2})
+        emu.change(lambda state: state.take("r"))
+        emu.change(lambda state: state.finish("r", job.id, b"[2]"))
+        with pytest.raises(SettingError, match="keeps its journal"):
+            emu.start(journal=str(tmp_path / "lifecycle.db"))
+    with emu.start(journal=str(tmp_path / "lifecycle.db")):
+        later = emu.submit("f", {"x": 3})
+        url, token = emu.url, emu.token
+    with Emulator(port=0, home="thread", journal=str(tmp_path / "lifecycle.db")) as again:
+        assert (again.url, again.token) == (url, token)
+        assert [(each.job_id, each.status) for each in again.lifecycle.jobs()] == [
+            (job.id, "succeeded"),
+            (other.id, "queued"),
+            (later.id, "queued"),
+        ]
+        assert again.job(job.id).result() == [2]
+        assert again.lifecycle.runtime("r").display_name == "Mine"
+    with pytest.raises(JournalError, match="was used by another emulator since this one was stopped"):
+        emu.start()
+    with Emulator(port=0, home="thread") as third:
+        third.stop()
+        with pytest.raises(JournalError, match="has another emulator's records, and this one has its own"):
+            third.start(journal=str(tmp_path / "lifecycle.db"))
 
 
 def test_it_listens_on_both_loopback_addresses(emu: Emulator) -> None:

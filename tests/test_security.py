@@ -29,6 +29,7 @@ from test_notebooks import ThisPython
 
 import cmemu_nb
 from cmemu_nb import Emulator, errors
+from cmemu_nb.arguments import given_settings
 from cmemu_nb.dashboard.activity import Activity, figures
 from cmemu_nb.dashboard.parts import header_part, runtimes_part
 from cmemu_nb.dashboard.summary import summary
@@ -244,7 +245,7 @@ def test_without_it_the_routes_show_the_token(api: Api) -> None:
 
 def test_the_magic_takes_the_options_of_a_shared_host() -> None:
     _, given = parse("start --hide-tokens --allow-remote --max-waiting 5 --slow-client-seconds 2.5 --token abc", {})
-    assert given.settings() == {
+    assert given_settings(given) == {
         "hide_tokens": True,
         "allow_remote": True,
         "max_waiting": 5,
