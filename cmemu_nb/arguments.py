@@ -41,7 +41,7 @@ def _help_of(trait: TraitType[Any, Any]) -> str:
 
 def _kind_of(trait: TraitType[Any, Any]) -> dict[str, Any]:
     if isinstance(trait, Bool):
-        return {"action": "store_true"}
+        return {"action": argparse.BooleanOptionalAction if trait.default_value else "store_true"}
     if isinstance(trait, CaselessStrEnum):
         return {"choices": [str(value) for value in trait.values or ()]}
     if isinstance(trait, Int):

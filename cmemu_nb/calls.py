@@ -17,6 +17,7 @@ from cmemu_nb.mapping import Mapping
 from cmemu_nb.progress import progress_bar
 from cmemu_nb.queries import QueryEncoder, query_of, refuse_clashes
 from cmemu_nb.query_check import check_query
+from cmemu_nb.wait_line import WaitLine, is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -99,7 +100,7 @@ class Calls(ABC):
         job, call = self._job(query_type, query, deployed_app_rid, branch, fields), self._interruptible()
         return (await call.arun(call.submit(job()))).submitted_here()
 
-    def call(
+    def call(  # noqa: PLR0913 - each is an option of its own
         self,
         query_type: Function,
         query: object = None,
@@ -110,6 +111,7 @@ class Calls(ABC):
         validate: bool = True,
         echo: bool = False,
         interrupt: str | None = None,
+        progress: bool | None = None,
         **fields: Any,
     ) -> Any:
         """Run a function through the whole lifecycle and return its value.
@@ -117,8 +119,9 @@ class Calls(ABC):
         `timeout` is in seconds; None waits as long as it takes. Unless `validate` is False, an unknown function is a
         `NotFound` and a query that does not match its schema an `InvalidRequest`, before anything is submitted.
         `echo` shows what a function in a cell prints, while it does. An interrupt cancels the job; with
-        `interrupt='leave'` it leaves it as it is (None: the setting of that name). Raises what `submit()` and
-        `JobHandle.result()` raise.
+        `interrupt='leave'` it leaves it as it is (None: the setting of that name). After two seconds one line says why
+        it waits, unless `progress` is False (None: the setting of that name) or the environment variable `CI` is set.
+        Raises what `submit()` and `JobHandle.result()` raise.
 
         >>> emu.call("add", {"x": 1, "y": 2})
         3
@@ -126,13 +129,13 @@ class Calls(ABC):
         Traceback (most recent call last):
         cmemu_nb.errors.NotFound: No function 'ad' is served. Did you mean 'add'? ...
         """
-        own = self._interruptible(interrupt)
-        named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt}
+        own = self._interruptible(interrupt, progress=progress)
+        named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt, "progress": progress}
         job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
         job_id, result = own.run(self._prepare_call(own, job, timeout, echo=echo))
         return value_of(cast("Emulator", self), job_id, result)
 
-    async def acall(
+    async def acall(  # noqa: PLR0913
         self,
         query_type: Function,
         query: object = None,
@@ -143,6 +146,7 @@ class Calls(ABC):
         validate: bool = True,
         echo: bool = False,
         interrupt: str | None = None,
+        progress: bool | None = None,
         **fields: Any,
     ) -> Any:
         """Do as `call()` does, in async code: awaitable on any loop.
@@ -150,8 +154,8 @@ class Calls(ABC):
         >>> asyncio.run(emu.acall("add", {"x": 1}))
         2
         """
-        own = self._interruptible(interrupt)
-        named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt}
+        own = self._interruptible(interrupt, progress=progress)
+        named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt, "progress": progress}
         job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
         job_id, result = await own.arun(self._prepare_call(own, job, timeout, echo=echo))
         return value_of(cast("Emulator", self), job_id, result)
@@ -165,19 +169,20 @@ class Calls(ABC):
         *,
         validate: bool = True,
         interrupt: str | None = None,
+        progress: bool | None = None,
         **fields: Any,
     ) -> ItemStream:
         """Run a streaming function and iterate over its items as they arrive, with `for` or `async for`.
 
-        A result that is no stream is one item. `validate` and `interrupt` are those of `call()`. Raises what `call()`
-        and `JobHandle.stream()` raise.
+        A result that is no stream is one item. `validate`, `interrupt` and `progress` are those of `call()`. Raises
+        what `call()` and `JobHandle.stream()` raise.
 
         >>> list(emu.stream("words", {"text": "one two"}))
         ['one', 'two']
         """
-        named = {"interrupt": interrupt}
+        named = {"interrupt": interrupt, "progress": progress}
         job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
-        own = self._interruptible(interrupt)
+        own = self._interruptible(interrupt, progress=progress)
         return ItemStream(cast("Emulator", self), own.run(own.submit(job())).id, own)
 
     def map(
@@ -188,7 +193,7 @@ class Calls(ABC):
         branch: str | None = None,
         *,
         concurrency: int = 16,
-        progress: bool = True,
+        progress: bool | None = None,
         validate: bool = True,
         interrupt: str | None = None,
     ) -> pd.DataFrame:
@@ -197,9 +202,10 @@ class Calls(ABC):
         `queries` are JSON values, or a DataFrame whose rows are; its index is kept. The columns are the fields of
         the queries (`query` if they are no objects), then `outcome`, `value`, `error`, `queue_time`, `run_time` and
         `job_id`; a field with such a name becomes `input.<name>`. At most `concurrency` jobs are unfinished at once.
-        A function that raises, or a job that fails, is a row with an `error`. `progress` shows a bar in a notebook,
-        unless the environment variable `CI` is set. All queries are checked before the first is submitted, as in
-        `call()`. An interrupt cancels all jobs that are not done, or with `interrupt='leave'` leaves them.
+        A function that raises, or a job that fails, is a row with an `error`. All queries are checked before the first
+        is submitted, as in `call()`. An interrupt cancels all jobs that are not done, with `interrupt='leave'` none.
+        `progress` shows a bar in a notebook, and says in one line why no job was done for two seconds; it is that of
+        `call()`.
 
         >>> emu.map("add", [{"x": 1}, {"x": 2}])[["x", "outcome", "value"]]
            x outcome  value
@@ -208,7 +214,7 @@ class Calls(ABC):
         """
         name, rid = self._target(query_type, deployed_app_rid)
         rows, tell = self._prepare(name, queries, rid, branch, concurrency, progress, validate)
-        own = self._interruptible(interrupt)
+        own = self._interruptible(interrupt, progress=progress, total=len(rows.queries))
         own.run(self._map(own, rows, tell, name, rid, branch))
         return rows.frame()
 
@@ -220,14 +226,14 @@ class Calls(ABC):
         branch: str | None = None,
         *,
         concurrency: int = 16,
-        progress: bool = True,
+        progress: bool | None = None,
         validate: bool = True,
         interrupt: str | None = None,
     ) -> pd.DataFrame:
         """Do as `map()` does, in async code: awaitable on any loop."""
         name, rid = self._target(query_type, deployed_app_rid)
         rows, tell = self._prepare(name, queries, rid, branch, concurrency, progress, validate)
-        own = self._interruptible(interrupt)
+        own = self._interruptible(interrupt, progress=progress, total=len(rows.queries))
         await own.arun(self._map(own, rows, tell, name, rid, branch))
         return rows.frame()
 
@@ -238,11 +244,11 @@ class Calls(ABC):
         rid: str | None,
         branch: str | None,
         concurrency: int,
-        progress: bool,  # noqa: FBT001
+        progress: bool | None,  # noqa: FBT001
         validate: bool,  # noqa: FBT001
     ) -> tuple[Mapping, Callable[[int, int], object]]:
         rows = Mapping(queries, concurrency, self._encoder(query_type, rid, branch, check=validate))
-        return rows, progress_bar(len(rows.queries), wanted=progress)
+        return rows, progress_bar(len(rows.queries), wanted=is_wanted(cast("Emulator", self), progress))
 
     async def _map(
         self,
@@ -255,8 +261,11 @@ class Calls(ABC):
     ) -> None:
         await rows.run(own, lambda text: self._submit(query_type, text, rid, branch), tell)
 
-    def _interruptible(self, interrupt: str | None = None) -> Interruptible:
-        return Interruptible(cast("Emulator", self), interrupt)
+    def _interruptible(
+        self, interrupt: str | None = None, *, progress: bool | None = None, total: int = 0
+    ) -> Interruptible:
+        emulator = cast("Emulator", self)
+        return Interruptible(emulator, WaitLine(emulator, progress=progress, total=total), interrupt)
 
     def _prepare_call(
         self,

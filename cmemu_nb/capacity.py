@@ -73,7 +73,7 @@ def thread_of(emulator: Emulator, job: Job) -> JobThread | None:
 
 def awaited(state: Lifecycle, thread: JobThread) -> Iterator[Job]:
     """Return the unfinished jobs that a function waits for."""
-    ids = chain.from_iterable(list(each) for each in list(thread.awaits))
+    ids = chain.from_iterable(list(each.jobs) for each in list(thread.waits))
     return (job for job in map(state.find_job, ids) if job is not None and not job.finished)
 
 

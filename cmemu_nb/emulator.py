@@ -61,13 +61,13 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     contour routes, random if not given), `tokens` (further ones), `client_id`, `client_secret` and
     `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
-    functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `keep_events`, `keep_jobs`
-    (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto', 'kernel' or 'thread'); `journal` (a file) and
-    `journal_sync`; `max_connections`, `max_waiting`, `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what
-    others may do. An unknown or wrong one is a `SettingError`; `settings` has them. To change something use its
-    methods; `lifecycle` is for looking, from any thread. `functions` are those that are served, `faults` those that are
-    on; `started_at` is in Unix nanoseconds, 0 before; `application` answers the requests; `seed` is the seed file that
-    it began with, or None.
+    functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `progress` (whether calls
+    say why they wait), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto',
+    'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
+    `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
+    `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
+    thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds, 0
+    before; `application` answers the requests; `seed` is the seed file that it began with, or None.
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")

@@ -14,6 +14,7 @@ from cmemu_nb.queries import QueryEncoder, query_of
 from cmemu_nb.results import Outcome, error_for_people, function_error, outcome, parse_result
 from cmemu_nb.server.runtime_routes import session_answer
 from cmemu_nb.tokens import Token
+from cmemu_nb.wait_line import WaitLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -84,6 +85,15 @@ class JobHandle:
         """What is wrong with a result that its function could not post: where it holds what; "" for any other."""
         return self._emulator.lifecycle.log(self.id).explanation
 
+    @property
+    def diagnosis(self) -> str:
+        """Why a job of a running emulator has no result yet, in one sentence that says what to type.
+
+        >>> emu.open_runtime("my-runtime").enqueue("f").diagnosis
+        "'f' is queued, and nobody has polled 'my-runtime' for jobs yet. emu.launch('python app.py', 'my-runtime') ..."
+        """
+        return diagnose(self._emulator, self.id).sentence
+
     def find(self) -> Job | None:
         """Return the job as it is at this moment, or None after it was let go or its runtime was reset."""
         return self._emulator.lifecycle.find_job(self.id)
@@ -92,49 +102,61 @@ class JobHandle:
         """Tell whether the job succeeded or failed."""
         return self.record.finished
 
-    def raw(self, timeout: float | None = None) -> bytes:
+    def raw(self, timeout: float | None = None, *, progress: bool | None = None) -> bytes:
         """Wait for the job and return the bytes of its result, whatever they say.
 
-        `timeout` is in seconds; None waits as long as it takes. Raises `JobFailed` or `JobTimeout`. An
-        interrupt cancels a job that was submitted in the same cell, and leaves any other. Of a job that is done it is
-        there when the emulator is stopped, too.
+        `timeout` is in seconds; None waits as long as it takes. After two seconds a line says why it waits, unless
+        `progress` is False, as in `emu.call()`. Raises `JobFailed` or `JobTimeout`. An interrupt cancels a job that was
+        submitted in the same cell, and leaves any other. Of a job that is done it is there when the emulator is
+        stopped, too.
 
         >>> emu.submit("add", {"x": 40}).raw()
         b'41'
         """
         at_hand = self._at_hand()
-        return self._waiting().run(fetch(self._emulator, self.id, timeout)) if at_hand is None else at_hand
+        return (
+            self._waiting(progress=progress).run(fetch(self._emulator, self.id, timeout))
+            if at_hand is None
+            else at_hand
+        )
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, progress: bool | None = None) -> Any:
         """Wait for the job and return its result as Python values.
 
         Nothing is None, one JSON text its value, several of them a list. `timeout` is in seconds; None waits
-        as long as it takes. Raises `FunctionError` when the function raised, `JobFailed`, `JobTimeout`, and
-        `ResultError` when the bytes are not JSON.
+        as long as it takes. After two seconds a line says why it waits, unless `progress` is False, as in `emu.call()`.
+        Raises `FunctionError` when the function raised, `JobFailed`, `JobTimeout`, and `ResultError` when the bytes are
+        not JSON.
 
         >>> emu.submit("add", {"x": 40}).result(timeout=30)
         41
         """
-        return value_of(self._emulator, self.id, self.raw(timeout))
+        return value_of(self._emulator, self.id, self.raw(timeout, progress=progress))
 
-    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - the same meaning as in result()
+    async def aresult(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - the same meaning as in result()
+        *,
+        progress: bool | None = None,
+    ) -> Any:
         """Do as `result()` does, in async code: awaitable on any loop."""
         at_hand = self._at_hand()
         if at_hand is None:
-            at_hand = await self._waiting().arun(fetch(self._emulator, self.id, timeout))
+            at_hand = await self._waiting(progress=progress).arun(fetch(self._emulator, self.id, timeout))
         return value_of(self._emulator, self.id, at_hand)
 
-    def stream(self) -> ItemStream:
+    def stream(self, *, progress: bool | None = None) -> ItemStream:
         """Iterate over the items of the result as they arrive, with `for` or `async for`.
 
-        Raises what `result()` raises: `JobFailed` when the stream breaks off, `FunctionError`, `ResultError` for bare
-        numbers, which nobody can split again.
+        `progress` is that of `result()`. Raises what `result()` raises: `JobFailed` when the stream breaks off,
+        `FunctionError`, `ResultError` for bare numbers, which nobody can split again.
         """
-        return ItemStream(self._emulator, self.id, self._waiting())
+        return ItemStream(self._emulator, self.id, self._waiting(progress=progress))
 
-    def _waiting(self) -> Interruptible:
+    def _waiting(self, *, progress: bool | None) -> Interruptible:
         here = self._cell is not None and self._cell is running_cell()
-        return Interruptible(self._emulator, jobs=[self.id] if here else [])
+        line = WaitLine(self._emulator, [self.id], progress=progress)
+        return Interruptible(self._emulator, line, jobs=[self.id] if here else [])
 
     def cancel(self, reason: str = "by job.cancel()") -> bool:
         """End the queued or running job: it has failed, and its message says that it was cancelled and why [ours].

@@ -24,7 +24,7 @@ from cmemu_nb.errors import HomeError, NotRunning
 from cmemu_nb.loop import EmulatorLoop, defer_interrupts, quick_switches, set_aside_running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -50,15 +50,17 @@ class Home(ABC):
         self._pid = os.getpid()
         self._scheduled: set[concurrent.futures.Future[Any]] = set()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
         """Run a coroutine on the emulator's loop and wait for its result, from any thread.
 
-        An interrupt cancels the coroutine. Raises `NotRunning` when the emulator is stopped, `HomeError` in
+        Whoever waits longer than a tenth of a second calls `on_tick` ten times a second. An interrupt cancels the
+        coroutine. Raises `NotRunning` when the emulator is stopped, `HomeError` in
         a forked child.
         """
         self._check(coroutine)
         if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - None when no loop runs, without an exception
-            return self._run_nested(coroutine)
+            with self._ticks(on_tick):
+                return self._run_nested(coroutine)
         # Raised while the future's lock is being taken, an interrupt leaves it locked, and whoever drives the loop
         # hangs there. So it is only noted, which does not wake the waiting thread: that has to look.
         with defer_interrupts(lambda: True) as interrupts:
@@ -66,7 +68,8 @@ class Home(ABC):
             self._hand_over()
             try:
                 while not interrupts and not future.done():
-                    concurrent.futures.wait([future], TICK_SECONDS)
+                    if concurrent.futures.wait([future], TICK_SECONDS).not_done and on_tick is not None:
+                        on_tick()
                 if interrupts:
                     raise KeyboardInterrupt
                 return future.result()
@@ -75,17 +78,20 @@ class Home(ABC):
             finally:
                 future.cancel()
 
-    async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    async def arun(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
         """Run a coroutine on the emulator's loop and await its result on another loop, or on the same."""
         self._check(coroutine)
         if asyncio.get_running_loop() is self.loop:
-            return await coroutine
+            with self._ticks(on_tick):
+                return await coroutine
         theirs = self._schedule(coroutine)
         ours = asyncio.wrap_future(theirs)
         try:
             while not ours.done():
                 # An interrupt of a cell that awaits is noticed only when the kernel's loop turns.
                 await asyncio.wait({ours}, timeout=TICK_SECONDS)
+                if on_tick is not None and not ours.done():
+                    on_tick()
             if ours.cancelled():
                 raise NotRunning(STOPPED_MEANWHILE)
             return ours.result()
@@ -139,6 +145,26 @@ class Home(ABC):
             raise HomeError(
                 "A forked process can't use its parent's emulator object: send requests to its URL instead."
             )
+
+    @contextlib.contextmanager
+    def _ticks(self, on_tick: Callable[[], object] | None) -> Iterator[None]:
+        """Call `on_tick` ten times a second on the emulator's loop while something waits there."""
+        if on_tick is None:
+            yield
+            return
+
+        timer: asyncio.TimerHandle
+
+        def tick() -> None:
+            nonlocal timer
+            on_tick()
+            timer = self.loop.call_later(TICK_SECONDS, tick)
+
+        timer = self.loop.call_later(TICK_SECONDS, tick)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _run_nested(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._on_nested is not None:

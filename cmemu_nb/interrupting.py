@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.handles import JobHandle
+    from cmemu_nb.wait_line import WaitLine
 
 T = TypeVar("T")
 WAYS = ("cancel", "leave")
@@ -22,11 +23,14 @@ WAYS = ("cancel", "leave")
 class Interruptible:
     """A call and the jobs that it has submitted: an interrupt cancels the unfinished ones, unless it is to leave them.
 
-    To be made where the call is made. `interrupt` is 'cancel' or 'leave', the emulator's setting if it is None; any
-    other is an `InvalidRequest`. `jobs` are ids of jobs that belong to the call from the start.
+    To be made where the call is made. `line` says why it waits; `interrupt` is 'cancel' or 'leave', the emulator's
+    setting if it is None; any other is an `InvalidRequest`. `jobs` are ids of jobs that belong to the call from the
+    start.
     """
 
-    def __init__(self, emulator: Emulator, interrupt: str | None = None, jobs: Iterable[str] = ()) -> None:
+    def __init__(
+        self, emulator: Emulator, line: WaitLine, interrupt: str | None = None, jobs: Iterable[str] = ()
+    ) -> None:
         if interrupt not in (None, *WAYS):
             raise InvalidRequest(f"interrupt must be 'cancel' or 'leave', not {interrupt!r}.")
         self._home = emulator.home
@@ -35,11 +39,13 @@ class Interruptible:
         self._caller = "cell" if cell_is_running() else "program"
         self._jobs = set(jobs)
         self._interrupted = ""
+        self._line = line
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the call's coroutine on the emulator's loop and wait for it."""
         try:
-            return self._home.run(coroutine)
+            with self._line as line:
+                return self._home.run(coroutine, line.tick)
         except KeyboardInterrupt:
             self._end(f"the {self._caller} that called it was interrupted")
             raise
@@ -47,7 +53,8 @@ class Interruptible:
     async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Do as `run()` does, in async code; a task that is cancelled while it waits was interrupted too."""
         try:
-            return await self._home.arun(coroutine)
+            with self._line as line:
+                return await self._home.arun(coroutine, line.tick)
         except asyncio.CancelledError:
             self._end(f"the {self._caller} that awaited it was interrupted or stopped waiting")
             raise
@@ -70,12 +77,14 @@ class Interruptible:
         if submitting.cancelled() or submitting.exception() is not None:
             return
         self._jobs.add(submitting.result().id)
+        self._line.add(submitting.result().id)
         if self._interrupted:
             self._cancel(self._interrupted)
 
     def forget(self, job_id: str) -> None:
         """Note that a job is done."""
         self._jobs.discard(job_id)
+        self._line.forget(job_id)
 
     def _cancel(self, reason: str) -> None:
         self._interrupted = reason

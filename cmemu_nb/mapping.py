@@ -118,7 +118,7 @@ async def _run(call: Interruptible, submission: Coroutine[Any, Any, JobHandle]) 
     job = await call.submit(submission)
     value, error, outcome = None, None, Outcome.OK
     try:
-        value = await job.aresult()
+        value = await job.aresult(progress=False)
     except FunctionError as raised:
         error, outcome = str(raised), Outcome.FUNCTION_ERROR
     except ResultError as raised:

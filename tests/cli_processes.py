@@ -87,17 +87,21 @@ def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class OnTerminal:
-    """A command on a terminal of 100 columns; `seen` is what it has written there."""
+    """A command, or another program, on a terminal of 100 columns; `seen` is what it has written there."""
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, program: list[str] = CMEMU, **environment: str) -> None:
         self._terminal, theirs = pty.openpty()
         self.seen = ""
         given = {**os.environ, "COLUMNS": "100", "LINES": "20", **environment}
         self.process = subprocess.Popen(
-            [*CMEMU, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=given, start_new_session=True
+            [*program, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=given, start_new_session=True
         )
         os.close(theirs)
         os.set_blocking(self._terminal, False)
+
+    def write(self, text: str) -> None:
+        """Type a text."""
+        os.write(self._terminal, text.encode())
 
     def until(self, text: str) -> str:
         """Read until a text is there, and return all that was written."""

@@ -26,12 +26,13 @@ from cmemu_nb.executors.output import output_to
 from cmemu_nb.results import function_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.served import ServedFunction
     from cmemu_nb.http_client import Exchange, Reply
     from cmemu_nb.runtime_client import RuntimeClient
+    from cmemu_nb.wait_line import WaitLine
 
 SHOWN_OF_A_RESULT = 2048
 # Somebody failed the job or reset its runtime while the function ran.
@@ -66,8 +67,8 @@ class JobThread:
         self.job_id: str = envelope["computeModuleJobV1"]["jobId"]
         self.name = f"cmemu-job-{envelope['computeModuleJobV1']['queryType']}"
         self.abandoned = False
-        self.awaits: list[Collection[str]] = []
-        """The ids of the jobs that each call of its function waits for at the moment."""
+        self.waits: list[WaitLine] = []
+        """The calls of other functions that its own waits for at the moment."""
         self.failed = False
         self._start = 0
         self.run_time = 0

@@ -95,6 +95,7 @@ def _call(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--echo", action="store_true", help="Show what the function prints, while it does.")
     parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
+    parser.add_argument("--no-progress", action="store_true", help="Don't say why it waits.")
 
 
 def _job(parser: argparse.ArgumentParser) -> None:

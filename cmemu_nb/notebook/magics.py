@@ -228,6 +228,7 @@ class CMEmu(Settings, Magics):
     def _call(self, given: Arguments) -> Any:
         emulator = self._emulator(given)
         options = {"timeout": given.timeout, "validate": not given.no_validate, "echo": given.echo}
+        options["progress"] = False if given.no_progress else None
         return emulator.call(given.function, given.query, given.app, given.branch, **options)
 
     def _logs(self, given: Arguments) -> None:

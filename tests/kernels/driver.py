@@ -24,12 +24,13 @@ DEADLINE = 30.0
 
 @dataclass
 class Cell:
-    """One execution: its output grows while it runs."""
+    """One execution: its output grows while it runs; `updates` are what outputs became, as plain text."""
 
     status: str | None = None
     error: str | None = None
     output: list[str] = field(default_factory=list)
     html: list[str] = field(default_factory=list)
+    updates: list[str] = field(default_factory=list)
     asked_input: bool = False
 
     @property
@@ -115,6 +116,8 @@ class Kernel:
         elif message["msg_type"] in ("execute_result", "display_data"):
             cell.output.append(content["data"].get("text/plain", "") + "\n")
             cell.html.append(content["data"].get("text/html", ""))
+        elif message["msg_type"] == "update_display_data":
+            cell.updates.append(content["data"].get("text/plain", ""))
         elif message["msg_type"] == "error":
             cell.error = f"{content['ename']}: {content['evalue']}"
 

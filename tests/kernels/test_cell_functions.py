@@ -118,6 +118,25 @@ def test_a_typed_event_and_a_stream(notebook: Notebook) -> None:
     assert notebook.kernel.run(f"{code}print(emu.call('typed', {{'x': 1}}), emu.call('words'))") == "3 ['a', 'b']"
 
 
+@pytest.mark.parametrize("call", ["%cmemu call slow", "await emu.submit('slow')"])
+def test_a_cell_that_waits_says_why_in_one_output_which_is_empty_in_the_end(
+    notebook: Notebook, tmp_path: Path, call: str
+) -> None:
+    kernel, going = notebook.kernel, tmp_path / "going"
+    code = "import time\nfrom cmemu_nb import wait_line\nwait_line.PATIENCE_SECONDS = wait_line.UPDATE_SECONDS = 0.2\n"
+    code += f"from pathlib import Path\n@emu.function\ndef slow(context, event):\n    going = Path({str(going)!r})\n"
+    kernel.run(f"{code}    while not going.exists(): time.sleep(0.01)\n    return 'done'")
+    cell = kernel.send(call)
+    wait_until(lambda: len(cell.updates) > 1, "an update of what it shows")
+    going.touch()
+    kernel.finish(cell)
+    wait_until(lambda: "'done'" in cell.text, "the result")
+    assert (cell.updates[-1], cell.text.count("No result for"), cell.status) == ("", 1, "ok")
+    why = "s. 'slow' has been running for "
+    assert all(why in each for each in (cell.text, cell.html[0], *cell.updates[:-1]))
+    kernel.run("wait_line.PATIENCE_SECONDS, wait_line.UPDATE_SECONDS = 2.0, 1.0")
+
+
 # Errors
 
 
