@@ -56,7 +56,15 @@ MOST_NAMES = 10
 
 
 class CmemuError(Exception):
-    """The root of every error that this package raises on purpose."""
+    """The root of every error that this package raises on purpose.
+
+    A notebook shows one with the user's own lines only; `%tb` has all of them.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        from cmemu_nb.tracebacks import render  # noqa: PLC0415 - only IPython asks
+
+        return render(self)
 
 
 class WireError(CmemuError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.cells import point_at_cells, running_cell
+from cmemu_nb.cells import running_cell
 from cmemu_nb.diagnosis import diagnose
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout, NotFound
 from cmemu_nb.interrupting import Interruptible
@@ -41,7 +41,7 @@ def value_of(emulator: Emulator, job_id: str, result: bytes) -> Any:
     """Read the bytes of a job's result; raises `FunctionError` when the function raised, and `ResultError`."""
     error = function_error(result)
     if error is not None:
-        raise FunctionError(point_at_cells(error_for_people(error, emulator.lifecycle.log(job_id).explanation)))
+        raise FunctionError(error_for_people(error, emulator.lifecycle.log(job_id).explanation))
     job = emulator.lifecycle.find_job(job_id)
     streaming = job is not None and emulator.functions.streams(job.runtime_id, job.query_type)
     return parse_result(result, streaming=streaming)

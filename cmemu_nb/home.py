@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from cmemu_nb.cells import current_shell
 from cmemu_nb.errors import HomeError, NotRunning
 from cmemu_nb.loop import EmulatorLoop, defer_interrupts, quick_switches, set_aside_running_loop
+from cmemu_nb.tracebacks import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -71,7 +72,7 @@ class Home(ABC):
                     if concurrent.futures.wait([future], TICK_SECONDS).not_done and on_tick is not None:
                         on_tick()
                 if interrupts:
-                    raise KeyboardInterrupt
+                    raise shortened(KeyboardInterrupt())
                 return future.result()
             except concurrent.futures.CancelledError:
                 raise NotRunning(STOPPED_MEANWHILE) from None
@@ -95,6 +96,9 @@ class Home(ABC):
             if ours.cancelled():
                 raise NotRunning(STOPPED_MEANWHILE)
             return ours.result()
+        except asyncio.CancelledError as error:  # how an interrupt of a cell that awaits arrives
+            shortened(error)
+            raise
         finally:
             theirs.cancel()
 

@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from cmemu_nb.cells import point_at_cells
 from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotRunning, ResultError
 from cmemu_nb.item_reader import ItemReader
 from cmemu_nb.results import error_for_people, is_error_object
@@ -69,7 +68,7 @@ class ItemStream:
             await self._until_arrived(2)
             if len(self._items) == 1:
                 why = self._emulator.lifecycle.log(self.job_id).explanation
-                raise FunctionError(point_at_cells(error_for_people(self._items.popleft(), why)))
+                raise FunctionError(error_for_people(self._items.popleft(), why))
         self._begun = True
         if self._items:
             return True, self._items.popleft()

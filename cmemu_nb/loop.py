@@ -15,6 +15,8 @@ import warnings
 from asyncio.selector_events import BaseSelectorEventLoop
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cmemu_nb.tracebacks import shortened
+
 if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Callable, Coroutine, Iterator
@@ -138,7 +140,7 @@ def cancel_on_interrupt(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
         yield
     except asyncio.CancelledError:
         if hit:
-            raise KeyboardInterrupt from None
+            raise shortened(KeyboardInterrupt()) from None
         raise
     finally:
         signal.signal(signal.SIGINT, before)
@@ -163,7 +165,7 @@ def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[list[bool]]:
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hit and raise_after():
-        raise KeyboardInterrupt
+        raise shortened(KeyboardInterrupt())
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import ResultError
 from cmemu_nb.model import JobStatus
+from cmemu_nb.tracebacks import of_function
 
 if TYPE_CHECKING:
     from cmemu_nb.model import Job
@@ -77,14 +78,22 @@ def error_text(error: dict[str, str]) -> str:
 
 
 def error_for_people(error: dict[str, str], explanation: str = "") -> str:
-    """Return what an error object means: its words, or of a result that the SDK could not encode what helps.
+    """Return what an error object means: the function's traceback, or of a result that could not be encoded what helps.
 
     `explanation` is what is known of such a result where its function ran.
     """
     text = error_text(error)
     if explanation or _NOT_ENCODED not in text:
-        return explanation or text
+        return explanation or of_function(text)
     return NOT_ENCODED.format(text.partition(": Traceback (most recent call last)")[0])
+
+
+def why_no_value(job: Job, explanation: str = "") -> str:
+    """Return, for people, why a job failed or what its function raised; "" of any other job."""
+    if job.error_message:
+        return job.error_message
+    error = function_error(job.result or b"")
+    return "" if error is None else error_for_people(error, explanation)
 
 
 def parse_result(result: bytes, *, streaming: bool = False) -> Any:

@@ -133,8 +133,8 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(emu: Emulator) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["boom"], 1, "no ␛[31mluck: Traceback"),
-        (["boom", "--stream"], 1, "no ␛[31mluck: Traceback"),
+        (["boom"], 1, "ValueError: no ␛[31mluck\n\nTraceback (most recent call last):\n  File "),
+        (["boom", "--stream"], 1, "ValueError: no ␛[31mluck\n\nTraceback"),
         (["ad", '{"x": 1}'], 5, "No function 'ad' is served. Did you mean 'add'? Known functions: 'add', 'boom', "),
         (["ad", "--no-validate"], 1, "Unknown query type"),
         (["add", '{"x": "1"}'], 2, "The query does not match add: 'x': expected integer, given a string ('1')."),

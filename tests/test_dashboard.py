@@ -90,6 +90,23 @@ def test_a_job_is_run_again_and_another_failed(dashboard: Dashboard) -> None:
     card.get_by_role("button", name="Close").click()
 
 
+def test_what_a_function_raised_is_shown_as_its_own_traceback_and_not_in_the_logs_too(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Jobs")
+    wrong = dashboard.submit("fail")
+    dashboard.row(wrong).click()
+    card = panel.get_by_role("region", name="The open job")
+    expect(card.get_by_label("Error")).to_have_text(
+        re.compile(
+            r"^ValueError: no such thing\n\nTraceback \(most recent call last\):\n"
+            r"  Cell In\[\d+\], line \d+, in fail\n    raise ValueError\('no such thing'\)\nValueError: no such thing$"
+        )
+    )
+    expect(card.get_by_label("Result", exact=True)).to_be_hidden()
+    expect(card.get_by_label("Logs")).to_be_hidden()
+    screenshot(dashboard.page, "dashboard-function-error")
+    card.get_by_role("button", name="Close").click()
+
+
 def test_behind_a_hub_the_header_says_where_a_browser_reaches_it(dashboard: Dashboard) -> None:
     address = dashboard.root.locator(".cmemu-fact-proxy_url")
     expect(address).to_be_hidden()

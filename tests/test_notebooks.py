@@ -72,7 +72,7 @@ FUNCTIONS = [
     ("3. A typed event", r"InvalidRequest: .* 'price': expected float, given a string \('4\.5'\); 'amont' is unknown"),
     ("3. A typed event", r"Did you mean 'amount'\?"),
     ("3. A typed event", r"(?m)^9\.0$"),
-    ("4. A function that raises", r"(?s)FunctionError: division by zero.*Cell In\[\d+\], line 4, in share"),
+    ("4. A function that raises", r"(?s)FunctionError: ZeroDivisionError: division.*Cell In\[\d+\], line 4, in share"),
     ("4. A function that raises", r'succeeded, function error: b\'{"exception": "division by zero'),
     ("5. What a function prints", r"^the cell says: packed\n"),
     ("5. What a function prints", r"(?s)packing tea\nWARNING:root:only one left.*packing tea\n.*'packed'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,9 +168,14 @@ def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_j
     emu: Emulator, python: LaunchedModule
 ) -> None:
     job = emu.submit("fail")
-    with pytest.raises(FunctionError, match="it failed: Traceback"):
+    with pytest.raises(FunctionError) as raised:
         job.result()
-    eventually(lambda: "about to fail" in job.logs, "the log has come")
+    said = str(raised.value)
+    assert re.match(r"\w+Error: it failed\n\nTraceback \(most recent call last\):\n  File \S+python_module\.py", said)
+    assert "compute_modules" not in said
+    eventually(lambda: "Error executing job: it failed" in python.logs.text, "all of its log has come")
+    # The SDK's log repeats the error.
+    assert job.logs == "WARNING: about to fail\n"
     lines = [line for line in python.logs if line.message == "about to fail"]
     assert [(line.level, line.job_id) for line in lines] == [("WARNING", job.id)]
     assert {"at", "level", "message", "job_id"} <= set(python.logs.frame.columns)

@@ -17,7 +17,7 @@ from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.parts import TONES, Part, badge, last_line, plain
 from cmemu_nb.events import KINDS, QUIET
 from cmemu_nb.notebook.words import MISSING, cut, duration, visible, when
-from cmemu_nb.results import Outcome, outcome
+from cmemu_nb.results import Outcome, outcome, why_no_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -98,7 +98,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
     if job is None:
         return {"key": job_id, "gone": "This job is gone: let go to make room, or its runtime was reset or deleted."}
     stream = state.stream(job_id)
-    log, why = state.log(job_id).text, job.error_message or state.log(job_id).explanation
+    log, why = state.log(job_id).text, why_no_value(job, state.log(job_id).explanation)
     return {
         "key": job_id,
         "function": plain(job.query_type),
@@ -107,7 +107,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "facts": _facts(job),
         "timeline": _steps(job, now),
         "query": _readable(job.query),
-        "result": None if job.result is None else _readable(job.result),
+        "result": None if job.result is None or why else _readable(job.result),
         "arrived": _arrived(stream) if stream else None,
         "error": visible("".join(cut(why, MOST_LOG)), lines=True),
         "logs": visible(log[-MOST_LOG:], lines=True).encode(errors="replace").decode(),

@@ -25,6 +25,7 @@ import urllib3
 from cmemu_nb.executors.functions import Definition, handle_job, posts
 from cmemu_nb.executors.output import output_to
 from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.tracebacks import print_from_its_own_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -242,7 +243,7 @@ class WorkerReplica:
         except NotTaken as error:
             self._say("failed", job_id=job_id, reason=f"the result could not be posted: {error}")
         except BaseException as error:  # noqa: BLE001 - a stream that breaks off, or what the SDK posts nothing for
-            traceback.print_exc()
+            print_from_its_own_frame()
             said = traceback.format_exception_only(error)[-1].strip()
             self._say("failed", job_id=job_id, reason=f"the function ended without a result: {said}")
 

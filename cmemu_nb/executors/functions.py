@@ -30,6 +30,7 @@ from compute_modules.logging.internal import get_internal_logger
 from cmemu_nb.errors import FunctionRefused
 from cmemu_nb.executors.encoding import Items, explained, surprising_stream, unencodable
 from cmemu_nb.executors.hints import event_problem, result_problem, what_to_do
+from cmemu_nb.executors.module_logs import SAID_BY_RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -174,6 +175,20 @@ def _said(error: Exception) -> str:
     return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
 
 
+class _SdkLog:
+    """The SDK's own log without the errors that the result says, too: a job's log is for what its function says."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def error(self, message: str) -> None:
+        if not message.startswith(SAID_BY_RESULT):
+            self._log.error(message)
+
+
 class _Service(InternalQueryService):
     """The SDK's own job handler, which posts through a function of ours."""
 
@@ -186,7 +201,7 @@ class _Service(InternalQueryService):
         }
         self.is_function_context_typed = {each.name: each.context_typed for each in functions}
         self.streaming = {each.name: each.streaming for each in functions}
-        self.logger = get_internal_logger()
+        self.logger: Any = _SdkLog(get_internal_logger())
         self._post = post
         self._explain = explain
 

@@ -24,6 +24,7 @@ from cmemu_nb.executors.functions import handle_job, posts
 from cmemu_nb.executors.inside import RUNNING
 from cmemu_nb.executors.output import output_to
 from cmemu_nb.results import function_error
+from cmemu_nb.tracebacks import print_from_its_own_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -97,7 +98,7 @@ class JobThread:
         except CmemuError as error:  # not the function's own: that is a result
             self._emulator.home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit ends the SDK's worker process, which posts nothing
-            traceback.print_exc()
+            print_from_its_own_frame()
             said = f"the function ended with {type(error).__name__}, for which the official SDK posts no result"
             self._emulator.home.run(self._fail(said))
 
@@ -138,7 +139,7 @@ class JobThread:
         except NotRunning as error:
             home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - the function's own
-            traceback.print_exc()
+            print_from_its_own_frame()
             said = traceback.format_exception_only(error)[-1].strip()
             home.run(self._fail(f"the result stream broke off after {sent} bytes: {said}"))
         with contextlib.suppress(RuntimeError):  # the emulator was stopped, and every connection with it

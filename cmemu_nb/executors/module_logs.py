@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 10_000
 MOST_OF_A_LINE = 20_000
+SAID_BY_RESULT = ("Error executing job: ", "Failed to serialize result to json: ")
+"""How the Python SDK's log begins to say what the error object that it posts says, too [foundry]."""
 
 
 class LogLine(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
 from cmemu_nb.executors.environment import Extras, module_environment
-from cmemu_nb.executors.module_logs import LogLine, ModuleLogs
+from cmemu_nb.executors.module_logs import SAID_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.process import ReplicaProcess
 from cmemu_nb.executors.waiting import until
 
@@ -121,7 +121,7 @@ class LaunchedModule:
 
     def _heard(self, line: LogLine) -> None:
         self.logs.append(line)
-        if line.job_id:
+        if line.job_id and not line.message.startswith(SAID_BY_RESULT):
             self._emulator.lifecycle.log(line.job_id).write(f"{line}\n")
 
     def _exited(self, process: ReplicaProcess) -> None:

@@ -34,6 +34,7 @@ from cmemu_nb.notebook.completion import make_matcher
 from cmemu_nb.notebook.module_cells import launch_cell
 from cmemu_nb.registry import emulators
 from cmemu_nb.settings import Settings
+from cmemu_nb.tracebacks import shortened
 
 if TYPE_CHECKING:
     import argparse
@@ -92,6 +93,9 @@ class CMEmu(Settings, Magics):
             raise syntax_error(error, emulator, cell) from None
         except CmemuError as error:
             raise UsageError(f"%%cmemu_functions: {error}") from None
+        except BaseException as error:
+            shortened(error)  # it was raised by the cell
+            raise
         print("Served: " + (", ".join(f"{each.name} v{each.version}" for each in served) or "nothing") + ".")  # noqa: T201
 
     @no_var_expand

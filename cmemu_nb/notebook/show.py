@@ -10,7 +10,7 @@ from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.front_end import front_end
 from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table
 from cmemu_nb.notebook.words import ago, cut, duration, visible
-from cmemu_nb.results import outcome
+from cmemu_nb.results import outcome, why_no_value
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
     record = job.find()
     if record is None:
         return _gone(job, "Job", "gone: let go to make room, or its runtime was reset")
+    why = why_no_value(record, job.explanation)
     pairs = [
         ("id", record.job_id),
         ("function", record.query_type),
@@ -95,8 +96,8 @@ def show_job(job: JobHandle) -> dict[str, str]:
         *([("asked for by", record.user_id)] if record.user_id else []),
         ("status", _standing(record)),
         ("query", _shortened(record.query)),
-        *([("result", _shortened(record.result))] if record.result is not None else []),
-        *([("error", why)] if (why := record.error_message or job.explanation) else []),
+        *([("result", _shortened(record.result))] if record.result is not None and not why else []),
+        *([("error", why)] if why else []),
         *([("logs", _last_lines(job.logs))] if job.logs else []),
     ]
     step = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEADLINE = 30.0
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
 @dataclass
@@ -28,6 +30,7 @@ class Cell:
 
     status: str | None = None
     error: str | None = None
+    traceback: str = ""
     output: list[str] = field(default_factory=list)
     html: list[str] = field(default_factory=list)
     updates: list[str] = field(default_factory=list)
@@ -119,6 +122,7 @@ class Kernel:
         elif message["msg_type"] == "update_display_data":
             cell.updates.append(content["data"].get("text/plain", ""))
         elif message["msg_type"] == "error":
+            cell.traceback = _COLOURS.sub("", "\n".join(content["traceback"]))
             cell.error = f"{content['ename']}: {content['evalue']}"
 
     def _on_shell(self, message: Any) -> None:

@@ -144,7 +144,7 @@ def test_an_error_points_at_the_cell_s_own_line(notebook: Notebook) -> None:
     number = next_cell(notebook)
     notebook.kernel.run("# a comment\n@emu.function\ndef fails(context, event):\n    return event['x'] / 0")
     said = attempt(notebook, "emu.call('fails', {'x': 1})")
-    assert "FunctionError: division by zero" in said
+    assert "FunctionError: ZeroDivisionError: division by zero" in said
     assert f"Cell In[{number}], line 4, in fails\n    return event['x'] / 0" in said
     assert "/tmp/ipykernel" not in said.replace("\\", "/")
 
