@@ -118,7 +118,8 @@ class Durable:
             if known.get("owner") != self._identity.get("owner"):
                 raise JournalError(
                     f"The journal {file.path} was used by another emulator since this one was stopped. Make a new "
-                    "Emulator with it, which has all that is in it."
+                    "Emulator with it, which has all that is in it. In a notebook delete the variable, then type "
+                    "%cmemu start --journal FILE."
                 )
             return
         saved, owner = file.load(), secrets.token_hex(8)

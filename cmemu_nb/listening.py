@@ -44,10 +44,17 @@ def listen(host: str, port: int) -> list[socket.socket]:
             raise SettingError(f"Listening on {host} port {port} failed: {why}. Set another host.") from None
         sockets = _bind(hosts, 0)
         taken = sockets[0].getsockname()[1]
-        why = "in use" if error.errno == errno.EADDRINUSE else "not permitted"
+        in_use = "in use by another emulator of this process" if _is_ours(port) else "in use"
+        why = in_use if error.errno == errno.EADDRINUSE else "not permitted"
         warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=6)
     close_in_children(sockets)
     return sockets
+
+
+def _is_ours(port: int) -> bool:
+    """Tell whether an emulator of this process listens on a port."""
+    sockets = [each for each in list(_closed_in_children()) if isinstance(each, socket.socket) and each.fileno() >= 0]
+    return port in [each.getsockname()[1] for each in sockets]
 
 
 def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
@@ -93,6 +100,10 @@ def _has_ipv6() -> bool:
 
 def close_in_children(things: Iterable[Closable]) -> None:
     """Close sockets or files in forked children, which would hold them when the emulator is long gone."""
+    _closed_in_children().update(things)
+
+
+def _closed_in_children() -> weakref.WeakSet[Closable]:
     # On sys: a module's globals are wiped by %autoreload, and the hook can be registered only once.
     listening: weakref.WeakSet[Closable] | None = getattr(sys, "_cmemu_nb_listening", None)
     if listening is None:
@@ -100,7 +111,7 @@ def close_in_children(things: Iterable[Closable]) -> None:
         sys._cmemu_nb_listening = listening  # type: ignore[attr-defined]  # noqa: SLF001
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: close(list(listening)))
-    listening.update(things)
+    return listening
 
 
 def close(things: Iterable[Closable]) -> None:

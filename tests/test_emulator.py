@@ -375,6 +375,11 @@ def test_stopping_leaves_no_thread_and_no_port() -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
+def test_a_port_that_another_emulator_of_the_process_has_is_named_so() -> None:
+    with Emulator(port=0, home="thread") as first, pytest.warns(PortTakenWarning, match="emulator of this process"):
+        Emulator(port=first.port, tls_port=0, home="thread").start().stop()
+
+
 def test_one_that_was_stopped_starts_again_as_it_was_and_takes_other_settings() -> None:
     emu = Emulator(port=0, home="thread", execute_timeout=7)
     with emu:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 from shells import plain_shell
 
+from cmemu_nb import Emulator
 from cmemu_nb.notebook.commands import COMMANDS
 from cmemu_nb.notebook.topics import names as topic_names
 
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from cmemu_nb import Emulator
-
 Run = Callable[[str], tuple[Any, str]]
 RID = "ri.foundry.main.deployed-app.my-app"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +85,9 @@ def test_a_journal_is_shown_and_stop_says_how_to_go_on_with_it(run: Run, shell: 
     assert str(path) in run(f"%cmemu start --port 0 --journal {str(path)!r}")[1]
     run("emu.open_runtime('r')")
     url, said = shell.user_ns["emu"].url, run("%cmemu stop")[1]
-    line = next(line for line in said.splitlines() if line.startswith("%cmemu start"))
-    assert url in run(line.removesuffix(" goes on with it."))[1]
+    line = next(line for line in said.splitlines() if line.startswith("%cmemu start --journal"))
+    run("del emu")
+    assert url in run(line.removesuffix(" does so in another kernel, too."))[1]
     assert list(run("emu.runtimes")[0].index) == ["r"]
 
 
@@ -104,7 +111,110 @@ def test_a_token_that_ends_a_cell_is_not_saved_and_print_shows_it(run: Run, emu:
 def test_starting_again_gives_the_same_emulator_and_names_what_it_ignores(run: Run, emu: Emulator, shell: Any) -> None:
     _, said = run("%cmemu start --port 1 --execute-timeout 5")
     assert shell.user_ns["emu"] is emu
-    assert "It runs already, so port, execute_timeout stays as it is" in said
+    assert "It runs already and keeps its port and execute_timeout. To change that, type %cmemu stop and run" in said
+    assert "Its token, jobs and functions stay." in said
+
+
+def test_stopping_and_starting_by_any_way_gives_the_same_emulator(run: Run, emu: Emulator, shell: Any) -> None:
+    run("@emu.function\ndef double(context, event):\n    return 2 * event['x']")
+    run("emu.call('double', {'x': 1})")
+    url, token = emu.url, emu.token
+    assert "%cmemu start starts it again, with them." in run("%cmemu stop")[1]
+    assert url in run("emu.start()\n%cmemu status")[1]
+    emu.stop()
+    assert "No emulator is running as 'emu'. Type: %cmemu start." in run("%cmemu status")[1]
+    assert "The emulator is started again, with its token, jobs and functions." in run("%cmemu start")[1]
+    assert (shell.user_ns["emu"], emu.url, emu.token) == (emu, url, token)
+    assert run("emu.call('double', {'x': 4})")[0] == 8
+    assert len(emu.jobs) == 2
+    port = free_port()
+    assert "type %cmemu stop and run this again" in run(f"%cmemu start --port {port}")[1]
+    run("%cmemu stop")
+    run(f"%cmemu start --port {port} --keep-jobs 9")
+    assert (shell.user_ns["emu"], emu.port, emu.settings.keep_jobs) == (emu, port, 9)
+    run("%config CMEmu.execute_timeout = 7\n%cmemu stop\n%cmemu start")
+    assert (emu.port, emu.settings.execute_timeout) == (port, 7)
+
+
+@pytest.mark.parametrize("without", ["del emu", "emu = None", "%reset -f"])
+def test_an_emulator_keeps_its_name_when_its_variable_is_gone(run: Run, shell: Any, without: str) -> None:
+    run("from cmemu_nb import Emulator\nemu = Emulator(port=0, home='thread').start()")
+    emulator = shell.user_ns["emu"]
+    run(without)
+    assert emulator.url in run("%cmemu status")[1]
+    run("%cmemu start")
+    assert shell.user_ns["emu"] is emulator
+    run(without)
+    assert run("%cmemu stop")[1] == f"The emulator at {emulator.url} is stopped.\n"
+    run("%cmemu start --port 0")
+    assert shell.user_ns["emu"] is not emulator
+
+
+def test_a_variable_that_holds_something_else_meanwhile_is_not_overwritten(run: Run, emu: Emulator) -> None:
+    run("emu = 5")
+    said = run("%cmemu start")[1]
+    assert f"the variable 'emu' holds something else (int). The emulator of that name runs at {emu.url}." in said
+    assert "Type: del emu, then this again, or choose another one with --name." in said
+    assert run("emu")[0] == 5
+    assert emu.url in run("del emu\n%cmemu start")[1]
+
+
+def test_of_emulators_that_take_turns_in_a_variable_none_is_left_without_a_name(run: Run, shell: Any) -> None:
+    start = "emu = Emulator(port=0, home='thread').start()"
+    run(f"from cmemu_nb import Emulator\n{start}")
+    first = shell.user_ns["emu"]
+    said = run(start)[1]
+    second = shell.user_ns["emu"]
+    assert f"The emulator at {first.url} was stopped, because the variable 'emu' holds another one now." in said
+    assert (first.running, second.running) == (False, True)
+    run("kept = emu")
+    third = run(f"{start}\nemu")[0]
+    assert (second.running, third.running) == (True, True)
+    said = run("emu = kept")[1]
+    name = f"emu_{third.port}"
+    assert f"{third.url} is now called {name!r}, because the variable 'emu' holds another one now." in said
+    assert third.running
+    assert third.url in run(f"%cmemu stop --name {name}")[1]
+    assert not third.running
+    with Emulator(port=0, home="thread") as other:
+        shell.push({"emu": other})
+        other.stop()
+        assert second.url in run("%cmemu status")[1]
+
+
+def test_unloading_stops_what_the_magics_started_and_what_no_variable_holds(
+    run: Run, emu: Emulator, shell: Any
+) -> None:
+    start = "Emulator(port=0, home='thread').start()"
+    run(f"from cmemu_nb import Emulator\nmine = {start}\nlost = {start}\nread = 5")
+    mine, lost = shell.user_ns["mine"], shell.user_ns["lost"]
+    run("del lost")
+    shell.run_line_magic("unload_ext", "cmemu_nb")
+    try:
+        assert (emu.running, mine.running, lost.running) == (False, True, False)
+        assert (shell.user_ns.get("emu"), shell.user_ns["mine"]) == (None, mine)
+    finally:
+        mine.stop()
+        shell.run_line_magic("load_ext", "cmemu_nb")
+
+
+def test_a_journal_of_its_own_records_makes_another_emulator(
+    run: Run, emu: Emulator, shell: Any, tmp_path: Path
+) -> None:
+    new, old = tmp_path / "new.db", tmp_path / "old.db"
+    with Emulator(port=0, home="thread", journal=str(old)) as other:
+        other.open_runtime("of-old")
+    run("emu.open_runtime('r')")
+    said = run(f"%cmemu start --journal {new}")[1]
+    assert "It runs already and keeps its journal." in said
+    assert "Its token, jobs and functions stay." in said
+    assert "It is another emulator then" in run(f"%cmemu start --journal {old}")[1]
+    run("%cmemu stop")
+    run(f"%cmemu start --journal {new}")
+    assert (shell.user_ns["emu"], list(emu.runtimes.index)) == (emu, ["r"])
+    run("%cmemu stop")
+    assert "This is another emulator than before" in run(f"%cmemu start --journal {old}")[1]
+    assert list(shell.user_ns["emu"].runtimes.index) == ["of-old"]
 
 
 def test_another_name_is_another_emulator(run: Run, emu: Emulator, shell: Any) -> None:

@@ -560,9 +560,11 @@ def test_the_magic_starts_with_a_seed_file(path: Path, run: Callable[[str], tupl
     assert (settings.keep_jobs, settings.max_queued, settings.keep_events) == (7, 5, 9)
     assert mine(emulator).poll().status_code == 204
     assert "It runs already" not in run(f"%cmemu start --seed {str(path)!r} --keep-events 9")[1]
-    assert "so keep_events stays as it is" in run(f"%cmemu start --seed {str(path)!r} --keep-events 10")[1]
+    assert "It runs already and keeps its keep_events." in run(f"%cmemu start --seed {str(path)!r} --keep-events 10")[1]
     path.write_text(SEED.replace("keep_jobs: 7", "keep_jobs: 6").replace("bare", "new"), "utf-8")
-    assert "so keep_jobs, seed stays as it is" in run(f"%cmemu start --seed {str(path)!r}")[1]
+    said = run(f"%cmemu start --seed {str(path)!r}")[1]
+    assert "It runs already and keeps its keep_jobs and seed." in said
+    assert "It is another emulator then" in said
     assert shell.user_ns["emu"] is emulator
     assert "Those of the seed file are there again, as new." in run("%cmemu reset")[1]
     path.write_text("a: b: c\n")
@@ -575,8 +577,9 @@ def test_stop_says_how_to_go_on_with_seed_and_journal(
 ) -> None:
     run(f"%cmemu start --seed {path} --journal {tmp_path / 'j.db'}")
     said = run("%cmemu stop")[1]
-    line = next(line for line in said.splitlines() if line.startswith("%cmemu start"))
-    run(line.removesuffix(" goes on with it."))
+    line = next(line for line in said.splitlines() if line.startswith("%cmemu start --journal"))
+    run("del emu")
+    run(line.removesuffix(" does so in another kernel, too."))
     assert shell.user_ns["emu"].runtime("my-runtime").token == MODULE_TOKEN
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from cmemu_nb.registry import running_emulators
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -70,19 +72,15 @@ def _sources(shell: InteractiveShell) -> Iterator[str]:
         yield source
 
 
-def tell_what_is_still_served(emulators: dict[str, Emulator]) -> Callable[[ExecutionResult], None]:
-    """Return a listener of cells: one with a syntax error in it leaves the last good versions, and says which."""
-
-    def after_cell(result: ExecutionResult) -> None:
-        if not isinstance(result.error_before_exec, SyntaxError) or result.info is None:
-            return
-        names = set(_DEF.findall(result.info.raw_cell))
-        served = [each for emulator in emulators.values() for each in emulator.functions if each.name in names]
-        if served:
-            kept = ", ".join(f"{each.name} v{each.version}" for each in served)
-            print(f"This cell has a syntax error, so nothing of it was run. Still served: {kept}.", file=sys.stderr)  # noqa: T201
-
-    return after_cell
+def tell_what_is_still_served(result: ExecutionResult) -> None:
+    """After a cell with a syntax error, which leaves the last good versions served, print which they are."""
+    if not isinstance(result.error_before_exec, SyntaxError) or result.info is None:
+        return
+    names = set(_DEF.findall(result.info.raw_cell))
+    served = [each for emulator in running_emulators() for each in emulator.functions if each.name in names]
+    if served:
+        kept = ", ".join(f"{each.name} v{each.version}" for each in served)
+        print(f"This cell has a syntax error, so nothing of it was run. Still served: {kept}.", file=sys.stderr)  # noqa: T201
 
 
 def syntax_error(error: SyntaxError, emulator: Emulator, cell: str) -> UsageError:

@@ -9,7 +9,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.commands import COMMANDS, options_of
-from cmemu_nb.registry import emulators
+from cmemu_nb.registry import running_emulators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +46,7 @@ def _candidates(words: list[str]) -> Iterable[str]:
 
 
 def _names_for(command: str, last: str) -> Iterable[str]:
-    for emulator in emulators().values():
+    for emulator in running_emulators():
         state = emulator.lifecycle
         if last == "--status":
             yield from JobStatus

@@ -7,6 +7,7 @@ import keyword
 import shlex
 import sys
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -32,7 +33,7 @@ from cmemu_nb.notebook.cell_functions import (
 from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, parse_cell_line, parse_module_line
 from cmemu_nb.notebook.completion import make_matcher
 from cmemu_nb.notebook.module_cells import launch_cell
-from cmemu_nb.registry import emulators
+from cmemu_nb.registry import Names, emulators, forget, running_emulators, started_by_magics
 from cmemu_nb.settings import Settings
 from cmemu_nb.tracebacks import shortened
 
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from cmemu_nb.seed import Seed
 
 
+WILL_BE_ANOTHER = "It is another emulator then: run the cells that define functions again, too."
+
+
 @magics_class
 class CMEmu(Settings, Magics):
     """The magic and the defaults of `%cmemu start`: `%config CMEmu` lists them."""
@@ -60,6 +64,11 @@ class CMEmu(Settings, Magics):
     name = Unicode("emu", help="Name of the variable that `%cmemu start` puts the emulator into.").tag(config=True)
 
     shell: InteractiveShell
+
+    def __init__(self, shell: InteractiveShell, **keywords: Any) -> None:
+        super().__init__(shell, **keywords)
+        self.names = Names(shell)
+        self._as_configured: dict[str, Any] = {}
 
     @no_var_expand
     @line_magic
@@ -115,42 +124,73 @@ class CMEmu(Settings, Magics):
 
     def _start(self, given: Arguments) -> None:
         name = given.name or self.name
-        running = emulators().get(name)
         wanted = given_settings(given)
         seed = _read_seed(given.seed, wanted) if given.seed else None
         if seed is not None:
             wanted = seed.settings
-        if running is not None and running.running:
-            self._say_already_running(running, wanted, seed)
+        emulator = self._known(name)
+        self._check_name_free(name, emulator)
+        if emulator is not None and emulator.running:
+            self._say_already_running(emulator, wanted, seed)
+        elif emulator is not None and _can_be(emulator, wanted, seed):
+            _start_again(emulator, {**self._newly_configured(), **wanted})
         else:
-            self._check_name_free(name)
-            running = emulators()[name] = _start_telling(self._made(wanted, seed))
-        self.shell.push({name: running})
-        display(running)
+            if emulator is not None:
+                print("This is another emulator than before: run the cells that define functions again.")  # noqa: T201
+            emulator = self._made(wanted, seed)
+            _start_telling(emulator)
+            started_by_magics().add(emulator)
+        self._as_configured = self._configured()
+        emulators()[name] = emulator
+        self.shell.push({name: emulator})
+        display(emulator)
+
+    def _known(self, name: str) -> Emulator | None:
+        """Return the emulator of a name, running or stopped; what was read from a file can't be started."""
+        self.names.note()
+        holder = self.shell.user_ns.get(name)
+        emulator = emulators().get(name)
+        if emulator is None and isinstance(holder, Emulator) and not holder.read_from:
+            return holder
+        return emulator
 
     def _made(self, wanted: dict[str, Any], seed: Seed | None) -> Emulator:
         settings = {**self._configured(), **wanted}
         return Emulator(**settings) if seed is None else Emulator.of_seed(replace(seed, settings=settings))
 
     def _say_already_running(self, running: Emulator, wanted: dict[str, Any], seed: Seed | None) -> None:
-        ignored = [key for key, value in wanted.items() if getattr(running.settings, key) != value]
+        others = running.other_settings(wanted)
         if seed is not None and not seed.plants_the_same(running.seed):
-            ignored.append("seed")
-        if ignored:
-            print(f"It runs already, so {', '.join(ignored)} stays as it is. %cmemu stop first to change that.")  # noqa: T201
+            others.append("seed")
+        if others:
+            what = "Its token, jobs and functions stay." if _can_be(running, wanted, seed) else WILL_BE_ANOTHER
+            print(  # noqa: T201
+                f"It runs already and keeps its {' and '.join(others)}. To change that, type %cmemu stop and run this "
+                f"again. {what}"
+            )
 
-    def _check_name_free(self, name: str) -> None:
+    def _check_name_free(self, name: str, emulator: Emulator | None) -> None:
         if not name.isidentifier() or keyword.iskeyword(name):
             raise UsageError(f"%cmemu start: {name!r} can't be a variable's name.")
         holder = self.shell.user_ns.get(name)
-        if holder is not None and not isinstance(holder, Emulator):
-            raise UsageError(
-                f"%cmemu start: the variable {name!r} holds something else ({type(holder).__name__}). "
-                "Choose another one with --name."
-            )
+        if holder is None or (isinstance(holder, Emulator) and not holder.read_from):
+            return
+        what = "an emulator that was read from a file" if isinstance(holder, Emulator) else type(holder).__name__
+        runs = (
+            f" The emulator of that name runs at {emulator.url}." if emulator is not None and emulator.running else ""
+        )
+        raise UsageError(
+            f"%cmemu start: the variable {name!r} holds something else ({what}).{runs} Type: del {name}, then this "
+            "again, or choose another one with --name."
+        )
 
     def _configured(self) -> dict[str, Any]:
         return {key: getattr(self, key) for key in Settings.class_trait_names(config=True)}
+
+    def _newly_configured(self) -> dict[str, Any]:
+        """Return the settings that `%config` has changed since the last start."""
+        before = self._as_configured
+        return {name: value for name, value in self._configured().items() if value != before.get(name, value)}
 
     def _stop(self, given: Arguments) -> None:
         try:
@@ -159,12 +199,17 @@ class CMEmu(Settings, Magics):
             print(error)  # noqa: T201 - it is stopped, as wanted
             return
         emulator.stop()
+        forget(emulator)
         name = given.name or self.name
-        emulators().pop(name, None)
-        print(f"The emulator at {emulator.url} is stopped; its records stay readable: {name}.jobs, {name}.events.")  # noqa: T201
+        held = self.shell.user_ns.get(name) is emulator
+        stays = f"; its records stay readable: {name}.jobs, {name}.events" if held else ""
+        print(f"The emulator at {emulator.url} is stopped{stays}.")  # noqa: T201
+        if held:
+            print(f"{_start_line(name, self.name)} starts it again, with them.")  # noqa: T201
         if emulator.settings.journal is not None:
             seed = f" --seed {shlex.quote(emulator.seed.path)}" if emulator.seed else ""
-            print(f"%cmemu start --journal {shlex.quote(emulator.settings.journal)}{seed} goes on with it.")  # noqa: T201
+            line = f"%cmemu start --journal {shlex.quote(emulator.settings.journal)}{seed}"
+            print(f"{line} does so in another kernel, too.")  # noqa: T201
 
     def _status(self, given: Arguments) -> None:
         display(self._emulator(given))
@@ -287,13 +332,13 @@ class CMEmu(Settings, Magics):
             display(Markdown(topics.read(given.topic)))
 
     def _emulator(self, given: argparse.Namespace) -> Emulator:
+        self.names.note()
         name = given.name or self.name
         found = emulators().get(name)
         if found is None or not found.running:
             running = ", ".join(sorted(key for key, each in emulators().items() if each.running))
             more = f" Running: {running} (choose with --name)." if running else ""
-            start = "%cmemu start" if name == self.name else f"%cmemu start --name {name}"
-            raise UsageError(f"No emulator is running as {name!r}. Type: {start}.{more}")
+            raise UsageError(f"No emulator is running as {name!r}. Type: {_start_line(name, self.name)}.{more}")
         return found
 
 
@@ -303,19 +348,35 @@ def _read_seed(path: str, settings: dict[str, Any]) -> Seed:
     return seed.read(path, settings)
 
 
-def _start_telling(emulator: Emulator) -> Emulator:
+def _start_line(name: str, usual: str) -> str:
+    return "%cmemu start" if name == usual else f"%cmemu start --name {name}"
+
+
+def _can_be(emulator: Emulator, wanted: dict[str, Any], seed: Seed | None) -> bool:
+    """Tell whether an emulator can be started with these settings and this seed, and still be the same."""
+    same_seed = seed is None or seed.plants_the_same(emulator.seed)
+    return same_seed and emulator.can_have_journal(wanted.get("journal"))
+
+
+def _start_again(emulator: Emulator, settings: dict[str, Any]) -> None:
+    before = emulator.started_at
+    _start_telling(emulator, settings)
+    if before:
+        print("The emulator is started again, with its token, jobs and functions. %cmemu reset empties it.")  # noqa: T201
+
+
+def _start_telling(emulator: Emulator, settings: dict[str, Any] | None = None) -> None:
     """Start an emulator and print its warnings, without the source line that Python would add."""
     with warnings.catch_warnings(record=True) as caught:
         for kind in WARNINGS:
             warnings.simplefilter("always", kind)
-        emulator.start()
+        emulator.start(**settings or {})
     for warning in caught:
         print(f"Warning: {warning.message}", file=sys.stderr)  # noqa: T201
-    return emulator
 
 
 def _serve_what_the_sdk_registers(function: Callable[..., Any], streaming: bool, edits: Sequence[Any]) -> None:  # noqa: FBT001
-    running = [emulator for emulator in emulators().values() if emulator.running]
+    running = running_emulators()
     if not running:
         raise NotRunning("The function can't be served: no emulator is running. Type %cmemu start, and run this again.")
     running[0].functions.serve([(function, streaming)], edits=edits)
@@ -327,12 +388,13 @@ def load(shell: InteractiveShell) -> None:
         return
     shell.register_magics(CMEmu)
     shell.Completer.custom_matchers.append(make_matcher())
-    after_cell = tell_what_is_still_served(emulators())
-    shell.events.register("post_run_cell", after_cell)
     give_back = take_over(_serve_what_the_sdk_registers)
     # Kept with the magics, where neither a reload nor %autoreload wipes it.
     magics = shell.magics_manager.registry["CMEmu"]
-    magics.undo = [lambda: shell.events.unregister("post_run_cell", after_cell), give_back]
+    after_cell = (tell_what_is_still_served, magics.names.note)
+    for listener in after_cell:
+        shell.events.register("post_run_cell", listener)
+    magics.undo = [give_back, *(partial(shell.events.unregister, "post_run_cell", each) for each in after_cell)]
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -351,9 +413,13 @@ def unload(shell: InteractiveShell) -> None:
 
 
 def _stop_all(shell: InteractiveShell) -> None:
+    """Stop the emulators that the magics started, and those that without the magics no name would reach."""
     for name, emulator in list(emulators().items()):
+        held = shell.user_ns.get(name) is emulator
+        if held and emulator not in started_by_magics():
+            continue
         emulator.stop()
-        if shell.user_ns.get(name) is emulator:
+        if held:
             del shell.user_ns[name]
     emulators().clear()
 

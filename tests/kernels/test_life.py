@@ -36,7 +36,7 @@ def answers(port: int) -> bool:
 def test_running_the_start_cell_again_gives_the_same_emulator(notebook: Notebook) -> None:
     notebook.kernel.run("before = emu")
     said = notebook.start_again(port=1)
-    assert "port stays as it is" in said
+    assert "It runs already and keeps its port." in said
     assert notebook.kernel.run("print(emu is before, emu.url)") == f"True {notebook.url}"
     assert notebook.execute() == 1
 
@@ -180,6 +180,19 @@ def test_unloading_leaves_no_trace(fresh: Notebook) -> None:
     code += " [m for m in ip.Completer.custom_matchers if 'cmemu' in str(m)],"
     code += " [c for c in ip.configurables if 'CMEmu' in type(c).__name__])"
     assert kernel.run(code) == "False False [] [] [] []"
+
+
+def test_an_emulator_is_found_and_started_again_however_it_was_stopped_and_started(tmp_path: Path) -> None:
+    with open_notebook("7.4", "kernel", tmp_path) as notebook:
+        kernel = notebook.kernel
+        kernel.run("before = emu\n@emu.function\ndef twice(context, event):\n    return [event, event]")
+        kernel.run("%cmemu stop\nemu.start()")
+        assert notebook.url in kernel.run("%cmemu status")
+        assert "with its token, jobs and functions" in kernel.run("%cmemu stop\n%cmemu start")
+        assert kernel.run("print(emu is before, emu.token, emu.call('twice', 1))") == f"True {notebook.token} [1, 1]"
+        kernel.run("from cmemu_nb import Emulator\ndel before\nemu = Emulator(port=0).start()")
+        wait_until(lambda: not answers(port_of(notebook)), "the end of the first emulator")
+        assert kernel.run("del emu\n%cmemu start\nprint(len(emu.jobs))").splitlines()[-1] == "0"
 
 
 def test_loading_starts_nothing(tmp_path: Path) -> None:
