@@ -29,6 +29,7 @@ from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.listening import close, listen, warn_if_exposed
 from cmemu_nb.looking import Looking
 from cmemu_nb.loop import defer_interrupts
+from cmemu_nb.notebook.words import holdings
 from cmemu_nb.own_log import OwnLog
 from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
@@ -140,7 +141,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         It can't be started. Raises `SessionFileError` for a file that is no session, damaged or of a newer version.
 
         >>> Emulator.from_export(emu.export("run.json"))
-        <Emulator, read from a file: 1 runtimes, 0 jobs>
+        <Emulator, read from a file: 1 runtime, 0 jobs>
         """
         from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
 
@@ -430,7 +431,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     def __repr__(self) -> str:
         if not self.running and not self.read_from:
             return "<Emulator, not running: emu.start() starts it again>"
-        holds = f"{len(self.lifecycle.runtimes())} runtimes, {self.lifecycle.count().total()} jobs"
+        holds = holdings(self.lifecycle)
         if self.read_from:
             return f"<Emulator, read from a file: {holds}>"
         behind = f", behind the hub {self.proxy_url}" if self.proxy_url else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.events import KINDS
 from cmemu_nb.model import JobSource, JobStatus
-from cmemu_nb.results import Outcome, function_error
+from cmemu_nb.results import STATES, Outcome, column_of, function_error
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -76,20 +76,19 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
 
 def runtimes_frame(
     runtimes: Sequence[Runtime],
-    jobs: Iterable[Job],
+    counts: Mapping[str, Mapping[str, int]],
     schemas: Iterable[FunctionSchema],
     apps: Iterable[DeployedApp],
     evicted: Mapping[str, int],
 ) -> pd.DataFrame:
     """Return the runtimes as they are given, indexed by runtime_id, with how much each of them has.
 
-    `evicted` counts the finished jobs that were let go; `deployed_apps` names the bindings as "rid (branch)"; `token`
-    is no more than the token's last characters.
+    `counts` says of each how many jobs are in which state, `evicted` how many finished ones were let go;
+    `deployed_apps` names the bindings as "rid (branch)"; `token` is no more than the token's last characters.
     """
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
 
-    by_status = Counter((job.runtime_id, job.status) for job in jobs)
     functions = Counter(schema.runtime_id for schema in schemas)
     bindings: dict[str, list[str]] = {}
     for app in apps:
@@ -101,7 +100,7 @@ def runtimes_frame(
         "last_poll_at": _utc(_times([runtime.last_poll_at for runtime in runtimes])),
         "created_at": _utc(_times([runtime.created_at for runtime in runtimes])),
         "last_schema_post_at": _utc(_times([runtime.last_schema_post_at for runtime in runtimes])),
-        **{status.value: _integers([by_status[name, status] for name in ids]) for status in JobStatus},
+        **{column_of(state): _integers([counts.get(name, {}).get(state, 0) for name in ids]) for state in STATES},
         "evicted": _integers([evicted.get(name, 0) for name in ids]),
         "functions": _integers([functions[name] for name in ids]),
         "deployed_apps": _text([", ".join(bindings.get(name, ())) for name in ids]),

@@ -31,7 +31,7 @@ class Functions:
     """What is served: iterable, by name, and a table where it is shown.
 
     >>> emu.functions["add"]
-    <add v1 on 'notebook', calls: 0, errors: 0>
+    <add v1 on 'notebook', calls: 0>
     >>> emu.functions.remove("add")
     >>> "add" in emu.functions
     False

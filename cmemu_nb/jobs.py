@@ -12,6 +12,7 @@ from cmemu_nb.events import EventLog
 from cmemu_nb.job_ids import new_job_id
 from cmemu_nb.long_queue import LongQueue
 from cmemu_nb.model import DeployedApp, Job, JobSource, JobStatus, one_text
+from cmemu_nb.plurals import plural
 from cmemu_nb.session import Replica, ResultStream, Session, text
 from cmemu_nb.state import State
 
@@ -74,7 +75,8 @@ class Jobs(State):
             raise InvalidRequest("Submitting a job: the query type is blank. Give the function's name.")
         if len(session.queue) >= self._max_queued:
             raise QueueFull(
-                f"Runtime '{session.runtime.runtime_id}' has {len(session.queue)} jobs queued already (max_queued). "
+                f"Runtime '{session.runtime.runtime_id}' has {plural(len(session.queue), 'job')} queued already "
+                "(max_queued). "
                 "Submit again when it has taken some."
             )
         self._submitted += 1
@@ -192,7 +194,8 @@ class Jobs(State):
             result=result,
             result_content_type=content_type and one_text(content_type),
         )
-        return self._change(session, done, "job_succeeded", f"{len(result)} bytes")
+        session.note_result(done)
+        return self._change(session, done, "job_succeeded", plural(len(result), "byte"))
 
     # Results that arrive in chunks
 
@@ -222,7 +225,7 @@ class Jobs(State):
         """Fail the job of a stream that broke off; nothing if the job ended before."""
         session = self._owners.get(stream.job_id)
         if session and session.streams.get(stream.job_id) is stream:
-            self.fail(stream.job_id, f"the result stream broke off after {stream.size} bytes")
+            self.fail(stream.job_id, f"the result stream broke off after {plural(stream.size, 'byte')}")
 
     def _streaming(self, stream: ResultStream) -> Session:
         session, job = self._owner(stream.job_id)
@@ -257,8 +260,8 @@ class Jobs(State):
         session.evicted += 1
         # While it is still there: the journal looks up its number.
         self._emit("job_evicted", job.runtime_id, job_id)
-        del session.jobs[job_id], self._owners[job_id]
-        session.logs.pop(job_id, None)
+        session.forget(job_id)
+        del self._owners[job_id]
         session.counts[job.status] -= 1
         self._kept_bytes -= job.size
         return True
@@ -274,7 +277,9 @@ class Jobs(State):
             self._kept_bytes += job.size
             self._submitted = max(self._submitted, job.sequence)
             self._latest = max(self._latest, job.queued_at, job.started_at or 0, job.completed_at or 0)
-            if job.status == JobStatus.QUEUED:
+            if job.status == JobStatus.SUCCEEDED:
+                session.note_result(job)
+            elif job.status == JobStatus.QUEUED:
                 session.queue[job.job_id] = job
             elif job.status == JobStatus.RUNNING and job.replica_id in session.replicas:
                 session.replicas[job.replica_id].held[job.job_id] = None

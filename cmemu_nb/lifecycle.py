@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, known
 from cmemu_nb.jobs import Jobs
 from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
+from cmemu_nb.plurals import plural
 from cmemu_nb.session import Replica, Session, ThrownAway, checked_runtime_id, trimmed
 from cmemu_nb.state import DEFAULT_BRANCH
 from cmemu_nb.tokens import MODULE_TOKEN_START, is_masked_by_its_form
@@ -115,7 +116,8 @@ class Lifecycle(Jobs):
             if app.active:
                 self._bind_missing(app)
         inactive = [f"{app.deployed_app_rid} on branch {app.branch!r}" for app in seed.apps if not app.active]
-        told = [f"{len(seed.runtimes)} runtimes, {len(seed.apps) - len(inactive)} deployed apps of {seed.path}"]
+        runtimes, apps = plural(len(seed.runtimes), "runtime"), plural(len(seed.apps) - len(inactive), "deployed app")
+        told = [f"{runtimes}, {apps} of {seed.path}"]
         told += [f"kept as they were: {', '.join(map(repr, there))}"] if there else []
         told += [f"inactive, so bound to no runtime: {', '.join(inactive)}"] if inactive else []
         self._emit("seed_applied", detail="; ".join(told))

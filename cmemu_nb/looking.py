@@ -119,7 +119,7 @@ class Looking:
 
         state = self.lifecycle
         return frames.runtimes_frame(
-            state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps(), state.evicted()
+            state.runtimes(), state.outcomes_by_runtime(), state.schemas(), state.deployed_apps(), state.evicted()
         )
 
     @property

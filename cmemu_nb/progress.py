@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cmemu_nb.cells import current_shell
+from cmemu_nb.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ def _show(total: int) -> Callable[[int, int], None]:
     from IPython.display import display  # noqa: PLC0415 - only a notebook has it
     from ipywidgets import HBox, IntProgress, Label  # noqa: PLC0415
 
-    bar, label = IntProgress(max=total), Label(f"0 of {total:,} jobs")
+    bar, label = IntProgress(max=total), Label(f"0 of {plural(total, 'job')}")
     display(HBox([bar, label]))
     shown_at = 0.0
 
@@ -40,6 +41,6 @@ def _show(total: int) -> Callable[[int, int], None]:
         shown_at = time.monotonic()
         bar.value = done
         bar.bar_style = "warning" if errors else "success" if done == total else ""
-        label.value = f"{done:,} of {total:,} jobs" + (f", {errors:,} without a value" if errors else "")
+        label.value = f"{done:,} of {plural(total, 'job')}" + (f", {errors:,} without a value" if errors else "")
 
     return tell

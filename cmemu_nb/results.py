@@ -41,6 +41,15 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+# Where a job stands, to people: its status until it has ended, then its outcome.
+STATES: tuple[JobStatus | Outcome, ...] = (JobStatus.QUEUED, JobStatus.RUNNING, *Outcome)
+
+
+def column_of(state: JobStatus | Outcome) -> str:
+    """Return a state's name as a column of a frame and as a member of JSON: `function_error`, for instance."""
+    return state.replace(" ", "_")
+
+
 def outcome(job: Job) -> Outcome | None:
     """Tell how a job ended, or None while it has not."""
     if job.status == JobStatus.FAILED:
@@ -56,13 +65,18 @@ def function_error(result: bytes) -> dict[str, str] | None:
     It is one exactly when the result is at most 1 MB and a JSON object of strings whose keys are
     {exception}, {error} or {error, reason}.
     """
-    if len(result) > MOST_ERROR_BYTES or not _MAYBE_ERROR.match(result):
+    if not may_be_error(result):
         return None
     try:
         fields = json.loads(result.decode())
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, str]", fields) if is_error_object(fields) else None
+
+
+def may_be_error(result: bytes) -> bool:
+    """Return False for a result that is no error object, by its first bytes: cheap enough while jobs are served."""
+    return len(result) <= MOST_ERROR_BYTES and _MAYBE_ERROR.match(result) is not None
 
 
 def is_error_object(value: object) -> bool:

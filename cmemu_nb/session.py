@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.model import JobStatus
+from cmemu_nb.plurals import plural
+from cmemu_nb.results import Outcome, function_error, may_be_error
 
 if TYPE_CHECKING:
     from cmemu_nb.job_log import JobLog
-    from cmemu_nb.model import FunctionSchema, Job, JobStatus, Runtime
+    from cmemu_nb.model import FunctionSchema, Job, Runtime
 
 
 LONGEST_ID = 1000
@@ -26,7 +29,7 @@ class ThrownAway(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         parts = [
-            f"{count} {noun}{'' if count == 1 else 's'}"
+            plural(count, noun)
             for count, noun in ((self.jobs, "job"), (self.schemas, "schema"), (self.deployed_apps, "binding"))
             if count
         ]
@@ -88,22 +91,65 @@ class Replica:
 class Session:
     """All that belongs to one runtime and goes with a reset.
 
-    `counts` says how many jobs have each status, `evicted` how many were let go.
+    `counts` says how many jobs have each status, `evicted` how many were let go. `unread` has the jobs whose results
+    may be a function's error, `function_errors` those of them that are: what a result says is found out when somebody
+    wants to know, once for each job.
     """
 
-    __slots__ = ("apps", "counts", "evicted", "jobs", "logs", "queue", "replicas", "runtime", "schemas", "streams")
+    __slots__ = (
+        *("apps", "counts", "evicted", "function_errors", "jobs", "logs", "queue", "replicas", "runtime", "schemas"),
+        *("streams", "unread"),
+    )
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.jobs: dict[str, Job] = {}
         self.counts: Counter[JobStatus] = Counter()
         self.evicted = 0
+        self.unread: dict[str, None] = {}
+        self.function_errors: dict[str, None] = {}
         self.queue: OrderedDict[str, Job] = OrderedDict()
         self.schemas: dict[str, FunctionSchema] = {}
         self.apps: set[tuple[str, str]] = set()
         self.streams: dict[str, ResultStream] = {}
         self.logs: dict[str, JobLog] = {}
         self.replicas: dict[str, Replica] = {}
+
+    def note_result(self, job: Job) -> None:
+        """Remember a job that succeeded if its result may be a function's error."""
+        if may_be_error(job.result or b""):
+            self.unread[job.job_id] = None
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job that has ended."""
+        del self.jobs[job_id]
+        self.logs.pop(job_id, None)
+        self.unread.pop(job_id, None)
+        self.function_errors.pop(job_id, None)
+
+    def outcomes(self) -> Counter[str]:
+        """Return how many jobs are in each of the `STATES`; from any thread."""
+        counts = self.counts.copy()  # before the results are read: what ends meanwhile must not look like a success
+        errors = min(self._count_function_errors(), counts[JobStatus.SUCCEEDED])
+        return Counter(
+            {
+                JobStatus.QUEUED: counts[JobStatus.QUEUED],
+                JobStatus.RUNNING: counts[JobStatus.RUNNING],
+                Outcome.OK: counts[JobStatus.SUCCEEDED] - errors,
+                Outcome.FUNCTION_ERROR: errors,
+                Outcome.FAILED: counts[JobStatus.FAILED],
+            }
+        )
+
+    def _count_function_errors(self) -> int:
+        for job_id in list(self.unread):
+            job = self.jobs.get(job_id)
+            if job is not None and function_error(job.result or b"") is not None:
+                self.function_errors[job_id] = None
+                if job_id not in self.jobs:  # it was dropped meanwhile, in another thread
+                    self.function_errors.pop(job_id, None)
+            self.unread.pop(job_id, None)
+        return len(self.function_errors)
 
     def put_back(self, job: Job) -> None:
         """Put a job at the head of the queue, behind others put back that are older."""

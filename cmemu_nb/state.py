@@ -78,6 +78,19 @@ class State:
         sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
         return sum((session.counts.copy() for session in sessions), Counter())
 
+    def outcomes(self, runtime_id: str | None = None) -> Counter[str]:
+        """Return how many jobs of a runtime, or of all, are queued, running, or ended how: in each of the `STATES`.
+
+        A state that no job is in may be left out. Results that may be a function's error are read by who asks first,
+        once for each job.
+        """
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        return sum((session.outcomes() for session in sessions), Counter())
+
+    def outcomes_by_runtime(self) -> dict[str, Counter[str]]:
+        """Return the same for each runtime."""
+        return {name: session.outcomes() for name, session in list(self._sessions.items())}
+
     def evicted(self) -> dict[str, int]:
         """Return how many finished jobs of each runtime's session were let go to make room."""
         return {name: session.evicted for name, session in list(self._sessions.items())}

@@ -439,7 +439,7 @@ def test_the_summary_counts_every_way_to_end() -> None:
         *(job(number, 0, 10) for number in range(11, 13)),
         job(13, 0),
     ]
-    text = "Timeline of 14 jobs on 2 workers: 5 ok, 2 function errors, 4 failed, 2 running, 1 queued."
+    text = "Timeline of 14 jobs on 2 workers: 1 queued, 2 running, 5 ok, 2 function errors, 4 failed."
     assert timeline_chart(jobs, NOW + 20).text == text
     assert " ".join(timeline(jobs).words[:2]) == text.replace(":", "")
 
@@ -491,7 +491,7 @@ def test_the_longest_words_stay_in_the_picture() -> None:
     words = timeline(jobs).words
     assert words[:2] == [
         "Timeline of the last 200 of 100,000 jobs on 160 workers",
-        "40 ok, 40 function errors, 40 failed, 40 running, 40 queued.",
+        "40 queued, 40 running, 40 ok, 40 function errors, 40 failed.",
     ]
 
 

@@ -25,7 +25,7 @@ def test_when_the_kernel_is_gone_the_summary_is_still_read(version: str, tmp_pat
         expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
         dashboard.run_cell("dashboard.close()")
         summary = dashboard.page.locator("details").filter(has_text="Summary of the dashboard")
-        expect(summary).to_contain_text("1 succeeded")
+        expect(summary).to_contain_text("1 ok")
         expect(summary).not_to_have_attribute("open", "")
         dashboard.lab("docmanager:save")
         dashboard.page.evaluate(RESTART)

@@ -167,7 +167,7 @@ def test_the_commands_for_a_terminal_do_what_they_say(tmp_path: Path, monkeypatc
         done = run(*call)
         assert (done.stdout, done.stderr) == ("41\n", "")
         with OnTerminal(*jobs) as terminal:
-            assert "add" in terminal.until("succeeded")
+            assert "add" in terminal.until("ok  ")
 
 
 # Every document

@@ -15,6 +15,7 @@ from cmemu_nb import frames
 from cmemu_nb.events import KINDS, Event
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.model import Job, JobSource, JobStatus
+from cmemu_nb.results import STATES, column_of, outcome
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ class Clock:
 
 
 def all_frames(lifecycle: Lifecycle, now: int = START) -> dict[str, pd.DataFrame]:
-    state = (lifecycle.runtimes(), lifecycle.jobs(), lifecycle.schemas(), lifecycle.deployed_apps())
-    evicted = lifecycle.evicted()
+    schemas, apps = lifecycle.schemas(), lifecycle.deployed_apps()
+    counts, evicted = lifecycle.outcomes_by_runtime(), lifecycle.evicted()
     return {
-        "jobs": frames.jobs_frame(state[1], now),
-        "runtimes": frames.runtimes_frame(*state, evicted),
-        "schemas": frames.schemas_frame(state[2]),
-        "deployed_apps": frames.deployed_apps_frame(state[3]),
+        "jobs": frames.jobs_frame(lifecycle.jobs(), now),
+        "runtimes": frames.runtimes_frame(lifecycle.runtimes(), counts, schemas, apps, evicted),
+        "schemas": frames.schemas_frame(schemas),
+        "deployed_apps": frames.deployed_apps_frame(apps),
         "events": frames.events_frame(lifecycle.events.recent(quiet=True)),
     }
 
@@ -205,7 +206,7 @@ def act_at_random(state: Lifecycle, chance: random.Random) -> None:
         case 5 | 6:
             job = state.take(name)
             if job and chance.random() < 0.6:
-                state.finish(name, job.job_id, b"1")
+                state.finish(name, job.job_id, chance.choice([b"1", b'{"error": "no"}', b'{"error": 1}']))
         case _:
             unfinished = [job for job in state.jobs() if not job.finished]
             if unfinished:
@@ -223,10 +224,8 @@ def test_the_counts_of_runtimes_are_what_counting_by_hand_gives(seed: int) -> No
     frame = all_frames(state)["runtimes"]
     assert list(frame.index) == ["a", "b", "c"]
     for name in frame.index:
-        by_status = Counter(job.status for job in state.jobs(name))
-        assert {status: frame.loc[name, status.value] for status in JobStatus} == {
-            status: by_status[status] for status in JobStatus
-        }
+        by_state = Counter(outcome(job) or job.status for job in state.jobs(name))
+        assert {each: frame.loc[name, column_of(each)] for each in STATES} == {each: by_state[each] for each in STATES}
         assert frame.loc[name, "functions"] == len(state.schemas(name))
         bound = [f"{app.deployed_app_rid} ({app.branch})" for app in state.deployed_apps() if app.runtime_id == name]
         assert frame.loc[name, "deployed_apps"] == ", ".join(bound)

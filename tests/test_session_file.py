@@ -96,7 +96,9 @@ def test_results_can_be_read_and_nothing_can_be_run(emu: Emulator, path: Path) -
     for attempt in (again.start, again.job(jobs[-1].job_id).result, lambda: again.submit("f"), again.reset):
         with pytest.raises(NotRunning, match=r"read from .*run\.json and can only be looked at"):
             attempt()
-    assert repr(again) == "<Emulator, read from a file: 2 runtimes, 9 jobs>"
+    assert repr(again) == (
+        "<Emulator, read from a file: 2 runtimes, 9 jobs (2 queued, 1 running, 4 ok, 1 function error, 1 failed)>"
+    )
 
 
 def test_timeline_latency_and_dashboard_work_on_it(emu: Emulator, path: Path) -> None:

@@ -13,7 +13,7 @@ from cmemu_nb.cli.remote import Remote, runtime_path
 from cmemu_nb.cli.watching import View, show_once, watch
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.notebook.words import MISSING, ago, duration, when
-from cmemu_nb.results import error_for_people, function_error
+from cmemu_nb.results import STATES, column_of, error_for_people, function_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.server.tool_routes import LARGEST_PAGE
 from cmemu_nb.tokens import last_four
@@ -89,21 +89,20 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
     found.sort(key=lambda job: job["queued_at"])
     note = f"Older ones are not shown: --last {options.last * 10}" if more or len(found) > options.last else ""
     found = found[-options.last :]
-    headings = ["status", "function", "runtime", "queued (UTC)", "waited", "ran", "result", "job"]
+    headings = ["state", "function", "runtime", "queued (UTC)", "queue time", "run time", "result", "job"]
     return View(headings, [_job_row(job) for job in found], found, "There are no jobs.", note)
 
 
 def _job_row(job: dict[str, Any]) -> list[str]:
-    queued, started, completed = job["queued_at"], job["started_at"], job["completed_at"]
     said = job["error_message"] or job["result_body_utf8"] or ""
     error = function_error((job["result_body_utf8"] or "").encode())
     return [
-        "function error" if error else job["status"],
+        job["outcome"] or job["status"],
         job["query_type"],
         job["runtime_id"],
-        _moment(queued),
-        _took(queued, started or completed),
-        _took(started, completed),
+        _moment(job["queued_at"]),
+        _took(job["queue_time"]),
+        _took(job["run_time"]),
         _beginning(error_for_people(error) if error else said),
         job["job_id"],
     ]
@@ -120,10 +119,8 @@ def _beginning(text: str) -> str:
     return text if len(text) <= MOST_OF_A_RESULT else f"{text[:MOST_OF_A_RESULT]}…"
 
 
-def _took(start: int | None, end: int | None) -> str:
-    if start is None or end is None:
-        return MISSING
-    return duration((end - start) * NS_PER_MS) if end > start else "<1 ms"
+def _took(milliseconds: float | None) -> str:
+    return duration(None if milliseconds is None else round(milliseconds * NS_PER_MS))
 
 
 # Runtimes and schemas
@@ -141,7 +138,7 @@ def _without_token(runtime: dict[str, Any]) -> dict[str, Any]:
 
 async def _runtimes(remote: Remote, _: argparse.Namespace) -> View:
     found = await _all_runtimes(remote)
-    headings = ["runtime", "connected", "last poll", "queued", "deployed apps"]
+    headings = ["runtime", "connected", "last poll", *STATES, "deployed apps"]
     nothing = "There are no runtimes. Whoever opens a session makes one: cmemu run -- python app.py"
     return View(headings, [_runtime_row(each) for each in found], found, nothing, volatile="last_poll_at")
 
@@ -153,7 +150,7 @@ def _runtime_row(runtime: dict[str, Any]) -> list[str]:
         runtime["runtime_id"],
         "yes" if runtime["connected"] else "no",
         ago(last_poll and last_poll * NS_PER_MS, time.time_ns()),
-        str(runtime["queue_depth"]),
+        *(str(runtime["job_counts"][column_of(state)]) for state in STATES),
         ", ".join(apps) or MISSING,
     ]
 

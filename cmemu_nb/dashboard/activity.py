@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from cmemu_nb.percentiles import rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 
 SECONDS = 60
 NS_PER_S = 1_000_000_000
-# Times are counted in classes 2 % apart: a minute of a thousand jobs a second costs no more than one of ten.
-CLASSES_PER_OCTAVE = 32
+# Times are counted by their first three digits, from a minute on by the second, which is all that is shown of them: a
+# minute of a thousand jobs a second costs little more than one of ten, and its percentiles are those of each job.
+MAX_DIGITS = 3
 
 
 @dataclass
@@ -54,10 +56,9 @@ class Activity:
                 del self._seconds[old]
             second = self._seconds[at] = _Second(at)
         second.finished += 1
-        started = job.started_at
-        second.queue[_class_of((started or ended) - job.queued_at)] += 1
-        if started is not None:
-            second.run[_class_of(ended - started)] += 1
+        for times, time in ((second.queue, job.queue_time()), (second.run, job.run_time())):
+            if time is not None:
+                times[shortened(time)] += 1
 
     def seconds(self) -> list[_Second]:
         """Return what was counted."""
@@ -92,14 +93,16 @@ def _percentiles(classes: Counter[int]) -> tuple[int | None, int | None]:
     return _percentile(classes, 50), _percentile(classes, 95)
 
 
-def _percentile(classes: Counter[int], percent: int) -> int | None:
-    left = classes.total() * percent / 100
-    for each in sorted(classes):
-        left -= classes[each]
+def _percentile(times: Counter[int], percent: int) -> int | None:
+    left = rank(times.total(), percent)
+    for time in sorted(times):
+        left -= times[time]
         if left <= 0:
-            return round(2 ** ((each + 0.5) / CLASSES_PER_OCTAVE))
+            return time
     return None
 
 
-def _class_of(nanoseconds: int) -> int:
-    return int(math.log2(max(1, nanoseconds)) * CLASSES_PER_OCTAVE)
+def shortened(nanoseconds: int) -> int:
+    """Return a time without the digits that are never shown of it."""
+    unit = NS_PER_S if nanoseconds >= SECONDS * NS_PER_S else 10 ** max(0, len(str(nanoseconds)) - MAX_DIGITS)
+    return nanoseconds - nanoseconds % unit

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.notebook.words import visible
+from cmemu_nb.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ def readable(body: bytes, *, complete: bool = True) -> dict[str, str]:
 
     One that is not `complete` may end in the middle of a character.
     """
-    size = f"{len(body):,} byte{'' if len(body) == 1 else 's'}"
+    size = plural(len(body), "byte")
     try:
         text = _beginning(body, complete=complete)
     except UnicodeDecodeError:

@@ -16,7 +16,8 @@ from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.parts import TONES, Part, badge, last_line, plain
 from cmemu_nb.events import KINDS, QUIET
-from cmemu_nb.notebook.words import MISSING, cut, duration, visible, when
+from cmemu_nb.notebook.words import cut, duration, visible, when
+from cmemu_nb.plurals import plural
 from cmemu_nb.results import Outcome, outcome, why_no_value
 
 if TYPE_CHECKING:
@@ -67,25 +68,16 @@ def job_row(job: Job, now: int) -> Part:
         "runtime": plain(job.runtime_id, 60),
         "state": job_badge(job),
         "queued_at": time.strftime("%H:%M:%S", time.gmtime(job.queued_at // NS_PER_S)),
-        "queue_time": duration(_queue_time(job, now)),
-        "run_time": _run_time(job, now),
+        "queue_time": duration(job.queue_time(now)),
+        "run_time": duration(job.run_time(now)),
     }
 
 
 def job_badge(job: Job) -> Part:
     """Say where a job stands: its status, and its outcome where that says more."""
     end = outcome(job)
-    if end is Outcome.FUNCTION_ERROR:
-        return badge(f"{job.status} · {end}", "amber")
-    return badge(f"{job.status} · ok" if end is Outcome.OK else str(job.status), TONES[job.status])
-
-
-def _queue_time(job: Job, now: int) -> int:
-    return (job.started_at or job.completed_at or now) - job.queued_at
-
-
-def _run_time(job: Job, now: int) -> str:
-    return MISSING if job.started_at is None else duration((job.completed_at or now) - job.started_at)
+    says_more = end in (Outcome.OK, Outcome.FUNCTION_ERROR)
+    return badge(f"{job.status} · {end}" if says_more else str(job.status), TONES[end or job.status])
 
 
 # One job
@@ -129,7 +121,7 @@ def _arrived(stream: ResultStream) -> dict[str, str]:
     sizes = accumulate(len(chunk) for chunk in stream.chunks[:MOST_SHOWN])
     chunks = sum(size < MOST_SHOWN for size in sizes) + 1
     body = b"".join(stream.chunks[:chunks])
-    return {**readable(body, complete=False), "note": f"{stream.size:,} bytes so far"}
+    return {**readable(body, complete=False), "note": f"{plural(stream.size, 'byte')} so far"}
 
 
 def _facts(job: Job) -> list[list[str]]:
@@ -147,12 +139,12 @@ def _facts(job: Job) -> list[list[str]]:
 def _steps(job: Job, now: int) -> list[list[str]]:
     steps = [["queued", when(job.queued_at), ""]]
     if job.started_at is not None:
-        steps.append(["running", when(job.started_at), f"after {duration(job.started_at - job.queued_at)}"])
-    last = job.started_at or job.queued_at
+        steps.append(["running", when(job.started_at), f"after {duration(job.queue_time(now))}"])
+    last = duration(job.queue_time(now) if job.started_at is None else job.run_time(now))
     if job.completed_at is not None:
-        steps.append([str(job.status), when(job.completed_at), f"after {duration(job.completed_at - last)}"])
+        steps.append([str(job.status), when(job.completed_at), f"after {last}"])
     else:
-        steps.append(["now", when(now), f"{job.status} for {duration(now - last)}"])
+        steps.append(["now", when(now), f"{job.status} for {last}"])
     return steps
 
 

@@ -18,7 +18,9 @@ from cmemu_nb.errors import NotFound
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.charts import sparkline_svg
 from cmemu_nb.notebook.show import HOMES
-from cmemu_nb.notebook.words import MISSING, ago, cut, duration, visible
+from cmemu_nb.notebook.words import MISSING, ago, cut, duration, state_count, visible
+from cmemu_nb.percentiles import SHOWN
+from cmemu_nb.results import STATES, Outcome
 from cmemu_nb.server.prefer import LONGEST_WAIT
 from cmemu_nb.tokens import last_four
 
@@ -35,11 +37,12 @@ MOST_TEXT = 120
 MOST_NAMES = 12
 MOST_RUNTIMES = 200
 MOST_SCHEMA = 200_000
-TONES = {
+TONES: dict[str, str] = {
     JobStatus.QUEUED: "grey",
     JobStatus.RUNNING: "blue",
-    JobStatus.SUCCEEDED: "green",
-    JobStatus.FAILED: "red",
+    Outcome.OK: "green",
+    Outcome.FUNCTION_ERROR: "amber",
+    Outcome.FAILED: "red",
 }
 
 NOT_RUNNING = (
@@ -73,8 +76,8 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     """Return where the emulator is and how it does."""
     if not emulator.running:
         return {"running": False, "hint": emulator.read_from or NOT_RUNNING}
-    counts, evicted = emulator.lifecycle.count(), sum(emulator.lifecycle.evicted().values())
-    jobs = [{**badge(str(status), TONES[status]), "count": f"{counts[status]:,}"} for status in JobStatus]
+    counts, evicted = emulator.lifecycle.outcomes(), sum(emulator.lifecycle.evicted().values())
+    jobs = [badge(state_count(state, counts[state]), TONES[state] if counts[state] else "grey") for state in STATES]
     return {
         "running": True,
         "at": time.strftime("%H:%M:%S", time.gmtime(now // NS_PER_S)),
@@ -84,7 +87,7 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "token": last_four(emulator.token),
         "home": HOMES[emulator.home.kind],
         "uptime": duration(max(now - emulator.started_at, NS_PER_S) // NS_PER_S * NS_PER_S),
-        "jobs": [*jobs, *([{**badge("let go", "grey"), "count": f"{evicted:,}"}] if evicted else [])],
+        "jobs": [*jobs, *([badge(f"{evicted:,} let go", "grey")] if evicted else [])],
         "throughput": _rate(figures.per_second),
         "queue": _percentiles(figures.queue_p50, figures.queue_p95),
         "run": _percentiles(figures.run_p50, figures.run_p95),
@@ -164,14 +167,15 @@ def functions_part(emulator: Emulator) -> Part:
     rows = []
     for schema in emulator.lifecycle.schemas():
         each = served.get((schema.runtime_id, schema.function_name))
-        calls = [str(each.calls), str(each.errors), *map(duration, map(each.percentile, (50, 95)))] if each else []
+        ends = [str(each.outcomes[end]) for end in Outcome] if each else []
+        times = [duration(each.percentile(percent)) for percent in SHOWN] if each else []
         rows.append(
             {
                 "key": function_key(schema),
                 "name": plain(schema.function_name) + (f" v{each.version}" if each else ""),
                 "runtime": plain(schema.runtime_id),
                 "words": _words(schema.schema_payload),
-                "calls": calls or [MISSING] * 4,
+                "jobs": [*ends, *times] or [MISSING] * 5,
             }
         )
     return {"rows": rows}

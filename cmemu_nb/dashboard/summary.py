@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.dashboard.job_parts import job_row
 from cmemu_nb.dashboard.parts import runtimes_part
-from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.html import Html, card, status_badge, table
-from cmemu_nb.notebook.words import when
+from cmemu_nb.notebook.words import tally, when
 from cmemu_nb.results import outcome
 
 if TYPE_CHECKING:
@@ -20,8 +19,7 @@ MOST_JOBS = 20
 def summary(emulator: Emulator) -> Html:
     """Return a collapsed summary: how many jobs there were, the runtimes, and the newest jobs."""
     now = emulator.looked_at()
-    counts = emulator.lifecycle.count()
-    total = ", ".join(f"{counts[status]:,} {status}" for status in JobStatus if counts[status]) or "no jobs"
+    total = tally(emulator.lifecycle.outcomes()) or "no jobs"
     pieces = (
         card("Emulator", [("URL", emulator.url), ("jobs", total), ("written", when(now))]),
         _runtimes(emulator, now),
@@ -59,10 +57,10 @@ def _jobs(emulator: Emulator, now: int) -> Html:
                 "runtime": words["runtime"],
                 "state": status_badge(job.status, outcome(job)),
                 "queued at (UTC)": words["queued_at"],
-                "in the queue": words["queue_time"],
-                "ran": words["run_time"],
+                "queue time": words["queue_time"],
+                "run time": words["run_time"],
                 "job": job.job_id,
             }
         )
-    columns = ("function", "runtime", "state", "queued at (UTC)", "in the queue", "ran", "job")
+    columns = ("function", "runtime", "state", "queued at (UTC)", "queue time", "run time", "job")
     return table(f"The newest {MOST_JOBS} jobs", columns, rows, "There were no jobs.")

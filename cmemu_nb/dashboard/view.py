@@ -214,5 +214,5 @@ class View:
         state = self._emulator.lifecycle
         return {
             "timeline": timeline_chart(state.newest_jobs(CHART_JOBS), now, state.count().total()).svg,
-            "latency": latency_chart(state.newest_jobs(LATENCY_JOBS)).svg,
+            "latency": latency_chart(state.newest_jobs(LATENCY_JOBS), state.count().total()).svg,
         }

@@ -21,6 +21,7 @@ from cmemu_nb.executors.cluster_worker import GiveUp, Leave, NewFunctions, Start
 from cmemu_nb.executors.module_logs import LogLine, ModuleLogs
 from cmemu_nb.executors.shipping import pickled
 from cmemu_nb.executors.waiting import until
+from cmemu_nb.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -376,7 +377,9 @@ class Cluster:
             return f"<Replicas of {self.runtime_id!r}: stopped>"
         ready = sum(seat.state == "responsive" for seat in self.seats.values())
         workers = len({seat.worker for seat in self.seats.values() if seat.worker})
-        return f"<Replicas of {self.runtime_id!r} on {workers} workers: {ready} of {len(self.seats)} responsive>"
+        return (
+            f"<Replicas of {self.runtime_id!r} on {plural(workers, 'worker')}: {ready} of {len(self.seats)} responsive>"
+        )
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.notebook.show import show_cluster  # noqa: PLC0415 - only a notebook wants it

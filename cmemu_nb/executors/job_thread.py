@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import time
 import traceback
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from cmemu_nb.errors import (
 from cmemu_nb.executors.functions import handle_job, posts
 from cmemu_nb.executors.inside import RUNNING
 from cmemu_nb.executors.output import output_to
-from cmemu_nb.results import function_error
+from cmemu_nb.plurals import plural
 from cmemu_nb.tracebacks import print_from_its_own_frame
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.served import ServedFunction
-    from cmemu_nb.http_client import Exchange, Reply
     from cmemu_nb.runtime_client import RuntimeClient
     from cmemu_nb.wait_line import WaitLine
 
@@ -54,13 +52,11 @@ class JobThread:
         client: RuntimeClient,
         served: ServedFunction | None,
         envelope: dict[str, Any],
-        on_result: Callable[[JobThread], None],
         on_end: Callable[[JobThread], None],
     ) -> None:
         self._emulator = emulator
         self._client = client
         self._envelope = envelope
-        self._on_result = on_result
         self._on_end = on_end
         self._cleared = emulator.lifecycle.events.cleared
         self._definition = served.definition if served else None
@@ -70,10 +66,6 @@ class JobThread:
         self.abandoned = False
         self.waits: list[WaitLine] = []
         """The calls of other functions that its own waits for at the moment."""
-        self.failed = False
-        self._start = 0
-        self.run_time = 0
-        self._counted = False
         self._to_post: Iterator[bytes] = iter(())
         self._finishing: asyncio.Task[None] | None = None
 
@@ -81,7 +73,6 @@ class JobThread:
 
     def run(self) -> None:
         """Run the function, in the calling thread."""
-        self._start = time.perf_counter_ns()
         RUNNING.set(self)
         try:
             # Made by the first print: most functions print nothing, and their jobs are kept for long.
@@ -114,8 +105,6 @@ class JobThread:
         if self._forgotten:
             return
         if isinstance(body, bytes):
-            self.run_time = time.perf_counter_ns() - self._start
-            self.failed = function_error(body) is not None
             self._to_post = posts(body)
         else:
             self._post_stream(body)
@@ -131,7 +120,7 @@ class JobThread:
                 home.run(exchange.send(chunk))
                 sent += len(chunk)
             else:
-                reply = home.run(self._end_stream(exchange))
+                reply = home.run(exchange.end())
                 if reply.status == InjectedFault.status:
                     # The SDK posts its generator again, and that is exhausted.
                     self._to_post = islice(posts(b""), 1, None)
@@ -141,7 +130,7 @@ class JobThread:
         except BaseException as error:  # noqa: BLE001 - the function's own
             print_from_its_own_frame()
             said = traceback.format_exception_only(error)[-1].strip()
-            home.run(self._fail(f"the result stream broke off after {sent} bytes: {said}"))
+            home.run(self._fail(f"the result stream broke off after {plural(sent, 'byte')}: {said}"))
         with contextlib.suppress(RuntimeError):  # the emulator was stopped, and every connection with it
             home.loop.call_soon_threadsafe(exchange.break_off)
 
@@ -161,7 +150,6 @@ class JobThread:
         """Post the first of the bodies that is taken; when all are refused the job runs on, as with the SDK."""
         broken: NotRunning | None = None
         for body in self._to_post:
-            self._count()
             if self.abandoned:
                 self._note_late(body)
                 return
@@ -190,26 +178,13 @@ class JobThread:
             shown = body[:SHOWN_OF_A_RESULT].decode(errors="replace")
             self._emulator.lifecycle.note("late_result", runtime_id, self.job_id, shown)
 
-    async def _end_stream(self, exchange: Exchange) -> Reply:
-        self._count()
-        return await exchange.end()
-
     async def _fail_unposted(self, error: CmemuError) -> None:
         """Fail the job whose result was not taken, unless that was because it has ended or the emulator is stopped."""
         if self._emulator.running and not self.abandoned:
             await self._fail(f"the result could not be posted: {error}")
 
     async def _fail(self, reason: str) -> None:
-        self.failed = True
-        self._count()
         if self._forgotten:
             return
         with contextlib.suppress(*ENDED_MEANWHILE, JournalBehind):
             await self._client.fail(self.job_id, reason)
-
-    def _count(self) -> None:
-        """Tell of the call before anybody has its result."""
-        self.run_time = self.run_time or time.perf_counter_ns() - self._start
-        if not self._counted:
-            self._counted = True
-            self._on_result(self)

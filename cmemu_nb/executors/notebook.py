@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.events import Event
     from cmemu_nb.executors.functions import Definition
+    from cmemu_nb.model import Job
 
 RETRY_SECONDS = 1.0
-ENDS_JOB = frozenset({"job_failed", "job_cleared"})
+STOPS_JOB = frozenset({"job_failed", "job_cleared"})
+FINISHES_JOB = frozenset({"job_succeeded", "job_failed"})
 
 
 class NotebookExecutor:
@@ -144,7 +146,7 @@ class NotebookExecutor:
 
     def _start(self, envelope: dict[str, Any]) -> None:
         served = self.functions.get(envelope["computeModuleJobV1"]["queryType"])
-        thread = JobThread(self._emulator, self._client, served, envelope, self._count, self._ended)
+        thread = JobThread(self._emulator, self._client, served, envelope, self._ended)
         self._threads.add(thread)
         if served is not None:
             served.running += 1
@@ -153,7 +155,9 @@ class NotebookExecutor:
         self._workers.run(thread.name, thread.run)
 
     def _hear(self, event: Event) -> None:
-        if event.kind in ENDS_JOB:
+        if event.kind in FINISHES_JOB and event.runtime_id == self.runtime_id:
+            self._count(self._emulator.lifecycle.find_job(event.job_id or ""))
+        if event.kind in STOPS_JOB:
             # A job that was delivered twice has two.
             for thread in [each for each in self._threads if each.job_id == event.job_id]:
                 self._give_up(thread)
@@ -185,9 +189,10 @@ class NotebookExecutor:
             self._client.close()
             self._workers.close()
 
-    def _count(self, thread: JobThread) -> None:
-        if thread.served is not None:
-            thread.served.count(thread.run_time, error=thread.failed or thread.abandoned)
+    def _count(self, job: Job | None) -> None:
+        served = self.functions.get(job.query_type) if job else None
+        if job is not None and served is not None:
+            served.count(job)
 
     def _ended(self, thread: JobThread) -> None:
         self._threads.discard(thread)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import east_asian_width
 
 from cmemu_nb.model import JobStatus
-from cmemu_nb.notebook.words import duration, visible, when
+from cmemu_nb.notebook.words import duration, tally, visible, when
+from cmemu_nb.percentiles import SHOWN, percentile
+from cmemu_nb.plurals import plural
 from cmemu_nb.results import Outcome, outcome
 
 if TYPE_CHECKING:
@@ -88,24 +90,28 @@ def timeline_chart(jobs: Iterable[Job], now: int, every: int | None = None) -> C
         return _nothing(NO_JOBS)
     lanes = _lanes(spans)
     drawn = len(spans)
-    which = _count(drawn, "job") if every in (None, drawn) else f"the last {drawn:,} of {every:,} jobs"
+    which = plural(drawn, "job") if every in (None, drawn) else f"the last {drawn:,} of {every:,} jobs"
     workers = sum(lane.works for lane in lanes)
-    on = f" on {_count(workers, 'worker')}" if workers else ""
+    on = f" on {plural(workers, 'worker')}" if workers else ""
     text = f"Timeline of {which}{on}: {_ends(spans)}."
     return Chart(_draw_timeline(spans, lanes, text), text)
 
 
-def latency_chart(jobs: Sequence[Job]) -> Chart:
-    """Return histograms of how long the finished ones of these jobs ran and waited, on a logarithmic axis."""
+def latency_chart(jobs: Sequence[Job], every: int | None = None) -> Chart:
+    """Return histograms of the run times and queue times of the finished ones of these jobs, on a logarithmic axis.
+
+    `every` is how many jobs there are, if these are only the last of them.
+    """
     done = [job for job in jobs if job.completed_at is not None]
     if not done:
         return _nothing(NONE_FINISHED if jobs else NO_JOBS)
     times = {
-        "Run time": sorted([(job.completed_at or 0) - job.started_at for job in done if job.started_at is not None]),
-        "Queue time": sorted([(job.started_at or job.completed_at or 0) - job.queued_at for job in done]),
+        "Run time": sorted([time for job in done if (time := job.run_time()) is not None]),
+        "Queue time": sorted([time for job in done if (time := job.queue_time()) is not None]),
     }
     figures = "; ".join(f"{what.lower()} {_figures(values)}" for what, values in times.items())
-    text = f"Latency of {_count(len(done), 'finished job')}: {figures}."
+    which = plural(len(done), "finished job")
+    text = f"Latency of {which if every in (None, len(jobs)) else f'the last {which}'}: {figures}."
     return Chart(_draw_latency(times, text), text)
 
 
@@ -178,10 +184,7 @@ def _lane_label(works: bool, replica: str, number: int, jobs: int) -> str:  # no
 
 
 def _ends(spans: Iterable[_Span]) -> str:
-    ends = Counter(span.end for span in spans)
-    errors = {Outcome.FUNCTION_ERROR: _count(ends[Outcome.FUNCTION_ERROR], "function error")}
-    order = (*Outcome, JobStatus.RUNNING, JobStatus.QUEUED)
-    return ", ".join(errors.get(end, f"{ends[end]:,} {end}") for end in order if ends[end])
+    return tally(Counter(span.end for span in spans))
 
 
 def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) -> str:
@@ -192,9 +195,9 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
     names, tops, bottom = _lane_names(shown)
     plot = max(_PLOT, _LEFT + 18 + _LETTER * max(len(lane.label) for lane in shown))
     heading, _, ends = text.partition(": ")
-    jobs = _count(sum(len(lane.spans) for lane in hidden), "job")
+    jobs = plural(sum(len(lane.spans) for lane in hidden), "job")
     notes = [f"now: {when(end)}" if live else f"0: {when(start)}, when the first of these jobs came"]
-    notes += [f"{_count(len(hidden), 'more lane')} with {jobs} not shown"] * bool(hidden)
+    notes += [f"{plural(len(hidden), 'more lane')} with {jobs} not shown"] * bool(hidden)
     parts = [
         _words(_LEFT, 20, heading, _BOLD),
         _words(_LEFT, 38, ends),
@@ -286,8 +289,8 @@ def _mark(end: str, x: float, y: float) -> str:
 
 
 def _percentiles(times: Sequence[int]) -> dict[str, int]:
-    """Return the smallest time that so many percent of them don't exceed."""
-    return {f"p{percent}": times[(len(times) * percent + 99) // 100 - 1] for percent in (50, 95) if times}
+    found = {f"p{percent}": percentile(times, percent) for percent in SHOWN}
+    return {name: time for name, time in found.items() if time is not None}
 
 
 def _figures(times: Sequence[int]) -> str:
@@ -317,13 +320,13 @@ def _histogram(what: str, times: Sequence[int], ticks: Sequence[int], y: int, co
         edges[-1:-1] = [tick * (following / tick) ** (index / buckets) for index in range(buckets)]
     bounds = [0, *(bisect_left(times, edge) for edge in edges[1:-1]), len(times)]
     most = max(end - begin for begin, end in pairwise(bounds))
-    heading = f"{what} of {_count(len(times), 'job')}: {_figures(times)}"
+    heading = f"{what} of {plural(len(times), 'job')}: {_figures(times)}"
     parts = [_words(_LEFT, y + 16, heading, _BOLD), _line(_LOG_LEFT, base, _LOG_RIGHT, base)]
     parts += [_line(x, base - _HEIGHT, x, base + 4) for x in (_log_x(tick, ticks) for tick in ticks)]
     for (low, high), (begin, end) in zip(pairwise(edges), pairwise(bounds), strict=True):
         if end > begin:
             x, height = _log_x(low, ticks), max(2, _HEIGHT * (end - begin) / most)
-            tip = _tip(f"{duration(times[begin])} to {duration(times[end - 1])}: {_count(end - begin, 'job')}")
+            tip = _tip(f"{duration(times[begin])} to {duration(times[end - 1])}: {plural(end - begin, 'job')}")
             parts.append(f"<g>{tip}{_bar(x, base - height, _log_x(high, ticks) - x - 1, colour, height)}</g>")
     if times:
         parts.append(_words(_LOG_LEFT - 6, base - _HEIGHT + 12, f"{most:,}", "text-anchor:end"))
@@ -385,7 +388,3 @@ def _short(text: str, columns: int) -> str:
     widths = accumulate(1 + (east_asian_width(each) in "FW") for each in shown)
     fits = sum(width <= columns for width in widths)
     return shown if fits == len(shown) else f"{shown[: fits - 1]}…"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

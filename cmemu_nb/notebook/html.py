@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.notebook.words import MISSING, cut, say, visible
+from cmemu_nb.plurals import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,7 +77,7 @@ def table(caption: object, columns: Sequence[str], rows: Sequence[Row], empty_hi
     if not rows:
         body = [_across(columns, _hint(empty_hint))]
     if left_out:
-        body.insert(MOST_ROWS // 2, _across(columns, f"… {left_out:,} more rows …"))
+        body.insert(MOST_ROWS // 2, _across(columns, f"… {plural(left_out, 'more row')} …"))
     return _box(f"{_caption(_content(caption))}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>")
 
 

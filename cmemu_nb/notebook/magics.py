@@ -33,6 +33,7 @@ from cmemu_nb.notebook.cell_functions import (
 from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, parse_cell_line, parse_module_line
 from cmemu_nb.notebook.completion import make_matcher
 from cmemu_nb.notebook.module_cells import launch_cell
+from cmemu_nb.plurals import plural
 from cmemu_nb.registry import Names, emulators, forget, running_emulators, started_by_magics
 from cmemu_nb.settings import Settings
 from cmemu_nb.tracebacks import shortened
@@ -290,7 +291,7 @@ class CMEmu(Settings, Magics):
     def _export_module(self, given: Arguments) -> None:
         emulator = self._emulator(given)
         path = emulator.functions.export(given.path, cell_sources(self.shell), overwrite=given.force)
-        print(f"Wrote {len(emulator.functions)} functions to {path}.")  # noqa: T201
+        print(f"Wrote {plural(len(emulator.functions), 'function')} to {path}.")  # noqa: T201
 
     def _launch(self, given: Arguments) -> LaunchedModule:
         tasks = given.max_concurrent_tasks

@@ -6,11 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import NotFound
+from cmemu_nb.executors.served import RUN_TIMES
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.front_end import front_end
 from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table
-from cmemu_nb.notebook.words import ago, cut, duration, visible
-from cmemu_nb.results import outcome, why_no_value
+from cmemu_nb.notebook.words import ago, cut, duration, holdings, visible
+from cmemu_nb.plurals import plural
+from cmemu_nb.results import Outcome, outcome, why_no_value
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
         *([("behind the hub", f"{emulator.proxy_url}   ({BY_THE_HUB})")] if emulator.proxy_url else []),
         ("token", f"emu.token   ({last_four(emulator.token)}, for the contour routes)"),
         ("runs", HOMES[emulator.home.kind]),
-        ("holds", f"{_count(len(state.runtimes()), 'runtime')}, {_count(state.count().total(), 'job')}"),
+        ("holds", holdings(state)),
     ]
     if emulator.seed is not None:
         pairs.append(("seed", emulator.seed.path))
@@ -57,7 +59,7 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
     if emulator.settings.journal is not None:
         pairs.append(("journal", str(emulator.settings.journal)))
     if evicted := sum(state.evicted().values()):
-        pairs.append(("let go", f"{_count(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
+        pairs.append(("let go", f"{plural(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
     return _bundle("Emulator", pairs, FIRST_STEPS, status_badge("running"))
 
 
@@ -107,7 +109,9 @@ def show_job(job: JobHandle) -> dict[str, str]:
     return _bundle("Job", pairs, (step,), status_badge(record.status, outcome(record)))
 
 
-FUNCTION_COLUMNS = ("function", "calls", "errors", "running", "p50", "p95", "runtime", "signature", "schema")
+FUNCTION_COLUMNS = (
+    *("function", "ok", "function error", "failed", "running", "run time p50", "p95", "runtime", "signature", "schema"),
+)
 
 
 def show_functions(functions: Functions) -> dict[str, str]:
@@ -118,10 +122,9 @@ def show_functions(functions: Functions) -> dict[str, str]:
             "runtime": each.runtime_id,
             "signature": each.signature,
             "schema": each.schema_in_words,
-            "calls": each.calls,
-            "errors": each.errors,
+            **{str(end): each.outcomes[end] for end in Outcome},
             "running": f"{each.running} (+ {each.abandoned} abandoned)" if each.abandoned else each.running,
-            "p50": duration(each.percentile(50)),
+            "run time p50": duration(each.percentile(50)),
             "p95": duration(each.percentile(95)),
         }
         for each in functions
@@ -129,7 +132,7 @@ def show_functions(functions: Functions) -> dict[str, str]:
     hint = (
         'No functions are served. Write `@emu.function` above one: `def double(context, event): return 2 * event["x"]`'
     )
-    return mimebundle(repr(functions), table("Functions", FUNCTION_COLUMNS, rows, hint))
+    return mimebundle(repr(functions), table(f"Functions ({RUN_TIMES})", FUNCTION_COLUMNS, rows, hint))
 
 
 FAULT_COLUMNS = ("fault", "how", "strikes", "struck", "seed")
@@ -176,18 +179,16 @@ def show_cluster(cluster: Cluster) -> dict[str, str]:
 
 def _last_lines(logs: str) -> str:
     lines = logs.rstrip().splitlines()
-    more = f"… ({len(lines) - MOST_LINES:,} lines before: job.logs)\n" if len(lines) > MOST_LINES else ""
+    more = f"… ({plural(len(lines) - MOST_LINES, 'line')} before: job.logs)\n" if len(lines) > MOST_LINES else ""
     return more + "\n".join(lines[-MOST_LINES:])
 
 
 def _standing(job: Job) -> str:
     now = time.time_ns()
     state = f"{job.status} ({outcome(job)})" if job.status == JobStatus.SUCCEEDED else str(job.status)
+    queued, ran = duration(job.queue_time(now)), duration(job.run_time(now))
     if job.started_at is None:
-        waited = duration((job.completed_at or now) - job.queued_at)
-        return f"{state} after {waited} in the queue" if job.finished else f"{state} for {waited}"
-    queued = duration(job.started_at - job.queued_at)
-    ran = duration((job.completed_at or now) - job.started_at)
+        return f"{state} after {queued} in the queue" if job.finished else f"{state} for {queued}"
     if job.status == JobStatus.RUNNING:
         return f"{state} for {ran}, after {queued} in the queue"
     return f"{state} after {ran}, and {queued} in the queue"
@@ -213,7 +214,3 @@ def _bundle(title: str, pairs: list[tuple[str, str]], steps: tuple[str, ...], ba
 def _plain(text: str) -> str:
     """Make text from outside fit for plain text, cut as in the card."""
     return visible("".join(cut(text, MOST_IN_A_CARD)), lines=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -6,10 +6,18 @@ import itertools
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
+from cmemu_nb.plurals import plural
+from cmemu_nb.results import STATES, Outcome
 from cmemu_nb.tokens import last_four
 
-__all__ = ["MISSING", "UNSEEN", "ago", "cut", "duration", "last_four", "say", "visible", "when"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmemu_nb.state import State
+
+__all__ = ["MISSING", "UNSEEN", "ago", "cut", "duration", "holdings", "last_four", "say", "tally", "visible", "when"]
 
 MISSING = "—"
 _NS_PER_S = 1_000_000_000
@@ -73,6 +81,24 @@ def say(value: object) -> str:
     if isinstance(value, datetime):
         return _moment(value)
     return str(value)
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Say how many jobs are in each state that there are any in: '3 running, 470 ok, 30 function errors'."""
+    return ", ".join(state_count(state, counts[state]) for state in STATES if counts[state])
+
+
+def state_count(state: str, count: int) -> str:
+    """Say how many jobs are in a state, which is a noun for function errors only."""
+    return plural(count, state) if state == Outcome.FUNCTION_ERROR else f"{count:,} {state}"
+
+
+def holdings(state: State) -> str:
+    """Say what an emulator has: '1 runtime, 500 jobs (470 ok, 30 function errors)'."""
+    counts = state.outcomes()
+    jobs = plural(sum(counts.values()), "job")
+    how = f" ({tally(counts)})" if any(counts.values()) else ""
+    return f"{plural(len(state.runtimes()), 'runtime')}, {jobs}{how}"
 
 
 def visible(text: str, *, lines: bool = False) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from cmemu_nb.model import JobSource, JobStatus
+from cmemu_nb.results import STATES, Outcome, column_of
 from cmemu_nb.server import examples
 
 Schema = dict[str, Any]
@@ -20,6 +21,7 @@ FLAG: Schema = {"type": "boolean"}
 NOTHING: Schema = {"type": "null", "description": "Always null; the platform may say more"}
 TIME: Schema = {"type": "integer", "description": "Unix milliseconds"}
 MAYBE_TIME: Schema = {"type": ["integer", "null"], "description": "Unix milliseconds"}
+MAYBE_DURATION: Schema = {"type": ["number", "null"], "minimum": 0, "description": "milliseconds, with fractions"}
 
 
 def said(schema: Schema, words: str) -> Schema:
@@ -101,6 +103,23 @@ _QUERY_PARAMETER = members(
         "required": said(FLAG, "Whether a call must give it"),
     }
 )
+_JOB: dict[str, Schema] = {
+    "job_id": _JOB_ID,
+    "runtime_id": _RUNTIME_ID,
+    "deployed_app_rid": said(MAYBE_TEXT, "The app that it was submitted to; null for the runtime itself"),
+    "deployed_app_branch": said(MAYBE_TEXT, "The app's branch"),
+    "query_type": said(TEXT, "The function's name"),
+    "query": said(ANYTHING, "The function's input as it was submitted"),
+    "source": said(one_of(JobSource), "By which route it came"),
+    "status": said(one_of(JobStatus), "Where it stands"),
+    "queued_at": said(TIME, "When it was queued"),
+    "started_at": said(MAYBE_TIME, "When a runtime took it"),
+    "completed_at": said(MAYBE_TIME, "When it succeeded or failed"),
+    "result_content_type": said(MAYBE_TEXT, "The content type that its result was posted with"),
+    "result_body_utf8": said(MAYBE_TEXT, "Its result as text; null when there is none, or no UTF-8"),
+    "result_body_base64": said(TEXT, "Instead of result_body_utf8, for what is no UTF-8"),
+    "error_message": said(MAYBE_TEXT, "Why it failed"),
+}
 RECORDS: dict[str, Schema] = {
     "Error": members(
         {
@@ -137,6 +156,10 @@ RECORDS: dict[str, Schema] = {
             **_RUNTIME,
             "display_name": _DISPLAY_NAME,
             "queue_depth": said(COUNT, "How many jobs are queued"),
+            "job_counts": said(
+                members({column_of(state): said(COUNT, f"How many jobs are {state}") for state in STATES}),
+                "How many jobs are queued, running, or ended how; function_error counts functions that raised",
+            ),
             "evicted_jobs": said(COUNT, "How many finished jobs were let go to make room"),
             "deployed_apps": said(array(record("DeployedApp")), "The apps whose jobs it gets"),
         },
@@ -159,23 +182,13 @@ RECORDS: dict[str, Schema] = {
             "posted_at": said(TIME, "When it was posted"),
         }
     ),
-    "Job": members(
+    "Job": members(_JOB, ("result_body_base64",)),
+    "JobInFull": members(
         {
-            "job_id": _JOB_ID,
-            "runtime_id": _RUNTIME_ID,
-            "deployed_app_rid": said(MAYBE_TEXT, "The app that it was submitted to; null for the runtime itself"),
-            "deployed_app_branch": said(MAYBE_TEXT, "The app's branch"),
-            "query_type": said(TEXT, "The function's name"),
-            "query": said(ANYTHING, "The function's input as it was submitted"),
-            "source": said(one_of(JobSource), "By which route it came"),
-            "status": said(one_of(JobStatus), "Where it stands"),
-            "queued_at": said(TIME, "When it was queued"),
-            "started_at": said(MAYBE_TIME, "When a runtime took it"),
-            "completed_at": said(MAYBE_TIME, "When it succeeded or failed"),
-            "result_content_type": said(MAYBE_TEXT, "The content type that its result was posted with"),
-            "result_body_utf8": said(MAYBE_TEXT, "Its result as text; null when there is none, or no UTF-8"),
-            "result_body_base64": said(TEXT, "Instead of result_body_utf8, for what is no UTF-8"),
-            "error_message": said(MAYBE_TEXT, "Why it failed"),
+            **_JOB,
+            "outcome": said({"enum": [*map(str, Outcome), None]}, "How it ended; null while it has not"),
+            "queue_time": said(MAYBE_DURATION, "How long it was queued; null while it is"),
+            "run_time": said(MAYBE_DURATION, "How long it ran; null while it has not ended, and if it was never taken"),
         },
         ("result_body_base64",),
     ),
@@ -252,7 +265,7 @@ ONE_RUNTIME = shown(
 JOBS = shown(
     members(
         {
-            "jobs": said(array(record("Job")), "The jobs, oldest first"),
+            "jobs": said(array(record("JobInFull")), "The jobs, oldest first"),
             "more": said(FLAG, "Whether there are more: ask again with the last one's id as `after`"),
         }
     ),

@@ -111,12 +111,13 @@ RUNTIME_IN_FULL = {
     **RUNTIME,
     "display_name": "My app",
     "queue_depth": 0,
+    "job_counts": {"queued": 0, "running": 0, "ok": 470, "function_error": 30, "failed": 0},
     "evicted_jobs": 0,
     "deployed_apps": [_BOUND],
 }
 RUNTIMES = {"runtimes": [RUNTIME_IN_FULL]}
 ONE_RUNTIME = {"runtime": RUNTIME_IN_FULL, "schemas": [SCHEMA]}
-JOBS = {"jobs": [JOB], "more": False}
+JOBS = {"jobs": [{**JOB, "outcome": "ok", "queue_time": 1.874, "run_time": 8.112}], "more": False}
 DIRECT = {"queryType": FUNCTION, "query": QUERY}
 QUEUED_DIRECTLY = {"jobId": JOB_ID}
 REASON = {"reason": "no more fuel"}

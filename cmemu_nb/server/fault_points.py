@@ -10,6 +10,7 @@ import msgspec
 
 from cmemu_nb.errors import InjectedFault, PollRejected
 from cmemu_nb.model import JobStatus
+from cmemu_nb.plurals import plural
 from cmemu_nb.server import platform_routes, runtime_routes
 from cmemu_nb.server.http import BufferedBody, Receiver
 from cmemu_nb.server.response import Response
@@ -202,11 +203,12 @@ class FaultyResult:
         if ended or (fault == "truncate_result" and not size):
             return self._keep(request.body)
         if fault == "error_rate":
-            faults.tell(fault, f"refused the result, {size} bytes, with 500", self._job.runtime_id, job_id)
+            faults.tell(fault, f"refused the result, {plural(size, 'byte')}, with 500", self._job.runtime_id, job_id)
             error = InjectedFault(f"The result of job '{job_id}' was not kept: the fault error_rate struck.")
             return app.answer_error(error, request)
         kept = 0 if fault == "drop_result" else random.randrange(size)
-        what = f"threw the result away, {size} bytes" if fault == "drop_result" else f"kept {kept} of {size} bytes"
+        whole = plural(size, "byte")
+        what = f"threw the result away, {whole}" if fault == "drop_result" else f"kept {kept:,} of {whole}"
         faults.tell(fault, what, self._job.runtime_id, job_id)
         return Response(204) if fault == "drop_result" else self._keep(request.body[:kept])
 

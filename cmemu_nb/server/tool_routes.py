@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb import session_file
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
-from cmemu_nb.model import JobStatus
+from cmemu_nb.model import NS_PER_MS, JobStatus
+from cmemu_nb.results import STATES, column_of, outcome
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said, shown
 from cmemu_nb.server.response import JSON, Response, StreamResponse, json_response
@@ -19,7 +20,7 @@ from cmemu_nb.wire_json import Fields
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from cmemu_nb.model import Runtime
+    from cmemu_nb.model import Job, Runtime
     from cmemu_nb.server.application import Application
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
@@ -45,11 +46,12 @@ def show_runtime(app: Application, request: Request) -> Response:
 
 def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
     bound = [each.wire() for each in app.lifecycle.deployed_apps() if each.runtime_id == runtime.runtime_id]
-    depth = app.lifecycle.queue_depth(runtime.runtime_id)
+    depth, counts = app.lifecycle.queue_depth(runtime.runtime_id), app.lifecycle.outcomes(runtime.runtime_id)
     return {
         **runtime.wire(hide_token=app.hide_tokens),
         "display_name": runtime.display_name,
         "queue_depth": depth,
+        "job_counts": {column_of(state): counts[state] for state in STATES},
         "evicted_jobs": app.lifecycle.evicted().get(runtime.runtime_id, 0),
         "deployed_apps": bound,
     }
@@ -70,8 +72,21 @@ def list_jobs(app: Application, request: Request) -> Response:
         wanted = _job_status(options["status"])
         jobs = [job for job in jobs if job.status == wanted]
     page = jobs[-limit:] if newest else jobs[:limit]
-    answer = {"jobs": [job.wire() for job in page], "more": len(jobs) > limit}
+    answer = {"jobs": [_job(job) for job in page], "more": len(jobs) > limit}
     return json_response(200, answer)
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        **job.wire(),
+        "outcome": outcome(job),
+        "queue_time": _milliseconds(job.queue_time()),
+        "run_time": _milliseconds(job.run_time()),
+    }
+
+
+def _milliseconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / NS_PER_MS
 
 
 def submit_direct(app: Application, request: Request) -> Response:

@@ -2,17 +2,18 @@
 
 function functionsPart(dashboard) {
   const table = dataTable({
-    caption: "Functions",
+    caption: "Functions (run times of the last 1,000 jobs of each)",
     columns: [
       { name: "Function" },
       { name: "Runtime" },
       { name: "Takes and gives" },
-      { name: "Calls", number: true, title: "Of functions in cells" },
-      { name: "Errors", number: true },
-      { name: "p50", number: true },
-      { name: "p95", number: true },
+      { name: "ok", number: true, title: "How many of its jobs returned a value; of functions in cells" },
+      { name: "function error", number: true, title: "How many of its jobs raised" },
+      { name: "failed", number: true, title: "How many of its jobs failed" },
+      { name: "Run time p50", number: true, title: "Half of the last 1,000 jobs ran no longer" },
+      { name: "p95", number: true, title: "95 % of the last 1,000 jobs ran no longer" },
     ],
-    cellsOf: (row) => [row.name, row.runtime, row.words || "any JSON", ...row.calls],
+    cellsOf: (row) => [row.name, row.runtime, row.words || "any JSON", ...row.jobs],
     onopen: (key) => dashboard.look({ function: dashboard.options.function === key ? "" : key, tried: "" }),
     empty: 'No schemas were posted yet. In a cell: @emu.function above a function, or emu.launch("python app.py").',
   });

@@ -10,9 +10,9 @@ function headerPart(dashboard) {
     ["token", "Token", "Bearer token of the contour routes"],
     ["home", "Runs", "Who drives the emulator's event loop"],
     ["uptime", "Up for", "Since the emulator was started"],
-    ["throughput", "Done", "Jobs that ended, over the last minute"],
-    ["queue", "In the queue", "Half of the last minute's jobs waited less than p50, 95 % less than p95"],
-    ["run", "Ran for", "Half of the last minute's jobs ran for less than p50, 95 % for less than p95"],
+    ["throughput", "Done, last minute", "Jobs that ended in the last minute"],
+    ["queue", "Queue time, last minute", "How long the jobs that ended in the last minute were queued: half of them no longer than p50, 95 % no longer than p95"],
+    ["run", "Run time, last minute", "How long the jobs that ended in the last minute ran: half of them no longer than p50, 95 % no longer than p95"],
   ]) {
     facts[name] = el("dd", {}, el("bdi", { class: `cmemu-fact-${name}` }));
     list.append(el("div", { title }, el("dt", {}, words), facts[name]));
@@ -23,7 +23,7 @@ function headerPart(dashboard) {
     if (token) dashboard.say((await copyText(token)) ? "The token was copied." : "The browser does not let pages copy. Press Show.");
   });
   facts.token.append(" ", reveal, " ", copy);
-  const counts = el("p", { class: "cmemu-counts", "aria-label": "Jobs by status" });
+  const counts = el("p", { class: "cmemu-counts", "aria-label": "Jobs by state" });
   const spark = el("div", { class: "cmemu-spark", title: "Jobs done in each second of the last minute" });
   const stopped = el("p", { class: "cmemu-empty" });
   let token = "";
@@ -47,7 +47,7 @@ function headerPart(dashboard) {
     setText(facts.token.firstElementChild, token || header.token);
     setText(reveal, token ? "Hide" : "Show");
     reveal.setAttribute("aria-pressed", String(Boolean(token)));
-    counts.replaceChildren(...header.jobs.map((each) => badge({ ...each, badge: `${each.count} ${each.badge}` })));
+    counts.replaceChildren(...header.jobs.map((each) => badge(each)));
     drawn(spark, header.spark);
   }
 
