@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from cmemu_nb.dialect import closest
-from cmemu_nb.errors import ExportRefused, FunctionRefused, InvalidRequest, NotFound, known
+from cmemu_nb.errors import DefinitionWarning, ExportRefused, FunctionRefused, InvalidRequest, NotFound, known
 from cmemu_nb.tokens import SHORTEST_MASKED, last_four
+from cmemu_nb.value_types import name_of_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -65,7 +67,11 @@ class Functions:
                 definitions.append(define(function, streaming=streaming, edits=edits))
             except FunctionRefused as refused:
                 raise FunctionRefused(f"{refused}{self._kept(runtime_id, function)}") from None
-        return self.serve_defined(runtime_id, definitions, echo)
+        served = self.serve_defined(runtime_id, definitions, echo)
+        for definition in definitions:
+            for warning in definition.warnings:
+                warn_user(DefinitionWarning(f"{definition.name} is served, but {warning}"))
+        return served
 
     def serve_defined(
         self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None = None
@@ -86,6 +92,11 @@ class Functions:
         edits: Sequence[Any] | None,
     ) -> Any:
         """Serve a function and return it, or without one return the decorator that does."""
+        if function is not None and not callable(function):
+            raise FunctionRefused(
+                f"The decorator takes a function, and no {name_of_type(function)} such as {function!r}: a function is "
+                "called by the name that it is defined with. Write @emu.function, without a name, above def."
+            )
 
         def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
             self.serve([(function, streaming)], runtime_id, edits=edits or ())
@@ -282,3 +293,11 @@ class Functions:
         from cmemu_nb.notebook.show import show_functions  # noqa: PLC0415 - only a notebook wants it
 
         return show_functions(self)
+
+
+def warn_user(warning: Warning) -> None:
+    """Warn at the line outside of this package that has led here."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)

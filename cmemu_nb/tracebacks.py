@@ -103,7 +103,7 @@ def of_function(posted: str) -> str:
     if found is None:
         return posted
     said, trace = found.groups()
-    kinds = re.findall(rf"^[ |]*([\w.]+)(?:: )?{re.escape(said)}$", trace, re.MULTILINE)
+    kinds = re.findall(rf"^[ |]*([\w.<>]+)(?:: )?{re.escape(said)}$", trace, re.MULTILINE)
     head = ": ".join(part for part in (*kinds[-1:], said.partition("\n")[0]) if part)
     return f"{head}\n\n{from_its_own_frame(trace.rstrip())}"
 

@@ -442,6 +442,20 @@ def test_nothing_is_imported_while_the_jobs_of_a_process_s_first_map_run() -> No
     assert done.stdout.strip() == "[] True"
 
 
+def test_the_errors_of_a_map_begin_with_their_kind(emu: Emulator) -> None:
+    class Odd(Exception):
+        pass
+
+    errors = [KeyError("x"), MemoryError(), ValueError("two\nlines"), Odd("odd"), Odd()]
+    emu.function(make("def fail(context, event):\n    raise errors[event['n']]", errors=errors))
+    frame = emu.map("fail", [{"n": n} for n in range(5)])
+    heads = [error.partition("\n")[0] for error in frame.error]
+    assert heads[:3] == ["KeyError: 'x'", "MemoryError", "ValueError: two"]
+    assert [head.rpartition(".")[2] for head in heads[3:]] == ["Odd: odd", "Odd"]
+    with pytest.raises(FunctionError, match=r"^MemoryError\n\nTraceback"):
+        emu.call("fail", n=1)
+
+
 def test_a_map_over_a_data_frame_keeps_its_index(emu: Emulator) -> None:
     import pandas as pd  # noqa: PLC0415 - slow to import
 

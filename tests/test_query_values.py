@@ -351,7 +351,7 @@ def test_a_map_takes_what_a_frame_has(emu: Emulator) -> None:
     def show(_: Any, event: Any) -> Any:
         return {each.name: getattr(event, each.name) for each in dataclasses.fields(event)}
 
-    fields = [("at", dt.datetime | None, None), ("day", dt.date, DAY), ("name", str, "-"), ("flag", bool, False)]
+    fields = [("at", dt.datetime, None), ("day", dt.date, DAY), ("name", str, "-"), ("flag", bool, False)]
     show.__annotations__ = {"event": dataclasses.make_dataclass("Row", fields)}
     emu.function(show)
     frame = pd.DataFrame(

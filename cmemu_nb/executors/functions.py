@@ -21,7 +21,11 @@ from compute_modules.client.internal_query_client import (
 )
 from compute_modules.function_registry.function import Function
 from compute_modules.function_registry.function_schema_parser import (
+    CONTEXT_KEY,
     RESERVED_KEYS,
+    RETURN_KEY,
+    _assert_is_valid_custom_type,
+    _extract_data_type,
     is_required_field,
     parse_function_schema,
 )
@@ -29,7 +33,16 @@ from compute_modules.logging.internal import get_internal_logger
 
 from cmemu_nb.errors import FunctionRefused
 from cmemu_nb.executors.encoding import Items, explained, surprising_stream, unencodable
-from cmemu_nb.executors.hints import event_problem, result_problem, what_to_do
+from cmemu_nb.executors.hints import (
+    RESULT,
+    event_problem,
+    event_warnings,
+    refusal,
+    result_problem,
+    result_warnings,
+    said,
+    what_to_do,
+)
 from cmemu_nb.executors.module_logs import SAID_BY_RESULT
 
 if TYPE_CHECKING:
@@ -50,6 +63,7 @@ class Definition:
     schema: dict[str, Any]
     class_node: Any
     context_typed: bool
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def payload(self) -> bytes:
@@ -108,10 +122,37 @@ def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ())
         parsed = parse_function_schema(function, name, list(edits), api_name_type_id_mapping={})
         hints = get_type_hints(function, globalns={})
     except Exception as error:  # noqa: BLE001 - whatever the SDK says
-        raise _refused(name, f"the official SDK refuses it ({_said(error)})", what_to_do(error)) from None
+        raise _refused(name, *_refusal(function, error)) from None
     _check_hints(name, hints, event, streaming=streaming)
     schema: dict[str, Any] = dict(parsed.function_schema)
-    return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed)
+    told = [*event_warnings(hints.get(event), event), *(result_warnings(hints["return"]) if "return" in hints else ())]
+    return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed, tuple(told))
+
+
+def _refusal(function: Callable[..., Any], error: Exception) -> tuple[str, str]:
+    """Return why the SDK refuses a function, and what to do: the first part of its hints that it refuses."""
+    for name, hint in inspect.get_annotations(function).items():
+        if name == CONTEXT_KEY:
+            continue
+        path = RESULT if name == RETURN_KEY else name
+        if (problem := _refuses(hint, event=path is not RESULT)) is not None:
+            return refusal(hint, path, problem, _refuses)
+    return f"the official SDK refuses it ({said(error)})", what_to_do(error)
+
+
+def _refuses(hint: Any, *, event: bool = False) -> Exception | None:
+    """Return what the SDK says of a type hint that it refuses, and None of one that it takes."""
+
+    def f() -> None: ...
+
+    f.__annotations__ = {"hint": hint}
+    try:
+        read = get_type_hints(f, globalns={})["hint"]
+        _assert_is_valid_custom_type(read) if event else None
+        _extract_data_type(read)
+    except Exception as error:  # noqa: BLE001 - whatever the SDK says
+        return error
+    return None
 
 
 def _name(function: object) -> str:
@@ -168,11 +209,6 @@ def _check_hints(name: str, hints: dict[str, Any], event: str, *, streaming: boo
 
 def _refused(name: str, reason: str, fix: str) -> FunctionRefused:
     return FunctionRefused(f"{name} can't be served: {reason}. {fix}")
-
-
-def _said(error: Exception) -> str:
-    said = " ".join(map(str, error.args)) or type(error).__name__
-    return said if isinstance(error, ValueError) else f"{type(error).__name__}: {said}"
 
 
 class _SdkLog:

@@ -1,7 +1,8 @@
-"""Type hints that the official SDK takes though they break when a job comes, and what to write instead.
+"""Type hints that the official SDK refuses, or takes though they break when a job comes, and what to write instead.
 
-It gives a function an empty object for an event that it can't convert, and posts an error for a result that it
-can't encode. Both can be seen when the function is defined. [foundry: the SDK's payload converter and encoder]
+It gives a function an empty object for an event that it can't convert, hands over what is optional as it came, and
+posts an error for a result that it can't encode. All of it can be seen when the function is defined.
+[foundry: the SDK's schema parser, payload converter and encoder]
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ import inspect
 import types
 import typing
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compute_modules.function_registry.types import Byte, Double, Long, Short
+
+from cmemu_nb.executors.instead import instead_of, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Problem = tuple[str, str]
 
@@ -52,11 +58,59 @@ def what_to_do(error: Exception) -> str:
     return next((fix for part, fix in _FIXES if part in said), f"It knows {TYPES}.")
 
 
+def refusal(hint: Any, path: str, error: Exception, refuses: Callable[[Any], Exception | None]) -> Problem:
+    """Say which part of a hint the SDK refuses, with its own words, and what to do.
+
+    `refuses(part)` returns what the SDK says of a part alone, None if it takes it.
+    """
+    path, part, error = _refused_part(hint, path, error, refuses)
+    in_result = path.startswith(RESULT)
+    # An event itself is a class, whatever its fields may be.
+    known = in_result or "." in path or inspect.isclass(part) or isinstance(part, str)
+    cure = instead_of(part, path, result=in_result) if known else None
+    named = path if in_result else repr(path)
+    reason = f"{named} is annotated as {say(part)}, and the official SDK refuses it ({said(error)})"
+    return reason, cure or what_to_do(error)
+
+
+RESULT = "its result"
+
+
+def said(error: Exception) -> str:
+    """Return what the SDK says."""
+    words = " ".join(map(str, error.args)) or type(error).__name__
+    return words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
+
+
+def _refused_part(
+    hint: Any, path: str, error: Exception, refuses: Callable[[Any], Exception | None]
+) -> tuple[str, Any, Exception]:
+    for inner, part in _parts(hint, path):
+        if (inner_error := refuses(part)) is not None:
+            return _refused_part(part, inner, inner_error, refuses)
+    return path, hint, error
+
+
+def _parts(hint: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what a hint is made of, as far as the SDK looks at it."""
+    if inspect.isclass(hint) and typing.get_origin(hint) is None:
+        if (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)) and hint not in SCALARS:
+            for kind in reversed(hint.__mro__):
+                for name, part in inspect.get_annotations(kind).items():
+                    yield f"{path}.{name}", part
+    elif typing.get_origin(hint) in _CONTAINERS:
+        for part in typing.get_args(hint):
+            yield path, part
+
+
+_CONTAINERS = (list, set, dict, Iterable, typing.Union, types.UnionType)
+
+
 def event_problem(hint: Any, path: str) -> Problem | None:
     """Tell why a function could never get an event of this type, and what to do; None if it could."""
     if hint in SCALARS:
-        said = f"the SDK makes an empty {_say(hint)} of every event, because it converts events to classes only"
-        return f"{path!r} is annotated as {_say(hint)}, and {said}", _event_fix(path)
+        said = f"the SDK makes an empty {say(hint)} of every event, because it converts events to classes only"
+        return f"{path!r} is annotated as {say(hint)}, and {said}", _event_fix(path)
     return _lost(hint, path)
 
 
@@ -68,10 +122,22 @@ def _lost(hint: Any, path: str) -> Problem | None:
     if inspect.isclass(hint) and hint not in SCALARS:
         fields = get_fields(hint)
         if not fields and not (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)):
-            reason = f"{path!r} is annotated as {_say(hint)}, which has no annotated fields, so the SDK would hand it "
-            return f"{reason}over empty, whatever was sent", _event_fix(path) if "." not in path else _say_types(path)
+            reason = f"{path!r} is annotated as {say(hint)}, which has no annotated fields, so the SDK would hand it "
+            fix = _event_fix(path) if "." not in path else instead_of(hint, path) or _say_types(path)
+            return f"{reason}over empty, whatever was sent", fix
         return _first(_lost(part, f"{path}.{name}") for name, part in fields.items())
+    if typing.get_origin(hint) is set and (problem := _unhashable(typing.get_args(hint)[0], path)):
+        return problem
     return _first(_lost(part, path) for part in typing.get_args(hint))
+
+
+def _unhashable(hint: Any, path: str) -> Problem | None:
+    kind = typing.get_origin(hint) or hint
+    if getattr(kind, "__hash__", None) is not None and not typing.is_typeddict(kind):
+        return None
+    fix = "@dataclass(frozen=True) makes it hashable." if dataclasses.is_dataclass(kind) else ""
+    reason = f"{path!r} is annotated as a set of {say(hint)}, which is not hashable, so every job would end as an error"
+    return reason, f"Use list[{say(hint)}].{' ' if fix else ''}{fix}"
 
 
 def _say_types(path: str) -> str:
@@ -108,19 +174,24 @@ def _unencodable_class(kind: Any, *, streamed: bool) -> Problem | None:
         return None
     if issubclass(kind, dt.date) and not streamed:
         return None
-    what = f"items of type {_say(kind)} in a stream" if streamed else f"results of type {_say(kind)}"
+    what = f"items of type {say(kind)} in a stream" if streamed else f"results of type {say(kind)}"
     return f"the SDK can't encode {what} as JSON, so every job would end as an error", _result_fix(kind)
 
 
 def _result_fix(kind: Any) -> str:
-    instead = {set: "list[...]", frozenset: "list[...]", dt.date: "str", dt.datetime: "str", bytes: "str"}
-    return f"Use {instead.get(kind, 'a str or a float' if kind is decimal.Decimal else 'a dict')} instead."
+    if kind in (set, frozenset):
+        return "Use list[...] instead."
+    if kind in (dt.date, dt.datetime, bytes):
+        return "Use str instead."
+    if kind is decimal.Decimal:
+        return "Use a str or a float instead."
+    return instead_of(kind, RESULT, result=True) or "Use a dict instead."
 
 
 def _bad_key(key: Any) -> Problem | None:
     if key in NUMBERS or (inspect.isclass(key) and issubclass(key, PLAIN)):
         return None
-    return f"a JSON object can't have keys of type {_say(key)}, so every job would end as an error", "Use str keys."
+    return f"a JSON object can't have keys of type {say(key)}, so every job would end as an error", "Use str keys."
 
 
 def get_fields(kind: Any) -> dict[str, Any]:
@@ -132,5 +203,81 @@ def _first(problems: Iterable[Problem | None]) -> Problem | None:
     return next((problem for problem in problems if problem), None)
 
 
-def _say(hint: Any) -> str:
-    return getattr(hint, "__qualname__", None) or getattr(hint, "__name__", None) or str(hint)
+# What is taken, and worth a word
+
+
+def event_warnings(hint: Any, path: str, *, nested: bool = False) -> Iterator[str]:
+    """Say what of an event the SDK hands over as it came, though the annotation says another type.
+
+    What is `nested` in a list or a map can't have a default.
+    """
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        inside = next((part for part in typing.get_args(hint) if part is not type(None)), None)
+        if _is_converted(inside):
+            yield _raw(inside, path, nested=nested)
+    elif inspect.isclass(hint) and hint not in SCALARS and typing.get_origin(hint) is None:
+        for name, part in get_fields(hint).items():
+            yield from event_warnings(part, f"{path}.{name}")
+    else:
+        for part in typing.get_args(hint):
+            yield from event_warnings(part, path, nested=True)
+
+
+def _is_converted(hint: Any) -> bool:
+    """Tell whether the SDK makes another value of what comes as JSON."""
+    origin = typing.get_origin(hint)
+    if origin is dict:
+        key, value = typing.get_args(hint)
+        return key is not str or _is_converted(value)
+    if origin is not None:
+        return origin is set or any(map(_is_converted, typing.get_args(hint)))
+    if typing.is_typeddict(hint):
+        return any(map(_is_converted, get_fields(hint).values()))
+    return hint in _MADE_FROM_TEXT or (inspect.isclass(hint) and hint not in SCALARS)
+
+
+_MADE_FROM_TEXT = {
+    dt.date: "datetime.date.fromisoformat({})",
+    dt.datetime: "datetime.datetime.fromisoformat({})",
+    decimal.Decimal: "decimal.Decimal({})",
+    bytes: "{}.encode()",
+}
+
+
+def _raw(hint: Any, path: str, *, nested: bool) -> str:
+    what, conversion = "the JSON value", ""
+    if hint in _MADE_FROM_TEXT:
+        what, conversion = "text", _MADE_FROM_TEXT[hint]
+    elif inspect.isclass(hint) and typing.get_origin(hint) is None:
+        what, conversion = "a dict", f"{hint.__name__}(**{{}})"
+    elif typing.get_origin(hint) is set:
+        what, conversion = "a list", "set({})"
+    cures = [] if nested else [f"annotate it as {say(hint)} with the default None, and it is converted when it is sent"]
+    if conversion:
+        cures.append(f"write {conversion.format('each' if nested else path)} in the function")
+    cure = "; or ".join(cures) or "convert it in the function"
+    return (
+        f"{path!r} is annotated as Optional[{say(hint)}], and the official SDK converts nothing inside of Optional: "
+        f"the function gets {what}. {cure[0].upper()}{cure[1:]}."
+    )
+
+
+def result_warnings(hint: Any) -> Iterator[str]:
+    """Say what of a result the SDK's schema calls a struct without fields."""
+    if inspect.isclass(hint) and typing.get_origin(hint) is None:
+        if dataclasses.is_dataclass(hint) or typing.is_typeddict(hint):
+            for part in get_fields(hint).values():
+                yield from result_warnings(part)
+            return
+        if hint in SCALARS:
+            return
+    elif hint in NUMBERS:
+        return
+    elif hint is not Any:
+        for part in typing.get_args(hint):
+            yield from result_warnings(part)
+        return
+    yield (
+        f"{RESULT} is annotated as {say(hint)}, which is none of the types that the official SDK knows, so the schema "
+        f"that it posts says a struct without fields. {instead_of(hint, RESULT, result=True) or f'It knows {TYPES}.'}"
+    )
