@@ -17,7 +17,7 @@ from cmemu_nb.mapping import Mapping
 from cmemu_nb.progress import progress_bar
 from cmemu_nb.queries import QueryEncoder, query_of, refuse_clashes
 from cmemu_nb.query_check import check_query
-from cmemu_nb.wait_line import WaitLine, is_wanted
+from cmemu_nb.wait_line import WaitLine, shows_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -248,7 +248,7 @@ class Calls(ABC):
         validate: bool,  # noqa: FBT001
     ) -> tuple[Mapping, Callable[[int, int], object]]:
         rows = Mapping(queries, concurrency, self._encoder(query_type, rid, branch, check=validate))
-        return rows, progress_bar(len(rows.queries), wanted=is_wanted(cast("Emulator", self), progress))
+        return rows, progress_bar(len(rows.queries), wanted=shows_progress(cast("Emulator", self), progress))
 
     async def _map(
         self,

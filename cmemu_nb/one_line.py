@@ -90,6 +90,11 @@ class PlainLines(OneLine):
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
+def is_wanted(*, progress: bool) -> bool:
+    """Tell whether `progress` is to be shown: nobody looks at it where the environment variable `CI` is set."""
+    return progress and not os.environ.get("CI")
+
+
 def one_line() -> OneLine:
     """Return where a line can be shown to whoever runs this code."""
     shell: Any = current_shell()

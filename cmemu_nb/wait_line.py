@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from typing import TYPE_CHECKING, Self
 
 from cmemu_nb.diagnosis import Diagnosis, diagnose
 from cmemu_nb.executors.inside import RUNNING
-from cmemu_nb.one_line import OneLine, one_line
+from cmemu_nb.one_line import OneLine, is_wanted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +25,14 @@ NOT_TAKEN = Diagnosis(
 )
 
 
-def is_wanted(emulator: Emulator, progress: bool | None) -> bool:  # noqa: FBT001
-    """Tell whether a call is to show how it goes: None is the setting `progress`, and nobody looks at it in CI."""
-    wanted = emulator.settings.progress if progress is None else progress
-    return bool(wanted) and not os.environ.get("CI")
+def no_result(seconds: float) -> str:
+    """Say for how long there was no result."""
+    return f"No result for {int(seconds)} s."
+
+
+def shows_progress(emulator: Emulator, progress: bool | None) -> bool:  # noqa: FBT001
+    """Tell whether a call is to show how it goes: None is the setting `progress`."""
+    return is_wanted(progress=bool(emulator.settings.progress if progress is None else progress))
 
 
 class WaitLine:
@@ -94,7 +97,7 @@ class WaitLine:
         self._due = self._begun + PATIENCE_SECONDS
 
     def _show(self, seconds: int) -> None:
-        if not is_wanted(self._emulator, self._wanted):
+        if not shows_progress(self._emulator, self._wanted):
             self._due = math.inf
             return
         job_id = next(iter(self.jobs), None)
@@ -112,7 +115,7 @@ class WaitLine:
     def _beginning(self, seconds: int) -> str:
         if self._total > 1:
             return f"{self._done:,} of {self._total:,} jobs are done, no further one for {seconds} s."
-        return f"No result for {seconds} s."
+        return no_result(seconds)
 
     def _clear(self) -> None:
         if self._line is not None:

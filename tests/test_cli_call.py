@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -157,19 +159,22 @@ def test_what_goes_wrong_is_one_message_and_an_exit_code(
     assert "\x1b" not in done.stderr
 
 
-def test_a_job_that_takes_too_long_goes_on(emu: Emulator, call: Callable[..., Any]) -> None:
+def test_a_job_that_takes_too_long_stays_as_it_is_and_the_message_says_why(
+    emu: Emulator, call: Callable[..., Any]
+) -> None:
     for option in ([], ["--stream"]):
         done = call("wait", "--timeout", "0.2", *option)
         assert done.returncode == 4
         assert done.stderr.startswith("cmemu call: Job 'foundry_job_")
-        assert "was not done within 0.2 s; it goes on. 'cmemu jobs' shows where it stands" in done.stderr
+        assert "was not done within 0.2 s. 'wait' has been running for " in done.stderr
+        assert "%cmemu cancel wait ends it. 'cmemu jobs' shows where it stands" in done.stderr
     assert emu.lifecycle.jobs()[-1].status == "running"
 
 
 def test_a_job_that_fails_says_why(emu: Emulator) -> None:
     runtime = emu.open_runtime("nobody polls")
     for option in ([], ["--stream"]):
-        command = [*CMEMU, "call", "f", "--runtime", runtime.id, "--url", emu.url, *option]
+        command = [*CMEMU, "call", "f", "--runtime", runtime.id, "--url", emu.url, "--no-progress", *option]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
             eventually(lambda: runtime.queue_depth, "the job is queued")
             emu.job(emu.lifecycle.jobs(runtime.id)[-1].job_id).fail("no more fuel")
@@ -179,9 +184,42 @@ def test_a_job_that_fails_says_why(emu: Emulator) -> None:
     runtime.delete()
 
 
+def test_who_waits_is_told_why_in_the_emulator_s_own_words(emu: Emulator) -> None:
+    runtime = emu.open_runtime("nobody polls")
+    command = [*CMEMU, "call", "f", "--runtime", runtime.id, "--url", emu.url]
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        (job,) = emu.lifecycle.jobs(runtime.id)
+        assert line == f"No result for 2 s. {emu.job(job.job_id).diagnosis}\n"
+        runtime.delete()
+        gone = "It was thrown away when the session of 'nobody polls' was deleted. Submit it again."
+        assert process.stderr.read() == f"cmemu call: Job '{job.job_id}' is gone. {gone}\n"
+    assert process.returncode == 3
+    runtime = emu.open_runtime("nobody polls")
+    quiet = run("call", "f", "--runtime", runtime.id, "--timeout", "2.5", "--url", emu.url, CI="true")
+    assert (quiet.returncode, quiet.stderr.count("\n")) == (4, 1)
+    runtime.delete()
+
+
+def test_on_a_terminal_the_line_makes_room_for_the_items_of_a_stream(
+    emu: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with OnTerminal("call", "count", '{"n": 3}', "--stream", "--url", emu.url, TERM="xterm") as terminal:
+        terminal.until("16 bytes of its result have arrived; job.cancel() or %cmemu cancel count ends it.")
+        GATE.set()
+        terminal.until('{"n": 2}')
+        assert terminal.process.wait(20) == 0
+    before, *lines, after = re.split(r"\r\x1b\[1A\x1b\[J", terminal.seen)
+    assert (before.partition("No result")[0], after) == ('{"n": 0}\r\n{"n": 1}\r\n', '{"n": 2}\r\n')
+    assert all(line.startswith("No result for ") and "\n" not in line for line in lines)
+
+
 def test_an_interrupt_leaves_the_job_as_it_is(emu: Emulator) -> None:
     with OnTerminal("call", "wait", "--url", emu.url) as terminal:
-        terminal.until("is running: no result yet. Ctrl-C leaves it as it is.")
+        terminal.until("No result for 2 s. 'wait' has been running for 2")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(20) == 130
         assert "goes on; 'cmemu jobs' shows where it stands." in terminal.until("Interrupted.")

@@ -178,3 +178,22 @@ def test_a_synchronous_execute_that_is_late_says_why_after_its_usual_sentence(se
         (job,) = emu.lifecycle.jobs()
         begins = f"Timed out waiting for compute-module job '{job.job_id}'. "
         assert said.startswith(f"{begins}'f' is queued, and nobody has polled 'r' for jobs yet.")
+
+
+def test_a_tool_asks_why_a_job_has_no_result(emu: Emulator) -> None:
+    api = Api(emu.url, emu.token)
+    emu.open_runtime("r", RID)
+    job = emu.submit("f")
+
+    def ask(job_id: str) -> tuple[int, dict[str, str]]:
+        answer = api.contour("GET", f"/_emulate/jobs/{job_id}/diagnosis")
+        return answer.status_code, answer.json()
+
+    assert ask(job.id) == (200, {"job_id": job.id, "kind": "no_executor", "sentence": job.diagnosis})
+    done = emu.submit("f")
+    emu.change(lambda lifecycle: lifecycle.fail(done.id, "it is not wanted"))
+    assert ask(done.id)[1]["kind"] == "finished"
+    emu.runtime("r").reset()
+    assert ask(job.id)[1]["kind"] == "cleared"
+    assert ask("nobody-s")[1]["error"] == "not_found"
+    assert api.send("GET", f"/_emulate/jobs/{job.id}/diagnosis").status_code == 401

@@ -306,6 +306,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         f"{runtime}/replicas": {"post"},
         "/_emulate/export": {"get"},
         "/_emulate/health": {"get"},
+        "/_emulate/jobs/{jobId}/diagnosis": {"get"},
         "/openapi.json": {"get"},
         "/docs": {"get"},
         f"{OAUTH}/token": {"post"},
@@ -336,6 +337,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs", "200 400 401 403 404 410 503"),
         ("post", f"{RUNTIMES}/{{runtimeId}}/replicas", "200 400 401 403 404 413 503"),
         ("get", "/_emulate/export", "200 400 401 403 503"),
+        ("get", "/_emulate/jobs/{jobId}/diagnosis", "200 400 401 403 404 410 503"),
         ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
     ],
 )

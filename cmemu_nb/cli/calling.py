@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import quote
 
 from cmemu_nb.arguments import add_app
 from cmemu_nb.cli.choosing import submit
 from cmemu_nb.cli.finding import add_where, find
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
 from cmemu_nb.cli.remote import receiving
+from cmemu_nb.cli.wait_line import RemoteWaitLine, diagnosis
 from cmemu_nb.contour_client import check_timeout
 from cmemu_nb.errors import (
-    CmemuError,
     FunctionError,
     InvalidRequest,
     JobFailed,
@@ -29,14 +27,13 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.item_reader import FirstHeld, ItemReader
 from cmemu_nb.results import error_for_people, function_error, parse_result
-from cmemu_nb.server.contour_routes import CONTOUR
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from cmemu_nb.cli.remote import Remote
 
-PATIENCE_SECONDS = 2.0
 TICK_SECONDS = 0.1
 # JSON strings may hold these as they are, and terminals obey some of them.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
@@ -65,6 +62,9 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
     kinds.add_argument("--stream", action="store_true", help="Print each item of the result on a line, as it arrives.")
     kinds.add_argument("--raw", action="store_true", help="Write the bytes of the result as they are.")
     parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
+    parser.add_argument(
+        "--no-progress", action="store_true", help="Don't say why it waits; nor does it where CI is set."
+    )
     add_where(parser)
     does(parser, _call)
 
@@ -99,43 +99,50 @@ def _refuse(constant: str) -> NoReturn:
 async def _run(options: argparse.Namespace, query: bytes) -> None:
     async with await find(options) as remote:
         job_id = await submit(remote, options, query)
-        beside = [asyncio.create_task(each) for each in (_say_where_it_stands(remote, job_id), _stay_awake())]
+        awake = asyncio.create_task(_stay_awake())
         try:
-            async with asyncio.timeout(options.timeout):
-                if options.stream:
-                    await Items().print(remote, job_id)
-                else:
-                    _print_result(await remote.contour.result(job_id, None), raw=options.raw)
+            async with RemoteWaitLine(remote, job_id, progress=not options.no_progress) as line:
+                await _print(remote, job_id, line, options)
         except TimeoutError:
-            raise JobTimeout(
-                f"Job '{job_id}' was not done within {options.timeout:g} s; it goes on. 'cmemu jobs' shows where it "
-                "stands, 'cmemu runtimes' who polls."
-            ) from None
+            raise await _late(remote, job_id, options.timeout) from None
         except asyncio.CancelledError:
             complain(f"Job '{job_id}' goes on; 'cmemu jobs' shows where it stands.")
             raise
-        except NotFound:
-            raise JobFailed(f"Job '{job_id}' is gone: its runtime's session was reset or deleted.") from None
+        except (NotFound, JobFailed) as error:
+            raise await _gone(remote, job_id) or error from None
         finally:
-            for task in beside:
-                task.cancel()
+            awake.cancel()
+
+
+async def _print(remote: Remote, job_id: str, line: RemoteWaitLine, options: argparse.Namespace) -> None:
+    async with asyncio.timeout(options.timeout):
+        if options.stream:
+            await Items(line.clear).print(remote, job_id)
+            return
+        result = await remote.contour.result(job_id, None)
+    line.clear()
+    _print_result(result, raw=options.raw)
+
+
+async def _late(remote: Remote, job_id: str, seconds: float) -> JobTimeout:
+    why = await diagnosis(remote, job_id)
+    said = f"{why} " if why else ""
+    return JobTimeout(
+        f"Job '{job_id}' was not done within {seconds:g} s. {said}'cmemu jobs' shows where it stands, 'cmemu runtimes' "
+        "who polls."
+    )
+
+
+async def _gone(remote: Remote, job_id: str) -> JobFailed | None:
+    """Say what became of a job that is not there any more; None for one that is."""
+    why = await diagnosis(remote, job_id)
+    return JobFailed(f"Job '{job_id}' is gone. {why}") if why and why.kind == "cleared" else None
 
 
 async def _stay_awake() -> None:
     """Have the loop turn: an interrupt that comes just before it falls asleep does not wake it."""
     while True:  # noqa: ASYNC110 - nobody could set an event
         await asyncio.sleep(TICK_SECONDS)
-
-
-async def _say_where_it_stands(remote: Remote, job_id: str) -> None:
-    """Tell somebody who waits at a terminal why nothing comes."""
-    if not sys.stderr.isatty():
-        return
-    await asyncio.sleep(PATIENCE_SECONDS)
-    with contextlib.suppress(CmemuError):  # whoever waits for the result is told
-        stands = (await remote.get(f"{CONTOUR}/jobs/{quote(job_id)}/status"))["type"]
-        why = "nobody has taken it yet, 'cmemu runtimes' shows who polls" if stands == "queued" else "no result yet"
-        complain(f"Job '{job_id}' is {stands}: {why}. Ctrl-C leaves it as it is.")
 
 
 def _print_result(result: bytes, *, raw: bool) -> None:
@@ -171,9 +178,10 @@ def _for_the_shell(error: ResultError) -> ResultError:
 
 
 class Items:
-    """Prints the items of a result as they arrive."""
+    """Prints the items of a result as they arrive, each time after `before()`."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Callable[[], object]) -> None:
+        self._before = before
         self._reader = ItemReader(streaming=False)
         self._first = FirstHeld()
 
@@ -192,5 +200,6 @@ class Items:
             raise FunctionError(error_for_people(posted))
 
     def _print(self, items: list[tuple[Any, str]]) -> None:
+        self._before()
         for value, _ in self._first.add(items):
             print(_safe(json.dumps(value, ensure_ascii=False)), flush=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cmemu_nb.diagnosis import KINDS as DIAGNOSES
 from cmemu_nb.model import JobSource, JobStatus
 from cmemu_nb.results import STATES, Outcome, column_of
 from cmemu_nb.server import examples
@@ -272,6 +273,16 @@ JOBS = shown(
     examples.JOBS,
 )
 QUEUED_DIRECTLY = shown(members({"jobId": _JOB_ID}), examples.QUEUED_DIRECTLY)
+DIAGNOSIS = shown(
+    members(
+        {
+            "job_id": _JOB_ID,
+            "kind": said(one_of(DIAGNOSES), "What it waits for, for programs"),
+            "sentence": said(TEXT, "The same for people, and what to do"),
+        }
+    ),
+    examples.DIAGNOSIS,
+)
 HEALTH = shown(
     members({"status": {"const": "ok"}, "id": said(TEXT, "Which emulator this is: another one for each start")}),
     examples.HEALTH,

@@ -122,6 +122,12 @@ DIRECT = {"queryType": FUNCTION, "query": QUERY}
 QUEUED_DIRECTLY = {"jobId": JOB_ID}
 REASON = {"reason": "no more fuel"}
 JOB_IDS = [JOB_ID]
+DIAGNOSIS = {
+    "job_id": JOB_ID,
+    "kind": "executor_silent",
+    "sentence": f"'{FUNCTION}' is queued, and nobody polls '{RUNTIME_ID}' now: the last poll was 3 min ago. Start its "
+    "executor again if it has ended.",
+}
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
 REPLICA = {"maxConcurrentTasks": 2}
 _FOLDER = "/tmp/cmemu-v52elwi5"  # noqa: S108 - what one looks like

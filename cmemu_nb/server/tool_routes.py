@@ -29,6 +29,7 @@ PAGE = 100
 LARGEST_PAGE = 10_000
 EXPORT = "/_emulate/export"
 HEALTH = "/_emulate/health"
+JOBS = "/_emulate/jobs"
 MOST_TASKS = 10_000
 
 
@@ -130,6 +131,16 @@ def fail_job(app: Application, request: Request) -> Response:
     job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
     app.lifecycle.fail(job.job_id, reason)
     return Response(204)
+
+
+def diagnose(app: Application, request: Request) -> Response:
+    """Say why a job has no result yet, in one sentence that says what to do; `kind` is for programs.
+
+    That is known of a finished job too, and of one that went with a reset of its session.
+    """
+    job_id = request.params["jobId"]
+    why = app.diagnose(job_id)
+    return json_response(200, {"job_id": job_id, "kind": why.kind, "sentence": why.sentence})
 
 
 def delete_schema(app: Application, request: Request) -> Response:
@@ -295,6 +306,16 @@ routes = (
         "Fail a job by hand",
         body=_REASON_BODY,
         errors=(JobAlreadyCompleted,),
+    ),
+    Route(
+        "GET",
+        f"{JOBS}/{{jobId}}/diagnosis",
+        diagnose,
+        Auth.BEARER,
+        {200: "Why the job has no result yet", 404: "No such job", 410: "The job was let go to make room"},
+        "Ask why a job has no result yet",
+        answer=answer_schemas.DIAGNOSIS,
+        errors=(NotFound, JobEvicted),
     ),
     Route(
         "DELETE",
