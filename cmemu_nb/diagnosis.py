@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     *("workers_busy", "deadlock", "no_executor", "executor_silent", "replicas_starting", "replicas_ended"),
-    *("queued", "running", "finished", "cleared"),
+    *("queued", "running", "finished", "cleared", "not_running"),
 )
 MAX_NAME = 60
 MAX_LINE = 200
@@ -44,7 +44,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
-    """Say why a job of a running emulator has no result yet; `NotFound` or `JobEvicted` for one that is not known."""
+    """Say why a job has no result yet; `NotFound` or `JobEvicted` for one that is not known."""
     state = emulator.lifecycle
     job = state.find_job(job_id)
     try:
@@ -52,6 +52,8 @@ def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
             kind, said = _cleared(state, job_id)
         elif job.finished:
             kind, said = "finished", f"{_quoted(job.query_type)} is done, and its result is on its way."
+        elif not emulator.running:
+            kind, said = "not_running", _not_running(emulator, job)
         elif job.status == JobStatus.RUNNING:
             kind, said = _running(emulator, job)
         else:
@@ -60,6 +62,12 @@ def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
         kind, said = _cleared(state, job_id)
     faults = " Faults are on, which may be why; emu.faults.off() ends them." if emulator.faults else ""
     return Diagnosis(kind, visible(f"{said}{faults}"))
+
+
+def _not_running(emulator: Emulator, job: Job) -> str:
+    if emulator.read_from:
+        return f"{_quoted(job.query_type)} was {job.status} when the session was exported."
+    return f"{_quoted(job.query_type)} is {job.status}, and the emulator is not running. emu.start() starts it again."
 
 
 def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:

@@ -87,7 +87,7 @@ class JobHandle:
 
     @property
     def diagnosis(self) -> str:
-        """Why a job of a running emulator has no result yet, in one sentence that says what to type.
+        """Why the job has no result yet, in one sentence that says what to type.
 
         >>> emu.open_runtime("my-runtime").enqueue("f").diagnosis
         "'f' is queued, and nobody has polled 'my-runtime' for jobs yet. emu.launch('python app.py', 'my-runtime') ..."

@@ -78,8 +78,13 @@ def test_a_job_is_run_again_and_another_failed(dashboard: Dashboard) -> None:
     expect(dashboard.row(hanging)).to_contain_text("running")
     dashboard.row(hanging).get_by_role("button").click()
     card = panel.get_by_role("region", name="The open job")
+    why = card.locator(".cmemu-waits")
+    ends = "on a worker of 'notebook'; job.cancel() or %cmemu cancel hang ends it."
+    expect(why).to_have_text(re.compile(f"^'hang' has been running for .* s {re.escape(ends)}$"))
+    screenshot(dashboard.page, "dashboard-why")
     card.get_by_label("Reason").fill("I <b>said</b> so")
     card.get_by_role("button", name="Fail").click()
+    expect(why).to_be_hidden()
     expect(card.get_by_label("Error")).to_have_text("I <b>said</b> so")
     expect(dashboard.row(hanging)).to_contain_text("failed")
     card.get_by_role("button", name="Run again").click()

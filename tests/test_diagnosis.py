@@ -14,13 +14,15 @@ from journaled import process
 from test_functions import make
 from test_platform_routes import Client, token_of
 
+from cmemu_nb import Emulator
+from cmemu_nb.dashboard.activity import NS_PER_S
+from cmemu_nb.dashboard.job_parts import job_part
 from cmemu_nb.errors import JobFailed, JobTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cmemu_nb import Emulator
     from cmemu_nb.handles import JobHandle
 
 WAIT = "def wait(context, event):\n    gate.wait()\n    return 'done'"
@@ -178,6 +180,19 @@ def test_a_synchronous_execute_that_is_late_says_why_after_its_usual_sentence(se
         (job,) = emu.lifecycle.jobs()
         begins = f"Timed out waiting for compute-module job '{job.job_id}'. "
         assert said.startswith(f"{begins}'f' is queued, and nobody has polled 'r' for jobs yet.")
+
+
+def test_the_dashboard_and_the_job_s_card_say_the_same(emu: Emulator, tmp_path: Path) -> None:
+    emu.open_runtime("r", RID)
+    job = emu.submit("f")
+    now = job.record.queued_at
+    assert job_part(emu, job.id, now)["diagnosis"] == ""
+    assert job_part(emu, job.id, now + 3 * NS_PER_S)["diagnosis"] == job.diagnosis
+    assert job.diagnosis in job._repr_mimebundle_()["text/plain"]
+    exported = Emulator.from_export(emu.export(tmp_path / "run.json"))
+    assert exported.job(job.id).diagnosis == "'f' was queued when the session was exported."
+    job.cancel()
+    assert job_part(emu, job.id, now + 3 * NS_PER_S)["diagnosis"] == ""
 
 
 def test_a_tool_asks_why_a_job_has_no_result(emu: Emulator) -> None:

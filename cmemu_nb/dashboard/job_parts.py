@@ -15,10 +15,12 @@ from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.parts import TONES, Part, badge, last_line, plain
+from cmemu_nb.diagnosis import diagnose
 from cmemu_nb.events import KINDS, QUIET
 from cmemu_nb.notebook.words import cut, duration, visible, when
 from cmemu_nb.plurals import plural
 from cmemu_nb.results import Outcome, outcome, why_no_value
+from cmemu_nb.wait_line import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -96,6 +98,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "function": plain(job.query_type),
         "state": job_badge(job),
         "finished": job.finished,
+        "diagnosis": _diagnosis(emulator, job, now),
         "facts": _facts(job),
         "timeline": _steps(job, now),
         "query": _readable(job.query),
@@ -106,6 +109,14 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "logs_note": f"the last {MOST_LOG:,} of {len(log):,} characters" if len(log) > MOST_LOG else "",
         "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url)],
     }
+
+
+def _diagnosis(emulator: Emulator, job: Job, now: int) -> str:
+    """Say why a job has no result, as soon as a call of it would; '' before."""
+    waited = now - (job.started_at or job.queued_at)
+    if job.finished or waited < PATIENCE_SECONDS * NS_PER_S:
+        return ""
+    return diagnose(emulator, job.job_id).sentence
 
 
 _remember = lru_cache(maxsize=8)(readable)

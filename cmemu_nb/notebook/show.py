@@ -100,6 +100,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
         ("query", _shortened(record.query)),
         *([("result", _shortened(record.result))] if record.result is not None and not why else []),
         *([("error", why)] if why else []),
+        *([("diagnosis", job.diagnosis)] if not record.finished else []),
         *([("logs", _last_lines(job.logs))] if job.logs else []),
     ]
     step = {

@@ -5,6 +5,7 @@ function jobCard(dashboard, { part, title, onclose }) {
   const gone = el("p", { class: "cmemu-empty" });
   const facts = el("dl", { class: "cmemu-facts" });
   const steps = el("ol", { class: "cmemu-steps", "aria-label": "Timeline" });
+  const diagnosis = el("p", { class: "cmemu-waits" });
   const error = el("pre", { class: "cmemu-body cmemu-error", "aria-label": "Error" });
   const bodies = { query: bodyPart("Query"), arrived: bodyPart("Result, as far as it has come"), result: bodyPart("Result") };
   const logs = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "Logs" });
@@ -34,7 +35,7 @@ function jobCard(dashboard, { part, title, onclose }) {
   const copy = button("Copy id", "Copy the job's id", async () => dashboard.say((await copyText(job().key)) ? "The id was copied." : `The browser does not let pages copy. The id is ${job().key}`));
   const close = button("Close", "Close this job", onclose);
   const actions = el("div", { class: "cmemu-row" }, again, copy, failing, close);
-  const all = el("div", {}, facts, steps, error, bodies.result.element, bodies.arrived.element, bodies.query.element, logPart, curlPart);
+  const all = el("div", {}, diagnosis, facts, steps, error, bodies.result.element, bodies.arrived.element, bodies.query.element, logPart, curlPart);
   const element = el("section", { class: "cmemu-card", "aria-label": title, hidden: true }, heading, actions, gone, all);
 
   const job = () => dashboard.model.get(part);
@@ -63,6 +64,8 @@ function jobCard(dashboard, { part, title, onclose }) {
       facts.replaceChildren(...now.facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))));
     }
     steps.replaceChildren(...now.timeline.map(([what, at, after]) => el("li", {}, el("strong", {}, what), ` ${at} `, el("span", { class: "cmemu-muted" }, after))));
+    setText(diagnosis, now.diagnosis);
+    diagnosis.hidden = !now.diagnosis;
     setText(error, now.error);
     error.hidden = !now.error;
     for (const [name, body] of Object.entries(bodies)) body.show(now[name]);
