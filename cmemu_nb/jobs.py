@@ -19,6 +19,8 @@ from cmemu_nb.state import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+BROKEN_OFF = "the result stream broke off after"
+
 
 class Jobs(State):
     """The part of the state machine that is about jobs."""
@@ -225,7 +227,7 @@ class Jobs(State):
         """Fail the job of a stream that broke off; nothing if the job ended before."""
         session = self._owners.get(stream.job_id)
         if session and session.streams.get(stream.job_id) is stream:
-            self.fail(stream.job_id, f"the result stream broke off after {plural(stream.size, 'byte')}")
+            self.fail(stream.job_id, f"{BROKEN_OFF} {plural(stream.size, 'byte')}")
 
     def _streaming(self, stream: ResultStream) -> Session:
         session, job = self._owner(stream.job_id)

@@ -232,7 +232,7 @@ def test_of_a_module_elsewhere_the_sdk_s_words_are_explained(emulator: Emulator)
 )
 def test_an_item_of_a_stream_is_named_too(emulator: Emulator, items: Any, said: str) -> None:
     emulator.function(named("stream", lambda: items), streaming=True)
-    with pytest.raises(JobFailed, match=f"the result stream broke off after .* bytes: TypeError: {said}"):
+    with pytest.raises(JobFailed, match=f"the result stream broke off after .* bytes?: TypeError: {said}"):
         emulator.call("stream")
 
 
@@ -242,7 +242,7 @@ def test_a_generator_s_own_error_stays_its_own(emulator: Emulator) -> None:
         raise TypeError("mine")
 
     emulator.function(named("stream", items), streaming=True)
-    with pytest.raises(JobFailed, match=r"broke off after 1 bytes: TypeError: mine$"):
+    with pytest.raises(JobFailed, match=r"broke off after 1 bytes?: TypeError: mine$"):
         emulator.call("stream")
 
 

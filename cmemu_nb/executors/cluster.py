@@ -21,6 +21,7 @@ from cmemu_nb.executors.cluster_worker import GiveUp, Leave, NewFunctions, Start
 from cmemu_nb.executors.module_logs import LogLine, ModuleLogs
 from cmemu_nb.executors.shipping import pickled
 from cmemu_nb.executors.waiting import until
+from cmemu_nb.jobs import BROKEN_OFF
 from cmemu_nb.plurals import plural
 
 if TYPE_CHECKING:
@@ -243,12 +244,20 @@ class Cluster:
         elif what == "explained":
             self._emulator.lifecycle.log(message["job_id"]).explanation = message["why"]
         elif what == "failed":
-            with contextlib.suppress(CmemuError):  # it has ended otherwise
-                self._emulator.lifecycle.fail(message["job_id"], message["reason"])
+            self._fail(message["job_id"], message["reason"])
         elif what == "left":
             self._has_left(message["attempt"])
         else:
             self._is_lost(message["worker"])
+
+    def _fail(self, job_id: str, reason: str) -> None:
+        """Fail a job with the reason, or add it to that of one whose stream is known to have broken off."""
+        job = self._emulator.lifecycle.find_job(job_id)
+        if job is not None and (job.error_message or "").startswith(BROKEN_OFF):
+            self._emulator.lifecycle.add_reason(job_id, reason)
+            return
+        with contextlib.suppress(CmemuError):  # it has ended otherwise
+            self._emulator.lifecycle.fail(job_id, reason)
 
     def _has_left(self, attempt: str) -> None:
         seat = self._leaving.pop(attempt, None)

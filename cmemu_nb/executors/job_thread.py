@@ -22,6 +22,7 @@ from cmemu_nb.errors import (
 from cmemu_nb.executors.functions import handle_job, posts
 from cmemu_nb.executors.inside import RUNNING
 from cmemu_nb.executors.output import output_to
+from cmemu_nb.jobs import BROKEN_OFF
 from cmemu_nb.plurals import plural
 from cmemu_nb.tracebacks import print_from_its_own_frame
 
@@ -130,7 +131,7 @@ class JobThread:
         except BaseException as error:  # noqa: BLE001 - the function's own
             print_from_its_own_frame()
             said = traceback.format_exception_only(error)[-1].strip()
-            home.run(self._fail(f"the result stream broke off after {plural(sent, 'byte')}: {said}"))
+            home.run(self._fail(f"{BROKEN_OFF} {plural(sent, 'byte')}: {said}"))
         with contextlib.suppress(RuntimeError):  # the emulator was stopped, and every connection with it
             home.loop.call_soon_threadsafe(exchange.break_off)
 

@@ -188,3 +188,55 @@ def test_the_log_of_a_function_that_exits_shows_its_own_lines(notebook: Notebook
     logs = re.sub(r"In\[\d+\]", "In[N]", notebook.kernel.run(code))
     assert logs.splitlines()[:2] == ["Traceback (most recent call last):", "  Cell In[N], line 28, in leave"]
     assert "File " not in logs
+
+
+VALUES = """
+from dataclasses import dataclass
+from typing import Optional
+import numpy as np, pandas as pd
+
+@dataclass
+class Inner:
+    n: int
+
+@dataclass
+class Numbers:
+    x: int
+    y: int = 1
+
+@dataclass
+class Outer:
+    inner: Optional[Inner] = None
+
+@emu.function
+def add(context, event: Numbers) -> int:
+    return event.x + event.y
+
+@emu.function
+def count(context, event):
+    return {"a": np.int64(3)}
+"""
+
+
+def test_what_people_return_and_send_is_taken_or_named_with_the_cure(notebook: Notebook) -> None:
+    kernel = notebook.kernel
+    kernel.run(VALUES)
+    said = failed(notebook, "emu.call('count')")
+    assert "----> 1 emu.call('count')" in said
+    assert "FunctionError: result['a'] is numpy.int64, which can't be encoded as JSON: return int(...)." in said
+    assert "json/encoder" not in said
+    calls = "emu.call(add, {'x': 40}), emu.call('add', {'x': np.int64(40)}), emu.call(add, x=1, y=2)"
+    assert kernel.run(f"print({calls})") == "41 41 3"
+    kernel.run("frame = pd.DataFrame({'x': [1, 2], 'y': [np.nan, 5]})")
+    assert kernel.run("print(emu.map(add, frame, progress=False).value.tolist())") == "[2, 7]"
+    said = failed(notebook, "emu.map(add, pd.DataFrame({'x': [1, np.nan]}))")
+    named = "Row 1 of the map: The query can't be sent as JSON: 'x' is missing (nan) and must be integer. Fill it"
+    assert said.splitlines()[-1].startswith(f"InvalidRequest: {named}")
+    assert "File " not in said
+    cell = kernel.finish(kernel.send("@emu.function\ndef outer(context, event: Outer) -> str:\n    return repr(event)"))
+    assert re.search(
+        r"\.py:1: DefinitionWarning: outer is served, but 'event\.inner' is annotated as Optional\[Inner\]", cell.text
+    )
+    said = failed(notebook, "@emu.function('add')\ndef other(context, event): pass")
+    assert said.splitlines()[-1].startswith("FunctionRefused: The decorator takes a function, and no str such as 'add'")
+    kernel.run("for name in ('add', 'count', 'outer'): emu.functions.remove(name)")

@@ -160,6 +160,25 @@ def test_a_function_that_ends_without_a_result_fails_its_job_with_the_reason(emu
     assert emu.call("where", {}) in pids(client).values()
 
 
+def test_a_result_that_can_not_be_encoded_is_named_with_its_place_and_the_cure(emu: Emulator, client: Client) -> None:
+    @emu.function
+    def collects(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+        return {"found": {1}}
+
+    @emu.function(streaming=True)
+    def yields(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+        yield {1}
+
+    emu.scale(client, replicas=1).wait_until_responsive()
+    job = emu.submit("collects", {})
+    assert job.raw().startswith(b'{"exception": "Circular reference detected: Traceback')
+    eventually(lambda: job.explanation, "what is wrong has come from the worker")
+    with pytest.raises(FunctionError, match=r"^result\['found'\] is set, .*: return list\(\.\.\.\)"):
+        job.result()
+    streamed = emu.submit("yields", {})
+    eventually(lambda: "items[0] is set" in (streamed.record.error_message or ""), "so has that of an item")
+
+
 def test_two_clusters_on_one_runtime_are_told_apart_and_the_notebook_rests_until_both_have_stopped(
     emu: Emulator, client: Client
 ) -> None:
