@@ -304,8 +304,9 @@ class Calls(ABC):
         """
         name, app = self._target(function, rid)
         encoder = self._encoder(name, app, branch, check=check)
-        if check and query is None:
-            refuse_clashes(name, encoder.schema(), {**(named or {}), "deployed_app_rid": rid, "branch": branch})
+        if check and isinstance(query, str | float | list | None):
+            given = {**(named or {}), "query": query, "deployed_app_rid": rid, "branch": branch}
+            refuse_clashes(name, encoder.schema(), given)
         text = encoder.encode(query_of(query, fields, name))
         return lambda: self._submit(name, text, app, branch)
 

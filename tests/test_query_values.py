@@ -324,6 +324,18 @@ def test_a_field_that_is_called_like_a_parameter_is_given_in_an_object(emu: Emul
         with pytest.raises(InvalidRequest, match=r"is a parameter of the call and a field of wait, so it is not clear"):
             emu.call(wait, **keywords)
 
+    def search(_: Any, event: Any) -> Any:
+        return [event.query, event.limit]
+
+    search.__annotations__ = {"event": dataclasses.make_dataclass("Search", [("query", str), ("limit", int, 1)])}
+    emu.function(search)
+    assert emu.call(search, {"query": "text"}) == ["text", 1]
+    said = r"^query is a parameter of the call and a field of search.*\{'query': "
+    with pytest.raises(InvalidRequest, match=said):
+        emu.call(search, query="text")
+    with pytest.raises(InvalidRequest, match=said):
+        emu.call(search, query="text", limit=2)
+
 
 def test_a_map_over_a_frame_leaves_out_what_is_missing(emu: Emulator) -> None:
     add = serve_add(emu)
