@@ -131,8 +131,11 @@ def test_the_command_line_shows_one_job_by_the_end_of_its_id(emu: Emulator, job:
         done = run_here("jobs", *arguments, "--url", emu.url, "--token", str(emu.token))
         return done.returncode, done.stdout + done.stderr
 
+    waiting = show(job.id[-6:])[1]
+    assert " ".join(job.diagnosis.split()) in " ".join(waiting.partition("diagnosis")[2].split())
     job.fail("one line\nand another")
     code, said = show(job.id[-6:])
+    assert "diagnosis" not in said
     assert code == 0
     assert said.splitlines()[0].split() == ["JOB", job.id.upper()]
     assert re.search(r"^state +failed$", said, re.MULTILINE)

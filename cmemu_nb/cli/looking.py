@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from cmemu_nb.arguments import add_job_filters, positive
 from cmemu_nb.cli.finding import add_where, find
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, does
 from cmemu_nb.cli.remote import Remote, runtime_path
+from cmemu_nb.cli.wait_line import diagnosis
 from cmemu_nb.cli.watching import View, show_once, watch
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import InvalidRequest, NotFound
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable
 
+    from cmemu_nb.diagnosis import Diagnosis
+
     Fetch = Callable[[Remote, argparse.Namespace], Awaitable[View]]
 
 DEFAULT_LAST = 50
 MOST_OF_A_RESULT = 40
+WIDTH = 80
 NS_PER_MS = 1_000_000
 JOB_HEADINGS = ["state", "function", "runtime", "queued (UTC)", "queue time", "run time", "result", "job"]
 
@@ -105,7 +110,9 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
 async def _one_job(remote: Remote, options: argparse.Namespace, found: list[dict[str, Any]]) -> View:
     """Show the only job that was found, in full; of several, or of none, say which there are."""
     if len(found) == 1:
-        return View(["job", found[0]["job_id"]], _details(found[0]), found, "")
+        (job,) = found
+        why = await diagnosis(remote, job["job_id"]) if job["outcome"] is None else None
+        return View(["job", job["job_id"]], _details(job, why), found, "")
     ending, options.job = repr(options.job), None
     if found:
         raise InvalidRequest(several_end_in(ending, len(found), _candidates(found)))
@@ -121,11 +128,13 @@ def _candidates(jobs: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _details(job: dict[str, Any]) -> list[list[str]]:
-    """Return a job's fields, a row for each line of them."""
+def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
+    """Return a job's fields, a row for each line of them, with why it has no result."""
     fields = dict(zip(JOB_HEADINGS, _job_row(job), strict=True))
     fields |= {"query": json.dumps(job["query"], ensure_ascii=False), "result": _said(job)}
     del fields["job"]
+    if why is not None:
+        fields["diagnosis"] = textwrap.fill(why.sentence, WIDTH)
     lines = [(name, position, line) for name, text in fields.items() for position, line in enumerate(text.split("\n"))]
     return [["" if position else name, line] for name, position, line in lines]
 
