@@ -37,7 +37,7 @@ from cmemu_nb.errors import ExportRefused, ExposedWarning, LaunchFailed, NotRunn
 from cmemu_nb.http_client import HttpClient
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.notebook.commands import parse
-from cmemu_nb.server.tls import PrivateFiles
+from cmemu_nb.private_files import PrivateFiles
 from cmemu_nb.tokens import Token, last_four, masked
 
 if TYPE_CHECKING:
