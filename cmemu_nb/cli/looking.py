@@ -17,7 +17,7 @@ from cmemu_nb.cli.watching import View, show_once, watch
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import InvalidRequest, NotFound
 from cmemu_nb.job_search import MAX_CANDIDATES, candidate, ending_of, none_ends_in, several_end_in
-from cmemu_nb.notebook.words import MISSING, ago, duration, when
+from cmemu_nb.notebook.words import MISSING, ago, clock, duration
 from cmemu_nb.results import STATES, column_of, error_for_people, function_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.server.tool_routes import LARGEST_PAGE
@@ -144,7 +144,7 @@ def _job_row(job: dict[str, Any]) -> list[str]:
         _state(job),
         job["query_type"],
         job["runtime_id"],
-        _moment(job["queued_at"]),
+        clock(job["queued_at"] * NS_PER_MS, time.time_ns()),
         _took(job["queue_time"]),
         _took(job["run_time"]),
         _beginning(_said(job)),
@@ -160,12 +160,6 @@ def _said(job: dict[str, Any]) -> str:
     """Return why a job has no value, or its result."""
     error = function_error((job["result_body_utf8"] or "").encode())
     return error_for_people(error) if error else job["error_message"] or job["result_body_utf8"] or ""
-
-
-def _moment(milliseconds: int) -> str:
-    """Say when something was, in seconds; the day only if it was another one."""
-    day, _, clock = when(milliseconds * NS_PER_MS)[:19].partition(" ")
-    return clock if day == when(time.time_ns())[:10] else f"{day} {clock}"
 
 
 def _beginning(text: str) -> str:
