@@ -82,7 +82,7 @@ def _timeline(parser: argparse.ArgumentParser) -> None:
 
 def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, help="Only the newest so many.")
-    parser.add_argument("--quiet", action="store_true", help="Also the empty polls and the chunks of streams.")
+    parser.add_argument("--all", action="store_true", help="Also the empty polls and the chunks of streams.")
 
 
 def _submit(parser: argparse.ArgumentParser) -> None:

@@ -275,7 +275,7 @@ class CMEmu(Settings, Magics):
         return self._emulator(given).functions
 
     def _events(self, given: Arguments) -> pd.DataFrame:
-        frame = self._emulator(given).event_frame(quiet=given.quiet)
+        frame = self._emulator(given).event_frame(all=given.all)
         return self._view(frame.tail(given.limit) if given.limit else frame, "Nothing has happened yet.")
 
     def _view(self, frame: pd.DataFrame, hint: str) -> pd.DataFrame:
