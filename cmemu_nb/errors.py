@@ -319,6 +319,17 @@ class SeedError(SettingError):
     """A seed file can't be read, or says what can't be; the message has the line, and never a token."""
 
 
+class JobEnded(KeyboardInterrupt):
+    """Raised in a function whose job was cancelled, has failed or timed out, to end its thread; no `CmemuError`.
+
+    It is an interrupt of the function: `finally` and `with` run, `except Exception` does not catch it, and asyncio and
+    other libraries let it pass. A function that catches it runs on, and its result is dropped.
+    """
+
+    def __init__(self, message: str = "the job of this function was ended") -> None:
+        super().__init__(message)
+
+
 class PortTakenWarning(UserWarning):
     """The wanted port is in use by another program, so the emulator took a free one."""
 

@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cmemu_nb.cells import current_shell
+from cmemu_nb.ending import shielded
 from cmemu_nb.errors import HomeError, NotRunning
 from cmemu_nb.loop import EmulatorLoop, defer_interrupts, quick_switches, set_aside_running_loop
 from cmemu_nb.tracebacks import shortened
@@ -55,8 +56,8 @@ class Home(ABC):
         """Run a coroutine on the emulator's loop and wait for its result, from any thread.
 
         Whoever waits longer than a tenth of a second calls `on_tick` ten times a second. An interrupt cancels the
-        coroutine. Raises `NotRunning` when the emulator is stopped, `HomeError` in
-        a forked child.
+        coroutine, and so does the end of the job whose function calls this. Raises `NotRunning` when the emulator is
+        stopped, `HomeError` in a forked child.
         """
         self._check(coroutine)
         if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - None when no loop runs, without an exception
@@ -64,15 +65,17 @@ class Home(ABC):
                 return self._run_nested(coroutine)
         # Raised while the future's lock is being taken, an interrupt leaves it locked, and whoever drives the loop
         # hangs there. So it is only noted, which does not wake the waiting thread: that has to look.
-        with defer_interrupts(lambda: True) as interrupts:
+        with shielded() as ending, defer_interrupts(lambda: True) as interrupts:
             future = self._schedule(coroutine)
             self._hand_over()
             try:
-                while not interrupts and not future.done():
+                while not (interrupts or future.done() or (ending and ending.due)):
                     if concurrent.futures.wait([future], TICK_SECONDS).not_done and on_tick is not None:
                         on_tick()
                 if interrupts:
                     raise shortened(KeyboardInterrupt())
+                if ending is not None:
+                    ending.raise_if_due()
                 return future.result()
             except concurrent.futures.CancelledError:
                 raise NotRunning(STOPPED_MEANWHILE) from None
@@ -85,8 +88,9 @@ class Home(ABC):
         if asyncio.get_running_loop() is self.loop:
             with self._ticks(on_tick):
                 return await coroutine
-        theirs = self._schedule(coroutine)
-        ours = asyncio.wrap_future(theirs)
+        with shielded():
+            theirs = self._schedule(coroutine)
+            ours = asyncio.wrap_future(theirs)
         try:
             while not ours.done():
                 # An interrupt of a cell that awaits is noticed only when the kernel's loop turns.
@@ -100,7 +104,8 @@ class Home(ABC):
             shortened(error)
             raise
         finally:
-            theirs.cancel()
+            with shielded():
+                theirs.cancel()
 
     def close(self, farewell: Coroutine[Any, Any, None]) -> None:
         """Run `farewell`, end every task and close the loop."""

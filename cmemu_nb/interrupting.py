@@ -7,10 +7,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.cells import cell_is_running
-from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.ending import ending_here
+from cmemu_nb.errors import InvalidRequest, JobEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Iterator
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.handles import JobHandle
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 WAYS = ("cancel", "leave")
+JOB_ENDED = "the job that called it was ended"
 
 
 class Interruptible:
@@ -36,6 +38,7 @@ class Interruptible:
         self._home = emulator.home
         self._lifecycle = emulator.lifecycle
         self._cancels = (interrupt or emulator.settings.interrupt) == "cancel"
+        self._ending = ending_here()
         self._caller = "cell" if cell_is_running() else "program"
         self._jobs = set(jobs)
         self._interrupted = ""
@@ -44,16 +47,36 @@ class Interruptible:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the call's coroutine on the emulator's loop and wait for it."""
         try:
-            with self._line as line:
+            with self._line as line, self._ends_with_its_job():
                 return self._home.run(coroutine, line.tick)
+        except JobEnded:
+            self._end(JOB_ENDED)
+            raise
         except KeyboardInterrupt:
             self._end(f"the {self._caller} that called it was interrupted")
             raise
 
+    @contextlib.contextmanager
+    def _ends_with_its_job(self) -> Iterator[None]:
+        """In a function in a cell, have the call's jobs cancelled when the function's own job ends."""
+        if self._ending is None:
+            yield
+            return
+        # Before that job's slot is free for them: they would run and call others.
+        self._ending.calls.add(self._job_ended)
+        try:
+            yield
+        finally:
+            self._ending.calls.discard(self._job_ended)
+
+    def _job_ended(self) -> None:
+        if self._cancels:
+            self._cancel(JOB_ENDED)
+
     async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Do as `run()` does, in async code; a task that is cancelled while it waits was interrupted too."""
         try:
-            with self._line as line:
+            with self._line as line, self._ends_with_its_job():
                 return await self._home.arun(coroutine, line.tick)
         except asyncio.CancelledError:
             self._end(f"the {self._caller} that awaited it was interrupted or stopped waiting")

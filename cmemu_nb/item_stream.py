@@ -6,8 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from cmemu_nb.diagnosis import what_became_of
-from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotFound, NotRunning, ResultError
+from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotRunning, ResultError
 from cmemu_nb.item_reader import ItemReader
 from cmemu_nb.results import error_for_people, is_error_object
 
@@ -63,6 +62,8 @@ class ItemStream:
         """Return whether there is another item, and the item."""
         if self._task is None:
             self._task = asyncio.create_task(self._read())
+            # Who was interrupted asks for no further item, and the error of the cancelled job is nobody's news.
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         # The first item may be all that a function that raised has posted: only what follows tells.
         await self._until_arrived(1)
         if not self._begun and self._items and is_error_object(self._items[0]):
@@ -88,8 +89,6 @@ class ItemStream:
             self._items.extend(self._reader.end())
         except NotRunning as error:
             raise self._why_it_broke_off(error) from None
-        except (NotFound, JobFailed) as error:
-            raise what_became_of(self._emulator, self.job_id) or error from None
         except asyncio.CancelledError:
             if self._error is None:
                 raise

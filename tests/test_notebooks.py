@@ -88,9 +88,10 @@ FUNCTIONS = [
     ("9. A whole cell of functions", r"Served: gross v1, net v1\."),
     ("9. A whole cell of functions", r"(?m)^100\.0$"),
     ("10. A function that never returns", r"running for 1(\.\d+)? s"),
-    ("10. A function that never returns", r"JobFailed: nothing came"),
-    ("10. A function that never returns", r"\(0, 1\)"),
-    ("10. A function that never returns", r'late_result +"delivered"'),
+    ("10. A function that never returns", r"Cancelled 1 job\."),
+    ("10. A function that never returns", r"JobFailed: cancelled: by %cmemu cancel"),
+    ("10. A function that never returns", r"nobody is at the door any more\n"),
+    ("10. A function that never returns", r"\(0, 0\)"),
     ("11. Take it to the platform", r"not written, because of 1 thing:\n- wait_for_delivery uses 'delivery'"),
     ("11. Take it to the platform", r"Wrote 7 functions to app\.py"),
     (

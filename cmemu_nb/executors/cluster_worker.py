@@ -22,6 +22,8 @@ import cloudpickle
 import msgspec
 import urllib3
 
+from cmemu_nb.ending import Ending
+from cmemu_nb.errors import JobEnded
 from cmemu_nb.executors.functions import Definition, handle_job, posts
 from cmemu_nb.executors.output import output_to
 from cmemu_nb.server.platform_routes import PLATFORM
@@ -80,10 +82,11 @@ class GiveUp:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A job that runs in a slot."""
+    """A job that runs in a slot; `ending` is that of its function."""
 
     job_id: str
     slots: threading.Semaphore
+    ending: Ending = field(default_factory=Ending)
 
 
 Message = Start | NewFunctions | Leave | GiveUp
@@ -179,6 +182,7 @@ class WorkerReplica:
         self._given_up.append(job_id)  # which may be on its way here
         for run in [each for each in self._runs.copy() if job_id in ("", each.job_id)]:
             self._free(run)
+            end(run.ending)
 
     def _free(self, run: Run) -> None:
         with self._lock:
@@ -227,25 +231,37 @@ class WorkerReplica:
         lines = Lines(lambda text: self._say("printed", job_id=run.job_id, text=text))
         try:
             with output_to(lines.write):
-                self._handle(platform, envelope, run.job_id, definition)
+                self._handle(platform, envelope, run, definition)
         finally:
             lines.end()
             self._free(run)
 
-    def _handle(self, platform: Platform, envelope: dict[str, Any], job_id: str, definition: Definition | None) -> None:
+    def _handle(self, platform: Platform, envelope: dict[str, Any], run: Run, definition: Definition | None) -> None:
+        run.ending.begin()
         try:
             handle_job(
                 definition,
                 envelope,
-                lambda body: platform.post(job_id, body),
-                lambda why: self._say("explained", job_id=job_id, why=why),
+                lambda body: platform.post(run.job_id, body),
+                lambda why: self._say("explained", job_id=run.job_id, why=why),
+                run.ending,
             )
+        except JobEnded:  # nobody waits for a result
+            pass
         except NotTaken as error:
-            self._say("failed", job_id=job_id, reason=f"the result could not be posted: {error}")
+            self._say("failed", job_id=run.job_id, reason=f"the result could not be posted: {error}")
         except BaseException as error:  # noqa: BLE001 - a stream that breaks off, or what the SDK posts nothing for
             print_from_its_own_frame()
             said = traceback.format_exception_only(error)[-1].strip()
-            self._say("failed", job_id=job_id, reason=f"the function ended without a result: {said}")
+            self._say("failed", job_id=run.job_id, reason=f"the function ended without a result: {said}")
+
+
+def end(ending: Ending, again_in: float = PAUSE_SECONDS) -> None:
+    """Have a function end, as soon as that may be."""
+    if not ending.request():
+        timer = threading.Timer(again_in, end, (ending, again_in))
+        timer.daemon = True
+        timer.start()
 
 
 class Lines:

@@ -6,6 +6,7 @@ it is defined, and so is one that the SDK takes and that could never work.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import sys
@@ -31,6 +32,7 @@ from compute_modules.function_registry.function_schema_parser import (
 )
 from compute_modules.logging.internal import get_internal_logger
 
+from cmemu_nb.ending import Ending
 from cmemu_nb.errors import FunctionRefused
 from cmemu_nb.executors.encoding import Items, explained, surprising_stream, unencodable
 from cmemu_nb.executors.hints import (
@@ -47,6 +49,7 @@ from cmemu_nb.executors.module_logs import SAID_BY_RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import CodeType, TracebackType
 
     from compute_modules.function_registry.types import PythonClassNode
 
@@ -228,10 +231,12 @@ class _SdkLog:
 class _Service(InternalQueryService):
     """The SDK's own job handler, which posts through a function of ours."""
 
-    def __init__(self, definition: Definition | None, post: Post, explain: Callable[[str], object]) -> None:
+    def __init__(
+        self, definition: Definition | None, post: Post, explain: Callable[[str], object], ending: Ending
+    ) -> None:
         # Not the SDK's: it reads a container's environment. These are what its handler uses.
         functions = [definition] if definition is not None else []
-        self.registered_functions = {each.name: each.function for each in functions}
+        self.registered_functions = {each.name: functools.partial(ending.call, each.function) for each in functions}
         self.function_schema_conversions = {
             each.name: each.class_node for each in functions if each.class_node is not None
         }
@@ -240,8 +245,10 @@ class _Service(InternalQueryService):
         self.logger: Any = _SdkLog(get_internal_logger())
         self._post = post
         self._explain = explain
+        self._ending = ending
 
     def get_failed_query(self, exception: Exception) -> dict[str, str]:  # type: ignore[override]
+        _leave_out(Ending.call.__code__, exception.__traceback__)
         posted = InternalQueryService.get_failed_query(exception)
         if (problem := _problem_of_result(exception)) is not None:
             self._explain(explained(problem, posted["exception"]))
@@ -250,7 +257,7 @@ class _Service(InternalQueryService):
     def _iterable_to_json_generator(self, iterable: Iterable[Any]) -> Iterator[bytes]:
         if surprise := surprising_stream(iterable):
             print(surprise, file=sys.stderr)  # noqa: T201 - into the job's log
-        items = Items(iterable)
+        items = Items(self._ending.items(iterable))
         try:
             yield from super()._iterable_to_json_generator(items)
         except (TypeError, ValueError, RecursionError):
@@ -260,6 +267,14 @@ class _Service(InternalQueryService):
 
     def report_job_result(self, job_id: str, body: Any) -> None:  # noqa: ARG002 - the SDK's signature
         self._post(body)
+
+
+def _leave_out(code: CodeType, trace: TracebackType | None) -> None:
+    """Drop the calls of a function from a traceback: what is posted is the SDK's to the letter."""
+    while trace is not None:
+        while trace.tb_next is not None and trace.tb_next.tb_frame.f_code is code:
+            trace.tb_next = trace.tb_next.tb_next
+        trace = trace.tb_next
 
 
 def _problem_of_result(error: Exception) -> str | None:
@@ -275,15 +290,20 @@ def _problem_of_result(error: Exception) -> str | None:
 
 
 def handle_job(
-    definition: Definition | None, envelope: dict[str, Any], post: Post, explain: Callable[[str], object]
+    definition: Definition | None,
+    envelope: dict[str, Any],
+    post: Post,
+    explain: Callable[[str], object],
+    ending: Ending,
 ) -> None:
     """Run one job as the SDK does, and give `post` its result, in the calling thread.
 
     The result is bytes, or an iterable of them for a streaming function, which runs while it is iterated. A
     function that raises has an error object as its result; None as the definition is an unknown function. Of a result
-    that can't be encoded `explain` is told, before, what is wrong in it: the SDK's error object does not say so.
+    that can't be encoded `explain` is told, before, what is wrong in it: the SDK's error object does not say so. Raises
+    `JobEnded` when the function was ended by its `ending`, which must have begun.
     """
-    service = _Service(definition, post, explain)
+    service = _Service(definition, post, explain, ending)
     service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - as its own worker threads do
     service.handle_job(envelope)
 

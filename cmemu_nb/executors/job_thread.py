@@ -9,11 +9,13 @@ import traceback
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from cmemu_nb.ending import Ending
 from cmemu_nb.errors import (
     CmemuError,
     InjectedFault,
     InvalidModuleAuthToken,
     JobAlreadyCompleted,
+    JobEnded,
     JobNotRunning,
     JournalBehind,
     NotFound,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from cmemu_nb.wait_line import WaitLine
 
 SHOWN_OF_A_RESULT = 2048
+LATEST_SECONDS = 1.0
 # Somebody failed the job or reset its runtime while the function ran.
 ENDED_MEANWHILE = (JobAlreadyCompleted, JobNotRunning, NotFound, InvalidModuleAuthToken)
 
@@ -69,12 +72,14 @@ class JobThread:
         """The calls of other functions that its own waits for at the moment."""
         self._to_post: Iterator[bytes] = iter(())
         self._finishing: asyncio.Task[None] | None = None
+        self._ending = Ending()
 
     # In the thread
 
     def run(self) -> None:
         """Run the function, in the calling thread."""
         RUNNING.set(self)
+        self._ending.begin()
         try:
             # Made by the first print: most functions print nothing, and their jobs are kept for long.
             log = functools.cache(functools.partial(self._emulator.lifecycle.log, self.job_id))
@@ -86,7 +91,9 @@ class JobThread:
 
     def _handle(self) -> None:
         try:
-            handle_job(self._definition, self._envelope, self._post, self._explain)
+            handle_job(self._definition, self._envelope, self._post, self._explain, self._ending)
+        except JobEnded:  # nobody waits for a result
+            pass
         except CmemuError as error:  # not the function's own: that is a result
             self._emulator.home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit ends the SDK's worker process, which posts nothing
@@ -126,6 +133,8 @@ class JobThread:
                     # The SDK posts its generator again, and that is exhausted.
                     self._to_post = islice(posts(b""), 1, None)
                 return
+        except JobEnded:
+            pass
         except NotRunning as error:
             home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - the function's own
@@ -136,6 +145,12 @@ class JobThread:
             home.loop.call_soon_threadsafe(exchange.break_off)
 
     # On the emulator's loop
+
+    def end(self, again_in: float = 0.02) -> None:
+        """Have the function end, if it still runs: as soon as it may, in C code when that returns to Python."""
+        if not self._ending.request():
+            later = min(2 * again_in, LATEST_SECONDS)
+            self._emulator.home.loop.call_later(again_in, self.end, later)
 
     def _finish_soon(self) -> None:
         self._finishing = asyncio.get_running_loop().create_task(self._finish())

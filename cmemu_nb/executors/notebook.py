@@ -165,10 +165,11 @@ class NotebookExecutor:
             self._leave()
 
     def _give_up(self, thread: JobThread) -> None:
-        """Abandon the thread of a job that was ended from outside: its slot is free for the next one."""
+        """Give up the thread of a job that was ended from outside, and end it; its slot is free for the next one."""
         if thread.abandoned:
             return
         thread.abandoned = True
+        thread.end()
         self._slots.release()
         if thread.served is not None:
             thread.served.running -= 1

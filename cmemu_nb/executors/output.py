@@ -14,6 +14,8 @@ import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from cmemu_nb.ending import shielded
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -90,7 +92,8 @@ class _Writer:
         write = _write.get()
         if write is None:
             return self.beneath(text, *more)
-        write(text)
+        with shielded():
+            write(text)
         return len(text)
 
 
