@@ -116,6 +116,7 @@ class Calls(ABC):
     ) -> Any:
         """Run a function through the whole lifecycle and return its value.
 
+        The function may be given itself or by name, and its query as one object or as keywords, as in `submit()`.
         `timeout` is in seconds; None waits as long as it takes. Unless `validate` is False, an unknown function is a
         `NotFound` and a query that does not match its schema an `InvalidRequest`, before anything is submitted.
         `echo` shows what a function in a cell prints, while it does. An interrupt cancels the job; with
@@ -124,6 +125,8 @@ class Calls(ABC):
         Raises what `submit()` and `JobHandle.result()` raise.
 
         >>> emu.call("add", {"x": 1, "y": 2})
+        3
+        >>> emu.call(add, x=1, y=2)
         3
         >>> emu.call("ad", {"x": 1})
         Traceback (most recent call last):
@@ -199,13 +202,14 @@ class Calls(ABC):
     ) -> pd.DataFrame:
         """Run a function once for each query, and return a DataFrame in the order of the queries.
 
-        `queries` are JSON values, or a DataFrame whose rows are; its index is kept. The columns are the fields of
-        the queries (`query` if they are no objects), then `outcome`, `value`, `error`, `queue_time`, `run_time` and
-        `job_id`; a field with such a name becomes `input.<name>`. At most `concurrency` jobs are unfinished at once.
-        A function that raises, or a job that fails, is a row with an `error`. All queries are checked before the first
-        is submitted, as in `call()`. An interrupt cancels all jobs that are not done, with `interrupt='leave'` none.
-        `progress` shows a bar in a notebook, and says in one line why no job was done for two seconds; it is that of
-        `call()`.
+        `queries` are those of `submit()`, or a DataFrame whose rows are; its index is kept, and what is missing in it
+        is left out, null or refused as the function's schema says (`%cmemu help values`). The columns are the fields
+        of the queries (`query` if they are no objects), then `outcome`, `value`, `error`, `queue_time`, `run_time`
+        and `job_id`; a field with such a name becomes `input.<name>`. At most `concurrency` jobs are unfinished at
+        once. A function that raises, or a job that fails, is a row with an `error`, which begins with its kind. All
+        queries are checked before the first is submitted, as in `call()`. An interrupt cancels all jobs that are not
+        done, with `interrupt='leave'` none. `progress` shows a bar in a notebook, and says in one line why no job was
+        done for two seconds; it is that of `call()`.
 
         >>> emu.map("add", [{"x": 1}, {"x": 2}])[["x", "outcome", "value"]]
            x outcome  value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.capacity import Capacity, last_awaited, thread_of
-from cmemu_nb.errors import NotFound
+from cmemu_nb.errors import JobFailed, NotFound
 from cmemu_nb.functions import NOTEBOOK
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.words import ago, cut, duration, visible
@@ -62,6 +62,13 @@ def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
         kind, said = _cleared(state, job_id)
     faults = " Faults are on, which may be why; emu.faults.off() ends them." if emulator.faults else ""
     return Diagnosis(kind, visible(f"{said}{faults}"))
+
+
+def what_became_of(emulator: Emulator, job_id: str) -> JobFailed | None:
+    """Return the error of whoever waits for a job that went with its session; None for one that is there."""
+    if emulator.lifecycle.find_job(job_id) is not None:
+        return None
+    return JobFailed(f"Job '{job_id}' is gone. {diagnose(emulator, job_id)}")
 
 
 def _not_running(emulator: Emulator, job: Job) -> str:

@@ -8,6 +8,7 @@ They are what the official SDKs post [foundry]:
 from __future__ import annotations
 
 import difflib
+from itertools import islice
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MOST_WORDS = 300
 MOST_OF_A_VALUE = 60
 MOST_OF_A_NAME = 100
+MOST_COMPARED = 1_000
 
 # In words
 
@@ -125,9 +127,9 @@ def get_in(value: object, *keys: str) -> Any:
 def closest(name: str, names: Iterable[str]) -> str:
     """Return a sentence that asks for the most similar name, with a blank before it; "" when none is similar.
 
-    Upper and lower case are the same, and of long names the first 100 characters count.
+    Upper and lower case are the same, of long names the first 100 characters count, and of many names the first 1,000.
     """
-    by_beginning = {each.casefold()[:MOST_OF_A_NAME]: each for each in names}
+    by_beginning = {each.casefold()[:MOST_OF_A_NAME]: each for each in islice(names, MOST_COMPARED)}
     found = difflib.get_close_matches(name.casefold()[:MOST_OF_A_NAME], by_beginning, 1)
     return f" Did you mean {shown(by_beginning[found[0]], MOST_OF_A_NAME)}?" if found else ""
 

@@ -11,7 +11,8 @@ import msgspec
 
 from cmemu_nb.errors import JournalBehind, JournalError
 from cmemu_nb.oauth import DEFAULT_CLIENT_ID, OAuthClient
-from cmemu_nb.server.tls import Authority, Certificates, PrivateFiles
+from cmemu_nb.private_files import PrivateFiles, remove_left_directories
+from cmemu_nb.server.tls import Authority, Certificates
 from cmemu_nb.settings import make_settings
 from cmemu_nb.tokens import Token
 
@@ -209,7 +210,13 @@ class Durable:
     @functools.cached_property
     def files(self) -> PrivateFiles:
         """The private directory of this emulator's certificates and tokens; beside the journal, if there is one."""
-        return PrivateFiles(self._journal_file.folder if self._journal_file else None)
+        remove_left_directories()
+        if self._journal_file is None:
+            return PrivateFiles()
+        files = PrivateFiles(self._journal_file.folder)
+        runtimes = [each.runtime_id for each in self.lifecycle.runtimes()]
+        files.clean([each.replica_id for runtime_id in runtimes for each in self.lifecycle.replicas(runtime_id)])
+        return files
 
     @functools.cached_property
     def certificates(self) -> Certificates:

@@ -23,6 +23,7 @@ from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
 from cmemu_nb.home import Home, choose_home
 from cmemu_nb.hub import proxy_url
 from cmemu_nb.injecting import FaultInjection
+from cmemu_nb.job_search import find_job, find_unfinished
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.journal import Journal
     from cmemu_nb.journal_file import JournalFile
+    from cmemu_nb.model import Job
     from cmemu_nb.seed import Seed
 
 T = TypeVar("T")
@@ -374,12 +376,20 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         """Return the handle of a runtime that exists; a `NotFound` lists the known ones."""
         return RuntimeHandle(self, self.lifecycle.runtime(runtime_id).runtime_id)
 
-    def job(self, job_id: str) -> JobHandle:
-        """Return the handle of a job that exists; else `NotFound`, or `JobEvicted` if it was let go."""
-        return JobHandle(self, self.lifecycle.job(job_id).job_id)
+    def job(self, job: str | JobHandle | Job) -> JobHandle:
+        """Return the handle of a job that exists: by its id, or at least the last four characters of it.
 
-    def cancel(self, jobs: str | JobHandle = "all", reason: str = "by emu.cancel()") -> int:
-        """End queued and running jobs: one, by its id or handle, those of a function by its name, or "all" [ours].
+        A handle or a record of a job is as good. `InvalidRequest` lists the jobs whose ids end so if there are several,
+        `NotFound` the newest ones if there is none; `JobEvicted` if it was let go.
+
+        >>> job = emu.submit("add", {"x": 1})
+        >>> emu.job(job.id[-6:]).id == job.id
+        True
+        """
+        return JobHandle(self, find_job(self.lifecycle, job, self.looked_at()).job_id)
+
+    def cancel(self, jobs: str | JobHandle | Job = "all", reason: str = "by emu.cancel()") -> int:
+        """End queued and running jobs: one, as in `job()`, those of a function by its name, or "all" [ours].
 
         Their error messages say that they were cancelled and why; functions in cells are ended where Python can do
         that. Returns how many jobs were ended, of those that are done none. A `NotFound` lists the functions that have
@@ -390,8 +400,8 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         >>> emu.cancel("multiply"), emu.cancel("multiply"), other.record.error_message
         (2, 0, 'cancelled: by emu.cancel()')
         """
-        name = jobs.id if isinstance(jobs, JobHandle) else jobs
-        return self.change(lambda lifecycle: lifecycle.cancel(lifecycle.unfinished(name), reason))
+        now = self.looked_at()
+        return self.change(lambda lifecycle: lifecycle.cancel(find_unfinished(lifecycle, jobs, now), reason))
 
     def reset(self) -> None:
         """Forget every runtime with its jobs, schemas and bindings [ours]; what a seed file says is there again.

@@ -127,7 +127,7 @@ class EventLog:
         self._quiet.clear()
         self.cleared += 1
 
-    def recent(self, *, quiet: bool = False) -> list[Event]:
-        """Return the kept events, oldest first; `quiet=True` adds the empty polls and stream chunks."""
+    def recent(self, *, all: bool = False) -> list[Event]:  # noqa: A002 - named as the option of the magic
+        """Return the kept events, oldest first; `all=True` adds the quiet ones: empty polls, chunks, evictions."""
         kept = list(self._kept)
-        return sorted(kept + list(self._quiet), key=attrgetter("sequence")) if quiet else kept
+        return sorted(kept + list(self._quiet), key=attrgetter("sequence")) if all else kept

@@ -1,4 +1,4 @@
-"""Records as typed pandas DataFrames.
+"""Records as typed pandas DataFrames, which a notebook shows in short.
 
 Every function takes plain lists of records, which never change, so it runs in the caller's thread and holds nobody up.
 Times become UTC timestamps, durations timedeltas, the closed sets categories. An empty frame has the same types as
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.events import KINDS
 from cmemu_nb.model import JobSource, JobStatus
-from cmemu_nb.results import STATES, Outcome, column_of, function_error
+from cmemu_nb.results import STATES, Outcome, column_of, error_in_short, function_error, result_in_short
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -39,13 +39,16 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
     """Return the jobs in the order of their submission, indexed by job_id.
 
     `now`, in Unix nanoseconds, is up to when the `queue_time` of a queued job and the `run_time` of a running one
-    count. `outcome` is missing while a job is unfinished; `query` is JSON text; `replica_id` says which replica of a
-    launched module took it.
+    count. `outcome` is missing while a job is unfinished; `query` is JSON text, `result` the first 100 characters of
+    the result's text, or the first line of what the function raised; `replica_id` says which replica of a launched
+    module took it.
     """
     import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
 
+    from cmemu_nb.frame import Frame  # noqa: PLC0415
+
     jobs = sorted(jobs, key=attrgetter("sequence"))
-    sizes, errors = _look_at_results(jobs)
+    sizes, errors, results = _look_at_results(jobs)
     queued = _times(job.queued_at for job in jobs)
     started = _times(job.started_at for job in jobs)
     completed = _times(job.completed_at for job in jobs)
@@ -66,12 +69,13 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
         "queue_time": _duration(queued, left_queue),
         "run_time": _duration(started, ended),
         "query": _text([job.query.decode() for job in jobs]),
+        "result": _free_text(results),
         "result_size": pd.arrays.IntegerArray(sizes, sizes < 0),
         "result_content_type": shared["result_content_type"],
         "error_message": _repeated(job.error_message for job in jobs),
     }
     index = pd.Index(_text([job.job_id for job in jobs]), name="job_id")
-    return pd.DataFrame(columns, index=index, copy=False)
+    return Frame(columns, index=index, copy=False)
 
 
 def runtimes_frame(
@@ -88,6 +92,8 @@ def runtimes_frame(
     """
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
+
+    from cmemu_nb.frame import Frame  # noqa: PLC0415
 
     functions = Counter(schema.runtime_id for schema in schemas)
     bindings: dict[str, list[str]] = {}
@@ -106,7 +112,7 @@ def runtimes_frame(
         "deployed_apps": _text([", ".join(bindings.get(name, ())) for name in ids]),
         "token": _text([last_four(runtime.module_auth_token) for runtime in runtimes]),
     }
-    return pd.DataFrame(columns, index=pd.Index(_text(ids), name="runtime_id"), copy=False)
+    return Frame(columns, index=pd.Index(_text(ids), name="runtime_id"), copy=False)
 
 
 def schemas_frame(schemas: Sequence[FunctionSchema]) -> pd.DataFrame:
@@ -134,6 +140,8 @@ def events_frame(events: Sequence[Event]) -> pd.DataFrame:
     """Return the events as they are given, indexed by their sequence numbers."""
     import pandas as pd  # noqa: PLC0415
 
+    from cmemu_nb.frame import Frame  # noqa: PLC0415
+
     kinds = [event.kind for event in events]
     columns = {
         "at": _utc(_times(event.at for event in events)),
@@ -143,7 +151,7 @@ def events_frame(events: Sequence[Event]) -> pd.DataFrame:
         "detail": _free_text([event.detail for event in events]),
     }
     index = pd.Index(_integers(event.sequence for event in events), name="sequence")
-    return pd.DataFrame(columns, index=index, copy=False)
+    return Frame(columns, index=index, copy=False)
 
 
 # Columns
@@ -152,9 +160,11 @@ def events_frame(events: Sequence[Event]) -> pd.DataFrame:
 def _frame_by_two(**columns: Any) -> pd.DataFrame:
     import pandas as pd  # noqa: PLC0415
 
+    from cmemu_nb.frame import Frame  # noqa: PLC0415
+
     names = list(columns)[:2]
     index = pd.MultiIndex.from_arrays([columns.pop(name) for name in names], names=names)
-    return pd.DataFrame(columns, index=index, copy=False)
+    return Frame(columns, index=index, copy=False)
 
 
 def _text(values: Sequence[str | None]) -> Any:
@@ -235,15 +245,17 @@ def _outcomes(status: pd.Categorical, errors: list[int]) -> pd.Categorical:
     return outcomes
 
 
-def _look_at_results(jobs: Iterable[Job]) -> tuple[npt.NDArray[np.int64], list[int]]:
-    """Return the size of each job's result, -1 without one, and the rows in which it is a function's error."""
-    sizes, errors = [], []
+def _look_at_results(jobs: Iterable[Job]) -> tuple[npt.NDArray[np.int64], list[int], list[str | None]]:
+    """Return the sizes of the results, -1 without one, the rows of function errors, and the results in short."""
+    sizes, errors, results = [], [], list[str | None]()
     for row, job in enumerate(jobs):
         result = job.result
         sizes.append(-1 if result is None else len(result))
+        results.append(None if result is None else result_in_short(result))
         if result and result[0] in _OBJECT_OR_BLANK and function_error(result):
             errors.append(row)
-    return _integers(sizes), errors
+            results[row] = error_in_short(job)
+    return _integers(sizes), errors, results
 
 
 def _integers(values: Iterable[int]) -> npt.NDArray[np.int64]:

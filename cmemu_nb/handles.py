@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.cells import running_cell
-from cmemu_nb.diagnosis import diagnose
+from cmemu_nb.diagnosis import diagnose, what_became_of
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout, NotFound
 from cmemu_nb.interrupting import Interruptible
 from cmemu_nb.item_stream import ItemStream
@@ -31,10 +31,8 @@ async def fetch(emulator: Emulator, job_id: str, timeout: float | None) -> bytes
         return await emulator.client.result(job_id, timeout)
     except JobTimeout as late:
         raise JobTimeout(f"{late} {diagnose(emulator, job_id)} job.result() waits for it again.") from None
-    except (NotFound, JobFailed):
-        if emulator.lifecycle.find_job(job_id) is not None:
-            raise
-        raise JobFailed(f"Job '{job_id}' is gone. {diagnose(emulator, job_id)}") from None
+    except (NotFound, JobFailed) as error:
+        raise what_became_of(emulator, job_id) or error from None
 
 
 def value_of(emulator: Emulator, job_id: str, result: bytes) -> Any:

@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotRunning, ResultError
+from cmemu_nb.diagnosis import what_became_of
+from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotFound, NotRunning, ResultError
 from cmemu_nb.item_reader import ItemReader
 from cmemu_nb.results import error_for_people, is_error_object
 
@@ -89,6 +90,8 @@ class ItemStream:
             self._items.extend(self._reader.end())
         except NotRunning as error:
             raise self._why_it_broke_off(error) from None
+        except (NotFound, JobFailed) as error:
+            raise what_became_of(self._emulator, self.job_id) or error from None
         except asyncio.CancelledError:
             if self._error is None:
                 raise

@@ -31,6 +31,11 @@ def is_job_of(job_id: str, token: str) -> bool:
     return job_id.startswith(JOB_PREFIX) and hmac.compare_digest(given, _mark(nonce, token).encode())
 
 
+def is_whole(job_id: str) -> bool:
+    """Tell whether this is a whole id, as sessions issue them, and not the end of one."""
+    return job_id.startswith(JOB_PREFIX) and len(job_id) == len(JOB_PREFIX) + 4 * _HALF
+
+
 def _mark(nonce: bytes, token: str) -> str:
     key = token.encode()
     if len(key) > _LONGEST_KEY:  # a token of a seed file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import sys
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from cmemu_nb import journal_tables as tables
 from cmemu_nb.errors import JournalError
 from cmemu_nb.listening import close_in_children
+from cmemu_nb.private_files import is_locked_now
 from cmemu_nb.saved import for_the_owner_only
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class JournalFile:
             raise self._error("can't be opened: it is a directory, or no regular file. Choose another path.")
         self.folder.mkdir(mode=0o700, exist_ok=True)
         lock = open(self.folder / "lock", "a+", opener=for_the_owner_only)  # noqa: SIM115 - kept open
-        if not _locked(lock):
+        if not is_locked_now(lock):
             lock.seek(0)
             holder = lock.read().strip()
             lock.close()
@@ -199,19 +199,3 @@ class JournalFile:
     def checkpoint_here(self) -> None:
         """Copy what is left of the log, so that it begins anew. Waits for the disk."""
         self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-
-
-def _locked(lock: IO[str]) -> bool:
-    """Lock a file for this process, unless another one has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt  # noqa: PLC0415
-
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl  # noqa: PLC0415
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from cmemu_nb.dialect import closest
 from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, known
 from cmemu_nb.jobs import Jobs
 from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
@@ -266,8 +267,8 @@ class Lifecycle(Jobs):
         session = self._session(runtime_id)
         if session.schemas.pop(function_name, None) is None:
             raise NotFound(
-                f"Runtime '{runtime_id}' has no schema of function '{function_name}'. "
-                + known(session.schemas, "functions")
+                f"Runtime '{runtime_id}' has no schema of function '{function_name}'."
+                f"{closest(function_name, session.schemas)} {known(session.schemas, 'functions')}"
             )
         self._emit("schema_deleted", runtime_id, detail=repr(function_name))
 

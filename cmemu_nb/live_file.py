@@ -1,7 +1,8 @@
 """What tells other processes of this machine that an emulator runs, and how to reach it: a small file for each.
 
 It is `cmemu-<pid>.json` in Jupyter's runtime directory, for a second emulator of the process `cmemu-<pid>-2.json`, and
-so on. It holds the bearer token, so it is for its owner only (0600).
+so on. It holds the bearer token, so it is for its owner only (0600). Its process holds a lock on it: one without a lock
+was left by a process that was killed, and the next emulator that starts removes it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import socket
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.listening import close_in_children
+from cmemu_nb.private_files import is_locked_now, is_ours, without_following
 from cmemu_nb.saved import for_the_owner_only
 from cmemu_nb.tokens import Token
 
@@ -42,11 +47,15 @@ class LiveEmulator(msgspec.Struct, frozen=True):
 
 
 class LiveFile:
-    """The file of one emulator that runs; `close()` removes it, in the process that has written it."""
+    """The file of one emulator that runs; `close()` removes it, in the process that has written it.
 
-    def __init__(self, path: Path, identity: str) -> None:
+    `lock` is the open file, locked for as long as the process lives.
+    """
+
+    def __init__(self, path: Path, identity: str, lock: IO[bytes]) -> None:
         self.path = path
         self._identity = identity
+        self._lock = lock
         self._pid = os.getpid()
 
     def close(self) -> None:
@@ -54,6 +63,7 @@ class LiveFile:
         if os.getpid() != self._pid:
             return  # a forked child has inherited the object, not the emulator
         remove(self.path, self._identity)
+        self._lock.close()
 
 
 def folder() -> Path:
@@ -78,7 +88,9 @@ def write(emulator: Emulator) -> LiveFile | None:
             cwd=_directory(),
             version=application.version,
         )
-        return LiveFile(_write(folder(), found), found.id)
+        where = folder()
+        remove_left_files(where)
+        return _write(where, found)
     except (OSError, ValueError, RuntimeError) as error:
         emulator.lifecycle.note("live_file_failed", detail=f"{type(error).__name__}: {error}")
         return None
@@ -91,22 +103,27 @@ def _directory() -> str:
         return ""
 
 
-def _write(directory: Path, found: LiveEmulator) -> Path:
+def _write(directory: Path, found: LiveEmulator) -> LiveFile:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _reserve(directory)
     part = path.with_name(f".{path.name}")
     try:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
-        with open(part, "xb", opener=for_the_owner_only) as file:
-            file.write(msgspec.json.encode({**msgspec.structs.asdict(found), "token": str(found.token)}))
+        file = open(part, "xb", opener=for_the_owner_only)  # noqa: SIM115 - kept open
+        is_locked_now(file)
+        file.write(msgspec.json.encode({**msgspec.structs.asdict(found), "token": str(found.token)}))
+        file.flush()
+        if sys.platform == "win32":  # where an open file can't be renamed, and a locked one can't be read
+            file.close()
         part.replace(path)
     except BaseException:
         for each in (part, path):
             with contextlib.suppress(OSError):
                 each.unlink()
         raise
-    return path
+    close_in_children([file])
+    return LiveFile(path, found.id, file)
 
 
 def _reserve(directory: Path) -> Path:
@@ -122,8 +139,8 @@ def _reserve(directory: Path) -> Path:
 def read(path: Path) -> LiveEmulator | None:
     """Read a file; None when it is gone, is being written, or is no such file."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=LiveEmulator)
-    except (OSError, msgspec.MsgspecError, ValueError):
+        return _decoded(path.read_bytes())
+    except OSError:
         return None
 
 
@@ -133,3 +150,43 @@ def remove(path: Path, identity: str) -> None:
     if found is not None and found.id == identity:
         with contextlib.suppress(OSError):
             path.unlink()
+
+
+def remove_left_files(directory: Path) -> None:
+    """Remove the files of this user's processes on this machine that were killed."""
+    if sys.platform != "win32":
+        for path in (*directory.glob(PATTERN), *directory.glob(f".{PATTERN}")):
+            with contextlib.suppress(OSError):
+                _remove_if_left(path)
+
+
+def _remove_if_left(path: Path) -> None:
+    with open(path, "rb", opener=without_following) as file:
+        found = _decoded(file.read())
+        if found is not None and found.hostname != socket.gethostname():
+            return  # of another machine with the same home directory nothing can be said
+        # One that can't be read is being written, for as long as its process lives.
+        left = is_locked_now(file) if found is not None else _ended(path)
+        if left and is_ours(os.fstat(file.fileno())):
+            path.unlink()
+
+
+def _ended(path: Path) -> bool:
+    """Return whether the process that a file's name has, has ended."""
+    number = re.fullmatch(r"\.?cmemu-(\d+)(?:-\d+)?\.json", path.name)
+    if number is None:
+        return False
+    try:
+        os.kill(int(number[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+def _decoded(content: bytes) -> LiveEmulator | None:
+    try:
+        return msgspec.json.decode(content, type=LiveEmulator)
+    except (msgspec.MsgspecError, ValueError):
+        return None

@@ -169,8 +169,8 @@ class Looking:
         """
         return self.event_frame()
 
-    def event_frame(self, *, quiet: bool = False) -> pd.DataFrame:
-        """Return what happened, oldest first; `quiet=True` adds the empty polls and the chunks of streams."""
+    def event_frame(self, *, all: bool = False) -> pd.DataFrame:  # noqa: A002 - named as the option of the magic
+        """Return what happened, oldest first; `all=True` adds the empty polls and the chunks of streams."""
         from cmemu_nb import frames  # noqa: PLC0415
 
-        return frames.events_frame(self.lifecycle.events.recent(quiet=quiet))
+        return frames.events_frame(self.lifecycle.events.recent(all=all))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cmemu_nb.model import Job
 
 MOST_ERROR_BYTES = 1_000_000
+MAX_IN_SHORT = 100
 ERROR_KEYS = ({"exception"}, {"error"}, {"error", "reason"})
 # Cheap and never wrong: an object whose first key may be one of those, escapes included.
 _MAYBE_ERROR = re.compile(rb'\s*\{\s*"(?:exception"|error"|reason"|[^"]{0,40}\\)')
@@ -108,6 +109,20 @@ def why_no_value(job: Job, explanation: str = "") -> str:
         return job.error_message
     error = function_error(job.result or b"")
     return "" if error is None else error_for_people(error, explanation)
+
+
+def error_in_short(job: Job) -> str:
+    """Return the first line of why a job has no value, for people."""
+    return _cut(why_no_value(job).partition("\n")[0])
+
+
+def result_in_short(result: bytes) -> str:
+    """Return the beginning of a result as text, for people."""
+    return _cut(result[: 4 * MAX_IN_SHORT + 4].decode(errors="replace"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_IN_SHORT else f"{text[:MAX_IN_SHORT]}…"
 
 
 def parse_result(result: bytes, *, streaming: bool = False) -> Any:

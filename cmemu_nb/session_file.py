@@ -69,7 +69,7 @@ def contents(state: Lifecycle, url: str, now: int) -> Contents:
     ]
     jobs = sorted(state.jobs(), key=lambda job: job.sequence)
     saved = SavedState(sessions, state.deployed_apps(), jobs)
-    return Contents(url, now, saved, state.events.recent(quiet=True), state.logs())
+    return Contents(url, now, saved, state.events.recent(all=True), state.logs())
 
 
 def write(path: Path, taken: Contents, *, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from cmemu_nb.dialect import closest
 from cmemu_nb.errors import JobEvicted, NotFound, known
 from cmemu_nb.job_ids import is_job_of
 from cmemu_nb.job_log import JobLog
@@ -46,27 +47,25 @@ class State:
         session = self._owners.get(job_id)
         return session.jobs.get(job_id) if session else None
 
+    def job_ids(self) -> list[str]:
+        """Return the ids of all jobs."""
+        return list(self._owners)
+
     def jobs(self, runtime_id: str | None = None) -> list[Job]:
         """Return the jobs of a runtime in the order of submission, or of all runtimes, runtime by runtime."""
         sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
         return [job for session in sessions for job in list(session.jobs.values())]
 
     def unfinished(self, of: str = "all") -> list[str]:
-        """Return the ids of the jobs that are queued or running: of a function, one job by its id, or "all".
-
-        A `NotFound` for a name that is neither lists the functions that have unfinished jobs.
-        """
+        """Return the ids of the jobs that are queued or running: of a function, one job by its id, or "all"."""
         jobs = [job for job in self.jobs() if not job.finished]
-        found = [job.job_id for job in jobs if of in ("all", job.job_id, job.query_type)]
-        if not found and of != "all" and not self._is_known(of):
-            functions = {job.query_type for job in jobs}
-            raise NotFound(f"There is no job or function '{of}'. {known(functions, 'functions with unfinished jobs')}")
-        return found
+        return [job.job_id for job in jobs if of in ("all", job.job_id, job.query_type)]
 
-    def _is_known(self, name: str) -> bool:
-        """Tell whether there is such a job, finished or not, or such a function."""
-        functions = {schema.function_name for schema in self.schemas()}
-        return name in self._owners or name in functions or any(job.query_type == name for job in self.jobs())
+    def has_function(self, name: str) -> bool:
+        """Tell whether a schema was posted for a function, or a job submitted."""
+        return any(schema.function_name == name for schema in self.schemas()) or any(
+            job.query_type == name for job in self.jobs()
+        )
 
     def newest_jobs(self, most: int) -> list[Job]:
         """Return the jobs that were submitted last, newest first, whatever the history in the same time."""
@@ -169,7 +168,10 @@ class State:
     def _session(self, runtime_id: str) -> Session:
         session = self._sessions.get(runtime_id)
         if session is None:
-            raise NotFound(f"There is no runtime '{runtime_id}'. {known(self._sessions, 'runtimes')}")
+            names = list(self._sessions)
+            raise NotFound(
+                f"There is no runtime '{runtime_id}'.{closest(runtime_id, names)} {known(names, 'runtimes')}"
+            )
         return session
 
     def _owner(self, job_id: str) -> tuple[Session, Job]:

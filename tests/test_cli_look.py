@@ -200,7 +200,10 @@ def test_an_environment_is_for_a_module_that_is_started_by_hand(emu: Emulator, a
     done = run_here("env", "app", "--docker", "i", "--json", "--url", emu.url)
     assert (done.returncode, done.stdout) == (2, "")
     done = run_here("env", "ap", "--url", emu.url)
-    assert (done.returncode, done.stderr) == (5, "cmemu env: There is no runtime 'ap'. Known runtimes: 'app'.\n")
+    assert (done.returncode, done.stderr) == (
+        5,
+        "cmemu env: There is no runtime 'ap'. Did you mean 'app'? Known runtimes: 'app'.\n",
+    )
 
 
 def test_a_session_is_written_to_a_file_or_to_stdout(filled: Emulator, tmp_path: Path) -> None:

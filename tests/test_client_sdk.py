@@ -416,7 +416,7 @@ def test_a_full_queue_is_a_rate_limit(serve: Serve) -> None:
         emulator.submit("f")
         config = Config(scheme="http", propagate_qos="PROPAGATE_429_AND_503_TO_CALLER")
         client = FoundryClient(auth=UserTokenAuth(TOKEN), hostname=urlsplit(emulator.url).netloc, config=config)
-        with pytest.raises(RateLimitError, match="has 1 jobs queued already"):
+        with pytest.raises(RateLimitError, match="has 1 job queued already"):
             client.functions.Query.execute_async("f", parameters={})
 
 

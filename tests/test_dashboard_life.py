@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from client import RUNTIMES
 from dashboard_page import DOUBLE, open_dashboard
 from kernels.driver import wait_until
 from lab_browser import screenshot
@@ -198,6 +199,28 @@ def test_a_cell_that_blocks_does_not_stop_the_picture_and_says_why_buttons_wait(
     expect(dashboard.root.get_by_role("tabpanel", name="Events").get_by_text(job_id[-6:]).first).to_be_visible()
     dashboard.tab("Jobs")
     expect(panel.get_by_text("shown")).to_be_visible()
+
+
+def test_a_cell_that_waits_says_what_the_dashboard_says_and_nothing_more_when_it_has_ended(
+    dashboard: Dashboard,
+) -> None:
+    job_id = dashboard.run("emu.open_runtime('nobody').enqueue('foo').id").strip("'")
+    panel = dashboard.tab("Jobs")
+    dashboard.row(job_id).get_by_role("button").click()
+    card = panel.get_by_role("region", name="The open job")
+    why = card.locator(".cmemu-waits")
+    expect(why).to_contain_text(
+        "'foo' is queued, and nobody has polled 'nobody' for jobs yet. emu.launch('python app.py'"
+    )
+    dashboard.run_cell(f"emu.job('{job_id}').result()")
+    line = dashboard.page.locator(".jp-OutputArea-output").get_by_text("No result for")
+    expect(line).to_have_text(re.compile(f"^No result for [2-9] s. {re.escape(why.inner_text())}$"))
+    screenshot(dashboard.page, "cell-that-waits")
+    dashboard.send("POST", f"{RUNTIMES}/nobody/jobs/{job_id}/fail", {"reason": "nobody wants it"})
+    expect(dashboard.page.get_by_text("JobFailed: nobody wants it")).to_be_visible()
+    expect(line).to_have_count(0)
+    expect(why).to_be_hidden()
+    card.get_by_role("button", name="Close").click()
 
 
 def test_a_fault_in_the_dashboard_is_shown_and_the_dashboard_goes_on(dashboard: Dashboard) -> None:

@@ -282,43 +282,43 @@ def test_events_are_filtered_newest_first() -> None:
     lifecycle.open_session("r")
     one_finished(lifecycle)
     lifecycle.take("r")
-    assert kinds_in(EventList("", "", quiet=True), lifecycle)[:3] == ["poll_empty", "job_succeeded", "job_started"]
-    assert kinds_in(EventList("", "", quiet=False), lifecycle)[:2] == ["job_succeeded", "job_started"]
-    assert kinds_in(EventList("F", "job_queued", quiet=False), lifecycle) == ["job_queued"]
-    assert kinds_in(EventList("nowhere", "", quiet=False), lifecycle) == []
+    assert kinds_in(EventList("", "", all=True), lifecycle)[:3] == ["poll_empty", "job_succeeded", "job_started"]
+    assert kinds_in(EventList("", "", all=False), lifecycle)[:2] == ["job_succeeded", "job_started"]
+    assert kinds_in(EventList("F", "job_queued", all=False), lifecycle) == ["job_queued"]
+    assert kinds_in(EventList("nowhere", "", all=False), lifecycle) == []
 
 
 def kinds_in(events: EventList, lifecycle: Lifecycle) -> list[str]:
     return [row["kind"] for row in events.part(lifecycle.events)["rows"]]
 
 
-@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize("every", [True, False])
 @pytest.mark.parametrize(("text", "kind"), [("", ""), ("b", ""), ("", "job_queued"), ("r", "poll_empty")])
-def test_a_list_of_events_that_goes_on_is_the_list_that_is_made_anew(text: str, kind: str, quiet: bool) -> None:  # noqa: FBT001
+def test_a_list_of_events_that_goes_on_is_the_list_that_is_made_anew(text: str, kind: str, every: bool) -> None:  # noqa: FBT001
     lifecycle, rng = Lifecycle(keep_events=40), random.Random(4)
     for name in ("r", "s"):
         lifecycle.open_session(name)
-    kept = EventList(text, kind, quiet=quiet)
+    kept = EventList(text, kind, all=every)
     for _ in range(60):
         for _ in range(rng.randrange(8)):
             change_something(lifecycle, rng)
-        assert kept.part(lifecycle.events) == EventList(text, kind, quiet=quiet).part(lifecycle.events)
+        assert kept.part(lifecycle.events) == EventList(text, kind, all=every).part(lifecycle.events)
 
 
 def test_events_that_the_log_let_go_take_no_place_from_those_that_it_keeps() -> None:
     lifecycle = Lifecycle(keep_events=150)
-    kept = EventList("", "", quiet=True)
+    kept = EventList("", "", all=True)
     for kind, count in (("poll_empty", 100), ("log", 250)):
         for _ in range(count):
             lifecycle.note(kind)
             kept.part(lifecycle.events)
-    assert kept.part(lifecycle.events) == EventList("", "", quiet=True).part(lifecycle.events)
+    assert kept.part(lifecycle.events) == EventList("", "", all=True).part(lifecycle.events)
 
 
 def test_of_a_traceback_the_last_line_is_shown() -> None:
     lifecycle = Lifecycle()
     lifecycle.note("listener_failed", detail="Traceback:\n  line\n" * 50 + "ZeroDivisionError: division by zero\n")
-    [row] = EventList("", "", quiet=False).part(lifecycle.events)["rows"]
+    [row] = EventList("", "", all=False).part(lifecycle.events)["rows"]
     assert row["detail"] == "ZeroDivisionError: division by zero (emu.events has all of it)"
 
 

@@ -163,12 +163,12 @@ def test_whoever_waits_for_a_job_that_goes_with_its_session_is_told_so(emu: Emul
     for end, was in ((lambda: emu.open_runtime("r", RID), "reset"), (lambda: emu.runtime("r").delete(), "deleted")):
         emu.open_runtime("r", RID)
         job = emu.submit("f")
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(job.result)
-            eventually(lambda: emu.application.waiters, "it waits")
+        with ThreadPoolExecutor(2) as pool:
+            waiting, streaming = pool.submit(job.result), pool.submit(lambda job: list(job.stream()), job)
+            eventually(lambda: emu.application.waiters == 2, "both wait")
             end()
         said = f"Job '{job.id}' is gone. It was thrown away when the session of 'r' was {was}. Submit it again."
-        for result in (waiting.result, job.result):
+        for result in (waiting.result, streaming.result, job.result):
             with pytest.raises(JobFailed, match=re.escape(said)):
                 result()
 

@@ -260,7 +260,7 @@ def test_listeners_that_always_raise_do_not_feed_themselves(error: type[BaseExce
         with answering(emu, b"1"):
             assert emu.call("f") == 1
         failed = [event for event in emu.lifecycle.events.recent() if event.kind == "listener_failed"]
-        others = [event for event in emu.lifecycle.events.recent(quiet=True) if event.kind != "listener_failed"]
+        others = [event for event in emu.lifecycle.events.recent(all=True) if event.kind != "listener_failed"]
         assert 0 < len(failed) <= 2 * len(others)
 
 

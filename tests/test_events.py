@@ -50,8 +50,8 @@ def test_quiet_events_push_no_other_event_out_and_are_bounded_themselves(quiet: 
     log = EventLog(keep=3)
     emit(log, "a", *[quiet] * 100, "b", quiet)
     assert kinds(log.recent()) == ["a", "b"]
-    assert kinds(log.recent(quiet=True)) == ["a", quiet, quiet, "b", quiet]
-    sequences = [event.sequence for event in log.recent(quiet=True)]
+    assert kinds(log.recent(all=True)) == ["a", quiet, quiet, "b", quiet]
+    sequences = [event.sequence for event in log.recent(all=True)]
     assert sequences == sorted(sequences)
 
 

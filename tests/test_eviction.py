@@ -249,7 +249,7 @@ def test_what_was_let_go_is_counted_and_visible(serve: Callable[..., Any]) -> No
         assert "3 let go" in [each["badge"] for each in header_part(emulator, figures([], 0, 0), 0)["jobs"]]
         [began] = [event for event in emulator.lifecycle.events.recent() if event.kind == "eviction_began"]
         assert "keep_jobs=2" in (began.detail or "")
-        assert sum(event.kind == "job_evicted" for event in emulator.lifecycle.events.recent(quiet=True)) == 3
+        assert sum(event.kind == "job_evicted" for event in emulator.lifecycle.events.recent(all=True)) == 3
 
 
 def test_whoever_waits_for_a_job_gets_its_result_however_little_is_kept(serve: Callable[..., Any]) -> None:

@@ -60,7 +60,7 @@ def all_frames(lifecycle: Lifecycle, now: int = START) -> dict[str, pd.DataFrame
         "runtimes": frames.runtimes_frame(lifecycle.runtimes(), counts, schemas, apps, evicted),
         "schemas": frames.schemas_frame(schemas),
         "deployed_apps": frames.deployed_apps_frame(apps),
-        "events": frames.events_frame(lifecycle.events.recent(quiet=True)),
+        "events": frames.events_frame(lifecycle.events.recent(all=True)),
     }
 
 
@@ -256,7 +256,7 @@ def test_events_are_indexed_by_their_numbers_and_keep_an_unknown_kind(lifecycle:
 
 def test_every_kind_of_event_that_happens_is_known_beforehand(lifecycle: Lifecycle) -> None:
     lifecycle.reset()
-    assert {event.kind for event in lifecycle.events.recent(quiet=True)} <= set(KINDS)
+    assert {event.kind for event in lifecycle.events.recent(all=True)} <= set(KINDS)
 
 
 # Whatever is in them

@@ -519,5 +519,5 @@ def test_it_waits_by_long_poll_and_not_by_asking_again(emu: Emulator) -> None:
     emu.function(make(ADD))
     for x in range(10):
         emu.call("add", {"x": x})
-    kinds = [event.kind for event in emu.lifecycle.events.recent(quiet=True)]
+    kinds = [event.kind for event in emu.lifecycle.events.recent(all=True)]
     assert "poll_empty" not in kinds

@@ -79,10 +79,13 @@ def test_all_is_there_again_after_kill_9(path: Path) -> None:
         before = [runtime.inspect(job_id) for job_id in (done, failed, running, queued)]
         authority = path.with_name("lifecycle.db-files") / "ca.pem"
         pem = first.run("answer = emu.certificates.authority_path.read_text()")
+        outside = first.run("answer = emu.env('other')['MODULE_AUTH_TOKEN']")
+        first.run("emu.files.write('token-of-nobody', b'')\nemu.files.folder('module-m').joinpath('app.py').touch()")
         first.kill()
     with process(path) as second:
         assert (second.url, second.platform_url, second.token) == (first.url, first.platform_url, first.token)
         assert authority.read_text() == pem
+        assert {each.name for each in authority.parent.iterdir()} == {"ca.pem", "lock", Path(outside).name}
         after = [runtime.inspect(job_id) for job_id in (done, failed, running, queued)]
         for each in (*before, *after):
             each["runtime"].pop("last_poll_at")

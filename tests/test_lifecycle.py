@@ -33,7 +33,7 @@ def lifecycle() -> Lifecycle:
 
 
 def kinds(lifecycle: Lifecycle, after: int = 0) -> list[str]:
-    return [event.kind for event in lifecycle.events.recent(quiet=True) if event.sequence > after]
+    return [event.kind for event in lifecycle.events.recent(all=True) if event.sequence > after]
 
 
 def picture(lifecycle: Lifecycle) -> tuple[object, ...]:
@@ -498,7 +498,7 @@ def test_times_stay_in_order_when_the_clock_steps_back() -> None:
     assert job.started_at is not None
     assert job.completed_at is not None
     assert lifecycle.runtime("rt").created_at <= job.queued_at <= job.started_at <= job.completed_at
-    times = [event.at for event in lifecycle.events.recent(quiet=True)]
+    times = [event.at for event in lifecycle.events.recent(all=True)]
     assert times == sorted(times)
 
 

@@ -263,6 +263,16 @@ def test_the_charts_are_there_with_and_without_jobs(run: Run, emu: Emulator) -> 
     assert "No job has finished yet" in run("%cmemu latency")[1]
 
 
+def test_all_events_are_those_with_the_empty_polls(run: Run, emu: Emulator) -> None:
+    emu.open_runtime("r")
+    emu.change(lambda state: state.take("r"))
+    assert "poll_empty" not in set(run("%cmemu events")[0]["kind"])
+    assert "poll_empty" in set(run("%cmemu events --all")[0]["kind"])
+    assert set(emu.event_frame(all=True)["kind"]) >= {"session_opened", "poll_empty"}
+    _, said = run("%cmemu events --quiet")
+    assert "unrecognized arguments: --quiet. Type: %cmemu help events" in said
+
+
 def test_jobs_are_filtered(run: Run, emu: Emulator) -> None:
     for name in ("a", "b"):
         emu.open_runtime(name, f"ri.{name}")

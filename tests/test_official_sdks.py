@@ -315,5 +315,5 @@ def test_waiting_clients_ask_once_in_ten_seconds(emu: Emulator, node_program: st
 
 
 def empty_polls(emu: Emulator, runtime_id: str) -> list[float]:
-    events = emu.lifecycle.events.recent(quiet=True)
+    events = emu.lifecycle.events.recent(all=True)
     return [each.at / 1e9 for each in events if each.kind == "poll_empty" and each.runtime_id == runtime_id]

@@ -128,7 +128,7 @@ def test_the_first_poll_of_a_replica_is_answered_at_once_and_the_next_waits_for_
     assert client.send("GET", "/job").status_code == 204
     with ThreadPoolExecutor() as pool:
         polling = pool.submit(client.poll, 30)
-        eventually(lambda: emu.event_frame(quiet=True).kind.tolist().count("poll_empty") == 1, "it waits")
+        eventually(lambda: emu.event_frame(all=True).kind.tolist().count("poll_empty") == 1, "it waits")
         job = emu.submit("f")
         assert polling.result().json()["computeModuleJobV1"]["jobId"] == job.id
 
@@ -176,7 +176,7 @@ def test_a_full_replica_that_waits_leaves_jobs_to_the_others(emu: Emulator) -> N
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(full.poll, 5)
         free_waiting = pool.submit(free.poll, 30)
-        eventually(lambda: len(emu.lifecycle.events.recent(quiet=True)) > 0, "both wait")
+        eventually(lambda: len(emu.lifecycle.events.recent(all=True)) > 0, "both wait")
         job = emu.submit("f")
         assert free_waiting.result().json()["computeModuleJobV1"]["jobId"] == job.id
         assert waiting.result().status_code == 204

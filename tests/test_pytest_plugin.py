@@ -49,7 +49,7 @@ def urls(cmemu):
 def check_empty(cmemu):
     assert (cmemu.settings.execute_timeout, cmemu.settings.tokens) == (7.0, ["a-second-token"])
     assert not cmemu.lifecycle.runtimes() + cmemu.lifecycle.jobs() + cmemu.lifecycle.deployed_apps()
-    assert not cmemu.lifecycle.schemas() + cmemu.lifecycle.events.recent(quiet=True)
+    assert not cmemu.lifecycle.schemas() + cmemu.lifecycle.events.recent(all=True)
     assert not len(cmemu.functions) + len(cmemu.faults) and not cmemu.modules.any_running()
 
 def test_leaves_much(cmemu, cmemu_runtime):

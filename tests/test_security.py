@@ -37,7 +37,7 @@ from cmemu_nb.errors import ExportRefused, ExposedWarning, LaunchFailed, NotRunn
 from cmemu_nb.http_client import HttpClient
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.notebook.commands import parse
-from cmemu_nb.server.tls import PrivateFiles
+from cmemu_nb.private_files import PrivateFiles
 from cmemu_nb.tokens import Token, last_four, masked
 
 if TYPE_CHECKING:
@@ -393,7 +393,7 @@ def test_no_event_shows_a_whole_token(shown: Shown) -> None:
             api.send("GET", HEALTH, headers={"Origin": f"http://{secret}.example"})
             api.contour("GET", f"{CONTOUR}/jobs/{secret}/status")
             emulator.change(partial(Lifecycle.note, kind="log", detail=f"a library says {secret}"))
-    logged = [str(event) for event in events.recent(quiet=True)]
+    logged = [str(event) for event in events.recent(all=True)]
     assert sum("request_refused" in each for each in logged) >= 20
     shown.check("the log of events", "\n".join(logged))
     # Said by the test, not by a library that failed.

@@ -95,7 +95,7 @@ SEEDED = {(APP, "master", "my-runtime"), (APP, "dev", "my-runtime"), (OTHER_APP,
 
 
 def told(emulator: Emulator) -> str:
-    events = emulator.lifecycle.events.recent(quiet=True)
+    events = emulator.lifecycle.events.recent(all=True)
     return "\n".join(f"{each.kind} {each.runtime_id} {each.job_id} {each.detail}" for each in events)
 
 

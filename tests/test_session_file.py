@@ -59,7 +59,7 @@ def emu(serve: Callable[..., Any]) -> Any:
 
 def frames(emulator: Emulator) -> dict[str, pd.DataFrame]:
     names = ("runtimes", "jobs", "schemas", "deployed_apps")
-    return {name: getattr(emulator, name) for name in names} | {"events": emulator.event_frame(quiet=True)}
+    return {name: getattr(emulator, name) for name in names} | {"events": emulator.event_frame(all=True)}
 
 
 def test_the_frames_of_a_file_are_those_of_the_session(emu: Emulator, path: Path) -> None:

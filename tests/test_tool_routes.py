@@ -92,6 +92,9 @@ def test_jobs_are_listed_by_status_and_page_by_page(api: Api) -> None:
     assert listed(limit=3, newest="true") == (submitted[4:], True)
     assert listed(limit=3, newest="false") == (submitted[:3], True)
     assert listed(status="queued", limit=9, newest="true") == (submitted[3:6], False)
+    assert listed(id=submitted[1]) == ([submitted[1]], False)
+    assert listed(id=submitted[4][-6:], newest="true") == ([submitted[4]], False)
+    assert listed(id="nobody") == ([], False)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +102,7 @@ def test_jobs_are_listed_by_status_and_page_by_page(api: Api) -> None:
     [
         "limit=0",
         "limit=10001",
+        "id=abc",
         "limit=-1",
         "limit=x",
         "limit=",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,12 @@ from cmemu_nb.arguments import add_job_filters, positive
 from cmemu_nb.cli.finding import add_where, find
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, does
 from cmemu_nb.cli.remote import Remote, runtime_path
+from cmemu_nb.cli.wait_line import diagnosis
 from cmemu_nb.cli.watching import View, show_once, watch
 from cmemu_nb.dialect import schema_in_words
-from cmemu_nb.notebook.words import MISSING, ago, duration, when
+from cmemu_nb.errors import InvalidRequest, NotFound
+from cmemu_nb.job_search import MAX_CANDIDATES, candidate, ending_of, none_ends_in, several_end_in
+from cmemu_nb.notebook.words import MISSING, ago, clock, duration
 from cmemu_nb.results import STATES, column_of, error_for_people, function_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.server.tool_routes import LARGEST_PAGE
@@ -22,11 +27,15 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable
 
+    from cmemu_nb.diagnosis import Diagnosis
+
     Fetch = Callable[[Remote, argparse.Namespace], Awaitable[View]]
 
 DEFAULT_LAST = 50
 MOST_OF_A_RESULT = 40
+WIDTH = 80
 NS_PER_MS = 1_000_000
+JOB_HEADINGS = ["state", "function", "runtime", "queued (UTC)", "queue time", "run time", "result", "job"]
 
 
 def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
@@ -36,8 +45,11 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         parsers,
         "jobs",
         "Show the newest jobs, oldest first.",
-        "  cmemu jobs --status failed --last 10",
+        "  cmemu jobs --status failed --last 10\n  cmemu jobs a4c966",
         _jobs,
+    )
+    jobs.add_argument(
+        "job", nargs="?", metavar="ID", help="One job, in full: its id, or at least the last 4 characters of it."
     )
     add_job_filters(jobs)
     jobs.add_argument(
@@ -81,37 +93,73 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
         answer = await remote.get(
             f"{runtime_path(runtime_id)}/jobs",
             status=options.status,
+            id=options.job and ending_of(options.job),
             newest="true",
             limit=min(options.last, LARGEST_PAGE),
         )
         found += answer["jobs"]
         more = more or answer["more"]
     found.sort(key=lambda job: job["queued_at"])
+    if options.job is not None:
+        return await _one_job(remote, options, found)
     note = f"Older ones are not shown: --last {options.last * 10}" if more or len(found) > options.last else ""
     found = found[-options.last :]
-    headings = ["state", "function", "runtime", "queued (UTC)", "queue time", "run time", "result", "job"]
-    return View(headings, [_job_row(job) for job in found], found, "There are no jobs.", note)
+    return View(JOB_HEADINGS, [_job_row(job) for job in found], found, "There are no jobs.", note)
+
+
+async def _one_job(remote: Remote, options: argparse.Namespace, found: list[dict[str, Any]]) -> View:
+    """Show the only job that was found, in full; of several, or of none, say which there are."""
+    if len(found) == 1:
+        (job,) = found
+        why = await diagnosis(remote, job["job_id"]) if job["outcome"] is None else None
+        return View(["job", job["job_id"]], _details(job, why), found, "")
+    ending, options.job = repr(options.job), None
+    if found:
+        raise InvalidRequest(several_end_in(ending, len(found), _candidates(found)))
+    newest = (await _jobs(remote, options)).records
+    raise NotFound(none_ends_in(ending, _candidates(newest)))
+
+
+def _candidates(jobs: list[dict[str, Any]]) -> list[str]:
+    now = time.time_ns()
+    newest = jobs[: -MAX_CANDIDATES - 1 : -1]
+    return [
+        candidate(job["job_id"], job["query_type"], _state(job), job["queued_at"] * NS_PER_MS, now) for job in newest
+    ]
+
+
+def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
+    """Return a job's fields, a row for each line of them, with why it has no result."""
+    fields = dict(zip(JOB_HEADINGS, _job_row(job), strict=True))
+    fields |= {"query": json.dumps(job["query"], ensure_ascii=False), "result": _said(job)}
+    del fields["job"]
+    if why is not None:
+        fields["diagnosis"] = textwrap.fill(why.sentence, WIDTH)
+    lines = [(name, position, line) for name, text in fields.items() for position, line in enumerate(text.split("\n"))]
+    return [["" if position else name, line] for name, position, line in lines]
 
 
 def _job_row(job: dict[str, Any]) -> list[str]:
-    said = job["error_message"] or job["result_body_utf8"] or ""
-    error = function_error((job["result_body_utf8"] or "").encode())
     return [
-        job["outcome"] or job["status"],
+        _state(job),
         job["query_type"],
         job["runtime_id"],
-        _moment(job["queued_at"]),
+        clock(job["queued_at"] * NS_PER_MS, time.time_ns()),
         _took(job["queue_time"]),
         _took(job["run_time"]),
-        _beginning(error_for_people(error) if error else said),
+        _beginning(_said(job)),
         job["job_id"],
     ]
 
 
-def _moment(milliseconds: int) -> str:
-    """Say when something was, in seconds; the day only if it was another one."""
-    day, _, clock = when(milliseconds * NS_PER_MS)[:19].partition(" ")
-    return clock if day == when(time.time_ns())[:10] else f"{day} {clock}"
+def _state(job: dict[str, Any]) -> str:
+    return str(job["outcome"] or job["status"])
+
+
+def _said(job: dict[str, Any]) -> str:
+    """Return why a job has no value, or its result."""
+    error = function_error((job["result_body_utf8"] or "").encode())
+    return error_for_people(error) if error else job["error_message"] or job["result_body_utf8"] or ""
 
 
 def _beginning(text: str) -> str:

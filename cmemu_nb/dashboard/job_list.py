@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.job_search import ending_of
 from cmemu_nb.results import outcome
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class JobFilter(msgspec.Struct, frozen=True):
     def _says(self, job: Job) -> bool:
         text, spellings = _spellings(self.text)
         names = (_small(job.query_type), _small(job.runtime_id), job.job_id, job.replica_id or "")
+        if text.startswith("…") and job.job_id.endswith(ending_of(text)):  # a short id, as it was copied
+            return True
         if any(text in each for each in names) or text in (job.error_message or "").casefold():
             return True
         bodies = (job.query[:MOST_SEARCHED].lower(), (job.result or b"")[:MOST_SEARCHED].lower())

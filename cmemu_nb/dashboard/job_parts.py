@@ -165,16 +165,16 @@ def _steps(job: Job, now: int) -> list[list[str]]:
 class EventList:
     """The newest events that a filter lets through. After the first look it costs as much as has happened."""
 
-    def __init__(self, text: str, kind: str, *, quiet: bool) -> None:
-        self.wanted = (text, kind, quiet)
+    def __init__(self, text: str, kind: str, *, all: bool) -> None:  # noqa: A002 - as in the log
+        self.wanted = (text, kind, all)
         # Apart as in the log, which lets go of quiet ones and of others at different ages.
         self._found: dict[bool, deque[Event]] = {quiet: deque(maxlen=MOST_EVENTS) for quiet in (False, True)}
         self._seen = 0
 
     def part(self, log: EventLog) -> Part:
         """Return them, newest first."""
-        text, kind, quiet = self.wanted
-        events, small = log.recent(quiet=quiet), text.casefold()
+        text, kind, all_events = self.wanted
+        events, small = log.recent(all=all_events), text.casefold()
         new = takewhile(lambda event: event.sequence > self._seen, reversed(events))
         for event in reversed([event for event in new if kind in ("", event.kind) and _says(event, small)]):
             self._found[event.kind in QUIET].append(event)

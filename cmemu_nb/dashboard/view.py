@@ -56,7 +56,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     tried: str = ""
     event_text: str = ""
     event_kind: str = ""
-    quiet: bool = False
+    all_events: bool = False
     seen: dict[str, int] = {}
 
 
@@ -196,8 +196,8 @@ class View:
 
     def _event_list(self) -> EventList:
         options = self.options
-        if self._events is None or self._events.wanted != (options.event_text, options.event_kind, options.quiet):
-            self._events = EventList(options.event_text, options.event_kind, quiet=options.quiet)
+        if self._events is None or self._events.wanted != (options.event_text, options.event_kind, options.all_events):
+            self._events = EventList(options.event_text, options.event_kind, all=options.all_events)
         return self._events
 
     def _schema(self) -> FunctionSchema | None:

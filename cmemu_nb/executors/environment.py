@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.server.tls import PrivateFiles
+    from cmemu_nb.private_files import PrivateFiles
     from cmemu_nb.session import Replica
 
 

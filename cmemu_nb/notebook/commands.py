@@ -20,12 +20,14 @@ from cmemu_nb.arguments import (
     add_settings,
     positive,
 )
+from cmemu_nb.dialect import closest
 from cmemu_nb.fault_arguments import CHANCES
 from cmemu_nb.notebook import topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+JOB = "The job: its id, at least the last 4 characters of it, or a variable that holds it."
 _DECODER = json.JSONDecoder()
 
 
@@ -80,7 +82,7 @@ def _timeline(parser: argparse.ArgumentParser) -> None:
 
 def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, help="Only the newest so many.")
-    parser.add_argument("--quiet", action="store_true", help="Also the empty polls and the chunks of streams.")
+    parser.add_argument("--all", action="store_true", help="Also the empty polls and the chunks of streams.")
 
 
 def _submit(parser: argparse.ArgumentParser) -> None:
@@ -99,7 +101,7 @@ def _call(parser: argparse.ArgumentParser) -> None:
 
 
 def _job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", help="The job's id.")
+    parser.add_argument("job", help=JOB)
 
 
 def _launch(parser: argparse.ArgumentParser) -> None:
@@ -116,12 +118,12 @@ def _export_module(parser: argparse.ArgumentParser) -> None:
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", help="A job's id, a function's name for all of its jobs, or: all.")
+    parser.add_argument("jobs", help=f"{JOB} A function's name means all of its jobs; or: all.")
     parser.add_argument("reason", nargs="*", default=[], help="Why.")
 
 
 def _fail(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", help="The job's id.")
+    parser.add_argument("job", help=JOB)
     parser.add_argument("reason", nargs="*", default=[], help="Why.")
 
 
@@ -184,7 +186,8 @@ def parse(line: str, namespace: Mapping[str, Any]) -> tuple[str, Arguments]:
     if name in ("", "-h", "--help"):
         name = "help"
     if name not in COMMANDS:
-        raise UsageError(f"%cmemu has no command {name!r}. Its commands: {', '.join(COMMANDS)}.")
+        similar = closest(name, COMMANDS)
+        raise UsageError(f"%cmemu has no command {name!r}.{similar} Its commands: {', '.join(COMMANDS)}.")
     query, rest = _cut_out_json(rest) if COMMANDS[name].takes_query else (None, rest)
     words = _words(f"%cmemu {name}", rest)
     if words in (["-h"], ["--help"]):

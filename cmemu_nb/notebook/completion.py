@@ -56,6 +56,8 @@ def _names_for(command: str, last: str) -> Iterable[str]:
             yield from (runtime.runtime_id for runtime in state.runtimes())
         elif last == "--function" or command in ("submit", "call"):
             yield from {schema.function_name for schema in state.schemas()}
+        elif command == "logs":
+            yield from (job.job_id for job in state.newest_jobs(MOST))
         elif command == "fail":
             yield from state.unfinished()
         elif command == "cancel":

@@ -24,6 +24,8 @@ MOST_IN_A_CELL = 120
 MOST_IN_A_CARD = 2_000
 MOST_ROWS = 60
 MOST_ON_ONE_LINE = 48
+MOST_IN_TWO_LINES = 100
+MOST_ALONE = 12
 
 _LINE = "var(--jp-border-color2,rgba(128,128,128,.4))"
 _MUTED = "var(--jp-ui-font-color2,inherit)"
@@ -48,12 +50,18 @@ _BOX = "overflow-x:auto;margin:4px 0"
 _TABLE = "border-collapse:collapse;margin:0;font-size:inherit;color:inherit;table-layout:auto"
 _CAPTION = "caption-side:top;text-align:left;padding:2px 0 6px;font-weight:600;color:inherit;white-space:nowrap"
 _CELL = f"text-align:left;vertical-align:top;padding:3px 12px 3px 0;border-bottom:1px solid {_LINE}"
+_COMPACT_TABLE = _TABLE.replace("font-size:inherit", "font-size:13px;line-height:1.3")
+_COMPACT_CELL = _CELL.replace("3px 12px 3px 0", "2px 9px 2px 0")
 _HEAD = f"{_CELL};font-weight:600;white-space:nowrap"
 _RIGHT = "text-align:right;font-variant-numeric:tabular-nums"
 _KEY = f"{_CELL};font-weight:normal;white-space:nowrap;color:{_MUTED}"
 _TEXT = "unicode-bidi:isolate"
 _SHORT = f"{_TEXT};white-space:nowrap"
 _LONG = f"{_TEXT};overflow-wrap:anywhere;display:inline-block;min-width:24ch"
+_TWO_LINES = (
+    f"{_TEXT};display:-webkit-box;-webkit-box-orient:vertical;-webkit-line-clamp:2;overflow:hidden;"
+    "overflow-wrap:anywhere;min-width:11ch"
+)
 _LINES = f"{_TEXT};overflow-wrap:anywhere;white-space:pre-wrap"
 
 
@@ -63,22 +71,46 @@ class Html(str):
     __slots__ = ()
 
 
-def table(caption: object, columns: Sequence[str], rows: Sequence[Row], empty_hint: object = "") -> Html:
+def table(
+    caption: object,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    empty_hint: object = "",
+    *,
+    every: int = 0,
+    note: str = "",
+    compact: bool = False,
+) -> Html:
     """Return a table with one column for each of the rows' keys that `columns` names.
 
     A cell is `Html` (a badge, say) or any value, which is said in words and cut to 120 characters. Of more than 60
     rows it shows the first and the last 30 and how many are between them; without rows it shows `empty_hint`, where
-    `code` stands between backticks.
+    `code` stands between backticks. `every` is how many rows there are, if these are only the first and the last
+    of them; the note stands below. A `compact` table has small letters, and headings that may have two lines.
     """
+    cell, look = (_COMPACT_CELL, _COMPACT_TABLE) if compact else (_CELL, _TABLE)
+    heading = f"{cell};font-weight:600;vertical-align:bottom" if compact else _HEAD
+    say_heading = html.escape if compact else _text
     shown, left_out = _shorten(rows)
+    left_out = left_out or max(0, every - len(rows))
     styles = {name: f";{_RIGHT}" if _all_numbers(row.get(name) for row in shown) else "" for name in columns}
-    head = "".join(f'<th scope="col" style="{_HEAD}{style}">{_text(name)}</th>' for name, style in styles.items())
-    body = [_row(styles, row) for row in shown]
+    head = "".join(
+        f'<th scope="col" style="{heading}{style}">{say_heading(name)}</th>' for name, style in styles.items()
+    )
+    body = [_row(styles, row, cell) for row in shown]
     if not rows:
         body = [_across(columns, _hint(empty_hint))]
     if left_out:
-        body.insert(MOST_ROWS // 2, _across(columns, f"… {plural(left_out, 'more row')} …"))
-    return _box(f"{_caption(_content(caption))}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>")
+        body.insert(len(shown) // 2, _across(columns, f"… {plural(left_out, 'more row')} …"))
+    inside = f"{_caption(_content(caption))}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+    return _box(inside, _below(_text(note)) if note else "", look)
+
+
+def two_lines(value: object) -> Html:
+    """Return a text from outside for a cell that is never higher than two lines: what goes beyond is not shown."""
+    shown, note = cut(say(value), MOST_IN_TWO_LINES)
+    safe = html.escape(visible(shown) + ("…" if note else ""))
+    return Html(f'<bdi style="{_SHORT if len(shown) <= MOST_ALONE else _TWO_LINES}">{safe}</bdi>')
 
 
 def card(
@@ -98,8 +130,7 @@ def card(
         for name, value in dict(pairs).items()
     )
     heading = _content(title) if badge is None else f"{_content(title)} {_content(badge)}"
-    below = "" if hint is None else f'<div style="padding:6px 0 2px;color:{_MUTED}">{_hint(hint)}</div>'
-    return _box(f"{_caption(heading)}<tbody>{rows}</tbody>", below)
+    return _box(f"{_caption(heading)}<tbody>{rows}</tbody>", "" if hint is None else _below(_hint(hint)))
 
 
 def status_badge(status: object, outcome: object = None) -> Html:
@@ -140,8 +171,8 @@ def _all_numbers(values: Iterable[object]) -> bool:
     )
 
 
-def _row(styles: Mapping[str, str], row: Row) -> str:
-    cells = (f'<td style="{_CELL}{style}">{_content(row.get(name))}</td>' for name, style in styles.items())
+def _row(styles: Mapping[str, str], row: Row, look: str) -> str:
+    cells = (f'<td style="{look}{style}">{_content(row.get(name))}</td>' for name, style in styles.items())
     return f"<tr>{''.join(cells)}</tr>"
 
 
@@ -175,5 +206,9 @@ def _caption(content: str) -> str:
     return f'<caption style="{_CAPTION}">{content}</caption>'
 
 
-def _box(inside: str, below: str = "") -> Html:
-    return Html(f'<div style="{_BOX}"><table style="{_TABLE}">{inside}</table>{below}</div>')
+def _below(content: str) -> str:
+    return f'<div style="padding:6px 0 2px;color:{_MUTED}">{content}</div>'
+
+
+def _box(inside: str, below: str = "", look: str = _TABLE) -> Html:
+    return Html(f'<div style="{_BOX}"><table style="{look}">{inside}</table>{below}</div>')

@@ -18,10 +18,13 @@ from traitlets import Unicode
 
 from cmemu_nb.arguments import given_settings
 from cmemu_nb.cells import echo_here
+from cmemu_nb.dialect import closest
 from cmemu_nb.emulator import Emulator
-from cmemu_nb.errors import WARNINGS, CmemuError, NotRunning
+from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, NotRunning, known
 from cmemu_nb.executors.annotations import take_over
 from cmemu_nb.fault_arguments import FAULTS
+from cmemu_nb.handles import JobHandle
+from cmemu_nb.model import Job
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.cell_functions import (
     cell_sources,
@@ -49,7 +52,6 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules import LaunchedModule
     from cmemu_nb.faults import Faults
     from cmemu_nb.functions import Functions
-    from cmemu_nb.handles import JobHandle
     from cmemu_nb.injecting import FaultInjection
     from cmemu_nb.notebook.charts import Chart
     from cmemu_nb.seed import Seed
@@ -243,13 +245,24 @@ class CMEmu(Settings, Magics):
         return self._view(self._emulator(given).runtimes, "No runtimes yet. Type: rt = emu.open_runtime('my-runtime')")
 
     def _jobs(self, given: Arguments) -> pd.DataFrame:
-        frame = self._emulator(given).jobs
+        emulator = self._emulator(given)
+        self._check_filters(emulator, given)
+        frame = emulator.jobs
         for column, wanted in (("status", given.status), ("runtime_id", given.runtime), ("query_type", given.function)):
             if wanted is not None:
                 frame = frame[frame[column] == wanted]
         if given.limit is not None:
             frame = frame.tail(given.limit)
         return self._view(frame, "No such jobs. Type: job = emu.submit('my_function', {'x': 1})")
+
+    def _check_filters(self, emulator: Emulator, given: Arguments) -> None:
+        state = emulator.lifecycle
+        if given.runtime is not None:
+            state.runtime(given.runtime)
+        if given.function is not None and not state.has_function(given.function):
+            names = {each.function_name for each in state.schemas()} | {job.query_type for job in state.jobs()}
+            unknown = f"There is no function '{given.function}'.{closest(given.function, names)}"
+            raise NotFound(f"{unknown} {known(names, 'functions')}")
 
     def _schemas(self, given: Arguments) -> pd.DataFrame:
         return self._view(self._emulator(given).schemas, "No schemas yet: a runtime posts them to its post_schema_uri.")
@@ -262,7 +275,7 @@ class CMEmu(Settings, Magics):
         return self._emulator(given).functions
 
     def _events(self, given: Arguments) -> pd.DataFrame:
-        frame = self._emulator(given).event_frame(quiet=given.quiet)
+        frame = self._emulator(given).event_frame(all=given.all)
         return self._view(frame.tail(given.limit) if given.limit else frame, "Nothing has happened yet.")
 
     def _view(self, frame: pd.DataFrame, hint: str) -> pd.DataFrame:
@@ -282,7 +295,7 @@ class CMEmu(Settings, Magics):
         return emulator.call(given.function, given.query, given.app, given.branch, **options)
 
     def _logs(self, given: Arguments) -> None:
-        print(self._emulator(given).job(given.job).logs or "It has printed nothing.")  # noqa: T201
+        print(self._emulator(given).job(self._meant(given.job)).logs or "It has printed nothing.")  # noqa: T201
 
     def _export(self, given: Arguments) -> None:
         path = self._emulator(given).export(given.path, overwrite=given.force)
@@ -305,14 +318,19 @@ class CMEmu(Settings, Magics):
         print(environment.docker_line(given.docker) if given.docker else environment.export_lines)  # noqa: T201
 
     def _cancel(self, given: Arguments) -> None:
-        count = self._emulator(given).cancel(given.jobs, " ".join(given.reason) or "by %cmemu cancel")
+        count = self._emulator(given).cancel(self._meant(given.jobs), " ".join(given.reason) or "by %cmemu cancel")
         nothing = "There is nothing to cancel: no such job is queued or running."
         print(f"Cancelled {count} {'job' if count == 1 else 'jobs'}." if count else nothing)  # noqa: T201
 
     def _fail(self, given: Arguments) -> None:
-        job = self._emulator(given).job(given.job)
+        job = self._emulator(given).job(self._meant(given.job))
         job.fail(" ".join(given.reason) or "failed by hand")
         display(job)
+
+    def _meant(self, name: str) -> str | JobHandle | Job:
+        """Return the job that a variable of this name holds; any other name as it is."""
+        value = self.shell.user_ns.get(name)
+        return value if isinstance(value, JobHandle | Job) else name
 
     def _faults(self, given: Arguments) -> FaultInjection | Faults:
         emulator = self._emulator(given)

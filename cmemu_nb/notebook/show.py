@@ -9,7 +9,7 @@ from cmemu_nb.errors import NotFound
 from cmemu_nb.executors.served import RUN_TIMES
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.front_end import front_end
-from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table
+from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table, two_lines
 from cmemu_nb.notebook.words import ago, cut, duration, holdings, visible
 from cmemu_nb.plurals import plural
 from cmemu_nb.results import Outcome, outcome, why_no_value
@@ -111,7 +111,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
 
 
 FUNCTION_COLUMNS = (
-    *("function", "ok", "function error", "failed", "running", "run time p50", "p95", "runtime", "signature", "schema"),
+    *("function", "runtime", "takes and gives", "ok", "function error", "failed", "running", "p50", "p95"),
 )
 
 
@@ -119,13 +119,12 @@ def show_functions(functions: Functions) -> dict[str, str]:
     """Return the display bundle of what is served: versions, schemas, and how the calls went."""
     rows = [
         {
-            "function": f"{each.name} v{each.version}",
-            "runtime": each.runtime_id,
-            "signature": each.signature,
-            "schema": each.schema_in_words,
+            "function": two_lines(f"{each.name} v{each.version}"),
+            "runtime": two_lines(each.runtime_id),
+            "takes and gives": two_lines(each.schema_in_words),
             **{str(end): each.outcomes[end] for end in Outcome},
             "running": f"{each.running} (+ {each.abandoned} abandoned)" if each.abandoned else each.running,
-            "run time p50": duration(each.percentile(50)),
+            "p50": duration(each.percentile(50)),
             "p95": duration(each.percentile(95)),
         }
         for each in functions
@@ -133,7 +132,8 @@ def show_functions(functions: Functions) -> dict[str, str]:
     hint = (
         'No functions are served. Write `@emu.function` above one: `def double(context, event): return 2 * event["x"]`'
     )
-    return mimebundle(repr(functions), table(f"Functions ({RUN_TIMES})", FUNCTION_COLUMNS, rows, hint))
+    shown = table(f"Functions ({RUN_TIMES})", FUNCTION_COLUMNS, rows, hint, compact=True)
+    return mimebundle(repr(functions), shown)
 
 
 FAULT_COLUMNS = ("fault", "how", "strikes", "struck", "seed")

@@ -17,7 +17,21 @@ if TYPE_CHECKING:
 
     from cmemu_nb.state import State
 
-__all__ = ["MISSING", "UNSEEN", "ago", "cut", "duration", "holdings", "last_four", "say", "tally", "visible", "when"]
+__all__ = [
+    "MISSING",
+    "UNSEEN",
+    "ago",
+    "clock",
+    "cut",
+    "duration",
+    "holdings",
+    "last_four",
+    "say",
+    "short_id",
+    "tally",
+    "visible",
+    "when",
+]
 
 MISSING = "—"
 _NS_PER_S = 1_000_000_000
@@ -66,6 +80,18 @@ def when(nanoseconds: int | None) -> str:
     )
 
 
+def clock(nanoseconds: int, now: int, *, milliseconds: bool = False) -> str:
+    """Say when something was, to the second or the millisecond in UTC; the day only if it is not that of `now`."""
+    day, _, at = when(nanoseconds).removesuffix(" UTC").partition(" ")
+    at = at if milliseconds else at.partition(".")[0]
+    return at if day == when(now).partition(" ")[0] else f"{day} {at}"
+
+
+def short_id(job_id: str) -> str:
+    """Return the end of a job's id, by which it can be found and told from others: '…a4c966'."""
+    return f"…{job_id[-6:]}"
+
+
 def say(value: object) -> str:
     """Say any value as plain text: a cell of a frame, a setting, a record's field."""
     if (
@@ -77,7 +103,8 @@ def say(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, timedelta):
-        return duration(value // timedelta(microseconds=1) * 1_000)
+        # pandas' own have nanoseconds.
+        return duration(getattr(value, "value", value // timedelta(microseconds=1) * 1_000))
     if isinstance(value, datetime):
         return _moment(value)
     return str(value)

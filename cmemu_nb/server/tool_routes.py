@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb import session_file
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
+from cmemu_nb.job_search import MIN_CHARACTERS
 from cmemu_nb.model import NS_PER_MS, JobStatus
 from cmemu_nb.results import STATES, column_of, outcome
 from cmemu_nb.server import answer_schemas, examples
@@ -59,11 +60,11 @@ def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
 
 
 def list_jobs(app: Application, request: Request) -> Response:
-    """List a runtime's jobs, oldest first: `?status=`, `?limit=` and `?after=<jobId>` filter and page.
+    """List a runtime's jobs, oldest first: `?status=`, `?id=`, `?limit=` and `?after=<jobId>` filter and page.
 
     `?newest=true` is the page at the other end.
     """
-    options = _options(request, {"status", "limit", "after", "newest"})
+    options = _options(request, {"status", "id", "limit", "after", "newest"})
     limit, newest = _limit(options.get("limit")), _flag("newest", options.get("newest"))
     jobs = app.lifecycle.jobs(request.params["runtimeId"])
     if "after" in options:
@@ -72,6 +73,9 @@ def list_jobs(app: Application, request: Request) -> Response:
     if "status" in options:
         wanted = _job_status(options["status"])
         jobs = [job for job in jobs if job.status == wanted]
+    if "id" in options:
+        ending = _ending(options["id"])
+        jobs = [job for job in jobs if job.job_id.endswith(ending)]
     page = jobs[-limit:] if newest else jobs[:limit]
     answer = {"jobs": [_job(job) for job in page], "more": len(jobs) > limit}
     return json_response(200, answer)
@@ -190,6 +194,12 @@ def _flag(name: str, text: str | None) -> bool:
     return text == "true"
 
 
+def _ending(text: str) -> str:
+    if len(text) < MIN_CHARACTERS:
+        raise InvalidRequest(f"'id' must be a job's id, or at least the last {MIN_CHARACTERS} characters of one.")
+    return text
+
+
 def _job_status(text: str) -> JobStatus:
     try:
         return JobStatus(text)
@@ -255,6 +265,7 @@ routes = (
         answer=answer_schemas.JOBS,
         query={
             "status": said(answer_schemas.one_of(JobStatus), "Only jobs of this status"),
+            "id": said({"type": "string", "minLength": MIN_CHARACTERS}, "Only jobs whose ids are this, or end so"),
             "limit": {
                 "type": "integer",
                 "minimum": 1,

@@ -52,7 +52,7 @@ def situations(open_job: str) -> dict[str, Looks]:
         "Jobs, one is open": [{"tab": "jobs", "job": open_job}],
         "Timeline": [{"tab": "timeline"}],
         "Events": [{"tab": "events"}],
-        "Events, text, quiet ones": [{"tab": "events", "event_text": ID_PART, "quiet": True}],
+        "Events, text, quiet ones": [{"tab": "events", "event_text": ID_PART, "all_events": True}],
         "two dashboards, Jobs": [{"tab": "jobs"}, {"tab": "jobs"}],
     }
 

@@ -92,7 +92,7 @@ class Meter:
             timeline = timeline_chart(newest[:200], now, len(newest)).svg
             parts["charts"] = {"timeline": timeline, "latency": latency_chart(newest[:5_000]).svg}
         else:
-            events, text = state.events.recent(quiet=options.get("quiet", False)), options.get("event_text", "")
+            events, text = state.events.recent(all=options.get("all_events", False)), options.get("event_text", "")
             keys = [str(each.sequence) for each in events if text in f"{each.job_id}\n{each.detail}"]
             parts["events"] = {"keys": keys[:-201:-1], "every": len(events)}
         return json.dumps(parts)

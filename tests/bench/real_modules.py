@@ -50,11 +50,11 @@ def idle(emulator: Emulator, programs: dict[str, str]) -> None:
         while not emulator.lifecycle.schemas(name):
             time.sleep(0.001)
         report(Figure("real_modules", f"{name}: from launch to schemas", time.monotonic() - start, "s"))
-    before = emulator.lifecycle.events.recent(quiet=True)[-1].sequence
+    before = emulator.lifecycle.events.recent(all=True)[-1].sequence
     cpu, start = time.process_time(), time.monotonic()
     time.sleep(IDLE_SECONDS)
     seconds = time.monotonic() - start
-    events = emulator.lifecycle.events.recent(quiet=True)[-1].sequence - before
+    events = emulator.lifecycle.events.recent(all=True)[-1].sequence - before
     share = 100 * (time.process_time() - cpu) / seconds
     report(Figure("real_modules", "two waiting replicas: CPU of the emulator", share, "%"))
     report(Figure("real_modules", "two waiting replicas: events", events / seconds, "a second"))

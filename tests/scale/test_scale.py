@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from client import eventually
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.parts import runtimes_part
-from cmemu_nb.errors import FunctionError, JobFailed
+from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout
 from cmemu_nb.executors.cluster_worker import Lines
 from cmemu_nb.functions import NOTEBOOK_APP
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-from scale.cluster import count, nobody_serves, pids, runs
+from scale.cluster import count, local_cluster, nobody_serves, pids, runs
 
 pytestmark = pytest.mark.long_lived
 
@@ -58,6 +59,30 @@ def test_it_shows_who_serves_where(emu: Emulator, client: Client) -> None:
     assert [each.rpartition(" ")[2] for each in row["replicas"]] == ["responsive", "responsive"]
     cluster.stop()
     assert "emu.scale(client)" in cluster._repr_mimebundle_()["text/html"]
+
+
+def pause(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+    time.sleep(event["seconds"])
+
+
+def test_a_job_that_no_replica_takes_says_how_the_replicas_stand(emu: Emulator, client: Client) -> None:
+    with local_cluster(0) as empty:
+        cluster = emu.scale(empty, replicas=2)
+        waits = (
+            "no replica of 'notebook' on the cluster polls for jobs (0 waiting for a worker, 1 waiting for a worker)"
+        )
+        with pytest.raises(JobTimeout, match=re.escape(f"'where' is queued: {waits}. client.get_worker_logs() may")):
+            emu.call("where", {}, timeout=0.1)
+        emu.cancel("all")
+        cluster.stop()
+    emu.function(pause)
+    emu.scale(client, replicas=2).wait_until_responsive()
+    jobs = [emu.submit("pause", {"seconds": 1.5}) for _ in range(3)]
+    eventually(lambda: emu.lifecycle.queue_depth("notebook") == 1, "both replicas have a job")
+    busy = "both replicas of 'notebook' are busy (2 x pause, longest "
+    with pytest.raises(JobTimeout, match=re.escape(f"'pause' is queued behind 2 running jobs: {busy}")):
+        jobs[2].result(timeout=0.01)
+    assert [job.result() for job in jobs] == [None] * 3
 
 
 def test_no_token_is_in_what_the_cluster_logs(emu: Emulator, client: Client) -> None:

@@ -3,10 +3,10 @@
 function eventsPart(dashboard) {
   const kind = choice("Kind", "Only events of this kind");
   const text = searchField("Only events that say this", (value) => dashboard.look({ event_text: value }));
-  const quiet = el("input", { type: "checkbox", title: "Empty polls and chunks of streams come by the thousand" });
+  const all = el("input", { type: "checkbox", title: "Empty polls and chunks of streams come by the thousand" });
   kind.select.addEventListener("change", () => dashboard.look({ event_kind: kind.select.value }));
-  quiet.addEventListener("change", () => dashboard.look({ quiet: quiet.checked }));
-  const withQuiet = el("label", { class: "cmemu-label" }, quiet, " with empty polls and chunks");
+  all.addEventListener("change", () => dashboard.look({ all_events: all.checked }));
+  const withAll = el("label", { class: "cmemu-label" }, all, " all, with empty polls and chunks");
   const openJob = (id) => button(`…${id.slice(-6)}`, "Open this job", () => dashboard.look({ tab: "jobs", job: id }), { class: "cmemu-link" });
   const table = dataTable({
     caption: "Events, newest first",
@@ -16,13 +16,13 @@ function eventsPart(dashboard) {
     empty: () => (dashboard.model.get("events").every ? "No event matches these filters." : "Nothing has happened yet."),
   });
   return {
-    element: el("div", {}, filterRow("Filter the events", kind.element, text.element, withQuiet), table.element),
+    element: el("div", {}, filterRow("Filter the events", kind.element, text.element, withAll), table.element),
     show() {
       const events = dashboard.model.get("events");
       if (!events.rows) return;
       kind.offer(events.kinds.map((value) => ({ value, words: value.replaceAll("_", " ") })));
       kind.choose(dashboard.options.event_kind);
-      quiet.checked = dashboard.options.quiet;
+      all.checked = dashboard.options.all_events;
       text.show(dashboard.options.event_text);
       table.update(events.rows, null, JSON.stringify(events.asked));
     },

@@ -1,0 +1,155 @@
+"""The frames of an emulator as a notebook shows them: what people look for, in rows of two lines at most."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from cmemu_nb import frames
+from cmemu_nb.dialect import schema_in_words
+from cmemu_nb.notebook.html import Html, status_badge, table, two_lines
+from cmemu_nb.notebook.words import MISSING, clock, say, short_id, tally
+from cmemu_nb.plurals import plural
+from cmemu_nb.results import STATES, column_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    Row = dict[str, Any]
+
+
+class View(NamedTuple):
+    """How one of the frames is shown: `empty()` makes one without rows, `noun` is what a row is.
+
+    `cells` gives what is shown of a row, by heading; `tally` says more of all rows than how many they are.
+    """
+
+    empty: Callable[[], pd.DataFrame]
+    noun: str
+    cells: Callable[[Row], dict[str, object]]
+    tally: Callable[[pd.DataFrame], str] = lambda _: ""
+
+
+def short_frame(frame: pd.DataFrame) -> Html | None:
+    """Return a frame in short, None if it is none of an emulator's with all of its columns and no others.
+
+    As pandas does, it shows the first and the last rows of many (the options `display.max_rows` and `min_rows`). A
+    column in which every row says the same runtime is left out.
+    """
+    view = VIEWS.get(tuple(map(str, frame.index.names)))
+    if view is None or set(frame.columns) != _columns(view):
+        return None
+    records = cast("list[Row]", _ends(frame).reset_index().to_dict("records"))
+    rows = [view.cells(record) for record in records]
+    headings = list(view.cells(dict.fromkeys(map(str, (*frame.index.names, *frame.columns)))))
+    if view.noun != "runtime" and "runtime" in headings and _all_alike(frame.reset_index()["runtime_id"]):
+        headings.remove("runtime")
+    more = view.tally(frame)
+    caption = plural(len(frame), view.noun) + (f": {more}" if more else "")
+    note = f"In short: the frame has {plural(len(frame.columns), 'column')}, which .columns names."
+    return table(caption, headings, rows, every=len(frame), note=note, compact=True)
+
+
+@functools.cache
+def _columns(view: View) -> frozenset[str]:
+    return frozenset(view.empty().columns)
+
+
+def _all_alike(values: pd.Series[Any]) -> bool:
+    return bool((values == values.iloc[0]).all()) if len(values) else True
+
+
+def _ends(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are shown, as many as pandas would show."""
+    import pandas as pd  # noqa: PLC0415 - there is a frame, so it is there
+
+    most = pd.get_option("display.max_rows") or len(frame)
+    if len(frame) <= most:
+        return frame
+    half = max(1, min(pd.get_option("display.min_rows") or most, most) // 2)
+    return pd.concat([frame.head(half), frame.tail(half)])
+
+
+def _job(row: Row) -> dict[str, object]:
+    state = say(row["status"] if say(row["outcome"]) == MISSING else row["outcome"])
+    why = row["result"] if say(row["error_message"]) == MISSING else row["error_message"]
+    return {
+        "job": _short_id(row["job_id"]),
+        "function": two_lines(row["query_type"]),
+        "runtime": two_lines(row["runtime_id"]),
+        "state": status_badge(state),
+        "query": two_lines(row["query"]),
+        "result": two_lines(why),
+        "queued (UTC)": _clock(row["queued_at"]),
+        "queue time": row["queue_time"],
+        "run time": row["run_time"],
+    }
+
+
+def _count_jobs(frame: pd.DataFrame) -> str:
+    states = frame["outcome"].astype("object").where(frame["outcome"].notna(), frame["status"].astype("object"))
+    return tally(Counter(map(str, states)))
+
+
+def _runtime(row: Row) -> dict[str, object]:
+    return {
+        "runtime": two_lines(row["runtime_id"]),
+        "state": status_badge("connected" if row["connected"] else "never polled"),
+        "last poll (UTC)": _clock(row["last_poll_at"]),
+        **{state: row[column_of(state)] for state in STATES},
+        "functions": row["functions"],
+        "deployed apps": two_lines(row["deployed_apps"] or MISSING),
+    }
+
+
+def _event(row: Row) -> dict[str, object]:
+    return {
+        "event": row["sequence"],
+        "at (UTC)": _clock(row["at"], milliseconds=True),
+        "kind": row["kind"],
+        "runtime": two_lines(row["runtime_id"]),
+        "job": _short_id(row["job_id"]),
+        "detail": two_lines(row["detail"]),
+    }
+
+
+def _schema(row: Row) -> dict[str, object]:
+    payload = row["schema_payload"]
+    return {
+        "function": two_lines(row["function_name"]),
+        "runtime": two_lines(row["runtime_id"]),
+        "takes and gives": two_lines(schema_in_words(json.loads(payload)) if payload else MISSING),
+        "posted (UTC)": _clock(row["posted_at"]),
+    }
+
+
+def _app(row: Row) -> dict[str, object]:
+    return {
+        "deployed app": two_lines(row["deployed_app_rid"]),
+        "branch": two_lines(row["branch"]),
+        "runtime": two_lines(row["runtime_id"]),
+        "display name": two_lines(row["display_name"]),
+        "bound (UTC)": _clock(row["bound_at"]),
+    }
+
+
+def _short_id(job_id: object) -> str:
+    return short_id(job_id) if isinstance(job_id, str) else MISSING
+
+
+def _clock(at: Any, *, milliseconds: bool = False) -> str:
+    return MISSING if say(at) == MISSING else clock(at.value, time.time_ns(), milliseconds=milliseconds)
+
+
+VIEWS: dict[tuple[str, ...], View] = {
+    ("job_id",): View(lambda: frames.jobs_frame([], 0), "job", _job, _count_jobs),
+    ("runtime_id",): View(lambda: frames.runtimes_frame([], {}, [], [], {}), "runtime", _runtime),
+    ("sequence",): View(lambda: frames.events_frame([]), "event", _event),
+    ("runtime_id", "function_name"): View(lambda: frames.schemas_frame([]), "schema", _schema),
+    ("deployed_app_rid", "branch"): View(lambda: frames.deployed_apps_frame([]), "deployed app", _app),
+}
