@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
@@ -39,7 +40,6 @@ from cmemu_nb.server.limits import GuardedServer, make_guard
 from cmemu_nb.settings import hide_tokens, make_settings
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -59,18 +59,18 @@ NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook
 class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     """An emulator of the compute-module runtime lifecycle, with its own HTTP server.
 
-    Outside notebooks it is a context manager; in a notebook `%cmemu start` makes one. The settings are those of
-    `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port` (8945), `token` (of the
-    contour routes, random if not given), `tokens` (further ones), `client_id`, `client_secret` and
-    `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
+    Outside notebooks it is a context manager, also for `async with`; in a notebook `%cmemu start` makes one. The
+    settings are those of `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port`
+    (8945), `token` (of the contour routes, random if not given), `tokens` (further ones), `client_id`,
+    `client_secret` and `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
-    functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `progress` (whether calls
-    say why they wait), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home` ('auto',
-    'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
+    functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `progress` (whether
+    calls say why they wait), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home`
+    ('auto', 'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
     `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
     `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
-    thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds, 0
-    before; `application` answers the requests; `seed` is the seed file that it began with, or None.
+    thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds,
+    0 before; `application` answers the requests; `seed` is the seed file that it began with, or None.
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")
@@ -298,6 +298,15 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Launched programs have some seconds to end, in which other tasks go on.
+        await asyncio.to_thread(self.stop)
 
     def _note_nested_call(self) -> None:
         self.lifecycle.note(

@@ -97,6 +97,15 @@ def test_it_is_served_with_a_policy_that_lets_nothing_in(api: Api) -> None:
     assert not [name for name in read.attributes if name.startswith("on")]
 
 
+def test_the_emulator_s_address_leads_to_it(api: Api) -> None:
+    answer = api.send("GET", "/")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["Content-Security-Policy"] == api.send("GET", "/docs").headers["Content-Security-Policy"]
+    links = re.findall(r'href="(.+?)"', answer.text)
+    assert [api.send("GET", f"/{each}").status_code for each in links] == [200, 200]
+    assert links[0] == "docs"
+
+
 def test_whatever_a_document_says_is_escaped() -> None:
     evil = everywhere(document(SURFACES, "1.0"), EVIL)
     for operations in evil["paths"].values():
@@ -143,7 +152,8 @@ def test_it_is_read_in_both_themes_and_on_a_narrow_screen_and_loads_nothing(brow
         tab = browser.new_page(color_scheme=scheme, viewport={"width": 360, "height": 700})
         tab.on("console", lambda message: messages.append(message.text))
         tab.on("request", lambda request: requested.append(request.url))
-        tab.goto(f"{api.url}/docs")
+        tab.goto(api.url)
+        tab.get_by_role("link", name="Every route").click()
         tab.locator("section > details > summary").first.click()
         assert tab.locator("h3", has_text="Errors").first.is_visible()
         tab.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
@@ -152,4 +162,4 @@ def test_it_is_read_in_both_themes_and_on_a_narrow_screen_and_loads_nothing(brow
         text, ground = (tab.evaluate(f"{style}.{name}.match(/\\d+/)[0]") for name in ("color", "backgroundColor"))
         assert (int(text) < int(ground)) == (scheme == "light")
     assert messages == []
-    assert set(requested) == {f"{api.url}/docs"}
+    assert set(requested) == {f"{api.url}/", f"{api.url}/docs"}

@@ -278,6 +278,19 @@ def test_a_timeout_that_is_no_number_of_seconds(emu: Emulator, timeout: Any) -> 
     assert emu.lifecycle.jobs() == []
 
 
+def test_an_async_context_manager_leaves_the_loop_to_others_while_it_stops() -> None:
+    async def main() -> tuple[Any, bool]:
+        async with Emulator(port=0, home="thread") as emu:
+            emu.open_runtime("r", RID)
+            with answering(emu, b"3"):
+                answer = await emu.acall("f")
+            emu.launch(["python", "-c", "import time; time.sleep(600)"], "sleeper")
+            ticks = asyncio.create_task(asyncio.sleep(0.001))
+        return answer, ticks.done() and not emu.running
+
+    assert asyncio.run(main()) == (3, True)
+
+
 def test_starting_and_stopping_from_several_threads() -> None:
     before = set(threading.enumerate())
     emu = Emulator(port=0, home="thread")

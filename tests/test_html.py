@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from cmemu_nb import Emulator
-from cmemu_nb.notebook.html import Html, card, mimebundle, status_badge, table
+from cmemu_nb.notebook.html import Html, card, link, mimebundle, status_badge, table
 from cmemu_nb.notebook.words import ago, cut, duration, say, visible, when
 from cmemu_nb.tokens import MODULE_TOKEN_START
 
@@ -60,9 +60,13 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in TAGS
         fields = dict(attrs)
-        assert fields.keys() <= ATTRIBUTES
+        if tag == "a":  # of the emulator's own address
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+", fields.pop("href") or "")
+            assert fields == {"target": "_blank", "rel": "noopener noreferrer"}
+        else:
+            assert tag in TAGS
+            assert fields.keys() <= ATTRIBUTES
         style = fields.get("style") or ""
         assert re.fullmatch(r"[\w\s:;,.()#%-]*", style, re.ASCII)
         assert "url" not in style
@@ -281,6 +285,18 @@ def test_the_emulator_says_where_it_is_and_what_comes_next(emu: Emulator) -> Non
     page = shown(emu)
     for words in ("running", emu.url, "0 runtimes, 0 jobs", "@emu.function", "emu.call", "emu.open_runtime"):
         assert words in page.text
+
+
+def test_the_address_of_the_emulator_is_a_link_where_the_browser_can_reach_it(
+    emu: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = emu._repr_mimebundle_()
+    assert f'<a href="{emu.url}" target="_blank" rel="noopener noreferrer">' in bundle["text/html"]
+    assert "<a " not in bundle["text/plain"]
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/jo/")
+    assert "<a " not in emu._repr_mimebundle_()["text/html"]
+    assert "<a " not in link("javascript:alert(1)")
+    assert link('http://"><script>').startswith('<a href="http://&quot;&gt;&lt;script&gt;"')
 
 
 def test_an_emulator_of_its_own_shows_itself_before_while_and_after_it_runs() -> None:

@@ -313,6 +313,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         "/_emulate/jobs/{jobId}/diagnosis": {"get"},
         "/openapi.json": {"get"},
         "/docs": {"get"},
+        "/": {"get"},
         f"{OAUTH}/token": {"post"},
         f"{OAUTH}/revoke_token": {"post"},
         f"{QUERIES}/getByRid": {"get"},

@@ -3,7 +3,7 @@
 Colours are JupyterLab's with fallbacks, and text keeps the page's own colour, so it reads in light and dark, in VS
 Code and on GitHub, where even styles are taken away. Whatever is not `Html` is text from outside: it is cut, its
 control characters are made visible, it is escaped and kept from turning the direction of what stands around it.
-It never gets into an attribute.
+It never gets into an attribute, but for the address of a `link()`.
 """
 
 from __future__ import annotations
@@ -145,6 +145,13 @@ def status_badge(status: object, outcome: object = None) -> Html:
         f'<span style="display:inline-block;padding:0 8px;border:1px solid {colour};border-radius:9px;'
         f'font-weight:normal;white-space:nowrap"><span style="color:{colour}">●</span> {_text(words)}</span>'
     )
+
+
+def link(url: str) -> Html:
+    """Return an address as a link that opens beside the notebook; what is no http or https URL is text."""
+    if not url.startswith(("http://", "https://")):
+        return Html(_text(url))
+    return Html(f'<a href="{html.escape(url)}" target="_blank" rel="noopener noreferrer">{_text(url)}</a>')
 
 
 def mimebundle(text: str, markup: str) -> dict[str, str]:

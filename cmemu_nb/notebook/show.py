@@ -9,7 +9,7 @@ from cmemu_nb.errors import NotFound
 from cmemu_nb.executors.served import RUN_TIMES
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.front_end import front_end
-from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, mimebundle, status_badge, table, two_lines
+from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, link, mimebundle, status_badge, table, two_lines
 from cmemu_nb.notebook.words import ago, cut, duration, holdings, visible
 from cmemu_nb.plurals import plural
 from cmemu_nb.results import Outcome, outcome, why_no_value
@@ -60,7 +60,9 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
         pairs.append(("journal", str(emulator.settings.journal)))
     if evicted := sum(state.evicted().values()):
         pairs.append(("let go", f"{plural(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
-    return _bundle("Emulator", pairs, FIRST_STEPS, status_badge("running"))
+    # Behind a hub the browser is on another machine.
+    reached = None if emulator.proxy_url else emulator.url
+    return _bundle("Emulator", pairs, FIRST_STEPS, status_badge("running"), reached)
 
 
 def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
@@ -204,12 +206,16 @@ def _shortened(body: bytes) -> str:
     return text if len(body) <= MOST_SHOWN else f"{text}… ({len(body):,} bytes in all)"
 
 
-def _bundle(title: str, pairs: list[tuple[str, str]], steps: tuple[str, ...], badge: Html) -> dict[str, str]:
+def _bundle(
+    title: str, pairs: list[tuple[str, str]], steps: tuple[str, ...], badge: Html, url: str | None = None
+) -> dict[str, str]:
+    """Return the bundle of a card, in which the field that has the `url` links it."""
     fields = [*pairs, ("next", "\n".join(steps))]
     width = max(len(name) for name, _ in fields)
     indent = "\n" + " " * (width + 4)
     lines = [f"  {name:<{width}}  {_plain(value).replace(chr(10), indent)}" for name, value in fields]
-    return mimebundle("\n".join([title, *lines]), card(title, fields, badge=badge))
+    shown = [(name, link(value) if value == url else value) for name, value in fields]
+    return mimebundle("\n".join([title, *lines]), card(title, shown, badge=badge))
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The page that `GET /docs` answers: the OpenAPI document for people. It loads nothing and runs no script."""
+"""The pages for people: the OpenAPI document, at `/docs`, and the way to it. They load nothing and run no script."""
 
 from __future__ import annotations
 
@@ -40,13 +40,29 @@ def page(document: Document, base_url: str) -> str:
     """Write an OpenAPI document as a page of its own; `base_url` is where its curl lines call."""
     info = document["info"]
     surfaces = "".join(_surface(document, tag, base_url) for tag in document["tags"])
+    about = f'<p>Version {html.escape(info["version"])}. For programs: <a href="openapi.json">openapi.json</a>.</p>'
+    header = f"{_paragraphs(info['description'])}{about}{_about_tokens(document)}"
+    return _page(info["title"], header, f"<main>{surfaces}</main>")
+
+
+def front_page(info: dict[str, str]) -> str:
+    """Write what a browser gets that was sent to the emulator's address; `info` is the OpenAPI document's."""
+    first = info["description"].partition("\n\n")[0]
+    header = (
+        f"{_paragraphs(first)}<p>cmemu_nb {html.escape(info['version'])} answers here, for programs. "
+        '<a href="docs">Every route</a> is described, with a curl line to try it; for programs as '
+        '<a href="openapi.json">openapi.json</a>.</p><p>What happens in it is shown by <code>emu.dashboard()</code> in '
+        "the notebook that runs it, and by <code>cmemu jobs --watch</code> in a terminal.</p>"
+    )
+    return _page(info["title"], header)
+
+
+def _page(title: str, header: str, rest: str = "") -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(info['title'])}</title><style>{_style()}</style></head><body>"
-        f"<header><h1>{html.escape(info['title'])}</h1>{_paragraphs(info['description'])}"
-        f'<p>Version {html.escape(info["version"])}. For programs: <a href="openapi.json">openapi.json</a>.</p>'
-        f"{_about_tokens(document)}</header><main>{surfaces}</main></body></html>\n"
+        f"<title>{html.escape(title)}</title><style>{_style()}</style></head><body>"
+        f"<header><h1>{html.escape(title)}</h1>{header}</header>{rest}</body></html>\n"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cmemu_nb.server import answer_schemas
-from cmemu_nb.server.docs_page import page, policy
+from cmemu_nb.server.docs_page import front_page, page, policy
 from cmemu_nb.server.openapi import document
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
@@ -22,7 +22,15 @@ def show(app: Application, _: Request) -> Response:
 
 def show_page(app: Application, request: Request) -> Response:
     """Answer the same as a page for people, with a curl line for each route. It loads nothing and runs no script."""
-    text = page(document(app.surfaces, app.version), request.base_url)
+    return _html(page(document(app.surfaces, app.version), request.base_url))
+
+
+def show_front_page(app: Application, _: Request) -> Response:
+    """Answer who follows the emulator's address with a browser: what it is, and where its routes are described."""
+    return _html(front_page(document((), app.version)["info"]))
+
+
+def _html(text: str) -> Response:
     headers = {"Content-Security-Policy": policy()}
     return Response(200, text.encode(), "text/html; charset=utf-8", headers=headers)
 
@@ -44,6 +52,15 @@ routes = (
         Auth.NONE,
         {200: "The page"},
         "Show every route on a page",
+        media="text/html",
+    ),
+    Route(
+        "GET",
+        "/",
+        show_front_page,
+        Auth.NONE,
+        {200: "The page"},
+        "Say in a browser what is here",
         media="text/html",
     ),
 )

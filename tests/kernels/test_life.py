@@ -193,6 +193,8 @@ def test_an_emulator_is_found_and_started_again_however_it_was_stopped_and_start
         kernel.run("from cmemu_nb import Emulator\ndel before\nemu = Emulator(port=0).start()")
         wait_until(lambda: not answers(port_of(notebook)), "the end of the first emulator")
         assert kernel.run("del emu\n%cmemu start\nprint(len(emu.jobs))").splitlines()[-1] == "0"
+        code = "async with Emulator(port=0) as other:\n    print(other.home.kind, other.running)\nprint(other.running)"
+        assert kernel.run(code) == "kernel True\nFalse"
         left = Path(kernel.run("print(emu.files.path)"))
         kernel.restart(kill=True)
         assert left.exists()
