@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
 import re
@@ -29,6 +30,19 @@ def running_cell() -> object | None:
     """Return something that is the same for as long as one cell runs, from any thread; None when none does."""
     result = _result_of_cell()
     return None if result is None else weakref.ref(result)
+
+
+def when_interrupted(callback: Callable[[], object]) -> None:
+    """Call back if the cell that runs now ends by an interrupt, whatever it is doing then."""
+    shell = current_shell()
+
+    def after_cell(result: Any) -> None:
+        shell.events.unregister("post_run_cell", after_cell)
+        # asyncio's name for an interrupt of a cell that awaits is CancelledError.
+        if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt | asyncio.CancelledError):
+            callback()
+
+    shell.events.register("post_run_cell", after_cell)
 
 
 def _result_of_cell() -> Any:

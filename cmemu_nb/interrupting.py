@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cmemu_nb.cells import cell_is_running
+from cmemu_nb.cells import cell_is_running, running_cell, when_interrupted
 from cmemu_nb.ending import ending_here
 from cmemu_nb.errors import InvalidRequest, JobEnded
 
@@ -43,6 +43,7 @@ class Interruptible:
         self._jobs = set(jobs)
         self._interrupted = ""
         self._line = line
+        self._cell: object | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run the call's coroutine on the emulator's loop and wait for it."""
@@ -53,8 +54,18 @@ class Interruptible:
             self._end(JOB_ENDED)
             raise
         except KeyboardInterrupt:
-            self._end(f"the {self._caller} that called it was interrupted")
+            self._end_by_interrupt()
             raise
+
+    def watch_cell(self) -> None:
+        """Have an interrupt of the cell that runs now end the call, too, when the cell does not wait for it."""
+        cell = running_cell()
+        if cell not in (None, self._cell):
+            self._cell = cell
+            when_interrupted(self._end_by_interrupt)
+
+    def _end_by_interrupt(self) -> None:
+        self._end(f"the {self._caller} that called it was interrupted")
 
     @contextlib.contextmanager
     def _ends_with_its_job(self) -> Iterator[None]:

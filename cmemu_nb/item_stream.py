@@ -39,6 +39,7 @@ class ItemStream:
         return self
 
     def __next__(self) -> Any:
+        self._waiting.watch_cell()
         found, item = self._waiting.run(self._next())
         if not found:
             raise StopIteration
@@ -48,6 +49,7 @@ class ItemStream:
         return self
 
     async def __anext__(self) -> Any:
+        self._waiting.watch_cell()
         found, item = await self._waiting.arun(self._next())
         if not found:
             raise StopAsyncIteration

@@ -494,7 +494,7 @@ def test_exporting_a_module(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run("for each in list(emu.functions): emu.functions.remove(each.name, each.runtime_id)")
     kernel.run("import math\n@emu.function\ndef floor(context, event):\n    return math.floor(event['x'])")
-    assert "Wrote 1 functions to" in attempt(notebook, "%cmemu export-module exported.py")
+    assert "Wrote 1 function to" in attempt(notebook, "%cmemu export-module exported.py")
     text = (kernel.folder / "exported.py").read_text()
     assert "import math" in text
     assert "@function\ndef floor(context, event):" in text

@@ -1,0 +1,112 @@
+"""Interrupting cells that call functions: their jobs are cancelled, their functions ended, and every slot is free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from kernels.driver import running_cell, wait_until
+from kernels.notebooks import open_notebook
+from kernels.test_cell_functions import attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kernels.notebooks import Notebook
+
+pytestmark = pytest.mark.kernels
+
+
+@pytest.fixture(scope="module", params=["kernel", "thread"])
+def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    with open_notebook("7.4", request.param, tmp_path_factory.mktemp("kernel")) as opened:
+        opened.kernel.run(FUNCTIONS)
+        yield opened
+
+
+FUNCTIONS = """
+import asyncio, threading, time
+
+@emu.function
+def loop(context, event):
+    while True: time.sleep(.01)
+
+@emu.function(streaming=True)
+def endless(context, event):
+    while True:
+        yield {"n": 1}
+        time.sleep(.01)
+
+together = threading.Barrier(4)
+
+@emu.function
+def meet(context, event):
+    together.wait(20)
+    return 1
+"""
+NOTHING_LEFT = """
+def left():
+    shown = [(each.running, each.abandoned) for each in emu.functions]
+    return set(shown), [job for job in emu.lifecycle.jobs() if not job.finished]
+"""
+
+
+def interrupt(notebook: Notebook, code: str, *, running: int = 1) -> None:
+    """Run a cell, and interrupt it as soon as so many of its jobs run."""
+    with running_cell(notebook.kernel, code) as cell:
+        path = "/_emulate/foundry/compute-modules/runtimes/notebook/jobs?status=running"
+        wait_until(lambda: len(notebook.get(path)["jobs"]) == running, "its jobs run")
+    notebook.kernel.interrupt()
+    # asyncio's name for it in a cell that awaits is CancelledError.
+    assert (notebook.kernel.finish(cell).error or "").startswith(("KeyboardInterrupt", "CancelledError"))
+
+
+def settle(notebook: Notebook) -> None:
+    """Wait until no job and no thread of a function is left."""
+    said = "{(0, 0)} []"
+    wait_until(lambda: notebook.kernel.run(f"{NOTHING_LEFT}print(*left())") == said, "nothing is left")
+
+
+def messages(notebook: Notebook) -> str:
+    return notebook.kernel.run("print({j.error_message for j in emu.lifecycle.jobs() if j.error_message})")
+
+
+CALLED = "cancelled: the cell that called it was interrupted"
+AWAITED = "cancelled: the cell that awaited it was interrupted or stopped waiting"
+CALLS = {
+    "emu.call(loop)": (1, CALLED),
+    "await emu.acall('loop')": (1, AWAITED),
+    "emu.map('loop', [{}] * 20)": (4, CALLED),
+    "await emu.amap('loop', [{}] * 20)": (4, AWAITED),
+    "emu.submit('loop').result()": (1, CALLED),
+    "await emu.submit('loop')": (1, AWAITED),
+    "list(emu.stream('endless'))": (1, CALLED),
+    "for item in emu.stream('endless'):\n    time.sleep(30)": (1, CALLED),
+    "async for item in emu.stream('endless'):\n    while True: await asyncio.sleep(0.05)": (1, CALLED),
+    "%cmemu call loop": (1, CALLED),
+}
+
+
+def test_a_loop_that_is_called_and_interrupted_four_times_leaves_all_slots_free(notebook: Notebook) -> None:
+    for _ in range(4):
+        interrupt(notebook, "emu.call('loop')")
+    assert notebook.kernel.run("print(emu.map('meet', [{}] * 4, progress=False)['value'].tolist())") == "[1, 1, 1, 1]"
+    settle(notebook)
+
+
+@pytest.mark.parametrize("code", CALLS)
+def test_interrupting_a_cell_cancels_its_jobs_and_ends_their_functions(notebook: Notebook, code: str) -> None:
+    running, message = CALLS[code]
+    notebook.kernel.run("emu.runtime('notebook').reset()")
+    interrupt(notebook, code, running=running)
+    settle(notebook)
+    assert messages(notebook) == repr({message})
+
+
+def test_a_job_of_an_earlier_cell_is_left_by_a_cell_that_waits_for_it(notebook: Notebook) -> None:
+    notebook.kernel.run("job = emu.submit('loop')\nstream = emu.stream('endless')")
+    interrupt(notebook, "job.result()", running=2)
+    assert notebook.kernel.run("print(job.status, stream.job_id in emu.lifecycle.unfinished())") == "running True"
+    interrupt(notebook, "for item in stream: time.sleep(30)", running=2)
+    assert attempt(notebook, "%cmemu cancel loop").strip() == "Cancelled 1 job."
+    settle(notebook)
