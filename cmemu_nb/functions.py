@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from cmemu_nb.cells import cell_is_running
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import DefinitionWarning, ExportRefused, FunctionRefused, InvalidRequest, NotFound, known
+from cmemu_nb.plurals import plural
 from cmemu_nb.tokens import SHORTEST_MASKED, last_four
 from cmemu_nb.value_types import name_of_type
 
@@ -78,8 +80,9 @@ class Functions:
     ) -> list[ServedFunction]:
         """Serve functions that the SDK has read, here and on the clusters that serve them."""
         self._emulator.clusters.check(runtime_id, definitions)
-        self._emulator.home.run(self._serve(runtime_id, definitions, echo))
+        still_running = self._emulator.home.run(self._serve(runtime_id, definitions, echo))
         self._emulator.clusters.ship(runtime_id, definitions)
+        _print_still_running(still_running)
         served = self._executors[runtime_id].functions
         return [served[definition.name] for definition in definitions]
 
@@ -106,7 +109,7 @@ class Functions:
 
     async def _serve(
         self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None
-    ) -> None:
+    ) -> dict[str, int]:
         from cmemu_nb.executors.notebook import NotebookExecutor  # noqa: PLC0415
 
         executor = self._executors.get(runtime_id)
@@ -114,7 +117,7 @@ class Functions:
             executor = NotebookExecutor(self._emulator, runtime_id)
             await executor.begin()
             self._executors[runtime_id] = executor
-        await executor.serve(definitions, echo)
+        return await executor.serve(definitions, echo)
 
     def _check_runtime(self, runtime_id: str) -> None:
         """Refuse an unknown runtime, but not the notebook's own, which is opened when it is needed."""
@@ -301,3 +304,11 @@ def warn_user(warning: Warning) -> None:
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)
+
+
+def _print_still_running(jobs: dict[str, int]) -> None:
+    """Say that jobs of earlier versions still run, and how to end them."""
+    for name, count in jobs.items():
+        run, them = ("runs", "it") if count == 1 else ("run", "them")
+        cancel = f"%cmemu cancel {name}" if cell_is_running() else f'emu.cancel("{name}")'
+        print(f"{plural(count, 'job')} of {name}'s earlier version still {run}. {cancel} ends {them}.")  # noqa: T201

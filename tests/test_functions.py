@@ -229,13 +229,16 @@ def test_a_stream_that_is_failed_by_hand_ends(emu: Emulator) -> None:
 
 
 def test_defining_it_again_serves_the_new_version_and_running_jobs_keep_theirs(
-    emu: Emulator, gate: threading.Event
+    emu: Emulator, gate: threading.Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     emu.function(make("def f(context, event):\n    gate.wait()\n    return 'old'", gate=gate))
     running = [emu.submit("f") for _ in range(4)]
     eventually(lambda: emu.functions["f"].running == 4, "the old version runs")
     queued = [emu.submit("f") for _ in range(4)]
+    assert capsys.readouterr().out == ""
     emu.function(make("def f(context, event: Sum) -> str:\n    return 'new'"))
+    said = capsys.readouterr().out
+    assert said == '4 jobs of f\'s earlier version still run. emu.cancel("f") ends them.\n'
     assert emu.functions["f"].version == 2
     assert [each["name"] for each in json.loads(emu.lifecycle.schemas()[0].schema_payload)["inputs"]] == ["x", "y"]
     gate.set()

@@ -95,18 +95,23 @@ class NotebookExecutor:
 
     # Functions
 
-    async def serve(self, definitions: Iterable[Definition], echo: Callable[[str], object] | None) -> None:
-        """Serve functions, or new versions of them; what they print is also given to `echo`."""
-        changed = []
+    async def serve(self, definitions: Iterable[Definition], echo: Callable[[str], object] | None) -> dict[str, int]:
+        """Serve functions, or new versions of them; what they print is also given to `echo`.
+
+        Returns how many jobs of earlier versions still run, by function, for those that have any.
+        """
+        changed, still_running = [], {}
         for definition in definitions:
             served = self.functions.get(definition.name)
             if served is None:
                 served = self.functions[definition.name] = ServedFunction(self.runtime_id, definition)
             else:
                 served.replace(definition)
+                still_running[definition.name] = served.running
             served.echo = echo
             changed.append(served)
         await self._post_schemas(changed)
+        return {name: jobs for name, jobs in still_running.items() if jobs}
 
     async def _post_schemas(self, functions: Iterable[ServedFunction]) -> None:
         await self._client.post_schemas([served.definition.schema for served in functions])

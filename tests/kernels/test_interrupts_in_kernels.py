@@ -110,3 +110,19 @@ def test_a_job_of_an_earlier_cell_is_left_by_a_cell_that_waits_for_it(notebook: 
     interrupt(notebook, "for item in stream: time.sleep(30)", running=2)
     assert attempt(notebook, "%cmemu cancel loop").strip() == "Cancelled 1 job."
     settle(notebook)
+
+
+def test_a_function_that_is_mended_while_it_hangs_says_how_to_end_the_old_one(notebook: Notebook) -> None:
+    cell = "@emu.function\ndef hangs(context, event):\n    {}"
+    notebook.kernel.run(cell.format("while True: time.sleep(.01)"))
+    notebook.kernel.run(
+        "jobs = [emu.submit('hangs') for _ in range(3)]\nwhile emu.functions['hangs'].running < 3: pass"
+    )
+    said = notebook.kernel.run(cell.format("return 'mended'"))
+    assert said == "3 jobs of hangs's earlier version still run. %cmemu cancel hangs ends them."
+    assert notebook.kernel.run("print(emu.call('hangs'))") == "mended"
+    assert "Cancelled 3 jobs." in attempt(notebook, "%cmemu cancel hangs")
+    settle(notebook)
+    assert notebook.kernel.run(cell.format("return 'again'")) == ""
+    assert "There is nothing to cancel" in attempt(notebook, "%cmemu cancel hangs")
+    assert "'nobody'. There are no functions with unfinished jobs" in attempt(notebook, "%cmemu cancel nobody")
