@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextvars
 import dataclasses
+import getpass
 import json
 import logging
 import subprocess
@@ -223,6 +225,15 @@ def test_a_stream_that_is_failed_by_hand_ends(emu: Emulator) -> None:
     job.fail("enough")
     eventually(lambda: emu.functions["tick"].abandoned == 0, "its thread has ended")
     assert job.record.error_message == "enough"
+
+
+@pytest.mark.parametrize("ask", ["input()", "getpass.getpass()"])
+def test_a_function_has_nobody_to_ask(emu: Emulator, ask: str) -> None:
+    before = builtins.input, getpass.getpass
+    emu.function(make(f"def asks(context, event):\n    {ask}", getpass=getpass))
+    with pytest.raises(FunctionError, match=r"EOFError: .* in a function has nobody to ask"):
+        emu.call("asks", timeout=20)
+    eventually(lambda: (builtins.input, getpass.getpass) == before, "all is as it was")
 
 
 # Versions

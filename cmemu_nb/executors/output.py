@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.ending import shielded
+from cmemu_nb.executors.prompts import allow_prompts, refuse_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ def output_to(write: Write) -> Iterator[None]:
         _swap_start(_start_plainly, _start_in_job)
         for stream in (sys.stdout, sys.stderr):
             _route(stream)
+        refuse_prompts(_in_job)
     try:
         yield
     finally:
@@ -119,7 +121,12 @@ def _run_in_job(write: Write, run: Callable[[], None]) -> None:
     run()
 
 
+def _in_job() -> bool:
+    return _write.get() is not None
+
+
 def _restore() -> None:
+    allow_prompts()
     _swap_start(_start_in_job, _start_plainly)
     while _routed:
         stream, kind = _routed.pop()

@@ -399,6 +399,69 @@ def test_an_interrupt_that_does_not_wake_the_waiting_thread_is_noticed_all_the_s
     kernel.run("gate.set()")
 
 
+# Functions that ask
+
+ASKING = """
+import builtins, contextlib, getpass, pdb, sys, threading
+from getpass import getpass as getpass_of_before
+before = builtins.input, getpass.getpass, pdb.Pdb.set_trace
+
+def in_a_thread():
+    seen = []
+    def ask():
+        try: input()
+        except EOFError as error: seen.append(str(error))
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return seen[0]
+
+KINDS = {
+    "input": lambda: input("who? "),
+    "getpass": lambda: getpass.getpass(),
+    "getpass imported before": lambda: getpass_of_before(),
+    "pdb": lambda: pdb.set_trace(),
+    "a thread of the function": in_a_thread,
+    "stdin": lambda: sys.stdin.read() + sys.stdin.readline(),
+    "breakpoint": lambda: breakpoint(),
+}
+
+@emu.function
+def asks(context, event):
+    try: return KINDS[event["how"]]()
+    except EOFError as error: return str(error)
+"""
+
+
+def test_a_function_that_asks_raises_a_sentence_and_the_browser_is_not_asked(notebook: Notebook) -> None:
+    kernel = notebook.kernel
+    kernel.run(ASKING)
+    cell = kernel.send("answers = {how: emu.call('asks', {'how': how}, timeout=20) for how in KINDS}\nprint(answers)")
+    kernel.finish(cell)
+    kernel.run("pass")
+    assert not cell.asked_input
+    assert cell.error is None
+    answers = json.loads(kernel.run("import json; print(json.dumps(answers))"))
+    assert {how for how, said in answers.items() if "in a function has nobody to ask" in (said or "")} >= {
+        *("input", "getpass", "getpass imported before", "pdb", "a thread of the function"),
+    }
+    assert answers["stdin"] == ""
+    same = "(builtins.input, getpass.getpass, pdb.Pdb.set_trace) == before"
+    wait_until(lambda: kernel.run(f"print({same})") == "True", "everything is as it was")
+
+
+def test_a_cell_asks_while_a_function_runs(notebook: Notebook) -> None:
+    kernel = notebook.kernel
+    kernel.run(HANGING.replace("hang(", "beside("))
+    kernel.run("job = emu.submit('beside')\nwhile not emu.functions['beside'].running: pass")
+    cell = kernel.send("print('hello', input('who? '))")
+    wait_until(lambda: cell.asked_input, "the question")
+    kernel.answer("you")
+    kernel.finish(cell)
+    assert "hello you" in cell.text
+    kernel.run("gate.set(); job.result()")
+
+
 # The SDK's own annotations
 
 
