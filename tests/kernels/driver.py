@@ -29,6 +29,7 @@ class Cell:
     """One execution: its output grows while it runs; `updates` are what outputs became, as plain text."""
 
     status: str | None = None
+    idle: bool = False
     error: str | None = None
     traceback: str = ""
     output: list[str] = field(default_factory=list)
@@ -124,6 +125,8 @@ class Kernel:
         elif message["msg_type"] == "error":
             cell.traceback = _COLOURS.sub("", "\n".join(content["traceback"]))
             cell.error = f"{content['ename']}: {content['evalue']}"
+        elif message["msg_type"] == "status" and content["execution_state"] == "idle":
+            cell.idle = True
 
     def _on_shell(self, message: Any) -> None:
         cell = self._cells.get(message["parent_header"].get("msg_id", ""))
@@ -148,8 +151,8 @@ class Kernel:
     def finish(self, cell: Cell, seconds: float = DEADLINE) -> Cell:
         """Wait until a cell has ended and all that it printed before has arrived."""
         wait_until(lambda: cell.status is not None, f"the end of a cell (so far: {cell.text[-500:]!r})", seconds)
-        if cell.status == "error":
-            wait_until(lambda: cell.error is not None, "the cell's error")
+        # The reply comes on another channel, so it may overtake the output. The idle status follows all of that.
+        wait_until(lambda: cell.idle, "the cell's output")
         return cell
 
     def run(self, code: str, seconds: float = DEADLINE) -> str:
