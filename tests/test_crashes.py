@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 KILLS = 200 if os.environ.get("CMEMU_LONG") else 12
 RUNTIMES_OPEN, SUBMITTERS, EXECUTORS = 3, 4, 4
 

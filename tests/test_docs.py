@@ -23,6 +23,8 @@ from cmemu_nb.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 TESTING = ROOT / "cmemu_nb" / "docs" / "testing.md"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
+pytestmark = pytest.mark.once
+
 EVIL = "</style><script>alert(1)</script><img src=x onerror=alert(1)> \"'&`<b>`"
 VOID = {"meta", "wbr"}
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
 
+pytestmark = pytest.mark.once
+
 EXECUTOR = Path(__file__).parent / "foreign" / "executor.mjs"
 SCHEMA = {"type": "object", "properties": {"input": {"type": "string"}}}
 

@@ -20,6 +20,8 @@ from cmemu_nb.notebook.front_end import FrontEnd
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 SIGNS = ("VSCODE", "BINDER", "JUPYTERHUB", "COLAB")
 NAME = "from cmemu_nb.notebook.front_end import front_end; print(front_end().name)"
 START = "%load_ext cmemu_nb\n%cmemu start --port 0"

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
     from cmemu_nb.model import Job
 
+pytestmark = pytest.mark.once
+
 
 TIMES = 10 if os.environ.get("CMEMU_LONG") else 1
 PROBE = f"POST {RUNTIMES} HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"

@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from acts import MOST_HELD, Acts
 from client import CONTOUR, RESULT, eventually
 from hypothesis import HealthCheck, Phase, settings
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from operations import Operation
 
     from cmemu_nb import Emulator
+
+pytestmark = pytest.mark.once
 
 LONG = "CMEMU_LONG" in os.environ
 MOST_AT_ONCE = 24

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
 
-pytestmark = pytest.mark.long_lived
+pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 
 PREFIX = "/user/jo%40example.org/"
 HUB = "hub.example.org"

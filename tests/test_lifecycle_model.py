@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cmemu_nb.events import Event
     from cmemu_nb.session import ResultStream
 
+pytestmark = pytest.mark.once
+
 APPS = ["ri.app.1", "ri.app.2"]
 NAMES = ["a", "b", "ü/<c>"]
 FUNCTIONS = ["add", "mul"]

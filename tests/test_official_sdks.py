@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
     from cmemu_nb.executors.modules import LaunchedModule
 
+pytestmark = pytest.mark.once
+
 PROGRAMS = Path(__file__).parent / "programs"
 PYTHON = f"python {PROGRAMS / 'python_module.py'}"
 ORDER = {

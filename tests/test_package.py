@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from email.message import Message
 
 # The environments are made once, which takes a minute or two.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(600)]
 NAME = f"cmemu_nb-{__version__}"
 PROGRAMS = ROOT / "tests" / "programs"
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

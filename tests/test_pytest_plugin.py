@@ -17,6 +17,8 @@ from cmemu_nb.testing import LONGEST_NAME, file_name
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.once
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent

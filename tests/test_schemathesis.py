@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cmemu_nb.events import Event
     from cmemu_nb.lifecycle import Lifecycle
 
-pytestmark = pytest.mark.long_lived
+pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 60
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 RUNTIME_ID = "läuft/gut 1"

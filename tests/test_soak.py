@@ -20,6 +20,8 @@ from soak import RIDS, Application, Chaos, Executor, Plan, Tally
 if TYPE_CHECKING:
     from soak import Client
 
+pytestmark = pytest.mark.once
+
 LONG = bool(os.environ.get("CMEMU_LONG"))
 JOBS, CLIENTS, KILLS = (100_000, 64, 20) if LONG else (3_000, 24, 3)
 STANDING_FILES = 24  # more than the emulator, its journal and the pipes to this test need

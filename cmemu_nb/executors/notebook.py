@@ -39,13 +39,15 @@ class NotebookExecutor:
         self._emulator = emulator
         self._threads: set[JobThread] = set()
         self._task: asyncio.Task[None] | None = None
-        self._takes_jobs = asyncio.Event()
-        self._takes_jobs.set()
+        self._takes_jobs: asyncio.Event
 
     async def begin(self) -> None:
         """Join the runtime's session, or open the notebook's own, and begin to poll."""
         self._client = RuntimeClient(self._emulator.url)
         self._slots = asyncio.Semaphore(self._emulator.settings.max_concurrent_tasks)
+        # Made anew with each loop, since an event that was waited for belongs to its loop.
+        self._takes_jobs = asyncio.Event()
+        self._takes_jobs.set()
         self._workers = Workers()
         try:
             self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))

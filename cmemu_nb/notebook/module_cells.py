@@ -37,8 +37,8 @@ def _write_python(folder: Path, text: str) -> list[str]:
 def _write_node(folder: Path, text: str) -> list[str]:
     modules = _node_modules()
     link = folder / "node_modules"
-    if not link.is_symlink():
-        link.symlink_to(modules)
+    link.unlink(missing_ok=True)  # of an earlier run of the cell, maybe in another directory
+    link.symlink_to(modules)
     path = folder / ("app.mjs" if _ES_MODULE.search(text) else "app.cjs")
     path.write_text(text, encoding="utf-8")
     return ["node", str(path)]

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-pytestmark = [pytest.mark.long_lived, pytest.mark.filterwarnings("ignore::cmemu_nb.errors.ExposedWarning")]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.long_lived,
+    pytest.mark.filterwarnings("ignore::cmemu_nb.errors.ExposedWarning"),
+]
 NAME = f"cm{os.getpid() % 100_000}"
 IN_NAMESPACE = ("ip", "netns", "exec", NAME)
 HERE, THERE = "10.203.77.1", "10.203.77.2"

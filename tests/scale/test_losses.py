@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 from scale.cluster import done, local_cluster, nobody_serves, pids, where
 
-pytestmark = pytest.mark.long_lived
+pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 
 
 def test_nothing_is_lost_doubled_or_crossed_when_a_worker_is_killed_and_a_function_run_again(

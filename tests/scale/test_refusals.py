@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 from scale.cluster import nobody_serves, pids
 
-pytestmark = pytest.mark.long_lived
+pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 LOCK = threading.Lock()
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 from scale.cluster import count, local_cluster, nobody_serves, pids, runs
 
-pytestmark = pytest.mark.long_lived
+pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 
 
 def test_functions_run_on_the_workers(emu: Emulator, client: Client) -> None:
@@ -147,6 +147,17 @@ def test_the_notebook_takes_no_jobs_beside_a_cluster_unless_it_is_to(emu: Emulat
     assert emu.call("where", {}) == os.getpid()
     emu.scale(client, replicas=2, local=True).wait_until_responsive()
     eventually(lambda: len(set(emu.map("where", [{}] * 50)["value"])) == 3, "all three have taken jobs")
+
+
+def test_the_notebook_takes_the_jobs_again_also_after_a_stop_and_a_start(emu: Emulator, client: Client) -> None:
+    for _ in range(2):
+        cluster = emu.scale(client, replicas=2).wait_until_responsive()
+        assert emu.call("where", timeout=30) in pids(client).values()
+        cluster.stop()
+        assert emu.call("where", timeout=30) == os.getpid()
+        emu.stop()
+        emu.start()
+    assert emu.call("where", timeout=30) == os.getpid()
 
 
 def test_some_functions_go_to_a_runtime_of_their_own_and_follow_the_cell(emu: Emulator, client: Client) -> None:
