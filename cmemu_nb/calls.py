@@ -328,8 +328,7 @@ class Calls(ABC):
     def _encoder(self, query_type: str, rid: str | None, branch: str | None, *, check: bool) -> QueryEncoder:
         """Return what encodes queries for a function; to `check` them it must be known, or `NotFound`."""
         if check:
-            runtime_id = self.lifecycle.resolve_app(rid or self._app_of(query_type), branch).runtime_id
-            schema = self._schema_to_check(runtime_id, query_type)
+            schema = self._schema_to_check(self._runtime_of(rid or self._app_of(query_type), branch), query_type)
             return QueryEncoder(query_type, lambda: schema, check=True)
 
         def find_schema() -> object:
@@ -340,6 +339,16 @@ class Calls(ABC):
             return self.functions.schema_of(runtime_id, query_type)
 
         return QueryEncoder(query_type, find_schema, check=False)
+
+    def _runtime_of(self, rid: str, branch: str | None) -> str:
+        try:
+            return self.lifecycle.resolve_app(rid, branch).runtime_id
+        except NotFound as error:
+            bound = self.lifecycle.deployed_apps()
+            branches = {app.branch for app in bound if app.deployed_app_rid == rid}
+            rids = {app.deployed_app_rid for app in bound}
+            similar = f"{closest(rid, rids)} {known(rids, 'deployed apps')}"
+            raise NotFound(f"{error} {known(branches, 'branches')}" if branches else f"{error}{similar}") from None
 
     async def _submit(self, query_type: str, query: bytes, rid: str | None, branch: str | None) -> JobHandle:
         job_id = await self.client.submit(rid or self._app_of(query_type), branch, query_type, query)

@@ -280,10 +280,11 @@ class Functions:
         return self._find(name, None)
 
     def _find(self, name: str, runtime_id: str | None) -> ServedFunction:
-        found = [each for each in self if each.name == name and runtime_id in (None, each.runtime_id)]
+        there = [each for each in self if runtime_id in (None, each.runtime_id)]
+        found = [each for each in there if each.name == name]
         if not found:
-            names = sorted({each.name for each in self})
-            raise NotFound(f"No function '{name}' is served.{closest(name, names)} {known(names, 'functions')}")
+            names, where = {each.name for each in there}, f" on runtime '{runtime_id}'" if runtime_id else ""
+            raise NotFound(f"No function '{name}' is served{where}.{closest(name, names)} {known(names, 'functions')}")
         if len(found) > 1:
             runtimes = " or ".join(repr(each.runtime_id) for each in found)
             raise NotFound(f"'{name}' is served on {len(found)} runtimes: say which one, runtime_id={runtimes}.")

@@ -55,10 +55,9 @@ def find_unfinished(state: State, meant: object, now: int) -> list[str]:
         return state.unfinished(find_job(state, meant, now).job_id)
     except NotFound:
         functions = {job.query_type for job in state.jobs() if not job.finished}
-        name = str(meant)
+        similar = closest(str(meant), functions | {schema.function_name for schema in state.schemas()})
         raise NotFound(
-            f"There is no job or function {shown(name)}.{closest(name, functions)} "
-            f"{known(functions, 'functions with unfinished jobs')}"
+            f"There is no job or function {shown(meant)}.{similar} {known(functions, 'functions with unfinished jobs')}"
         ) from None
 
 

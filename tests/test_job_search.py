@@ -158,7 +158,7 @@ def test_the_dashboard_finds_a_job_by_the_short_id_that_it_shows(emu: Emulator, 
 
 
 def test_an_unknown_runtime_or_function_is_answered_with_the_closest_name(emu: Emulator) -> None:
-    emu.open_runtime("orders")
+    emu.open_runtime("orders", "ri.orders", "dev")
     with pytest.raises(
         NotFound, match=r"There is no runtime 'order'\. Did you mean 'orders'\? Known runtimes: 'orders'"
     ):
@@ -168,3 +168,11 @@ def test_an_unknown_runtime_or_function_is_answered_with_the_closest_name(emu: E
         NotFound, match=r"no schema of function 'totl'\. Did you mean 'total'\? Known functions: 'total'"
     ):
         emu.change(lambda state: state.delete_schema("r", "totl"))
+    with pytest.raises(
+        NotFound, match=r"bound to 'ri\.ordrs'\. Did you mean 'ri\.orders'\? Known deployed apps: 'ri\.app'"
+    ):
+        emu.call("total", {}, "ri.ordrs")
+    with pytest.raises(NotFound, match=r"is bound to 'ri\.orders'\. Known branches: 'dev'\."):
+        emu.call("total", {}, "ri.orders", "main")
+    with pytest.raises(NotFound, match=r"No function 'total' is served on runtime 'r'\."):
+        emu.functions.remove("total", "r")
