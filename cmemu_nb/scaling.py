@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import ipaddress
 import socket
 from typing import TYPE_CHECKING, Any, cast
@@ -161,6 +162,8 @@ class Clusters:
 
 
 def _check_client(client: Client) -> None:
+    if importlib.util.find_spec("distributed") is None:
+        raise LaunchFailed("emu.scale needs Dask, which is not installed here. Type: pip install 'cmemu_nb[dask]'")
     if not hasattr(client, "nthreads") or not hasattr(client, "subscribe_topic"):
         raise InvalidRequest(f"emu.scale needs a dask.distributed.Client, not {client!r}.")
     if client.asynchronous:

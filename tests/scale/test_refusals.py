@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import textwrap
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from client import eventually
+from environments import kernel_python
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import FunctionRefused, InvalidRequest, LaunchFailed, SettingError
@@ -50,6 +53,20 @@ def test_functions_that_cannot_be_shipped_are_refused_by_name_before_anything_st
     assert nobody_serves(client)
     assert emu.lifecycle.replicas("notebook") == []
     assert emu.call("where", {}) == os.getpid()
+
+
+def test_without_dask_it_is_said_what_to_install() -> None:
+    code = """
+        from cmemu_nb import Emulator
+        from cmemu_nb.errors import LaunchFailed
+        with Emulator(port=0) as emu:
+            try:
+                emu.scale("tcp://scheduler:8786")
+            except LaunchFailed as error:
+                print(error)
+    """
+    said = subprocess.check_output([kernel_python("7.4"), "-c", textwrap.dedent(code)], text=True)
+    assert said == "emu.scale needs Dask, which is not installed here. Type: pip install 'cmemu_nb[dask]'\n"
 
 
 def test_a_new_version_that_cannot_be_shipped_leaves_the_old_one(emu: Emulator, client: Client) -> None:
