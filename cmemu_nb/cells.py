@@ -21,6 +21,12 @@ def current_shell() -> Any:
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
+def in_marimo() -> bool:
+    """Return whether this is called in a cell of a marimo notebook; imports nothing."""
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and bool(marimo.running_in_notebook())
+
+
 def cell_is_running() -> bool:
     """Tell whether the notebook is in the middle of a cell, from any thread."""
     return _result_of_cell() is not None

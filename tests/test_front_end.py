@@ -134,4 +134,5 @@ def test_the_document_has_each_front_end_and_says_what_was_run() -> None:
         "Notebook 7",
         "IPython",
         "JupyterHub",
+        "marimo",
     }

@@ -11,7 +11,7 @@ import traitlets
 from anywidget import AnyWidget
 from IPython.display import display, update_display
 
-from cmemu_nb.cells import current_shell
+from cmemu_nb.cells import current_shell, in_marimo
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.dashboard.view import Options, View
 from cmemu_nb.errors import HomeError
@@ -38,6 +38,7 @@ SCRIPTS = (
     "main",
 )
 STYLES = ("dashboard", "form")
+CLOSED = "This dashboard is closed. emu.dashboard() opens another."
 
 
 def _joined(names: Sequence[str], kind: str) -> str:
@@ -88,7 +89,8 @@ class Dashboard:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        if getattr(current_shell(), "kernel", None) is None:
+        self._in_marimo = in_marimo()
+        if getattr(current_shell(), "kernel", None) is None and not self._in_marimo:
             raise HomeError(
                 "The dashboard is a widget, and this is no notebook. emu.jobs, emu.runtimes and emu.events are "
                 "DataFrames; emu.timeline() and emu.latency() are charts."
@@ -110,14 +112,20 @@ class Dashboard:
         self.widget.close()
 
     def _rewrite_summary(self) -> None:
+        if self._in_marimo:
+            return  # whose saved notebooks have no outputs
         update_display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
 
     def _ipython_display_(self) -> None:
         if self._closed:
-            print("This dashboard is closed. emu.dashboard() opens another.")  # noqa: T201 - it is shown in a cell
+            print(CLOSED)  # noqa: T201 - it is shown in a cell
             return
         display(self.widget)
         display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
+
+    def _display_(self) -> DashboardWidget | str:
+        """Return what marimo shows."""
+        return CLOSED if self._closed else self.widget
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self._emulator!r}; it shows itself as the last line of a cell>"

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from cmemu_nb.cells import current_shell
+from cmemu_nb.cells import current_shell, in_marimo
 from cmemu_nb.hub import service_prefix
 
 
@@ -37,20 +37,27 @@ JUPYTERHUB = FrontEnd(
 )
 JUPYTER = FrontEnd("Jupyter")
 IPYTHON = FrontEnd("IPython", "emu.dashboard() needs a notebook; here emu.jobs and %cmemu events show the same.")
+MARIMO = FrontEnd(
+    "marimo",
+    "there are no magics, so emu = Emulator().start() starts it; type emu.stop() before you run that cell again, which "
+    "makes another one.",
+)
+PYTHON = FrontEnd("IPython", "emu.dashboard() needs a notebook; here emu.jobs and %cmemu events show the same.")
+PYTHON = FrontEnd("IPython", "emu.dashboard() needs a notebook; here emu.jobs and %cmemu events show the same.")
 PYTHON = FrontEnd("Python")
 
 
 def front_end() -> FrontEnd:
     """Return the front end of this process; JupyterLab and Notebook can't be told apart from the kernel."""
     shell = current_shell()
-    if "__vsc_ipynb_file__" in getattr(shell, "user_ns", ()):
-        return VS_CODE
-    if "google.colab" in sys.modules:
-        return COLAB
-    if os.environ.keys() & {"BINDER_LAUNCH_HOST", "BINDER_REPO_URL"}:
-        return BINDER
-    if service_prefix() is not None:
-        return JUPYTERHUB
-    if getattr(shell, "kernel", None) is None:
-        return PYTHON if shell is None else IPYTHON
-    return VS_CODE if os.environ.keys() & {"VSCODE_PID", "VSCODE_CWD"} else JUPYTER
+    signs = (
+        (in_marimo(), MARIMO),
+        ("__vsc_ipynb_file__" in getattr(shell, "user_ns", ()), VS_CODE),
+        ("google.colab" in sys.modules, COLAB),
+        (os.environ.keys() & {"BINDER_LAUNCH_HOST", "BINDER_REPO_URL"}, BINDER),
+        (service_prefix() is not None, JUPYTERHUB),
+        (shell is None, PYTHON),
+        (getattr(shell, "kernel", None) is None, IPYTHON),
+        (os.environ.keys() & {"VSCODE_PID", "VSCODE_CWD"}, VS_CODE),
+    )
+    return next((found for sign, found in signs if sign), JUPYTER)
