@@ -117,8 +117,13 @@ def _queued(emulator: Emulator, job: Job) -> tuple[str, str]:
         kind, why = "deadlock", _deadlock(capacity)
     elif capacity.exhausted:
         kind, why = "workers_busy", _workers_busy(capacity, emulator.lifecycle.queued_before(job))
-    elif capacity.polls or capacity.executor is not None:
+    elif capacity.polls:
         kind, why = "queued", f", and the executor of {runtime} is free and has not taken it yet."
+    elif capacity.executor is not None:
+        kind, why = (
+            "executor_silent",
+            f", and the executor of {runtime} is free, but does not poll. emu.events may say why.",
+        )
     elif capacity.polling:
         kind, why = "executor_silent", _silent_replicas(emulator, capacity)
     elif any(module.running for module in capacity.modules):

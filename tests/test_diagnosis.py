@@ -100,6 +100,17 @@ def test_an_executor_that_has_stopped_polling_is_named_with_its_last_poll(emu: E
     assert why(jobs[1]) == f"'f' is queued, {silent}"
 
 
+def test_faults_that_are_on_are_named(emu: Emulator) -> None:
+    emu.function(make("def f(context, event): return 1"))
+    with emu.faults(reject_poll=1.0):
+        job = emu.submit("f")
+        silent = "'f' is queued, and the executor of 'notebook' is free, but does not poll. emu.events may say why."
+        eventually(
+            lambda: why(job) == f"{silent} Faults are on, which may be why; emu.faults.off() ends them.", "it says so"
+        )
+    assert job.result(timeout=10) == 1
+
+
 def test_a_module_says_that_it_starts_and_how_it_has_ended(emu: Emulator, tmp_path: Path) -> None:
     going = tmp_path / "going"
     program = "import os, sys, time\nprint('loading', flush=True)\n"
