@@ -42,8 +42,6 @@ MARIMO = FrontEnd(
     "there are no magics, so emu = Emulator().start() starts it; type emu.stop() before you run that cell again, which "
     "makes another one.",
 )
-PYTHON = FrontEnd("IPython", "emu.dashboard() needs a notebook; here emu.jobs and %cmemu events show the same.")
-PYTHON = FrontEnd("IPython", "emu.dashboard() needs a notebook; here emu.jobs and %cmemu events show the same.")
 PYTHON = FrontEnd("Python")
 
 
