@@ -223,7 +223,7 @@ def test_a_magic_cell_for_a_chosen_runtime(notebook: Notebook) -> None:
 def test_a_magic_cell_for_an_unknown_runtime_is_one_clear_sentence(notebook: Notebook) -> None:
     said = attempt(notebook, "%%cmemu_functions nowhere\ndef lost(context, event):\n    return 1\n")
     assert "UsageError: %%cmemu_functions: There is no runtime 'nowhere'." in said
-    assert "Known runtimes: 'notebook', " in said
+    assert "Known runtimes: " in said
     assert "Traceback" not in said
     assert notebook.kernel.run("print('lost' in emu.functions)") == "False"
 
