@@ -137,14 +137,15 @@ def test_an_interrupted_request_leaves_no_ghost_job(notebook: Notebook) -> None:
     kernel.run("nobody.delete()")
 
 
-def test_an_interrupted_call_leaves_its_job_as_it_is(notebook: Notebook) -> None:
+def test_an_interrupted_call_cancels_its_job_or_leaves_it_as_is_wanted(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run("nobody = emu.open_runtime('nobody', deployed_app_rid='ri.nobody')")
-    with running_cell(kernel, "emu.call('later', 1, 'ri.nobody')") as cell:
-        notebook.wait_for_job("queued", "nobody")
-    kernel.interrupt()
-    assert "KeyboardInterrupt" in (kernel.finish(cell).error or "")
-    assert kernel.run("print([j.status.value for j in emu.lifecycle.jobs('nobody')])") == "['queued']"
+    for options, statuses in (("", "['failed']"), (", interrupt='leave'", "['failed', 'queued']")):
+        with running_cell(kernel, f"emu.call('later', 1, 'ri.nobody'{options})") as cell:
+            notebook.wait_for_job("queued", "nobody")
+        kernel.interrupt()
+        assert "KeyboardInterrupt" in (kernel.finish(cell).error or "")
+        assert kernel.run("print([j.status.value for j in emu.lifecycle.jobs('nobody')])") == statuses
     kernel.run("nobody.delete()")
 
 
