@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from cmemu_nb.wait_line import WaitLine
 
 T = TypeVar("T")
-WAYS = ("cancel", "leave")
+LEAVE = "leave"
+WAYS = ("cancel", LEAVE)
 JOB_ENDED = "the job that called it was ended"
 
 
@@ -37,7 +38,7 @@ class Interruptible:
             raise InvalidRequest(f"interrupt must be 'cancel' or 'leave', not {interrupt!r}.")
         self._home = emulator.home
         self._lifecycle = emulator.lifecycle
-        self._cancels = (interrupt or emulator.settings.interrupt) == "cancel"
+        self._cancels = (interrupt or emulator.settings.interrupt) != LEAVE
         self._ending = ending_here()
         self._caller = "cell" if cell_is_running() else "program"
         self._jobs = set(jobs)

@@ -26,7 +26,7 @@ from cmemu_nb.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = {"serve", "run", "call", "jobs", "runtimes", "schemas", "env", "export", "list", "lab"}
+COMMANDS = {"serve", "run", "call", "cancel", "jobs", "runtimes", "schemas", "env", "export", "list", "lab"}
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 NO_JUPYTERLAB = """
 import sys

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmemu_nb import Emulator
+    from cmemu_nb.handles import JobHandle
 
 pytestmark = pytest.mark.long_lived
 GATE = threading.Event()
@@ -217,12 +218,54 @@ def test_on_a_terminal_the_line_makes_room_for_the_items_of_a_stream(
     assert all(line.startswith("No result for ") and "\n" not in line for line in lines)
 
 
-def test_an_interrupt_leaves_the_job_as_it_is(emu: Emulator) -> None:
-    with OnTerminal("call", "wait", "--url", emu.url) as terminal:
-        terminal.until("No result for 2 s. 'wait' has been running for 2")
+@pytest.mark.parametrize("way", ["cancel", "leave"])
+def test_ctrl_c_cancels_the_job_or_leaves_it(emu: Emulator, way: str) -> None:
+    with OnTerminal("call", "wait", "--url", emu.url, *(() if way == "cancel" else ("--interrupt", way))) as terminal:
+        job = _running(emu)
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(20) == 130
-        assert "goes on; 'cmemu jobs' shows where it stands." in terminal.until("Interrupted.")
+        said = "was cancelled." if way == "cancel" else "was left as it is; 'cmemu jobs' shows where it stands."
+        assert f"Job '{job.id}' {said}" in terminal.until("Interrupted.").replace("\r\n", " ")
+        assert "Traceback" not in terminal.seen
+    if way == "cancel":
+        assert job.record.error_message == "cancelled: Ctrl-C in 'cmemu call'"
+    else:
+        assert job.status == "running"
+        job.cancel()
+
+
+def test_ctrl_c_twice_gets_out_of_a_call_whose_emulator_does_not_answer(emu: Emulator) -> None:
+    silent = threading.Event()
+    with OnTerminal("call", "wait", "--url", emu.url) as terminal:
+        _running(emu)
+        emu.home.loop.call_soon_threadsafe(silent.wait, 30)
+        try:
+            terminal.process.send_signal(signal.SIGINT)
+            with pytest.raises(subprocess.TimeoutExpired):
+                terminal.process.wait(1)
+            terminal.process.send_signal(signal.SIGINT)
+            assert terminal.process.wait(20) == 130
+        finally:
+            silent.set()
+    emu.cancel("wait")
+
+
+def test_jobs_are_cancelled_from_a_terminal(emu: Emulator) -> None:
+    jobs = [emu.submit("wait") for _ in range(3)]
+    done = run_here("cancel", jobs[0].id[-6:], "too", "slow", "--url", emu.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Cancelled 1 job.\n")
+    assert jobs[0].record.error_message == "cancelled: too slow"
+    assert run_here("cancel", "wait", "--url", emu.url).stderr == "Cancelled 2 jobs.\n"
+    assert jobs[2].record.error_message == "cancelled: by 'cmemu cancel'"
+    assert run_here("cancel", "all", "--url", emu.url).stderr == "No such job is queued or running.\n"
+    unknown = run_here("cancel", "wiat", "--url", emu.url)
+    assert unknown.returncode == 5
+    assert "cmemu cancel: There is no job or function 'wiat'" in unknown.stderr
+
+
+def _running(emu: Emulator) -> JobHandle:
+    """Wait until a job runs, and return it."""
+    return emu.job(eventually(lambda: [job for job in emu.lifecycle.jobs() if job.status == "running"], "it runs")[-1])
 
 
 # Which emulator

@@ -152,6 +152,26 @@ def test_a_job_that_is_done_cannot_be_failed(api: Api) -> None:
     assert error_code(runtime.fail("foundry_job_0", "never")) == "not_found"
 
 
+def test_a_tool_cancels_jobs(api: Api) -> None:
+    def cancel(**fields: str) -> dict[str, Any]:
+        answer: dict[str, Any] = api.contour("POST", "/_emulate/jobs/cancel", json=fields).json()
+        return answer
+
+    runtime, other = api.open("first"), api.open("second")
+    jobs, others = [runtime.submit("f") for _ in range(3)], [other.submit("g"), other.submit("g")]
+    runtime.take()
+    assert cancel(jobs=jobs[2][-6:]) == {"cancelled": 1}
+    assert runtime.job(jobs[2])["error_message"] == "cancelled: by a request"
+    assert cancel(jobs="f", reason="too slow") == {"cancelled": 2}
+    assert [runtime.job(each)["error_message"] for each in jobs[:2]] == ["cancelled: too slow"] * 2
+    assert cancel(jobs="f") == {"cancelled": 0}
+    assert cancel(jobs="all") == {"cancelled": 2}
+    assert {other.job(each)["status"] for each in others} == {"failed"}
+    assert cancel(jobs="h")["error"] == "not_found"
+    assert cancel(reason="none is named")["error"] == "invalid_request"
+    assert error_code(runtime.send("POST", "/_emulate/jobs/cancel", json={"jobs": "all"})) == "invalid_bearer_token"
+
+
 def test_a_schema_is_deleted_by_its_functions_name(api: Api) -> None:
     runtime = api.open()
     runtime.post_schemas({"a/b": {}, "c": {}})
@@ -310,6 +330,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         f"{runtime}/replicas": {"post"},
         "/_emulate/export": {"get"},
         "/_emulate/health": {"get"},
+        "/_emulate/jobs/cancel": {"post"},
         "/_emulate/jobs/{jobId}/diagnosis": {"get"},
         "/openapi.json": {"get"},
         "/docs": {"get"},
@@ -342,6 +363,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs", "200 400 401 403 404 410 503"),
         ("post", f"{RUNTIMES}/{{runtimeId}}/replicas", "200 400 401 403 404 413 503"),
         ("get", "/_emulate/export", "200 400 401 403 503"),
+        ("post", "/_emulate/jobs/cancel", "200 400 401 403 404 410 413 503"),
         ("get", "/_emulate/jobs/{jobId}/diagnosis", "200 400 401 403 404 410 503"),
         ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cmemu_nb.arguments import add_app
+from cmemu_nb.cli.cancelling import cancel
 from cmemu_nb.cli.choosing import submit
 from cmemu_nb.cli.finding import add_where, find
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
@@ -17,6 +19,7 @@ from cmemu_nb.cli.remote import receiving
 from cmemu_nb.cli.wait_line import RemoteWaitLine, diagnosis
 from cmemu_nb.contour_client import check_timeout
 from cmemu_nb.errors import (
+    CmemuError,
     FunctionError,
     InvalidRequest,
     JobFailed,
@@ -25,6 +28,7 @@ from cmemu_nb.errors import (
     NotRunning,
     ResultError,
 )
+from cmemu_nb.interrupting import LEAVE, WAYS
 from cmemu_nb.item_reader import FirstHeld, ItemReader
 from cmemu_nb.results import error_for_people, function_error, parse_result
 
@@ -63,6 +67,12 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
     kinds.add_argument("--raw", action="store_true", help="Write the bytes of the result as they are.")
     parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
     parser.add_argument(
+        "--interrupt",
+        choices=WAYS,
+        default=WAYS[0],
+        help="What Ctrl-C does to the job: it cancels it, or with 'leave' leaves it as it is.",
+    )
+    parser.add_argument(
         "--no-progress", action="store_true", help="Don't say why it waits; nor does it where CI is set."
     )
     add_where(parser)
@@ -98,20 +108,25 @@ def _refuse(constant: str) -> NoReturn:
 
 async def _run(options: argparse.Namespace, query: bytes) -> None:
     async with await find(options) as remote:
-        job_id = await submit(remote, options, query)
         awake = asyncio.create_task(_stay_awake())
+        submission = asyncio.create_task(submit(remote, options, query))
         try:
-            async with RemoteWaitLine(remote, job_id, progress=not options.no_progress) as line:
-                await _print(remote, job_id, line, options)
-        except TimeoutError:
-            raise await _late(remote, job_id, options.timeout) from None
+            await _wait(remote, await asyncio.shield(submission), options)
         except asyncio.CancelledError:
-            complain(f"Job '{job_id}' goes on; 'cmemu jobs' shows where it stands.")
+            await _interrupted(remote, submission, options.interrupt)
             raise
-        except (NotFound, JobFailed) as error:
-            raise await _gone(remote, job_id) or error from None
         finally:
             awake.cancel()
+
+
+async def _wait(remote: Remote, job_id: str, options: argparse.Namespace) -> None:
+    try:
+        async with RemoteWaitLine(remote, job_id, progress=not options.no_progress) as line:
+            await _print(remote, job_id, line, options)
+    except TimeoutError:
+        raise await _late(remote, job_id, options.timeout) from None
+    except (NotFound, JobFailed) as error:
+        raise await _gone(remote, job_id) or error from None
 
 
 async def _print(remote: Remote, job_id: str, line: RemoteWaitLine, options: argparse.Namespace) -> None:
@@ -137,6 +152,16 @@ async def _gone(remote: Remote, job_id: str) -> JobFailed | None:
     """Say what became of a job that is not there any more; None for one that is."""
     why = await diagnosis(remote, job_id)
     return JobFailed(f"Job '{job_id}' is gone. {why}") if why and why.kind == "cleared" else None
+
+
+async def _interrupted(remote: Remote, submission: asyncio.Task[str], way: str) -> None:
+    """Cancel the job of a call that was interrupted, or leave it. Another Ctrl-C ends this."""
+    with contextlib.suppress(CmemuError):  # it was not even submitted
+        job_id = await submission  # what was sent can't be taken back
+        if way == LEAVE:
+            complain(f"Job '{job_id}' was left as it is; 'cmemu jobs' shows where it stands.")
+        elif await cancel(remote, job_id, "Ctrl-C in 'cmemu call'"):
+            complain(f"Job '{job_id}' was cancelled.")
 
 
 async def _stay_awake() -> None:

@@ -273,6 +273,9 @@ JOBS = shown(
     examples.JOBS,
 )
 QUEUED_DIRECTLY = shown(members({"jobId": _JOB_ID}), examples.QUEUED_DIRECTLY)
+CANCELLED = shown(
+    members({"cancelled": said(COUNT, "How many jobs were queued or running, and have failed now")}), examples.CANCELLED
+)
 DIAGNOSIS = shown(
     members(
         {

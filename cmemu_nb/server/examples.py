@@ -121,6 +121,8 @@ JOBS = {"jobs": [{**JOB, "outcome": "ok", "queue_time": 1.874, "run_time": 8.112
 DIRECT = {"queryType": FUNCTION, "query": QUERY}
 QUEUED_DIRECTLY = {"jobId": JOB_ID}
 REASON = {"reason": "no more fuel"}
+CANCELLATION = {"jobs": FUNCTION, "reason": "it takes too long"}
+CANCELLED = {"cancelled": 2}
 JOB_IDS = [JOB_ID]
 DIAGNOSIS = {
     "job_id": JOB_ID,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb import session_file
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
-from cmemu_nb.job_search import MIN_CHARACTERS
+from cmemu_nb.job_search import MIN_CHARACTERS, find_unfinished
 from cmemu_nb.model import NS_PER_MS, JobStatus
 from cmemu_nb.results import STATES, column_of, outcome
 from cmemu_nb.server import answer_schemas, examples
@@ -137,6 +137,18 @@ def fail_job(app: Application, request: Request) -> Response:
     return Response(204)
 
 
+def cancel_jobs(app: Application, request: Request) -> Response:
+    """End queued and running jobs as failed: one by its id, those of a function by its name, or `all`.
+
+    Their error messages are "cancelled: " and the reason. Functions in a notebook's cells are ended where Python can do
+    that. Jobs that are done stay as they are.
+    """
+    fields = Fields(request.body, "Cancelling jobs")
+    reason = fields.text("reason") or "by a request"
+    jobs = find_unfinished(app.lifecycle, fields.required_text("jobs"), time.time_ns())
+    return json_response(200, {"cancelled": app.lifecycle.cancel(jobs, reason)})
+
+
 def diagnose(app: Application, request: Request) -> Response:
     """Say why a job has no result yet, in one sentence that says what to do; `kind` is for programs.
 
@@ -223,6 +235,17 @@ _DIRECT_BODY = shown(
 _REASON_BODY = shown(
     {"type": "object", "required": ["reason"], "properties": {"reason": said(_NAME, "Why it fails, in words")}},
     examples.REASON,
+)
+_CANCEL_BODY = shown(
+    {
+        "type": "object",
+        "required": ["jobs"],
+        "properties": {
+            "jobs": said(_NAME, "A job's id or at least the last 4 characters of it, a function's name, or `all`"),
+            "reason": said({"type": ["string", "null"]}, "Why they are cancelled, in words"),
+        },
+    },
+    examples.CANCELLATION,
 )
 _TASKS = said(
     {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TASKS, "default": 1},
@@ -317,6 +340,17 @@ routes = (
         "Fail a job by hand",
         body=_REASON_BODY,
         errors=(JobAlreadyCompleted,),
+    ),
+    Route(
+        "POST",
+        f"{JOBS}/cancel",
+        cancel_jobs,
+        Auth.BEARER,
+        {200: "How many jobs were cancelled", 404: "No such job or function", 410: "The job was let go to make room"},
+        "Cancel jobs",
+        body=_CANCEL_BODY,
+        answer=answer_schemas.CANCELLED,
+        errors=(NotFound, JobEvicted),
     ),
     Route(
         "GET",
