@@ -167,7 +167,10 @@ def test_the_jobs_of_a_function_are_cancelled_or_all_or_one(emu: Emulator, gate:
     assert emu.cancel("hang") == 3
     assert emu.cancel("hang") == 0
     assert {job.record.error_message for job in jobs} == {"cancelled: by emu.cancel()"}
-    with pytest.raises(NotFound, match=r"no job or function 'hagn'\. Known functions with unfinished jobs: 'direct'"):
+    with pytest.raises(
+        NotFound,
+        match=r"no job or function 'hagn'\. Did you mean 'hang'\? Known functions with unfinished jobs: 'direct'",
+    ):
         emu.cancel("hagn")
     gate.set()
     assert other.result() == [{"n": 1}]
