@@ -47,6 +47,11 @@ class Calls(ABC):
 
     @property
     @abstractmethod
+    def name(self) -> str:
+        """The variable that holds it, for hints."""
+
+    @property
+    @abstractmethod
     def home(self) -> Home:
         """What runs the emulator's loop; `NotRunning` when it is stopped."""
 
@@ -390,8 +395,8 @@ class Calls(ABC):
     def _way_to_call(self, query_type: str) -> str:
         for schema in self.lifecycle.schemas():
             if schema.function_name == query_type:
-                return f"emu.runtime({schema.runtime_id!r}).enqueue({query_type!r}) needs none."
+                return f"{self.name}.runtime({schema.runtime_id!r}).enqueue({query_type!r}) needs none."
         return (
-            "@emu.function above a function serves it, and "
-            "emu.open_runtime('my-runtime', deployed_app_rid='ri...') binds one."
+            f"@{self.name}.function above a function serves it, and "
+            f"{self.name}.open_runtime('my-runtime', deployed_app_rid='ri...') binds one."
         )

@@ -25,6 +25,7 @@ class Capacity:
 
     def __init__(self, emulator: Emulator, runtime_id: str) -> None:
         state, executor = emulator.lifecycle, emulator.functions.executor(runtime_id)
+        self.emulator = emulator
         self.runtime = state.runtime(runtime_id)
         self.running = state.running_jobs(runtime_id)
         self.executor = executor if executor is not None and executor.takes_jobs else None

@@ -17,6 +17,8 @@ from cmemu_nb.errors import JobFailed, NotFound
 from cmemu_nb.functions import NOTEBOOK
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.words import ago, cut, duration, visible
+from cmemu_nb.plurals import plural
+from cmemu_nb.registry import magic_line
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
@@ -60,7 +62,7 @@ def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
             kind, said = _queued(emulator, job)
     except NotFound:  # the runtime was deleted at this moment
         kind, said = _cleared(state, job_id)
-    faults = " Faults are on, which may be why; emu.faults.off() ends them." if emulator.faults else ""
+    faults = f" Faults are on, which may be why; {emulator.name}.faults.off() ends them." if emulator.faults else ""
     return Diagnosis(kind, visible(f"{said}{faults}"))
 
 
@@ -74,7 +76,8 @@ def what_became_of(emulator: Emulator, job_id: str) -> JobFailed | None:
 def _not_running(emulator: Emulator, job: Job) -> str:
     if emulator.read_from:
         return f"{_quoted(job.query_type)} was {job.status} when the session was exported."
-    return f"{_quoted(job.query_type)} is {job.status}, and the emulator is not running. emu.start() starts it again."
+    start = f"{emulator.name}.start() starts it again."
+    return f"{_quoted(job.query_type)} is {job.status}, and the emulator is not running. {start}"
 
 
 def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:
@@ -104,7 +107,7 @@ def _running(emulator: Emulator, job: Job) -> tuple[str, str]:
         said += f" on the executor of {runtime}, which last polled {_last_poll(state, job.runtime_id)}"
     stream = state.stream(job.job_id)
     arrived = f"; {stream.size:,} bytes of its result have arrived" if stream else ""
-    return "running", f"{said}{arrived}; {_cancels([job])}."
+    return "running", f"{said}{arrived}; {_cancels(emulator, [job])}."
 
 
 # Queued
@@ -138,23 +141,24 @@ def _queued(emulator: Emulator, job: Job) -> tuple[str, str]:
 
 
 def _workers_busy(capacity: Capacity, ahead: int) -> str:
-    queued = f" and {_count(ahead, 'queued job')}" if ahead else ""
+    queued = f" and {plural(ahead, 'queued job')}" if ahead else ""
     ended = sum(each.exit_code is not None for module in capacity.modules for each in module.replicas)
-    also = f" {_count(ended, 'further replica')} {'has' if ended == 1 else 'have'} exited." if ended else ""
+    also = f" {plural(ended, 'further replica')} {'has' if ended == 1 else 'have'} exited." if ended else ""
     if capacity.executor is None and not capacity.polls:
         # Those of the official SDKs poll ahead while they are busy.
         also += f" The last poll was {ago(capacity.runtime.last_poll_at, time.time_ns())}."
     return (
-        f" behind {_count(len(capacity.running), 'running job')}{queued}: {_all_workers(capacity)} busy "
-        f"({_functions(capacity.running)}); {_cancels(capacity.running)}.{also}"
+        f" behind {plural(len(capacity.running), 'running job')}{queued}: {_all_workers(capacity)} busy "
+        f"({_functions(capacity.running)}); {_cancels(capacity.emulator, capacity.running)}.{also}"
     )
 
 
 def _deadlock(capacity: Capacity) -> str:
+    more = magic_line(capacity.emulator, f"start --max-concurrent-tasks {2 * len(capacity.running)}")
     return (
         f": {_all_workers(capacity)} taken by functions ({_functions(capacity.running)}) that wait for queued jobs "
-        "themselves, so none of them can end. Call such a function directly instead of by emu.call, or start with more "
-        f"workers: %cmemu start --max-concurrent-tasks {2 * len(capacity.running)}; {_cancels(capacity.running)}."
+        "themselves, so none of them can end. Call such a function directly instead of as a job, or start with more "
+        f"workers: {more}; {_cancels(capacity.emulator, capacity.running)}."
     )
 
 
@@ -199,7 +203,7 @@ def _without_executor(emulator: Emulator, capacity: Capacity, job: Job) -> tuple
         return "no_executor", f", and nobody polls {runtime}: run the cell that defines {name} again."
     if polled_at is not None and polled_at >= emulator.started_at:
         running = capacity.running
-        behind = f" behind {_count(len(running), 'running job')} ({_functions(running)})" if running else ""
+        behind = f" behind {plural(len(running), 'running job')} ({_functions(running)})" if running else ""
         polled = _last_poll(emulator.lifecycle, job.runtime_id)
         said = (
             f"{behind}, and nobody polls {runtime} now: the last poll was {polled}. Start its executor again if it has "
@@ -210,16 +214,16 @@ def _without_executor(emulator: Emulator, capacity: Capacity, job: Job) -> tuple
             f", and nobody has polled {runtime} since the emulator was started: start its program again, or run the "
             f"cell that defines {name} again."
         )
-    return "no_executor", f", and nobody has polled {runtime} for jobs yet. {_how_to_start(capacity)}"
+    return "no_executor", f", and nobody has polled {runtime} for jobs yet. {_how_to_start(emulator.name, capacity)}"
 
 
-def _how_to_start(capacity: Capacity) -> str:
+def _how_to_start(emu: str, capacity: Capacity) -> str:
     runtime = _quoted(capacity.runtime.runtime_id)
     if capacity.replicas:
-        return f"Start its program with the environment that emu.env({runtime}) gave."
+        return f"Start its program with the environment that {emu}.env({runtime}) gave."
     return (
-        f"emu.launch('python app.py', {runtime}) starts a program for it; @emu.runtime({runtime}).function above a "
-        "function serves that."
+        f"{emu}.launch('python app.py', {runtime}) starts a program for it; @{emu}.runtime({runtime}).function above "
+        "a function serves that."
     )
 
 
@@ -229,10 +233,6 @@ def _how_to_start(capacity: Capacity) -> str:
 def _quoted(name: str) -> str:
     short, note = cut(name, MAX_NAME)
     return f"'{short}{'…' if note else ''}'"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _age(job: Job) -> int:
@@ -257,15 +257,15 @@ def _functions(jobs: list[Job]) -> str:
     names = Counter(job.query_type for job in jobs).most_common()
     shown = [f"{count} x {cut(name, MAX_NAME)[0]}" for name, count in names[:MAX_FUNCTIONS]]
     if len(names) > MAX_FUNCTIONS:
-        shown.append(_count(len(names) - MAX_FUNCTIONS, "other function"))
+        shown.append(plural(len(names) - MAX_FUNCTIONS, "other function"))
     longest = duration(max(map(_age, jobs), default=0))
     return f"{', '.join(shown)}, {'for' if len(jobs) == 1 else 'longest'} {longest}"
 
 
-def _cancels(jobs: list[Job]) -> str:
+def _cancels(emulator: Emulator, jobs: list[Job]) -> str:
     (name, _), *_ = Counter(job.query_type for job in jobs).most_common(1) or [("all", 0)]
     ends = "ends it" if len(jobs) == 1 else "ends them"
-    return f"job.cancel() or %cmemu cancel {shlex.quote(cut(name, MAX_NAME)[0])} {ends}"
+    return f"job.cancel() or {magic_line(emulator, f'cancel {shlex.quote(cut(name, MAX_NAME)[0])}')} {ends}"
 
 
 def _last_line(module: LaunchedModule) -> str:

@@ -33,6 +33,7 @@ from cmemu_nb.looking import Looking
 from cmemu_nb.loop import defer_interrupts
 from cmemu_nb.notebook.words import holdings
 from cmemu_nb.own_log import OwnLog
+from cmemu_nb.registry import magic_line, name_of
 from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from cmemu_nb.seed import Seed
 
 T = TypeVar("T")
-NOT_RUNNING = "The emulator is not running. Start it: %cmemu start in a notebook, emu.start() elsewhere."
 
 
 class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
@@ -132,7 +132,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
             elif others:
                 raise SettingError(
                     f"The emulator runs already, at {self.url}, and keeps its {' and '.join(others)}. Stop it first: "
-                    "emu.stop(), then start it with the new settings. Its token, jobs and functions stay."
+                    f"{self.name}.stop(), then start it with the new settings. Its token, jobs and functions stay."
                 )
         return self
 
@@ -312,7 +312,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         self.lifecycle.note(
             "nested_call",
             detail="a synchronous call was made on the emulator's own loop, which patches asyncio (nest-asyncio2); "
-            "in event callbacks use the awaitable twin, such as 'await emu.acall(...)'",
+            f"in event callbacks use the awaitable twin, such as 'await {self.name}.acall(...)'",
         )
 
     # Where it is
@@ -321,6 +321,15 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     def running(self) -> bool:
         """Whether it serves."""
         return self._home is not None
+
+    @property
+    def name(self) -> str:
+        """The variable of the notebook that holds it, as far as is known: `emu` otherwise. Hints say it."""
+        return name_of(self)
+
+    def _not_running(self) -> NotRunning:
+        start = f"{magic_line(self, 'start')} in a notebook, {self.name}.start() elsewhere."
+        return NotRunning(self.read_from or f"The emulator is not running. Start it: {start}")
 
     @property
     def port(self) -> int:
@@ -352,14 +361,14 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     def home(self) -> Home:
         """What runs the emulator's loop; `NotRunning` when it is stopped."""
         if self._home is None:
-            raise NotRunning(self.read_from or NOT_RUNNING)
+            raise self._not_running()
         return self._home
 
     @property
     def client(self) -> ContourClient:
         """The HTTP client of the emulator's own loop; `NotRunning` when it is stopped."""
         if self._home is None or self._client is None:
-            raise NotRunning(self.read_from or NOT_RUNNING)
+            raise self._not_running()
         return self._client
 
     # Runtimes
@@ -397,7 +406,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         """
         return JobHandle(self, find_job(self.lifecycle, job, self.looked_at()).job_id)
 
-    def cancel(self, jobs: str | JobHandle | Job = "all", reason: str = "by emu.cancel()") -> int:
+    def cancel(self, jobs: str | JobHandle | Job = "all", reason: str = "") -> int:
         """End queued and running jobs: one, as in `job()`, those of a function by its name, or "all" [ours].
 
         Their error messages say that they were cancelled and why; functions in cells are ended where Python can do
@@ -410,7 +419,8 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         (2, 0, 'cancelled: by emu.cancel()')
         """
         now = self.looked_at()
-        return self.change(lambda lifecycle: lifecycle.cancel(find_unfinished(lifecycle, jobs, now), reason))
+        why = reason or f"by {self.name}.cancel()"
+        return self.change(lambda lifecycle: lifecycle.cancel(find_unfinished(lifecycle, jobs, now), why))
 
     def reset(self) -> None:
         """Forget every runtime with its jobs, schemas and bindings [ours]; what a seed file says is there again.
@@ -449,7 +459,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
 
     def __repr__(self) -> str:
         if not self.running and not self.read_from:
-            return "<Emulator, not running: emu.start() starts it again>"
+            return f"<Emulator, not running: {self.name}.start() starts it again>"
         holds = holdings(self.lifecycle)
         if self.read_from:
             return f"<Emulator, read from a file: {holds}>"

@@ -104,7 +104,7 @@ class InvalidBearerToken(WireError):
         self,
         message: str = (
             "The bearer token is missing or wrong. Send 'Authorization: Bearer <token>'; "
-            "the emulator's token is emu.token in its notebook, or what 'cmemu serve --print-token' shows."
+            "the emulator's token is its .token in the notebook, or what 'cmemu serve --print-token' shows."
         ),
     ) -> None:
         super().__init__(message)
@@ -120,7 +120,7 @@ class InvalidClient(WireError):
         self,
         message: str = (
             "The client's id or secret is missing or wrong. Send client_id and client_secret as fields of a form; "
-            "they are emu.client_id and emu.client_secret in the emulator's notebook, or settings of those names."
+            "they are the emulator's .client_id and .client_secret in its notebook, or settings of those names."
         ),
     ) -> None:
         super().__init__(message)

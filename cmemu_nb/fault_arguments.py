@@ -93,7 +93,7 @@ def check_that_any(delay: object, chances: dict[str, float], function: str | Non
     if function is not None and "reject_poll" in chances:
         raise InvalidRequest(
             f"{_WHAT}: reject_poll strikes polls, which are of no function. Leave function out, or set it by itself: "
-            "emu.faults(reject_poll=0.5)."
+            "faults(reject_poll=0.5)."
         )
 
 

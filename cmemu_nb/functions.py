@@ -14,6 +14,7 @@ from cmemu_nb.cells import cell_is_running
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import DefinitionWarning, ExportRefused, FunctionRefused, InvalidRequest, NotFound, known
 from cmemu_nb.plurals import plural
+from cmemu_nb.registry import magic_line
 from cmemu_nb.tokens import SHORTEST_MASKED, last_four
 from cmemu_nb.value_types import name_of_type
 
@@ -82,7 +83,7 @@ class Functions:
         self._emulator.clusters.check(runtime_id, definitions)
         still_running = self._emulator.home.run(self._serve(runtime_id, definitions, echo))
         self._emulator.clusters.ship(runtime_id, definitions)
-        _print_still_running(still_running)
+        _print_still_running(self._emulator, still_running)
         served = self._executors[runtime_id].functions
         return [served[definition.name] for definition in definitions]
 
@@ -98,7 +99,7 @@ class Functions:
         if function is not None and not callable(function):
             raise FunctionRefused(
                 f"The decorator takes a function, and no {name_of_type(function)} such as {function!r}: a function is "
-                "called by the name that it is defined with. Write @emu.function, without a name, above def."
+                "called by the name that it is defined with. Write the decorator without a name above def."
             )
 
         def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,7 +127,7 @@ class Functions:
         try:
             self._emulator.lifecycle.runtime(runtime_id)
         except NotFound as error:
-            raise NotFound(f"{error} emu.open_runtime({runtime_id!r}) opens it.") from None
+            raise NotFound(f"{error} {self._emulator.name}.open_runtime({runtime_id!r}) opens it.") from None
 
     def _kept(self, runtime_id: str, function: object) -> str:
         executor = self._executors.get(runtime_id)
@@ -149,7 +150,7 @@ class Functions:
 
         path = Path(path).expanduser()
         if not len(self):
-            raise ExportRefused("There is nothing to export: no functions are served. Write @emu.function above one.")
+            raise ExportRefused(f"There is nothing to export. {self.nothing}")
         if path.is_dir():
             raise ExportRefused(f"{path} is a directory. Give a file's name, such as {path / 'app.py'}.")
         text = export_module(((each.definition.function, each.definition.streaming) for each in self), cells)
@@ -246,8 +247,8 @@ class Functions:
         others = [each for each in self if each.name == name]
         if others:
             raise NotFound(
-                f"The {name} that was given is not the one that is served, {others[0]!r}. Serve it with @emu.function, "
-                f"or give {name!r} to call the one that is served."
+                f"The {name} that was given is not the one that is served, {others[0]!r}. Serve it with "
+                f"@{self._emulator.name}.function, or give {name!r} to call the one that is served."
             )
         return name, None
 
@@ -291,7 +292,12 @@ class Functions:
         return found[0]
 
     def __repr__(self) -> str:
-        return "\n".join(map(repr, self)) or "No functions are served. Write @emu.function above one."
+        return "\n".join(map(repr, self)) or self.nothing
+
+    @property
+    def nothing(self) -> str:
+        """What to say when no functions are served."""
+        return f"No functions are served. Write @{self._emulator.name}.function above one."
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.notebook.show import show_functions  # noqa: PLC0415 - only a notebook wants it
@@ -307,9 +313,9 @@ def warn_user(warning: Warning) -> None:
     warnings.warn(warning, stacklevel=level)
 
 
-def _print_still_running(jobs: dict[str, int]) -> None:
+def _print_still_running(emulator: Emulator, jobs: dict[str, int]) -> None:
     """Say that jobs of earlier versions still run, and how to end them."""
     for name, count in jobs.items():
         run, them = ("runs", "it") if count == 1 else ("run", "them")
-        cancel = f"%cmemu cancel {name}" if cell_is_running() else f'emu.cancel("{name}")'
+        cancel = magic_line(emulator, f"cancel {name}") if cell_is_running() else f'{emulator.name}.cancel("{name}")'
         print(f"{plural(count, 'job')} of {name}'s earlier version still {run}. {cancel} ends {them}.")  # noqa: T201

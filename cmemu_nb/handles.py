@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.cells import running_cell
@@ -91,6 +92,11 @@ class JobHandle:
         "'f' is queued, and nobody has polled 'my-runtime' for jobs yet. emu.launch('python app.py', 'my-runtime') ..."
         """
         return diagnose(self._emulator, self.id).sentence
+
+    @property
+    def expression(self) -> str:
+        """What to type to get this handle: `emu.job("a4c966")`."""
+        return f'{self._emulator.name}.job("{self.id[-6:]}")'
 
     def find(self) -> Job | None:
         """Return the job as it is at this moment, or None after it was let go or its runtime was reset."""
@@ -244,6 +250,11 @@ class RuntimeHandle:
     def inspect_uri(self) -> str:
         """Where anybody looks at a job of the runtime: `<uri>/<job id>` [page]."""
         return f"{self.get_job_uri}s"
+
+    @property
+    def expression(self) -> str:
+        """What to type to get this handle: `emu.runtime("my-runtime")`."""
+        return f"{self._emulator.name}.runtime({json.dumps(self.id)})"
 
     @property
     def deployed_apps(self) -> list[str]:

@@ -146,9 +146,7 @@ class Home(ABC):
     def _check(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         if self.loop.is_closed():
             coroutine.close()
-            raise NotRunning(
-                "The emulator is stopped. Start it again: %cmemu start in a notebook, emu.start() elsewhere."
-            )
+            raise NotRunning("The emulator is stopped. Start it again: %cmemu start in a notebook, start() elsewhere.")
         if os.getpid() != self._pid:
             coroutine.close()
             raise HomeError(

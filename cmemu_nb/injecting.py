@@ -151,7 +151,12 @@ class FaultInjection:
         return len(self._on)
 
     def __repr__(self) -> str:
-        return "\n".join(map(repr, self)) or "No faults are on. Try: emu.faults(error_rate=0.2)"
+        return "\n".join(map(repr, self)) or self.nothing
+
+    @property
+    def nothing(self) -> str:
+        """What to say when no faults are on."""
+        return f"No faults are on. Try: {self._emulator.name}.faults(error_rate=0.2)"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.notebook.show import show_faults  # noqa: PLC0415 - only a notebook wants it

@@ -97,14 +97,14 @@ class Looking:
             raise InvalidRequest(f"A timeline needs at least one job, not {most}. Leave it out for the last 200.")
         from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
 
-        state = self.lifecycle
-        return timeline_chart(state.newest_jobs(most), self.looked_at(), state.count().total())
+        state, emu = self.lifecycle, cast("Emulator", self).name
+        return timeline_chart(state.newest_jobs(most), self.looked_at(), state.count().total(), emu)
 
     def latency(self) -> Chart:
         """Return a histogram of how long the jobs waited and ran, in seconds or parts of them."""
         from cmemu_nb.notebook.charts import latency_chart  # noqa: PLC0415
 
-        return latency_chart(self.lifecycle.jobs())
+        return latency_chart(self.lifecycle.jobs(), emu=cast("Emulator", self).name)
 
     @property
     def runtimes(self) -> pd.DataFrame:

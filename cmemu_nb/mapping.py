@@ -92,11 +92,11 @@ class Mapping:
 
 def _records(queries: Iterable[object] | pd.DataFrame) -> list[Any]:
     if isinstance(queries, str | bytes | dict) or not isinstance(queries, Iterable):
-        raise InvalidRequest("emu.map takes a list of queries or a DataFrame: [{...}, {...}]; emu.call takes one.")
+        raise InvalidRequest("map() takes a list of queries or a DataFrame: [{...}, {...}]; call() takes one.")
     if "pandas.DataFrame" not in kinds_of(queries):
         return list(queries)
     if problem := duplicate_column(queries):
-        raise InvalidRequest(f"emu.map was given {problem}. Rename one.")
+        raise InvalidRequest(f"map() was given {problem}. Rename one.")
     frame: Any = queries
     return list(frame.to_dict("records"))
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
 
+USUAL_NAME = "emu"
+
 
 def emulators() -> dict[str, Emulator]:
     """Return the registry itself. It is kept on `sys`, where neither a reload nor %autoreload wipes it."""
@@ -24,6 +26,17 @@ def emulators() -> dict[str, Emulator]:
 def running_emulators() -> list[Emulator]:
     """Return those that run, each once."""
     return [each for each in dict.fromkeys(emulators().values()) if each.running]
+
+
+def name_of(emulator: Emulator) -> str:
+    """Return the variable that holds an emulator, for hints of what to type; `emu` for one that no name is known of."""
+    return next((name for name, each in emulators().items() if each is emulator), USUAL_NAME)
+
+
+def magic_line(emulator: Emulator, command: str) -> str:
+    """Return a command of `%cmemu` for an emulator, for hints of what to type: with its name, unless that is `emu`."""
+    name = name_of(emulator)
+    return f"%cmemu {command}" if name == USUAL_NAME else f"%cmemu {command} --name {name}"
 
 
 def forget(emulator: Emulator) -> None:

@@ -69,7 +69,9 @@ class Scaling:
         if functions is not None:
             runtime_id = self._serve_apart(functions, CLUSTER if runtime is None else runtime_id)
         if not emulator.functions.definitions(runtime_id):
-            raise InvalidRequest(f"No functions are served on runtime {runtime_id!r}. Write @emu.function above one.")
+            raise InvalidRequest(
+                f"No functions are served on runtime {runtime_id!r}. Write @{emulator.name}.function above one."
+            )
         cluster = Cluster(emulator, client, runtime_id, url, max_concurrent_tasks, local=local)
         return emulator.clusters.begin(cluster, replicas)
 
@@ -163,11 +165,11 @@ class Clusters:
 
 def _check_client(client: Client) -> None:
     if importlib.util.find_spec("distributed") is None:
-        raise LaunchFailed("emu.scale needs Dask, which is not installed here. Type: pip install 'cmemu_nb[dask]'")
+        raise LaunchFailed("scale() needs Dask, which is not installed here. Type: pip install 'cmemu_nb[dask]'")
     if not hasattr(client, "nthreads") or not hasattr(client, "subscribe_topic"):
-        raise InvalidRequest(f"emu.scale needs a dask.distributed.Client, not {client!r}.")
+        raise InvalidRequest(f"scale() needs a dask.distributed.Client, not {client!r}.")
     if client.asynchronous:
-        raise InvalidRequest("emu.scale needs a Client that is not asynchronous: Client(address) without more.")
+        raise InvalidRequest("scale() needs a Client that is not asynchronous: Client(address) without more.")
     if client.status != "running":
         raise LaunchFailed(f"The Dask client is {client.status}. Connect it again: Client(address).")
 

@@ -155,7 +155,7 @@ def read(path: Path) -> Contents:
     try:
         document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         if document.get("format") != FORMAT:
-            raise SessionFileError(f"{path} is no exported session. emu.export('run.json') writes one.")
+            raise SessionFileError(f"{path} is no exported session. The emulator's export('run.json') writes one.")
         if msgspec.convert(document.get("version"), int) > VERSION:
             newer = f"its version is {document['version']}, this one knows {VERSION}"
             raise SessionFileError(f"{path} was written by a newer cmemu_nb ({newer}). Upgrade cmemu_nb.")

@@ -116,7 +116,7 @@ class Settings(Configurable):
     ).tag(config=True, notebook_only=True)
     progress = Bool(
         default_value=True,
-        help="Whether a call that has waited for two seconds says why, and emu.map shows a bar; never where the "
+        help="Whether a call that has waited for two seconds says why, and a map shows a bar; never where the "
         "environment variable CI is set.",
     ).tag(config=True, notebook_only=True)
     keep_events = Int(10_000, min=1, help="How many events the log keeps; empty polls are counted apart.").tag(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LISTENERS_SECONDS = 1.0
 STUCK_SECONDS = 5.0
 STUCK = (
-    "The emulator can't be emptied: a callback of emu.on_event does not return, so that it can do nothing else. "
+    "The emulator can't be emptied: a callback of on_event() does not return, so that it can do nothing else. "
     "End what the callback waits for, or let it wait with 'await'."
 )
 LOG_LINES = 200

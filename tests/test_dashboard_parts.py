@@ -224,9 +224,11 @@ def test_the_curl_commands_do_it_again(
     query = {"text": 'it\'s "quoted" $HOME `id` \\ ü\n\x7f\x85\u2028\u202e\ufeff', "more": "x" * size}
     raw = msgspec.Raw(json.dumps(query, ensure_ascii=False, indent=1).replace("\n", "\r\n").encode())
     first = emulator.submit("echo", raw, APP) if app else runtime.enqueue("echo", raw)
-    *how_to_write, again, look = [visible(line, lines=True) for line in curl_commands(first.record, emulator.url)]
+    *how_to_write, again, look = [
+        visible(line, lines=True) for line in curl_commands(first.record, emulator.url, "lab")
+    ]
     for code in how_to_write:
-        exec(code.removeprefix("# In a cell first: "), {"emu": emulator})
+        exec(code.removeprefix("# In a cell first: "), {"lab": emulator})
     emulator.change(lambda lifecycle: lifecycle.fail(first.id, "seen"))
     # Nobody serves: the job is there, and its caller waits.
     caller = subprocess.Popen(["bash", "-c", again], env=shell_environ(emulator), stdout=subprocess.PIPE)
@@ -319,7 +321,7 @@ def test_of_a_traceback_the_last_line_is_shown() -> None:
     lifecycle = Lifecycle()
     lifecycle.note("listener_failed", detail="Traceback:\n  line\n" * 50 + "ZeroDivisionError: division by zero\n")
     [row] = EventList("", "", all=False).part(lifecycle.events)["rows"]
-    assert row["detail"] == "ZeroDivisionError: division by zero (emu.events has all of it)"
+    assert row["detail"] == "ZeroDivisionError: division by zero (the frame of events has all of it)"
 
 
 def test_long_logs_and_errors_are_cut_with_a_note(emulator: Emulator) -> None:

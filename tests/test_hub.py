@@ -240,7 +240,7 @@ def test_a_stream_arrives_as_it_is_posted_for_who_accepts_an_event_stream(proxy:
 @pytest.mark.parametrize("path", [HEALTH, "/openapi.json", f"{RUNTIMES}/r/jobs/j", "/no/such/route", RUNTIMES])
 def test_who_sends_no_token_through_the_proxy_is_told_to_send_one(proxy: Proxy, path: str) -> None:
     said = refused(proxy.send("GET", path), "forbidden_host")
-    assert "send 'Authorization: Bearer <token>' with emu.token" in said
+    assert "send 'Authorization: Bearer <token>' with the emulator's token" in said
     assert proxy.send("GET", path, headers=BEARER).status_code != 403
 
 

@@ -144,7 +144,7 @@ def test_a_program_that_does_not_poll_is_an_error_with_its_state(emu: Emulator) 
     [
         ("no-such-program x", {}, LaunchFailed, "There is no program 'no-such-program' on the PATH"),
         ("python app.py", {"cwd": "/no/such"}, LaunchFailed, "The directory '/no/such' does not exist"),
-        ("", {}, InvalidRequest, "emu.launch needs a command"),
+        ("", {}, InvalidRequest, r"launch\(\) needs a command"),
         ("python app.py", {"replica": 2}, InvalidRequest, "There is no option 'replica'"),
         ("python app.py", {"replicas": 0}, InvalidRequest, "must be at least 1"),
     ],

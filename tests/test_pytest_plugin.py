@@ -284,7 +284,7 @@ def test_a_callback_that_does_not_return_hides_nothing(
 ) -> None:
     result = run(GETS_STUCK, "--cmemu-export-on-failure", "out")
     result.assert_outcomes(failed=1, errors=2)
-    result.stdout.fnmatch_lines(["*HomeError: The emulator can't be emptied: a callback of emu.on_event does not*"])
+    result.stdout.fnmatch_lines(["*HomeError: The emulator can't be emptied: a callback of on_event() does not*"])
     path = next((pytester.path / "out").glob("*blocks_it-[!t]*.json"))
     assert [each.runtime_id for each in Emulator.from_export(path).lifecycle.runtimes()] == ["r", "s"]
 

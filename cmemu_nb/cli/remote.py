@@ -63,7 +63,7 @@ class Remote:
         if isinstance(error, InvalidBearerToken):
             raise InvalidBearerToken(
                 f"The emulator at {self.url} refused the token. Leave --token and CMEMU_TOKEN out if it is yours, or "
-                "give the one that 'cmemu serve --print-token' or print(emu.token) shows."
+                "give the one that 'cmemu serve --print-token' or print() of the emulator's .token in a notebook shows."
             )
         raise error
 

@@ -107,7 +107,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "error": visible("".join(cut(why, MOST_LOG)), lines=True),
         "logs": visible(log[-MOST_LOG:], lines=True).encode(errors="replace").decode(),
         "logs_note": f"the last {MOST_LOG:,} of {len(log):,} characters" if len(log) > MOST_LOG else "",
-        "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url)],
+        "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url, emulator.name)],
     }
 
 
@@ -192,7 +192,11 @@ def _says(event: Event, text: str) -> bool:
 
 def _detail(text: str) -> str:
     """Return one line of what happened; of a traceback the last."""
-    return f"{plain(last_line(text), 300)} (emu.events has all of it)" if "\n" in text.rstrip() else plain(text, 300)
+    return (
+        f"{plain(last_line(text), 300)} (the frame of events has all of it)"
+        if "\n" in text.rstrip()
+        else plain(text, 300)
+    )
 
 
 def _event_row(event: Event) -> Part:

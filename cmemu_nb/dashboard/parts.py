@@ -20,6 +20,7 @@ from cmemu_nb.notebook.charts import sparkline_svg
 from cmemu_nb.notebook.show import HOMES
 from cmemu_nb.notebook.words import MISSING, ago, cut, duration, state_count, visible
 from cmemu_nb.percentiles import SHOWN
+from cmemu_nb.registry import magic_line
 from cmemu_nb.results import STATES, Outcome
 from cmemu_nb.server.prefer import LONGEST_WAIT
 from cmemu_nb.tokens import last_four
@@ -44,11 +45,6 @@ TONES: dict[str, str] = {
     Outcome.FUNCTION_ERROR: "amber",
     Outcome.FAILED: "red",
 }
-
-NOT_RUNNING = (
-    "The emulator is not running. emu.start() starts it again; "
-    "after %cmemu start, which makes another, run this cell again."
-)
 
 Part = dict[str, Any]
 
@@ -75,7 +71,10 @@ def badge(words: str, tone: str) -> Part:
 def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     """Return where the emulator is and how it does."""
     if not emulator.running:
-        return {"running": False, "hint": emulator.read_from or NOT_RUNNING}
+        again = (
+            f"The emulator is not running. {magic_line(emulator, 'start')} or {emulator.name}.start() starts it again."
+        )
+        return {"running": False, "hint": emulator.read_from or again}
     counts, evicted = emulator.lifecycle.outcomes(), sum(emulator.lifecycle.evicted().values())
     jobs = [badge(state_count(state, counts[state]), TONES[state] if counts[state] else "grey") for state in STATES]
     return {

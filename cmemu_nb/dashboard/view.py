@@ -211,8 +211,9 @@ class View:
 
     def _charts(self, now: int) -> Part:
         self._charts_at = time.monotonic()
-        state = self._emulator.lifecycle
+        state, emu = self._emulator.lifecycle, self._emulator.name
+        every = state.count().total()
         return {
-            "timeline": timeline_chart(state.newest_jobs(CHART_JOBS), now, state.count().total()).svg,
-            "latency": latency_chart(state.newest_jobs(LATENCY_JOBS), state.count().total()).svg,
+            "timeline": timeline_chart(state.newest_jobs(CHART_JOBS), now, every, emu).svg,
+            "latency": latency_chart(state.newest_jobs(LATENCY_JOBS), every, emu).svg,
         }

@@ -38,7 +38,6 @@ SCRIPTS = (
     "main",
 )
 STYLES = ("dashboard", "form")
-CLOSED = "This dashboard is closed. emu.dashboard() opens another."
 
 
 def _joined(names: Sequence[str], kind: str) -> str:
@@ -56,6 +55,7 @@ class DashboardWidget(AnyWidget):
     _esm = _joined(SCRIPTS, "js")
     _css = _joined(STYLES, "css")
 
+    name = traitlets.Unicode().tag(sync=True)
     options = traitlets.Dict().tag(sync=True)
     header = traitlets.Dict().tag(sync=True)
     runtimes = traitlets.Dict().tag(sync=True)
@@ -92,12 +92,12 @@ class Dashboard:
         self._in_marimo = in_marimo()
         if getattr(current_shell(), "kernel", None) is None and not self._in_marimo:
             raise HomeError(
-                "The dashboard is a widget, and this is no notebook. emu.jobs, emu.runtimes and emu.events are "
-                "DataFrames; emu.timeline() and emu.latency() are charts."
+                f"The dashboard is a widget, and this is no notebook. {emulator.name}.jobs, .runtimes and .events are "
+                "DataFrames; .timeline() and .latency() are charts."
             )
         self._closed = False
         self._summary_id = f"cmemu-summary-{secrets.token_hex(8)}"
-        self.widget = DashboardWidget(options=msgspec.to_builtins(Options()))
+        self.widget = DashboardWidget(options=msgspec.to_builtins(Options()), name=emulator.name)
         self._view = View(emulator.board, self.widget.show, self.widget.send, self._rewrite_summary)
         self.widget.on_msg(lambda _widget, message, _buffers: self._view.hear(message))
         emulator.board.open()
@@ -118,14 +118,17 @@ class Dashboard:
 
     def _ipython_display_(self) -> None:
         if self._closed:
-            print(CLOSED)  # noqa: T201 - it is shown in a cell
+            print(self._says_closed())  # noqa: T201 - it is shown in a cell
             return
         display(self.widget)
         display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
 
+    def _says_closed(self) -> str:
+        return f"This dashboard is closed. {self._emulator.name}.dashboard() opens another."
+
     def _display_(self) -> DashboardWidget | str:
         """Return what marimo shows."""
-        return CLOSED if self._closed else self.widget
+        return self._says_closed() if self._closed else self.widget
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self._emulator!r}; it shows itself as the last line of a cell>"

@@ -167,7 +167,14 @@ class Cluster:
 
     def _check_not_stopped(self) -> None:
         if self.stopped:
-            raise LaunchFailed(f"The replicas of {self.runtime_id!r} are stopped. emu.scale(client) starts new ones.")
+            raise LaunchFailed(
+                f"The replicas of {self.runtime_id!r} are stopped. {self._emulator.name}.scale(client) starts new ones."
+            )
+
+    @property
+    def nothing(self) -> str:
+        """What to say when it is stopped."""
+        return f"Stopped. {self._emulator.name}.scale(client) starts replicas again."
 
     def give_up(self, job_id: str, replica_id: str | None) -> None:
         """Free the slot of a job that was ended, in case its function goes on; without a replica all slots."""

@@ -53,7 +53,7 @@ _CURES = {
     "builtins.set": "list(...)",
     "builtins.frozenset": "list(...)",
     "builtins.range": "list(...)",
-    "builtins.generator": "list(...), or define the function with @emu.function(streaming=True)",
+    "builtins.generator": "list(...), or give the function's decorator streaming=True",
     "builtins.dict_keys": "list(...)",
     "builtins.dict_values": "list(...)",
     "builtins.dict_items": "dict(...)",

@@ -176,7 +176,7 @@ def _check_kind(name: str, function: Callable[..., Any], *, streaming: bool) -> 
         raise _refused(
             name,
             "it is a generator, which only a streaming function can be",
-            "Write @emu.function(streaming=True), or return a list.",
+            "Give its decorator streaming=True, or return a list.",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shlex
 import shutil
@@ -11,14 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import InvalidRequest, LaunchFailed
+from cmemu_nb.dialect import closest
+from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
 from cmemu_nb.executors.environment import Extras, module_environment
 from cmemu_nb.executors.module_logs import SAID_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.process import ReplicaProcess
 from cmemu_nb.executors.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from cmemu_nb.emulator import Emulator
@@ -83,6 +85,11 @@ class LaunchedModule:
     def states(self) -> list[str]:
         """The replicas' states: starting, started, responsive or exited(code)."""
         return [replica.state for replica in self.replicas]
+
+    @property
+    def expression(self) -> str:
+        """What to type to get this handle: `emu.modules["shop"]`."""
+        return f"{self._emulator.name}.modules[{json.dumps(self.runtime_id)}]"
 
     def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
         """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
@@ -185,7 +192,11 @@ class LaunchedModule:
 
 
 class Modules:
-    """Every program that an emulator has launched; each lives as long as its runtime."""
+    """Every program that an emulator has launched, by its runtime and iterable; each lives as long as its runtime.
+
+    >>> emu.modules
+    No program was launched. Try: emu.launch("python app.py")
+    """
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -216,6 +227,39 @@ class Modules:
     def of(self, runtime_id: str) -> list[LaunchedModule]:
         """Return a runtime's modules."""
         return [module for module in self._modules if module.runtime_id == runtime_id]
+
+    def __iter__(self) -> Iterator[LaunchedModule]:
+        return iter(list(self._modules))
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __contains__(self, runtime_id: object) -> bool:
+        return any(module.runtime_id == runtime_id for module in self)
+
+    def __getitem__(self, runtime_id: str) -> LaunchedModule:
+        """Return a runtime's module, the newest if it has several; a `NotFound` lists the runtimes that have any."""
+        found = self.of(runtime_id)
+        if not found:
+            names = {module.runtime_id for module in self}
+            raise NotFound(
+                f"No program was launched for runtime {runtime_id!r}.{closest(str(runtime_id), names)} "
+                f"{known(names, 'modules')}"
+            )
+        return found[-1]
+
+    @property
+    def nothing(self) -> str:
+        """What to say when there are none."""
+        return f'No program was launched. Try: {self._emulator.name}.launch("python app.py")'
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or self.nothing
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.notebook.show import show_modules  # noqa: PLC0415 - only a notebook wants it
+
+        return show_modules(self)
 
     def any_running(self) -> bool:
         """Tell whether any replica of any module runs."""
@@ -255,7 +299,7 @@ def read_command(command: str | Sequence[str]) -> list[str]:
     """Read a command line or a list of words; `python` is the interpreter that runs this."""
     words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
     if not words:
-        raise InvalidRequest("emu.launch needs a command, such as 'python app.py'.")
+        raise InvalidRequest("launch() needs a command, such as 'python app.py'.")
     if words[0] in PYTHONS:
         words[0] = sys.executable
     return words

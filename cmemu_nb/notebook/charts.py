@@ -20,6 +20,7 @@ from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.words import duration, tally, visible, when
 from cmemu_nb.percentiles import SHOWN, percentile
 from cmemu_nb.plurals import plural
+from cmemu_nb.registry import USUAL_NAME
 from cmemu_nb.results import Outcome, outcome
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ __all__ = ["Chart", "latency_chart", "sparkline_svg", "timeline_chart"]
 
 MOST_LANES = 40
 MOST_OF_A_REPLICA = 21
-NO_JOBS = 'No jobs yet. emu.call("name", {...}) or emu.submit(...) makes one.'
-NONE_FINISHED = "No job has finished yet. emu.jobs shows where they stand."
 
 _BACK = "var(--jp-layout-color1,#ffffff)"
 _TEXT = "var(--jp-ui-font-color1,#212121)"
@@ -79,15 +78,15 @@ class Chart:
         return {"image/svg+xml": self.svg, "text/plain": self.text}
 
 
-def timeline_chart(jobs: Iterable[Job], now: int, every: int | None = None) -> Chart:
+def timeline_chart(jobs: Iterable[Job], now: int, every: int | None = None, emu: str = USUAL_NAME) -> Chart:
     """Return a chart of jobs, a lane for each queue, replica or worker: when each job waited and ran.
 
     `now`, in Unix nanoseconds, is up to when the unfinished ones count. `every` is how many jobs there are, if these
-    are only the last of them. At most 40 lanes are drawn.
+    are only the last of them, and `emu` the variable that the emulator is held by. At most 40 lanes are drawn.
     """
     spans = [_span(job, now) for job in sorted(jobs, key=attrgetter("sequence"))]
     if not spans:
-        return _nothing(NO_JOBS)
+        return _nothing(_no_jobs(emu))
     lanes = _lanes(spans)
     drawn = len(spans)
     which = plural(drawn, "job") if every in (None, drawn) else f"the last {drawn:,} of {every:,} jobs"
@@ -97,14 +96,14 @@ def timeline_chart(jobs: Iterable[Job], now: int, every: int | None = None) -> C
     return Chart(_draw_timeline(spans, lanes, text), text)
 
 
-def latency_chart(jobs: Sequence[Job], every: int | None = None) -> Chart:
+def latency_chart(jobs: Sequence[Job], every: int | None = None, emu: str = USUAL_NAME) -> Chart:
     """Return histograms of the run times and queue times of the finished ones of these jobs, on a logarithmic axis.
 
-    `every` is how many jobs there are, if these are only the last of them.
+    `every` is how many jobs there are, if these are only the last of them; `emu` the variable of the emulator.
     """
     done = [job for job in jobs if job.completed_at is not None]
     if not done:
-        return _nothing(NONE_FINISHED if jobs else NO_JOBS)
+        return _nothing(f"No job has finished yet. {emu}.jobs shows where they stand." if jobs else _no_jobs(emu))
     times = {
         "Run time": sorted([time for job in done if (time := job.run_time()) is not None]),
         "Queue time": sorted([time for job in done if (time := job.queue_time()) is not None]),
@@ -358,6 +357,10 @@ def _svg(width: int, height: int, pixels: int, text: str, inside: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}" {size} aria-label="{safe}">'
         f'<title>{safe}</title><rect width="{width}" height="{height}" style="fill:{_BACK}"/>{inside}</svg>'
     )
+
+
+def _no_jobs(emu: str) -> str:
+    return f'No jobs yet. {emu}.call("name", {{...}}) or {emu}.submit(...) makes one.'
 
 
 def _nothing(text: str) -> Chart:

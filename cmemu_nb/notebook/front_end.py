@@ -11,7 +11,7 @@ from cmemu_nb.hub import service_prefix
 
 
 class FrontEnd(NamedTuple):
-    """A front end, and its limits in one sentence, if it has any."""
+    """A front end, and its limits in one sentence, if it has any; `{emu}` stands for the emulator's variable."""
 
     name: str
     limits: str = ""
@@ -19,28 +19,29 @@ class FrontEnd(NamedTuple):
 
 COLAB = FrontEnd(
     "Colab",
-    "emu.url is inside Colab's machine, where cells and their programs reach it and your browser does not; the "
+    "{emu}.url is inside Colab's machine, where cells and their programs reach it and your browser does not; the "
     "dashboard needs google.colab.output.enable_custom_widget_manager(), which anywidget calls by itself.",
 )
 VS_CODE = FrontEnd(
     "VS Code",
-    "with a remote kernel emu.url is on the kernel's machine, so forward its port; the dashboard needs the setting "
+    "with a remote kernel {emu}.url is on the kernel's machine, so forward its port; the dashboard needs the setting "
     "jupyter.widgetScriptSources, for which VS Code asks.",
 )
 BINDER = FrontEnd(
     "Binder",
-    "this machine and its files are gone after some minutes without use: emu.export('run.json') and download the file.",
+    "this machine and its files are gone after some minutes without use: {emu}.export('run.json') and download the "
+    "file.",
 )
 JUPYTERHUB = FrontEnd(
     "JupyterHub",
-    "emu.url is inside this server's machine; from elsewhere a request needs the hub's login and a token of emu.",
+    "{emu}.url is inside this server's machine; from elsewhere a request needs the hub's login and a token of {emu}.",
 )
 JUPYTER = FrontEnd("Jupyter")
-IPYTHON = FrontEnd("IPython", "emu.dashboard() needs a notebook; here emu.jobs and %cmemu events show the same.")
+IPYTHON = FrontEnd("IPython", "{emu}.dashboard() needs a notebook; here {emu}.jobs and %cmemu events show the same.")
 MARIMO = FrontEnd(
     "marimo",
-    "there are no magics, so emu = Emulator().start() starts it; type emu.stop() before you run that cell again, which "
-    "makes another one.",
+    "there are no magics, so {emu} = Emulator().start() starts it; type {emu}.stop() before you run that cell again, "
+    "which makes another one.",
 )
 PYTHON = FrontEnd("Python")
 

@@ -242,7 +242,9 @@ class CMEmu(Settings, Magics):
         return self._emulator(given).latency()
 
     def _runtimes(self, given: Arguments) -> pd.DataFrame:
-        return self._view(self._emulator(given).runtimes, "No runtimes yet. Type: rt = emu.open_runtime('my-runtime')")
+        emulator = self._emulator(given)
+        hint = f"No runtimes yet. Type: rt = {emulator.name}.open_runtime('my-runtime')"
+        return self._view(emulator.runtimes, hint)
 
     def _jobs(self, given: Arguments) -> pd.DataFrame:
         emulator = self._emulator(given)
@@ -253,7 +255,7 @@ class CMEmu(Settings, Magics):
                 frame = frame[frame[column] == wanted]
         if given.limit is not None:
             frame = frame.tail(given.limit)
-        return self._view(frame, "No such jobs. Type: job = emu.submit('my_function', {'x': 1})")
+        return self._view(frame, f"No such jobs. Type: job = {emulator.name}.submit('my_function', {{'x': 1}})")
 
     def _check_filters(self, emulator: Emulator, given: Arguments) -> None:
         state = emulator.lifecycle
@@ -268,8 +270,9 @@ class CMEmu(Settings, Magics):
         return self._view(self._emulator(given).schemas, "No schemas yet: a runtime posts them to its post_schema_uri.")
 
     def _apps(self, given: Arguments) -> pd.DataFrame:
-        hint = "No bindings yet. Type: emu.open_runtime('my-runtime', deployed_app_rid='ri...')"
-        return self._view(self._emulator(given).deployed_apps, hint)
+        emulator = self._emulator(given)
+        hint = f"No bindings yet. Type: {emulator.name}.open_runtime('my-runtime', deployed_app_rid='ri...')"
+        return self._view(emulator.deployed_apps, hint)
 
     def _functions(self, given: Arguments) -> Functions:
         return self._emulator(given).functions

@@ -12,13 +12,14 @@ from cmemu_nb.notebook.front_end import front_end
 from cmemu_nb.notebook.html import MOST_IN_A_CARD, card, link, mimebundle, status_badge, table, two_lines
 from cmemu_nb.notebook.words import ago, cut, duration, holdings, visible
 from cmemu_nb.plurals import plural
+from cmemu_nb.registry import magic_line
 from cmemu_nb.results import Outcome, outcome, why_no_value
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.cluster import Cluster
-    from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.executors.modules import LaunchedModule, Modules
     from cmemu_nb.functions import Functions
     from cmemu_nb.handles import JobHandle, RuntimeHandle
     from cmemu_nb.injecting import FaultInjection
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = MOST_IN_A_CARD - 100  # the card must not cut off the note of how much there is
 FIRST_STEPS = (
-    '@emu.function above a function serves it: def double(context, event): return 2 * event["x"]',
-    'emu.call("double", {"x": 21})',
-    'rt = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")',
-    "emu.dashboard()   emu.functions   emu.jobs   emu.runtimes   emu.events   %cmemu help",
+    '@{emu}.function above a function serves it: def double(context, event): return 2 * event["x"]',
+    '{emu}.call("double", {"x": 21})',
+    'rt = {emu}.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")',
+    "{emu}.dashboard()   {emu}.functions   {emu}.jobs   {emu}.runtimes   {emu}.events   %cmemu help",
 )
-STOPPED = ("not running", "%cmemu start")
 BY_THE_HUB = "from your browser, behind the hub's host and with a token"
 MOST_LINES = 10
 CLUSTER_COLUMNS = ("replica", "worker", "state", "jobs held")
@@ -41,28 +41,31 @@ HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its o
 
 def show_emulator(emulator: Emulator) -> dict[str, str]:
     """Return the emulator's display bundle: where it is, what it has, what to type next."""
+    emu, state = emulator.name, emulator.lifecycle
     if not emulator.running:
-        what, following = ("read from a file", "emu.jobs   emu.dashboard()") if emulator.read_from else STOPPED
+        what, following = ("not running", magic_line(emulator, "start"))
+        if emulator.read_from:
+            what, following = "read from a file", f"{emu}.jobs   {emu}.dashboard()"
         return mimebundle(repr(emulator), card("Emulator", [("state", what), ("next", following)]))
-    state = emulator.lifecycle
     pairs = [
         ("URL", emulator.url),
         *([("behind the hub", f"{emulator.proxy_url}   ({BY_THE_HUB})")] if emulator.proxy_url else []),
-        ("token", f"emu.token   ({last_four(emulator.token)}, for the contour routes)"),
+        ("token", f"{emu}.token   ({last_four(emulator.token)}, for the contour routes)"),
         ("runs", HOMES[emulator.home.kind]),
         ("holds", holdings(state)),
     ]
     if emulator.seed is not None:
         pairs.append(("seed", emulator.seed.path))
     if (seen_in := front_end()).limits:
-        pairs.append(("seen in", f"{seen_in.name}: {seen_in.limits}"))
+        pairs.append(("seen in", f"{seen_in.name}: {seen_in.limits.format(emu=emu)}"))
     if emulator.settings.journal is not None:
         pairs.append(("journal", str(emulator.settings.journal)))
     if evicted := sum(state.evicted().values()):
         pairs.append(("let go", f"{plural(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
+    steps = tuple(step.replace("{emu}", emu) for step in FIRST_STEPS)
     # Behind a hub the browser is on another machine.
     reached = None if emulator.proxy_url else emulator.url
-    return _bundle("Emulator", pairs, FIRST_STEPS, status_badge("running"), reached)
+    return _bundle("Emulator", pairs, steps, status_badge("running"), reached)
 
 
 def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
@@ -83,7 +86,11 @@ def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
         ("post_result_uri", runtime.post_result_uri),
         ("post_schema_uri", runtime.post_schema_uri),
     ]
-    steps = ('!curl -H "Module-Auth-Token: {rt.token}" {rt.get_job_uri}', 'rt.enqueue("my_function", {"x": 1})')
+    steps = (
+        f"rt = {runtime.expression}",
+        '!curl -H "Module-Auth-Token: {rt.token}" {rt.get_job_uri}',
+        'rt.enqueue("my_function", {"x": 1})',
+    )
     return _bundle("Runtime", pairs, steps, status_badge("connected" if record.connected else "never polled"))
 
 
@@ -105,11 +112,12 @@ def show_job(job: JobHandle) -> dict[str, str]:
         *([("diagnosis", job.diagnosis)] if not record.finished else []),
         *([("logs", _last_lines(job.logs))] if job.logs else []),
     ]
-    step = {
-        JobStatus.SUCCEEDED: "job.result()   job.raw()",
-        JobStatus.FAILED: "emu.events tells what led to it",
-    }.get(record.status, 'job.result() waits for it, job.fail("why") ends it')
-    return _bundle("Job", pairs, (step,), status_badge(record.status, outcome(record)))
+    this, emu = job.expression, job.expression.partition(".")[0]
+    steps = {
+        JobStatus.SUCCEEDED: (f"{this}.result()", f"{this}.raw()"),
+        JobStatus.FAILED: (f"{emu}.events   (what led to it)",),
+    }.get(record.status, (f"{this}.result()   (waits for it)", f"{this}.cancel()   (ends it)"))
+    return _bundle("Job", pairs, steps, status_badge(record.status, outcome(record)))
 
 
 FUNCTION_COLUMNS = (
@@ -131,9 +139,7 @@ def show_functions(functions: Functions) -> dict[str, str]:
         }
         for each in functions
     ]
-    hint = (
-        'No functions are served. Write `@emu.function` above one: `def double(context, event): return 2 * event["x"]`'
-    )
+    hint = f'{functions.nothing} For instance: `def double(context, event): return 2 * event["x"]`'
     shown = table(f"Functions ({RUN_TIMES})", FUNCTION_COLUMNS, rows, hint, compact=True)
     return mimebundle(repr(functions), shown)
 
@@ -148,8 +154,25 @@ def show_faults(injection: FaultInjection) -> dict[str, str]:
         for each in injection
         for name, how in each.words.items()
     ]
-    hint = "No faults are on. Try `emu.faults(error_rate=0.2)`"
-    return mimebundle(repr(injection), table("Faults", FAULT_COLUMNS, rows, hint))
+    return mimebundle(repr(injection), table("Faults", FAULT_COLUMNS, rows, injection.nothing))
+
+
+MODULE_COLUMNS = ("module", "state", "command", "replicas", "next")
+
+
+def show_modules(modules: Modules) -> dict[str, str]:
+    """Return the display bundle of all launched programs."""
+    rows = [
+        {
+            "module": two_lines(each.runtime_id),
+            "state": status_badge("running" if each.running else "exited"),
+            "command": two_lines(each.command),
+            "replicas": two_lines(", ".join(each.states)),
+            "next": two_lines(each.expression),
+        }
+        for each in modules
+    ]
+    return mimebundle(repr(modules), table("Modules", MODULE_COLUMNS, rows, modules.nothing, compact=True))
 
 
 def show_module(module: LaunchedModule) -> dict[str, str]:
@@ -160,7 +183,10 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
         ("replicas", ", ".join(f"{each.replica.replica_id} {each.state}" for each in module.replicas) or "none"),
         ("last lines", module.logs.tail(MOST_LINES) or "nothing was written yet"),
     ]
-    steps = ("module.wait_until_responsive()", "module.logs   module.restart()   module.stop()")
+    steps = (
+        f"module = {module.expression}",
+        "module.wait_until_responsive()   module.logs   module.restart()   module.stop()",
+    )
     return _bundle("Module", pairs, steps, status_badge("running" if module.running else "exited"))
 
 
@@ -175,8 +201,8 @@ def show_cluster(cluster: Cluster) -> dict[str, str]:
         }
         for seat in list(cluster.seats.values())
     ]
-    hint = "Stopped. `emu.scale(client)` starts replicas again."
-    shown = table(f"Replicas of {cluster.runtime_id}", CLUSTER_COLUMNS, [] if cluster.stopped else rows, hint)
+    rows = [] if cluster.stopped else rows
+    shown = table(f"Replicas of {cluster.runtime_id}", CLUSTER_COLUMNS, rows, cluster.nothing)
     return mimebundle(repr(cluster), shown)
 
 

@@ -218,7 +218,7 @@ class Application:
             detail=f"{request.method} {request.path[:200]}: {''.join(traceback.format_exception(error))}",
         )
         return self.error_response(
-            InternalError("The emulator failed on this request; emu.events has the traceback."), request
+            InternalError("The emulator failed on this request; its events have the traceback."), request
         )
 
     def error_response(self, error: WireError, request: Request) -> Response:

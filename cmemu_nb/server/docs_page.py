@@ -51,7 +51,7 @@ def front_page(info: dict[str, str]) -> str:
     header = (
         f"{_paragraphs(first)}<p>cmemu_nb {html.escape(info['version'])} answers here, for programs. "
         '<a href="docs">Every route</a> is described, with a curl line to try it; for programs as '
-        '<a href="openapi.json">openapi.json</a>.</p><p>What happens in it is shown by <code>emu.dashboard()</code> in '
+        '<a href="openapi.json">openapi.json</a>.</p><p>What happens in it is shown by its <code>dashboard()</code> in '
         "the notebook that runs it, and by <code>cmemu jobs --watch</code> in a terminal.</p>"
     )
     return _page(info["title"], header)

@@ -100,7 +100,7 @@ def document(surfaces: Iterable[Surface], version: str) -> dict[str, Any]:
 
 def _components() -> dict[str, Any]:
     module_token = "`moduleAuthToken` of the answer that opened the runtime's session"  # noqa: S105 - words
-    bearer = "The emulator's: `emu.token`, or what `cmemu serve --print-token` shows"
+    bearer = "The emulator's: its `.token` in the notebook, or what `cmemu serve --print-token` shows"
     return {
         "securitySchemes": {
             "moduleAuthToken": {

@@ -26,8 +26,8 @@ CONTEXT_HEADER = "X-Forwarded-Context"
 _PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]+", re.ASCII)
 LOGIN_IS_NOT_ENOUGH = (
     "This request comes through the hub's proxy, where a login alone does not tell people from web pages, so it needs "
-    "a token: send 'Authorization: Bearer <token>' with emu.token, or a runtime's valid Module-Auth-Token. Programs "
-    "beside the notebook use emu.url, without the proxy."
+    "a token: send 'Authorization: Bearer <token>' with the emulator's token, or a runtime's valid Module-Auth-Token. "
+    "Programs beside the notebook use the emulator's own URL, without the proxy."
 )
 
 

@@ -66,7 +66,7 @@ def test_without_dask_it_is_said_what_to_install() -> None:
                 print(error)
     """
     said = subprocess.check_output([kernel_python("7.4"), "-c", textwrap.dedent(code)], text=True)
-    assert said == "emu.scale needs Dask, which is not installed here. Type: pip install 'cmemu_nb[dask]'\n"
+    assert said == "scale() needs Dask, which is not installed here. Type: pip install 'cmemu_nb[dask]'\n"
 
 
 def test_a_new_version_that_cannot_be_shipped_leaves_the_old_one(emu: Emulator, client: Client) -> None:

@@ -15,7 +15,7 @@ function functionsPart(dashboard) {
     ],
     cellsOf: (row) => [row.name, row.runtime, row.words || "any JSON", ...row.jobs],
     onopen: (key) => dashboard.look({ function: dashboard.options.function === key ? "" : key, tried: "" }),
-    empty: 'No schemas were posted yet. In a cell: @emu.function above a function, or emu.launch("python app.py").',
+    empty: () => `No schemas were posted yet. In a cell: @${dashboard.emu()}.function above a function, or ${dashboard.emu()}.launch("python app.py").`,
   });
   const heading = el("h4", { class: "cmemu-title" });
   const words = el("p", { class: "cmemu-muted" });

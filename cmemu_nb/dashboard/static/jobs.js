@@ -30,7 +30,7 @@ function jobsPart(dashboard) {
     empty: () =>
       dashboard.model.get("jobs").every
         ? "No job matches these filters. Clear filters shows every job."
-        : 'There are no jobs yet. In a cell: emu.call("name", {...}) or emu.submit("name", {...}); here: Functions, and try one.',
+        : `There are no jobs yet. In a cell: ${dashboard.emu()}.call("name", {...}) or ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.`,
   });
   const more = button("Show more", "Show 50 more jobs", () => dashboard.look({ most: dashboard.options.most + 50 }));
   const open = jobCard(dashboard, { part: "job", title: "The open job", onclose: () => dashboard.look({ job: "" }) });

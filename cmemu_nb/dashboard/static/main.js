@@ -28,6 +28,9 @@ function connect(model, said) {
     }
   };
 
+  // The variable that holds the emulator, for hints of what to type.
+  dashboard.emu = () => model.get("name");
+
   // Change what is looked at.
   dashboard.look = (changes) => {
     wishes = { ...wishes, ...changes };

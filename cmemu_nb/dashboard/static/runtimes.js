@@ -30,11 +30,12 @@ function runtimesPart(dashboard) {
       }),
       button("Copy environment", `Copy what a program needs to run as one more replica of ${row.name}, as lines for a terminal`, async () => {
         const lines = await dashboard.ask("environment", { runtime: row.key });
-        if (lines) dashboard.say((await copyText(lines)) ? "The environment was copied: paste it in a terminal." : `The browser does not let pages copy. In a cell: emu.env(${JSON.stringify(row.key)})`);
+        if (lines) dashboard.say((await copyText(lines)) ? "The environment was copied: paste it in a terminal." : `The browser does not let pages copy. In a cell: ${dashboard.emu()}.env(${JSON.stringify(row.key)})`);
       }),
     ],
     wide: true,
-    empty: 'There are no runtimes. @emu.function above a function opens one, emu.open_runtime("my-runtime", deployed_app_rid="ri...") another, emu.launch("python app.py") a third.',
+    empty: () =>
+      `There are no runtimes. @${dashboard.emu()}.function above a function opens one, ${dashboard.emu()}.open_runtime("my-runtime", deployed_app_rid="ri...") another, ${dashboard.emu()}.launch("python app.py") a third.`,
   });
   const more = el("p", { class: "cmemu-note" });
   return {
@@ -42,7 +43,7 @@ function runtimesPart(dashboard) {
     show() {
       const { rows, every } = dashboard.model.get("runtimes");
       table.update(rows || []);
-      setText(more, rows && every > rows.length ? `The newest ${rows.length} of ${every.toLocaleString("en")}: emu.runtimes has all.` : "");
+      setText(more, rows && every > rows.length ? `The newest ${rows.length} of ${every.toLocaleString("en")}: ${dashboard.emu()}.runtimes has all.` : "");
     },
     parts: ["runtimes"],
   };
