@@ -72,7 +72,7 @@ def test_jobs_of_an_outside_client_arrive_live(dashboard: Dashboard) -> None:
     screenshot(dashboard.page, "dashboard-jobs")
 
 
-def test_a_job_is_run_again_and_another_failed(dashboard: Dashboard) -> None:
+def test_a_job_is_run_again_and_others_failed_and_cancelled(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Jobs")
     hanging = dashboard.submit("hang")
     expect(dashboard.row(hanging)).to_contain_text("running")
@@ -92,6 +92,14 @@ def test_a_job_is_run_again_and_another_failed(dashboard: Dashboard) -> None:
     expect(card.locator("h4")).to_contain_text("running")
     card.get_by_role("button", name="Fail").click()
     expect(card.get_by_label("Error")).to_have_text("failed in the dashboard")
+    cancel = card.get_by_role("button", name="Cancel")
+    expect(cancel).to_be_hidden()
+    card.get_by_role("button", name="Run again").click()
+    expect(card.locator("h4")).to_contain_text("running")
+    screenshot(dashboard.page, "dashboard-cancel")
+    cancel.click()
+    expect(card.get_by_label("Error")).to_have_text("cancelled: in the dashboard")
+    expect(cancel).to_be_hidden()
     card.get_by_role("button", name="Close").click()
 
 

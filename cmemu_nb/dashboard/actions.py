@@ -43,6 +43,12 @@ def run_again(emulator: Emulator, fields: Fields) -> str:
     return emulator.submit(job.query_type, query, job.deployed_app_rid, job.deployed_app_branch).id
 
 
+def cancel_job(emulator: Emulator, fields: Fields) -> str:
+    """Cancel a job, and say whether it was done already."""
+    cancelled = JobHandle(emulator, fields["job"]).cancel("in the dashboard")
+    return "The job was cancelled." if cancelled else "The job is done already."
+
+
 def fail_job(emulator: Emulator, fields: Fields) -> str:
     """Fail a job by hand."""
     JobHandle(emulator, fields["job"]).fail(fields.get("reason") or "failed in the dashboard")
@@ -86,6 +92,7 @@ ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {
     "reset": reset_runtime,
     "environment": copy_environment,
     "run_again": run_again,
+    "cancel": cancel_job,
     "fail": fail_job,
     "submit": submit,
 }

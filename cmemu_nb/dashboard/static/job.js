@@ -20,6 +20,10 @@ function jobCard(dashboard, { part, title, onclose }) {
     curl,
     button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(curl.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
   );
+  const cancel = button("Cancel", "Cancel this job: its callers are told, and a function in a cell is ended", async () => {
+    const said = await dashboard.ask("cancel", { job: job().key });
+    if (said) dashboard.say(said);
+  });
   const reason = el("input", { type: "text", class: "cmemu-input", placeholder: "failed in the dashboard", "aria-label": "Reason", title: "Why the job fails: its callers are told" });
   const fail = button("Fail", "End this job as failed, with the reason", async () => {
     const said = await dashboard.ask("fail", { job: job().key, reason: reason.value });
@@ -27,7 +31,7 @@ function jobCard(dashboard, { part, title, onclose }) {
     reason.value = "";
     dashboard.say(said);
   });
-  const failing = el("span", { class: "cmemu-row" }, reason, fail);
+  const failing = el("span", { class: "cmemu-row" }, cancel, reason, fail);
   const again = button("Run again", "Submit the same query once more", async () => {
     const id = await dashboard.ask("run_again", { job: job().key });
     if (id) dashboard.look({ [part]: id });
