@@ -125,7 +125,7 @@ def _queued(emulator: Emulator, job: Job) -> tuple[str, str]:
     elif capacity.executor is not None:
         kind, why = (
             "executor_silent",
-            f", and the executor of {runtime} is free, but does not poll. emu.events may say why.",
+            f", and the executor of {runtime} is free, but does not poll. {emulator.name}.events may say why.",
         )
     elif capacity.polling:
         kind, why = "executor_silent", _silent_replicas(emulator, capacity)
@@ -164,7 +164,8 @@ def _deadlock(capacity: Capacity) -> str:
 
 def _silent_replicas(emulator: Emulator, capacity: Capacity) -> str:
     runtime_id = capacity.runtime.runtime_id
-    again = "module.restart() starts its module again" if capacity.modules else "Start its program again"
+    modules = capacity.modules
+    again = f"{modules[-1].expression}.restart() starts its module again" if modules else "Start its program again"
     return (
         f", and no replica of {_quoted(runtime_id)} polls for jobs now: the last poll was "
         f"{_last_poll(emulator.lifecycle, runtime_id)}. {again}, if it hangs."
@@ -188,12 +189,12 @@ def _without_seats(capacity: Capacity) -> str:
 def _ended(capacity: Capacity) -> str:
     module, runtime = capacity.modules[-1], _quoted(capacity.runtime.runtime_id)
     if not module.ended:
-        return f": the module {runtime} was stopped. module.restart() starts it again."
+        return f": the module {runtime} was stopped. {module.expression}.restart() starts it again."
     line = _last_line(module)
     wrote = f"its last line was {line}" if line else "it wrote nothing"
     return (
-        f": the module {runtime} exited ({module.exit_code}): {wrote}. module.logs has every line, module.restart() "
-        "starts it again."
+        f": the module {runtime} exited ({module.exit_code}): {wrote}. {module.expression}.logs has every line, "
+        f"{module.expression}.restart() starts it again."
     )
 
 

@@ -122,10 +122,10 @@ def test_a_module_says_that_it_starts_and_how_it_has_ended(emu: Emulator, tmp_pa
     assert why(job) == f"'f' is queued: {starting} 'loading'."
     going.touch()
     eventually(lambda: module.ended, "the program has ended")
-    again = "module.logs has every line, module.restart() starts it again."
+    again = 'emu.modules["app"].logs has every line, emu.modules["app"].restart() starts it again.'
     assert why(job) == f"'f' is queued: the module 'app' exited (1): its last line was 'no weights'. {again}"
     module.stop()
-    assert why(job) == "'f' is queued: the module 'app' was stopped. module.restart() starts it again."
+    assert why(job) == "'f' is queued: the module 'app' was stopped. emu.modules[\"app\"].restart() starts it again."
 
 
 def test_replicas_that_are_busy_or_have_fallen_silent_are_named(emu: Emulator) -> None:

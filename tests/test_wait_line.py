@@ -190,7 +190,7 @@ def test_functions_that_wait_for_each_other_without_end_are_told_so(emu: Emulato
         in_thread(lambda: emu.call("fib", {"x": 3}), then)
     deadlock = (
         "'fib' is queued: both workers of 'notebook' are taken by functions (2 x fib, longest N s) that wait for "
-        "queued jobs themselves, so none of them can end. Call such a function directly instead of by emu.call, or "
+        "queued jobs themselves, so none of them can end. Call such a function directly instead of as a job, or "
         "start with more workers: %cmemu start --max-concurrent-tasks 4; job.cancel() or %cmemu cancel fib ends them."
     )
     waits = "'fib' has been running for N s, and waits for a job that it has submitted. "
