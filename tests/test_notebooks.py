@@ -196,10 +196,10 @@ class BindersPython(AsyncKernelManager):
 
 
 def execute(notebook: Any, home: Path, port: int = 0, kernel: type[AsyncKernelManager] = BindersPython) -> list[Any]:
-    """Run a notebook with a HOME that holds nothing but the wanted port; returns all outputs."""
+    """Run a notebook with a HOME that holds nothing but the wanted ports; returns all outputs."""
     config = home / "ipython" / "profile_default" / "ipython_config.py"
     config.parent.mkdir(parents=True)
-    config.write_text(f"get_config().CMEmu.port = {port}\n")
+    config.write_text(f"get_config().CMEmu.port = {port}\nget_config().CMEmu.tls_port = 0\n")
     with pytest.MonkeyPatch.context() as environ:
         environ.setenv("HOME", str(home))
         environ.setenv("IPYTHONDIR", str(home / "ipython"))
