@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import re
 import sys
 import weakref
@@ -25,6 +26,11 @@ def in_marimo() -> bool:
     """Return whether this is called in a cell of a marimo notebook; imports nothing."""
     marimo = sys.modules.get("marimo")
     return marimo is not None and bool(marimo.running_in_notebook())
+
+
+def in_voila() -> bool:
+    """Return whether Voila runs this notebook: it sends each cell's output when the cell ends, and saves nothing."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("voila/")
 
 
 def cell_is_running() -> bool:

@@ -110,6 +110,14 @@ class EventLog:
 
         return unsubscribe
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest event that is none of the quiet ones, 0 without any."""
+        try:
+            return self._kept[-1].sequence
+        except IndexError:
+            return 0
+
     def keeps(self, event: Event) -> bool:
         """Tell whether an event is still in the log."""
         log = self._quiet if event.kind in QUIET else self._kept

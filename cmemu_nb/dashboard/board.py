@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmemu_nb.dashboard.activity import NS_PER_S, Activity, Figures, activity_of, figures
+from cmemu_nb.dashboard.summaries import Summaries
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.events import QUIET
 from cmemu_nb.home import start_thread
@@ -52,6 +53,7 @@ class Board:
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
+        self.summaries = Summaries(emulator.lifecycle.events)
         self._views: list[View] = []
         self._tasks: deque[Callable[[], object]] = deque()
         self._wake = threading.Event()

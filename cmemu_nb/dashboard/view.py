@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 # Browsers let hidden windows speak once a minute.
 SILENT_SECONDS = 150.0
-SUMMARY_SECONDS = 10.0
+# Each rewriting makes a notebook that was saved a changed one.
+SUMMARY_SECONDS, SETTLED_SECONDS, QUIET_SECONDS = 10.0, 3.0, 0.9
 CHART_SECONDS = 1.0
 CHART_JOBS = 200
 LATENCY_JOBS = 5_000
@@ -64,7 +65,7 @@ class View:
     """The picture of one dashboard. All but `hear()` runs on the board's thread.
 
     `show(parts)` replaces parts of the picture, `answer(message)` answers a button, and `summarize()` is called when
-    something has changed, at most every ten seconds, and when nobody looks any more.
+    something has changed, at most every ten seconds, or three when nothing happens any more, and when nobody looks.
     """
 
     def __init__(self, board: Board, show: Send, answer: Send, summarize: Callable[[], object]) -> None:
@@ -76,6 +77,7 @@ class View:
         self._summarize = summarize
         self._summarized_at = time.monotonic()
         self._to_summarize = False
+        self._changed_at = 0.0
         self._open: dict[str, float] = {}
         self._shown: Part = {}
         self._jobs: JobList | None = None
@@ -157,15 +159,22 @@ class View:
         elif options.tab == "timeline" and time.monotonic() - self._charts_at > CHART_SECONDS:
             parts["charts"] = self._charts(now)
         self._send(parts)
-        self._to_summarize = self._to_summarize or changes.anything
-        if self._to_summarize and time.monotonic() - self._summarized_at > SUMMARY_SECONDS:
-            self._rewrite_summary()
+        self._summarize_if_due(changed=changes.anything)
 
     def _send(self, parts: Part) -> None:
         changed = {name: part for name, part in parts.items() if self._shown.get(name) != part}
         if changed:
             self._shown.update(changed)
             self._show(changed)
+
+    def _summarize_if_due(self, *, changed: bool) -> None:
+        """Rewrite the summary when nothing has happened for a moment, and now and then while something does."""
+        now = time.monotonic()
+        if changed:
+            self._to_summarize, self._changed_at = True, now
+        pause = SETTLED_SECONDS if now - self._changed_at > QUIET_SECONDS else SUMMARY_SECONDS
+        if self._to_summarize and now - self._summarized_at > pause:
+            self._rewrite_summary()
 
     def _rewrite_summary(self) -> None:
         self._to_summarize = False

@@ -11,7 +11,7 @@ import traitlets
 from anywidget import AnyWidget
 from IPython.display import display, update_display
 
-from cmemu_nb.cells import current_shell, in_marimo
+from cmemu_nb.cells import current_shell, in_marimo, in_voila
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.dashboard.view import Options, View
 from cmemu_nb.errors import HomeError
@@ -89,8 +89,9 @@ class Dashboard:
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        self._in_marimo = in_marimo()
-        if getattr(current_shell(), "kernel", None) is None and not self._in_marimo:
+        # There the outputs of a notebook are not saved, and what is shown is live.
+        self._is_saved = not (in_marimo() or in_voila())
+        if getattr(current_shell(), "kernel", None) is None and not in_marimo():
             raise HomeError(
                 f"The dashboard is a widget, and this is no notebook. {emulator.name}.jobs, .runtimes and .events are "
                 "DataFrames; .timeline() and .latency() are charts."
@@ -105,6 +106,7 @@ class Dashboard:
     def close(self) -> None:
         """Take the widget away and bring the summary under it up to date."""
         self._closed = True
+        self._emulator.board.summaries.remove(self._rewrite_summary)
         self._emulator.board.do(self._close)
 
     def _close(self) -> None:
@@ -112,16 +114,17 @@ class Dashboard:
         self.widget.close()
 
     def _rewrite_summary(self) -> None:
-        if self._in_marimo:
-            return  # whose saved notebooks have no outputs
-        update_display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
+        if self._is_saved:
+            update_display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
 
     def _ipython_display_(self) -> None:
         if self._closed:
             print(self._says_closed())  # noqa: T201 - it is shown in a cell
             return
         display(self.widget)
-        display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
+        if self._is_saved:
+            display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
+            self._emulator.board.summaries.add(self._rewrite_summary)
 
     def _says_closed(self) -> str:
         return f"This dashboard is closed. {self._emulator.name}.dashboard() opens another."
