@@ -36,7 +36,11 @@ def _help_of(trait: TraitType[Any, Any]) -> str:
     text = f"{trait.help}".replace("%", "%%")
     if isinstance(trait, List):
         return f"{text} May be repeated."
-    return f"{text} Default: {trait.default_value}." if trait.default_value and not isinstance(trait, Bool) else text
+    default = trait.default_value
+    if isinstance(trait, Bool):
+        return f"{text} Default: on." if default else text
+    shown = f"{default:g}" if isinstance(default, float) else default
+    return f"{text} Default: {shown}." if default else text
 
 
 def _kind_of(trait: TraitType[Any, Any]) -> dict[str, Any]:
@@ -70,7 +74,9 @@ def add_job_filters(parser: argparse.ArgumentParser) -> None:
 def add_app(parser: argparse.ArgumentParser) -> None:
     """Add which deployed app is called."""
     parser.add_argument("--app", help="The deployed app's RID; may be left out when only one is bound.")
-    parser.add_argument("--branch", help="The app's branch.")
+    parser.add_argument(
+        "--branch", help="The app's branch; master if left out, or the newest where there is no master."
+    )
 
 
 def add_launch(parser: argparse.ArgumentParser) -> None:
@@ -82,14 +88,17 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
 
 def add_replicas(parser: argparse.ArgumentParser) -> None:
     """Add how many copies of a module run."""
-    parser.add_argument("--replicas", type=positive, default=1, help="How many processes.")
+    parser.add_argument("--replicas", type=positive, default=1, help="How many processes. Default: 1.")
     add_tasks(parser)
 
 
 def add_tasks(parser: argparse.ArgumentParser) -> None:
     """Add how much a copy of a module takes."""
     parser.add_argument(
-        "--max-concurrent-tasks", type=positive, default=1, help="How many jobs a replica is handed at a time."
+        "--max-concurrent-tasks",
+        type=positive,
+        default=1,
+        help="How many jobs a replica is handed at a time. Default: 1.",
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from IPython.core.completer import provisionalcompleter
 from shells import plain_shell
+from traitlets import CaselessStrEnum, Float, Int
 
 from cmemu_nb import Emulator
-from cmemu_nb.notebook.commands import COMMANDS
+from cmemu_nb.notebook.commands import COMMANDS, describe, parser_of
 from cmemu_nb.notebook.topics import names as topic_names
+from cmemu_nb.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -409,6 +413,18 @@ def test_help_describes_every_command_and_shows_the_documents(run: Run, shell: I
     assert "parity" in topic_names()
     for topic in topic_names():
         assert "Markdown" in run(f"%cmemu help {topic}")[1]
+
+
+def test_help_names_the_default_of_every_option_that_has_one() -> None:
+    options = [action for command in COMMANDS for action in parser_of(command)._actions]  # noqa: SLF001
+    given = [each for each in options if each.default not in (None, False, argparse.SUPPRESS, [])]
+    assert [each.dest for each in given if str(each.default) not in (each.help or "")] == []
+    said = describe("start")
+    for name, trait in Settings.class_traits(config=True).items():
+        if isinstance(trait, Int | Float | CaselessStrEnum) and trait.default_value is not None:
+            shown = f"{trait.default_value:g}" if isinstance(trait, Float) else trait.default_value
+            assert re.search(rf"--{name.replace('_', '-')} [^-]*?Default:\s+{shown}\.", said), name
+    assert re.search(r"--no-progress\n[^-]*Default: on\.", said)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def parse(line: str, namespace: Mapping[str, Any]) -> tuple[str, Arguments]:
     words = _words(f"%cmemu {name}", rest)
     if words in (["-h"], ["--help"]):
         name, words = "help", [name]
-    given = _read(_parser(name), words)
+    given = _read(parser_of(name), words)
     if query is not None:
         given.query = query[0]
     elif given.query is not None:
@@ -229,7 +229,7 @@ def parse_module_line(line: str) -> Arguments:
 def describe(name: str | None = None) -> str:
     """Describe all commands, or the arguments of one."""
     if name is not None:
-        return _parser(name).format_help()
+        return parser_of(name).format_help()
     lines = [f"    %cmemu {key:<13} {command.help}" for key, command in COMMANDS.items()]
     return "\n".join(
         [
@@ -248,10 +248,11 @@ def describe(name: str | None = None) -> str:
 
 def options_of(name: str) -> list[str]:
     """Return the options of a command, such as `--name`."""
-    return [option for action in _parser(name)._actions for option in action.option_strings]  # noqa: SLF001
+    return [option for action in parser_of(name)._actions for option in action.option_strings]  # noqa: SLF001
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """Return what reads the arguments of a command."""
     parser = _Parser(prog=f"%cmemu {name}", description=COMMANDS[name].help, add_help=False, allow_abbrev=False)
     COMMANDS[name].add_arguments(parser)
     parser.add_argument("--name", help="The variable that holds the emulator, if it is not 'emu'.")
