@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
 
 
+def frames() -> list[Any]:
+    """Return what every thread does."""
+    return list(sys._current_frames().values())  # noqa: SLF001
+
+
 @pytest.fixture
 def quick_switches() -> Iterator[None]:
     """Let threads take turns as often as they can."""
@@ -35,6 +41,13 @@ def quick_switches() -> Iterator[None]:
 
 
 PAUSE = 0.003
+
+
+def trace_steps(trace: Callable[..., Any]) -> None:
+    """Trace this thread, step by step of its bytecode."""
+    # Python 3.12 gives no steps unless somebody has asked for them before: https://github.com/python/cpython/issues/103615
+    sys._getframe().f_trace_opcodes = True  # noqa: SLF001
+    sys.settrace(trace)
 
 
 class Run:
@@ -84,7 +97,7 @@ def run_and_end_at(run: Run, moment: int) -> bool:
         return trace
 
     def work() -> None:
-        sys.settrace(trace)
+        trace_steps(trace)
         try:
             run()
         except BaseException as error:  # noqa: BLE001 - what comes out is looked at
@@ -217,7 +230,7 @@ def request_and_pause_at(ending: Ending, moment: int) -> bool:
         return trace
 
     def work() -> None:
-        sys.settrace(trace)
+        trace_steps(trace)
         try:
             while not ending.request():
                 pass
@@ -245,12 +258,33 @@ def test_it_is_ended_by_a_request_that_takes_its_time(monkeypatch: pytest.Monkey
     assert moment > 20
 
 
+def test_while_c_code_keeps_it_from_ending_a_debugger_can_trace_other_threads() -> None:
+    """In Python 3.11 a traced thread would never get past the beginning of a function."""
+    ending, gate, ended = Ending(), threading.Lock(), []
+    gate.acquire()
+
+    def work() -> None:
+        ending.begin()
+        with contextlib.suppress(JobEnded):
+            ending.call(gate.acquire)
+            ended.append(False)
+        ended.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    eventually(lambda: "call" in {each.f_code.co_name for each in frames()}, "it waits")
+    assert ending.request()
+    calls: list[str] = []
+    sys.settrace(lambda frame, *_: calls.append(frame.f_code.co_name))
+    runs_job = ending_here()
+    sys.settrace(None)
+    assert (runs_job, calls) == (None, ["ending_here"])
+    gate.release()
+    thread.join()
+    assert ended == [True]
+
+
 # Functions that the emulator serves
-
-
-def frames() -> list[Any]:
-    """Return what every thread does."""
-    return list(sys._current_frames().values())  # noqa: SLF001
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -281,6 +282,23 @@ def test_a_job_that_is_ended_by_hand_frees_its_slot_and_its_function_holds_nobod
     eventually(partial(runs, emu.submit("hangs", {})), "one more runs")
     cluster.stop()
     eventually(lambda: nobody_serves(client), "the replica has left")
+
+
+def test_the_function_of_a_job_that_is_cancelled_is_ended_on_its_worker(emu: Emulator, client: Client) -> None:
+    @emu.function
+    def loops(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+        print("begins")  # noqa: T201
+        while True:
+            time.sleep(0.001)
+
+    cluster = emu.scale(client, replicas=1).wait_until_responsive()
+    job = emu.submit("loops", {})
+    eventually(lambda: "begins" in job.logs, "it runs")
+    assert job.cancel()
+    running = partial(client.run, lambda: [each.name for each in threading.enumerate() if "cmemu-job" in each.name])
+    eventually(lambda: set(map(tuple, running().values())) == {()}, "its thread has ended")
+    assert job.logs == "begins\n"
+    cluster.stop()
 
 
 def test_a_result_that_is_too_large_fails_its_job_at_once(client: Client) -> None:
