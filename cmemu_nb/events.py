@@ -25,7 +25,7 @@ KINDS = (
     *("schemas_posted", "schema_deleted", "replica_added", "replica_started", "replica_exited"),
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
     *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
-    *("journal_failed", "journal_written", "live_file_failed"),
+    *("journal_failed", "journal_written", "live_file_failed", "executor_restarted"),
     *("faults_changed", "fault_injected"),
     *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
 )

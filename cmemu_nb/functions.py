@@ -12,7 +12,16 @@ import msgspec
 
 from cmemu_nb.cells import cell_is_running
 from cmemu_nb.dialect import closest
-from cmemu_nb.errors import DefinitionWarning, ExportRefused, FunctionRefused, InvalidRequest, NotFound, known
+from cmemu_nb.errors import (
+    DefinitionWarning,
+    ExportRefused,
+    FunctionRefused,
+    InvalidRequest,
+    NotFound,
+    NotRunning,
+    known,
+)
+from cmemu_nb.home import STOPPED_MEANWHILE
 from cmemu_nb.plurals import plural
 from cmemu_nb.registry import magic_line
 from cmemu_nb.tokens import SHORTEST_MASKED, last_four
@@ -45,6 +54,7 @@ class Functions:
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._executors: dict[str, NotebookExecutor] = {}
+        self._paused = True
 
     def serve(
         self,
@@ -113,12 +123,22 @@ class Functions:
     ) -> dict[str, int]:
         from cmemu_nb.executors.notebook import NotebookExecutor  # noqa: PLC0415
 
+        self._check_not_paused()
         executor = self._executors.get(runtime_id)
         if executor is None or not executor.working:
-            executor = NotebookExecutor(self._emulator, runtime_id)
+            # Known from now on, so that it is stopped with the others.
+            executor = self._executors[runtime_id] = NotebookExecutor(self._emulator, runtime_id)
             await executor.begin()
-            self._executors[runtime_id] = executor
         return await executor.serve(definitions, echo)
+
+    async def _remove(self, runtime_id: str, name: str) -> None:
+        self._check_not_paused()
+        await self._executors[runtime_id].remove(name)
+
+    def _check_not_paused(self) -> None:
+        """Change nothing while the emulator is being stopped, or is not all started."""
+        if self._paused:
+            raise NotRunning(STOPPED_MEANWHILE)
 
     def _check_runtime(self, runtime_id: str) -> None:
         """Refuse an unknown runtime, but not the notebook's own, which is opened when it is needed."""
@@ -137,7 +157,7 @@ class Functions:
     def remove(self, name: str, runtime_id: str | None = None) -> None:
         """Serve a function no longer and withdraw its schema; `NotFound` lists those that are served."""
         served = self._find(name, runtime_id)
-        self._emulator.home.run(self._executors[served.runtime_id].remove(name))
+        self._emulator.home.run(self._remove(served.runtime_id, name))
         self._emulator.clusters.ship(served.runtime_id, [])
 
     def export(self, path: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Path:
@@ -176,12 +196,14 @@ class Functions:
 
     async def resume(self) -> None:
         """Serve again what was served before the emulator was stopped."""
-        for executor in self._executors.values():
+        for executor in list(self._executors.values()):
             if executor.functions:
                 await executor.begin()
+        self._paused = False
 
     def pause(self) -> None:
         """Serve nothing while the emulator is stopped."""
+        self._paused = True
         for executor in self._executors.values():
             executor.end("the emulator was stopped while the function ran")
 

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from cmemu_nb.executors.received_job import ReceivedJob
 from cmemu_nb.http_client import Exchange, HttpClient, wire_error
 from cmemu_nb.server.runtime_routes import IN_THIS_KERNEL, RUNTIMES, session_answer
 from cmemu_nb.tokens import Token
@@ -47,12 +48,11 @@ class RuntimeClient:
         self._token = {"Module-Auth-Token": Token(answer["moduleAuthToken"])}
         self._paths = {name: urlsplit(uri).path for name, uri in answer.items() if name.endswith("Uri")}
 
-    async def next_job(self) -> dict[str, Any] | None:
-        """Wait for a job, a minute at most, and return its envelope, or None."""
+    async def next_job(self) -> ReceivedJob | None:
+        """Wait for a job, a minute at most, and return it, or None."""
         headers = {"Prefer": f"wait={WAIT_SECONDS}", "User-Agent": IN_THIS_KERNEL}
         reply = await self._send("GET", self._paths["getJobUri"], headers=headers)
-        envelope: dict[str, Any] | None = json.loads(reply.body) if reply.body else None
-        return envelope
+        return ReceivedJob(reply.body) if reply.body else None
 
     async def post_schemas(self, schemas: list[dict[str, Any]]) -> None:
         """Add or update functions' schemas."""

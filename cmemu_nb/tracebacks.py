@@ -132,3 +132,8 @@ def _without_callers(lines: list[str]) -> Iterator[str]:
             leading, hidden_at = False, sys.maxsize
         if hidden_at == sys.maxsize:
             yield line
+
+
+def in_one_line(error: BaseException | None) -> str:
+    """Return an error's type and message, as the last line of its traceback says them."""
+    return traceback.format_exception_only(error)[-1].strip() if error is not None else "no error"

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from cmemu_nb.events import Event
 
-FAULTS = frozenset({"internal_error", "journal_failed", "listener_failed", "live_file_failed", "log"})
+FAULTS = frozenset(
+    {"executor_restarted", "internal_error", "journal_failed", "listener_failed", "live_file_failed", "log"}
+)
 
 
 def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:

@@ -252,10 +252,20 @@ class Cluster:
             self._emulator.lifecycle.log(message["job_id"]).explanation = message["why"]
         elif what == "failed":
             self._fail(message["job_id"], message["reason"])
+        elif what == "broke":
+            self._start_again(message)
         elif what == "left":
             self._has_left(message["attempt"])
         else:
             self._is_lost(message["worker"])
+
+    def _start_again(self, message: dict[str, Any]) -> None:
+        """Fail the jobs of a replica whose polling has ended; it asks for a new token next."""
+        told = f"replica {message['number']} on {message['worker']} ended ({message['reason']}) and is started again"
+        self._emulator.lifecycle.note("executor_restarted", self.runtime_id, detail=told)
+        seat = self.seats.get(message["number"])
+        if seat is not None and seat.attempt == message["attempt"] and seat.replica and not seat.replica.revoked:
+            self._emulator.lifecycle.remove_replica(seat.replica, told)
 
     def _fail(self, job_id: str, reason: str) -> None:
         """Fail a job with the reason, or add it to that of one whose stream is known to have broken off."""

@@ -6,28 +6,26 @@ print goes back by Dask's events. `distributed` is imported by whoever runs this
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import secrets
 import ssl
 import threading
 import time
-import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-import msgspec
 import urllib3
 
 from cmemu_nb.ending import Ending
 from cmemu_nb.errors import JobEnded
 from cmemu_nb.executors.functions import Definition, handle_job, posts
 from cmemu_nb.executors.output import output_to
+from cmemu_nb.executors.received_job import ReceivedJob, not_started
 from cmemu_nb.server.platform_routes import PLATFORM
-from cmemu_nb.tracebacks import print_from_its_own_frame
+from cmemu_nb.tracebacks import in_one_line, print_from_its_own_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -199,9 +197,17 @@ class WorkerReplica:
             except queue.Empty:
                 break
             if isinstance(message, Start):
-                with contextlib.suppress(Refused):
-                    self._work(message)
+                self._work_or_say_why_not(message)
         self._say("left")
+
+    def _work_or_say_why_not(self, start: Start) -> None:
+        try:
+            self._work(start)
+        except Refused:
+            pass
+        except Exception as error:  # noqa: BLE001 - it asks for a new token, and its earlier jobs are failed with that
+            self._say("broke", reason=in_one_line(error))
+            time.sleep(PAUSE_SECONDS)
 
     def _say(self, what: str, **more: Any) -> None:
         self._tell({"what": what, **self._about, **more})
@@ -212,19 +218,27 @@ class WorkerReplica:
         slots = threading.Semaphore(start.max_concurrent_tasks)
         while not self._leaving:
             slots.acquire()
-            envelope = None if self._leaving else platform.next_job()
-            if envelope is None:
+            job = None if self._leaving else platform.next_job()
+            if job is None:
                 slots.release()
                 continue
-            run = Run(envelope["computeModuleJobV1"]["jobId"], slots)
+            run = Run(job.job_id, slots)
             self._runs.add(run)
             if run.job_id in self._given_up:
                 self._free(run)
                 continue
-            name = f"cmemu-job-{run.job_id}"
-            threading.Thread(target=self._run_job, args=(platform, envelope, run), name=name, daemon=True).start()
+            try:
+                self._start(platform, job, run)
+            except Exception as error:  # noqa: BLE001 - the replica must outlive every job
+                self._free(run)
+                self._say("failed", job_id=run.job_id, reason=not_started(error))
         for _ in range(start.max_concurrent_tasks if self._leaving.finishes_jobs else 0):
             slots.acquire()
+
+    def _start(self, platform: Platform, job: ReceivedJob, run: Run) -> None:
+        arguments = (platform, job.envelope(), run)
+        name = f"cmemu-job-{run.job_id}"
+        threading.Thread(target=self._run_job, args=arguments, name=name, daemon=True).start()
 
     def _run_job(self, platform: Platform, envelope: dict[str, Any], run: Run) -> None:
         definition = self._functions.get(envelope["computeModuleJobV1"]["queryType"])
@@ -232,6 +246,8 @@ class WorkerReplica:
         try:
             with output_to(lines.write):
                 self._handle(platform, envelope, run, definition)
+        except BaseException as error:  # noqa: BLE001 - such as no memory; a job must end whatever goes wrong
+            self._say("failed", job_id=run.job_id, reason=not_started(error))
         finally:
             lines.end()
             self._free(run)
@@ -252,7 +268,7 @@ class WorkerReplica:
             self._say("failed", job_id=run.job_id, reason=f"the result could not be posted: {error}")
         except BaseException as error:  # noqa: BLE001 - a stream that breaks off, or what the SDK posts nothing for
             print_from_its_own_frame()
-            said = traceback.format_exception_only(error)[-1].strip()
+            said = in_one_line(error)
             self._say("failed", job_id=run.job_id, reason=f"the function ended without a result: {said}")
 
 
@@ -307,7 +323,7 @@ class Platform:
         self._url = f"{start.url}{PLATFORM}"
         self._last_heard = time.monotonic()
 
-    def next_job(self) -> dict[str, Any] | None:
+    def next_job(self) -> ReceivedJob | None:
         """Wait for a job, some seconds at most. Raises `Refused`, also when nobody has answered for a minute."""
         try:
             answer = self._http.request("GET", f"{self._url}/job", headers=self._headers)
@@ -323,8 +339,7 @@ class Platform:
             if answer.status != HTTPStatus.NO_CONTENT:
                 time.sleep(PAUSE_SECONDS)
             return None
-        envelope: dict[str, Any] = msgspec.json.decode(answer.data)
-        return envelope
+        return ReceivedJob(answer.data)
 
     def post(self, job_id: str, body: bytes | Iterable[bytes]) -> None:
         """Post a result; a whole one again, as the SDK does, until it is taken or its job has ended; or `NotTaken`."""

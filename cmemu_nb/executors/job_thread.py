@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import traceback
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmemu_nb.ending import Ending
 from cmemu_nb.errors import (
@@ -26,12 +25,13 @@ from cmemu_nb.executors.inside import RUNNING
 from cmemu_nb.executors.output import output_to
 from cmemu_nb.jobs import BROKEN_OFF
 from cmemu_nb.plurals import plural
-from cmemu_nb.tracebacks import print_from_its_own_frame
+from cmemu_nb.tracebacks import in_one_line, print_from_its_own_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.received_job import ReceivedJob
     from cmemu_nb.executors.served import ServedFunction
     from cmemu_nb.runtime_client import RuntimeClient
     from cmemu_nb.wait_line import WaitLine
@@ -55,23 +55,24 @@ class JobThread:
         emulator: Emulator,
         client: RuntimeClient,
         served: ServedFunction | None,
-        envelope: dict[str, Any],
+        job: ReceivedJob,
         on_end: Callable[[JobThread], None],
     ) -> None:
         self._emulator = emulator
         self._client = client
-        self._envelope = envelope
+        self._envelope = job.envelope()
         self._on_end = on_end
         self._cleared = emulator.lifecycle.events.cleared
         self._definition = served.definition if served else None
         self.served = served
-        self.job_id: str = envelope["computeModuleJobV1"]["jobId"]
-        self.name = f"cmemu-job-{envelope['computeModuleJobV1']['queryType']}"
+        self.job_id = job.job_id
+        self.name = f"cmemu-job-{job.query_type}"
         self.abandoned = False
         self.waits: list[WaitLine] = []
         """The calls of other functions that its own waits for at the moment."""
         self._to_post: Iterator[bytes] = iter(())
         self._finishing: asyncio.Task[None] | None = None
+        self._failure = ""
         self._ending = Ending()
 
     # In the thread
@@ -85,6 +86,8 @@ class JobThread:
             log = functools.cache(functools.partial(self._emulator.lifecycle.log, self.job_id))
             with output_to(lambda text: log().write(text)), contextlib.suppress(NotRunning):
                 self._handle()
+        except BaseException as error:  # noqa: BLE001 - such as no memory; a job must end whatever goes wrong
+            self._failure = in_one_line(error)
         finally:
             with contextlib.suppress(NotRunning, RuntimeError):  # the emulator is stopped
                 self._emulator.home.loop.call_soon_threadsafe(self._finish_soon)
@@ -139,7 +142,7 @@ class JobThread:
             home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - the function's own
             print_from_its_own_frame()
-            said = traceback.format_exception_only(error)[-1].strip()
+            said = in_one_line(error)
             home.run(self._fail(f"{BROKEN_OFF} {plural(sent, 'byte')}: {said}"))
         with contextlib.suppress(RuntimeError):  # the emulator was stopped, and every connection with it
             home.loop.call_soon_threadsafe(exchange.break_off)
@@ -159,8 +162,19 @@ class JobThread:
         try:
             with contextlib.suppress(NotRunning):
                 await self._post_whole()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job has no result
+            self._fail_at_once(f"the result could not be posted: {in_one_line(error)}")
+        else:
+            if self._failure:
+                self._fail_at_once(f"the function ended without a result: {self._failure}")
         finally:
             self._on_end(self)
+
+    def _fail_at_once(self, reason: str) -> None:
+        """Fail the job without a request, which may be what does not work."""
+        if not self.abandoned and not self._forgotten:
+            with contextlib.suppress(CmemuError):
+                self._emulator.lifecycle.fail(self.job_id, reason)
 
     async def _post_whole(self) -> None:
         """Post the first of the bodies that is taken; when all are refused the job runs on, as with the SDK."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import CmemuError, InvalidModuleAuthToken, NotFound
+from cmemu_nb.errors import CmemuError, InvalidModuleAuthToken, NotFound, NotRunning
 from cmemu_nb.executors.job_thread import JobThread
+from cmemu_nb.executors.received_job import ReceivedJob, not_started
 from cmemu_nb.executors.served import ServedFunction
 from cmemu_nb.executors.workers import Workers
 from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.home import STOPPED_MEANWHILE
 from cmemu_nb.runtime_client import RuntimeClient
+from cmemu_nb.tracebacks import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from cmemu_nb.model import Job
 
 RETRY_SECONDS = 1.0
+MAX_RESTART_SECONDS = 30.0
 STOPS_JOB = frozenset({"job_failed", "job_cleared"})
 FINISHES_JOB = frozenset({"job_succeeded", "job_failed"})
 
@@ -39,10 +43,14 @@ class NotebookExecutor:
         self._emulator = emulator
         self._threads: set[JobThread] = set()
         self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._restart_in = 0.0
+        self._stopping = False
         self._takes_jobs: asyncio.Event
 
     async def begin(self) -> None:
-        """Join the runtime's session, or open the notebook's own, and begin to poll."""
+        """Join the runtime's session, or open the notebook's own, and begin to poll; `NotRunning` if it is stopped."""
+        self._stopping = False
         self._client = RuntimeClient(self._emulator.url)
         self._slots = asyncio.Semaphore(self._emulator.settings.max_concurrent_tasks)
         # Made anew with each loop, since an event that was waited for belongs to its loop.
@@ -50,13 +58,22 @@ class NotebookExecutor:
         self._takes_jobs.set()
         self._workers = Workers()
         try:
+            await self._join()
+        except BaseException:
+            self._client.close()
+            raise
+        self._unsubscribe = self._emulator.lifecycle.events.subscribe(self._hear)
+        self._poll()
+
+    async def _join(self) -> None:
+        try:
             self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
         except NotFound:
             await self._client.open_session(self.runtime_id, NOTEBOOK_APP, "Notebook")
-        self._unsubscribe = self._emulator.lifecycle.events.subscribe(self._hear)
         if self.functions:
             await self._post_schemas(self.functions.values())
-        self._task = asyncio.create_task(self._work())
+        if self._stopping:
+            raise NotRunning(STOPPED_MEANWHILE)
 
     def end(self, reason: str) -> None:
         """Stop polling; the jobs that run are failed with the reason, if they still exist."""
@@ -92,7 +109,7 @@ class NotebookExecutor:
 
     @property
     def working(self) -> bool:
-        """Whether it polls."""
+        """Whether it serves its runtime; should its polling ever fail, it is started again."""
         return self._task is not None
 
     # Functions
@@ -120,24 +137,44 @@ class NotebookExecutor:
 
     async def remove(self, name: str) -> None:
         """Serve a function no longer; calls of it that come are answered as the SDK answers unknown ones."""
-        del self.functions[name]
         with contextlib.suppress(NotFound):  # somebody has deleted it before
             await self._client.delete_schema(name)
+        self.functions.pop(name, None)
 
     # Jobs
+
+    def _poll(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task.add_done_callback(self._restart)
+
+    def _restart(self, task: asyncio.Task[None]) -> None:
+        """Poll again, after a pause that grows: only `_stop_polling` may end it."""
+        if self._task is not task:
+            return
+        said = "it was cancelled" if task.cancelled() else in_one_line(task.exception())
+        told = f"the notebook's executor ended ({said}) and is started again in {self._restart_in:g} s"
+        self._emulator.lifecycle.note("executor_restarted", self.runtime_id, detail=told)
+        self._timer = task.get_loop().call_later(self._restart_in, self._poll)
+        self._restart_in = min(2 * self._restart_in or RETRY_SECONDS, MAX_RESTART_SECONDS)
 
     async def _work(self) -> None:
         while True:
             await self._slots.acquire()
-            self._start(await self._next_job())
+            try:
+                job = await self._next_job()
+            except BaseException:
+                self._slots.release()
+                raise
+            self._start_or_fail(job)
+            self._restart_in = 0.0
 
-    async def _next_job(self) -> dict[str, Any]:
+    async def _next_job(self) -> ReceivedJob:
         while True:
             await self._takes_jobs.wait()
             try:
-                envelope = await self._client.next_job()
-                if envelope is not None:
-                    return envelope
+                job = await self._client.next_job()
+                if job is not None:
+                    return job
             except InvalidModuleAuthToken:
                 await self._join_again()
             except CmemuError as error:
@@ -151,14 +188,27 @@ class NotebookExecutor:
             self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
             await self._post_schemas(self.functions.values())
 
-    def _start(self, envelope: dict[str, Any]) -> None:
-        served = self.functions.get(envelope["computeModuleJobV1"]["queryType"])
-        thread = JobThread(self._emulator, self._client, served, envelope, self._ended)
+    def _start_or_fail(self, job: ReceivedJob) -> None:
+        """Start a job; whatever prevents that fails this job, and no other."""
+        thread = None
+        try:
+            served = self.functions.get(job.query_type)
+            thread = JobThread(self._emulator, self._client, served, job, self._ended)
+            self._start(thread)
+        except Exception as error:  # noqa: BLE001 - the executor must outlive every job
+            if thread is None:
+                self._slots.release()
+            else:
+                self._ended(thread)
+            with contextlib.suppress(CmemuError):  # it has ended meanwhile
+                self._emulator.lifecycle.fail(job.job_id, not_started(error))
+
+    def _start(self, thread: JobThread) -> None:
         self._threads.add(thread)
-        if served is not None:
-            served.running += 1
-            if served.echo is not None:
-                self._emulator.lifecycle.log(thread.job_id).echo(served.echo)
+        if thread.served is not None:
+            thread.served.running += 1
+            if thread.served.echo is not None:
+                self._emulator.lifecycle.log(thread.job_id).echo(thread.served.echo)
         self._workers.run(thread.name, thread.run)
 
     def _hear(self, event: Event) -> None:
@@ -190,9 +240,12 @@ class NotebookExecutor:
         self._stop_polling()
 
     def _stop_polling(self) -> None:
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
-            self._task.cancel()
-            self._task = None
+            task, self._task = self._task, None
+            task.cancel()
             self._unsubscribe()
             self._client.close()
             self._workers.close()

@@ -12,12 +12,13 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from client import eventually
 from conftest import faults
 
 from cmemu_nb import Emulator
-from cmemu_nb.errors import LaunchFailed
+from cmemu_nb.errors import JobFailed, LaunchFailed
 from cmemu_nb.executors import cluster as cluster_module
 
 if TYPE_CHECKING:
@@ -175,3 +176,16 @@ def test_a_worker_that_hangs_is_told_and_leaves_nothing_begun(
     finally:
         os.kill(pid, signal.SIGCONT)
     assert emu.call("where", {}) == os.getpid()
+
+
+def test_no_query_ends_a_replica(emu: Emulator, client: Client) -> None:
+    @emu.function
+    def echo(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+        return event
+
+    emu.scale(client, replicas=1).wait_until_responsive()
+    for _ in range(3):
+        with pytest.raises(JobFailed, match=r"the official SDK can't read the query .ValueError: Exceeds the limit"):
+            emu.submit("echo", msgspec.Raw(b'{"x": ' + b"7" * 5000 + b"}")).result(20)
+        assert emu.submit("echo", msgspec.Raw(b'{"x": 1e400}')).raw(20) == b'{"x": Infinity}'
+    assert emu.call("echo", {"x": 1}, timeout=20) == {"x": 1}

@@ -1,0 +1,163 @@
+"""The executors of functions in cells: no job ends one, and one that ends all the same is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from client import eventually
+
+from cmemu_nb.errors import JobFailed, NotRunning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cmemu_nb import Emulator
+
+LONG = "7" * 5_000
+
+
+@pytest.fixture
+def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
+    """An emulator that serves `echo`, which returns what it is given."""
+    with serve(max_concurrent_tasks=2) as emulator:
+        emulator.function(echo)
+        yield emulator
+        emulator.reset()
+
+
+def echo(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001
+    return event
+
+
+def raw(text: str) -> Any:
+    """Return JSON text as a query."""
+    return msgspec.Raw(text.encode())
+
+
+@pytest.mark.parametrize("query", [f'{{"x": {LONG}}}', f"-{LONG}"])
+def test_a_query_that_the_sdk_cannot_read_fails_its_job_alone(emu: Emulator, query: str) -> None:
+    """As many as there are slots, and more: the SDK only logs such a query, and its job never ends [foundry]."""
+    jobs = [emu.submit("echo", raw(query)) for _ in range(5)]
+    for job in jobs:
+        with pytest.raises(JobFailed, match="could not be started: the official SDK can't read the query"):
+            job.result(10)
+    assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
+
+
+def test_a_number_beyond_floats_is_infinity_to_a_function(emu: Emulator) -> None:
+    """As the SDK reads it."""
+    assert emu.submit("echo", raw('{"x": 1e400}')).raw(10) == b'{"x": Infinity}'
+
+
+def test_a_thread_that_cannot_be_started_fails_its_job_alone(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python raises RuntimeError when the system gives no thread."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        jobs = [emu.submit("echo", {}) for _ in range(5)]
+        for job in jobs:
+            eventually(partial(getattr, job, "done"), "the job has ended")
+    assert {job.record.error_message for job in jobs} == {
+        "the job could not be started: RuntimeError: can't start new thread"
+    }
+    assert emu.functions["echo"].running == 0
+    assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
+
+
+def test_what_is_raised_when_a_result_is_posted_fails_its_job(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what no request is to raise."""
+    from cmemu_nb.runtime_client import RuntimeClient  # noqa: PLC0415
+
+    async def break_down(*_: object) -> None:
+        raise OSError("no buffer space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RuntimeClient, "post_result", break_down)
+        for _ in range(3):
+            with pytest.raises(JobFailed, match="the result could not be posted: OSError: no buffer space"):
+                emu.call("echo", {}, timeout=10)
+    assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
+
+
+@pytest.mark.parametrize("how", ["raises", "cancelled"])
+def test_an_executor_that_ends_is_started_again_with_an_event(emu: Emulator, how: str) -> None:
+    """Twice in a row, too, and all of its slots are there afterwards."""
+    executor: Any = emu.functions.executor("notebook")
+
+    async def end_it() -> None:
+        if how == "cancelled":
+            executor._task.cancel()  # noqa: SLF001
+        else:
+            executor._takes_jobs = asyncio.Event  # noqa: SLF001 - whose methods raise without an instance
+            emu.application.waiting.end_polls()
+
+    for _ in range(2):
+        before = restarts(emu)
+        healthy = executor._takes_jobs  # noqa: SLF001
+        emu.home.run(end_it())
+        eventually(partial(more_restarts, emu, before), "the event is there")
+        executor._takes_jobs = healthy  # noqa: SLF001
+        assert emu.call("echo", {"x": 1}, timeout=20) == {"x": 1}
+    told = "it was cancelled" if how == "cancelled" else "TypeError: "
+    assert f"the notebook's executor ended ({told}" in (restarts(emu)[0] or "")
+    assert executor._slots._value >= 1  # noqa: SLF001 - the other is that of the poll
+
+
+def more_restarts(emu: Emulator, before: list[str | None]) -> bool:
+    """Tell whether an executor was started again since then."""
+    return len(restarts(emu)) > len(before)
+
+
+def restarts(emu: Emulator) -> list[str | None]:
+    """Return what the events say of executors that were started again."""
+    return [event.detail for event in emu.lifecycle.events.recent() if event.kind == "executor_restarted"]
+
+
+def test_functions_that_are_served_and_removed_while_it_stops_and_starts_work_afterwards(serve: Any) -> None:
+    """Whoever does so is told that it is stopped, or is done; no function is lost, and none is served twice."""
+    with serve() as emu:
+        emu.function(echo)
+        change_while_it_stops(emu)
+        assert emu.call("echo", {"x": 1}, timeout=20) == {"x": 1}
+        assert restarts(emu) == []
+        emu.reset()
+
+
+def change_while_it_stops(emu: Emulator) -> None:
+    """Stop and start ten times, beside threads that serve and remove functions."""
+    stop = threading.Event()
+    unexpected: list[BaseException] = []
+
+    def change(name: str) -> None:
+        function = FunctionType(echo.__code__, {}, name)
+        while not stop.is_set():
+            try:
+                emu.function(function)
+                emu.functions.remove(name)
+            except NotRunning:
+                stop.wait(0.001)
+            except BaseException as error:  # noqa: BLE001 - shown below
+                unexpected.append(error)
+
+    threads = [threading.Thread(target=change, args=(f"f{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            assert emu.call("echo", {"x": 1}, timeout=20) == {"x": 1}
+            emu.stop()
+            emu.start()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not unexpected
