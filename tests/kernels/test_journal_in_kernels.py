@@ -32,9 +32,9 @@ def test_the_start_cell_has_everything_again(fresh: Notebook, *, kill: bool) -> 
     kernel = fresh.kernel
     kernel.run("%cmemu stop")
     before = start(fresh)
-    base, token = json.loads(
-        kernel.run(f"rt = emu.open_runtime('outside', {APP!r})\nprint(json.dumps([rt.get_job_uri[:-4], rt.token]))")
-    )
+    kernel.run(f"rt = emu.open_runtime('outside', {APP!r})")
+    opened = kernel.run("print(json.dumps([rt.get_job_uri[:-4], rt.token]))")
+    base, token = json.loads(opened)
     kernel.run(FUNCTION)
     jobs = "ids = [emu.submit('double', {'s': s}, %r).id for s in (0, 600)]; emu.job(ids[0]).result()"
     kernel.run(jobs % OTHER_APP)
