@@ -50,7 +50,7 @@ class Home(ABC):
         self.loop = EmulatorLoop()
         self._on_nested: Callable[[], None] | None = on_nested
         self._pid = os.getpid()
-        self._scheduled: set[concurrent.futures.Future[Any]] = set()
+        self._scheduled: dict[concurrent.futures.Future[Any], Coroutine[Any, Any, Any]] = {}
 
     def run(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
         """Run a coroutine on the emulator's loop and wait for its result, from any thread.
@@ -121,8 +121,9 @@ class Home(ABC):
         with set_aside_running_loop():
             self.loop.run_until_complete(_end(farewell))
             self.loop.close()
-        for future in list(self._scheduled):
+        for future, coroutine in list(self._scheduled.items()):
             future.cancel()
+            coroutine.close()  # the loop may never have begun it
 
     def cell_starts(self, *_: object) -> None:  # noqa: B027 - nothing to do is a home's right
         """Note that a cell begins, which may block the kernel's loop."""
@@ -136,12 +137,15 @@ class Home(ABC):
         except RuntimeError:  # closed since it was checked
             coroutine.close()
             raise NotRunning(STOPPED_MEANWHILE) from None
-        self._scheduled.add(future)
-        future.add_done_callback(self._scheduled.discard)
+        self._scheduled[future] = coroutine
+        future.add_done_callback(self._unschedule)
         if self.loop.is_closed():
             future.cancel()
             coroutine.close()
         return future
+
+    def _unschedule(self, future: concurrent.futures.Future[Any]) -> None:
+        self._scheduled.pop(future, None)
 
     def _check(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         if self.loop.is_closed():
