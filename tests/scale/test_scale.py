@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -295,8 +294,14 @@ def test_the_function_of_a_job_that_is_cancelled_is_ended_on_its_worker(emu: Emu
     job = emu.submit("loops", {})
     eventually(lambda: "begins" in job.logs, "it runs")
     assert job.cancel()
-    running = partial(client.run, lambda: [each.name for each in threading.enumerate() if "cmemu-job" in each.name])
-    eventually(lambda: set(map(tuple, running().values())) == {()}, "its thread has ended")
+    name = f"cmemu-job-{job.id}"
+
+    def threads() -> list[str]:
+        import threading  # noqa: PLC0415 - it runs on the worker
+
+        return [each.name for each in threading.enumerate()]
+
+    eventually(lambda: not any(name in names for names in client.run(threads).values()), "its thread has ended")
     assert job.logs == "begins\n"
     cluster.stop()
 
