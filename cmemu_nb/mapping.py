@@ -79,6 +79,8 @@ class Mapping:
         """Return a row for each query."""
         import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
 
+        from cmemu_nb.frame import Frame  # noqa: PLC0415
+
         columns = _input_columns(self.queries)
         for name in RESULT_COLUMNS:
             values = pd.Series([result[name] for result in self._results], dtype=object)
@@ -86,7 +88,7 @@ class Mapping:
             if name.endswith("_time"):
                 # Without any time pandas would choose seconds.
                 columns[name] = pd.to_timedelta(values, unit="ns").astype("timedelta64[ns]")
-        frame = pd.DataFrame(columns)
+        frame = Frame(columns)
         return frame if self.index is None else frame.set_index(self.index)
 
 

@@ -45,6 +45,12 @@ RUN_ALL_CELLS = """async () => {
     await window.jupyterapp.restored;
     await window.jupyterapp.commands.execute('notebook:run-all-cells');
 }"""
+# What is wider than its place: a line of code, an output, or something in it that scrolls sideways by itself.
+WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, number) =>
+    [...cell.querySelectorAll('.cm-scroller, .jp-OutputArea-output, .jp-OutputArea-output *')]
+        .filter((part) => part.clientWidth > 1 && part.scrollWidth > part.clientWidth + 1)
+        .filter((part) => part.matches('.jp-OutputArea-output') || getComputedStyle(part).overflowX !== 'visible')
+        .map((part) => `cell ${number}: ${part.scrollWidth} pixels in ${part.clientWidth}: ${part.className}`))"""
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 
 
@@ -62,6 +68,13 @@ def install_kernel(home: Path, name: str, python: Path) -> None:
     folder.mkdir(parents=True)
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": name, "language": "python"}))
+
+
+def render_all_cells(home: Path) -> None:
+    """Let the Lab of a home render also the cells that are scrolled out of sight."""
+    folder = home / "settings" / "@jupyterlab" / "notebook-extension"
+    folder.mkdir(parents=True)
+    (folder / "tracker.jupyterlab-settings").write_text('{"windowingMode": "none"}')
 
 
 @contextlib.contextmanager
@@ -156,6 +169,12 @@ def run_all_cells(page: Page) -> list[dict[str, Any]]:
     page.evaluate(RUN_ALL_CELLS)
     cells: list[dict[str, Any]] = page.evaluate(CELLS)
     return cells
+
+
+def wider_than_the_page(page: Page) -> list[str]:
+    """Return the code and the outputs of a notebook whose right end is not seen; all cells must be rendered."""
+    found: list[str] = page.evaluate(WIDER)
+    return found
 
 
 def errors_in(cells: list[dict[str, Any]]) -> list[str]:

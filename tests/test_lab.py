@@ -16,8 +16,10 @@ from lab_browser import (
     errors_in,
     lab_environ,
     opened_in_chromium,
+    render_all_cells,
     run_all_cells,
     screenshot,
+    wider_than_the_page,
     write_notebook,
 )
 
@@ -62,11 +64,13 @@ def test_with_a_browser_it_is_opened_and_a_folder_of_the_users_is_respected(tmp_
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_every_cell_of_a_notebook_runs_in_jupyterlab(name: str, tmp_path: Path) -> None:
+def test_every_cell_of_a_notebook_runs_in_jupyterlab_and_is_seen_whole(name: str, tmp_path: Path) -> None:
+    render_all_cells(tmp_path / "home")
     folder = shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     write_notebook(folder / "first steps.ipynb", FIRST_STEPS)
     with cmemu_lab(tmp_path / "home", folder, name) as url, opened_in_chromium(url) as page:
         cells = run_all_cells(page)
         screenshot(page, name.removesuffix(".ipynb"))
-    assert cells
-    assert errors_in(cells) == []
+        assert cells
+        assert errors_in(cells) == []
+        assert wider_than_the_page(page) == []

@@ -5,6 +5,7 @@ The kernels are of the environment that Binder builds.
 
 from __future__ import annotations
 
+import html
 import re
 import socket
 import sys
@@ -29,15 +30,15 @@ LIFECYCLE = [
     ("1. Start the emulator", r"No runtimes yet"),
     ("2. Open a session", r"'moduleAuthToken': 'foundry_module_auth_….{4}'"),
     ("2. Open a session", r"'getJobUri': 'http://127\.0\.0\.1:\d+/_emulate/\S+/my-runtime/job'"),
-    ("2. Open a session", r"my-runtime +False +NaT"),
+    ("2. Open a session", r"my-runtime ● never polled"),
     ("3. Submit jobs that nobody runs yet", r'"id":"foundry_job_\w+".*"type":"queued"'),
-    ("3. Submit jobs that nobody runs yet", r"(?s)(foundry_job_\w+ +queued +NaN +[1-9].*){3}"),
+    ("3. Submit jobs that nobody runs yet", r"3 jobs: 3 queued .*(…\w{6} \w+ ● queued .* [1-9][\d.]* ms.*){3}"),
     ("4. Be the runtime, by hand", r"'queryType': 'mean',\s+'query': {'values': \[1, 2, 6\]}"),
-    ("4. Be the runtime, by hand", r"my-runtime +True"),
-    ("4. Be the runtime, by hand", r"foundry_job_\w+ +running"),
+    ("4. Be the runtime, by hand", r"my-runtime ● connected"),
+    ("4. Be the runtime, by hand", r"…\w{6} mean ● running"),
     ("4. Be the runtime, by hand", r"HTTP 204"),
     ("4. Be the runtime, by hand", r"(?m)^3\.0$"),
-    ("4. Be the runtime, by hand", r"foundry_job_\w+ +succeeded +ok"),
+    ("4. Be the runtime, by hand", r"…\w{6} mean ● ok .* 3\.0 "),
     ("5. Inspect a job", r"'module_auth_token': 'foundry_module_auth_….{4}'"),
     ("5. Inspect a job", r"'result_body_utf8': '3\.0'"),
     ("6. Break things on purpose", r"poll with a wrong token +401 +invalid_module_auth_token"),
@@ -45,30 +46,33 @@ LIFECYCLE = [
     ("6. Break things on purpose", r"the same result again +204"),
     ("6. Break things on purpose", r"a different second result +409 +job_already_completed"),
     ("7. Fail a job by hand", r"JobFailed: there is no mean of no values"),
-    ("7. Fail a job by hand", r"foundry_job_\w+ +failed +failed"),
+    ("7. Fail a job by hand", r"…\w{6} mean ● failed .* there is no mean of no values"),
     ("8. Say which functions there are", r"\[204, 204, 204\]"),
-    ("8. Say which functions there are", r'(?s)mean .*slow .*spread .*{"type": "object", "properties"'),
+    (
+        "8. Say which functions there are",
+        r'mean {"type": "object", "properties".* slow {"type": "object"}.* spread {"type": "object", "properties"',
+    ),
     ("9. A polling loop", r"(?m)^5$"),
     ("10. Call and wait", r"(?m)^3$"),
     ("10. Call and wait", r"(?m)^30$"),
     ("10. Call and wait", r"FunctionError: StatisticsError"),
-    ("10. Call and wait", r"foundry_job_\w+ +succeeded +function error"),
+    ("10. Call and wait", r"…\w{6} mean ● function error .* StatisticsError"),
     ("11. Better than asking: waiting", r"pause of 100 ms +10 +\d+ +\d+\.\d+"),
     ("11. Better than asking: waiting", r"Prefer: wait=10 +10 +0 +\d+\.\d+"),
     ("12. Reset", r"The executor's last poll was answered with 401"),
     ("12. Reset", r"\(401,\s+{'error': 'invalid_module_auth_token'"),
     ("12. Reset", r"0 jobs, 0 schemas"),
-    ("12. Reset", r"my-runtime +False +NaT"),
+    ("12. Reset", r"my-runtime ● never polled"),
     ("12. Reset", r"session_reset +1"),
     ("13. Stop", r"is stopped"),
 ]
 FUNCTIONS = [
     ("1. Start the emulator", r"(?s)@emu\.function above a function serves it.*0 runtimes, 0 jobs"),
     ("2. Two lines", r"(?m)^42$"),
-    ("2. Two lines", r"(?s)session_opened.*app_bound.*schemas_posted.*job_queued.*job_started.*job_succeeded"),
+    ("2. Two lines", r"session_opened.*app_bound.*schemas_posted.*job_queued.*job_started.*job_succeeded"),
     ("2. Two lines", r"\(42, 1\)"),
     ("3. A typed event", r"(?m)^4\.5$"),
-    ("3. A typed event", r"item: string, price: float, amount: integer \(may be left out\) -&gt; float"),
+    ("3. A typed event", r"item: string, price: float, amount: integer \(may be left out\) -> float"),
     ("3. A typed event", r"InvalidRequest: .* 'price': expected float, given a string \('4\.5'\); 'amont' is unknown"),
     ("3. A typed event", r"Did you mean 'amount'\?"),
     ("3. A typed event", r"(?m)^9\.0$"),
@@ -109,8 +113,8 @@ MODULES = [
     ("2. A program in a cell", r"(?m)^9\.0$"),
     ("3. Watch a stream arrive", r"after 0\.\d s: 3\.\.\.\s+after \d\.\d s: 2\.\.\.\s+after \d\.\d s: 1\.\.\.\n"),
     ("4. Lose a replica", r"(?s)(running +[0-9a-f]{8}.*){3}queued"),
-    ("4. Lose a replica", r"<td>failed</td>\s+<td>replica [0-9a-f]{8} exited with code 143</td>"),
-    ("4. Lose a replica", r"(?s)(<td>succeeded</td>\s+<td>NaN</td>.*){3}"),
+    ("4. Lose a replica", r"● failed .* replica [0-9a-f]{8} exited with code 143 "),
+    ("4. Lose a replica", r'(● ok .* "delivered" .*){3}'),
     ("5. Read the logs", r"(?s)INFO: one coffee\n.*INFO +foundry_job_\w+ +one coffee"),
     ("6. A module in Node", r"Node is here\."),
     ("6. A module in Node", r"(?m)^42$"),
@@ -120,7 +124,7 @@ MODULES = [
 DASHBOARD = [
     ("1. Start the emulator", r"0 runtimes, 0 jobs"),
     ("2. Something to look at", r"Served: total v1, deliver v1, countdown v1\."),
-    ("3. Open the dashboard", r"(?s)<summary[^>]*>Summary of the dashboard, written .*</summary>"),
+    ("3. Open the dashboard", r"Summary of the dashboard, written .* UTC: "),
     ("4. Watch jobs arrive", r"(?s)(ok +[01]\.\d.*){12}"),
     ("4. Watch jobs arrive", r"13\.50 EUR"),
     ("5. Try a function", r"3\.20 EUR"),
@@ -145,7 +149,7 @@ END_TO_END = [
     ("6. An application of its own", r"(?m)^401$"),
     ("7. The same as a module", r"'com\.notebook\.computemodules\.total' or 'com\.shop\.computemodules\.total'"),
     ("7. The same as a module", r"\[119\.0, 100(\.0)?\]"),
-    ("7. The same as a module", r"(?s)notebook +total +contour-sync +ok.*shop +total +contour-sync +ok"),
+    ("7. The same as a module", r"total notebook ● ok .* total shop ● ok"),
     ("8. Stop", r"is stopped"),
 ]
 SCALE = [
@@ -157,9 +161,9 @@ SCALE = [
     ("3. Eight replicas", r"7@127\.0\.0\.1:\d+"),
     ("4. A new version", r"\(25, '\d@127\.0\.0\.1:\d+'\)"),
     ("4. A new version", r"sieved up to 100\n"),
-    ("5. A worker dies", r"failed +\d@127\.0\.0\.1:\d+"),
+    ("5. A worker dies", r"4 ok, 4 failed .*nap ● failed "),
     ("5. A worker dies", r"replica \d@127\.0\.0\.1:\d+ is gone: its worker"),
-    ("5. A worker dies", r"succeeded +\d@127\.0\.0\.1:\d+"),
+    ("5. A worker dies", r'nap ● ok {} "rested"'),
     ("5. A worker dies", r"(?s)replica_exited.*replica_started"),
     ("7. More, fewer, none", r"<Replicas of 'notebook' on [12] workers?: 2 of 2 responsive>"),
     ("7. More, fewer, none", r"(?m)^25$"),
@@ -218,6 +222,18 @@ def text_of(outputs: list[Any]) -> str:
     return "\n".join(parts)
 
 
+def seen(outputs: list[Any]) -> str:
+    """Return what is read of the outputs: of HTML its words, with one blank between them."""
+    parts = [output.get("text", "") for output in outputs]
+    for kind, value in (item for output in outputs for item in output.get("data", {}).items()):
+        if kind == "text/html":
+            words = html.unescape(re.sub(r"<style.*?</style>|<[^>]*>", " ", value, flags=re.DOTALL))
+            parts.append(" ".join(words.split()))
+        else:
+            parts.append(str(value))
+    return "\n".join(parts)
+
+
 def of_stderr(outputs: list[Any]) -> str:
     return "".join(output["text"] for output in outputs if output.get("name") == "stderr")
 
@@ -230,7 +246,7 @@ def sections(cells: list[Any]) -> dict[str, str]:
         title = re.match(r"## (.+)", cell.source) if cell.cell_type == "markdown" else None
         heading = title[1] if title else heading
         found.setdefault(heading, []).extend(cell.get("outputs", []))
-    return {heading: text_of(outputs) for heading, outputs in found.items()}
+    return {heading: seen(outputs) for heading, outputs in found.items()}
 
 
 @dataclass
@@ -273,6 +289,10 @@ def test_it_shows_no_token(tutorial: Run) -> None:
     assert len(tutorial.token) > 30
     assert tutorial.token not in shown
     assert not MORE_THAN_FOUR_OF_A_TOKEN.search(shown)
+
+
+def test_it_shows_no_text_that_pandas_has_cut(tutorial: Run) -> None:
+    assert re.findall(r"<td>([^<]+\.\.\.)</td>", text_of(tutorial.outputs)) == []
 
 
 def test_it_leaves_no_module_behind(tutorial: Run) -> None:

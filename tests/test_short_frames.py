@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,7 +14,7 @@ from environments import program
 from lab_browser import CHROMIUM
 from playwright.sync_api import sync_playwright
 
-from cmemu_nb import frames
+from cmemu_nb import Emulator, frames
 from cmemu_nb.frame import Frame
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.notebook.html import two_lines
@@ -141,6 +142,72 @@ def test_results_and_errors_are_in_the_frame_in_short(lifecycle: Lifecycle) -> N
     assert jobs["result"].iloc[2] == f"{whole.decode()[:100]}…"
     assert jobs["result"].iloc[3:5].isna().all()
     assert jobs["query"].iloc[0] == '{"x": "%s"}' % ("long " * 40)
+
+
+# What emu.map returns
+
+
+@pytest.fixture(scope="module")
+def emu() -> Iterator[Emulator]:
+    with Emulator(port=0, tls_port=0, home="thread") as emulator:
+        # A lambda has no annotations, which the SDK could not read in this file.
+        half: Any = lambda context, event: event["x"] / 2  # noqa: ARG005, E731 - the SDK gives both
+        half.__name__ = "half"
+        emulator.function(half)
+        yield emulator
+
+
+def mapped(emu: Emulator, queries: Any) -> tuple[str, str]:
+    """Return the headings and the rest of what a notebook shows of a map."""
+    heading, _, rest = html_of(emu.map("half", queries, progress=False)).partition("<tbody>")
+    return heading, rest
+
+
+@pytest.mark.long_lived
+def test_a_map_is_shown_with_the_fields_and_the_results_of_its_calls(emu: Emulator) -> None:
+    frame = pd.DataFrame({"x": [8, "eight"], "why": HOSTILE}, index=pd.Index(["Ada", "Ben"], name="who"))
+    heading, rest = mapped(emu, frame)
+    assert "2 calls: 1 ok, 1 function error" in heading
+    names = ["who", "x", "why", "state", "result", "queue time", "run time", "job"]
+    assert re.findall(r"<th [^>]*>([^<]*)</th>", heading) == names
+    assert all(text in rest for text in ("Ada", "4.0", "TypeError: unsupported operand", "&lt;b&gt;x&lt;/b&gt;␊␛[2J"))
+    assert "Traceback" not in rest
+    assert "foundry_job_" not in rest
+    assert "8 columns" in rest
+
+
+@pytest.mark.long_lived
+@pytest.mark.parametrize("query", [{"x": 2, "state": "x"}, {"x": 2, **dict.fromkeys("abcdef", 1)}])
+def test_a_query_that_has_no_place_in_columns_is_in_one(emu: Emulator, query: Any) -> None:
+    heading, rest = mapped(emu, [query])
+    assert re.findall(r"<th [^>]*>([^<]*)</th>", heading)[:3] == ["", "query", "state"]
+    assert "{&#x27;x&#x27;: 2" in rest
+
+
+@pytest.mark.long_lived
+def test_a_map_of_no_queries_or_of_no_objects_is_shown_too(emu: Emulator) -> None:
+    assert "0 calls" in mapped(emu, [])[0]
+    heading, rest = mapped(emu, ["abc"])
+    assert ">query</th>" in heading
+    assert "abc" in rest
+
+
+@pytest.mark.browser
+@pytest.mark.long_lived
+def test_a_map_fits_and_no_row_is_higher_than_two_lines(emu: Emulator, page: Page) -> None:
+    queries = [{"x": x, "text": LONG * 3, "why": "word " * 50, "n": 10**12} for x in (1, 2, "x")]
+    page.set_content(PAGE.format(html_of(emu.map("half", queries, progress=False))))
+    assert page.evaluate("document.querySelector('div').scrollWidth") <= WIDTH
+    assert max(page.evaluate(LINES)) < 2.6
+
+
+@pytest.mark.long_lived
+def test_what_is_made_of_a_map_is_shown_in_short_while_its_results_are_the_last_columns(emu: Emulator) -> None:
+    frame = emu.map("half", [{"x": 1}, {"x": 2}], progress=False)
+    assert in_short(frame[frame["outcome"] == "ok"])
+    assert in_short(frame.drop(columns="x"))
+    assert not in_short(frame.assign(more=1))
+    assert not in_short(frame[["x", "value"]])
 
 
 # A DataFrame like any other

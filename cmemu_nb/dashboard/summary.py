@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.dashboard.job_parts import job_row
 from cmemu_nb.dashboard.parts import runtimes_part
-from cmemu_nb.notebook.html import Html, card, status_badge, table
-from cmemu_nb.notebook.words import tally, when
+from cmemu_nb.notebook.html import Html, card, status_badge, table, two_lines
+from cmemu_nb.notebook.words import short_id, tally, when
 from cmemu_nb.results import outcome
 
 if TYPE_CHECKING:
@@ -33,18 +33,18 @@ def summary(emulator: Emulator) -> Html:
 def _runtimes(emulator: Emulator, now: int) -> Html:
     rows = [
         {
-            "runtime": row["name"],
+            "runtime": two_lines(row["name"]),
             "state": status_badge(row["state"]["badge"]),
             "last poll": row["last_poll"],
             "queued": row["queued"],
             "running": row["running"],
-            "bound apps": ", ".join(row["apps"]),
-            "functions": ", ".join(row["functions"]),
+            "bound apps": two_lines(", ".join(row["apps"])),
+            "functions": two_lines(", ".join(row["functions"])),
         }
         for row in runtimes_part(emulator, now)["rows"]
     ]
     columns = ("runtime", "state", "last poll", "queued", "running", "bound apps", "functions")
-    return table("Runtimes", columns, rows, "There were no runtimes.")
+    return table("Runtimes", columns, rows, "There were no runtimes.", compact=True)
 
 
 def _jobs(emulator: Emulator, now: int) -> Html:
@@ -53,14 +53,14 @@ def _jobs(emulator: Emulator, now: int) -> Html:
         words = job_row(job, now)
         rows.append(
             {
-                "function": words["function"],
-                "runtime": words["runtime"],
+                "function": two_lines(words["function"]),
+                "runtime": two_lines(words["runtime"]),
                 "state": status_badge(job.status, outcome(job)),
                 "queued at (UTC)": words["queued_at"],
                 "queue time": words["queue_time"],
                 "run time": words["run_time"],
-                "job": job.job_id,
+                "job": short_id(job.job_id),
             }
         )
     columns = ("function", "runtime", "state", "queued at (UTC)", "queue time", "run time", "job")
-    return table(f"The newest {MOST_JOBS} jobs", columns, rows, "There were no jobs.")
+    return table(f"The newest {MOST_JOBS} jobs", columns, rows, "There were no jobs.", compact=True)

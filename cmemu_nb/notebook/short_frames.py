@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cmemu_nb import frames
 from cmemu_nb.dialect import schema_in_words
+from cmemu_nb.mapping import RESULT_COLUMNS
 from cmemu_nb.notebook.html import Html, status_badge, table, two_lines
 from cmemu_nb.notebook.words import MISSING, clock, say, short_id, tally
 from cmemu_nb.plurals import plural
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     Row = dict[str, Any]
+
+MOST_FIELDS = 4  # of a query that have columns of their own
 
 
 class View(NamedTuple):
@@ -43,14 +46,18 @@ def short_frame(frame: pd.DataFrame) -> Html | None:
     """
     view = VIEWS.get(tuple(map(str, frame.index.names)))
     if view is None or set(frame.columns) != _columns(view):
-        return None
+        return _map(frame) if _is_of_a_map(frame) else None
     records = cast("list[Row]", _ends(frame).reset_index().to_dict("records"))
     rows = [view.cells(record) for record in records]
     headings = list(view.cells(dict.fromkeys(map(str, (*frame.index.names, *frame.columns)))))
     if view.noun != "runtime" and "runtime" in headings and _all_alike(frame.reset_index()["runtime_id"]):
         headings.remove("runtime")
     more = view.tally(frame)
-    caption = plural(len(frame), view.noun) + (f": {more}" if more else "")
+    return _table(frame, view.noun, more, headings, rows)
+
+
+def _table(frame: pd.DataFrame, noun: str, more: str, headings: list[str], rows: list[Row]) -> Html:
+    caption = plural(len(frame), noun) + (f": {more}" if more else "")
     note = f"In short: the frame has {plural(len(frame.columns), 'column')}, which .columns names."
     return table(caption, headings, rows, every=len(frame), note=note, compact=True)
 
@@ -123,7 +130,8 @@ def _schema(row: Row) -> dict[str, object]:
     return {
         "function": two_lines(row["function_name"]),
         "runtime": two_lines(row["runtime_id"]),
-        "takes and gives": two_lines(schema_in_words(json.loads(payload)) if payload else MISSING),
+        # A schema of an executor's own, which is in no words, is shown as it is.
+        "takes and gives": two_lines((payload and schema_in_words(json.loads(payload))) or payload),
         "posted (UTC)": _clock(row["posted_at"]),
     }
 
@@ -136,6 +144,46 @@ def _app(row: Row) -> dict[str, object]:
         "display name": two_lines(row["display_name"]),
         "bound (UTC)": _clock(row["bound_at"]),
     }
+
+
+# What emu.map returns: a row for each call, with the caller's own index and the fields of the query.
+
+
+def _is_of_a_map(frame: pd.DataFrame) -> bool:
+    return frame.columns.is_unique and tuple(frame.columns[-len(RESULT_COLUMNS) :]) == RESULT_COLUMNS
+
+
+def _map(frame: pd.DataFrame) -> Html:
+    fields = [str(name) for name in frame.columns[: -len(RESULT_COLUMNS)]]
+    index = ", ".join(str(name) for name in frame.index.names if name is not None)
+    headings = [index, *fields, *_call({})]
+    in_columns = len(fields) <= MOST_FIELDS and len(headings) == len(set(headings))
+    if not in_columns:
+        headings = [index, "query", *_call({})]
+    ends = _ends(frame)
+    rows = []
+    for label, values in zip(ends.index, ends.itertuples(index=False, name=None), strict=True):
+        query = dict(zip(fields, values, strict=False))
+        call = _call(dict(zip(RESULT_COLUMNS, values[len(fields) :], strict=True)))
+        shown = {name: _any(value) for name, value in query.items()} if in_columns else {"query": _any(query)}
+        rows.append({index: _any(label), **shown, **call})
+    return _table(frame, "call", tally(Counter(map(str, frame["outcome"]))), headings, rows)
+
+
+def _call(row: Row) -> Row:
+    error = row.get("error")
+    return {
+        "state": status_badge(row.get("outcome")),
+        "result": two_lines(error.partition("\n")[0]) if isinstance(error, str) else _any(row.get("value")),
+        "queue time": row.get("queue_time"),
+        "run time": row.get("run_time"),
+        "job": _short_id(row.get("job_id")),
+    }
+
+
+def _any(value: object) -> object:
+    """Leave what stands in a column of numbers, and give anything else two lines."""
+    return value if isinstance(value, int | float) else two_lines(value)
 
 
 def _short_id(job_id: object) -> str:
