@@ -7,12 +7,11 @@ again.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-from cmemu_nb import journal_tables as tables
 from cmemu_nb.errors import JournalBehind
+from cmemu_nb.journal_lock import FileReplaced
 from cmemu_nb.loop import is_all_that_is_ready
 from cmemu_nb.saved import SavedReplica, SavedSession
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.events import Event
     from cmemu_nb.journal_file import JournalFile
+    from cmemu_nb.journal_tables import Tables
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.model import Runtime
 
@@ -63,7 +63,7 @@ class Journal:
         self._waiters: list[Waiter] = []
         self._handle: asyncio.Handle | None = None
         self._failing = False
-        self._reason = ""
+        self._reason: Exception | None = None
         self._commits = 0
         self._checkpointing: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
@@ -150,7 +150,7 @@ class Journal:
         self._look_at_log()
 
     def _fail(self, error: Exception, waiters: list[Waiter]) -> None:
-        self._reason = str(error)
+        self._reason = error
         if not self._failing:
             self._failing = True
             self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
@@ -159,46 +159,45 @@ class Journal:
             tell(self._behind_error())
 
     def _behind_error(self) -> JournalBehind:
+        remedy = (
+            "Stop the emulator and start it with a new file, which takes in all that it has: "
+            "emu.start(journal='new.db')."
+            if isinstance(self._reason, FileReplaced)
+            else "That is tried again and again: make room on the disk, or end the program that holds the file."
+        )
         return JournalBehind(
-            f"This was done, but it is not in the journal, which can't be written ({self._reason}). That is tried "
-            "again and again: make room on the disk, or end the program that holds the file. Look before you repeat it."
+            f"This was done, but it is not in the journal, which can't be written ({self._reason}). {remedy} "
+            "Look before you repeat it."
         )
 
     def _commit(self) -> None:
-        connection, state, changes = self._file.connection, self._lifecycle, self._changes
-        self._file.check_there()
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        state, changes = self._lifecycle, self._changes
+        with self._file.transaction() as rows:
             for runtime_id in changes.ended:
-                tables.delete_jobs_of(connection, runtime_id)
+                rows.delete_jobs_of(runtime_id)
             if changes.evicted:
-                tables.delete_jobs(connection, changes.evicted)
-            self._put_sessions()
+                rows.delete_jobs(changes.evicted)
+            self._put_sessions(rows)
             if changes.apps:
-                tables.put_apps(connection, state.deployed_apps())
+                rows.put_apps(state.deployed_apps())
             if changes.queued:
-                tables.put_jobs(connection, filter(None, map(state.find_job, changes.queued)))
+                rows.put_jobs(filter(None, map(state.find_job, changes.queued)))
             if changes.jobs:
-                tables.put_states(connection, filter(None, map(state.find_job, changes.jobs)))
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(Exception):
-                connection.execute("ROLLBACK")
-            raise
+                rows.put_states(filter(None, map(state.find_job, changes.jobs)))
         self._changes = Changes()
 
-    def _put_sessions(self) -> None:
-        connection, state, changes = self._file.connection, self._lifecycle, self._changes
+    def _put_sessions(self, rows: Tables) -> None:
+        state, changes = self._lifecycle, self._changes
         for runtime_id in changes.deleted:
-            tables.delete_session(connection, runtime_id)
+            rows.delete_session(runtime_id)
         if not (changes.sessions or changes.runtimes):
             return
         evicted = state.evicted()
         for runtime in state.runtimes():
             if runtime.runtime_id in changes.sessions:
-                tables.put_session(connection, self._saved(runtime, evicted[runtime.runtime_id]))
+                rows.put_session(self._saved(runtime, evicted[runtime.runtime_id]))
             elif runtime.runtime_id in changes.runtimes:
-                tables.put_runtime(connection, runtime, evicted[runtime.runtime_id])
+                rows.put_runtime(runtime, evicted[runtime.runtime_id])
 
     def _saved(self, runtime: Runtime, evicted: int) -> SavedSession:
         replicas = [

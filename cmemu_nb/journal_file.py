@@ -10,7 +10,10 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from cmemu_nb import journal_tables as tables
-from cmemu_nb.errors import JournalError
+from cmemu_nb.journal_check import APPLICATION_ID, VERSION, advice, beside, check, failure, log_bytes
+from cmemu_nb.journal_lock import FileLock, Watch
+from cmemu_nb.journal_mark import Mark, folder_of, mark_of
+from cmemu_nb.journal_upgrade import upgrade
 from cmemu_nb.listening import close_in_children
 from cmemu_nb.private_files import is_locked_now
 from cmemu_nb.saved import for_the_owner_only
@@ -19,39 +22,41 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cmemu_nb.errors import JournalError
     from cmemu_nb.saved import SavedState
 
-APPLICATION_ID = 0x636D656D  # "cmem"
-VERSION = 2
 CACHE_KIB = 8_000
 BUSY_SECONDS = 0.1
-UNTOUCHED = "It was left as it is: choose another file, or try 'sqlite3 FILE .recover' on a copy."
 
 
 class JournalFile:
     """An open journal. `folder` beside it is for the private files of its emulator, `new` says that it was just made.
 
     `sync` is "normal", which survives the end of the process at any moment, or "full", which survives a power cut.
-    Raises `JournalError` for a file that is no journal, damaged, of a newer version or in use, and leaves it as it is.
+    Raises `JournalError` for a file that is no journal, damaged, incomplete, of a newer version or in use, and leaves
+    it as it is.
     """
 
     def __init__(self, path: Path, sync: str) -> None:
         self.path = path
-        self.folder = path.parent / f"{path.name}-files"
+        self.folder = folder_of(path)
+        self._parts = contextlib.ExitStack()
         made = not self.folder.exists()
         try:
-            self._lock = self._take_lock()
-            try:
-                self.connection = self._open(sync)
-            except BaseException:
-                self._lock.close()
-                if made:
-                    (self.folder / "lock").unlink()
-                    self.folder.rmdir()
-                raise
+            with self._parts:
+                self._lock = self._take_lock()
+                self._parts.callback(self._lock.close)
+                try:
+                    self._open(sync)
+                except BaseException:
+                    if made:
+                        (self.folder / "lock").unlink()
+                        with contextlib.suppress(OSError):  # there is a mark already
+                            self.folder.rmdir()
+                    raise
+                self._parts = self._parts.pop_all()
         except OSError as error:
-            raise self._error(f"can't be opened: {error.strerror}. Choose another path.") from None
-        self._inode = path.stat().st_ino
+            raise self._error(f"can't be opened: {error.strerror or error}. Choose another path.") from None
 
     def _take_lock(self) -> IO[str]:
         if self.path.exists() and not self.path.is_file():
@@ -76,24 +81,49 @@ class JournalFile:
         close_in_children([lock])
         return lock
 
-    def _open(self, sync: str) -> sqlite3.Connection:
+    def _open(self, sync: str) -> None:
         try:
-            self.new = not self.path.exists() or not self.path.stat().st_size
-            if self.new:
-                self._create()
-            else:
-                self._check()
+            number = self._look()
             self.path.chmod(0o600)
-            connection = self._connect()
-            self._upgrade(connection)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA synchronous = {sync.upper()}")
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            self.connection = self._connect()
+            self._parts.callback(self.connection.close)
+            (version,) = self.connection.execute("PRAGMA user_version").fetchone()
+            if version < VERSION:
+                upgrade(self.connection, APPLICATION_ID, VERSION)
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute(f"PRAGMA synchronous = {sync.upper()}")
+            self.connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             # The checkpoints are made beside the emulator's loop, since they wait for the disk.
-            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self.connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._begin(number)
         except sqlite3.Error as error:
             raise self._error(f"can't be opened: {error}. Choose another file.") from None
-        return connection
+
+    def _look(self) -> int:
+        """Make the file if there is none, lock it and look at one that exists; returns the number of its commits."""
+        self.new = not self.path.exists() or not self.path.stat().st_size
+        if self.new:
+            self._refuse_what_is_left()
+            self._create()
+        try:
+            self._parts.callback(FileLock(self.path).close)
+        except BlockingIOError:
+            raise self._error(
+                "is in use by another emulator, by another name of the file, or since its folder was deleted. Stop "
+                "that one, or choose another file."
+            ) from None
+        return 0 if self.new else check(self.path)
+
+    def _refuse_what_is_left(self) -> None:
+        used = [beside(self.path, "-wal"), mark_of(self.path)]
+        if self.path.exists():  # who deletes it begins anew, but nobody empties a file
+            used.append(self.folder / "ca.pem")
+        left = [each for each in used if each.exists() and each.stat().st_size]
+        if left:
+            raise self._error(
+                f"is {'empty' if self.path.exists() else 'missing'}, but not all of it: {left[0]} is still there. Put "
+                f"the file back; to begin anew delete {beside(self.path, '-wal')} and {self.folder}."
+            )
 
     def _create(self) -> None:
         """Make the file aside and move it there, so that it is whole whenever this process ends."""
@@ -102,59 +132,52 @@ class JournalFile:
             left.unlink(missing_ok=True)
         new.touch(mode=0o600)
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
-            connection.executescript(tables.create(APPLICATION_ID, VERSION))
+            connection.execute("BEGIN")
+            tables.create(connection, APPLICATION_ID, VERSION)
+            connection.execute("COMMIT")
         new.replace(self.path)
 
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        for older in range(version, VERSION):
-            upgrade = f"BEGIN IMMEDIATE; {tables.UPGRADES[older]}; PRAGMA user_version = {older + 1}; COMMIT"
-            connection.executescript(upgrade)
+    def _begin(self, number: int) -> None:
+        """Write down that the file is in use, in the file itself too, where it is found without the log."""
+        self._tables = tables.Tables(self.connection)
+        with self._tables.transaction():
+            # Fails where nothing can be written, before there is a mark.
+            self.connection.execute("UPDATE chain SET in_use = 1")
+            self._mark = Mark(mark_of(self.path), number)
+            self._parts.callback(self._mark.close)
+        self.checkpoint_here()
+        self._mark.write(self._tables.number)
+        self._watch = Watch([self.path, beside(self.path, "-wal"), beside(self.path, "-shm"), mark_of(self.path)])
 
-    def check_there(self) -> None:
-        """Raise an `OSError` when somebody has deleted the file, or put another one in its place."""
-        if self.path.stat().st_ino != self._inode:
-            raise OSError(f"{self.path} was replaced by another file")
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[tables.Tables]:
+        """Write all of what is put and deleted inside, or nothing.
 
-    def _check(self) -> None:
-        """Look at a file that exists without changing it."""
-        # Without a log nothing is needed beside the file; SQLite would leave an empty one there.
-        how = "mode=ro" if self.log_bytes or self._beside("-journal").exists() else "mode=ro&immutable=1"
-        address = f"{self.path.absolute().as_uri()}?{how}"
-        try:
-            with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
-                (application,) = connection.execute("PRAGMA application_id").fetchone()
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                (damage,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            raise self._error(f"is no journal, or damaged ({error}). {UNTOUCHED}") from None
-        if application != APPLICATION_ID:
-            raise self._error("is another program's database, no journal. Choose another file.")
-        if version > VERSION:
-            raise self._error(
-                f"was written by a newer cmemu_nb (its version is {version}, this one knows {VERSION}). "
-                "Upgrade cmemu_nb, or choose another file."
-            )
-        if damage != "ok":
-            raise self._error(f"is damaged ({str(damage).splitlines()[-1]}). {UNTOUCHED}")
-
-    def _beside(self, ending: str) -> Path:
-        return self.path.with_name(f"{self.path.name}{ending}")
+        Raises an `OSError` when somebody has deleted or replaced the file, its log or its folder.
+        """
+        with self._tables.transaction():
+            yield self._tables
+        self._watch.check()
+        self._mark.write(self._tables.number)
 
     def _error(self, what: str) -> JournalError:
-        return JournalError(f"The journal {self.path} {what}")
+        return failure(self.path, what)
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
 
     def close(self) -> None:
         """Merge the log into the file and let others have it."""
-        with contextlib.suppress(sqlite3.Error):  # somebody is reading it: the next to open it does that
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.connection.close()
-        self._lock.close()
+        clean = False
+        with self._parts:
+            with contextlib.suppress(sqlite3.Error, OSError):
+                with self._tables.transaction(in_use=False):
+                    self._watch.check()
+                clean = True
+            with contextlib.suppress(sqlite3.Error):  # somebody is reading it: the next to open it does that
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if clean:
+                self._mark.remove()
 
     def identity(self) -> dict[str, str]:
         """Return what makes it the same emulator again, by name; nothing in a new file."""
@@ -163,10 +186,8 @@ class JournalFile:
 
     def remember(self, identity: dict[str, str]) -> None:
         """Keep what makes it the same emulator again."""
-        with self._explained():
-            self.connection.execute("BEGIN IMMEDIATE")
-            tables.put_identity(self.connection, identity)
-            self.connection.execute("COMMIT")
+        with self._explained(), self.transaction() as rows:
+            rows.put_identity(identity)
 
     def load(self) -> SavedState:
         """Read all that the lifecycle had."""
@@ -178,18 +199,15 @@ class JournalFile:
         """Make a `JournalError` of whatever goes wrong."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except (sqlite3.OperationalError, OSError) as error:
             raise self._error(f"can't be used: {error}. End the program that holds it, or make room.") from None
         except (sqlite3.Error, msgspec.MsgspecError, ValueError, TypeError, AttributeError) as error:
-            raise self._error(f"is damaged ({error}). {UNTOUCHED}") from None
+            raise self._error(f"is damaged ({error}). {advice(self.path)}") from None
 
     @property
     def log_bytes(self) -> int:
         """How large the write-ahead log is."""
-        try:
-            return self._beside("-wal").stat().st_size
-        except FileNotFoundError:
-            return 0
+        return log_bytes(self.path)
 
     def checkpoint(self) -> None:
         """Copy the log into the file as far as it goes, from any thread and holding up nobody."""

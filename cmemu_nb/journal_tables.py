@@ -1,12 +1,17 @@
-"""The tables of a journal: records to rows, and rows to records.
+"""The tables of a journal: records to rows, and rows to records, each row with a checksum.
 
 A job is one row in `jobs`, which never changes, and one in `states` as soon as it is more than queued: so its query is
 written once, and its result too. Both are found by the job's number, so that writing appends.
+
+Every commit also writes the one row of `chain`: the number of the commit, and the sum of the checksums of all rows. So
+a row that was changed, lost or brought back from an earlier commit is found when the file is read.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import contextlib
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,123 +20,255 @@ from cmemu_nb.saved import SavedReplica, SavedSession, SavedState
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 T = TypeVar("T")
 
+CHECKSUM_BYTES = 7  # SQLite's integers have a sign
+MODULUS = 1 << 8 * CHECKSUM_BYTES
 
-def create(application_id: int, version: int) -> str:
-    """Return the script that makes the tables, all of them or none."""
-    return f"""
-        BEGIN;
-        CREATE TABLE identity (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-        CREATE TABLE runtimes (position INTEGER PRIMARY KEY AUTOINCREMENT, runtime_id TEXT NOT NULL UNIQUE,
-            evicted INTEGER NOT NULL, record BLOB NOT NULL);
-        CREATE TABLE schemas (runtime_id TEXT NOT NULL, record BLOB NOT NULL);
-        CREATE INDEX schemas_of_runtime ON schemas (runtime_id);
-        CREATE TABLE replicas (runtime_id TEXT NOT NULL, record BLOB NOT NULL);
-        CREATE INDEX replicas_of_runtime ON replicas (runtime_id);
-        CREATE TABLE apps (record BLOB NOT NULL);
-        CREATE TABLE jobs (sequence INTEGER PRIMARY KEY, job_id TEXT NOT NULL, runtime_id TEXT NOT NULL,
-            query_type TEXT NOT NULL, query BLOB NOT NULL, source TEXT NOT NULL, queued_at INTEGER NOT NULL,
-            deployed_app_rid TEXT, deployed_app_branch TEXT, user_id TEXT);
-        CREATE INDEX jobs_of_runtime ON jobs (runtime_id);
-        CREATE TABLE states (sequence INTEGER PRIMARY KEY, status TEXT NOT NULL, started_at INTEGER,
-            completed_at INTEGER, result BLOB, result_content_type TEXT, error_message BLOB, replica_id TEXT,
-            ends_with_kernel INTEGER NOT NULL);
-        PRAGMA application_id = {application_id};
-        PRAGMA user_version = {version};
-        COMMIT;
-    """
-
-
-UPGRADES = {1: "ALTER TABLE jobs ADD COLUMN user_id TEXT"}
-"""What makes of a file of each older version one of the next."""
-
-
-# Writing
-
-
-def put_identity(connection: sqlite3.Connection, identity: dict[str, str]) -> None:
-    """Keep what makes it the same emulator again, by name."""
-    connection.executemany("INSERT OR REPLACE INTO identity VALUES (?, ?)", identity.items())
-
-
-def put_runtime(connection: sqlite3.Connection, runtime: Runtime, evicted: int) -> None:
-    """Insert or update one runtime's session, without what belongs to it."""
-    connection.execute(
-        "INSERT INTO runtimes (runtime_id, evicted, record) VALUES (?, ?, ?) ON CONFLICT (runtime_id) "
-        "DO UPDATE SET evicted = excluded.evicted, record = excluded.record",
-        (runtime.runtime_id, evicted, msgspec.json.encode(runtime)),
-    )
+# The first column is the key, the second the row's checksum; what may be long stands last.
+TABLES = {
+    "identity": ("name TEXT PRIMARY KEY", "value TEXT NOT NULL"),
+    "runtimes": (
+        "position INTEGER PRIMARY KEY",
+        "runtime_id TEXT NOT NULL UNIQUE",
+        "evicted INTEGER NOT NULL",
+        "record BLOB NOT NULL",
+    ),
+    "schemas": ("runtime_id TEXT PRIMARY KEY", "records BLOB NOT NULL"),
+    "replicas": ("runtime_id TEXT PRIMARY KEY", "records BLOB NOT NULL"),
+    "apps": ("id INTEGER PRIMARY KEY", "records BLOB NOT NULL"),
+    "jobs": (
+        "sequence INTEGER PRIMARY KEY",
+        *("job_id TEXT NOT NULL", "runtime_id TEXT NOT NULL", "query_type TEXT NOT NULL", "source TEXT NOT NULL"),
+        *("queued_at INTEGER NOT NULL", "deployed_app_rid TEXT", "deployed_app_branch TEXT", "user_id TEXT"),
+        "query BLOB NOT NULL",
+    ),
+    "states": (
+        "sequence INTEGER PRIMARY KEY",
+        *("status TEXT NOT NULL", "started_at INTEGER", "completed_at INTEGER", "result_content_type TEXT"),
+        *("replica_id TEXT", "ends_with_kernel INTEGER NOT NULL", "error_message BLOB", "result BLOB"),
+    ),
+    "chain": (
+        "id INTEGER PRIMARY KEY",
+        "number INTEGER NOT NULL",
+        "digest INTEGER NOT NULL",
+        "in_use INTEGER NOT NULL",
+    ),
+}
+KEYS = {table: columns[0].split()[0] for table, columns in TABLES.items()}
+ONLY_ROW = 1
 
 
-def put_session(connection: sqlite3.Connection, session: SavedSession) -> None:
-    """Insert or update one runtime's session with its schemas and replicas."""
-    runtime_id = session.runtime.runtime_id
-    put_runtime(connection, session.runtime, session.evicted)
-    of_one_runtime: dict[str, Sequence[object]] = {"schemas": session.schemas, "replicas": session.replicas}
-    for table, records in of_one_runtime.items():
-        connection.execute(f"DELETE FROM {table} WHERE runtime_id = ?", (runtime_id,))  # noqa: S608 - our own names
-        rows = [(runtime_id, msgspec.json.encode(record)) for record in records]
-        connection.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)  # noqa: S608
+def _definition(table: str) -> str:
+    key, *others = TABLES[table]
+    return f"CREATE TABLE {table} ({', '.join([key, 'checksum INTEGER NOT NULL', *others])})"
 
 
-def delete_session(connection: sqlite3.Connection, runtime_id: str) -> None:
-    """Forget a runtime, but not its jobs."""
-    for table in ("runtimes", "schemas", "replicas"):
-        connection.execute(f"DELETE FROM {table} WHERE runtime_id = ?", (runtime_id,))  # noqa: S608
+INDEX = "jobs_of_runtime"
+_INSERT = {
+    table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"  # noqa: S608 - our own names
+    for table, columns in TABLES.items()
+}
+_CHECKSUM = {table: f"SELECT checksum FROM {table} WHERE {key} = ?" for table, key in KEYS.items()}  # noqa: S608
+_DELETE = {table: f"DELETE FROM {table} WHERE {key} = ?" for table, key in KEYS.items()}  # noqa: S608
 
 
-def delete_jobs_of(connection: sqlite3.Connection, runtime_id: str) -> None:
-    """Forget all jobs of a runtime."""
-    where = "sequence IN (SELECT sequence FROM jobs WHERE runtime_id = ?)"
-    connection.execute(f"DELETE FROM states WHERE {where}", (runtime_id,))  # noqa: S608
-    connection.execute("DELETE FROM jobs WHERE runtime_id = ?", (runtime_id,))
+class Chain(NamedTuple):
+    """The number of the last commit, the sum of all rows' checksums, and whether an emulator has the file in use."""
+
+    number: int
+    digest: int
+    in_use: bool
 
 
-def put_apps(connection: sqlite3.Connection, apps: Iterable[DeployedApp]) -> None:
-    """Keep these bindings and no others."""
-    connection.execute("DELETE FROM apps")
-    connection.executemany("INSERT INTO apps VALUES (?)", [(msgspec.json.encode(app),) for app in apps])
+class Damaged(Exception):
+    """What was read is not what was written; the text says what it is of."""
 
 
-def put_jobs(connection: sqlite3.Connection, jobs: Iterable[Job]) -> None:
-    """Insert jobs, whatever their state is."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                *(job.sequence, job.job_id, job.runtime_id, job.query_type, job.query),
-                *(str(job.source), job.queued_at, job.deployed_app_rid, job.deployed_app_branch, job.user_id),
-            )
-            for job in jobs
-        ],
-    )
+def definitions() -> list[tuple[str, str]]:
+    """Return the name and the SQL text of each table and index."""
+    return [*((table, _definition(table)) for table in TABLES), (INDEX, f"CREATE INDEX {INDEX} ON jobs (runtime_id)")]
 
 
-def put_states(connection: sqlite3.Connection, jobs: Iterable[Job]) -> None:
-    """Insert or update the states of jobs."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                *(job.sequence, str(job.status), job.started_at, job.completed_at, job.result, job.result_content_type),
-                *(_encoded(job.error_message), job.replica_id, job.ends_with_kernel),
-            )
-            for job in jobs
-        ],
-    )
+def checksum(table: str, row: Sequence[Any]) -> int:
+    """Return the checksum of a row, of its values in their order with their types."""
+    # A blob stands there by its length, in a list, so that it is no number; its bytes follow, without a copy.
+    shape = [[len(value)] if isinstance(value, bytes) else value for value in row]
+    digest = blake2b(msgspec.msgpack.encode((table, shape)), digest_size=CHECKSUM_BYTES)
+    for value in row:
+        if isinstance(value, bytes):
+            digest.update(value)
+    return int.from_bytes(digest.digest(), "big")
 
 
-def delete_jobs(connection: sqlite3.Connection, sequences: Iterable[int]) -> None:
-    """Forget single jobs, by their numbers."""
-    rows = [(sequence,) for sequence in sequences]
-    for table in ("states", "jobs"):
-        connection.executemany(f"DELETE FROM {table} WHERE sequence = ?", rows)  # noqa: S608
+def create(connection: sqlite3.Connection, application_id: int, version: int) -> None:
+    """Make the tables, in a transaction that is open."""
+    for _, statement in definitions():
+        connection.execute(statement)
+    row = (ONLY_ROW, 0, 0, 0)
+    connection.execute(_INSERT["chain"], (row[0], checksum("chain", row), *row[1:]))
+    connection.execute(f"PRAGMA application_id = {application_id}")
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
+class Tables:
+    """Writes records with their checksums, in transactions that each add one to the chain."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self._chain: Chain | None = None
+
+    @property
+    def number(self) -> int:
+        """The number of the last commit."""
+        return self._known().number
+
+    def _known(self) -> Chain:
+        if self._chain is None:
+            self._chain = read_chain(self.connection)
+        return self._chain
+
+    @contextlib.contextmanager
+    def transaction(self, *, in_use: bool = True) -> Iterator[None]:
+        """Write all of what is put and deleted inside, or nothing."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            with self.chained(in_use=in_use):
+                yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            # It may have been written, such as when an interrupt came after that: the file says so.
+            self._chain = None
+            with contextlib.suppress(Exception):
+                self.connection.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def chained(self, *, in_use: bool) -> Iterator[None]:
+        """Add one to the chain after what is put and deleted inside, in a transaction that is open."""
+        self._chain = self._known()
+        yield
+        self._chain = self._known()._replace(number=self.number + 1, in_use=in_use)
+        row = (ONLY_ROW, *self._chain[:2], int(in_use))
+        self.connection.execute(_INSERT["chain"], (row[0], checksum("chain", row), *row[1:]))
+
+    def _add(self, amount: int) -> None:
+        chain = self._known()
+        self._chain = chain._replace(digest=(chain.digest + amount) % MODULUS)
+
+    def _put(self, table: str, *row: Any) -> None:
+        found = self.connection.execute(_CHECKSUM[table], (row[0],)).fetchone()
+        new = checksum(table, row)
+        self.connection.execute(_INSERT[table], (row[0], new, *row[1:]))
+        self._add(new - (found[0] if found else 0))
+
+    def _delete(self, table: str, key: object) -> None:
+        found = self.connection.execute(_CHECKSUM[table], (key,)).fetchone()
+        if found:
+            self.connection.execute(_DELETE[table], (key,))
+            self._add(-found[0])
+
+    def put_identity(self, identity: dict[str, str]) -> None:
+        """Keep what makes it the same emulator again, by name."""
+        for name, value in identity.items():
+            self._put("identity", name, str(value))
+
+    def put_runtime(self, runtime: Runtime, evicted: int) -> None:
+        """Insert or update one runtime's session, without what belongs to it."""
+        position = self._position(runtime.runtime_id)
+        if position is None:
+            (position,) = self.connection.execute("SELECT coalesce(max(position), 0) + 1 FROM runtimes").fetchone()
+        self._put("runtimes", position, runtime.runtime_id, evicted, msgspec.json.encode(runtime))
+
+    def _position(self, runtime_id: str) -> int | None:
+        found = self.connection.execute("SELECT position FROM runtimes WHERE runtime_id = ?", (runtime_id,)).fetchone()
+        return found and int(found[0])
+
+    def put_session(self, session: SavedSession) -> None:
+        """Insert or update one runtime's session with its schemas and replicas."""
+        runtime_id = session.runtime.runtime_id
+        self.put_runtime(session.runtime, session.evicted)
+        of_one_runtime: dict[str, Sequence[object]] = {"schemas": session.schemas, "replicas": session.replicas}
+        for table, records in of_one_runtime.items():
+            if records:
+                self._put(table, runtime_id, msgspec.json.encode(records))
+            else:
+                self._delete(table, runtime_id)
+
+    def delete_session(self, runtime_id: str) -> None:
+        """Forget a runtime, but not its jobs."""
+        self._delete("runtimes", self._position(runtime_id))
+        self._delete("schemas", runtime_id)
+        self._delete("replicas", runtime_id)
+
+    def delete_jobs_of(self, runtime_id: str) -> None:
+        """Forget all jobs of a runtime."""
+        of_states = "FROM states WHERE sequence IN (SELECT sequence FROM jobs WHERE runtime_id = ?)"
+        for what in (of_states, "FROM jobs WHERE runtime_id = ?"):
+            sums = self.connection.execute(f"SELECT checksum {what}", (runtime_id,))
+            self._add(-sum(each for (each,) in sums))
+            self.connection.execute(f"DELETE {what}", (runtime_id,))
+
+    def put_apps(self, apps: Iterable[DeployedApp]) -> None:
+        """Keep these bindings and no others."""
+        self._put("apps", ONLY_ROW, msgspec.json.encode(list(apps)))
+
+    def put_jobs(self, jobs: Iterable[Job]) -> None:
+        """Insert jobs, whatever their state is."""
+        for job in jobs:
+            names = (job.job_id, job.runtime_id, job.query_type, str(job.source), job.queued_at)
+            app = (job.deployed_app_rid, job.deployed_app_branch, job.user_id)
+            self._put("jobs", job.sequence, *names, *app, job.query)
+
+    def put_states(self, jobs: Iterable[Job]) -> None:
+        """Insert or update the states of jobs."""
+        for job in jobs:
+            times = (str(job.status), job.started_at, job.completed_at)
+            rest = (job.result_content_type, job.replica_id, int(job.ends_with_kernel), _encoded(job.error_message))
+            self._put("states", job.sequence, *times, *rest, job.result)
+
+    def delete_jobs(self, sequences: Iterable[int]) -> None:
+        """Forget single jobs, by their numbers."""
+        for sequence in sequences:
+            self._delete("states", sequence)
+            self._delete("jobs", sequence)
 
 
 # Reading
+
+
+def read_chain(connection: sqlite3.Connection) -> Chain:
+    """Return what the last commit says of all rows; `Damaged` if that is not what was written."""
+    found = connection.execute("SELECT * FROM chain").fetchall()
+    if len(found) != 1 or not _is_whole("chain", found[0]):
+        raise Damaged("the row that each commit writes is not what was written")
+    _, _, number, digest, in_use = found[0]
+    return Chain(number, digest, bool(in_use))
+
+
+def _is_whole(table: str, row: Sequence[Any]) -> bool:
+    try:
+        return bool(row[1] == checksum(table, (row[0], *row[2:])))
+    except (ValueError, TypeError, OverflowError):  # such as a text that is none
+        return False
+
+
+def verify(connection: sqlite3.Connection) -> Chain:
+    """Compare all rows with their checksums, and these with the chain; `Damaged` says where they differ."""
+    digest = 0
+    for table in TABLES:
+        if table == "chain":
+            continue
+        for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+            if not _is_whole(table, row):
+                raise Damaged(f"a row of {table} is not what was written")
+            digest += row[1]
+    chain = read_chain(connection)
+    if digest % MODULUS != chain.digest:
+        raise Damaged("rows are missing, or are those of an earlier moment")
+    return chain
 
 
 def read_identity(connection: sqlite3.Connection) -> dict[str, str]:
@@ -145,14 +282,16 @@ def read_state(connection: sqlite3.Connection) -> SavedState:
     replicas = _by_runtime(connection, "replicas", SavedReplica)
     rows = connection.execute("SELECT runtime_id, evicted, record FROM runtimes ORDER BY position")
     sessions = [
-        SavedSession(_decoded(Runtime, record), schemas.get(name, []), replicas.get(name, []), evicted)
+        SavedSession(msgspec.json.decode(record, type=Runtime), schemas.get(name, []), replicas.get(name, []), evicted)
         for name, evicted, record in rows
     ]
-    apps = [_decoded(DeployedApp, record) for (record,) in connection.execute("SELECT record FROM apps ORDER BY rowid")]
-    return SavedState(sessions, apps, [_job(*row) for row in connection.execute(_ALL_JOBS)])
+    apps = [
+        each for (records,) in connection.execute("SELECT records FROM apps") for each in _many(records, DeployedApp)
+    ]
+    return SavedState(sessions, apps, [read_job(*row) for row in connection.execute(ALL_JOBS)])
 
 
-_ALL_JOBS = """
+ALL_JOBS = """
     SELECT sequence, job_id, runtime_id, query_type, query, source, queued_at, deployed_app_rid, deployed_app_branch,
         user_id, status, started_at, completed_at, result, result_content_type, error_message, replica_id,
         ends_with_kernel
@@ -160,7 +299,8 @@ _ALL_JOBS = """
 """
 
 
-def _job(*row: Any) -> Job:
+def read_job(*row: Any) -> Job:
+    """Return the job of a row of `ALL_JOBS`."""
     sequence, job_id, runtime_id, query_type, query, source, queued_at, rid, branch, user_id, *state = row
     status, started_at, completed_at, result, content_type, error_message, replica_id, ends_with_kernel = state
     names = (runtime_id, query_type, rid, branch, user_id, content_type, replica_id)
@@ -177,14 +317,12 @@ def _job(*row: Any) -> Job:
 
 
 def _by_runtime(connection: sqlite3.Connection, table: str, kind: type[T]) -> dict[str, list[T]]:
-    found: dict[str, list[T]] = {}
-    for runtime_id, record in connection.execute(f"SELECT runtime_id, record FROM {table} ORDER BY rowid"):  # noqa: S608
-        found.setdefault(runtime_id, []).append(_decoded(kind, record))
-    return found
+    rows = connection.execute(f"SELECT runtime_id, records FROM {table}")  # noqa: S608
+    return {runtime_id: _many(records, kind) for runtime_id, records in rows}
 
 
-def _decoded(kind: type[T], record: bytes) -> T:
-    return msgspec.json.decode(record, type=kind)
+def _many(records: bytes, kind: type[T]) -> list[T]:
+    return msgspec.json.decode(records, type=list[kind])  # type: ignore[valid-type]
 
 
 def _encoded(text: str | None) -> bytes | None:

@@ -26,7 +26,7 @@ PREFIX = "cmemu_nb-"
 LOCK = "lock"
 RIGHTS = 0o700
 # What a journal keeps in the directory beside it, besides the files of replicas outside this process.
-KEPT = (LOCK, "ca.pem")
+KEPT = (LOCK, "mark", "ca.pem")
 
 
 class PrivateFiles:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb import journal_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +67,56 @@ class Process:
         assert self.popen.stdin is not None
         self.popen.stdin.close()
         assert self.popen.wait(30) == 0
+
+
+OLDER_TABLES = """
+    CREATE TABLE identity (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE runtimes (position INTEGER PRIMARY KEY AUTOINCREMENT, runtime_id TEXT NOT NULL UNIQUE,
+        evicted INTEGER NOT NULL, record BLOB NOT NULL);
+    CREATE TABLE schemas (runtime_id TEXT NOT NULL, record BLOB NOT NULL);
+    CREATE INDEX schemas_of_runtime ON schemas (runtime_id);
+    CREATE TABLE replicas (runtime_id TEXT NOT NULL, record BLOB NOT NULL);
+    CREATE INDEX replicas_of_runtime ON replicas (runtime_id);
+    CREATE TABLE apps (record BLOB NOT NULL);
+    CREATE TABLE jobs (sequence INTEGER PRIMARY KEY, job_id TEXT NOT NULL, runtime_id TEXT NOT NULL,
+        query_type TEXT NOT NULL, query BLOB NOT NULL, source TEXT NOT NULL, queued_at INTEGER NOT NULL,
+        deployed_app_rid TEXT, deployed_app_branch TEXT, user_id TEXT);
+    CREATE INDEX jobs_of_runtime ON jobs (runtime_id);
+    CREATE TABLE states (sequence INTEGER PRIMARY KEY, status TEXT NOT NULL, started_at INTEGER,
+        completed_at INTEGER, result BLOB, result_content_type TEXT, error_message BLOB, replica_id TEXT,
+        ends_with_kernel INTEGER NOT NULL);
+    PRAGMA user_version = 2;
+"""
+
+
+def make_older(path: Path, version: int) -> None:
+    """Make a journal that is not in use one of version 1 or 2."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        identity, state = journal_tables.read_identity(connection), journal_tables.read_state(connection)
+        jobs = connection.execute(
+            "SELECT sequence, job_id, runtime_id, query_type, query, source, queued_at, deployed_app_rid, "
+            "deployed_app_branch, user_id FROM jobs"
+        ).fetchall()
+        states = connection.execute(
+            "SELECT sequence, status, started_at, completed_at, result, result_content_type, error_message, "
+            "replica_id, ends_with_kernel FROM states"
+        ).fetchall()
+        drop = "".join(f"DROP TABLE {table};" for table in journal_tables.TABLES)
+        connection.executescript(drop + OLDER_TABLES)
+        rows: dict[str, list[tuple[object, ...]]] = {"identity": [*identity.items()], "jobs": jobs, "states": states}
+        rows["apps"] = [(msgspec.json.encode(app),) for app in state.apps]
+        for each in state.sessions:
+            name = each.runtime.runtime_id
+            rows.setdefault("runtimes", []).append((None, name, each.evicted, msgspec.json.encode(each.runtime)))
+            for table, records in (("schemas", each.schemas), ("replicas", each.replicas)):
+                rows.setdefault(table, []).extend((name, msgspec.json.encode(record)) for record in records)
+        for table, values in rows.items():
+            for row in values:
+                connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        if version == 1:
+            connection.execute("ALTER TABLE jobs DROP COLUMN user_id")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.commit()
 
 
 @contextlib.contextmanager

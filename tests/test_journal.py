@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import socket
 import sqlite3
 import stat
@@ -23,7 +24,8 @@ from journaled import process
 from cmemu_nb import Emulator
 from cmemu_nb.errors import HomeError, JobEvicted, JournalBehind, JournalError, PortTakenWarning, WireError
 from cmemu_nb.journal import Journal
-from cmemu_nb.journal_file import VERSION, JournalFile
+from cmemu_nb.journal_check import VERSION
+from cmemu_nb.journal_file import JournalFile
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.model import JobStatus
 
@@ -85,7 +87,7 @@ def test_all_is_there_again_after_kill_9(path: Path) -> None:
     with process(path) as second:
         assert (second.url, second.platform_url, second.token) == (first.url, first.platform_url, first.token)
         assert authority.read_text() == pem
-        assert {each.name for each in authority.parent.iterdir()} == {"ca.pem", "lock", Path(outside).name}
+        assert {each.name for each in authority.parent.iterdir()} == {"ca.pem", "lock", "mark", Path(outside).name}
         after = [runtime.inspect(job_id) for job_id in (done, failed, running, queued)]
         for each in (*before, *after):
             each["runtime"].pop("last_poll_at")
@@ -508,15 +510,65 @@ def test_nobody_waits_for_another_while_it_cant_be_written(path: Path) -> None:
         assert api.send("GET", "/_emulate/health").status_code == 200
 
 
+@pytest.mark.parametrize("name", ["lifecycle.db", "lifecycle.db-wal", "lifecycle.db-shm", "lifecycle.db-files"])
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-def test_a_file_that_is_deleted_meanwhile_is_noticed(path: Path, *, replaced: bool) -> None:
+def test_a_file_that_is_deleted_meanwhile_is_noticed(path: Path, name: str, *, replaced: bool) -> None:
+    """Nothing is acknowledged any more; a new file takes in everything."""
     with journaled(path) as emulator:
         emulator.open_runtime("r")
-        path.unlink()
+        gone = path.with_name(name)
+        kept = gone.rename(path.with_name("kept"))
         if replaced:
-            path.write_bytes(b"")
-        with pytest.raises(JournalBehind, match=r"No such file|was replaced by another file"):
+            shutil.copytree(kept, gone) if kept.is_dir() else shutil.copy(kept, gone)
+        with pytest.raises(
+            JournalBehind, match=r"(lifecycle.db|-wal|-shm|mark) was (deleted|replaced by another file)"
+        ):
             emulator.open_runtime("r2")
+        with pytest.raises(JournalBehind, match="start it with a new file"):
+            emulator.open_runtime("r2")
+    with emulator.start(journal=str(path.with_name("new.db"))):
+        emulator.open_runtime("r3")
+    with journaled(path.with_name("new.db")) as again:
+        assert [each.runtime_id for each in again.lifecycle.runtimes()] == ["r", "r2", "r3"]
+
+
+def test_a_log_that_is_deleted_meanwhile_loses_nothing_that_was_acknowledged(path: Path) -> None:
+    with journaled(path) as emulator:
+        emulator.open_runtime("r")
+        path.with_name("lifecycle.db-wal").unlink()
+        with pytest.raises(JournalBehind, match="-wal was deleted"):
+            emulator.open_runtime("r2")
+    with journaled(path) as again:
+        assert again.lifecycle.runtime("r").runtime_id == "r"
+
+
+@pytest.mark.parametrize("way", ["hard link", "deleted lock", "deleted folder"])
+def test_two_emulators_on_one_journal_are_impossible(path: Path, way: str) -> None:
+    with process(path) as first:
+        other = path
+        if way == "hard link":
+            other = path.with_name("other.db")
+            other.hardlink_to(path)
+        elif way == "deleted lock":
+            (path.with_name("lifecycle.db-files") / "lock").unlink()
+        else:
+            shutil.rmtree(path.with_name("lifecycle.db-files"))
+        with pytest.raises(JournalError, match="is in use by another emulator"):
+            journaled(other).start()
+        with journaled(path.with_name("mine.db")) as here:
+            link = path.with_name("link.db")
+            link.hardlink_to(path.with_name("mine.db"))
+            with pytest.raises(JournalError, match="is in use by another emulator"):
+                journaled(link).start()
+            # SQLite's locks are still there, which a process loses when it closes the file anywhere.
+            locked = f"import sqlite3; sqlite3.connect({str(link)!r}).execute('PRAGMA locking_mode = EXCLUSIVE')"
+            assert here.open_runtime("r").id == "r"
+            subprocess.run([sys.executable, "-c", locked], check=True)
+        if way == "deleted folder":
+            with pytest.raises(AssertionError, match="mark was deleted"):
+                first.run("emu.open_runtime('r')")
+        else:
+            first.run("emu.open_runtime('r')")
 
 
 def test_a_change_of_directory_and_another_name_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import subprocess
 import sys
 import traceback
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import MODULE_HEADER, RUNTIMES, Api, Runtime, error_code, eventually
 from conftest import waiting_of
+from journaled import make_older
 from test_docs import ROOT, fenced
 from test_magics import only_shell, run, shell
 
@@ -356,9 +356,7 @@ def test_a_journal_of_the_version_before_there_were_logins_goes_on(tmp_path: Pat
         emulator.open_runtime("r", APP)
         job = emulator.submit("f", {"x": 1})
         record = job.record
-    connection = sqlite3.connect(journal)
-    connection.executescript("ALTER TABLE jobs DROP COLUMN user_id; PRAGMA user_version = 1")
-    connection.close()
+    make_older(journal, 1)
     for _ in range(2):
         with Emulator(journal=str(journal), port=0, home="thread") as emulator:
             assert emulator.job(job.id).record == record

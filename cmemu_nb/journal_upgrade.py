@@ -1,0 +1,65 @@
+"""Journals of earlier versions, which had no checksums: they are read, and written anew in one transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from cmemu_nb import journal_tables as tables
+from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
+from cmemu_nb.saved import SavedReplica, SavedSession, SavedState
+
+if TYPE_CHECKING:
+    import sqlite3
+
+T = TypeVar("T")
+
+
+def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -> None:
+    """Make a journal of this version of one of the versions 1 and 2, wholly or not at all."""
+    identity, state = tables.read_identity(connection), _read(connection)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for table in tables.TABLES:
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
+        tables.create(connection, application_id, version)
+        writer = tables.Tables(connection)
+        with writer.chained(in_use=False):
+            _write(writer, identity, state)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _read(connection: sqlite3.Connection) -> SavedState:
+    schemas = _by_runtime(connection, "schemas", FunctionSchema)
+    replicas = _by_runtime(connection, "replicas", SavedReplica)
+    rows = connection.execute("SELECT runtime_id, evicted, record FROM runtimes ORDER BY position")
+    sessions = [
+        SavedSession(msgspec.json.decode(record, type=Runtime), schemas.get(name, []), replicas.get(name, []), evicted)
+        for name, evicted, record in rows
+    ]
+    rows = connection.execute("SELECT record FROM apps ORDER BY rowid")
+    apps = [msgspec.json.decode(record, type=DeployedApp) for (record,) in rows]
+    columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
+    # The first version did not write down who had submitted a job.
+    jobs = tables.ALL_JOBS if "user_id" in columns else tables.ALL_JOBS.replace("user_id", "NULL")
+    return SavedState(sessions, apps, [tables.read_job(*row) for row in connection.execute(jobs)])
+
+
+def _write(writer: tables.Tables, identity: dict[str, str], state: SavedState) -> None:
+    writer.put_identity(identity)
+    for session in state.sessions:
+        writer.put_session(session)
+    writer.put_apps(state.apps)
+    writer.put_jobs(state.jobs)
+    writer.put_states(job for job in state.jobs if job.status != JobStatus.QUEUED)
+
+
+def _by_runtime(connection: sqlite3.Connection, table: str, kind: type[T]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for runtime_id, record in connection.execute(f"SELECT runtime_id, record FROM {table} ORDER BY rowid"):  # noqa: S608
+        found.setdefault(runtime_id, []).append(msgspec.json.decode(record, type=kind))
+    return found

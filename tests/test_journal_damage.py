@@ -1,0 +1,219 @@
+"""A journal that was damaged, cut off or deleted in part is noticed at the start, or everything is there all the same.
+
+`tests/run --long` flips 200 bits of each file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from client import RID, Api
+from journaled import make_older, process
+
+from cmemu_nb.errors import JournalError
+from cmemu_nb.journal_file import JournalFile
+from cmemu_nb.lifecycle import Lifecycle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.once
+
+FLIPS = 200 if os.environ.get("CMEMU_LONG") else 40
+NAME = "lifecycle.db"
+Picture = tuple[Any, ...]
+
+
+@pytest.fixture(scope="module")
+def journals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return the folders of a journal after kill -9, and after a stop."""
+    folders = {how: tmp_path_factory.mktemp(how) for how in ("killed", "stopped")}
+    for how, folder in folders.items():
+        with process(folder / NAME) as emulator:
+            api = Api(emulator.url, emulator.token)
+            runtime = api.open("r", RID, displayName="App")
+            api.open("other", "ri.other")
+            runtime.post_schemas([{"functionName": "f"}, {"functionName": "g"}])
+            for number in range(30):
+                api.submit("f", "x" * number * 50)
+                if number < 20:
+                    runtime.post_result(runtime.take_id(), b"y" * number * 300)
+            emulator.kill() if how == "killed" else emulator.stop()
+    assert (folders["killed"] / f"{NAME}-wal").stat().st_size > 50_000
+    assert not (folders["stopped"] / f"{NAME}-wal").exists()
+    return folders
+
+
+@pytest.fixture
+def copies(journals: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Return the function that makes a fresh copy of one of the journals."""
+    numbers = iter(range(10**6))
+
+    def copy(how: str) -> Path:
+        folder = tmp_path / str(next(numbers))
+        shutil.copytree(journals[how], folder)
+        return folder / NAME
+
+    return copy
+
+
+def opened(path: Path) -> Picture:
+    """Return all that an emulator finds in a journal."""
+    file = JournalFile(path, "normal")
+    try:
+        state = Lifecycle()
+        state.restore(file.load())
+        replicas = [each.token for runtime in state.runtimes() for each in state.replicas(runtime.runtime_id)]
+        identity = {name: value for name, value in file.identity().items() if name != "owner"}
+        return state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps(), replicas, identity
+    finally:
+        file.close()
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    found = {str(each): each.read_bytes() for each in path.parent.rglob("*") if each.is_file()}
+    return {name: content for name, content in found.items() if not name.endswith(("-shm", "/lock"))}
+
+
+def noticed(path: Path, whole: Picture) -> bool:
+    """Return whether the damage was noticed; if not, everything that was acknowledged must be there."""
+    before = contents(path)
+    try:
+        found = opened(path)
+    except JournalError:
+        assert contents(path) == before
+        return True
+    assert found == whole
+    return False
+
+
+@pytest.mark.parametrize(
+    ("how", "name"), [("stopped", NAME), ("killed", NAME), ("killed", f"{NAME}-wal"), ("killed", f"{NAME}-files/mark")]
+)
+def test_a_bit_that_flips_is_noticed_or_changes_nothing(copies: Callable[[str], Path], how: str, name: str) -> None:
+    rng = random.Random(f"{how} {name}")
+    whole, found = opened(copies(how)), 0
+    for _ in range(FLIPS):
+        path = copies(how)
+        file = path.parent / name
+        content = bytearray(file.read_bytes())
+        bit = rng.randrange(len(content) * 8)
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        found += noticed(path, whole)
+        shutil.rmtree(path.parent)
+    # The rest is in what nobody reads, such as pages of which the log has newer ones.
+    assert found > FLIPS / 4 or (how, name) == ("killed", NAME)
+
+
+def test_every_bit_of_the_head_counts(copies: Callable[[str], Path]) -> None:
+    whole = opened(copies("stopped"))
+    for bit in range(16 * 8, 100 * 8, 1 if FLIPS == 200 else 5):
+        path = copies("stopped")
+        content = bytearray(path.read_bytes())
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        noticed(path, whole)
+        shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize(("how", "name"), [("stopped", NAME), ("killed", NAME), ("killed", f"{NAME}-wal")])
+def test_a_file_that_is_cut_off_is_noticed_or_lacks_nothing(copies: Callable[[str], Path], how: str, name: str) -> None:
+    rng = random.Random(f"{how} {name}")
+    whole = opened(copies(how))
+    for number in range(FLIPS // 4):
+        path = copies(how)
+        file = path.parent / name
+        size = file.stat().st_size
+        os.truncate(file, 0 if number == 0 else rng.randrange(size))
+        assert noticed(path, whole) or (name == NAME and how == "killed")
+        shutil.rmtree(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        ([f"{NAME}-wal"], "lacks the last .* that were acknowledged: its log .*-wal is missing"),
+        ([f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-files"], "its emulator was not stopped, and .*mark is missing"),
+        ([f"{NAME}-files"], "its emulator was not stopped, and .*mark is missing"),
+        ([NAME], "is missing, but not all of it: .*-wal is still there"),
+        ([NAME, f"{NAME}-wal"], "is missing, but not all of it: .*mark is still there"),
+        ([f"{NAME}-shm"], None),
+    ],
+    ids=lambda value: "+".join(each.removeprefix(NAME) or "file" for each in value) if isinstance(value, list) else "",
+)
+def test_a_part_that_is_missing_is_an_error_that_says_so(
+    copies: Callable[[str], Path], names: list[str], match: str | None
+) -> None:
+    whole = opened(copies("killed"))
+    path = copies("killed")
+    for name in names:
+        part = path.with_name(name)
+        if part.is_dir():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
+    if match is None:
+        assert opened(path) == whole
+    else:
+        with pytest.raises(JournalError, match=match):
+            opened(path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_of_an_earlier_version_goes_on_and_has_checksums_from_then_on(
+    copies: Callable[[str], Path], version: int
+) -> None:
+    whole, path = opened(copies("stopped")), copies("stopped")
+    make_older(path, version)
+    assert opened(path) == whole
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"y" * 900, b"y" * 899 + b"x"))
+    with pytest.raises(JournalError, match="a row of states is not what was written"):
+        opened(path)
+
+
+def test_an_older_copy_of_the_log_or_the_file_is_noticed(tmp_path: Path) -> None:
+    path, older = tmp_path / NAME, tmp_path / "older"
+    with process(path) as emulator:
+        emulator.run("emu.open_runtime('first')")
+        shutil.copytree(tmp_path, older)
+        emulator.run("emu.open_runtime('second')")
+        emulator.kill()
+    shutil.copy(older / f"{NAME}-wal", tmp_path)
+    with pytest.raises(JournalError, match="lacks the last change"):
+        opened(path)
+
+
+def test_a_copy_of_a_stopped_journal_is_whole_by_itself(copies: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copies("stopped")
+    shutil.copy(path, tmp_path / "copy.db")
+    assert opened(tmp_path / "copy.db") == opened(path)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM jobs WHERE sequence = 5",
+        "UPDATE jobs SET query = x'00' WHERE sequence = 5",
+        "DELETE FROM states",
+        "UPDATE runtimes SET evicted = x''",
+        "UPDATE identity SET value = 'x' WHERE name = 'token'",
+        "UPDATE chain SET in_use = 0, number = 10000",
+        "CREATE TRIGGER mine AFTER INSERT ON jobs BEGIN DELETE FROM jobs; END",
+    ],
+)
+def test_what_another_program_wrote_is_noticed(copies: Callable[[str], Path], statement: str) -> None:
+    path = copies("killed")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+    with pytest.raises(JournalError, match="is damaged"):
+        opened(path)
