@@ -21,6 +21,7 @@ T = TypeVar("T")
 LEAVE = "leave"
 WAYS = ("cancel", LEAVE)
 JOB_ENDED = "the job that called it was ended"
+CANCELLED = "the unfinished jobs of this call are cancelled"
 
 
 class Interruptible:
@@ -54,7 +55,9 @@ class Interruptible:
         except JobEnded:
             self._end(JOB_ENDED)
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if self._cancels and self._jobs:
+                interrupt.args = (CANCELLED,)
             self._end_by_interrupt()
             raise
 
