@@ -131,8 +131,9 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
                 self._start_with({name: settings[name] for name in others})
             elif others:
                 raise SettingError(
-                    f"The emulator runs already, at {self.url}, and keeps its {' and '.join(others)}. Stop it first: "
-                    f"{self.name}.stop(), then start it with the new settings. Its token, jobs and functions stay."
+                    f"The emulator runs already, at {self.url}; only a start sets its {' and '.join(others)}. "
+                    f"Stop it first: {self.name}.stop(), then start it with the new settings. Its token, jobs and "
+                    "functions stay."
                 )
         return self
 

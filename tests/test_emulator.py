@@ -399,7 +399,9 @@ def test_one_that_was_stopped_starts_again_as_it_was_and_takes_other_settings() 
         emu.open_runtime("r", RID)
         emu.function(double)
         before = (emu.url, emu.platform_url, emu.token, emu.submit("f", deployed_app_rid=RID).id)
-        with pytest.raises(SettingError, match=r"keeps its execute_timeout and tokens\. Stop it first: emu\.stop\(\)"):
+        with pytest.raises(
+            SettingError, match=r"only a start sets its execute_timeout and tokens\. Stop it first: emu\.stop\(\)"
+        ):
             emu.start(execute_timeout=5, tokens=["mine"], host="127.0.0.1")
     with pytest.raises(SettingError, match=r"no\.such\.invalid"):
         emu.start(host="no.such.invalid", allow_remote=True, port=1)
@@ -421,7 +423,7 @@ def test_a_journal_that_comes_later_takes_in_what_there_is(tmp_path: Path) -> No
         job, other = emu.submit("f", {"x": 1}), emu.submit("f", {"x": 2})
         emu.change(lambda state: state.take("r"))
         emu.change(lambda state: state.finish("r", job.id, b"[2]"))
-        with pytest.raises(SettingError, match="keeps its journal"):
+        with pytest.raises(SettingError, match="only a start sets its journal"):
             emu.start(journal=str(tmp_path / "lifecycle.db"))
     with emu.start(journal=str(tmp_path / "lifecycle.db")):
         later = emu.submit("f", {"x": 3})

@@ -115,7 +115,10 @@ def test_a_token_that_ends_a_cell_is_not_saved_and_print_shows_it(run: Run, emu:
 def test_starting_again_gives_the_same_emulator_and_names_what_it_ignores(run: Run, emu: Emulator, shell: Any) -> None:
     _, said = run("%cmemu start --port 1 --execute-timeout 5")
     assert shell.user_ns["emu"] is emu
-    assert "It runs already and keeps its port and execute_timeout. To change that, type %cmemu stop and run" in said
+    assert (
+        "It runs already; only a start sets its port and execute_timeout. Type %cmemu stop, then run this again."
+        in said
+    )
     assert "Its token, jobs and functions stay." in said
 
 
@@ -132,7 +135,7 @@ def test_stopping_and_starting_by_any_way_gives_the_same_emulator(run: Run, emu:
     assert run("emu.call('double', {'x': 4})")[0] == 8
     assert len(emu.jobs) == 2
     port = free_port()
-    assert "type %cmemu stop and run this again" in run(f"%cmemu start --port {port}")[1]
+    assert "Type %cmemu stop, then run this again" in run(f"%cmemu start --port {port}")[1]
     run("%cmemu stop")
     run(f"%cmemu start --port {port} --keep-jobs 9")
     assert (shell.user_ns["emu"], emu.port, emu.settings.keep_jobs) == (emu, port, 9)
@@ -210,7 +213,7 @@ def test_a_journal_of_its_own_records_makes_another_emulator(
         other.open_runtime("of-old")
     run("emu.open_runtime('r')")
     said = run(f"%cmemu start --journal {new}")[1]
-    assert "It runs already and keeps its journal." in said
+    assert "It runs already; only a start sets its journal." in said
     assert "Its token, jobs and functions stay." in said
     assert "It is another emulator then" in run(f"%cmemu start --journal {old}")[1]
     run("%cmemu stop")

@@ -168,7 +168,7 @@ class CMEmu(Settings, Magics):
         if others:
             what = "Its token, jobs and functions stay." if _can_be(running, wanted, seed) else WILL_BE_ANOTHER
             print(  # noqa: T201
-                f"It runs already and keeps its {' and '.join(others)}. To change that, type %cmemu stop and run this "
+                f"It runs already; only a start sets its {' and '.join(others)}. Type %cmemu stop, then run this "
                 f"again. {what}"
             )
 

@@ -36,7 +36,7 @@ def answers(port: int) -> bool:
 def test_running_the_start_cell_again_gives_the_same_emulator(notebook: Notebook) -> None:
     notebook.kernel.run("before = emu")
     said = notebook.start_again(port=1)
-    assert "It runs already and keeps its port." in said
+    assert "It runs already; only a start sets its port." in said
     assert notebook.kernel.run("print(emu is before, emu.url)") == f"True {notebook.url}"
     assert notebook.execute() == 1
 
