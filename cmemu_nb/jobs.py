@@ -212,8 +212,7 @@ class Jobs(State):
     def add_chunk(self, stream: ResultStream, chunk: bytes) -> None:
         """Append a chunk; a `JobAlreadyCompleted` or `NotFound` says that the job ended meanwhile."""
         session = self._streaming(stream)
-        stream.chunks.append(chunk)
-        stream.size += len(chunk)
+        stream.body += chunk
         self._emit("result_chunk", session.runtime.runtime_id, stream.job_id)
 
     def close_stream(self, stream: ResultStream, content_type: str | None = None) -> Job:
@@ -221,7 +220,7 @@ class Jobs(State):
         session = self._streaming(stream)
         del session.streams[stream.job_id]
         stream.complete = True
-        return self._succeed(session, session.jobs[stream.job_id], b"".join(stream.chunks), content_type)
+        return self._succeed(session, session.jobs[stream.job_id], bytes(stream.body), content_type)
 
     def break_stream(self, stream: ResultStream) -> None:
         """Fail the job of a stream that broke off; nothing if the job ended before."""

@@ -143,10 +143,23 @@ def split_result(result: bytes, *, streaming: bool = False) -> list[tuple[Any, s
     try:
         values, bare_numbers = _split(result.decode())
     except (ValueError, RecursionError) as error:
-        raise ResultError(f"The result is not JSON ({_cause(error)}). job.raw() gives its bytes.") from None
+        raise not_json(error) from None
     if streaming and bare_numbers:
         raise ResultError(BARE_NUMBERS)
     return values
+
+
+def item_value(text: bytes) -> Any:
+    """Return the value of one JSON text of a result; `ResultError` when it is none, or is nested too deeply."""
+    try:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise not_json(error) from None
+
+
+def not_json(error: Exception) -> ResultError:
+    """Return what to raise for a result that can't be read, because of the error of who tried."""
+    return ResultError(f"The result is not JSON ({_cause(error)}). job.raw() gives its bytes.")
 
 
 def _split(text: str) -> tuple[list[tuple[Any, str]], bool]:

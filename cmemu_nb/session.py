@@ -40,15 +40,20 @@ class ThrownAway(msgspec.Struct, frozen=True):
 
 
 class ResultStream:
-    """A result that arrives in chunks: what has come so far, readable while it grows."""
+    """A result that arrives in chunks: `body` is what has come so far, readable while it grows, from any thread."""
 
-    __slots__ = ("chunks", "complete", "job_id", "size")
+    __slots__ = ("body", "complete", "job_id")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        self.chunks: list[bytes] = []
-        self.size = 0
+        # One buffer, not a list of chunks: a byte that comes alone takes 40 in a list.
+        self.body = bytearray()
         self.complete = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes have come."""
+        return len(self.body)
 
 
 class Replica:

@@ -377,7 +377,7 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     def picture(self) -> tuple[object, ...]:
         look = self.lifecycle
-        streams = [stream and list(stream.chunks) for stream in (look.stream(job.job_id) for job in look.jobs())]
+        streams = [stream and bytes(stream.body) for stream in (look.stream(job.job_id) for job in look.jobs())]
         depths = [look.queue_depth(each.runtime_id) for each in look.runtimes()]
         return look.runtimes(), look.jobs(), look.schemas(), look.deployed_apps(), streams, depths, list(self.heard)
 
@@ -434,8 +434,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             stream = self.lifecycle.stream(job.job_id)
             assert stream is (job.stream.real if job.stream else None)
             if stream and job.stream:
-                assert stream.chunks == job.stream.chunks
-                assert stream.size == len(b"".join(stream.chunks))
+                assert stream.body == b"".join(job.stream.chunks)
 
     @invariant()
     def nothing_of_a_session_that_is_gone_can_be_reached(self) -> None:

@@ -223,7 +223,7 @@ def test_a_job_that_is_failed_while_its_result_streams_in_stays_failed(emu: Emul
 
     with ThreadPoolExecutor() as pool:
         posting = pool.submit(client.post, job.id, chunks())
-        eventually(lambda: (stream := emu.lifecycle.stream(job.id)) and stream.chunks, "the first chunk has come")
+        eventually(lambda: (stream := emu.lifecycle.stream(job.id)) and stream.body, "the first chunk has come")
         job.fail("by hand")
         go_on.set()
         assert posting.result() == 204

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from client import RID, Api, eventually
+import requests
+from client import RID, Api, closed, eventually
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound, ResultError
 from cmemu_nb.item_reader import ItemReader
+from cmemu_nb.results import item_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,25 +43,55 @@ def test_items_are_the_same_wherever_the_bytes_are_split(items: list[Any], data:
     found = [
         value
         for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)
-        for value in reader.feed(body[start:end])
+        for value in reader.split(body[start:end])
     ]
-    assert found + reader.end() == items
+    assert [json.loads(text) for text in found + reader.split_end()] == items
 
 
 @pytest.mark.parametrize("body", [b"1", b'"a"1', b'-1"a"', b"NaN"])
 def test_bare_numbers_in_a_stream_are_an_error_at_once(body: bytes) -> None:
     with pytest.raises(ResultError, match="bare numbers"):
-        ItemReader(streaming=True).feed(body)
+        ItemReader(streaming=True).split(body)
 
 
 def read_all(body: bytes) -> list[Any]:
     reader = ItemReader(streaming=True)
-    return reader.feed(body) + reader.end()
+    return [item_value(text) for text in reader.split(body) + reader.split_end()]
 
 
 @pytest.mark.parametrize("body", [b'"a', b"{]", b"\xff", b'"a"x'])
 def test_what_is_no_json_is_an_error(body: bytes) -> None:
     with pytest.raises(ResultError):
+        read_all(body)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 4096])
+def test_what_comes_in_small_pieces_is_read_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = json.dumps([{"text": 'a "quoted" \\ ö', "deep": [[[[[1, 2]]]]], "flat": list(range(9))}] * 200).encode()
+    read = count_what_is_parsed(monkeypatch)
+    reader = ItemReader(streaming=True)
+    found = [text for at in range(0, 3 * len(item), size) for text in reader.split((item * 3)[at : at + size])]
+    values = [item_value(text) for text in found + reader.split_end()]
+    assert sum(characters for characters, _ in read) <= 2 * len(item * 3)
+    assert values == [json.loads(item)] * 3
+
+
+def count_what_is_parsed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Note how many characters are given to Python's JSON decoder, and on which thread."""
+    read: list[tuple[int, int]] = []
+    decode = json.JSONDecoder.raw_decode
+
+    def counting(decoder: json.JSONDecoder, text: str, idx: int = 0) -> Any:
+        read.append((len(text) - idx, threading.get_ident()))
+        return decode(decoder, text, idx)
+
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", counting)
+    return read
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"[" * 5_000 + b"]" * 5_000])
+def test_what_is_nested_too_deeply_is_a_clear_error(body: bytes) -> None:
+    with pytest.raises(ResultError, match="nested too deeply"):
         read_all(body)
 
 
@@ -168,3 +202,68 @@ def test_a_stream_that_is_closed_leaves_the_job_and_no_connection(emu: Emulator,
     assert emu.job(items.job_id).status == "running"
     connection.send_chunk(b"")
     eventually(emu.job(items.job_id).done, "the job is done")
+
+
+ROWS = [{"n": number, "text": "a" * 20, "values": [1, 2, 3]} for number in range(120_000)]
+
+
+def test_a_large_stream_is_read_once_and_never_on_the_loop(
+    emu: Emulator, chunks: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps(ROWS).encode()
+    assert len(body) > 7_600_000
+    items = emu.stream("f")
+    connection = chunks(items)
+    for at in range(0, len(body), 100_000):
+        connection.send_chunk(body[at : at + 100_000])
+    connection.send_chunk(b"")
+    read = count_what_is_parsed(monkeypatch)
+    assert list(items) == [ROWS]
+    assert sum(characters for characters, _ in read) <= 2 * len(body)
+    assert all(characters < 100_000 for characters, thread in read if thread != threading.get_ident())
+
+
+def test_a_large_value_of_the_public_api_is_read_beside_the_loop(
+    emu: Emulator, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps([ROWS, float("nan")]).encode()
+    runtime.post_schemas([{"functionName": "f", "output": {"type": "long", "long": {}}}])
+    on_loop = asyncio.run_coroutine_threadsafe(_thread(), emu.home.loop).result()
+    for path in ("streamingExecute", "execute"):
+        read = count_what_is_parsed(monkeypatch)
+        with ThreadPoolExecutor(1) as pool:
+            url = f"{emu.url}/api/v2/functions/queries/f/{path}?preview=true"
+            answer = pool.submit(
+                requests.post,
+                url,
+                json={"parameters": {}},
+                headers={"Authorization": f"Bearer {emu.token}"},
+                timeout=60,
+            )
+            runtime.post_result(runtime.take(wait=30)["jobId"], body)
+        assert body in closed(answer.result()).content
+        assert all(characters < 100_000 for characters, thread in read if thread == on_loop)
+        monkeypatch.undo()
+
+
+async def _thread() -> int:
+    return threading.get_ident()
+
+
+def test_chunks_of_two_bytes_cost_no_more_than_their_bytes(emu: Emulator, chunks: Callable[..., Any]) -> None:
+    items = emu.stream("f")
+    connection = chunks(items)
+    body = json.dumps(ROWS[:1000]).encode()
+    for at in range(0, 2_000, 2):  # each in a packet of its own
+        connection.send_chunk(body[at : at + 2])
+    connection.send(b"".join(b"2\r\n%b\r\n" % body[at : at + 2] for at in range(2_000, len(body) - 2, 2)))
+    eventually(lambda: len(received(emu, items)) >= len(body) - 3, "nearly all of it has come")
+    assert sys.getsizeof(received(emu, items)) < 2 * len(body)
+    connection.send_chunk(body[len(received(emu, items)) :])
+    connection.send_chunk(b"")
+    assert list(items) == [ROWS[:1000]]
+
+
+def received(emu: Emulator, items: ItemStream) -> bytearray:
+    stream = emu.lifecycle.stream(items.job_id)
+    return stream.body if stream else bytearray()

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from cmemu_nb.arguments import add_app
 from cmemu_nb.cli.cancelling import cancel
@@ -30,7 +30,7 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.interrupting import LEAVE, WAYS
 from cmemu_nb.item_reader import FirstHeld, ItemReader
-from cmemu_nb.results import error_for_people, function_error, parse_result
+from cmemu_nb.results import error_for_people, function_error, item_value, parse_result
 
 if TYPE_CHECKING:
     import argparse
@@ -224,7 +224,7 @@ class Items:
         if posted is not None:
             raise FunctionError(error_for_people(posted))
 
-    def _print(self, items: list[tuple[Any, str]]) -> None:
+    def _print(self, items: list[bytes]) -> None:
         self._before()
-        for value, _ in self._first.add(items):
-            print(_safe(json.dumps(value, ensure_ascii=False)), flush=True)
+        for text in self._first.add(items):
+            print(_safe(json.dumps(item_value(text), ensure_ascii=False)), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import lru_cache
-from itertools import accumulate, takewhile
+from itertools import takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -129,10 +129,10 @@ def _readable(body: bytes) -> dict[str, str]:
 
 def _arrived(stream: ResultStream) -> dict[str, str]:
     """Return the beginning of a result that still comes."""
-    sizes = accumulate(len(chunk) for chunk in stream.chunks[:MOST_SHOWN])
-    chunks = sum(size < MOST_SHOWN for size in sizes) + 1
-    body = b"".join(stream.chunks[:chunks])
-    return {**readable(body, complete=False), "note": f"{plural(stream.size, 'byte')} so far"}
+    return {
+        **readable(bytes(stream.body[:MOST_SHOWN]), complete=False),
+        "note": f"{plural(stream.size, 'byte')} so far",
+    }
 
 
 def _facts(job: Job) -> list[list[str]]:

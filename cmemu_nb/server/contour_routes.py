@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 CLIENT_GONE = "the client went away before a runtime took it"
+MOST_IN_ONE_PIECE = 65_536
 RESET = "the runtime session was reset"
 
 
@@ -69,7 +70,7 @@ async def _result_as_it_comes(app: Application, job_id: str, deadline: float | N
         if job.finished:
             return result_of(job)
         stream = app.lifecycle.stream(job_id)
-        if stream is not None and stream.chunks:
+        if stream is not None and stream.body:
             return StreamResponse(_relay(app, stream))
         if not await _wait_for_change(app, job_id, deadline):
             raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'. {app.diagnose(job_id)}")
@@ -84,9 +85,12 @@ def _withdraw(app: Application, job_id: str) -> None:
 async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]:
     sent = 0
     while True:
-        if sent < len(stream.chunks):
-            sent += 1
-            yield stream.chunks[sent - 1]
+        if sent < stream.size:
+            piece = bytes(stream.body[sent : sent + MOST_IN_ONE_PIECE])
+            sent += len(piece)
+            yield piece
+            # As long as the client's system takes what it is sent, nothing else waits.
+            await asyncio.sleep(0)
             continue
         if stream.complete:
             return

@@ -120,13 +120,13 @@ async def execute(app: Application, request: Request) -> Response:
         body = answer.body if isinstance(answer, Response) else b"".join([chunk async for chunk in answer.chunks])
     except JobFailed as error:
         raise api_error(query, error) from None
-    return json_response(200, {"value": msgspec.Raw(value_of(query, body))})
+    return json_response(200, {"value": msgspec.Raw(await value_of(query, body))})
 
 
 async def streaming_execute(app: Application, request: Request) -> Answer:
     """Call a function and answer its value as events, while it comes."""
     query, answer = await _run(app, request)
-    return error_event(query, answer) if isinstance(answer, ExecutionFailed) else as_events(query, answer)
+    return error_event(query, answer) if isinstance(answer, ExecutionFailed) else await as_events(query, answer)
 
 
 async def streaming_execute_events(app: Application, request: Request) -> Answer:
@@ -165,8 +165,8 @@ def get_result(app: Application, request: Request) -> Response | Awaitable[Respo
     fields = Fields(request.body, "Getting a result")
     seconds = min(fields.count("timeout") or 0, LONGEST_POLL)
     job = _execution(app, request)
-    if job.finished or not seconds:
-        return _state_of(app, job)
+    if not (job.finished or seconds):
+        return json_response(200, {"type": "running"})
     return _state_when_done(app, job.job_id, seconds)
 
 
@@ -176,15 +176,15 @@ async def _state_when_done(app: Application, job_id: str, seconds: int) -> Respo
         job = await job_when_done(app, job_id, seconds)
     except JobFailed as error:
         raise of_execution(api_error(query, error)) from None
-    return _state_of(app, job)
+    return await _state_of(app, job)
 
 
-def _state_of(app: Application, job: Job) -> Response:
+async def _state_of(app: Application, job: Job) -> Response:
     if not job.finished:
         return json_response(200, {"type": "running"})
     query = query_of(app.lifecycle, job)
     try:
-        value = value_of(query, result_of(job).body)
+        value = await value_of(query, result_of(job).body)
     except (ExecutionFailed, JobFailed) as error:
         raise of_execution(api_error(query, error)) from None
     return json_response(200, {"type": "succeeded", "value": msgspec.Raw(value)})

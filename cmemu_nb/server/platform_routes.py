@@ -122,9 +122,7 @@ class PlatformResult(StreamedResult):
 
     def finish(self) -> Response:
         """Store the result: the job succeeded."""
-        return (
-            _note_late(self._app, self._request, b"".join(self._stream.chunks)) if self._ended() else super().finish()
-        )
+        return _note_late(self._app, self._request, bytes(self._stream.body)) if self._ended() else super().finish()
 
     def _ended(self) -> bool:
         return self._app.lifecycle.stream(self._stream.job_id) is not self._stream

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from cmemu_nb.dialect import get_in, type_name
 from cmemu_nb.errors import ApiError, ExecutionFailed, JobTimeout, ResultError
+from cmemu_nb.item_reader import NUMBERS, split_items
 from cmemu_nb.query_check import problem_of_input
-from cmemu_nb.results import error_text, function_error, split_result
+from cmemu_nb.results import BARE_NUMBERS, error_text, function_error, item_value
 from cmemu_nb.server.contour_routes import RESET
 from cmemu_nb.server.data_values import from_module, to_module
 from cmemu_nb.server.query_metadata import data_type
@@ -19,13 +22,15 @@ from cmemu_nb.server.routing import query_options
 from cmemu_nb.wire_json import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cmemu_nb.errors import WireError
     from cmemu_nb.server.application import Application
     from cmemu_nb.server.request import Request
 
 MOST_OF_A_VALUE = 10_000
+MOST_ON_THE_LOOP = 65_536
+T = TypeVar("T")
 RESOLUTIONS = ("PUBLISH_TIME", "SEMANTIC_VERSION")
 CANCELED = "the client canceled the execution"
 _TRACEBACK = "Traceback (most recent call last):"
@@ -123,30 +128,67 @@ def _argument(query: Query, name: str, given: bytes) -> bytes:
 # What became of it
 
 
-def value_of(query: Query, result: bytes) -> bytes:
+async def value_of(query: Query, result: bytes) -> bytes:
     """Return a result's value as JSON text; the items of a stream are an array.
+
+    A large one is read in a thread, so that others are served meanwhile.
 
     Raises what the SDK is to raise for a function that raised, or whose result is not JSON.
     """
+    return await _aside(len(result), _value_of, query, result)
+
+
+async def _aside(size: int, read: Callable[[Query, T], bytes], query: Query, given: T) -> bytes:
+    if size <= MOST_ON_THE_LOOP:
+        return read(query, given)
+    thread = ThreadPoolExecutor(1, "cmemu-large-value")  # which ends with its work; the loop's own would stay
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, read, query, given)
+    finally:
+        thread.shutdown(wait=False)
+
+
+def _value_of(query: Query, result: bytes) -> bytes:
     posted = function_error(result)
     if posted is not None:
         raise raised(query, error_text(posted))
     listed = type_name(query.output) in ("list", "set")
     try:
-        values = split_result(result)
-        if len(values) == 1 and not (listed and not isinstance(values[0][0], list)):
-            return from_module(query.output, values[0][1].encode())
-        if not values and not listed:
+        items = split_items(result)
+        if len(items) == 1 and not (listed and items[0][:1] != b"["):
+            return from_module(query.output, _checked(items[0]))
+        if not items and not listed:
             return b"null"
-        return batch_of(query, split_result(result, streaming=True))
+        _refuse_bare_numbers(items)
+        return _batch_of(query, items)
     except ResultError as error:
         raise no_value(query, error) from None
 
 
-def batch_of(query: Query, items: list[tuple[Any, str]]) -> bytes:
-    """Return items of a stream as one JSON array."""
+def _refuse_bare_numbers(items: list[bytes]) -> None:
+    # Behind another item they were refused when the result was split.
+    if items and items[0][:1] in NUMBERS:
+        raise ResultError(BARE_NUMBERS)
+
+
+async def batch_of(query: Query, items: list[bytes]) -> bytes:
+    """Return items of a stream, the JSON text of each, as one JSON array; `ResultError` if one is no JSON."""
+    return await _aside(sum(map(len, items)), _batch_of, query, items)
+
+
+def _batch_of(query: Query, items: list[bytes]) -> bytes:
     kind = get_in(query.output, type_name(query.output), "elementsType")
-    return b"[" + b",".join(from_module(kind, text.encode()) for _, text in items) + b"]"
+    return b"[" + b",".join(from_module(kind, _checked(text)) for text in items) + b"]"
+
+
+def _checked(text: bytes) -> bytes:
+    """Return a text that is JSON as Python reads it, without making a value of it if that can be helped."""
+    try:
+        text.decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (ValueError, RecursionError):  # msgspec takes no NaN
+        item_value(text)
+    return text
 
 
 def no_value(query: Query, error: ResultError) -> ExecutionFailed:

@@ -6,7 +6,6 @@ other its whole value; what goes wrong after the function was called is a last e
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
 EVENTS = "text/event-stream"
 # In JSON they stand between values only.
-_LINE_ENDS = re.compile(rb"[\r\n]+")
+_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
 
-def as_events(query: Query, answer: Answer) -> Answer:
+async def as_events(query: Query, answer: Answer) -> Answer:
     """Answer as events what the contour routes would answer as bytes."""
     if isinstance(answer, StreamResponse):
         return StreamResponse(_events(query, answer.chunks), EVENTS)
     try:
-        return Response(200, _data(value_of(query, answer.body)), EVENTS)
+        return Response(200, _data(await value_of(query, answer.body)), EVENTS)
     except WireError as error:
         return error_event(query, error)
 
@@ -51,9 +50,9 @@ async def _events(query: Query, chunks: AsyncIterator[bytes]) -> AsyncIterator[b
     try:
         async for chunk in chunks:
             if items := first.add(reader.split(chunk)):
-                yield _data(batch_of(query, items))
+                yield _data(await batch_of(query, items))
         if items := first.add(reader.split_end()):
-            yield _data(batch_of(query, items))
+            yield _data(await batch_of(query, items))
         if (posted := first.error()) is not None:
             raise raised(query, error_text(posted))
     except ResultError as error:
@@ -71,4 +70,4 @@ def _error(query: Query, error: WireError) -> bytes:
 
 
 def _event(fields: dict[str, Any]) -> bytes:
-    return b"data: " + _LINE_ENDS.sub(b" ", msgspec.json.encode(fields)) + b"\n\n"
+    return b"data: " + msgspec.json.encode(fields).translate(_LINE_ENDS) + b"\n\n"
