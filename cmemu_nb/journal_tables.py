@@ -242,17 +242,23 @@ class Tables:
 def read_chain(connection: sqlite3.Connection) -> Chain:
     """Return what the last commit says of all rows; `Damaged` if that is not what was written."""
     found = connection.execute("SELECT * FROM chain").fetchall()
-    if len(found) != 1 or not _is_whole("chain", found[0]):
+    if len(found) != 1 or not is_whole("chain", found[0]):
         raise Damaged("the row that each commit writes is not what was written")
     _, _, number, digest, in_use = found[0]
     return Chain(number, digest, bool(in_use))
 
 
-def _is_whole(table: str, row: Sequence[Any]) -> bool:
+def is_whole(table: str, row: Sequence[Any]) -> bool:
+    """Return whether a row, with its checksum as the second value, is what was written."""
     try:
         return bool(row[1] == checksum(table, (row[0], *row[2:])))
     except (ValueError, TypeError, OverflowError):  # such as a text that is none
         return False
+
+
+def insert(connection: sqlite3.Connection, table: str, rows: Iterable[Sequence[Any]]) -> None:
+    """Insert rows as they are, with their checksums."""
+    connection.executemany(_INSERT[table], rows)
 
 
 def verify(connection: sqlite3.Connection) -> Chain:
@@ -262,7 +268,7 @@ def verify(connection: sqlite3.Connection) -> Chain:
         if table == "chain":
             continue
         for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
-            if not _is_whole(table, row):
+            if not is_whole(table, row):
                 raise Damaged(f"a row of {table} is not what was written")
             digest += row[1]
     chain = read_chain(connection)

@@ -26,7 +26,7 @@ def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -
         tables.create(connection, application_id, version)
         writer = tables.Tables(connection)
         with writer.chained(in_use=False):
-            _write(writer, identity, state)
+            write(writer, identity, state)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
@@ -49,7 +49,8 @@ def _read(connection: sqlite3.Connection) -> SavedState:
     return SavedState(sessions, apps, [tables.read_job(*row) for row in connection.execute(jobs)])
 
 
-def _write(writer: tables.Tables, identity: dict[str, str], state: SavedState) -> None:
+def write(writer: tables.Tables, identity: dict[str, str], state: SavedState) -> None:
+    """Write all of a journal to tables that are empty."""
     writer.put_identity(identity)
     for session in state.sessions:
         writer.put_session(session)

@@ -10,6 +10,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +20,9 @@ from journaled import make_older, process
 
 from cmemu_nb.errors import JournalError
 from cmemu_nb.journal_file import JournalFile
+from cmemu_nb.journal_salvage import salvage
 from cmemu_nb.lifecycle import Lifecycle
+from cmemu_nb.model import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -217,3 +221,71 @@ def test_what_another_program_wrote_is_noticed(copies: Callable[[str], Path], st
         connection.commit()
     with pytest.raises(JournalError, match="is damaged"):
         opened(path)
+
+
+# Checking and saving
+
+
+def cmemu(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cmemu_nb", "journal", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_check_says_whether_a_journal_is_whole(copies: Callable[[str], Path], tmp_path: Path) -> None:
+    for how in ("stopped", "killed"):
+        path = copies(how)
+        before = contents(path)
+        done = cmemu("check", path)
+        assert (done.returncode, done.stdout) == (0, f"The journal {path} is whole: 2 runtimes and 30 jobs.\n")
+        assert contents(path) == before
+    path.with_name(f"{NAME}-wal").unlink()
+    done = cmemu("check", path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"cmemu journal: The journal {path} lacks the last " in done.stderr
+    assert f"'cmemu journal salvage {path}' writes what is whole of it to a new file" in done.stderr
+    missing = cmemu("check", tmp_path / "none.db")
+    assert missing.stderr.endswith("none.db can't be read: there is no such file.\n")
+
+
+def test_salvage_saves_what_was_acknowledged_before_the_log_was_cut_off(copies: Callable[[str], Path]) -> None:
+    whole, path = opened(copies("killed")), copies("killed")
+    log = path.with_name(f"{NAME}-wal")
+    os.truncate(log, log.stat().st_size * 3 // 4)
+    before = contents(path)
+    done = cmemu("salvage", path)
+    new = path.with_name(f"{NAME}.salvaged")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"were saved to {new}. Start with it: --journal {new}\n")
+    assert cmemu("salvage", path).stderr.endswith("left as it is. Choose another file with --into.\n")
+    new = new.rename(path.parent.parent / "moved.db")
+    assert contents(path) == before
+    found = opened(new)
+    assert {each.runtime_id for each in found[0]} == {each.runtime_id for each in whole[0]}
+    assert 10 < len(found[1]) < 30
+    queries = {job.job_id: job.query for job in whole[1]}
+    assert [job for job in found[1] if job.query != queries[job.job_id]] == []
+    assert found[5] == whole[5]
+
+
+@pytest.mark.parametrize("seed", range(FLIPS // 4))
+def test_salvage_keeps_nothing_that_was_changed(copies: Callable[[str], Path], seed: int) -> None:
+    """What is saved of a file with damaged pages is as it was, and a job whose state is lost is not queued again."""
+    rng, path = random.Random(seed), copies("stopped")
+    whole = {job.job_id: job for job in opened(copies("stopped"))[1]}
+    content = bytearray(path.read_bytes())
+    for _ in range(4):
+        # The first pages have the definitions of the tables, without which nothing can be read.
+        place = rng.randrange(4096 * 12, len(content) - 100)
+        content[place : place + 100] = rng.randbytes(100)
+    path.write_bytes(content)
+    new = path.with_name("new.db")
+    saved = salvage(path, new)
+    _, jobs, *_ = opened(new)
+    assert len(jobs) == saved["jobs"]
+    for job in jobs:
+        assert job.query == whole[job.job_id].query
+        if job.status == JobStatus.FAILED:
+            assert "the journal was damaged" in (job.error_message or "")
+        else:
+            assert job == whole[job.job_id]
+    assert len(jobs) >= 20

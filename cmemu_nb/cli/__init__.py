@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cmemu_nb.cli import calling, cancelling, listing, looking, running, serving, taking
+from cmemu_nb.cli import calling, cancelling, journals, listing, looking, running, serving, taking
 from cmemu_nb.cli.parsing import EXIT_CODES, Parser, add_command, complain, exit_code
 from cmemu_nb.errors import CmemuError
 from cmemu_nb.lab import start_lab
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-GROUPS = (serving, running, calling, cancelling, looking, taking, listing)
+GROUPS = (serving, running, calling, cancelling, looking, taking, listing, journals)
 INTERRUPTED = 130
 
 
