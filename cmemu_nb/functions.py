@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import msgspec
-
 from cmemu_nb.cells import cell_is_running
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import (
@@ -22,6 +20,7 @@ from cmemu_nb.errors import (
     known,
 )
 from cmemu_nb.home import STOPPED_MEANWHILE
+from cmemu_nb.json_values import read_exactly
 from cmemu_nb.plurals import plural
 from cmemu_nb.registry import magic_line
 from cmemu_nb.tokens import SHORTEST_MASKED, last_four
@@ -287,7 +286,7 @@ class Functions:
         served = executor.functions.get(name) if executor else None
         if served is not None and served.definition.payload == posted.schema_payload:
             return served.definition.full_schema
-        return msgspec.json.decode(posted.schema_payload)
+        return read_exactly(posted.schema_payload)
 
     def __iter__(self) -> Iterator[ServedFunction]:
         for executor in list(self._executors.values()):

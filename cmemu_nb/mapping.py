@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.dialect import shown
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobEvicted, JobFailed, ResultError
+from cmemu_nb.json_values import writable
 from cmemu_nb.queries import Source
 from cmemu_nb.results import Outcome
 from cmemu_nb.value_types import duplicate_column, fields_of_object, kinds_of
@@ -111,9 +112,16 @@ def _input_columns(queries: list[Any]) -> dict[str, Any]:
         return {"query": pd.Series(queries, dtype=object)}
     names = {str(name): name for query in queries for name in query}
     return {
-        f"input.{shown}" if shown in RESULT_COLUMNS else shown: pd.Series([query.get(name) for query in queries])
+        f"input.{shown}" if shown in RESULT_COLUMNS else shown: pd.Series(
+            [_shown(query.get(name)) for query in queries]
+        )
         for shown, name in names.items()
     }
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as pandas can show it: of very long integers Python makes no text."""
+    return writable(value) if type(value) is int else value
 
 
 async def _run(call: Interruptible, submission: Coroutine[Any, Any, JobHandle]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import msgspec
 
 from cmemu_nb.dialect import inputs_of
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.json_values import write_json
 from cmemu_nb.query_check import check_query
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class QueryEncoder:
         converted = plain_query(query, self.schema(), source)
         self._match(converted)
         try:
-            return json.dumps(converted, allow_nan=False).encode()
+            return write_json(converted, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequest(f"The query can't be sent as JSON: {error}. Use plain JSON values.") from None
 

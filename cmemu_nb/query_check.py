@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cmemu_nb.dialect import MOST_OF_A_NAME, bounded, closest, fields_of, get_in, inputs_of, shown, type_name, words_of
 from cmemu_nb.errors import InvalidRequest, known
+from cmemu_nb.json_values import LongInteger
 from cmemu_nb.wire_json import JSON_TYPES
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ def _fits(name: str, value: object) -> bool:
     if name not in _SCALARS:
         return name not in _CONTAINERS
     types, convert = _SCALARS[name]
+    if isinstance(value, LongInteger):
+        return int in types
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         return False
     return convert is None or _converts(convert, value)

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from cmemu_nb.dialect import MOST_OF_A_NAME, bounded, fields_of, get_in, inputs_of, shown, type_name, words_of
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.json_values import LongInteger, writable
 from cmemu_nb.queries import Source
 from cmemu_nb.query_check import INTEGERS, TIMESTAMPS
 from cmemu_nb.value_types import duplicate_column, fields_of_object, is_missing, kinds_of, name_of_type
@@ -183,15 +184,21 @@ class _Values:
 
 
 def _number(value: float | Decimal, name: str, path: str, source: Source) -> Any:
+    if isinstance(value, LongInteger):
+        return value
     if isinstance(value, Decimal) and name not in (*FLOATS, *INTEGERS):
         return str(value)
-    if isinstance(value, int):
-        return int(value)
+    if isinstance(value, int) or (isinstance(value, Decimal) and name in INTEGERS and _is_whole(value)):
+        return writable(int(value))
     if not math.isfinite(value):
         raise _refusal(path, f"is {value}, which JSON has no number for", "Send a finite number, or None")
     if name in INTEGERS and (source is not Source.PERSON or type(value) is not float) and value == int(value):
-        return int(value)
+        return writable(int(value))
     return float(value)
+
+
+def _is_whole(value: Decimal) -> bool:
+    return value.is_finite() and value == value.to_integral_value()
 
 
 _TABLES = frozenset({"numpy.ndarray", "pandas.DataFrame", "pandas.Series", "pandas.Index", "pandas.ExtensionArray"})

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import ResultError
+from cmemu_nb.json_values import LongInteger, read_first, read_json
 from cmemu_nb.model import JobStatus
 from cmemu_nb.tracebacks import of_function
 
@@ -30,7 +31,6 @@ NOT_ENCODED = (
     "set, a Decimal, bytes, an Enum, or a type of numpy or pandas. Return dict, list, str, int, float, bool, None, "
     "dates and dataclasses. The official SDK's own error is {!r}."
 )
-_DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -128,9 +128,9 @@ def _cut(text: str) -> str:
 def parse_result(result: bytes, *, streaming: bool = False) -> Any:
     """Read a result as Python: nothing is None, one JSON text its value, several a list.
 
-    NaN and Infinity are accepted. With `streaming=True`, for a function known to stream, it is always a
-    list. Raises `ResultError` when the bytes are no JSON, and for a stream with bare numbers in it, which nobody
-    can split again, however certain a single one may look.
+    NaN and Infinity are accepted, and an integer of more digits than Python reads is a `LongInteger`. With
+    `streaming=True`, for a function known to stream, it is always a list. Raises `ResultError` when the bytes are no
+    JSON, and for a stream with bare numbers in it, which nobody can split again, however certain a single one may look.
     """
     if not result.strip(b" \t\r\n"):
         return [] if streaming else None
@@ -152,7 +152,7 @@ def split_result(result: bytes, *, streaming: bool = False) -> list[tuple[Any, s
 def item_value(text: bytes) -> Any:
     """Return the value of one JSON text of a result; `ResultError` when it is none, or is nested too deeply."""
     try:
-        return json.loads(text.decode())
+        return read_json(text)
     except (ValueError, RecursionError) as error:
         raise not_json(error) from None
 
@@ -167,9 +167,9 @@ def _split(text: str) -> tuple[list[tuple[Any, str]], bool]:
     bare_numbers = False
     position = _skip_space(text, 0)
     while position < len(text):
-        value, end = _DECODER.raw_decode(text, position)
+        value, end = read_first(text, position)
         values.append((value, text[position:end]))
-        bare_numbers = bare_numbers or (isinstance(value, int | float) and not isinstance(value, bool))
+        bare_numbers = bare_numbers or (isinstance(value, int | float | LongInteger) and not isinstance(value, bool))
         position = _skip_space(text, end)
     return values, bare_numbers
 

@@ -16,7 +16,7 @@ _GIVEN = re.compile(r"got `(\w+)`")
 JSON_TYPES = {
     **dict.fromkeys(("dict", "object"), "an object"),
     **dict.fromkeys(("list", "array"), "an array"),
-    **dict.fromkeys(("int", "float"), "a number"),
+    **dict.fromkeys(("int", "float", "LongInteger"), "a number"),
     **dict.fromkeys(("NoneType", "null"), "null"),
     "str": "a string",
     "bool": "true or false",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from types import FunctionType
@@ -16,6 +19,7 @@ from cmemu_nb.errors import JobFailed, NotRunning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from cmemu_nb import Emulator
 
@@ -161,3 +165,45 @@ def change_while_it_stops(emu: Emulator) -> None:
         for thread in threads:
             thread.join()
     assert not unexpected
+
+
+@pytest.mark.parametrize("query", [f'{{"x": {LONG}}}', '{"x": 1e400}', f'[-{LONG}, 1e400, "{LONG}"]'])
+def test_whatever_shows_a_job_takes_numbers_of_any_length(serve: Any, tmp_path: Path, query: str) -> None:
+    """What Python's own JSON refuses to read or to write: results, frames, exports, and the command line, exactly."""
+    with serve() as emu:
+        emu.open_runtime("r", deployed_app_rid="ri.a")
+        job = emu.submit("f", raw(query))
+        emu.lifecycle.take("r")
+        emu.change(lambda lifecycle: lifecycle.finish("r", job.id, query.encode(), "application/json"))
+        values = [repr(job.result()), repr(emu.jobs.loc[job.id, "query"]), repr(next(iter(job.stream())))]
+        assert all("777" in value or "inf" in value or "1e400" in value for value in values)
+        assert job._repr_mimebundle_()
+        assert emu.jobs._repr_html_()
+        again = emu.from_export(emu.export(tmp_path / "run.json"))
+        assert repr(again.job(job.id).result()) == repr(job.result())
+        listed = command(emu, "jobs", "--json").replace("1E+400", "1e400")
+        assert query in listed
+        assert LONG[:100] in command(emu, "jobs", job.id) or "1E+400" in command(emu, "jobs", job.id)
+
+
+def test_integers_of_any_length_are_sent_and_come_back_exactly(serve: Any) -> None:
+    """A runtime of another language may take them; what comes back is a number that shows itself."""
+    with serve() as emu:
+        emu.open_runtime("r", deployed_app_rid="ri.a")
+        job = emu.submit("f", {"x": [10**5000, 1]})
+        assert job.record.query.decode() == f'{{"x": [1{"0" * 5000}, 1]}}'
+        emu.lifecycle.take("r")
+        emu.change(lambda lifecycle: lifecycle.finish("r", job.id, LONG.encode(), "application/json"))
+        result = job.result()
+        assert repr(result) == LONG
+        assert int(result) + 1 == 7 * (10**5000 - 1) // 9 + 1
+        assert emu.submit("f", {"x": result}).record.query.decode() == f'{{"x": {LONG}}}'
+
+
+def command(emu: Emulator, *arguments: str) -> str:
+    """Return what `cmemu` prints."""
+    environment = {**os.environ, "CMEMU_URL": emu.url, "CMEMU_TOKEN": str(emu.token)}
+    words = [sys.executable, "-m", "cmemu_nb", *arguments]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert "Traceback" not in done.stderr
+    return done.stdout

@@ -30,7 +30,8 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.interrupting import LEAVE, WAYS
 from cmemu_nb.item_reader import FirstHeld, ItemReader
-from cmemu_nb.results import error_for_people, function_error, item_value, parse_result
+from cmemu_nb.json_values import read_json
+from cmemu_nb.results import error_for_people, function_error, item_value, split_result
 
 if TYPE_CHECKING:
     import argparse
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.1
 # JSON strings may hold these as they are, and terminals obey some of them.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+# In JSON they stand between values only.
+_LINE_ENDS = re.compile(r"[\r\n]+")
 
 
 def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
@@ -94,7 +97,7 @@ def _read_query(given: str) -> bytes:
             text = sys.stdin.buffer.read()
         else:
             text = Path(given[1:]).read_bytes() if given.startswith("@") else given.encode()
-        json.loads(text.decode(), parse_constant=_refuse)
+        read_json(text, parse_constant=_refuse)
     except OSError as error:
         raise InvalidRequest(f"The query can't be read from {given[1:]}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
@@ -178,19 +181,21 @@ def _print_result(result: bytes, *, raw: bool) -> None:
     if error is not None:
         raise FunctionError(error_for_people(error))
     try:
-        value = parse_result(result)
+        values = split_result(result)
     except ResultError as wrong:
         raise _for_the_shell(wrong) from None
-    print(_safe(result.decode().strip() if _is_one_value(result) else json.dumps(value, ensure_ascii=False)))
+    if len(values) == 1:  # its own text: Python's numbers are not as exact as JSON's
+        print(_safe(values[0][1]))
+    else:
+        print(_safe(f"[{', '.join(_in_one_line(*each) for each in values)}]" if values else "null"))
 
 
-def _is_one_value(result: bytes) -> bool:
-    # Its own text is printed then: Python's numbers are not as exact as JSON's.
+def _in_one_line(value: object, text: str) -> str:
+    """Return a value as JSON on one line: as it was sent where Python can't write its numbers."""
     try:
-        json.loads(result)
-    except ValueError:
-        return False
-    return True
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        return _LINE_ENDS.sub(" ", text)
 
 
 def _safe(text: str) -> str:
@@ -227,4 +232,4 @@ class Items:
     def _print(self, items: list[bytes]) -> None:
         self._before()
         for text in self._first.add(items):
-            print(_safe(json.dumps(item_value(text), ensure_ascii=False)), flush=True)
+            print(_safe(_in_one_line(item_value(text), text.decode())), flush=True)

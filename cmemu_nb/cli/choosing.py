@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +10,7 @@ from cmemu_nb.calls import choose_app
 from cmemu_nb.cli.remote import Remote, runtime_path
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import InvalidRequest, NotFound, known
+from cmemu_nb.json_values import read_json
 from cmemu_nb.query_check import check_query
 from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.state import DEFAULT_BRANCH
@@ -76,7 +76,7 @@ def _check(options: argparse.Namespace, functions: dict[str, Any], query: bytes)
     if options.function not in functions:
         raise _unknown(options.function, functions)
     try:
-        check_query(options.function, functions[options.function], json.loads(query))
+        check_query(options.function, functions[options.function], read_json(query))
     except InvalidRequest as error:
         raise InvalidRequest(str(error).replace("validate=False", "--no-validate")) from None
 

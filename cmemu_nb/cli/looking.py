@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import textwrap
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from cmemu_nb.cli.watching import View, show_once, watch
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import InvalidRequest, NotFound
 from cmemu_nb.job_search import MAX_CANDIDATES, candidate, ending_of, none_ends_in, several_end_in
+from cmemu_nb.json_values import write_json
 from cmemu_nb.notebook.words import MISSING, ago, clock, duration
 from cmemu_nb.results import STATES, column_of, error_for_people, function_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
@@ -131,7 +131,7 @@ def _candidates(jobs: list[dict[str, Any]]) -> list[str]:
 def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
     """Return a job's fields, a row for each line of them, with why it has no result."""
     fields = dict(zip(JOB_HEADINGS, _job_row(job), strict=True))
-    fields |= {"query": json.dumps(job["query"], ensure_ascii=False), "result": _said(job)}
+    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": _said(job)}
     del fields["job"]
     if why is not None:
         fields["diagnosis"] = textwrap.fill(why.sentence, WIDTH)

@@ -13,6 +13,7 @@ import msgspec
 from cmemu_nb.contour_client import ContourClient
 from cmemu_nb.errors import InvalidBearerToken, InvalidRequest, NotRunning
 from cmemu_nb.http_client import HttpClient, Reply, wire_error
+from cmemu_nb.json_values import read_exactly
 from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.tokens import Token, can_be_sent
 
@@ -37,11 +38,11 @@ class Remote:
     async def get(self, path: str, **options: Any) -> Any:
         """Return what a route answers, as Python values; its error is raised."""
         given = {name: value for name, value in options.items() if value is not None}
-        return msgspec.json.decode(await self._send("GET", f"{path}?{urlencode(given)}" if given else path))
+        return read_exactly(await self._send("GET", f"{path}?{urlencode(given)}" if given else path))
 
     async def post(self, path: str, fields: dict[str, Any]) -> Any:
         """Post JSON, and return the answer as Python values; its error is raised."""
-        return msgspec.json.decode(await self._send("POST", path, msgspec.json.encode(fields)))
+        return read_exactly(await self._send("POST", path, msgspec.json.encode(fields)))
 
     async def download(self, path: str, receive: Callable[[bytes], object]) -> None:
         """Call `receive` with each piece of what a route answers, however long it takes."""

@@ -8,14 +8,13 @@ import shlex
 import threading
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from cmemu_nb import live_file
 from cmemu_nb.arguments import add_launch
 from cmemu_nb.cli.parsing import FAILED, LATE, Commands, Parser, add_command, complain, does
 from cmemu_nb.cli.serving import Signals, add_beginning, started
 from cmemu_nb.dialect import inputs_of, schema_in_words
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
+from cmemu_nb.json_values import read_exactly
 from cmemu_nb.notebook.words import visible
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ class Running:
 
     def _say_how_to_call(self, module: LaunchedModule) -> None:
         schemas = self._emulator.lifecycle.schemas(module.runtime_id)
-        shown = {each.function_name: msgspec.json.decode(each.schema_payload) for each in schemas}
+        shown = {each.function_name: read_exactly(each.schema_payload) for each in schemas}
         print(f"{module.command} polls for jobs, as the runtime '{module.runtime_id}'.", flush=True)
         for name, schema in shown.items():
             print(visible(f"  {name}: {schema_in_words(schema)}"), flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import select
 import shutil
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cmemu_nb.cli.parsing import complain
 from cmemu_nb.cli.tables import table
+from cmemu_nb.json_values import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ class View(NamedTuple):
 
     def stable(self) -> list[str]:
         """Return the records as JSON lines, without the field whose change is none."""
-        return [json.dumps({k: v for k, v in each.items() if k != self.volatile}) for each in self.records]
+        return [write_json({k: v for k, v in each.items() if k != self.volatile}) for each in self.records]
 
 
 def show_once(view: View, *, as_json: bool) -> None:
@@ -92,7 +92,7 @@ def _draw(view: View) -> None:
 def _print_records(records: list[dict[str, Any]]) -> None:
     # ASCII, so that no name can be obeyed by a terminal.
     for each in records:
-        print(json.dumps(each))
+        print(write_json(each))
     sys.stdout.flush()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.handles import JobHandle
+from cmemu_nb.json_values import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,14 +77,9 @@ def _check_json(text: str) -> object:
 
     try:
         text.encode()  # half a surrogate pair is no JSON
-        return json.loads(text, parse_constant=refuse, parse_int=_integer)
+        return read_json(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"The query can't be sent: it is no JSON ({error}). Mend the text.") from None
-
-
-def _integer(digits: str) -> int:
-    # Python refuses to read very long ones, which are JSON all the same; only the type matters here.
-    return int(digits[:4_000])
 
 
 ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {

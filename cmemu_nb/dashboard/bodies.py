@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.json_values import read_first
 from cmemu_nb.notebook.words import visible
 from cmemu_nb.plurals import plural
 
@@ -19,7 +19,6 @@ MOST_PARSED = 200_000
 MOST_SHOWN = 20_000
 MOST_HEX = 1_024
 HEX_WIDTH = 16
-_DECODER = json.JSONDecoder()
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _ESCAPE = re.compile(r"\\(?:u(d[89ab]..)\\u(d[c-f]..)|u([0-9a-f]{4})|.)", re.IGNORECASE)
 
@@ -66,7 +65,7 @@ def _values(text: str) -> Iterator[str]:
     while position < len(text):
         if position == end > 0 and text[end - 1] not in '}]"' and text[end] not in '{["':
             raise ValueError(text[end])
-        _, end = _DECODER.raw_decode(text, position)
+        _, end = read_first(text, position)
         yield text[position:end]
         position = _after_blanks(text, end)
 

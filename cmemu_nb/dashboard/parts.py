@@ -15,6 +15,7 @@ import msgspec
 from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import NotFound
+from cmemu_nb.json_values import read_exactly
 from cmemu_nb.model import JobStatus
 from cmemu_nb.notebook.charts import sparkline_svg
 from cmemu_nb.notebook.show import HOMES
@@ -204,7 +205,7 @@ def form_part(schema: FunctionSchema | None) -> Part:
 @lru_cache(maxsize=1000)
 def _words(payload: bytes) -> str:
     try:
-        return plain(schema_in_words(msgspec.json.decode(payload)), 400)
+        return plain(schema_in_words(read_exactly(payload)), 400)
     except (ValueError, RecursionError):
         return ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,13 +21,13 @@ from cmemu_nb.arguments import (
 )
 from cmemu_nb.dialect import closest
 from cmemu_nb.fault_arguments import CHANCES
+from cmemu_nb.json_values import read_first, read_json
 from cmemu_nb.notebook import topics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 JOB = "The job: its id, at least the last 4 characters of it, or a variable that holds it."
-_DECODER = json.JSONDecoder()
 
 
 class Arguments(argparse.Namespace):
@@ -271,7 +270,7 @@ def _cut_out_json(text: str) -> tuple[tuple[Any] | None, str]:
         return None, text
     start = min(starts)
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        value, end = read_first(text, start)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"The query is not JSON: {error}. Write it as in JSON, with double quotes.") from None
     before, after = text[:start], text[end:]
@@ -284,6 +283,6 @@ def _plain_query(text: str, namespace: Mapping[str, Any]) -> Any:
     if text in namespace:
         return namespace[text]
     try:
-        return json.loads(text)
-    except ValueError:
+        return read_json(text)
+    except (ValueError, RecursionError):
         raise UsageError(f"The query {text!r} is neither JSON nor the name of a variable.") from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cmemu_nb import frames
 from cmemu_nb.dialect import schema_in_words
+from cmemu_nb.json_values import read_json
 from cmemu_nb.mapping import RESULT_COLUMNS
 from cmemu_nb.notebook.html import Html, status_badge, table, two_lines
 from cmemu_nb.notebook.words import MISSING, clock, say, short_id, tally
@@ -131,7 +131,7 @@ def _schema(row: Row) -> dict[str, object]:
         "function": two_lines(row["function_name"]),
         "runtime": two_lines(row["runtime_id"]),
         # A schema of an executor's own, which is in no words, is shown as it is.
-        "takes and gives": two_lines((payload and schema_in_words(json.loads(payload))) or payload),
+        "takes and gives": two_lines((payload and schema_in_words(read_json(payload))) or payload),
         "posted (UTC)": _clock(row["posted_at"]),
     }
 

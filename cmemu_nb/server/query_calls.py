@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +11,7 @@ import msgspec
 from cmemu_nb.dialect import get_in, type_name
 from cmemu_nb.errors import ApiError, ExecutionFailed, JobTimeout, ResultError
 from cmemu_nb.item_reader import NUMBERS, split_items
+from cmemu_nb.json_values import read_json
 from cmemu_nb.query_check import problem_of_input
 from cmemu_nb.results import BARE_NUMBERS, error_text, function_error, item_value
 from cmemu_nb.server.contour_routes import RESET
@@ -113,7 +113,7 @@ def _argument(query: Query, name: str, given: bytes) -> bytes:
     if text == b"null":
         return text
     try:
-        problem = problem_of_input(query.schema, name, kind, json.loads(text))
+        problem = problem_of_input(query.schema, name, kind, read_json(text))
     except (ValueError, RecursionError):
         return text
     if problem is None:

@@ -7,10 +7,9 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from cmemu_nb.dialect import closest, get_in, inputs_of
 from cmemu_nb.errors import ApiError, NotFound, known
+from cmemu_nb.json_values import read_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,8 +119,8 @@ def _query(state: State, rid: str, branch: str, runtime_id: str, name: str) -> Q
 
 def _decoded(payload: bytes) -> Any:
     try:
-        return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, RecursionError):
+        return read_exactly(payload)
+    except (ValueError, RecursionError):
         return {}
 
 
