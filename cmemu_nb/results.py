@@ -118,6 +118,8 @@ def error_in_short(job: Job) -> str:
 
 def result_in_short(result: bytes) -> str:
     """Return the beginning of a result as text, for people."""
+    if len(result) <= MAX_IN_SHORT:
+        return result.decode(errors="replace")
     return _cut(result[: 4 * MAX_IN_SHORT + 4].decode(errors="replace"))
 
 

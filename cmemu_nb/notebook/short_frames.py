@@ -50,7 +50,7 @@ def short_frame(frame: pd.DataFrame) -> Html | None:
     records = cast("list[Row]", _ends(frame).reset_index().to_dict("records"))
     rows = [view.cells(record) for record in records]
     headings = list(view.cells(dict.fromkeys(map(str, (*frame.index.names, *frame.columns)))))
-    if view.noun != "runtime" and "runtime" in headings and _all_alike(frame.reset_index()["runtime_id"]):
+    if view.noun != "runtime" and "runtime" in headings and _all_alike(frame):
         headings.remove("runtime")
     more = view.tally(frame)
     return _table(frame, view.noun, more, headings, rows)
@@ -67,8 +67,9 @@ def _columns(view: View) -> frozenset[str]:
     return frozenset(view.empty().columns)
 
 
-def _all_alike(values: pd.Series[Any]) -> bool:
-    return bool((values == values.iloc[0]).all()) if len(values) else True
+def _all_alike(frame: pd.DataFrame) -> bool:
+    runtimes = frame["runtime_id"] if "runtime_id" in frame else frame.index.get_level_values("runtime_id")
+    return len(frame) == 0 or bool((runtimes == runtimes.array[0]).all())
 
 
 def _ends(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,8 +100,10 @@ def _job(row: Row) -> dict[str, object]:
 
 
 def _count_jobs(frame: pd.DataFrame) -> str:
-    states = frame["outcome"].astype("object").where(frame["outcome"].notna(), frame["status"].astype("object"))
-    return tally(Counter(map(str, states)))
+    ended = frame["outcome"].value_counts().to_dict()
+    unfinished = frame["status"][frame["outcome"].isna()].value_counts().to_dict()
+    counts = Counter({str(state): count for state, count in (unfinished | ended).items() if count})
+    return tally(counts)
 
 
 def _runtime(row: Row) -> dict[str, object]:
