@@ -106,7 +106,8 @@ def _running(emulator: Emulator, job: Job) -> tuple[str, str]:
     else:
         said += f" on the executor of {runtime}, which last polled {_last_poll(state, job.runtime_id)}"
     stream = state.stream(job.job_id)
-    arrived = f"; {stream.size:,} bytes of its result have arrived" if stream else ""
+    have = "has" if stream and stream.size == 1 else "have"
+    arrived = f"; {plural(stream.size, 'byte')} of its result {have} arrived" if stream else ""
     return "running", f"{said}{arrived}; {_cancels(emulator, [job])}."
 
 
