@@ -22,7 +22,7 @@ from cmemu_nb.dashboard.parts import functions_part, header_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.notebook.charts import latency_chart
-from cmemu_nb.notebook.words import duration
+from cmemu_nb.notebook.words import duration, short_id
 from cmemu_nb.percentiles import percentile
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def test_every_place_shows_the_same_times_of_the_same_jobs(emu: Emulator, mapped
         row = job_row(job, now)
         assert (row["queue_time"], row["run_time"]) == both
         assert "  ".join(both) in re.sub("  +", "  ", lines[job.job_id])
-        after_state = saved.partition(job.job_id)[0].rpartition("<tr>")[2]
+        after_state = saved.partition(short_id(job.job_id))[0].rpartition("<tr>")[2]
         assert all(f">{each}<" in after_state for each in both)
     for line in run_here("jobs", "--json", "--url", emu.url).stdout.splitlines():
         record = json.loads(line)
