@@ -15,6 +15,7 @@ import pytest
 from client import eventually
 
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
+from cmemu_nb.executors.process import GUARD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +61,42 @@ def test_stopping_the_emulator_ends_a_program_and_all_that_it_started(emu: Emula
     assert all(map(alive, running))
     emu.stop()
     eventually(lambda: not any(map(alive, running)), "they have ended")
+
+
+def test_the_pid_of_a_replica_is_its_program_s(emu: Emulator) -> None:
+    (pid,) = launch(emu, SLEEPER)
+    (replica,) = emu.modules.of("sleeper")[0].replicas
+    assert replica.pid == pid
+    assert repr(replica) == f"<ReplicaProcess {replica.replica.replica_id!r}: pid {pid}, starting>"
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: replica.exit_code is not None, "the replica has ended")
+    assert not alive(pid)
+    assert repr(replica).endswith(f"pid {pid}, exited(137)>")
+
+
+@pytest.mark.parametrize(("code", "count"), [(STUBBORN, 1), (FAMILY, 2)], ids=["stubborn", "family"])
+def test_a_guard_that_is_killed_takes_its_program_along_and_all_that_it_started(
+    emu: Emulator, code: str, count: int
+) -> None:
+    running = launch(emu, code, count)
+    (replica,) = emu.modules.of("sleeper")[0].replicas
+    os.kill(replica._process.pid, signal.SIGKILL)  # noqa: SLF001
+    eventually(lambda: not any(map(alive, running)), "they have ended")
+    eventually(lambda: replica.state == "exited(137)", "the replica has ended")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no system call ends a program with its parent")
+def test_a_program_ends_with_its_guard_also_when_nobody_looks(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    leash, holder = os.pipe()
+    command = [sys.executable, "-ISE", GUARD, str(write), sys.executable, "-c", "import time; time.sleep(600)"]
+    guard = subprocess.Popen(command, stdin=leash, pass_fds=[write], cwd=tmp_path)
+    program = int(os.read(read, 100))
+    guard.kill()
+    guard.wait()
+    eventually(lambda: not alive(program), "the program has ended")
+    for descriptor in (read, write, leash, holder):
+        os.close(descriptor)
 
 
 def test_a_module_is_stopped_and_restarted_by_hand(emu: Emulator) -> None:

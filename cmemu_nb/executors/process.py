@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,13 +46,15 @@ class ReplicaProcess:
         self._loop = loop
         self._on_line = on_line
         self._on_exit = on_exit
+        self.pid: int | None = None
+        """The program's process id; None until it has begun."""
         self._rest = b""
         leash, self._leash = os.pipe()
         self._output, output = os.pipe()
         self._ended, ended = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - what the user typed
-                [sys.executable, "-ISE", GUARD, *command],
+                [sys.executable, "-ISE", GUARD, str(ended), *command],
                 stdin=leash,
                 stdout=output,
                 stderr=output,
@@ -65,12 +68,7 @@ class ReplicaProcess:
                 os.close(descriptor)
         os.set_blocking(self._output, False)
         loop.add_reader(self._output, self._read_output)
-        loop.add_reader(self._ended, self._exited)
-
-    @property
-    def pid(self) -> int:
-        """The process id of the guard, whose child the program is."""
-        return self._process.pid
+        loop.add_reader(self._ended, self._hear_guard)
 
     @property
     def state(self) -> str:
@@ -88,6 +86,9 @@ class ReplicaProcess:
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
+
+    def __repr__(self) -> str:
+        return f"<ReplicaProcess {self.replica.replica_id!r}: pid {self.pid}, {self.state}>"
 
     def _read_output(self) -> None:
         try:
@@ -108,11 +109,22 @@ class ReplicaProcess:
         for line in lines:
             self._on_line(read_line(self.replica.replica_id, line.replace(token, shown)))
 
+    def _hear_guard(self) -> None:
+        """Read the program's process id, and after that the end, when the guard has ended."""
+        told = os.read(self._ended, MOST_AT_ONCE)
+        if told:
+            self.pid = int(told)
+        else:
+            self._exited()
+
     def _exited(self) -> None:
         """Clean up: the guard has closed its end, so it is gone, and the program with it."""
         self._loop.remove_reader(self._ended)
         code = self._process.wait()
-        self.exit_code = code
+        if code < 0 and self.pid is not None:  # the guard was killed, and could not end the program's group
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self.exit_code = code if code >= 0 else 128 - code  # as shells say it
         self._read_the_rest()
         self.stop()
         for descriptor in (self._output, self._ended):

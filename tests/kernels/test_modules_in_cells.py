@@ -124,8 +124,8 @@ def test_modules_end_with_their_kernel_however_that_ends(version: str, home: str
     with open_notebook(version, home, tmp_path) as notebook:
         run_cell(notebook, PYTHON_CELL)
         pid = int(notebook.kernel.run("print(emu.call('pid'))"))
-        guards = notebook.kernel.run("print(*(each.pid for each in emu.modules.of('greeter')[0].replicas))").split()
+        programs = notebook.kernel.run("print(*(each.pid for each in emu.modules.of('greeter')[0].replicas))").split()
         assert alive(pid)
         if end == "kill":
             os.kill(int(notebook.kernel.run("import os; print(os.getpid())")), 9)
-    wait_until(lambda: not any(map(alive, [pid, *map(int, guards)])), "the programs end")
+    wait_until(lambda: not any(map(alive, [pid, *map(int, programs)])), "the programs end")
