@@ -197,11 +197,14 @@ class Durable:
             self._journal = Journal(self._journal_file, self.lifecycle, loop)
 
     def _close_journal(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-        if self._journal_file is not None:
-            self._journal_file.close()
+        journal, file = self._journal, self._journal_file
         self._journal = self._journal_file = None
+        try:
+            if journal is not None:
+                journal.close()
+        finally:
+            if file is not None:
+                file.close()
 
     async def _written(self) -> None:
         if self._journal is not None:

@@ -7,6 +7,8 @@ import atexit
 import os
 import threading
 import time
+import traceback
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -17,7 +19,7 @@ from cmemu_nb.cells import watch_cells
 from cmemu_nb.contour_client import ContourClient
 from cmemu_nb.diagnosis import diagnose
 from cmemu_nb.durable import LOST, Durable
-from cmemu_nb.errors import NotRunning, SettingError
+from cmemu_nb.errors import HomeError, NotRunning, SettingError, StopWarning
 from cmemu_nb.eviction import Eviction
 from cmemu_nb.functions import Functions
 from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
@@ -30,10 +32,11 @@ from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
 from cmemu_nb.listening import close, listen, warn_if_exposed
 from cmemu_nb.looking import Looking
-from cmemu_nb.loop import defer_interrupts
+from cmemu_nb.loop import defer_interrupts, raise_if_interrupted
 from cmemu_nb.notebook.words import holdings
 from cmemu_nb.own_log import OwnLog
-from cmemu_nb.registry import magic_line, name_of
+from cmemu_nb.parts import Parts
+from cmemu_nb.registry import magic_line, name_of, note_start
 from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from cmemu_nb.seed import Seed
 
 T = TypeVar("T")
+RESUME_SECONDS = 30.0
 
 
 class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
@@ -91,18 +95,14 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         self.faults = FaultInjection(self)
         self._client: ContourClient | None = None
         self._server: HTTPServer | None = None
-        self._tls_server: HTTPServer | None = None
-        self._log: OwnLog | None = None
-        self._leases: Leases | None = None
-        self._eviction: Eviction | None = None
         self._live_file: live_file.LiveFile | None = None
         self._journal: Journal | None = None
         self._journal_file: JournalFile | None = None
         self._identity: dict[str, str] = {}
         self._exported_at: int | None = None
-        self._leave_cells: Callable[[], None]
         self.application: Application
         self._changing = threading.RLock()
+        self._parts, self._parts_on_loop = Parts(), Parts()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._port = 0
         self.started_at = 0
@@ -127,7 +127,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
             if self.read_from:
                 raise NotRunning(self.read_from)
             others = self.other_settings(settings) if settings else []
-            if self._home is None:
+            if not self.running:
                 self._start_with({name: settings[name] for name in others})
             elif others:
                 raise SettingError(
@@ -181,49 +181,67 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
 
     def _start_with(self, settings: dict[str, Any]) -> None:
         hide_tokens(settings)
-        undo = self._change_settings(settings) if settings else lambda: None
+        undo = Parts()
         try:
-            self._start()
-        except BaseException:
-            undo()
+            with defer_interrupts(lambda: True) as interrupts:
+                self._stop()  # what a second interrupt may have kept an interrupted start from ending
+                undo.add(setattr, self, "started_at", self.started_at)
+                if settings:
+                    undo.add(self._change_settings(settings))
+                self._start(interrupts)
+        except BaseException as error:
+            self._undo_start(undo)
+            if isinstance(error, OSError):
+                raise HomeError(f"The emulator can't be started: {error}. It runs in no part.") from error
             raise
 
-    def _start(self) -> None:
+    def _start(self, interrupts: list[bool]) -> None:
+        """Begin one part after the other, and note how each ends; `_stop()` ends as many as there are."""
+        parts, state, settings = self._parts, self.lifecycle, self.settings
+        parts.add(self._close_journal)
         self._open_journal()
-        try:
-            sockets, tls_sockets = self._listen()
-        except BaseException:
-            self._close_journal()
-            raise
-        try:
-            home = choose_home(self.settings.home, self._note_nested_call)
-        except BaseException:
-            close([*sockets, *tls_sockets])
-            self._close_journal()
-            raise
+        sockets, tls_sockets = self._listen()
+        parts.add(close, [*sockets, *tls_sockets])
+        home = choose_home(settings.home, self._note_nested_call)
+        parts.add(home.close)
         self._home, self.started_at = home, time.time_ns()
+        parts.add(setattr, self, "_home", None)
         self._begin_journal(home.loop)
-        self._log = OwnLog(home.loop, self.lifecycle)
-        seconds = self.settings.job_timeout
-        self._leases = None if seconds is None else Leases(self.lifecycle, home.loop, seconds)
-        self._client = ContourClient(self.url, self.token)
-        logins = self.seed.logins if self.seed else {}
-        oauth = self._oauth_client()
-        self.application = Application(
+        parts.add(OwnLog(home.loop, state).close)
+        if settings.job_timeout is not None:
+            parts.add(Leases(state, home.loop, settings.job_timeout).close)
+        self.application = self._make_application()
+        parts.add(self.application.waiting.close)
+        # After the application: whoever waits for a job hears of its end first, and reads the result.
+        parts.add(Eviction(state, home.loop, settings.keep_jobs, settings.keep_bytes).close)
+        # What lives on the loop ends before all of these, and the loop with it.
+        parts.add(home.close, self._farewell)
+        raise_if_interrupted(interrupts)
+        home.run(self._serve(self.application, sockets, tls_sockets))
+        parts.add(watch_cells(home))
+        parts.add(atexit.unregister, self._stop_at_exit)
+        atexit.register(self._stop_at_exit)
+        note_start(self)
+        raise_if_interrupted(interrupts)
+
+    def _make_application(self) -> Application:
+        return Application(
             self.lifecycle,
             self.bearer_tokens,
-            oauth,
+            self._oauth_client(),
             self.settings,
             self._journal,
-            logins,
+            self.seed.logins if self.seed else {},
             self._environment,
             partial(diagnose, self),
         )
-        # After the application: whoever waits for a job hears of its end first, and reads the result.
-        self._eviction = Eviction(self.lifecycle, home.loop, self.settings.keep_jobs, self.settings.keep_bytes)
-        home.run(self._serve(self.application, sockets, tls_sockets))
-        self._leave_cells = watch_cells(home)
-        atexit.register(self._stop_at_exit)
+
+    def _undo_start(self, undo: Parts) -> None:
+        with defer_interrupts(lambda: True):
+            try:
+                self._stop()
+            finally:
+                undo.end()
 
     def _listen(self) -> tuple[list[socket.socket], list[socket.socket]]:
         sockets = listen(self.settings.host, self._wanted_port())
@@ -241,52 +259,78 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     async def _serve(
         self, application: Application, sockets: list[socket.socket], tls_sockets: list[socket.socket]
     ) -> None:
+        parts = self._parts_on_loop
+        parts.add(lambda: self.lifecycle.note("emulator_stopped", detail=self.url))
         guard = make_guard(self.lifecycle, self.settings)
         self._server = GuardedServer(Connections(application), guard=guard)
-        self._server.add_sockets(sockets)
-        self._tls_server = GuardedServer(Connections(application), guard=guard, ssl_options=self.certificates.context)
-        self._tls_server.add_sockets(tls_sockets)
+        tls_server = GuardedServer(Connections(application), guard=guard, ssl_options=self.certificates.context)
+        for server, listening in ((tls_server, tls_sockets), (self._server, sockets)):
+            parts.add(server.close_all_connections)
+            parts.add(server.stop)
+            server.add_sockets(listening)
+        self._client = ContourClient(self.url, self.token)
+        for end in (self._client.close, self._end_clusters, self._end_modules, self.functions.pause):
+            parts.add(end)
+        parts.add(self.faults.end_all)
         self.lifecycle.note("emulator_started", detail=self.url)
         if self.seed is not None:
             self.lifecycle.apply_seed(self.seed)
         self.lifecycle.fail_what_ended_with_kernel(LOST)
-        await self.functions.resume()
+        await self._resume_functions()
         self._live_file = live_file.write(self)
+        if self._live_file is not None:
+            parts.add(self._live_file.close)
+
+    async def _resume_functions(self) -> None:
+        # Their executor is a client of these servers, which accept nobody while there are no file descriptors.
+        try:
+            async with asyncio.timeout(RESUME_SECONDS):
+                await self.functions.resume()
+        except TimeoutError:
+            raise HomeError(
+                f"The emulator can't be started: it has not answered its own functions within {RESUME_SECONDS:g} s. "
+                "Close files and connections of this process, or raise its limit (ulimit -n), and start it again."
+            ) from None
 
     def stop(self) -> None:
         """End every connection and the server; the frames and records stay readable. Nothing when it is stopped.
 
-        An interrupt meanwhile is raised when it is done. Raises `HomeError` while an event callback does not return.
+        An interrupt meanwhile is raised when it is done. Should a part fail to end, all others end, and a `StopWarning`
+        says why; the events have the tracebacks. Raises `HomeError` while an event callback does not return.
         """
+        if self._on_its_loop():
+            raise HomeError("The emulator can't be stopped from one of its own event callbacks: stop it in a cell.")
         with self._changing, defer_interrupts(lambda: True):
-            if self._home is not None:
-                self._stop(self._home)
+            self._stop()
 
-    def _stop(self, home: Home) -> None:
-        home.close(self._farewell())
-        self._home = None
-        self._leave_cells()
-        self.application.waiting.close()
-        for part in (self._log, self._leases, self._eviction):
-            if part is not None:
-                part.close()
-        self._close_journal()
-        atexit.unregister(self._stop_at_exit)
+    def _stop(self) -> None:
+        if self._home is not None:
+            self._home.let_go()
+        self._parts.end()
+        failures = [*self._parts_on_loop.failures, *self._parts.failures]
+        self._parts, self._parts_on_loop = Parts(), Parts()
+        self._report(failures)
+
+    def _report(self, failures: Sequence[BaseException]) -> None:
+        for error in failures:
+            self.lifecycle.note("internal_error", detail="".join(traceback.format_exception(error)))
+        if failures:
+            said = "; ".join(f"{type(error).__name__}: {error}" for error in failures)
+            message = f"The emulator is stopped, but parts of it failed when they ended: {said}. Its events have more."
+            warnings.warn(StopWarning(message), stacklevel=4)
 
     async def _farewell(self) -> None:
-        if self._live_file is not None:
-            self._live_file.close()
-        self.faults.end_all()
-        self.functions.pause()
+        await self._parts_on_loop.aend()
+
+    async def _end_modules(self) -> None:
         await self.end_modules("the emulator was stopped")
+
+    async def _end_clusters(self) -> None:
         await self.clusters.end_all("the emulator was stopped")
-        if self._client is not None:
-            self._client.close()
-        for server in (self._server, self._tls_server):
-            if server is not None:
-                server.stop()
-                await server.close_all_connections()
-        self.lifecycle.note("emulator_stopped", detail=self.url)
+
+    def _on_its_loop(self) -> bool:
+        running = asyncio._get_running_loop()  # noqa: SLF001 - None when no loop runs, without an exception
+        return running is not None and self._home is not None and running is self._home.loop
 
     def _stop_at_exit(self) -> None:
         if os.getpid() == self._pid:

@@ -41,6 +41,7 @@
         └── SeedError                  a seed file can't be read, or says what can't be
     PortTakenWarning           the wanted port is in use, so another one was taken
     ExposedWarning             the emulator listens for other machines too
+    StopWarning                the emulator is stopped, but a part of it failed when it ended
     DefinitionWarning          the official SDK takes the function, and hands over or posts other types than it says
 
 A message says what was attempted, why it failed and what to do next.
@@ -336,6 +337,10 @@ class PortTakenWarning(UserWarning):
 
 class ExposedWarning(UserWarning):
     """The emulator listens on an address that other machines reach; the message says what they can do."""
+
+
+class StopWarning(UserWarning):
+    """The emulator is stopped, but a part of it failed when it ended; the message says why."""
 
 
 class DefinitionWarning(UserWarning):

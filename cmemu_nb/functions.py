@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable
@@ -203,8 +204,9 @@ class Functions:
     def pause(self) -> None:
         """Serve nothing while the emulator is stopped."""
         self._paused = True
-        for executor in self._executors.values():
-            executor.end("the emulator was stopped while the function ran")
+        with contextlib.ExitStack() as each_even_if_one_fails:
+            for executor in self._executors.values():
+                each_even_if_one_fails.callback(executor.end, "the emulator was stopped while the function ran")
 
     def rest(self, runtime_id: str) -> None:
         """Leave a runtime's jobs to others, for instance to a cluster."""

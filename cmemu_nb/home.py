@@ -51,6 +51,7 @@ class Home(ABC):
         self._on_nested: Callable[[], None] | None = on_nested
         self._pid = os.getpid()
         self._scheduled: dict[concurrent.futures.Future[Any], Coroutine[Any, Any, Any]] = {}
+        self._free = False
 
     def run(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
         """Run a coroutine on the emulator's loop and wait for its result, from any thread.
@@ -107,23 +108,26 @@ class Home(ABC):
             with shielded():
                 theirs.cancel()
 
-    def close(self, farewell: Coroutine[Any, Any, None]) -> None:
-        """Run `farewell`, end every task and close the loop."""
-        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001
-            farewell.close()
-            raise HomeError("The emulator can't be stopped from one of its own event callbacks: stop it in a cell.")
-        try:
+    def let_go(self) -> None:
+        """Stop driving the loop, so that the calling thread can close it; a `HomeError` leaves everything as it was."""
+        if not self._free:
             self._let_go()
-        except HomeError:
-            farewell.close()
-            raise
-        self.loop.drive()  # what is left of requests to stop would end the farewell early
-        with set_aside_running_loop():
-            self.loop.run_until_complete(_end(farewell))
+            self._free = True
+
+    def close(self, farewell: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """Run `farewell`, end every task and close the loop. Nothing when it is closed."""
+        self.let_go()
+        if self.loop.is_closed():
+            return
+        try:
+            self.loop.drive()  # what is left of requests to stop would end the farewell early
+            with set_aside_running_loop():
+                self.loop.run_until_complete(_end(farewell))
+        finally:
             self.loop.close()
-        for future, coroutine in list(self._scheduled.items()):
-            future.cancel()
-            coroutine.close()  # the loop may never have begun it
+            for future, coroutine in list(self._scheduled.items()):
+                future.cancel()
+                coroutine.close()  # the loop may never have begun it
 
     def cell_starts(self, *_: object) -> None:  # noqa: B027 - nothing to do is a home's right
         """Note that a cell begins, which may block the kernel's loop."""
@@ -191,8 +195,9 @@ class Home(ABC):
         """Stop driving the loop, so that the closing thread can."""
 
 
-async def _end(farewell: Coroutine[Any, Any, None]) -> None:
-    await farewell
+async def _end(farewell: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+    if farewell is not None:
+        await farewell()
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -228,7 +233,16 @@ class ThreadHome(Home):
     def __init__(self, on_nested: Callable[[], None]) -> None:
         super().__init__(on_nested)
         self._quick: contextlib.ExitStack | None = None
-        self._thread = start_thread(self.loop.run_forever, "cmemu-loop")
+        self._closing = False
+        try:
+            self._thread = start_thread(self._drive, "cmemu-loop")
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def _drive(self) -> None:
+        while not self._closing:
+            self.loop.run_forever()
 
     def cell_starts(self, *_: object) -> None:
         """Let the thread get its turns beside a cell that computes."""
@@ -244,8 +258,13 @@ class ThreadHome(Home):
 
     def _let_go(self) -> None:
         self.cell_ends()
+        self._closing = True
         self.loop.call_soon_threadsafe(self.loop.stop)
-        _join(self._thread)
+        try:
+            _join(self._thread)
+        except HomeError:
+            self._closing = False
+            raise
 
 
 class KernelHome(Home):
@@ -270,11 +289,16 @@ class KernelHome(Home):
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._in_cell = False
-        self._bell, self._button = os.pipe()
-        os.set_blocking(self._bell, False)
-        os.set_blocking(self._button, False)
-        kernel_loop.add_reader(self.loop.fileno(), self._pump)
-        self._thread = start_thread(self._stand_in, "cmemu-stand-in")
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.loop.close)
+            self._bell, self._button = os.pipe()
+            undo.callback(self._close_bell)
+            os.set_blocking(self._bell, False)
+            os.set_blocking(self._button, False)
+            kernel_loop.add_reader(self.loop.fileno(), self._pump)
+            undo.callback(kernel_loop.remove_reader, self.loop.fileno())
+            self._thread = start_thread(self._stand_in, "cmemu-stand-in")
+            undo.pop_all()
 
     def cell_starts(self, *_: object) -> None:
         """Call the stand-in: the cell may block the kernel's loop."""
@@ -399,6 +423,9 @@ class KernelHome(Home):
         else:
             self._tell_kernel(self._leave_kernel_loop)
             self._left.wait(LOOK_SECONDS)
+        self._close_bell()
+
+    def _close_bell(self) -> None:
         os.close(self._bell)
         os.close(self._button)
 

@@ -46,7 +46,13 @@ def listen(host: str, port: int) -> list[socket.socket]:
         taken = sockets[0].getsockname()[1]
         in_use = "in use by another emulator of this process" if _is_ours(port) else "in use"
         why = in_use if error.errno == errno.EADDRINUSE else "not permitted"
-        warnings.warn(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=6)
+        try:
+            warnings.warn(
+                PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=6
+            )
+        except PortTakenWarning:  # where warnings are errors
+            close(sockets)
+            raise
     close_in_children(sockets)
     return sockets
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import selectors
 import signal
 import sys
 import threading
@@ -31,7 +32,15 @@ class EmulatorLoop(BaseSelectorEventLoop):
     _stopping: bool
 
     def __init__(self) -> None:
-        super().__init__()
+        # Without file descriptors this ends half way, and the collector must not close what is not there.
+        self._closed = True
+        selector = selectors.DefaultSelector()
+        try:
+            super().__init__(selector)
+        except BaseException:
+            selector.close()
+            self._closed = True
+            raise
         self._nested = 0
         self._stop_asked = False
 
@@ -146,25 +155,39 @@ def cancel_on_interrupt(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
         signal.signal(signal.SIGINT, before)
 
 
+class Interrupts(list[bool]):
+    """The signal handler that only notes interrupts: it has something in it as soon as one came."""
+
+    def __call__(self, *_: object) -> None:
+        """Note an interrupt."""
+        self.append(True)
+
+
 @contextlib.contextmanager
 def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[list[bool]]:
     """Keep an interrupt out of the emulator's code; it is raised afterwards, if `raise_after` agrees.
 
-    Gives a list that has something in it as soon as one came.
+    Gives a list that has something in it as soon as one came. Within another such block it is that block's list, and
+    that block raises.
     """
-    hit: list[bool] = []
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if on_main_thread else None
+    hit = handler if isinstance(handler, Interrupts) else Interrupts()
+    if handler is not signal.default_int_handler:
         yield hit
         return
-    signal.signal(signal.SIGINT, lambda *_: hit.append(True))
+    signal.signal(signal.SIGINT, hit)
     try:
         yield hit
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hit and raise_after():
+        raise shortened(KeyboardInterrupt())
+
+
+def raise_if_interrupted(interrupts: list[bool]) -> None:
+    """Raise the interrupt that `defer_interrupts` has noted."""
+    if interrupts:
         raise shortened(KeyboardInterrupt())
 
 

@@ -7,6 +7,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from cmemu_nb.cells import cell_is_running
 from cmemu_nb.errors import HomeError
 
 if TYPE_CHECKING:
@@ -51,6 +52,17 @@ def started_by_magics() -> weakref.WeakSet[Emulator]:
     return started
 
 
+def note_start(emulator: Emulator) -> None:
+    """Note an emulator that was started in a cell, in which its variable may never get it: an interrupt is enough."""
+    if cell_is_running():
+        _started_in_cells().add(emulator)
+
+
+def _started_in_cells() -> weakref.WeakSet[Emulator]:
+    started: weakref.WeakSet[Emulator] = sys.__dict__.setdefault("_cmemu_nb_started_in_cells", weakref.WeakSet())
+    return started
+
+
 class Names:
     """Keeps the registry in step with a notebook's variables.
 
@@ -62,7 +74,7 @@ class Names:
         self._noted_at = time.time_ns()
 
     def note(self, *_: object) -> None:
-        """Register the running emulators that variables hold, and leave none without a name.
+        """Register the running emulators that variables hold, and leave none that a cell has started without a name.
 
         One whose variable holds another emulator, which was started since this was called last, is stopped: a cell
         with `emu = Emulator().start()` was run again. Otherwise it gets another name. Either is printed.
@@ -74,6 +86,9 @@ class Names:
             emulators()[name] = emulator
             if before is not None and before.running and before not in held.values():
                 _replaced(before, name, stop=emulator.started_at > since)
+        named = set(emulators().values())
+        for emulator in [each for each in _started_in_cells() if each.running and each not in named]:
+            emulators()[f"{USUAL_NAME}_{emulator.port}"] = emulator
 
     def _held(self) -> dict[str, Emulator]:
         """Return the running emulators that variables hold, by name; IPython's own variables begin with `_`."""

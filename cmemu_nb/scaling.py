@@ -156,11 +156,12 @@ class Clusters:
 
     async def end_all(self, reason: str) -> None:
         """End every replica."""
-        for cluster in self._clusters:
-            await cluster.end(reason)
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        async with contextlib.AsyncExitStack() as each_even_if_one_fails:
+            if self._unsubscribe is not None:
+                each_even_if_one_fails.callback(self._unsubscribe)
+                self._unsubscribe = None
+            for cluster in self._clusters:
+                each_even_if_one_fails.push_async_callback(cluster.end, reason)
 
 
 def _check_client(client: Client) -> None:

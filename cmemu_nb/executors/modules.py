@@ -275,10 +275,12 @@ class Modules:
         """End every program, those too that are ending or being restarted already."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         modules, self._modules = self._modules, []
-        await asyncio.gather(*(module.end(reason) for module in modules))
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
+        ended = await asyncio.gather(*(module.end(reason) for module in modules), return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
 
     def _hear(self, event: Event) -> None:
         """Follow the runtime: a reset revokes the replicas' tokens, a deletion leaves them without one."""

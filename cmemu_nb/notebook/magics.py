@@ -24,6 +24,7 @@ from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, NotRunning, known
 from cmemu_nb.executors.annotations import take_over
 from cmemu_nb.fault_arguments import FAULTS
 from cmemu_nb.handles import JobHandle
+from cmemu_nb.loop import defer_interrupts
 from cmemu_nb.model import Job
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.cell_functions import (
@@ -126,6 +127,12 @@ class CMEmu(Settings, Magics):
     # Starting and stopping
 
     def _start(self, given: Arguments) -> None:
+        # An interrupt either ends the start, and there is no emulator, or it comes when the emulator has its name.
+        with defer_interrupts(lambda: True):
+            emulator = self._started(given)
+        display(emulator)
+
+    def _started(self, given: Arguments) -> Emulator:
         name = given.name or self.name
         wanted = given_settings(given)
         seed = _read_seed(given.seed, wanted) if given.seed else None
@@ -146,7 +153,7 @@ class CMEmu(Settings, Magics):
         self._as_configured = self._configured()
         emulators()[name] = emulator
         self.shell.push({name: emulator})
-        display(emulator)
+        return emulator
 
     def _known(self, name: str) -> Emulator | None:
         """Return the emulator of a name, running or stopped; what was read from a file can't be started."""

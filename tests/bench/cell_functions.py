@@ -195,7 +195,7 @@ def main() -> None:
         functions(emulator, clients, home)
         maps(emulator)
         launched_module(emulator)
-    home.close(asyncio.sleep(0))
+    home.close()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""The start cell and the stop cell, interrupted at any moment: either the emulator has its name, or there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from environments import kernel_python
+from kernels.driver import Kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.kernels
+
+# Runs an act with an interrupt at the moment of that number. A moment is where Python looks for signals.
+BEFORE = """
+%load_ext cmemu_nb
+import asyncio, contextlib, os, signal, socket, sys, threading, urllib.request, warnings
+from cmemu_nb.registry import emulators
+warnings.simplefilter("ignore")  # interrupted before it begins, a coroutine is never awaited
+shell = get_ipython()
+
+def start(): shell.run_line_magic("cmemu", "start --port 0" + OPTIONS)
+def stop(): shell.run_line_magic("cmemu", "stop")
+
+def interrupted_at(number, act):
+    moments = iter(range(number))
+    def look(*_):
+        if next(moments, None) is None:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+        return look
+    sys.settrace(look)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            act()
+    except BaseException as error:
+        assert isinstance(error, KeyboardInterrupt), error
+    finally:
+        sys.settrace(None)
+
+def moments_of(act):
+    count = 0
+    def look(*_):
+        nonlocal count
+        count += 1
+        return look
+    sys.settrace(look)
+    try:
+        act()
+    finally:
+        sys.settrace(None)
+    return count
+
+def held():
+    threads = [each.name for each in threading.enumerate() if each.name.startswith("cmemu")]
+    files = sorted(os.readlink(f"/proc/self/fd/{each}").split(":")[0] for each in os.listdir("/proc/self/fd")
+                   if os.path.exists(f"/proc/self/fd/{each}"))
+    callbacks = [len(shell.events.callbacks[each]) for each in ("pre_run_cell", "post_run_cell")]
+    return threads, [each for each in files if each in ("socket", "pipe", "anon_inode")], callbacks
+
+def check_all_or_nothing(before):
+    running = {name: each for name, each in emulators().items() if each.running}
+    assert len(running) <= 1, running
+    for name, each in running.items():
+        assert urllib.request.urlopen(each.url + "/_emulate/health", timeout=10).status == 200
+        shell.run_line_magic("cmemu", f"stop --name {name}")
+    assert held() == before, (held(), before)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+def spread(count, most=60):
+    return sorted({*range(10), *range(count - 40, count), *range(0, count, max(1, count // most))})
+"""
+START = """
+start(); stop()
+before, moments = held(), moments_of(start)
+stop()
+for number in spread(moments):
+    interrupted_at(number, start)
+    check_all_or_nothing(before)
+print("moments", moments)
+"""
+STOP = """
+start()
+moments = moments_of(stop)
+for number in spread(moments):
+    start()
+    interrupted_at(number, stop)
+    check_all_or_nothing(before)
+start()
+print("works", urllib.request.urlopen(emu.url + "/_emulate/health").status)
+"""
+ORPHAN = """
+from cmemu_nb import Emulator
+stop()
+Emulator(port=0).start() and None
+"""
+
+
+@pytest.fixture(params=["", " --thread"], ids=["kernel", "thread"])
+def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
+    opened = Kernel(kernel_python("7.4"), tmp_path)
+    try:
+        opened.run(f"OPTIONS = {request.param!r}{BEFORE}")
+        yield opened
+    finally:
+        opened.close()
+
+
+def test_start_and_stop_cells_can_be_interrupted_at_any_moment(kernel: Kernel) -> None:
+    assert "moments" in kernel.run(START, 90)
+    assert "works 200" in kernel.run(STOP, 90)
+    # What was interrupted before its variable had it is found by the magics, too.
+    kernel.run(ORPHAN)
+    assert kernel.run("print([name for name, each in emulators().items() if each.running])").startswith("['emu_")
+    name = "next(name for name, each in emulators().items() if each.running)"
+    assert "is stopped" in kernel.run(f'shell.run_line_magic("cmemu", "stop --name " + {name})')
