@@ -230,6 +230,12 @@ class Lifecycle(Jobs):
         if branch not in self._apps.get(rid, {}) and app.runtime_id in self._sessions:
             self._bind(app.runtime_id, rid, branch, app.display_name)
 
+    def take_app_back(self, runtime_id: str, deployed_app_rid: str) -> None:
+        """Bind an app to a runtime that no app is bound to, unless another runtime serves it [ours]."""
+        session = self._sessions.get(runtime_id)
+        if session is not None and not session.apps and deployed_app_rid not in self._apps:
+            self._bind(runtime_id, deployed_app_rid, DEFAULT_BRANCH, session.runtime.display_name)
+
     def _bind(self, runtime_id: str, rid: str, branch: str, display_name: str | None) -> None:
         taken_from = None
         held = self._apps.get(rid, {}).get(branch)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+import requests
 from client import eventually
 
 from cmemu_nb.errors import JobFailed, NotRunning
+from cmemu_nb.functions import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -207,3 +209,24 @@ def command(emu: Emulator, *arguments: str) -> str:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert "Traceback" not in done.stderr
     return done.stdout
+
+
+def test_the_notebook_takes_its_app_back_from_a_session_that_was_opened_without_one(emu: Emulator) -> None:
+    """Whoever opens the runtime's session resets it [page]; calls go on, and an app that was given stays alone."""
+    url = f"{emu.url}/_emulate/foundry/compute-modules/runtimes"
+    requests.post(url, json={"runtimeId": "notebook"}, timeout=10).raise_for_status()
+    assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
+    told = [event.detail for event in emu.lifecycle.events.recent() if event.kind == "app_bound"]
+    assert told == [f"{NOTEBOOK_APP} on branch 'master'"] * 2
+    requests.post(url, json={"runtimeId": "notebook", "deployedAppRid": "ri.b"}, timeout=10).raise_for_status()
+    assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
+    assert [app.deployed_app_rid for app in emu.lifecycle.deployed_apps()] == ["ri.b"]
+
+
+def test_a_function_is_called_by_the_notebook_s_app_where_somebody_opened_the_session_before(serve: Any) -> None:
+    """Without an app, before the first cell was run."""
+    with serve() as emu:
+        emu.open_runtime("notebook")
+        emu.function(echo)
+        assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
+        emu.reset()

@@ -15,7 +15,7 @@ from cmemu_nb.executors.job_thread import JobThread
 from cmemu_nb.executors.received_job import ReceivedJob, not_started
 from cmemu_nb.executors.served import ServedFunction
 from cmemu_nb.executors.workers import Workers
-from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.functions import NOTEBOOK, NOTEBOOK_APP
 from cmemu_nb.home import STOPPED_MEANWHILE
 from cmemu_nb.runtime_client import RuntimeClient
 from cmemu_nb.tracebacks import in_one_line
@@ -70,6 +70,7 @@ class NotebookExecutor:
             self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
         except NotFound:
             await self._client.open_session(self.runtime_id, NOTEBOOK_APP, "Notebook")
+        self._take_app_back()
         if self.functions:
             await self._post_schemas(self.functions.values())
         if self._stopping:
@@ -218,8 +219,16 @@ class NotebookExecutor:
             # A job that was delivered twice has two.
             for thread in [each for each in self._threads if each.job_id == event.job_id]:
                 self._give_up(thread)
+        elif event.kind == "session_reset" and event.runtime_id == self.runtime_id:
+            # Afterwards: whoever has opened the session may bind an app to it.
+            asyncio.get_running_loop().call_soon(self._take_app_back)
         elif event.kind == "session_deleted" and event.runtime_id == self.runtime_id:
             self._leave()
+
+    def _take_app_back(self) -> None:
+        """Bind the notebook's app again, where somebody else has opened the notebook's session without an app."""
+        if self.runtime_id == NOTEBOOK:
+            self._emulator.lifecycle.take_app_back(NOTEBOOK, NOTEBOOK_APP)
 
     def _give_up(self, thread: JobThread) -> None:
         """Give up the thread of a job that was ended from outside, and end it; its slot is free for the next one."""
