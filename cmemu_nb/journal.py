@@ -160,8 +160,7 @@ class Journal:
 
     def _behind_error(self) -> JournalBehind:
         remedy = (
-            "Stop the emulator and start it with a new file, which takes in all that it has: "
-            "emu.start(journal='new.db')."
+            "Stop the emulator and start it with a new file, which takes in all that it has: start(journal='new.db')."
             if isinstance(self._reason, FileReplaced)
             else "That is tried again and again: make room on the disk, or end the program that holds the file."
         )
