@@ -71,7 +71,8 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `progress` (whether
     calls say why they wait), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home`
     ('auto', 'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
-    `slow_client_seconds`, `idle_seconds`, `hide_tokens` for what others may do. An unknown or wrong one is a
+    `slow_client_seconds`, `idle_seconds`, `hide_tokens`,
+    `protect_notebook` for what others may do. An unknown or wrong one is a
     `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
     thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds,
     0 before; `application` answers the requests; `seed` is the seed file that it began with, or None.

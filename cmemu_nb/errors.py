@@ -16,6 +16,7 @@
     │   ├── JobNotReady                409 job_not_ready
     │   ├── JobNotRunning              409 job_not_running
     │   ├── JobAlreadyCompleted        409 job_already_completed
+    │   ├── NotebookProtected          409 notebook_protected
     │   ├── JobEvicted                 410 job_evicted
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── QueueFull                  429 queue_full
@@ -184,6 +185,13 @@ class JobAlreadyCompleted(WireError):
     """A different result came for a job that is done."""
 
     code = "job_already_completed"
+    status = 409
+
+
+class NotebookProtected(WireError):
+    """Somebody without a token tried to reset the notebook's session, which `protect_notebook` forbids."""
+
+    code = "notebook_protected"
     status = 409
 
 

@@ -50,12 +50,14 @@ class Lifecycle(Jobs):
         display_name: str | None = None,
         *,
         token: str | None = None,
+        keeps_apps: bool = False,
     ) -> tuple[Runtime, ThrownAway | None]:
         """Open a runtime's session, or reset it: no jobs, schemas and bindings, and a new token [page].
 
         Returns the runtime and what a reset threw away, or None for a runtime that is new.
         A binding of the same app and branch moves here from whichever runtime holds it [ours].
-        Fields are trimmed, a blank optional one counts as absent; a `token` that is given must be nobody else's. Raises
+        Fields are trimmed, a blank optional one counts as absent; a `token` that is given must be nobody else's;
+        `keeps_apps` says that the caller binds the apps that it had. Raises
         `InvalidRequest` for an id that is blank, or would vanish from URIs.
         """
         runtime_id = checked_runtime_id(runtime_id)
@@ -73,15 +75,18 @@ class Lifecycle(Jobs):
         # A listener may have ended the session when it was told of it.
         if deployed_app_rid is not None and self._sessions.get(runtime_id) is session:
             self._bind(runtime_id, deployed_app_rid, branch or DEFAULT_BRANCH, runtime.display_name)
+        if not keeps_apps:
+            self.take_app_back(runtime_id)
         return runtime, thrown_away
 
     def reset_session(self, runtime_id: str) -> tuple[Runtime, ThrownAway | None]:
         """Reset a runtime's session and keep its bindings and display name [ours]."""
         session = self._session(runtime_id)
         apps = sorted((self._apps[rid][branch] for rid, branch in session.apps), key=lambda app: app.bound_at)
-        runtime, thrown_away = self.open_session(runtime_id, display_name=session.runtime.display_name)
+        runtime, thrown_away = self.open_session(runtime_id, display_name=session.runtime.display_name, keeps_apps=True)
         for app in apps:
             self._bind_missing(app)
+        self.take_app_back(runtime_id)
         return runtime, thrown_away
 
     def delete_session(self, runtime_id: str) -> ThrownAway:
@@ -230,11 +235,11 @@ class Lifecycle(Jobs):
         if branch not in self._apps.get(rid, {}) and app.runtime_id in self._sessions:
             self._bind(app.runtime_id, rid, branch, app.display_name)
 
-    def take_app_back(self, runtime_id: str, deployed_app_rid: str) -> None:
-        """Bind an app to a runtime that no app is bound to, unless another runtime serves it [ours]."""
-        session = self._sessions.get(runtime_id)
-        if session is not None and not session.apps and deployed_app_rid not in self._apps:
-            self._bind(runtime_id, deployed_app_rid, DEFAULT_BRANCH, session.runtime.display_name)
+    def take_app_back(self, runtime_id: str) -> None:
+        """Bind a runtime's own app to it if no app is, unless another runtime serves it [ours]."""
+        session, own = self._sessions.get(runtime_id), self.own_apps.get(runtime_id)
+        if session is not None and own is not None and not session.apps and own not in self._apps:
+            self._bind(runtime_id, own, DEFAULT_BRANCH, session.runtime.display_name)
 
     def _bind(self, runtime_id: str, rid: str, branch: str, display_name: str | None) -> None:
         taken_from = None

@@ -106,6 +106,11 @@ class Settings(Configurable):
         default_value=False,
         help="Leave module_auth_token out of what the routes show of a runtime: only who opens its session is told.",
     ).tag(config=True)
+    protect_notebook = Bool(
+        default_value=False,
+        help="Refuse with 409 to reset the open session of the runtime notebook without its module token or a bearer "
+        "token.",
+    ).tag(config=True, notebook_only=True)
     max_concurrent_tasks = Int(
         4, min=1, help="How many jobs of functions in cells run at a time, each in a thread."
     ).tag(config=True, notebook_only=True)

@@ -29,6 +29,8 @@ class State:
         self._apps: dict[str, dict[str, DeployedApp]] = {}
         self._replicas: dict[bytes, Replica] = {}
         self._kept_bytes = 0
+        self.own_apps: dict[str, str] = {}
+        """The apps that runtimes take back when their sessions are opened without one, by runtime."""
 
     def runtime(self, runtime_id: str) -> Runtime:
         """Return a runtime, or a `NotFound` that lists the known ones."""

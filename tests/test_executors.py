@@ -230,3 +230,23 @@ def test_a_function_is_called_by_the_notebook_s_app_where_somebody_opened_the_se
         emu.function(echo)
         assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
         emu.reset()
+
+
+def test_a_protected_notebook_is_reset_by_who_has_a_token_only(serve: Any) -> None:
+    """Other runtimes are opened as the page says, and so is one that is called notebook where there is none yet."""
+    with serve(protect_notebook=True) as emu:
+        url = f"{emu.url}/_emulate/foundry/compute-modules/runtimes"
+
+        def opened(runtime_id: str = "notebook", **headers: str) -> requests.Response:
+            return requests.post(url, json={"runtimeId": runtime_id}, headers=headers, timeout=10)
+
+        token = opened().json()["moduleAuthToken"]
+        emu.function(echo)
+        for refused in (opened(), opened(" notebook "), opened(Authorization="Bearer x")):
+            assert (refused.status_code, refused.json()["error"]) == (409, "notebook_protected")
+        assert opened("other").status_code == 200
+        assert opened(**{"Module-Auth-Token": token}).status_code == 200
+        assert opened(**{"Module-Auth-Token": token}).status_code == 409
+        assert opened(Authorization=f"Bearer {emu.token}").status_code == 200
+        assert emu.call("echo", {"x": 1}, timeout=10) == {"x": 1}
+        emu.reset()

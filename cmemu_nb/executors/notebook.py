@@ -70,7 +70,9 @@ class NotebookExecutor:
             self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
         except NotFound:
             await self._client.open_session(self.runtime_id, NOTEBOOK_APP, "Notebook")
-        self._take_app_back()
+        if self.runtime_id == NOTEBOOK:
+            self._emulator.lifecycle.own_apps[NOTEBOOK] = NOTEBOOK_APP
+            self._emulator.lifecycle.take_app_back(NOTEBOOK)
         if self.functions:
             await self._post_schemas(self.functions.values())
         if self._stopping:
@@ -219,16 +221,8 @@ class NotebookExecutor:
             # A job that was delivered twice has two.
             for thread in [each for each in self._threads if each.job_id == event.job_id]:
                 self._give_up(thread)
-        elif event.kind == "session_reset" and event.runtime_id == self.runtime_id:
-            # Afterwards: whoever has opened the session may bind an app to it.
-            asyncio.get_running_loop().call_soon(self._take_app_back)
         elif event.kind == "session_deleted" and event.runtime_id == self.runtime_id:
             self._leave()
-
-    def _take_app_back(self) -> None:
-        """Bind the notebook's app again, where somebody else has opened the notebook's session without an app."""
-        if self.runtime_id == NOTEBOOK:
-            self._emulator.lifecycle.take_app_back(NOTEBOOK, NOTEBOOK_APP)
 
     def _give_up(self, thread: JobThread) -> None:
         """Give up the thread of a job that was ended from outside, and end it; its slot is free for the next one."""
@@ -256,6 +250,7 @@ class NotebookExecutor:
             task, self._task = self._task, None
             task.cancel()
             self._unsubscribe()
+            self._emulator.lifecycle.own_apps.pop(self.runtime_id, None)
             self._client.close()
             self._workers.close()
 

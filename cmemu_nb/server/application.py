@@ -19,9 +19,12 @@ from cmemu_nb.errors import (
     JobFailed,
     JobNotReady,
     JobTimeout,
+    NotebookProtected,
+    NotFound,
     TooBusy,
     WireError,
 )
+from cmemu_nb.functions import NOTEBOOK
 from cmemu_nb.hub import service_prefix
 from cmemu_nb.server import (
     contour_routes,
@@ -108,6 +111,7 @@ class Application:
         self.refusal_seconds: float = settings.refusal_seconds
         self.max_waiting: int = settings.max_waiting
         self.hide_tokens: bool = settings.hide_tokens
+        self.protect_notebook: bool = settings.protect_notebook
         self.surfaces = SURFACES
         self.version = __version__
         self.identity = secrets.token_hex(8)
@@ -182,6 +186,22 @@ class Application:
         scheme, value = _scheme_and_value(header)
         matches = [hmac.compare_digest(value, token) for token in self._tokens]
         return scheme.lower() == "bearer" and (any(matches) or self.oauth.accepts(value))
+
+    def check_may_open(self, runtime_id: str, request: Request) -> None:
+        """Refuse to reset the notebook's session, if it is protected, without its module token or a bearer token."""
+        if not self.protect_notebook or runtime_id != NOTEBOOK:
+            return
+        if self._bearer_valid(request.headers.get("Authorization")):
+            return
+        try:
+            self.lifecycle.authenticate(NOTEBOOK, _only_token(request))
+        except NotFound:  # it is not open, so nothing is reset
+            return
+        except InvalidModuleAuthToken:
+            raise NotebookProtected(
+                "The session of the runtime 'notebook' is open, and the setting protect_notebook keeps it from being "
+                "reset. Send its Module-Auth-Token or a bearer token, or choose another runtime id."
+            ) from None
 
     def user(self, request: Request) -> str | None:
         """Return the login of the bearer token that an authorized request came with, if the seed file gives it one."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cmemu_nb.errors import InjectedFault, JobAlreadyCompleted, JobNotRunning, PollRejected
+from cmemu_nb.errors import InjectedFault, JobAlreadyCompleted, JobNotRunning, NotebookProtected, PollRejected
 from cmemu_nb.model import JobStatus
 from cmemu_nb.schemas import parse_schemas
 from cmemu_nb.server import answer_schemas, examples
@@ -36,8 +36,10 @@ def open_session(app: Application, request: Request) -> Response:
     any more. An app that is bound already moves to this runtime.
     """
     fields = Fields(request.body, "Opening a runtime session")
+    runtime_id = fields.required_text("runtimeId")
+    app.check_may_open(runtime_id, request)
     runtime, _ = app.lifecycle.open_session(
-        fields.required_text("runtimeId"),
+        runtime_id,
         fields.text("deployedAppRid"),
         fields.text("branch"),
         fields.text("displayName"),
@@ -211,10 +213,11 @@ routes = (
         RUNTIMES,
         open_session,
         Auth.NONE,
-        {200: "The session is open: its token and its URIs"},
+        {200: "The session is open: its token and its URIs", 409: "The notebook's session is protected"},
         "Open a runtime session, or reset the one that exists",
         body=_SESSION_BODY,
         answer=answer_schemas.SESSION,
+        errors=(NotebookProtected,),
     ),
     Route(
         "GET",
