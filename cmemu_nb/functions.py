@@ -95,7 +95,8 @@ class Functions:
         self._emulator.clusters.ship(runtime_id, definitions)
         _print_still_running(self._emulator, still_running)
         served = self._executors[runtime_id].functions
-        return [served[definition.name] for definition in definitions]
+        # Another thread may have removed some, or stopped serving all, in this very moment.
+        return [served[definition.name] for definition in definitions if definition.name in list(served)]
 
     def decorate(
         self,
@@ -133,6 +134,7 @@ class Functions:
 
     async def _remove(self, runtime_id: str, name: str) -> None:
         self._check_not_paused()
+        self._find(name, runtime_id)  # which another thread may have removed since
         await self._executors[runtime_id].remove(name)
 
     def _check_not_paused(self) -> None:
