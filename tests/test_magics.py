@@ -281,6 +281,7 @@ def test_all_events_are_those_with_the_empty_polls(run: Run, emu: Emulator) -> N
 
 
 def test_jobs_are_filtered(run: Run, emu: Emulator) -> None:
+    assert run("%cmemu jobs")[1].startswith("No jobs yet. Type: job = emu.submit(")
     for name in ("a", "b"):
         emu.open_runtime(name, f"ri.{name}")
         for function in ("f", "g"):
@@ -290,6 +291,7 @@ def test_jobs_are_filtered(run: Run, emu: Emulator) -> None:
     assert list(run("%cmemu jobs --status running")[0].runtime_id) == ["a"]
     assert list(run("%cmemu jobs --runtime b --function g")[0].query_type) == ["g"]
     assert len(run("%cmemu jobs --limit 3")[0]) == 3
+    assert run("%cmemu jobs --status failed")[1].startswith("There is no such job among 4 jobs.\n")
 
 
 @pytest.mark.parametrize(

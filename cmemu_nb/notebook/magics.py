@@ -256,13 +256,15 @@ class CMEmu(Settings, Magics):
     def _jobs(self, given: Arguments) -> pd.DataFrame:
         emulator = self._emulator(given)
         self._check_filters(emulator, given)
-        frame = emulator.jobs
+        frame = every = emulator.jobs
         for column, wanted in (("status", given.status), ("runtime_id", given.runtime), ("query_type", given.function)):
             if wanted is not None:
                 frame = frame[frame[column] == wanted]
         if given.limit is not None:
             frame = frame.tail(given.limit)
-        return self._view(frame, f"No such jobs. Type: job = {emulator.name}.submit('my_function', {{'x': 1}})")
+        if len(every):
+            return self._view(frame, f"There is no such job among {plural(len(every), 'job')}.")
+        return self._view(frame, f"No jobs yet. Type: job = {emulator.name}.submit('my_function', {{'x': 1}})")
 
     def _check_filters(self, emulator: Emulator, given: Arguments) -> None:
         state = emulator.lifecycle
