@@ -106,7 +106,8 @@ class InvalidBearerToken(WireError):
         self,
         message: str = (
             "The bearer token is missing or wrong. Send 'Authorization: Bearer <token>'; "
-            "the emulator's token is its .token in the notebook, or what 'cmemu serve --print-token' shows."
+            "the emulator's token is the attribute .token of its variable in the notebook, "
+            "or what 'cmemu serve --print-token' shows."
         ),
     ) -> None:
         super().__init__(message)

@@ -164,7 +164,6 @@ def test_a_query_that_is_no_readable_json_is_refused_when_it_is_submitted(api: A
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/nothing",
         RUNTIMES + "/",
         RUNTIMES + "//job",

@@ -313,7 +313,7 @@ def test_a_wrong_bearer_token_is_refused(api: Api, method: str, path: str, heade
     answer = api.send(method, path, headers=headers, json={"deployedAppRid": RID, "queryType": "f"})
     assert (answer.status_code, error_code(answer)) == (401, "invalid_bearer_token")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert "emu.token" in answer.json()["error_description"]
+    assert "the attribute .token of its variable" in answer.json()["error_description"]
     assert runtime.poll().status_code == 204
 
 

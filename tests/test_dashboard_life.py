@@ -250,7 +250,8 @@ def test_a_fault_in_the_dashboard_is_shown_and_the_dashboard_goes_on(dashboard: 
 
 def test_a_stopped_emulator_says_how_to_start_and_a_started_one_is_shown_again(dashboard: Dashboard) -> None:
     dashboard.run("emu.stop()")
-    expect(dashboard.root.get_by_text("The emulator is not running. emu.start() starts it again")).to_be_visible()
+    how = "The emulator is not running. %cmemu start or emu.start() starts it again."
+    expect(dashboard.root.get_by_text(how)).to_be_visible()
     dashboard.run("emu.start() and None")
     expect(dashboard.root.locator(".cmemu-fact-url")).to_have_text(re.compile(r"http://127\.0\.0\.1:\d+"))
     expect(dashboard.root.get_by_text("The emulator is not running.")).to_have_count(0)

@@ -355,7 +355,7 @@ def test_a_map_over_a_frame_leaves_out_what_is_missing(emu: Emulator) -> None:
         emu.map(add, frame)
     with pytest.raises(InvalidRequest, match=r"^Row 1 of the map: .*'x' is missing"):
         emu.map(add, frame.to_dict("records"))
-    with pytest.raises(InvalidRequest, match=r"emu\.map was given a DataFrame with two columns 'x'\. Rename one"):
+    with pytest.raises(InvalidRequest, match=r"map\(\) was given a DataFrame with two columns 'x'\. Rename one"):
         emu.map(add, frame.set_axis(["x", "x"], axis=1))
 
 

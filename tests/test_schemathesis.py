@@ -178,7 +178,7 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
     if "after" in case.query and case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query["after"] = world.jobs[plan.job]
     if isinstance(case.body, dict) and case.meta.generation.mode is GenerationMode.POSITIVE and route.body is not None:
-        app = {"deployedAppRid": RID, "id": job_id, **client_fields(world, plan)}
+        app = {"deployedAppRid": RID, "id": job_id, "jobs": job_id, **client_fields(world, plan)}
         known = {name: value for name, value in app.items() if name in route.body.get("properties", {})}
         left_out = ("deployedAppBranch", "branch", "ontology", "version")
         case.body = {name: value for name, value in case.body.items() if name not in left_out} | known
