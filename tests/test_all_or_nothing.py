@@ -85,7 +85,8 @@ def check_stopped(emu: Emulator, leaks: Leaks, listening: int) -> None:
     assert not emu.running
     assert leaks.left() == []
     assert listeners(emu) == listening, list(emu.lifecycle.events._subscribers.values())  # noqa: SLF001
-    assert not [each for name in LOGGERS for each in sys.modules["logging"].getLogger(name).filters]
+    filters = [each for name in LOGGERS for each in sys.modules["logging"].getLogger(name).filters]
+    assert not [each for each in filters if getattr(each, "_lifecycle", None) is emu.lifecycle]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -265,6 +266,7 @@ def test_a_part_that_fails_to_end_is_reported_and_all_others_end(
             end(*arguments)
         no_part()
 
+    before = set(threading.enumerate())
     with monkeypatch.context() as patch:
         patch.setattr(f"cmemu_nb.{part}", end_and_fail)
         emu.start()
@@ -272,7 +274,7 @@ def test_a_part_that_fails_to_end_is_reported_and_all_others_end(
             emu.stop()
     assert not emu.running
     assert not answers(emu)
-    assert not [each for each in threading.enumerate() if each.name.startswith("cmemu")]
+    assert not [each for each in threading.enumerate() if each.name.startswith("cmemu") and each not in before]
     assert "this part fails" in str(emu.lifecycle.events.recent()[-1].detail)
     with emu:
         assert emu.call("double") == 2

@@ -352,7 +352,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", RUNTIMES, "200 400 403 413 503"),
+        ("post", RUNTIMES, "200 400 403 409 413 503"),
         ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404 503"),
         ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413 500 503"),
         ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 410 413 500 503"),
