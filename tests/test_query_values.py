@@ -160,7 +160,7 @@ def test_the_function_gets_it_back_as_its_declared_type(kind: Any, value: Any, w
     assert type(arrived) is type(wanted)
 
 
-MISSING = [np.nan, float("nan"), np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), np.ma.masked]
+MISSING = [np.nan, float("nan"), np.float32("nan"), pd.NA, pd.NaT, np.datetime64("NaT", "ns"), np.ma.masked]
 
 
 @pytest.mark.parametrize("missing", MISSING, ids=str)

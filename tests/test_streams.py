@@ -89,7 +89,7 @@ def count_what_is_parsed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int
     return read
 
 
-@pytest.mark.parametrize("body", [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000, b"[" * 5_000 + b"]" * 5_000])
+@pytest.mark.parametrize("body", [b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000])
 def test_what_is_nested_too_deeply_is_a_clear_error(body: bytes) -> None:
     with pytest.raises(ResultError, match="nested too deeply"):
         read_all(body)

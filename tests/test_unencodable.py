@@ -69,7 +69,7 @@ def ring_of_parts() -> Part:
 
 def deep() -> list[Any]:
     value: list[Any] = []
-    for _ in range(5000):
+    for _ in range(100_000):
         value = [value]
     return value
 
