@@ -70,7 +70,11 @@ def what_became_of(emulator: Emulator, job_id: str) -> JobFailed | None:
     """Return the error of whoever waits for a job that went with its session; None for one that is there."""
     if emulator.lifecycle.find_job(job_id) is not None:
         return None
-    return JobFailed(f"Job '{job_id}' is gone. {diagnose(emulator, job_id)}")
+    try:
+        why = diagnose(emulator, job_id).sentence
+    except NotFound:  # it had finished, and of such a job no event says that it was cleared
+        why = "Its runtime's session was reset or deleted before its result was read."
+    return JobFailed(f"Job '{job_id}' is gone. {why}")
 
 
 def _not_running(emulator: Emulator, job: Job) -> str:

@@ -184,6 +184,16 @@ def test_whoever_waits_for_a_job_that_goes_with_its_session_is_told_so(emu: Emul
                 result()
 
 
+def test_the_result_of_a_job_that_finished_and_went_with_its_session_is_a_clear_failure(emu: Emulator) -> None:
+    runtime = emu.open_runtime("r", RID)
+    runtime.function(make("def f(context, event):\n    return 1"))
+    job = emu.submit("f")
+    eventually(job.done, "the job is done")
+    runtime.delete()
+    with pytest.raises(JobFailed, match="Its runtime's session was reset or deleted before its result was read"):
+        job.result()
+
+
 def test_a_synchronous_execute_that_is_late_says_why_after_its_usual_sentence(serve: Callable[..., Any]) -> None:
     with serve(execute_timeout=0.01) as emu:
         emu.open_runtime("r", RID)
