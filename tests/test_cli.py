@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pty
 import signal
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from cli_processes import CMEMU, run, run_here, serving
+from client import eventually
 from traitlets import Bool, CaselessStrEnum, Float, Int, List
 
-from cmemu_nb import Emulator, __version__, cli, seed
+from cmemu_nb import Emulator, __version__, cli, live_file, seed
 from cmemu_nb.arguments import given_settings
-from cmemu_nb.cli.serving import report_faults
+from cmemu_nb.cli.serving import faults_reported
 from cmemu_nb.notebook import commands
 from cmemu_nb.settings import Settings
 
@@ -302,9 +304,67 @@ def test_lab_without_jupyterlab_says_how_to_install_it() -> None:
 
 
 def test_faults_are_written_to_stderr_as_they_happen(capsys: pytest.CaptureFixture[str]) -> None:
-    with Emulator(port=0) as emulator:
-        report_faults(emulator)
+    with Emulator(port=0) as emulator, faults_reported(emulator):
         emulator.change(lambda lifecycle: lifecycle.note("internal_error", detail="GET /x: a traceback"))
         emulator.change(lambda lifecycle: lifecycle.note("log", detail="tornado.general: odd"))
         emulator.open_runtime("r")
     assert capsys.readouterr().err == "internal_error: GET /x: a traceback\nlog: tornado.general: odd\n"
+
+
+def test_nobody_waits_for_a_stderr_that_is_not_read() -> None:
+    """Here it is full from the start, and every plain request to the TLS port is worth a line."""
+    unread, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(full, bytes(4096))
+    os.set_blocking(full, True)
+    words = [*CMEMU, "serve", "--port", "0", "--tls", "--print-token"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=full, text=True) as process:
+        assert process.stdout is not None
+        url, _, platform = (process.stdout.readline().split()[-1] for _ in range(3))
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", int(platform.rpartition(":")[2].strip("/"))), 10) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                with contextlib.suppress(ConnectionResetError):
+                    plain.recv(1)
+        assert requests.get(f"{url}/_emulate/health", timeout=10).status_code == 200
+        process.terminate()
+        assert process.wait(20) == 0
+    for number in (unread, full):
+        os.close(number)
+
+
+def test_lines_that_anybody_can_cause_are_bounded_and_counted() -> None:
+    with Emulator(port=0) as emulator:
+
+        async def log() -> None:
+            for number in range(5_000):
+                logging.getLogger("tornado.general").warning("odd request %d", number)
+
+        emulator.open_runtime("r")
+        emulator.home.run(log())
+    details = [event.detail for event in emulator.lifecycle.events.recent() if event.kind == "log"]
+    assert details[0] == "tornado.general: odd request 0"
+    assert details[20:] == ["4,980 more lines within the same second were left out"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
+    words = ["sh", "-c", f'"$@" {closed}', "sh", *CMEMU]
+    absent = [*words, "jobs", "--url", "http://127.0.0.1:1"]
+    wrong = subprocess.run(absent, capture_output=True, timeout=60, check=False)
+    assert b"Traceback" not in wrong.stderr
+    assert wrong.stdout == b""
+    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    with subprocess.Popen([*words, "serve", "--port", "0"], stderr=subprocess.PIPE, env=environment) as process:
+        try:
+            eventually(
+                lambda: list(tmp_path.glob(live_file.PATTERN)) or process.poll() is not None, "it runs, or ended"
+            )
+            assert process.poll() is None
+        finally:
+            process.terminate()
+            process.wait(20)
+        assert process.stderr is not None
+        assert process.stderr.read() == b""

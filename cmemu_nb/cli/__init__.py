@@ -25,6 +25,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; `cmemu --help` says what each means."""
+    _open_what_is_closed()
     words, program = _split(sys.argv[1:] if argv is None else list(argv))
     parser, commands = _parsers()
     options, rest = parser.parse_known_args(words)
@@ -40,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         used.error("only 'cmemu run' takes a program after '--'")
     options.program = program
     return _run(used, options)
+
+
+def _open_what_is_closed() -> None:
+    """Let stdout and stderr be there, wherever they lead: a shell closes them with `>&-`."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
 
 
 def _run(parser: Parser, options: argparse.Namespace) -> int:

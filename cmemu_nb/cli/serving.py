@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.arguments import add_settings, given_settings
 from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
+from cmemu_nb.cli.reporting import Report
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import WARNINGS, JournalError, SettingError
 
@@ -65,16 +66,9 @@ def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
     try:
         settings = {**given_settings(options), "home": "thread"}
         emulator = Emulator.from_seed(options.seed, **settings) if options.seed else Emulator(**settings)
-        report_faults(emulator)
-        with warnings.catch_warnings(record=True) as warned:
-            for kind in WARNINGS:
-                warnings.simplefilter("always", kind)
-            emulator.start()
     except (SettingError, JournalError) as error:
         parser.error(str(error))
-    with emulator:
-        for warning in warned:
-            complain(f"Warning: {warning.message}")
+    with faults_reported(emulator), _running(parser, emulator):
         print(f"The emulator is at {emulator.url}", flush=True)
         if emulator.proxy_url is not None:
             print(f"Behind the hub, for a browser and with a token: {emulator.proxy_url}", flush=True)
@@ -84,6 +78,21 @@ def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
             print(f"The platform routes are at {emulator.platform_url}", flush=True)
             print(f"Certificate authority: {emulator.certificates.authority_path}", flush=True)
         yield emulator
+
+
+@contextlib.contextmanager
+def _running(parser: Parser, emulator: Emulator) -> Iterator[None]:
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            for kind in WARNINGS:
+                warnings.simplefilter("always", kind)
+            emulator.start()
+    except (SettingError, JournalError) as error:
+        parser.error(str(error))
+    with emulator:
+        for warning in warned:
+            complain(f"Warning: {warning.message}")
+        yield
 
 
 class Signals:
@@ -107,11 +116,17 @@ class Signals:
         tell()
 
 
-def report_faults(emulator: Emulator) -> None:
+@contextlib.contextmanager
+def faults_reported(emulator: Emulator) -> Iterator[None]:
     """Write the emulator's own faults to stderr as they happen: without a notebook nobody looks at its events."""
+    report = Report()
 
-    def report(event: Event) -> None:
+    def hear(event: Event) -> None:
         if event.kind in FAULTS:
-            complain(f"{event.kind}: {event.detail}")
+            report.add(f"{event.kind}: {event.detail}")
 
-    emulator.lifecycle.events.subscribe(report)
+    emulator.lifecycle.events.subscribe(hear)
+    try:
+        yield
+    finally:
+        report.end()
