@@ -351,7 +351,7 @@ def test_lines_that_anybody_can_cause_are_bounded_and_counted() -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
-    words = ["sh", "-c", f'"$@" {closed}', "sh", *CMEMU]
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", *CMEMU]
     absent = [*words, "jobs", "--url", "http://127.0.0.1:1"]
     wrong = subprocess.run(absent, capture_output=True, timeout=60, check=False)
     assert b"Traceback" not in wrong.stderr
