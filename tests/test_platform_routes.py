@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
 import stat
 import threading
@@ -81,11 +82,34 @@ def test_the_certificate_is_valid_for_this_machine_and_the_authority_is_its_own(
         assert health["status"] == "ok"
 
 
-def test_a_client_that_does_not_trust_the_authority_is_in_the_log() -> None:
-    with Emulator(port=0) as emulator:
-        with pytest.raises(requests.exceptions.SSLError):
-            requests.get(f"{emulator.platform_url}/_emulate/health", timeout=10)
-        eventually(lambda: "UNKNOWN_CA" in emulator.events.detail.iloc[-1], "the event")
+@pytest.fixture
+def silent_tornado() -> Iterator[None]:
+    """Tornado's loggers as `import distributed` leaves them."""
+    logger = logging.getLogger("tornado")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
+
+
+def distrusted(emulator: Emulator) -> bool:
+    """Send a request without the authority, and return whether the newest event says so."""
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(f"{emulator.platform_url}/_emulate/health", timeout=10)
+    return bool(eventually(lambda: "UNKNOWN_CA" in emulator.events.detail.iloc[-1], "the event"))
+
+
+@pytest.mark.usefixtures("silent_tornado")
+def test_a_client_that_does_not_trust_the_authority_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    general = logging.getLogger("tornado.general")
+    with Emulator(port=0) as emulator, Emulator(port=0) as other:
+        assert distrusted(emulator)
+        assert distrusted(other)
+        general.error("a line of another server")
+    general.error("a line after the end")
+    assert caplog.messages == []
+    general.critical("a critical line")
+    assert caplog.messages == ["a critical line"]
 
 
 def test_token_and_certificate_files_are_their_owner_s_alone_and_go_with_the_emulator(
