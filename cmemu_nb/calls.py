@@ -84,7 +84,7 @@ class Calls(ABC):
         adding Numbers(x=40, y=1)
         """
         job, call = self._job(query_type, query, deployed_app_rid, branch, fields), self._interruptible()
-        return call.run(call.submit(job())).submitted_here()
+        return call.run(call.submit(job)).submitted_here()
 
     async def asubmit(
         self,
@@ -103,7 +103,7 @@ class Calls(ABC):
         2
         """
         job, call = self._job(query_type, query, deployed_app_rid, branch, fields), self._interruptible()
-        return (await call.arun(call.submit(job()))).submitted_here()
+        return (await call.arun(call.submit(job))).submitted_here()
 
     def call(  # noqa: PLR0913 - each is an option of its own
         self,
@@ -191,7 +191,7 @@ class Calls(ABC):
         named = {"interrupt": interrupt, "progress": progress}
         job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
         own = self._interruptible(interrupt, progress=progress)
-        return ItemStream(cast("Emulator", self), own.run(own.submit(job())).id, own)
+        return ItemStream(cast("Emulator", self), own.run(own.submit(job)).id, own)
 
     def map(
         self,
@@ -289,7 +289,7 @@ class Calls(ABC):
         show = echo_here() if echo else None
 
         async def submit_and_wait() -> tuple[str, bytes]:
-            job = await own.submit(submit())
+            job = await own.submit(submit)
             if show is not None:
                 self.lifecycle.log(job.id).echo(show)
             return job.id, await fetch(cast("Emulator", self), job.id, timeout)

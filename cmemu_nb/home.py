@@ -50,7 +50,8 @@ class Home(ABC):
         self.loop = EmulatorLoop()
         self._on_nested: Callable[[], None] | None = on_nested
         self._pid = os.getpid()
-        self._scheduled: dict[concurrent.futures.Future[Any], Coroutine[Any, Any, Any]] = {}
+        self._entering = threading.RLock()
+        self._refuses = False
         self._free = False
 
     def run(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
@@ -109,10 +110,19 @@ class Home(ABC):
                 theirs.cancel()
 
     def let_go(self) -> None:
-        """Stop driving the loop, so that the calling thread can close it; a `HomeError` leaves everything as it was."""
-        if not self._free:
+        """Refuse new calls and stop driving the loop, so that the calling thread can close it.
+
+        A `HomeError` leaves everything as it was.
+        """
+        if self._free:
+            return
+        self._refuse_calls(refuse=True)
+        try:
             self._let_go()
-            self._free = True
+        except BaseException:
+            self._refuse_calls(refuse=False)
+            raise
+        self._free = True
 
     def close(self, farewell: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """Run `farewell`, end every task and close the loop. Nothing when it is closed."""
@@ -122,12 +132,21 @@ class Home(ABC):
         try:
             self.loop.drive()  # what is left of requests to stop would end the farewell early
             with set_aside_running_loop():
-                self.loop.run_until_complete(_end(farewell))
+                if farewell is not None:
+                    self.loop.run_until_complete(farewell())
+                self._end_tasks()
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+                self.loop.run_until_complete(self.loop.shutdown_default_executor())
+                self._end_tasks()
         finally:
             self.loop.close()
-            for future, coroutine in list(self._scheduled.items()):
-                future.cancel()
-                coroutine.close()  # the loop may never have begun it
+
+    def _end_tasks(self) -> None:
+        """Cancel every task until there is none: the end of one may begin others, as may callbacks of other threads."""
+        while tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
     def cell_starts(self, *_: object) -> None:  # noqa: B027 - nothing to do is a home's right
         """Note that a cell begins, which may block the kernel's loop."""
@@ -136,20 +155,16 @@ class Home(ABC):
         """Note that a cell has ended."""
 
     def _schedule(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        except RuntimeError:  # closed since it was checked
-            coroutine.close()
-            raise NotRunning(STOPPED_MEANWHILE) from None
-        self._scheduled[future] = coroutine
-        future.add_done_callback(self._unschedule)
-        if self.loop.is_closed():
-            future.cancel()
-            coroutine.close()
-        return future
+        # Under a lock, so that whatever is scheduled is there before the loop's end begins, and ends with it.
+        with self._entering:
+            if not self._refuses:
+                return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        coroutine.close()
+        raise NotRunning(STOPPED_MEANWHILE)
 
-    def _unschedule(self, future: concurrent.futures.Future[Any]) -> None:
-        self._scheduled.pop(future, None)
+    def _refuse_calls(self, *, refuse: bool) -> None:
+        with self._entering:
+            self._refuses = refuse
 
     def _check(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         if self.loop.is_closed():
@@ -193,17 +208,6 @@ class Home(ABC):
     @abstractmethod
     def _let_go(self) -> None:
         """Stop driving the loop, so that the closing thread can."""
-
-
-async def _end(farewell: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
-    if farewell is not None:
-        await farewell()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()
-    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
@@ -295,8 +299,11 @@ class KernelHome(Home):
             undo.callback(self._close_bell)
             os.set_blocking(self._bell, False)
             os.set_blocking(self._button, False)
-            kernel_loop.add_reader(self.loop.fileno(), self._pump)
-            undo.callback(kernel_loop.remove_reader, self.loop.fileno())
+            # A descriptor of its own: the kernel's loop, which may be busy, must forget it before its number is free.
+            self._watched = os.dup(self.loop.fileno())
+            undo.callback(os.close, self._watched)
+            kernel_loop.add_reader(self._watched, self._pump)
+            undo.callback(kernel_loop.remove_reader, self._watched)
             self._thread = start_thread(self._stand_in, "cmemu-stand-in")
             undo.pop_all()
 
@@ -319,7 +326,7 @@ class KernelHome(Home):
         self._ticker = self._kernel_loop.call_later(TICK_SECONDS, self._tick) if alive else None
 
     def _hand_over(self) -> None:
-        if threading.get_ident() == self._kernel_thread:
+        if threading.get_ident() == self._kernel_thread and not self._left.is_set():
             self._ring()
 
     def _ring(self) -> None:
@@ -348,14 +355,14 @@ class KernelHome(Home):
         return getattr(self._kernel_loop, "_num_runs_pending", 1) > 1
 
     def _ask_back(self) -> None:
-        self._kernel_loop.remove_reader(self.loop.fileno())
+        self._kernel_loop.remove_reader(self._watched)
         if not self._asked_back:
             self._asked_back = True
             self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _take_back(self) -> None:
         if not self._closing:
-            self._kernel_loop.add_reader(self.loop.fileno(), self._pump)
+            self._kernel_loop.add_reader(self._watched, self._pump)
             self._pump()
 
     def _set_timer(self) -> None:
@@ -418,24 +425,28 @@ class KernelHome(Home):
         except HomeError:
             self._closing = False
             raise
-        if threading.get_ident() == self._kernel_thread:
+        if threading.get_ident() == self._kernel_thread or self._kernel_loop.is_closed():
             self._leave_kernel_loop()
         else:
             self._tell_kernel(self._leave_kernel_loop)
             self._left.wait(LOOK_SECONDS)
+
+    def _leave_kernel_loop(self) -> None:
+        """Close what the kernel's thread uses, on that thread."""
+        if self._left.is_set():
+            return
+        self._left.set()
+        for timer in (self._timer, self._ticker):
+            if timer is not None:
+                timer.cancel()
+        if not self._kernel_loop.is_closed():
+            self._kernel_loop.remove_reader(self._watched)
+        os.close(self._watched)
         self._close_bell()
 
     def _close_bell(self) -> None:
         os.close(self._bell)
         os.close(self._button)
-
-    def _leave_kernel_loop(self) -> None:
-        for timer in (self._timer, self._ticker):
-            if timer is not None:
-                timer.cancel()
-        if not self._kernel_loop.is_closed() and not self.loop.is_closed():
-            self._kernel_loop.remove_reader(self.loop.fileno())
-        self._left.set()
 
 
 def choose_home(wanted: str, on_nested: Callable[[], None]) -> Home:

@@ -11,7 +11,7 @@ from cmemu_nb.ending import ending_here
 from cmemu_nb.errors import InvalidRequest, JobEnded
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.handles import JobHandle
@@ -105,9 +105,9 @@ class Interruptible:
 
     # On the emulator's loop
 
-    async def submit(self, submission: Coroutine[Any, Any, JobHandle]) -> JobHandle:
+    async def submit(self, submission: Callable[[], Coroutine[Any, Any, JobHandle]]) -> JobHandle:
         """Submit a job of the call, which can't be cancelled before its id is known."""
-        submitting = asyncio.ensure_future(submission)
+        submitting = asyncio.ensure_future(submission())
         submitting.add_done_callback(self._submitted)
         return await asyncio.shield(submitting)
 

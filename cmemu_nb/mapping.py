@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.dialect import shown
@@ -63,7 +64,7 @@ class Mapping:
 
         async def run_one_after_the_other() -> None:
             for position in positions:
-                self._results[position] = await _run(call, submit(self.texts[position]))
+                self._results[position] = await _run(call, partial(submit, self.texts[position]))
                 self.done += 1
                 self.errors += self._results[position]["outcome"] != Outcome.OK
                 tell(self.done, self.errors)
@@ -124,7 +125,7 @@ def _shown(value: Any) -> Any:
     return writable(value) if type(value) is int else value
 
 
-async def _run(call: Interruptible, submission: Coroutine[Any, Any, JobHandle]) -> dict[str, Any]:
+async def _run(call: Interruptible, submission: Callable[[], Coroutine[Any, Any, JobHandle]]) -> dict[str, Any]:
     job = await call.submit(submission)
     value, error, outcome = None, None, Outcome.OK
     try:

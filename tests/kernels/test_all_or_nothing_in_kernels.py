@@ -92,6 +92,74 @@ for number in spread(moments):
 start()
 print("works", urllib.request.urlopen(emu.url + "/_emulate/health").status)
 """
+# A dozen threads never stop calling while the emulator starts and stops. Of tasks, coroutines and sockets that are left
+# behind Python complains in its logs and its hook.
+CALLS = """
+import gc, logging, time
+from cmemu_nb.errors import CmemuError
+complaints, done = [], False
+
+class Complaints(logging.Handler):
+    def emit(self, record): complaints.append(record.getMessage())
+
+def call_until_done(number):
+    calls = [lambda: emu.call("double", {"n": 1}, timeout=5), lambda: emu.submit("double", {}),
+             lambda: emu.map("double", [{}] * 3), lambda: list(emu.stream("double")),
+             lambda: emu.change(lambda lifecycle: None), lambda: asyncio.run(emu.acall("double", {}))]
+    while not done:
+        number += 1
+        try:
+            calls[number % len(calls)]()
+        except CmemuError:
+            pass
+        except BaseException as error:
+            complaints.append(repr(error))
+
+def descriptors():  # ipykernel has others, for each thread that prints
+    files = [os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd")
+             if os.path.exists(f"/proc/self/fd/{each}")]
+    return sum(each.startswith(("pipe:", "anon_inode:[eventpoll]")) for each in files)
+
+@emu.function
+def double(context, event): return 2
+
+handler = Complaints(logging.ERROR)
+logging.getLogger().addHandler(handler)
+before, sys.unraisablehook = sys.unraisablehook, lambda args: complaints.append(repr(args.exc_value))
+threads = [threading.Thread(target=call_until_done, args=(each,)) for each in range(12)]
+with warnings.catch_warnings(action="error"):
+    for each in threads: each.start()
+    for each in range(10):
+        time.sleep(0.01 * each)
+        emu.stop(); emu.start()
+    done = True
+    for each in threads: each.join(20)
+    emu.stop()
+    gc.collect()
+sys.unraisablehook = before
+logging.getLogger().removeHandler(handler)
+emu.start()
+print([each.name for each in threads if each.is_alive()], complaints, emu.call("double", {}))
+"""
+# Another thread stops the emulator while a cell keeps the kernel's loop busy for longer than that thread waits for it.
+STOP_ELSEWHERE = """
+stopping = threading.Thread(target=emu.stop)
+stopping.start()
+end = time.monotonic() + 1.5
+while time.monotonic() < end: sum(range(1000))
+stopping.join()
+"""
+# The kernel's loop hears of sockets that have the numbers of the emulator's descriptors.
+AFTERWARDS = """
+loop, pairs = asyncio.get_running_loop(), [socket.socketpair() for _ in range(20)]
+for pair in pairs: pair[0].setblocking(False)
+heard = asyncio.gather(*(loop.sock_recv(pair[0], 1) for pair in pairs))
+await asyncio.sleep(0)
+for pair in pairs: pair[1].send(b"!")
+heard = await asyncio.wait_for(heard, 10)
+for each in sum(pairs, ()): each.close()
+print(len(heard), descriptors() == before, emu.start().call("double", {}), await emu.acall("double", {}))
+"""
 ORPHAN = """
 from cmemu_nb import Emulator
 stop()
@@ -107,6 +175,14 @@ def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
         yield opened
     finally:
         opened.close()
+
+
+def test_calls_that_meet_a_stop_leave_nothing_behind(kernel: Kernel) -> None:
+    kernel.run("start()")
+    assert kernel.run(CALLS, 90).splitlines()[-1] == "[] [] 2"
+    kernel.run("emu.stop()\nbefore = descriptors()\nemu.start() and None")
+    kernel.run(STOP_ELSEWHERE, 30)
+    assert kernel.run(AFTERWARDS) == "20 True 2 2"
 
 
 def test_start_and_stop_cells_can_be_interrupted_at_any_moment(kernel: Kernel) -> None:

@@ -183,7 +183,9 @@ def test_unloading_leaves_no_trace(fresh: Notebook) -> None:
 
 
 def test_an_emulator_is_found_and_started_again_however_it_was_stopped_and_started(tmp_path: Path) -> None:
-    with open_notebook("7.4", "kernel", tmp_path) as notebook:
+    # Of its own, since any other start on this machine cleans up as well.
+    temporary = f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}"
+    with open_notebook("7.4", "kernel", tmp_path, before=temporary) as notebook:
         kernel = notebook.kernel
         kernel.run("before = emu\n@emu.function\ndef twice(context, event):\n    return [event, event]")
         kernel.run("%cmemu stop\nemu.start()")
@@ -198,6 +200,7 @@ def test_an_emulator_is_found_and_started_again_however_it_was_stopped_and_start
         left = Path(kernel.run("print(emu.files.path)"))
         kernel.restart(kill=True)
         assert left.exists()
+        kernel.run(temporary)
         notebook.start_again()
         assert not left.exists()
 
