@@ -286,15 +286,23 @@ def read_state(connection: sqlite3.Connection) -> SavedState:
     """Read everything that the lifecycle had."""
     schemas = _by_runtime(connection, "schemas", FunctionSchema)
     replicas = _by_runtime(connection, "replicas", SavedReplica)
-    rows = connection.execute("SELECT runtime_id, evicted, record FROM runtimes ORDER BY position")
-    sessions = [
-        SavedSession(msgspec.json.decode(record, type=Runtime), schemas.get(name, []), replicas.get(name, []), evicted)
-        for name, evicted, record in rows
-    ]
+    sessions = read_sessions(connection, schemas, replicas)
     apps = [
         each for (records,) in connection.execute("SELECT records FROM apps") for each in _many(records, DeployedApp)
     ]
     return SavedState(sessions, apps, [read_job(*row) for row in connection.execute(ALL_JOBS)])
+
+
+def read_sessions(
+    connection: sqlite3.Connection, schemas: dict[str, list[FunctionSchema]], replicas: dict[str, list[SavedReplica]]
+) -> list[SavedSession]:
+    """Read the runtimes' sessions, and give each the schemas and replicas of its runtime."""
+    return [
+        SavedSession(msgspec.json.decode(record, type=Runtime), schemas.get(name, []), replicas.get(name, []), evicted)
+        for name, evicted, record in connection.execute(
+            "SELECT runtime_id, evicted, record FROM runtimes ORDER BY position"
+        )
+    ]
 
 
 ALL_JOBS = """

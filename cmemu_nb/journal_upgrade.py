@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from cmemu_nb import journal_tables as tables
-from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
-from cmemu_nb.saved import SavedReplica, SavedSession, SavedState
+from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus
+from cmemu_nb.saved import SavedReplica, SavedState
 
 if TYPE_CHECKING:
     import sqlite3
@@ -36,11 +36,7 @@ def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -
 def _read(connection: sqlite3.Connection) -> SavedState:
     schemas = _by_runtime(connection, "schemas", FunctionSchema)
     replicas = _by_runtime(connection, "replicas", SavedReplica)
-    rows = connection.execute("SELECT runtime_id, evicted, record FROM runtimes ORDER BY position")
-    sessions = [
-        SavedSession(msgspec.json.decode(record, type=Runtime), schemas.get(name, []), replicas.get(name, []), evicted)
-        for name, evicted, record in rows
-    ]
+    sessions = tables.read_sessions(connection, schemas, replicas)
     rows = connection.execute("SELECT record FROM apps ORDER BY rowid")
     apps = [msgspec.json.decode(record, type=DeployedApp) for (record,) in rows]
     columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
