@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.model import NS_PER_MS
 from cmemu_nb.tokens import masked
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     def wire(self) -> dict[str, Any]:
         """Return the record as JSON-ready fields, the time in Unix milliseconds."""
-        return {**msgspec.structs.asdict(self), "at": self.at // 1_000_000}
+        return {**msgspec.structs.asdict(self), "at": self.at // NS_PER_MS}
 
 
 class EventLog:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmemu_nb.model import JobStatus
+from cmemu_nb.model import NS_PER_S, JobStatus
 
 if TYPE_CHECKING:
     import asyncio
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from cmemu_nb.events import Event
     from cmemu_nb.lifecycle import Lifecycle
 
-NS_PER_S = 1_000_000_000
 ENDS_LEASE = frozenset({"job_succeeded", "job_failed", "job_cleared", "job_given_back"})
 
 

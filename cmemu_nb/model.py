@@ -18,6 +18,7 @@ import msgspec
 
 from cmemu_nb.tokens import Token
 
+NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 LONGEST_SHARED = 1000
 

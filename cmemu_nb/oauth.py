@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import InvalidClient
+from cmemu_nb.model import NS_PER_MS
 from cmemu_nb.tokens import ACCESS_TOKEN_START, Token
 
 if TYPE_CHECKING:
@@ -97,4 +98,4 @@ def _expiry(head: bytes) -> int:
 
 
 def _now() -> int:
-    return time.time_ns() // 1_000_000
+    return time.time_ns() // NS_PER_MS

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from cmemu_nb.diagnosis import Diagnosis, diagnose
 from cmemu_nb.executors.inside import RUNNING
+from cmemu_nb.model import NS_PER_S
 from cmemu_nb.one_line import OneLine, is_wanted, one_line
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.job_thread import JobThread
 
-NS_PER_S = 1_000_000_000
 PATIENCE_SECONDS = 2.0
 UPDATE_SECONDS = 1.0
 NOT_TAKEN = Diagnosis(

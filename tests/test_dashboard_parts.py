@@ -12,14 +12,14 @@ import pytest
 from kernels.driver import wait_until
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.activity import NS_PER_S, Activity, activity_of, figures
+from cmemu_nb.dashboard.activity import Activity, activity_of, figures
 from cmemu_nb.dashboard.bodies import readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_parts import EventList, job_part
 from cmemu_nb.dashboard.parts import poll_state, runtimes_part
 from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import Job, JobSource, JobStatus
+from cmemu_nb.model import NS_PER_S, Job, JobSource, JobStatus
 from cmemu_nb.notebook.words import visible
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from test_functions import make
 from test_platform_routes import Client, token_of
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dashboard.job_parts import job_part
 from cmemu_nb.errors import JobFailed, JobTimeout
+from cmemu_nb.model import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

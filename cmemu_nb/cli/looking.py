@@ -17,6 +17,7 @@ from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import InvalidRequest, NotFound
 from cmemu_nb.job_search import MAX_CANDIDATES, candidate, ending_of, none_ends_in, several_end_in
 from cmemu_nb.json_values import write_json
+from cmemu_nb.model import NS_PER_MS
 from cmemu_nb.notebook.words import MISSING, ago, clock, duration
 from cmemu_nb.results import STATES, column_of, error_for_people, function_error
 from cmemu_nb.server.runtime_routes import RUNTIMES
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 DEFAULT_LAST = 50
 MOST_OF_A_RESULT = 40
 WIDTH = 80
-NS_PER_MS = 1_000_000
 JOB_HEADINGS = ["state", "function", "runtime", "queued (UTC)", "queue time", "run time", "result", "job"]
 
 

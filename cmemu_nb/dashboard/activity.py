@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cmemu_nb.model import NS_PER_S
 from cmemu_nb.percentiles import rank
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from cmemu_nb.model import Job
 
 SECONDS = 60
-NS_PER_S = 1_000_000_000
 # Times are counted by their first three digits, from a minute on by the second, which is all that is shown of them: a
 # minute of a thousand jobs a second costs little more than one of ten, and its percentiles are those of each job.
 MAX_DIGITS = 3

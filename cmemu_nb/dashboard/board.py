@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cmemu_nb.dashboard.activity import NS_PER_S, Activity, Figures, activity_of, figures
+from cmemu_nb.dashboard.activity import Activity, Figures, activity_of, figures
 from cmemu_nb.dashboard.summaries import Summaries
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.events import QUIET
 from cmemu_nb.home import start_thread
 from cmemu_nb.loop import quick_switches
+from cmemu_nb.model import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.parts import TONES, Part, badge, last_line, plain
 from cmemu_nb.diagnosis import diagnose
 from cmemu_nb.events import KINDS, QUIET
+from cmemu_nb.model import NS_PER_MS, NS_PER_S
 from cmemu_nb.notebook.words import cut, duration, visible, when
 from cmemu_nb.plurals import plural
 from cmemu_nb.results import Outcome, outcome, why_no_value
@@ -203,7 +203,7 @@ def _event_row(event: Event) -> Part:
     at = event.at
     return {
         "key": str(event.sequence),
-        "at": f"{time.strftime('%H:%M:%S', time.gmtime(at // NS_PER_S))}.{at // 1_000_000 % 1000:03}",
+        "at": f"{time.strftime('%H:%M:%S', time.gmtime(at // NS_PER_S))}.{at // NS_PER_MS % 1000:03}",
         "kind": event.kind,
         "runtime": plain(event.runtime_id or "", 60),
         "job": event.job_id or "",

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.dashboard.activity import NS_PER_S
 from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.errors import NotFound
 from cmemu_nb.json_values import read_exactly
-from cmemu_nb.model import JobStatus
+from cmemu_nb.model import NS_PER_S, JobStatus
 from cmemu_nb.notebook.charts import sparkline_svg
 from cmemu_nb.notebook.show import HOMES
 from cmemu_nb.notebook.words import MISSING, ago, cut, duration, state_count, visible

@@ -8,6 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from cmemu_nb.model import NS_PER_MS, NS_PER_S
 from cmemu_nb.plurals import plural
 from cmemu_nb.results import STATES, Outcome
 from cmemu_nb.tokens import last_four
@@ -34,7 +35,6 @@ __all__ = [
 ]
 
 MISSING = "—"
-_NS_PER_S = 1_000_000_000
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
 # C1 controls, line separators, lone surrogates and what turns the direction of the text around it.
@@ -45,7 +45,7 @@ def ago(then: int | None, now: int) -> str:
     """Say how long ago something was, in its largest unit: '3 s ago'. Both are Unix nanoseconds; None is 'never'."""
     if then is None:
         return "never"
-    seconds = (now - then) // _NS_PER_S
+    seconds = (now - then) // NS_PER_S
     for unit, length in _UNITS:
         if seconds >= length:
             return f"{seconds // length} {unit} ago"
@@ -60,10 +60,10 @@ def duration(nanoseconds: int | None) -> str:
     if nanoseconds is None:
         return MISSING
     nanoseconds = max(0, nanoseconds)
-    for unit, length in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000), ("s", _NS_PER_S)):
-        if nanoseconds < length * 1_000 and nanoseconds < 60 * _NS_PER_S:
+    for unit, length in (("ns", 1), ("µs", 1_000), ("ms", NS_PER_MS), ("s", NS_PER_S)):
+        if nanoseconds < length * 1_000 and nanoseconds < 60 * NS_PER_S:
             return f"{_to_two_digits(nanoseconds, length)} {unit}"
-    seconds = nanoseconds // _NS_PER_S
+    seconds = nanoseconds // NS_PER_S
     for (large, length), (small, part) in itertools.pairwise(_UNITS):
         if seconds >= length:
             rest = seconds % length // part
@@ -75,9 +75,7 @@ def when(nanoseconds: int | None) -> str:
     """Say when something was, from Unix nanoseconds: '2025-11-24 00:35:22.123 UTC'."""
     if nanoseconds is None:
         return MISSING
-    return _moment(
-        datetime.fromtimestamp(nanoseconds // _NS_PER_S, UTC) + timedelta(0, 0, nanoseconds // 1_000 % 10**6)
-    )
+    return _moment(datetime.fromtimestamp(nanoseconds // NS_PER_S, UTC) + timedelta(0, 0, nanoseconds // 1_000 % 10**6))
 
 
 def clock(nanoseconds: int, now: int, *, milliseconds: bool = False) -> str:
