@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.cells import echo_here
 from cmemu_nb.contour_client import check_timeout
-from cmemu_nb.dialect import closest
-from cmemu_nb.errors import NotFound, known
+from cmemu_nb.dialect import closest, quoted
+from cmemu_nb.errors import MOST_NAMES, NotFound, known
 from cmemu_nb.functions import NOTEBOOK_APP
 from cmemu_nb.handles import JobHandle, fetch, value_of
 from cmemu_nb.interrupting import Interruptible
@@ -376,7 +376,7 @@ class Calls(ABC):
         # A runtime that has posted no schemas may serve anything.
         if names:
             raise NotFound(
-                f"No function '{query_type}' is served.{closest(query_type, names)} {known(names, 'functions')} "
+                f"No function {quoted(query_type)} is served.{closest(query_type, names)} {known(names, 'functions')} "
                 "validate=False sends anything."
             )
 
@@ -388,7 +388,7 @@ class Calls(ABC):
         if chosen := choose_app(rids, serving):
             return chosen
         if rids:
-            names = " or ".join(map(repr, sorted(rids)))
+            names = " or ".join(map(quoted, sorted(rids)[:MOST_NAMES]))
             raise NotFound(f"{len(rids)} deployed apps are bound: say which one, deployed_app_rid={names}.")
         raise NotFound(f"No deployed app is bound, so there is none to call. {self._way_to_call(query_type)}")
 

@@ -131,7 +131,12 @@ def closest(name: str, names: Iterable[str]) -> str:
     """
     by_beginning = {each.casefold()[:MOST_OF_A_NAME]: each for each in islice(names, MOST_COMPARED)}
     found = difflib.get_close_matches(name.casefold()[:MOST_OF_A_NAME], by_beginning, 1)
-    return f" Did you mean {shown(by_beginning[found[0]], MOST_OF_A_NAME)}?" if found else ""
+    return f" Did you mean {quoted(by_beginning[found[0]])}?" if found else ""
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes, as an error message repeats it: of a long one the beginning."""
+    return shown(name, MOST_OF_A_NAME)
 
 
 def shown(value: object, most: int = MOST_OF_A_VALUE) -> str:

@@ -13,7 +13,7 @@ from cmemu_nb.errors import JournalBehind, JournalError
 from cmemu_nb.oauth import DEFAULT_CLIENT_ID, OAuthClient
 from cmemu_nb.private_files import PrivateFiles, remove_left_directories
 from cmemu_nb.server.tls import Authority, Certificates
-from cmemu_nb.settings import make_settings
+from cmemu_nb.settings import limits_of, make_settings
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Durable:
 
         def take(settings: Settings, identity: dict[str, str]) -> None:
             self.settings, self._identity, self._path = settings, identity, None
-            self.lifecycle.limit(keep_events=settings.keep_events, max_queued=settings.max_queued)
+            self.lifecycle.limit(**limits_of(settings))
             self._be(who)
 
         # A port that is asked for goes before the one of the last start.

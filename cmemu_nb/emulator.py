@@ -41,7 +41,7 @@ from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.http import Connections
 from cmemu_nb.server.limits import GuardedServer, make_guard
-from cmemu_nb.settings import hide_tokens, make_settings
+from cmemu_nb.settings import hide_tokens, limits_of, make_settings
 
 if TYPE_CHECKING:
     import socket
@@ -69,9 +69,9 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     `client_secret` and `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
     functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `progress` (whether
-    calls say why they wait), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`, `home`
-    ('auto', 'kernel' or 'thread'); `journal` (a file) and `journal_sync`; `max_connections`, `max_waiting`,
-    `slow_client_seconds`, `idle_seconds`, `hide_tokens`,
+    calls say why they wait), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`,
+    `max_label_bytes`, `home` ('auto', 'kernel' or 'thread'); `journal` (a file) and `journal_sync`;
+    `max_connections`, `max_waiting`, `slow_client_seconds`, `idle_seconds`, `hide_tokens`,
     `protect_notebook` for what others may do. An unknown or wrong one is a
     `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
     thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds,
@@ -89,7 +89,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = make_settings(settings)
-        self.lifecycle = Lifecycle(keep_events=self.settings.keep_events, max_queued=self.settings.max_queued)
+        self.lifecycle = Lifecycle(**limits_of(self.settings))
         self.seed: Seed | None = None
         self._be(self._new_identity())
         self.functions = Functions(self)

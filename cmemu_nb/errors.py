@@ -52,6 +52,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cmemu_nb.dialect import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -165,7 +167,7 @@ class MethodNotAllowed(WireError):
 
     def __init__(self, method: str, path: str, allowed: Iterable[str]) -> None:
         self.allowed = sorted(allowed)
-        super().__init__(f"{method} is not possible on {path}. It takes {', '.join(self.allowed)}.")
+        super().__init__(f"{method[:20]} is not possible on {path}. It takes {', '.join(self.allowed)}.")
 
 
 class JobNotReady(WireError):
@@ -370,4 +372,5 @@ def known(names: Iterable[str], what: str) -> str:
     if not listed:
         return f"There are no {what} yet."
     more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
-    return f"Known {what}: {', '.join(map(repr, listed[:MOST_NAMES]))}{more}."
+    names = ", ".join(map(quoted, listed[:MOST_NAMES]))
+    return f"Known {what}: {names}{more}."

@@ -9,10 +9,12 @@ from __future__ import annotations
 import collections
 import traceback
 from operator import attrgetter
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.labels import shortened
 from cmemu_nb.model import NS_PER_MS
 from cmemu_nb.tokens import masked
 
@@ -31,6 +33,10 @@ KINDS = (
     *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
 )
 QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})
+KEEP_BYTES = 1024**3
+# Anybody can cause events, so they may not take the room of results: an eighth for each of the two logs.
+SHARE_OF_A_LOG = 8
+MAX_DETAIL_BYTES = 16_384
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -48,22 +54,58 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return {**msgspec.structs.asdict(self), "at": self.at // NS_PER_MS}
 
 
-class EventLog:
-    """Numbers the events, keeps the newest `keep` of them and tells each to every subscriber."""
+class _Newest:
+    """The newest events, at most `count` of them that have at most `most` bytes; `size` is how many they have."""
 
-    def __init__(self, keep: int = 10_000) -> None:
+    def __init__(self, events: collections.deque[Event], count: int, most: int) -> None:
+        self.events = events
+        self.size = sum(map(_size, events))
+        self._count = count
+        self._most = most
+        self._drop_oldest()
+
+    def append(self, event: Event) -> None:
+        self.events.append(event)
+        self.size += _size(event)
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        while len(self.events) > self._count or (self.size > self._most and len(self.events) > 1):
+            self.size -= _size(self.events.popleft())
+
+    def clear(self) -> None:
+        self.events.clear()
+        self.size = 0
+
+
+def _size(event: Event) -> int:
+    # In Python's memory: with what each text takes beside its characters, and found without looking at them.
+    return getsizeof(event.runtime_id) + getsizeof(event.job_id) + getsizeof(event.detail)
+
+
+class EventLog:
+    """Numbers the events, keeps the newest `keep` of them and tells each to every subscriber.
+
+    They have at most a quarter of `keep_bytes`.
+    """
+
+    def __init__(self, keep: int = 10_000, keep_bytes: int = KEEP_BYTES) -> None:
         self._count = 0
-        self._kept: collections.deque[Event] = collections.deque()
-        self._quiet: collections.deque[Event] = collections.deque()
-        self.keep(keep)
+        self._kept = self._quiet = _Newest(collections.deque(), keep, 0)
+        self.keep(keep, keep_bytes)
         self._subscribers: dict[object, Callable[[Event], object]] = {}
         self.cleared = 0
         self._tokens: dict[str, None] = {}
 
-    def keep(self, count: int) -> None:
-        """Keep this many events from now on, and as many empty polls and chunks."""
-        self._kept = collections.deque(self._kept, maxlen=count)
-        self._quiet = collections.deque(self._quiet, maxlen=count)
+    def keep(self, count: int, size: int) -> None:
+        """Keep this many events from now on, and as many empty polls and chunks, all within a quarter of `size`."""
+        self._kept = _Newest(self._kept.events.copy(), count, size // SHARE_OF_A_LOG)
+        self._quiet = _Newest(self._quiet.events.copy(), count, size // SHARE_OF_A_LOG)
+
+    @property
+    def size(self) -> int:
+        """How many bytes of memory the texts of all kept events take."""
+        return self._kept.size + self._quiet.size
 
     def hide(self, *tokens: str) -> None:
         """Show no more than the last four characters of these tokens too from now on; of usual module tokens always."""
@@ -96,7 +138,7 @@ class EventLog:
     def _log(self, kind: str, at: int, runtime_id: str | None, job_id: str | None, detail: str | None) -> Event:
         self._count += 1
         if detail is not None:
-            detail = masked(detail, self._tokens)
+            detail = shortened(masked(detail, self._tokens), MAX_DETAIL_BYTES)
         event = Event(self._count, at, kind, runtime_id, job_id, detail)
         (self._quiet if kind in QUIET else self._kept).append(event)
         return event
@@ -115,13 +157,13 @@ class EventLog:
     def newest(self) -> int:
         """The number of the newest event that is none of the quiet ones, 0 without any."""
         try:
-            return self._kept[-1].sequence
+            return self._kept.events[-1].sequence
         except IndexError:
             return 0
 
     def keeps(self, event: Event) -> bool:
         """Tell whether an event is still in the log."""
-        log = self._quiet if event.kind in QUIET else self._kept
+        log = (self._quiet if event.kind in QUIET else self._kept).events
         return bool(log) and log[0].sequence <= event.sequence
 
     def restore(self, events: list[Event]) -> None:
@@ -138,5 +180,5 @@ class EventLog:
 
     def recent(self, *, all: bool = False) -> list[Event]:  # noqa: A002 - named as the option of the magic
         """Return the kept events, oldest first; `all=True` adds the quiet ones: empty polls, chunks, evictions."""
-        kept = list(self._kept)
-        return sorted(kept + list(self._quiet), key=attrgetter("sequence")) if all else kept
+        kept = list(self._kept.events)
+        return sorted(kept + list(self._quiet.events), key=attrgetter("sequence")) if all else kept

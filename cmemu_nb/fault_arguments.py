@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from cmemu_nb.dialect import closest, shown
+from cmemu_nb.dialect import closest, quoted, shown
 from cmemu_nb.errors import InvalidRequest, NotFound, known
 from cmemu_nb.session import text
 
@@ -111,7 +111,7 @@ def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -
     names = {schema.function_name for schema in lifecycle.schemas(runtime_id)}
     if text("function", function) not in names and names:
         raise NotFound(
-            f"{_WHAT}: no function '{function}' is served.{closest(function, names)} {known(names, 'functions')}"
+            f"{_WHAT}: no function {quoted(function)} is served.{closest(function, names)} {known(names, 'functions')}"
         )
     return str(function)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cmemu_nb.cells import cell_is_running
-from cmemu_nb.dialect import closest
+from cmemu_nb.dialect import closest, quoted
 from cmemu_nb.errors import (
     DefinitionWarning,
     ExportRefused,
@@ -310,7 +310,9 @@ class Functions:
         found = [each for each in there if each.name == name]
         if not found:
             names, where = {each.name for each in there}, f" on runtime '{runtime_id}'" if runtime_id else ""
-            raise NotFound(f"No function '{name}' is served{where}.{closest(name, names)} {known(names, 'functions')}")
+            raise NotFound(
+                f"No function {quoted(name)} is served{where}.{closest(name, names)} {known(names, 'functions')}"
+            )
         if len(found) > 1:
             runtimes = " or ".join(repr(each.runtime_id) for each in found)
             raise NotFound(f"'{name}' is served on {len(found)} runtimes: say which one, runtime_id={runtimes}.")

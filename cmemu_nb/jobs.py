@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobNotRunning, QueueFull, known
-from cmemu_nb.events import EventLog
+from cmemu_nb.events import KEEP_BYTES, MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.job_ids import new_job_id
+from cmemu_nb.labels import MAX_LABEL_BYTES, check_label, shortened
 from cmemu_nb.long_queue import LongQueue
 from cmemu_nb.model import DeployedApp, Job, JobSource, JobStatus, one_text
 from cmemu_nb.plurals import plural
@@ -30,20 +31,28 @@ class Jobs(State):
         *,
         clock: Callable[[], int] = time.time_ns,
         keep_events: int = 10_000,
+        keep_bytes: int = KEEP_BYTES,
         max_queued: int = 100_000,
+        max_label_bytes: int = MAX_LABEL_BYTES,
     ) -> None:
         super().__init__()
-        self.events = EventLog(keep_events)
+        self.events = EventLog(keep_events, keep_bytes)
         self._clock = clock
         self._latest = 0
         self._submitted = 0
         self._max_queued = max_queued
+        self._max_label_bytes = max_label_bytes
         self._finished = LongQueue()
 
-    def limit(self, *, keep_events: int, max_queued: int) -> None:
-        """Set how many events the log holds, and how many jobs may be queued for one runtime, from now on."""
-        self.events.keep(keep_events)
+    def limit(self, *, keep_events: int, keep_bytes: int, max_queued: int, max_label_bytes: int) -> None:
+        """Set how much the log of events holds, and how many jobs and how long labels are taken, from now on."""
+        self.events.keep(keep_events, keep_bytes)
         self._max_queued = max_queued
+        self._max_label_bytes = max_label_bytes
+
+    def check_label(self, what: str, label: str | None) -> None:
+        """Refuse a text that is longer than `max_label_bytes` with an `InvalidRequest`."""
+        check_label(what, label, self._max_label_bytes)
 
     # Jobs
 
@@ -75,6 +84,7 @@ class Jobs(State):
     ) -> Job:
         if not text("query type", query_type).strip():
             raise InvalidRequest("Submitting a job: the query type is blank. Give the function's name.")
+        self.check_label("query type", query_type)
         if len(session.queue) >= self._max_queued:
             raise QueueFull(
                 f"Runtime '{session.runtime.runtime_id}' has {plural(len(session.queue), 'job')} queued already "
@@ -153,7 +163,7 @@ class Jobs(State):
     def fail(self, job_id: str, reason: str) -> Job:
         """End a queued or running job as `failed`, with the reason [ours]."""
         session, job = self._owner(job_id)
-        reason = text("reason", reason).strip() or "failed by hand"
+        reason = shortened(text("reason", reason).strip(), MAX_DETAIL_BYTES) or "failed by hand"
         if job.finished:
             raise JobAlreadyCompleted(f"Job '{job_id}' can't be failed: it is {job.status} already.")
         session.queue.pop(job_id, None)
@@ -177,7 +187,9 @@ class Jobs(State):
     def add_reason(self, job_id: str, reason: str) -> None:
         """Add what came to be known of why a job failed."""
         session, job = self._owner(job_id)
-        session.jobs[job_id] = replace(job, error_message=f"{job.error_message}: {reason}")
+        told = shortened(f"{job.error_message}: {reason}", MAX_DETAIL_BYTES)
+        session.jobs[job_id] = replace(job, error_message=told)
+        self._kept_bytes += session.jobs[job_id].size - job.size
 
     def _require_running(self, session: Session, job: Job) -> None:
         if job.status == JobStatus.QUEUED:
@@ -241,10 +253,14 @@ class Jobs(State):
         """How many finished jobs there are to be let go, at most."""
         return len(self._finished)
 
+    def keeps_more_than(self, jobs: int, size: int) -> bool:
+        """Tell whether more jobs are kept, or more bytes of them, of what they have printed and of events."""
+        return len(self._owners) > jobs or self._kept_bytes + self._printed.size + self.events.size > size
+
     def evict(self, keep_jobs: int, keep_bytes: int, most: int) -> int:
         """Let go of the jobs that finished first, at most `most`, while more are kept than that [ours].
 
-        `keep_bytes` counts queries and results. Queued and running jobs are never let go. Returns how many went.
+        Queued and running jobs are never let go. Returns how many went.
         """
         count = 0
         for _ in range(min(most, self.may_go)):
@@ -323,6 +339,8 @@ class Jobs(State):
         for job in session.jobs.values():
             del self._owners[job.job_id]
             self._kept_bytes -= job.size
+        for job_id in list(session.logs):
+            session.drop_log(job_id)
         if len(self._finished) > 2 * len(self._owners):
             self._finished = LongQueue(job_id for job_id in self._finished if job_id in self._owners)
 

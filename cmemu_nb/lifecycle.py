@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from cmemu_nb.dialect import closest
+from cmemu_nb.dialect import closest, quoted
 from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, known
 from cmemu_nb.jobs import Jobs
 from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 class Lifecycle(Jobs):
     """Every runtime session, deployed-app binding, schema and job of one emulator.
 
-    `clock` gives Unix nanoseconds; `keep_events` is how many events the log holds; `max_queued` how many jobs may be
-    queued for one runtime.
+    `clock` gives Unix nanoseconds; `keep_events` is how many events the log holds, in at most a quarter of
+    `keep_bytes`; `max_queued` how many jobs may be queued for one runtime; `max_label_bytes` how long names, ids and
+    branches may be.
     """
 
     _seed: Seed | None = None
@@ -63,10 +64,14 @@ class Lifecycle(Jobs):
         runtime_id = checked_runtime_id(runtime_id)
         deployed_app_rid = trimmed("deployed app RID", deployed_app_rid)
         branch = trimmed("branch", branch)
+        display_name = trimmed("display name", display_name)
+        labels = {"runtime id": runtime_id, "deployed app RID": deployed_app_rid, "branch": branch}
+        for what, label in {**labels, "display name": display_name}.items():
+            self.check_label(what, label)
         old = self._sessions.get(runtime_id)
         # A Token is no text to the JSON encoder.
         token = str(token or MODULE_TOKEN_START + secrets.token_urlsafe(32))
-        runtime = Runtime(runtime_id, token, self.now(), trimmed("display name", display_name))
+        runtime = Runtime(runtime_id, token, self.now(), display_name)
         session = self._sessions[runtime_id] = Session(runtime)
         self._add_replica(session, Replica(runtime_id, "", token, None))
         if old is None:
@@ -265,6 +270,9 @@ class Lifecycle(Jobs):
     def post_schemas(self, runtime_id: str, schemas: Iterable[tuple[str, bytes]]) -> None:
         """Add or update the runtime's schemas, each a function's name and its payload as JSON text [page]."""
         session = self._session(runtime_id)
+        schemas = list(schemas)
+        for name, _ in schemas:
+            self.check_label("function name", name)
         now = self.now()
         session.runtime = replace(session.runtime, last_schema_post_at=now)
         names = []
@@ -278,7 +286,7 @@ class Lifecycle(Jobs):
         session = self._session(runtime_id)
         if session.schemas.pop(function_name, None) is None:
             raise NotFound(
-                f"Runtime '{runtime_id}' has no schema of function '{function_name}'."
+                f"Runtime '{runtime_id}' has no schema of function {quoted(function_name)}."
                 f"{closest(function_name, session.schemas)} {known(session.schemas, 'functions')}"
             )
         self._emit("schema_deleted", runtime_id, detail=repr(function_name))

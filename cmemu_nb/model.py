@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from cmemu_nb.labels import size_of
 from cmemu_nb.tokens import Token
 
 NS_PER_S = 1_000_000_000
@@ -142,8 +143,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """How many bytes its query and its result have."""
-        return len(self.query) + len(self.result or b"")
+        """How many bytes its name, its query and its result have, or why it failed."""
+        texts = size_of(self.query_type) + size_of(self.error_message)
+        return texts + len(self.query) + len(self.result or b"")
 
     @property
     def finished(self) -> bool:

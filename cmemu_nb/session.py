@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.dialect import shown
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.model import JobStatus
 from cmemu_nb.plurals import plural
@@ -128,9 +129,15 @@ class Session:
     def forget(self, job_id: str) -> None:
         """Drop a job that has ended."""
         del self.jobs[job_id]
-        self.logs.pop(job_id, None)
+        self.drop_log(job_id)
         self.unread.pop(job_id, None)
         self.function_errors.pop(job_id, None)
+
+    def drop_log(self, job_id: str) -> None:
+        """Drop what a job has printed."""
+        log = self.logs.pop(job_id, None)
+        if log is not None:
+            log.close()
 
     def outcomes(self) -> Counter[str]:
         """Return how many jobs are in each of the `STATES`; from any thread."""
@@ -176,7 +183,7 @@ def text(what: str, value: object) -> str:
             return value
     except UnicodeEncodeError:
         pass
-    raise InvalidRequest(f"The {what} must be text, not {value!r}.")
+    raise InvalidRequest(f"The {what} must be text, not {shown(value)}.")
 
 
 def checked_runtime_id(value: str) -> str:

@@ -10,10 +10,13 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unico
 from traitlets.config import Configurable
 
 from cmemu_nb.errors import SettingError
+from cmemu_nb.events import KEEP_BYTES
+from cmemu_nb.labels import MAX_LABEL_BYTES
 from cmemu_nb.tokens import Token, can_be_sent, hidden
 
 LISTS = ("tokens", "local_hostnames")
 SECRETS = ("token", "client_secret")
+LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_label_bytes")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
 
 
@@ -80,6 +83,11 @@ class Settings(Configurable):
     max_body_bytes = Int(
         512 * 1024 * 1024, min=1, help="Largest request body, in bytes; larger ones are refused with 413."
     ).tag(config=True)
+    max_label_bytes = Int(
+        MAX_LABEL_BYTES,
+        min=1,
+        help="Longest name, id, branch or reason from outside, in bytes; longer ones are refused with 400.",
+    ).tag(config=True)
     max_connections = Int(
         8192,
         min=1,
@@ -131,7 +139,10 @@ class Settings(Configurable):
         100_000, min=1, help="How many jobs are kept; beyond it the oldest finished ones are let go, counted."
     ).tag(config=True)
     keep_bytes = Int(
-        1024**3, min=1, help="How many bytes of queries and results are kept; beyond it as with keep_jobs."
+        KEEP_BYTES,
+        min=1,
+        help="How many bytes of jobs, what they print and events are kept; beyond it as with keep_jobs. Events have at "
+        "most a quarter of it.",
     ).tag(config=True)
     max_queued = Int(
         100_000, min=1, help="How many jobs may be queued for one runtime; more are refused with 429."
@@ -167,6 +178,11 @@ def make_settings(given: dict[str, Any]) -> Settings:
         raise SettingError(f"A setting was refused: {error}") from None
     _check(settings)
     return settings
+
+
+def limits_of(settings: Settings) -> dict[str, Any]:
+    """Return what `Lifecycle` and its `limit()` take of the settings, by name."""
+    return {name: getattr(settings, name) for name in LIMITS_OF_LIFECYCLE}
 
 
 def hide_tokens(given: dict[str, Any]) -> None:

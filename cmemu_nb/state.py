@@ -7,10 +7,10 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from cmemu_nb.dialect import closest
+from cmemu_nb.dialect import closest, quoted
 from cmemu_nb.errors import JobEvicted, NotFound, known
 from cmemu_nb.job_ids import is_job_of
-from cmemu_nb.job_log import JobLog
+from cmemu_nb.job_log import JobLog, Printed
 from cmemu_nb.model import JobStatus
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class State:
         self._apps: dict[str, dict[str, DeployedApp]] = {}
         self._replicas: dict[bytes, Replica] = {}
         self._kept_bytes = 0
+        self._printed = Printed()
         self.own_apps: dict[str, str] = {}
         """The apps that runtimes take back when their sessions are opened without one, by runtime."""
 
@@ -96,10 +97,6 @@ class State:
         """Return how many finished jobs of each runtime's session were let go to make room."""
         return {name: session.evicted for name, session in list(self._sessions.items())}
 
-    def keeps_more_than(self, jobs: int, size: int) -> bool:
-        """Tell whether more jobs, or more bytes of queries and results, are kept."""
-        return len(self._owners) > jobs or self._kept_bytes > size
-
     def replicas(self, runtime_id: str) -> list[Replica]:
         """Return the replicas of a runtime that have tokens of their own."""
         return [replica for replica in list(self._session(runtime_id).replicas.values()) if replica.replica_id]
@@ -124,7 +121,12 @@ class State:
     def log(self, job_id: str) -> JobLog:
         """Return the log of a job, from any thread; that of a job that is gone is kept nowhere."""
         session, job = self._owners.get(job_id), self.find_job(job_id)
-        return session.logs.setdefault(job.job_id, JobLog()) if session and job else JobLog()
+        if session is None or job is None:
+            return JobLog()
+        log = session.logs.setdefault(job.job_id, JobLog(self._printed))
+        if self._owners.get(job_id) is not session:  # it was let go meanwhile
+            session.drop_log(job_id)
+        return log
 
     def logs(self) -> dict[str, str]:
         """Return what jobs' functions have printed so far, by job id; without those that printed nothing."""
@@ -157,7 +159,7 @@ class State:
             branch = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(reversed(branches))
         app = branches.get(branch or DEFAULT_BRANCH)
         if app is None:
-            raise NotFound(f"No active compute-module runtime is bound to '{deployed_app_rid}'.")
+            raise NotFound(f"No active compute-module runtime is bound to {quoted(deployed_app_rid)}.")
         return app
 
     def stream(self, job_id: str) -> ResultStream | None:
@@ -172,7 +174,7 @@ class State:
         if session is None:
             names = list(self._sessions)
             raise NotFound(
-                f"There is no runtime '{runtime_id}'.{closest(runtime_id, names)} {known(names, 'runtimes')}"
+                f"There is no runtime {quoted(runtime_id)}.{closest(runtime_id, names)} {known(names, 'runtimes')}"
             )
         return session
 
@@ -181,7 +183,8 @@ class State:
         if session is None:
             for each in list(self._sessions.values()):
                 _check_not_evicted(each, job_id)
-            raise NotFound(f"There is no job '{job_id}': the id was never issued, or the job went with a reset.")
+            name = quoted(job_id)
+            raise NotFound(f"There is no job {name}: the id was never issued, or the job went with a reset.")
         return session, session.jobs[job_id]
 
     def _job_of(self, runtime_id: str, job_id: str) -> tuple[Session, Job]:
@@ -189,7 +192,8 @@ class State:
         job = session.jobs.get(job_id)
         if job is None:
             _check_not_evicted(session, job_id)
-            raise NotFound(f"Runtime '{runtime_id}' has no job '{job_id}': it is another's, or went with a reset.")
+            name = quoted(job_id)
+            raise NotFound(f"Runtime '{runtime_id}' has no job {name}: it is another's, or went with a reset.")
         return session, job
 
 

@@ -332,4 +332,4 @@ def test_long_logs_and_errors_are_cut_with_a_note(emulator: Emulator) -> None:
     part = job_part(emulator, job_id, 0)
     assert part["logs"].endswith("xlast")
     assert part["logs_note"] == "the last 20,000 of 30,010 characters"
-    assert part["error"].endswith("… (the first 20,000 of 39,999 characters)")
+    assert part["error"].endswith("… (the first 16,384 of 39,999 bytes)")

@@ -92,15 +92,76 @@ def test_queued_and_running_jobs_are_never_let_go(state: Lifecycle) -> None:
     assert [job.job_id for job in state.jobs()] == [running.job_id]
 
 
-def test_bytes_are_those_of_queries_and_results(state: Lifecycle) -> None:
+def test_bytes_are_those_of_names_queries_results_errors_logs_and_events(state: Lifecycle) -> None:
     big = finish(state, 1, b"x" * 1000)
     finish(state, 10)
-    assert state.evict(EVERYTHING, 1_032, 100) == 0
-    finish(state, 1)
-    assert state.evict(EVERYTHING, 1_032, 100) == 1
+    assert state.evict(EVERYTHING, 1_043 + state.events.size, 100) == 0
+    [last] = finish(state, 1)
+    assert state.evict(EVERYTHING, 1_043 + state.events.size, 100) == 1
     assert state.find_job(big[0]) is None
-    assert not state.keeps_more_than(11, 33)
-    assert state.keeps_more_than(11, 32)
+
+    def keeps(size: int) -> bool:
+        within = not state.keeps_more_than(EVERYTHING, size + state.events.size)
+        return within and state.keeps_more_than(EVERYTHING, size + state.events.size - 1)
+
+    assert keeps(44)
+    failed = state.submit("r", "ünï", b"{}")
+    assert keeps(44 + 5 + 2)
+    state.fail(failed.job_id, "why")
+    state.add_reason(failed.job_id, "ö")
+    assert keeps(44 + 5 + 2 + len("why: ") + 2)
+    log = state.log(last)
+    log.write("ä" * 100)
+    assert keeps(58 + 200)
+    state.evict(0, EVERYTHING, 11)
+    assert keeps(14)
+    log.write("by a function that goes on")
+    state.log(last).write("or asks for it again")
+    assert keeps(14)
+    state.log(failed.job_id).write("x" * 50)
+    assert keeps(64)
+    state.open_session("r")
+    assert keeps(0)
+
+
+def test_reasons_that_come_again_and_again_are_cut(state: Lifecycle) -> None:
+    job = state.submit("r", "f", b"{}")
+    state.fail(job.job_id, "x" * 10**6)
+    assert state.job(job.job_id).error_message == f"{'x' * 16_384}… (the first 16,384 of 1,000,000 bytes)"
+    for _ in range(20):
+        state.add_reason(job.job_id, "late")
+    assert len(state.job(job.job_id).error_message or "") < 16_500
+
+
+def test_events_have_at_most_a_quarter_and_the_newest_is_always_there(state: Lifecycle) -> None:
+    state.limit(keep_events=EVERYTHING, keep_bytes=80_000, max_queued=10, max_label_bytes=256)
+    for number in range(1000):
+        state.note("request_refused", detail=f"{number} {'x' * 500}")
+        state.take("r")
+    assert state.events.size <= 20_000
+    kept = [event for event in state.events.recent(all=True) if event.kind == "request_refused"]
+    assert [int((event.detail or "").split()[0]) for event in kept] == list(range(1000 - len(kept), 1000))
+    assert len(kept) > 10
+    assert any(event.kind == "poll_empty" for event in state.events.recent(all=True))
+    state.note("log", detail="y" * 10**6)
+    newest = state.events.recent()[-1]
+    assert newest.detail == f"{'y' * 16_384}… (the first 16,384 of 1,000,000 bytes)"
+    state.limit(keep_events=EVERYTHING, keep_bytes=1, max_queued=10, max_label_bytes=256)
+    assert state.events.recent() == [newest]
+
+
+def test_what_is_printed_makes_room_for_itself() -> None:
+    with Emulator(port=0, home="thread", keep_bytes=1_000_000) as emulator:
+
+        def chatter(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+            print("x" * 100_000)  # noqa: T201
+
+        emulator.function(chatter)
+        for _ in range(30):
+            emulator.call("chatter", {})
+        eventually(lambda: not emulator.lifecycle.keeps_more_than(EVERYTHING, 1_000_000), "the oldest were let go")
+        assert 5 < len(emulator.lifecycle.logs()) < 10
+        assert len(emulator.lifecycle.jobs()) == len(emulator.lifecycle.logs())
 
 
 def test_it_goes_in_slices(state: Lifecycle) -> None:
@@ -115,7 +176,7 @@ def test_a_reset_takes_its_jobs_out_of_the_line(state: Lifecycle) -> None:
     finish(state, 5)
     [kept] = finish(state, 1, runtime="other")
     state.open_session("r")
-    assert not state.keeps_more_than(1, 3)
+    assert not state.keeps_more_than(1, 4 + state.events.size)
     assert state.evict(0, 0, 100) == 1
     assert state.find_job(kept) is None
 
@@ -162,13 +223,14 @@ def test_counts_bytes_and_lists_stay_right_whatever_happens() -> None:
             gone[name] = 0
         jobs = state.jobs()
         assert +state.count() == Counter(job.status for job in jobs)
-        assert not state.keeps_more_than(len(jobs), sum(map(size, jobs)))
+        assert not state.keeps_more_than(len(jobs), sum(map(size, jobs)) + state.events.size)
+        assert state.keeps_more_than(len(jobs), sum(map(size, jobs)) + state.events.size - 1)
         assert state.keeps_more_than(len(jobs) - 1, 10**9)
         assert state.evicted() == {"r": gone["r"], "s": gone["s"]}
 
 
 def size(job: Job) -> int:
-    return len(job.query) + len(job.result or b"")
+    return len(job.query_type) + len(job.query) + len(job.result or b"")
 
 
 @pytest.mark.parametrize("wanted", [JobFilter(), JobFilter(status="succeeded"), JobFilter(function="g")], ids=repr)

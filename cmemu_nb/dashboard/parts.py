@@ -38,6 +38,7 @@ MOST_TEXT = 120
 MOST_NAMES = 12
 MOST_RUNTIMES = 200
 MOST_SCHEMA = 200_000
+MOST_REMEMBERED = 10_000
 TONES: dict[str, str] = {
     JobStatus.QUEUED: "grey",
     JobStatus.RUNNING: "blue",
@@ -201,12 +202,21 @@ def form_part(schema: FunctionSchema | None) -> Part:
     }
 
 
-@lru_cache(maxsize=1000)
 def _words(payload: bytes) -> str:
+    """Return a schema in words, "" of one that is too large for that; the small ones are remembered."""
+    if len(payload) > MOST_SCHEMA:
+        return ""
+    return _remembered(payload) if len(payload) <= MOST_REMEMBERED else _in_words(payload)
+
+
+def _in_words(payload: bytes) -> str:
     try:
         return plain(schema_in_words(read_exactly(payload)), 400)
     except (ValueError, RecursionError):
         return ""
+
+
+_remembered = lru_cache(maxsize=1000)(_in_words)
 
 
 def _for_the_browser(payload: bytes) -> Any:

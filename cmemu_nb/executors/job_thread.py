@@ -24,6 +24,7 @@ from cmemu_nb.executors.functions import handle_job, posts
 from cmemu_nb.executors.inside import RUNNING
 from cmemu_nb.executors.output import output_to
 from cmemu_nb.jobs import BROKEN_OFF
+from cmemu_nb.labels import shortened
 from cmemu_nb.plurals import plural
 from cmemu_nb.tracebacks import in_one_line, print_from_its_own_frame
 
@@ -217,4 +218,5 @@ class JobThread:
         if self._forgotten:
             return
         with contextlib.suppress(*ENDED_MEANWHILE, JournalBehind):
-            await self._client.fail(self.job_id, reason)
+            # The route takes no longer reason from anybody.
+            await self._client.fail(self.job_id, shortened(reason, self._emulator.settings.max_label_bytes // 2))

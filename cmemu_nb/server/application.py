@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from cmemu_nb.settings import Settings
     from cmemu_nb.tokens import Token
 
+MOST_OF_AN_ID = 200
 # Answers given as errors to requests that were right themselves.
 NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
 SURFACES = tuple(
@@ -222,9 +223,10 @@ class Application:
     def _note_refusal(self, error: WireError, request: Request) -> None:
         # A token in the place of an id is a slip that happens.
         runtime_id, job_id = (
-            self.lifecycle.events.masked(request.params.get(name, "")) or None for name in ("runtimeId", "jobId")
+            self.lifecycle.events.masked(request.params.get(name, ""))[:MOST_OF_AN_ID] or None
+            for name in ("runtimeId", "jobId")
         )
-        detail = f"{error.status} {error.code}: {request.method} {request.path[:200]}: {error}"
+        detail = f"{error.status} {error.code}: {request.method[:20]} {request.path[:200]}: {error}"
         self.lifecycle.note("request_refused", runtime_id, job_id, detail)
 
     def answer_error(self, error: Exception, request: Request) -> Response:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.dialect import quoted
 from cmemu_nb.errors import (
     ApiError,
     ExecutionFailed,
@@ -72,7 +73,7 @@ def get_by_rid(app: Application, request: Request) -> Response:
         raise InvalidRequest("Getting a query by its RID: the query option 'rid' is missing.")
     query = find_by_rid(app.lifecycle, rid)
     if query is None:
-        told = f"No function has the RID '{rid}'. client.functions.Query.get(name) tells a function's rid."
+        told = f"No function has the RID {quoted(rid)}. client.functions.Query.get(name) tells a function's rid."
         raise ApiError(404, "FunctionNotFound", told, functionRid=rid)
     _check_version_options(query, request)
     return json_response(200, query_record(query))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # The same few names come with every request.
 MOST_NAMES = 256
+# A name has at most 253 characters in the DNS, and a port 5.
+LONGEST_HOST = 300
 CONTEXT_HEADER = "X-Forwarded-Context"
 # What stands in a URL's path.
 _PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]+", re.ASCII)
@@ -64,9 +66,13 @@ def check_origin(request: Request, local_hostnames: frozenset[str]) -> None:
         )
 
 
-@functools.lru_cache(MOST_NAMES)
 def hostname(host: str) -> str | None:
-    """Return the name of a `host:port` in lower case, without brackets; None when it is malformed."""
+    """Return the name of a `host:port` in lower case, without brackets; None when it is malformed or too long."""
+    return _hostname(host) if len(host) <= LONGEST_HOST else None
+
+
+@functools.lru_cache(MOST_NAMES)
+def _hostname(host: str) -> str | None:
     try:
         split = urlsplit(f"//{host}")
         _ = split.port

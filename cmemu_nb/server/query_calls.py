@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from cmemu_nb.dialect import get_in, type_name
-from cmemu_nb.errors import ApiError, ExecutionFailed, JobTimeout, ResultError
+from cmemu_nb.dialect import get_in, quoted, type_name
+from cmemu_nb.errors import MOST_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError
 from cmemu_nb.item_reader import NUMBERS, split_items
 from cmemu_nb.json_values import read_json
 from cmemu_nb.query_check import problem_of_input
@@ -42,6 +42,8 @@ def read_call(app: Application, request: Request, kind: str = "") -> tuple[Query
     Raises the API's errors for what it refuses.
     """
     fields = Fields(request.body, "Executing a query")
+    for name in ("branch", "version", "ontology"):
+        app.lifecycle.check_label(name, fields.text(name))
     given = fields.required_object("parameters")
     query = find_query(app.lifecycle, request.params["queryApiName"], fields.text("branch"))
     prerelease = fields.flag("includePrerelease")
@@ -53,11 +55,16 @@ def read_call(app: Application, request: Request, kind: str = "") -> tuple[Query
 def check_version(query: Query, version: str | None, resolution: str | None, *, prerelease: bool | None) -> None:
     """Refuse a version that there is not, and a way to choose one together with a version."""
     if resolution not in (None, *RESOLUTIONS):
-        raise _bad_resolution(f"latestVersionResolution is {resolution!r}. It is {' or '.join(RESOLUTIONS)}.")
+        raise _bad_resolution(
+            f"latestVersionResolution is {quoted(str(resolution))}. It is {' or '.join(RESOLUTIONS)}."
+        )
     if version is not None and (resolution is not None or prerelease is not None):
         raise _bad_resolution("A version was given, and how to choose one. Leave one of them out.")
     if version not in (None, VERSION):
-        told = f"{query.api_name} has no version '{version}'. In the emulator every function has {VERSION}, its newest."
+        told = (
+            f"{query.api_name} has no version {quoted(version)}. In the emulator every function has {VERSION}, its "
+            "newest."
+        )
         raise ApiError(404, "QueryVersionNotFound", told, apiName=query.api_name, version=version)
 
 
@@ -67,7 +74,10 @@ def _bad_resolution(told: str) -> ApiError:
 
 def _check_scope(query: Query, ontology: str | None, transaction: str | None, kind: str) -> None:
     if ontology is not None:
-        told = f"There is no ontology '{ontology}': the emulator has none. Leave 'ontology' out to call the function."
+        told = (
+            f"There is no ontology {quoted(ontology)}: the emulator has none. Leave 'ontology' out to call the "
+            "function."
+        )
         raise ApiError(404, "OntologyNotFound", told, ontologyApiName=ontology)
     if transaction is not None:
         told = "A compute module can't run in a transaction. Leave the transaction id out."
@@ -94,7 +104,9 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
     unknown = [name for name in given if name not in inputs]
     if unknown:
         told = f"{query.api_name} has no parameter {_listed(unknown)}. It has {_listed(inputs)}."
-        raise ApiError(400, "UnknownParameter", told, unknownParameters=unknown, expectedParameters=list(inputs))
+        raise ApiError(
+            400, "UnknownParameter", told, unknownParameters=unknown[:MOST_NAMES], expectedParameters=list(inputs)
+        )
     there = {name for name, text in given.items() if bytes(text).strip() != b"null"}
     needed = [name for name, (kind, required) in inputs.items() if required and not _nullable(kind)]
     missing = [name for name in needed if name not in there]
@@ -104,7 +116,9 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))
+    listed = list(names)
+    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
+    return ", ".join(map(quoted, listed[:MOST_NAMES])) + more
 
 
 def _argument(query: Query, name: str, given: bytes) -> bytes:

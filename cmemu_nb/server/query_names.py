@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.dialect import closest, get_in, inputs_of
+from cmemu_nb.dialect import closest, get_in, inputs_of, quoted
 from cmemu_nb.errors import ApiError, NotFound, known
 from cmemu_nb.json_values import read_exactly
 
@@ -133,10 +133,10 @@ def _all(state: State, branch: str | None = None) -> Iterator[Query]:
 
 def _unknown(state: State, api_name: str, branch: str | None) -> ApiError:
     queries = list(_all(state, branch))
-    where = "" if branch is None else f" on branch '{branch}'"
+    where = "" if branch is None else f" on branch {quoted(branch)}"
     similar = closest(api_name.rpartition(".computemodules.")[2], {query.name for query in queries})
     names = known({query.api_name for query in queries}, "functions")
-    return not_found(f"No function '{api_name}' is served{where}.{similar} {names}", api_name)
+    return not_found(f"No function {quoted(api_name)} is served{where}.{similar} {names}", api_name)
 
 
 def not_found(told: str, api_name: str) -> ApiError:

@@ -149,8 +149,14 @@ def receive_result(app: Application, request: Request) -> Receiver:
 def store_result(app: Application, request: Request) -> Response:
     """Store a result that came as a whole."""
     params = request.params
-    app.lifecycle.finish(params["runtimeId"], params["jobId"], request.body, request.content_type())
+    app.lifecycle.finish(params["runtimeId"], params["jobId"], request.body, _content_type(app, request))
     return Response(204)
+
+
+def _content_type(app: Application, request: Request) -> str | None:
+    content_type = request.content_type()
+    app.lifecycle.check_label("content type", content_type)
+    return content_type
 
 
 class StreamedResult:
@@ -161,6 +167,7 @@ class StreamedResult:
     def __init__(self, app: Application, request: Request) -> None:
         self._app = app
         self._request = request
+        self._content_type = _content_type(app, request)
         self._stream = app.lifecycle.open_stream(request.params["runtimeId"], request.params["jobId"])
 
     def receive(self, chunk: bytes) -> None:
@@ -170,7 +177,7 @@ class StreamedResult:
 
     def finish(self) -> Response:
         """Store the result: the job succeeded."""
-        self._app.lifecycle.close_stream(self._stream, self._request.content_type())
+        self._app.lifecycle.close_stream(self._stream, self._content_type)
         return Response(204)
 
     def break_off(self) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb import session_file
+from cmemu_nb.dialect import quoted
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
 from cmemu_nb.job_search import MIN_CHARACTERS, find_unfinished
 from cmemu_nb.model import NS_PER_MS, JobStatus
@@ -132,6 +133,7 @@ async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 def fail_job(app: Application, request: Request) -> Response:
     """Fail a queued or running job by hand; the reason becomes its error message."""
     reason = Fields(request.body, "Failing a job").required_text("reason")
+    app.lifecycle.check_label("reason", reason)
     job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
     app.lifecycle.fail(job.job_id, reason)
     return Response(204)
@@ -145,6 +147,7 @@ def cancel_jobs(app: Application, request: Request) -> Response:
     """
     fields = Fields(request.body, "Cancelling jobs")
     reason = fields.text("reason") or "by a request"
+    app.lifecycle.check_label("reason", reason)
     jobs = find_unfinished(app.lifecycle, fields.required_text("jobs"), time.time_ns())
     return json_response(200, {"cancelled": app.lifecycle.cancel(jobs, reason)})
 
@@ -186,7 +189,7 @@ def _options(request: Request, names: set[str]) -> dict[str, str]:
     options = query_options(request)
     unknown = sorted(set(options) - names)
     if unknown:
-        raise InvalidRequest(f"Unknown query option '{unknown[0]}'. Known options: {', '.join(sorted(names))}.")
+        raise InvalidRequest(f"Unknown query option {quoted(unknown[0])}. Known options: {', '.join(sorted(names))}.")
     return options
 
 
