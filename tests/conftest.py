@@ -144,6 +144,29 @@ def serve() -> Callable[..., AbstractContextManager[Emulator]]:
 
 
 @pytest.fixture
+def serve_functions() -> Callable[..., AbstractContextManager[Emulator]]:
+    """Start an emulator with settings of its own whose functions' threads must all have ended when it has stopped."""
+
+    @contextmanager
+    def serve(**settings: Any) -> Iterator[Emulator]:
+        threads = set(threading.enumerate())
+        with serving(**settings) as emulator:
+            yield emulator
+            emulator.reset()
+        eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
+
+    return serve
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What functions wait at; it opens at the end of the test at the latest."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
 def wire(emu: Emulator) -> Iterator[Callable[[], Wire]]:
     """Open connections that are closed after the test."""
     opened: list[Wire] = []

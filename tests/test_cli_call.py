@@ -12,10 +12,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cells import ADD, make
 from cli_processes import CMEMU, OnTerminal, run, run_here
 from client import eventually
 from conftest import serving as emulator_serving
-from test_functions import ADD, make
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import textwrap
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cells import make
 from client import RID, Api, eventually
 from journaled import process
-from test_functions import make
 from test_platform_routes import Client, token_of
 
 from cmemu_nb import Emulator
@@ -20,6 +19,7 @@ from cmemu_nb.errors import JobFailed, JobTimeout
 from cmemu_nb.model import NS_PER_S
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -29,20 +29,9 @@ WAIT = "def wait(context, event):\n    gate.wait()\n    return 'done'"
 
 
 @pytest.fixture
-def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
-    threads = set(threading.enumerate())
-    with serve(max_concurrent_tasks=2) as emulator:
+def emu(serve_functions: Callable[..., Any]) -> Iterator[Emulator]:
+    with serve_functions(max_concurrent_tasks=2) as emulator:
         yield emulator
-        emulator.reset()
-    eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What functions wait at; it opens at the end of the test at the latest."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 def why(job: JobHandle) -> str:

@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cells import make
 from client import eventually
-from test_functions import make
 
 from cmemu_nb.ending import Ending, ending_here, shielded
 from cmemu_nb.errors import JobEnded
@@ -288,13 +288,9 @@ def test_while_c_code_keeps_it_from_ending_a_debugger_can_trace_other_threads() 
 
 
 @pytest.fixture
-def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
-    """An emulator that serves one function at a time; at the end no thread of a function is left."""
-    threads = set(threading.enumerate())
-    with serve(max_concurrent_tasks=1) as emulator:
+def emu(serve_functions: Callable[..., Any]) -> Iterator[Emulator]:
+    with serve_functions(max_concurrent_tasks=1) as emulator:
         yield emulator
-        emulator.reset()
-    eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
 
 
 LOOP = """

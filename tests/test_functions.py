@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextvars
-import dataclasses
 import getpass
 import json
 import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable  # the SDK reads annotations at run time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from cells import ADD, Sum, make
 from client import eventually
 
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning, ResultError
@@ -28,40 +27,13 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
 
-Function = Any
-
-
-# Made by a call, because the SDK can't read annotations that are strings, as they are in this file.
-Sum = dataclasses.make_dataclass("Sum", [("x", int), ("y", int, 2)])
-
-
-@pytest.fixture
-def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
-    """An emulator whose functions are all gone afterwards, with their threads."""
-    threads = set(threading.enumerate())
-    with serve(max_concurrent_tasks=4) as emulator:
-        yield emulator
-        emulator.reset()
-    eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """What functions wait at; it opens at the end of the test at the latest."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def make(source: str, **names: Any) -> Function:
-    """Define a function from text, as a cell would: with annotations that are types."""
-    namespace = {"Sum": Sum, "Iterable": Iterable, **names}
-    exec(compile(source, "<cell>", "exec", dont_inherit=True), namespace)
-    return next(value for name, value in reversed(namespace.items()) if callable(value) and name not in names)
-
-
-ADD = "def add(context, event: Sum) -> int:\n    return event.x + event.y"
 ADD_MORE = "def add(context, event: Sum) -> int:\n    return 100 + event.x + event.y"
+
+
+@pytest.fixture
+def emu(serve_functions: Callable[..., Any]) -> Iterator[Emulator]:
+    with serve_functions(max_concurrent_tasks=4) as emulator:
+        yield emulator
 
 
 # Serving

@@ -10,8 +10,8 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cells import make
 from client import eventually
-from test_functions import make
 
 from cmemu_nb.errors import InvalidRequest, JobFailed, NotFound, NotRunning
 from cmemu_nb.model import JobStatus
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 
 HANG = "def hang(context, event):\n    gate.wait(60)"
 HANG_STREAM = "def items(context, event):\n    yield {'n': 1}\n    gate.wait(60)"
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture

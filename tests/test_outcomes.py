@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_processes import run_here
-from client import RID, RUNTIMES, Api, eventually
+from client import RID, RUNTIMES, Api
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
@@ -33,13 +33,9 @@ COUNTS = {"queued": 0, "running": 0, "ok": 10, "function error": 3, "failed": 1}
 
 
 @pytest.fixture
-def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
-    """An emulator of the test's own, whose functions are all gone afterwards, with their threads."""
-    threads = set(threading.enumerate())
-    with serve(max_concurrent_tasks=3) as emulator:
+def emu(serve_functions: Callable[..., Any]) -> Iterator[Emulator]:
+    with serve_functions(max_concurrent_tasks=3) as emulator:
         yield emulator
-        emulator.reset()
-    eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
 
 
 @pytest.fixture

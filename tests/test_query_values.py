@@ -11,7 +11,6 @@ import enum
 import json
 import subprocess
 import sys
-import threading
 import types
 import typing
 import uuid
@@ -23,7 +22,6 @@ import numpy as np
 import pandas as pd
 import pydantic
 import pytest
-from client import eventually
 from compute_modules.function_registry.function_payload_converter import convert_payload
 from compute_modules.function_registry.types import Double, Long
 
@@ -250,13 +248,9 @@ def serve_add(emu: Emulator) -> Any:
 
 
 @pytest.fixture
-def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
-    """An emulator whose functions are all gone afterwards, with their threads."""
-    threads = set(threading.enumerate())
-    with serve() as emulator:
+def emu(serve_functions: Callable[..., Any]) -> Iterator[Emulator]:
+    with serve_functions() as emulator:
         yield emulator
-        emulator.reset()
-    eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
 
 
 def test_a_function_is_called_by_name_or_itself_with_an_object_or_keywords(emu: Emulator) -> None:

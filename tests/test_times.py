@@ -6,13 +6,11 @@ import json
 import math
 import random
 import re
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_processes import run_here
-from client import eventually
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,13 +43,9 @@ def shown(values: list[int]) -> list[str]:
 
 
 @pytest.fixture
-def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
-    """An emulator of the test's own, whose functions are all gone afterwards, with their threads."""
-    threads = set(threading.enumerate())
-    with serve(max_concurrent_tasks=3) as emulator:
+def emu(serve_functions: Callable[..., Any]) -> Iterator[Emulator]:
+    with serve_functions(max_concurrent_tasks=3) as emulator:
         yield emulator
-        emulator.reset()
-    eventually(lambda: set(threading.enumerate()) <= threads, "every thread has ended")
 
 
 @pytest.fixture
