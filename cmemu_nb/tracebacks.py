@@ -26,7 +26,7 @@ _IPYTHON = re.compile(r"[\\/](IPython|ipykernel)[\\/]")
 _HEADING = "Traceback (most recent call last):"
 _POSTED = re.compile(rf"(.*?): ((?:  \+ Exception Group )?{re.escape(_HEADING)}\n.*)", re.DOTALL)
 _OUR_FRAME = re.compile(rf'File "{re.escape(_OURS)}')
-_CALLER = re.compile(r'File "[^"\n]*[\\/](?:compute_modules[\\/]client|cmemu_nb[\\/]executors)[\\/][^"\n]*", line')
+_CALLER = re.compile(r'File "(?=[^"\n]*+", line)[^"\n]*[\\/](?:compute_modules[\\/]client|cmemu_nb[\\/]executors)[\\/]')
 
 
 def shortened(error: E) -> E:
@@ -103,8 +103,10 @@ def of_function(posted: str) -> str:
     if found is None:
         return posted
     said, trace = found.groups()
-    kinds = re.findall(rf"^[ |]*([\w.<>]+)(?:: )?{re.escape(said)}$", trace, re.MULTILINE)
-    head = ": ".join(part for part in (*kinds[-1:], said.partition("\n")[0]) if part)
+    first = said.partition("\n")[0]
+    # Of a long message each line of the traceback may be a beginning, so that all of it takes the square of the time.
+    kinds = re.findall(rf"^[ |]*([\w.<>]+){re.escape(f': {first}' if said else '')}$", trace, re.MULTILINE)
+    head = ": ".join(part for part in (*kinds[-1:], first) if part)
     return f"{head}\n\n{from_its_own_frame(trace.rstrip())}"
 
 

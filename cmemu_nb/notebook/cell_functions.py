@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
 
 CELL_MAGIC = "%%cmemu_functions"
-_DEF = re.compile(r"^\s*(?:async\s+)?def\s+(\w+)", re.MULTILINE)
+_DEF = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 
 
 def run_cell(shell: InteractiveShell, cell: str) -> list[Callable[..., Any]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cmemu_nb.notebook.commands import Arguments
 
 NODE_PACKAGE = "@palantir/compute-module"
-_ES_MODULE = re.compile(r"^\s*(?:import\b(?!\s*\()|export\b)", re.MULTILINE)
+_ES_MODULE = re.compile(r"^[ \t]*(?:import\b(?!\s*\()|export\b)", re.MULTILINE)
 
 
 def launch_cell(emulator: Emulator, given: Arguments, text: str) -> LaunchedModule:

@@ -65,7 +65,7 @@ function formInput(name, { kind, required }, at) {
 function formPretty(json) {
   let depth = 0;
   const line = () => `\n${"  ".repeat(Math.min(depth, 40))}`;
-  return json.replace(/"(?:[^"\\]+|\\.)*"|\{\s*\}|\[\s*\]|[[\]{},:]|\s+/g, (token) => {
+  return json.replace(/"(?:[^"\\]|\\.)*"?|\{\s*\}|\[\s*\]|[[\]{},:]|\s+/g, (token) => {
     if (token === "{" || token === "[") return ((depth += 1), token + line());
     if (token === "}" || token === "]") return ((depth -= 1), line() + token);
     if (token === ",") return token + line();
