@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import warnings
@@ -28,7 +29,7 @@ from cmemu_nb.tokens import SHORTEST_MASKED, last_four
 from cmemu_nb.value_types import name_of_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.functions import Definition
@@ -55,6 +56,7 @@ class Functions:
         self._emulator = emulator
         self._executors: dict[str, NotebookExecutor] = {}
         self._paused = True
+        self._one_at_a_time: asyncio.Lock
 
     def serve(
         self,
@@ -124,21 +126,31 @@ class Functions:
     ) -> dict[str, int]:
         from cmemu_nb.executors.notebook import NotebookExecutor  # noqa: PLC0415
 
-        self._check_not_paused()
-        executor = self._executors.get(runtime_id)
-        if executor is None or not executor.working:
-            # Known from now on, so that it is stopped with the others.
-            executor = self._executors[runtime_id] = NotebookExecutor(self._emulator, runtime_id)
-            await executor.begin()
-        return await executor.serve(definitions, echo)
+        async with self._changing():
+            executor = self._executors.get(runtime_id)
+            if executor is None or not executor.working:
+                # Known from now on, so that it is stopped with the others.
+                executor = self._executors[runtime_id] = NotebookExecutor(self._emulator, runtime_id)
+                await executor.begin()
+            return await executor.serve(definitions, echo)
 
     async def _remove(self, runtime_id: str, name: str) -> None:
+        async with self._changing():
+            self._find(name, runtime_id)  # which another thread may have removed since
+            await self._executors[runtime_id].remove(name)
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """Change what is served, alone: two that begin a runtime's executor at the same time would make two of them.
+
+        Nothing is changed while the emulator is being stopped, or is not all started.
+        """
         self._check_not_paused()
-        self._find(name, runtime_id)  # which another thread may have removed since
-        await self._executors[runtime_id].remove(name)
+        async with self._one_at_a_time:
+            self._check_not_paused()
+            yield
 
     def _check_not_paused(self) -> None:
-        """Change nothing while the emulator is being stopped, or is not all started."""
         if self._paused:
             raise NotRunning(STOPPED_MEANWHILE)
 
@@ -198,6 +210,7 @@ class Functions:
 
     async def resume(self) -> None:
         """Serve again what was served before the emulator was stopped."""
+        self._one_at_a_time = asyncio.Lock()  # made anew with each loop, since it belongs to one
         for executor in list(self._executors.values()):
             if executor.functions:
                 await executor.begin()

@@ -11,6 +11,7 @@ import logging
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cmemu_nb import Emulator
+    from cmemu_nb.events import Event
 
 ADD_MORE = "def add(context, event: Sum) -> int:\n    return 100 + event.x + event.y"
 
@@ -37,6 +39,37 @@ def emu(serve_functions: Callable[..., Any]) -> Iterator[Emulator]:
 
 
 # Serving
+
+
+def test_functions_that_are_defined_at_the_same_moment_are_all_served(emu: Emulator) -> None:
+    """In threads that begin the notebook's executor together: it is one, and has all of them."""
+    together = threading.Barrier(8)
+
+    def define(number: int) -> None:
+        function = make(f"def f{number}(context, event):\n    return {number}")
+        together.wait(10)
+        emu.function(function)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(define, range(8)))
+    assert sorted(each.name for each in emu.functions) == [f"f{number}" for number in range(8)]
+    assert [emu.call(f"f{number}", timeout=10) for number in range(8)] == list(range(8))
+    assert sum(event.kind in ("session_opened", "session_reset") for event in emu.lifecycle.events.recent()) == 1
+
+
+def test_an_event_callback_may_define_a_function_while_another_is_being_defined(emu: Emulator) -> None:
+    defined = threading.Event()
+
+    def define_more(event: Event) -> None:
+        if event.kind == "session_opened":
+            emu.function(make(ADD))
+            defined.set()
+
+    unsubscribe = emu.on_event(define_more)
+    emu.function(make("def first(context, event):\n    return 1"))
+    assert defined.wait(10)
+    assert [emu.call("first", timeout=10), emu.call("add", {"x": 1}, timeout=10)] == [1, 3]
+    unsubscribe()
 
 
 def test_a_served_function_stays_a_plain_function_and_is_called_through_the_whole_lifecycle(emu: Emulator) -> None:

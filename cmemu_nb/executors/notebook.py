@@ -132,7 +132,10 @@ class NotebookExecutor:
                 still_running[definition.name] = served.running
             served.echo = echo
             changed.append(served)
-        await self._post_schemas(changed)
+        try:
+            await self._post_schemas(changed)
+        except InvalidModuleAuthToken:  # somebody has reset the session since
+            await self._join_again()
         return {name: jobs for name, jobs in still_running.items() if jobs}
 
     async def _post_schemas(self, functions: Iterable[ServedFunction]) -> None:
