@@ -30,7 +30,7 @@ from cmemu_nb.job_search import find_job, find_unfinished
 from cmemu_nb.launching import Launching
 from cmemu_nb.leases import Leases
 from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.listening import close, listen, warn_if_exposed
+from cmemu_nb.listening import close, listen, stop_listening, warn_if_exposed
 from cmemu_nb.looking import Looking
 from cmemu_nb.loop import defer_interrupts, raise_if_interrupted
 from cmemu_nb.notebook.words import holdings
@@ -268,6 +268,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         for server, listening in ((tls_server, tls_sockets), (self._server, sockets)):
             parts.add(server.close_all_connections)
             parts.add(server.stop)
+            parts.add(stop_listening, listening)
             server.add_sockets(listening)
         self._client = ContourClient(self.url, self.token)
         for end in (self._client.close, self._end_clusters, self._end_modules, self.functions.pause):

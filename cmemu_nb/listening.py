@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -102,6 +103,13 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def stop_listening(sockets: Iterable[socket.socket]) -> None:
+    """Free the ports of sockets at once, also when another process, such as a forked one, has copies."""
+    for each in sockets:
+        with contextlib.suppress(OSError):  # macOS has it closed only
+            each.shutdown(socket.SHUT_RDWR)
 
 
 def close_in_children(things: Iterable[Closable]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import socket
 import struct
 import time
@@ -44,6 +45,15 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = DEADLINE)
         assert time.monotonic() < end, f"it never happened: {what}"
         time.sleep(0.002)
     return value
+
+
+def free_port() -> int:
+    """Return a port that is free, and that the system gives to nobody who asks for any."""
+    start = 10_000 + os.getpid() * 101 % 20_000
+    for port in range(start, start + 2_000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError
 
 
 def closed(answer: requests.Response) -> requests.Response:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import socket
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from client import RUNTIMES, SUBMIT, closed, error_code, eventually
+from client import RUNTIMES, SUBMIT, closed, error_code, eventually, free_port
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import (
@@ -36,12 +38,12 @@ from cmemu_nb.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from cmemu_nb.events import Event
     from cmemu_nb.handles import JobHandle
 
 RID = "ri.foundry.main.deployed-app.my-app"
+OPEN_FILES = Path("/proc/self/fd")
 
 
 @contextmanager
@@ -557,3 +559,18 @@ def test_jobs_submitted_from_many_threads_all_come_back(emu: Emulator) -> None:
             thread.join()
         assert [job.result() for job in jobs] == [1] * 200
     assert len({job.id for job in jobs}) == 200
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="only Linux frees a port whose socket another process holds")
+def test_a_process_that_holds_copies_of_its_sockets_does_not_hold_its_port() -> None:
+    with Emulator(port=free_port(), tls_port=0) as emulator:
+        port = emulator.port
+        sockets = [int(each.name) for each in OPEN_FILES.iterdir() if each.is_socket()]
+        holder = subprocess.Popen(["sleep", "60"], pass_fds=sockets)
+    try:
+        with Emulator(port=port, tls_port=0) as again:
+            assert again.port == port
+            assert requests.get(f"{again.url}/_emulate/health", timeout=10).status_code == 200
+    finally:
+        holder.kill()
+        holder.wait()

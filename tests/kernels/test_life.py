@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from client import free_port
 from environments import kernel_python
 from kernels.driver import Kernel, wait_until
 from kernels.notebooks import APP, open_notebook, start_executor
@@ -70,14 +71,33 @@ def test_autoreload_of_every_module_keeps_the_emulator(notebook: Notebook) -> No
     assert notebook.events("internal_error", "listener_failed") == []
 
 
+# The child writes as soon as it runs code of its own. What listens is what Linux says.
+FORK = """
+import cmemu_nb, os, signal, time, warnings
+warnings.simplefilter('ignore', DeprecationWarning)
+other = cmemu_nb.Emulator(port=PORT, tls_port=0).start()
+there, begun = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.write(begun, b'!')
+    time.sleep(60)
+    os._exit(0)
+os.read(there, 1)
+sockets = [line.split() for line in open('/proc/net/tcp').readlines()[1:]]
+listening = {f'socket:[{each[9]}]' for each in sockets if each[3] == '0A' and each[1].endswith(f':{other.port:04X}')}
+held = {os.readlink(f'/proc/{pid}/fd/{each}') for each in os.listdir(f'/proc/{pid}/fd')}
+port = other.port
+other.stop()
+again = cmemu_nb.Emulator(port=port, tls_port=0).start()
+print(len(listening), listening & held, again.port == port)
+again.stop()
+os.kill(pid, signal.SIGKILL)
+_ = os.waitpid(pid, 0), os.close(there), os.close(begun)
+"""
+
+
 def test_a_forked_child_does_not_hold_the_port(notebook: Notebook) -> None:
-    kernel = notebook.kernel
-    code = "import cmemu_nb, os, time\nother = cmemu_nb.Emulator(port=0).start()\nport = other.port\npid = os.fork()\n"
-    code += "if pid == 0:\n    time.sleep(60)\n    os._exit(0)\n"
-    code += "other.stop()\nagain = cmemu_nb.Emulator(port=port, tls_port=0).start()\nprint(again.port == port)\n"
-    code += "again.stop()\n"
-    code += "import signal; os.kill(pid, signal.SIGKILL); _ = os.waitpid(pid, 0)"
-    assert kernel.run(f"import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n{code}") == "True"
+    assert notebook.kernel.run(FORK.replace("PORT", str(free_port()))) == "1 set() True"
     assert notebook.execute() == 1
 
 
