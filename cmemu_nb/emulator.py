@@ -67,10 +67,10 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     settings are those of `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port`
     (8945), `token` (of the contour routes, random if not given), `tokens` (further ones), `client_id`,
     `client_secret` and `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
-    `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_concurrent_tasks` (of
-    functions in cells), `interrupt` ('cancel' or 'leave', what an interrupt does to jobs), `progress` (whether
-    calls say why they wait), `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `max_queued`,
-    `max_label_bytes`, `home` ('auto', 'kernel' or 'thread'); `journal` (a file) and `journal_sync`;
+    `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_schema_bytes`,
+    `max_label_bytes`, `max_concurrent_tasks` (of functions in cells), `interrupt` ('cancel' or 'leave', what an
+    interrupt does to jobs), `progress` (whether calls say why they wait), `keep_events`, `keep_jobs` (100,000),
+    `keep_bytes` (1 GiB), `max_queued`, `home` ('auto', 'kernel' or 'thread'); `journal` (a file) and `journal_sync`;
     `max_connections`, `max_waiting`, `slow_client_seconds`, `idle_seconds`, `hide_tokens`,
     `protect_notebook` for what others may do. An unknown or wrong one is a
     `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any

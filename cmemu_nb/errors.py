@@ -206,7 +206,7 @@ class JobEvicted(WireError):
 
 
 class PayloadTooLarge(WireError):
-    """The body is larger than `max_body_bytes`."""
+    """A body is larger than `max_body_bytes`, schemas than `max_schema_bytes`, or a record than a journal can take."""
 
     code = "payload_too_large"
     status = 413

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobNotRunning, QueueFull, known
+from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobNotRunning, PayloadTooLarge, QueueFull, known
 from cmemu_nb.events import KEEP_BYTES, MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.job_ids import new_job_id
 from cmemu_nb.labels import MAX_LABEL_BYTES, check_label, shortened
@@ -104,6 +104,7 @@ class Jobs(State):
             app.branch if app else None,
             user_id=user_id,
         )
+        self.write_ahead(job)
         session.queue[job.job_id] = job
         self._owners[job.job_id] = session
         return self._change(session, job, "job_queued", query_type)
@@ -158,7 +159,7 @@ class Jobs(State):
         if job.status == JobStatus.SUCCEEDED and job.result == result:
             return job
         self._require_running(session, job)
-        return self._succeed(session, job, result, content_type)
+        return self._succeed(session, self._done(job, result, content_type))
 
     def fail(self, job_id: str, reason: str) -> Job:
         """End a queued or running job as `failed`, with the reason [ours]."""
@@ -200,7 +201,8 @@ class Jobs(State):
         if job.job_id in session.streams:
             raise JobAlreadyCompleted(f"Job '{job.job_id}' is receiving another result; this one was not kept.")
 
-    def _succeed(self, session: Session, job: Job, result: bytes, content_type: str | None) -> Job:
+    def _done(self, job: Job, result: bytes, content_type: str | None) -> Job:
+        """Return a job with its result; one whose result can't be kept fails, and whoever sent it gets the reason."""
         done = replace(
             job,
             status=JobStatus.SUCCEEDED,
@@ -208,8 +210,16 @@ class Jobs(State):
             result=result,
             result_content_type=content_type and one_text(content_type),
         )
+        try:
+            self.write_ahead(done)
+        except PayloadTooLarge as error:
+            self.fail(job.job_id, str(error))
+            raise
+        return done
+
+    def _succeed(self, session: Session, done: Job) -> Job:
         session.note_result(done)
-        return self._change(session, done, "job_succeeded", plural(len(result), "byte"))
+        return self._change(session, done, "job_succeeded", plural(len(done.result or b""), "byte"))
 
     # Results that arrive in chunks
 
@@ -230,9 +240,10 @@ class Jobs(State):
     def close_stream(self, stream: ResultStream, content_type: str | None = None) -> Job:
         """End the result: the job succeeded."""
         session = self._streaming(stream)
+        done = self._done(session.jobs[stream.job_id], bytes(stream.body), content_type)
         del session.streams[stream.job_id]
         stream.complete = True
-        return self._succeed(session, session.jobs[stream.job_id], bytes(stream.body), content_type)
+        return self._succeed(session, done)
 
     def break_stream(self, stream: ResultStream) -> None:
         """Fail the job of a stream that broke off; nothing if the job ended before."""

@@ -7,23 +7,26 @@ again.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import JournalBehind
+from cmemu_nb.errors import JournalBehind, PayloadTooLarge
 from cmemu_nb.journal_lock import FileReplaced
 from cmemu_nb.loop import is_all_that_is_ready
+from cmemu_nb.model import Job, JobStatus
 from cmemu_nb.saved import SavedReplica, SavedSession
+from cmemu_nb.state import in_memory_only
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from cmemu_nb.events import Event
     from cmemu_nb.journal_file import JournalFile
     from cmemu_nb.journal_tables import Tables
     from cmemu_nb.lifecycle import Lifecycle
-    from cmemu_nb.model import Runtime
+    from cmemu_nb.model import FunctionSchema, Runtime
 
     Waiter = Callable[[JournalBehind | None], object]
 
@@ -33,6 +36,10 @@ CHANGES_SESSION = frozenset(
 )
 CHANGES_JOB = frozenset({"job_started", "job_given_back", "job_succeeded", "job_failed", "late_result"})
 RETRY_SECONDS = 0.5
+# A record of at least so many bytes is written before the lifecycle has it.
+LARGE_BYTES = 1_000_000
+# What SQLite says of one record: it is too long, too long for the interface, or there is not memory enough for it.
+CANT_TAKE = (sqlite3.DataError, OverflowError, MemoryError)
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 LARGEST_LOG_BYTES = 64 * 1024 * 1024
 LOOK_AT_LOG_EVERY = 64
@@ -50,6 +57,8 @@ class Changes:
         self.queued: dict[str, None] = {}
         self.jobs: dict[str, None] = {}
         self.evicted: list[int] = []
+        self.ahead: Job | None = None
+        """A job that is in the file already."""
 
 
 class Journal:
@@ -67,6 +76,7 @@ class Journal:
         self._commits = 0
         self._checkpointing: threading.Thread | None = None
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+        lifecycle.write_ahead = self.write_ahead
         self.behind = False
         """Whether something has happened that is not in the file yet."""
         if file.new and lifecycle.runtimes():
@@ -133,6 +143,26 @@ class Journal:
 
     # Writing
 
+    def write_ahead(self, record: Job | Sequence[FunctionSchema]) -> None:
+        """Write a large record before the lifecycle has it, after all that happened until now.
+
+        So one that SQLite can't take, which is a `PayloadTooLarge`, changes nothing and stops nobody else.
+        """
+        what, size = _large_part(record)
+        if size < LARGE_BYTES:
+            return
+        try:
+            self._commit(record)
+        except CANT_TAKE as error:
+            reason = str(error) or "there is not memory enough for it"
+            raise PayloadTooLarge(
+                f"The journal can't take {what}, {size:,} bytes ({reason}), so it was not kept. Send less, or start "
+                "without a journal."
+            ) from None
+        except Exception:  # noqa: BLE001 - nothing at all can be written: that is said, and tried again, by _write
+            return
+        self._changes.ahead = record if isinstance(record, Job) else None
+
     def _write(self) -> None:
         self._stop_timer()
         waiters, self._waiters = self._waiters, []
@@ -169,7 +199,7 @@ class Journal:
             "Look before you repeat it."
         )
 
-    def _commit(self) -> None:
+    def _commit(self, ahead: Job | Sequence[FunctionSchema] | None = None) -> None:
         state, changes = self._lifecycle, self._changes
         with self._file.transaction() as rows:
             for runtime_id in changes.ended:
@@ -180,10 +210,15 @@ class Journal:
             if changes.apps:
                 rows.put_apps(state.deployed_apps())
             if changes.queued:
-                rows.put_jobs(filter(None, map(state.find_job, changes.queued)))
+                rows.put_jobs(self._not_ahead(map(state.find_job, changes.queued)))
             if changes.jobs:
-                rows.put_states(filter(None, map(state.find_job, changes.jobs)))
+                rows.put_states(self._not_ahead(map(state.find_job, changes.jobs)))
+            if ahead is not None:
+                _put_ahead(rows, ahead)
         self._changes = Changes()
+
+    def _not_ahead(self, jobs: Iterable[Job | None]) -> list[Job]:
+        return [job for job in jobs if job is not None and job is not self._changes.ahead]
 
     def _put_sessions(self, rows: Tables) -> None:
         state, changes = self._lifecycle, self._changes
@@ -229,6 +264,7 @@ class Journal:
     def close(self) -> None:
         """Write what is left, and when each runtime polled last."""
         self._unsubscribe()
+        self._lifecycle.write_ahead = in_memory_only
         self._stop_timer()
         self._changes.runtimes.update(dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes()))
         try:
@@ -237,3 +273,20 @@ class Journal:
             self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
         if self._checkpointing is not None:
             self._checkpointing.join()
+
+
+def _large_part(record: Job | Sequence[FunctionSchema]) -> tuple[str, int]:
+    if not isinstance(record, Job):
+        return "the schemas of the runtime", sum(len(each.schema_payload) for each in record)
+    if record.status == JobStatus.QUEUED:
+        return "the query", len(record.query)
+    return f"the result of job '{record.job_id}'", len(record.result or b"")
+
+
+def _put_ahead(rows: Tables, record: Job | Sequence[FunctionSchema]) -> None:
+    if not isinstance(record, Job):
+        rows.put_schemas(record)
+    elif record.status == JobStatus.QUEUED:
+        rows.put_jobs([record])
+    else:
+        rows.put_states([record])

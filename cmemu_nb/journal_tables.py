@@ -190,12 +190,18 @@ class Tables:
         """Insert or update one runtime's session with its schemas and replicas."""
         runtime_id = session.runtime.runtime_id
         self.put_runtime(session.runtime, session.evicted)
-        of_one_runtime: dict[str, Sequence[object]] = {"schemas": session.schemas, "replicas": session.replicas}
-        for table, records in of_one_runtime.items():
-            if records:
-                self._put(table, runtime_id, msgspec.json.encode(records))
-            else:
-                self._delete(table, runtime_id)
+        self._put_of_runtime("schemas", runtime_id, session.schemas)
+        self._put_of_runtime("replicas", runtime_id, session.replicas)
+
+    def put_schemas(self, schemas: Sequence[FunctionSchema]) -> None:
+        """Keep these schemas of one runtime, at least one, and no others of it."""
+        self._put_of_runtime("schemas", schemas[0].runtime_id, schemas)
+
+    def _put_of_runtime(self, table: str, runtime_id: str, records: Sequence[object]) -> None:
+        if records:
+            self._put(table, runtime_id, msgspec.json.encode(records))
+        else:
+            self._delete(table, runtime_id)
 
     def delete_session(self, runtime_id: str) -> None:
         """Forget a runtime, but not its jobs."""

@@ -274,12 +274,11 @@ class Lifecycle(Jobs):
         for name, _ in schemas:
             self.check_label("function name", name)
         now = self.now()
+        posted = {name: FunctionSchema(runtime_id, name, payload, now) for name, payload in schemas}
+        self.write_ahead([*(session.schemas | posted).values()])
         session.runtime = replace(session.runtime, last_schema_post_at=now)
-        names = []
-        for name, payload in schemas:
-            session.schemas[name] = FunctionSchema(runtime_id, name, payload, now)
-            names.append(name)
-        self._emit("schemas_posted", runtime_id, detail=", ".join(map(repr, names)) or "none")
+        session.schemas.update(posted)
+        self._emit("schemas_posted", runtime_id, detail=", ".join(map(repr, posted)) or "none")
 
     def delete_schema(self, runtime_id: str, function_name: str) -> None:
         """Forget one function's schema [ours]."""

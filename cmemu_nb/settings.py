@@ -88,6 +88,11 @@ class Settings(Configurable):
         min=1,
         help="Longest name, id, branch or reason from outside, in bytes; longer ones are refused with 400.",
     ).tag(config=True)
+    max_schema_bytes = Int(
+        16 * 1024 * 1024,
+        min=1,
+        help="Largest size of all schemas of one runtime, in bytes; what comes beyond is refused with 413.",
+    ).tag(config=True)
     max_connections = Int(
         8192,
         min=1,

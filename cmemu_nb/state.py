@@ -14,10 +14,18 @@ from cmemu_nb.job_log import JobLog, Printed
 from cmemu_nb.model import JobStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
     from cmemu_nb.session import Replica, ResultStream, Session
 
+    WriteAhead = Callable[[Job | Sequence[FunctionSchema]], None]
+
 DEFAULT_BRANCH = "master"
+
+
+def in_memory_only(record: Job | Sequence[FunctionSchema]) -> None:
+    """Write nothing ahead: there is no journal."""
 
 
 class State:
@@ -32,6 +40,8 @@ class State:
         self._printed = Printed()
         self.own_apps: dict[str, str] = {}
         """The apps that runtimes take back when their sessions are opened without one, by runtime."""
+        self.write_ahead: WriteAhead = in_memory_only
+        """Called with a record that may be large, before it is kept; a `PayloadTooLarge` refuses it."""
 
     def runtime(self, runtime_id: str) -> Runtime:
         """Return a runtime, or a `NotFound` that lists the known ones."""

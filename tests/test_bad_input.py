@@ -348,6 +348,17 @@ def test_a_requests_client_sees_the_413_of_a_body_over_the_limit(small: Api, fra
         assert small.send(method, path, headers=headers, data=body).status_code == 413
 
 
+def test_schemas_have_a_limit_of_their_own(serve: Serve) -> None:
+    """It counts all schemas that the runtime would have; what is too much changes nothing."""
+    with serve(max_schema_bytes=100) as emu:
+        runtime = Api(emu.url, emu.token).open()
+        for payload, status in (({"a": "x" * 60}, 204), ({"b": "x" * 60}, 413), ({"a": "y" * 80}, 204)):
+            answer = runtime.post_schemas(payload)
+            assert answer.status_code == status
+            assert status == 204 or "start with a larger max_schema_bytes" in answer.json()["error_description"]
+        assert [(each.function_name, each.schema_payload[1:2]) for each in emu.lifecycle.schemas()] == [("a", b"y")]
+
+
 @pytest.mark.parametrize("framing", ["whole", "chunked"])
 def test_a_body_of_exactly_the_limit_is_taken(small: Api, framing: str) -> None:
     runtime = small.open()

@@ -22,7 +22,15 @@ from client import RID, SUBMIT, Api, error_code, eventually
 from journaled import process
 
 from cmemu_nb import Emulator
-from cmemu_nb.errors import HomeError, JobEvicted, JournalBehind, JournalError, PortTakenWarning, WireError
+from cmemu_nb.errors import (
+    HomeError,
+    JobEvicted,
+    JournalBehind,
+    JournalError,
+    PayloadTooLarge,
+    PortTakenWarning,
+    WireError,
+)
 from cmemu_nb.journal import Journal
 from cmemu_nb.journal_check import VERSION
 from cmemu_nb.journal_file import JournalFile
@@ -31,6 +39,8 @@ from cmemu_nb.model import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import requests
 
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -487,6 +497,80 @@ def test_a_job_that_could_not_be_noted_as_taken_is_handed_out_later(path: Path) 
             assert error_code(runtime.poll()) == "journal_behind"
         answers = eventually(lambda: [each for each in [runtime.poll()] if each.status_code == 200], "it is handed out")
         assert answers[0].json()["computeModuleJobV1"]["jobId"] == job_id
+
+
+def not_taken(answer: requests.Response, what: str) -> bool:
+    return error_code(answer) == "payload_too_large" and f"The journal can't take {what}" in answer.text
+
+
+def test_one_record_that_sqlite_cant_take_is_refused_and_stops_nobody_else(path: Path) -> None:
+    """Memory and the journal agree about what was refused, and what others send meanwhile is written."""
+    large = b"x" * 2_500_000
+    with journaled(path) as emulator, ThreadPoolExecutor(4) as pool:
+        api = Api(emulator.url, emulator.token)
+        runtime = api.open("r", RID)
+        file = emulator._journal_file  # noqa: SLF001
+        assert file is not None
+        file.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2_000_000)
+        others = [pool.submit(api.submit, "other") for _ in range(20)]
+        query = {"deployedAppRid": RID, "queryType": "f", "query": large.decode()}
+        assert not_taken(api.contour("POST", SUBMIT, json=query), "the query")
+        with pytest.raises(PayloadTooLarge, match="can't take the query"):
+            emulator.submit("f", large.decode())
+        kept = {each.result() for each in others}
+        assert set(emulator.lifecycle.job_ids()) == kept
+        whole, streamed, good, *_ = (runtime.take_id() for _ in range(len(kept)))
+        assert not_taken(runtime.post_result(whole, large), f"the result of job '{whole}'")
+        assert error_code(runtime.post_result(whole, large)) == "job_already_completed"
+        assert not_taken(runtime.post_result(streamed, iter([large, large])), f"the result of job '{streamed}'")
+        assert runtime.post_result(good, b"1" * 1_500_000).status_code == 204
+        assert not_taken(runtime.post_schemas([{"name": "f", "x": large.decode()}]), "the schemas")
+        assert emulator.lifecycle.schemas() == []
+        assert runtime.post_schemas([{"name": "f"}]).status_code == 204
+        assert error_code(api.result(whole)) == "job_failed"
+        before = picture(emulator.lifecycle)
+        assert [emulator.lifecycle.job(each).status for each in (whole, streamed)] == [JobStatus.FAILED] * 2
+    with journaled(path) as again:
+        assert picture(again.lifecycle) == before
+
+
+def test_a_result_that_there_is_no_memory_for_is_refused_and_stops_nobody_else(path: Path) -> None:
+    with process(path) as first:
+        api = Api(first.url, first.token)
+        runtime = api.open("r", RID)
+        large, small = api.submit("f"), api.submit("f")
+        assert [runtime.take_id(), runtime.take_id()] == [large, small]
+        first.run("emu._journal_file.connection.execute('PRAGMA hard_heap_limit = 20000000')")
+        assert not_taken(runtime.post_result(large, b"x" * 30_000_000), f"the result of job '{large}'")
+        assert runtime.post_result(small, b"1").status_code == 204
+        job = api.submit("f")
+        status = first.run(f"answer = emu.lifecycle.job({large!r}).status")
+        assert status == "failed"
+    with journaled(path) as again:
+        known = again.lifecycle
+        assert (known.job(large).status, known.job(small).result) == (JobStatus.FAILED, b"1")
+        assert known.job(job).status == JobStatus.QUEUED
+        assert "The journal can't take the result" in (known.job(large).error_message or "")
+
+
+def test_a_large_record_is_written_once_and_comes_back(path: Path) -> None:
+    """It is written before anybody hears of it, and after what came before it, such as a reset."""
+    large = b"1" * 3_000_000
+    with process(path) as first:
+        api = Api(first.url, first.token)
+        api.open("r", RID)
+        api.submit("old")
+        runtime = api.open("r", RID)
+        log = path.with_name(f"{path.name}-wal")
+        size = log.stat().st_size
+        job_id = api.submit("f", large.decode())
+        assert runtime.take_id() == job_id
+        assert runtime.post_result(job_id, large).status_code == 204
+        assert log.stat().st_size - size < 2.5 * len(large)
+        first.kill()
+    with journaled(path) as again:
+        (job,) = again.lifecycle.jobs()
+        assert (job.job_id, len(job.query), job.result) == (job_id, len(large) + 2, large)
 
 
 def test_it_is_tried_again_without_any_request(path: Path) -> None:

@@ -109,6 +109,7 @@ class Application:
         # Traits are slow to read, and these are read for every request.
         self.execute_timeout: float = settings.execute_timeout
         self.max_body_bytes: int = settings.max_body_bytes
+        self.max_schema_bytes: int = settings.max_schema_bytes
         self.refusal_seconds: float = settings.refusal_seconds
         self.max_waiting: int = settings.max_waiting
         self.hide_tokens: bool = settings.hide_tokens

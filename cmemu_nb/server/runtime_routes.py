@@ -6,7 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from cmemu_nb.errors import InjectedFault, JobAlreadyCompleted, JobNotRunning, NotebookProtected, PollRejected
+from cmemu_nb.errors import (
+    InjectedFault,
+    JobAlreadyCompleted,
+    JobNotRunning,
+    NotebookProtected,
+    PayloadTooLarge,
+    PollRejected,
+)
 from cmemu_nb.model import JobStatus
 from cmemu_nb.schemas import parse_schemas
 from cmemu_nb.server import answer_schemas, examples
@@ -127,7 +134,15 @@ def post_schemas(app: Application, request: Request) -> Response:
 
     One bad entry refuses them all. A function whose schema was never posted is called all the same.
     """
-    app.lifecycle.post_schemas(request.params["runtimeId"], parse_schemas(request.body))
+    runtime_id, entries = request.params["runtimeId"], parse_schemas(request.body)
+    sizes = {each.function_name: len(each.schema_payload) for each in app.lifecycle.schemas(runtime_id)}
+    size, limit = sum((sizes | {name: len(payload) for name, payload in entries}).values()), app.max_schema_bytes
+    if size > limit:
+        raise PayloadTooLarge(
+            f"The schemas of runtime '{runtime_id}' would be {size} bytes, which is more than {limit}. They were not "
+            "stored: post smaller ones, or start with a larger max_schema_bytes."
+        )
+    app.lifecycle.post_schemas(runtime_id, entries)
     return Response(204)
 
 
@@ -177,7 +192,11 @@ class StreamedResult:
 
     def finish(self) -> Response:
         """Store the result: the job succeeded."""
-        self._app.lifecycle.close_stream(self._stream, self._content_type)
+        try:
+            self._app.lifecycle.close_stream(self._stream, self._content_type)
+        except Exception:
+            self.break_off()
+            raise
         return Response(204)
 
     def break_off(self) -> None:
