@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from leaks import Leaks
+from moments import interrupted_at, moments_of
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import CmemuError, HomeError, StopWarning
@@ -25,48 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-
-
-def interrupted_at(number: int, act: Callable[[], object]) -> bool:
-    """Interrupt an act at the moment of that number, and tell whether it was as long as that.
-
-    A moment is where Python looks for signals: at the beginning of a function, before a line and at a return.
-    """
-    moments = iter(range(number))
-
-    def look(*_: object) -> Any:
-        if next(moments, None) is None:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGINT)
-        return look
-
-    before = sys.gettrace()
-    sys.settrace(look)
-    try:
-        act()
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
-def moments_of(act: Callable[[], object]) -> int:
-    """Count the moments of an act."""
-    count = 0
-
-    def look(*_: object) -> Any:
-        nonlocal count
-        count += 1
-        return look
-
-    before = sys.gettrace()
-    sys.settrace(look)
-    try:
-        act()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 def answers(emu: Emulator) -> bool:

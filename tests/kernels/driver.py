@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import re
 import threading
 import time
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
+    from types import ModuleType
 
 T = TypeVar("T")
 DEADLINE = 30.0
@@ -230,3 +232,8 @@ def running_cell(kernel: Kernel, code: str, says: str = "begun") -> Iterator[Cel
     wait_until(lambda: says in cell.text, "the cell's beginning")
     yield cell
     assert cell.status is None, f"the cell ended too early: {cell.error} {cell.text}"
+
+
+def cell_of(module: ModuleType) -> str:
+    """Return a cell that defines what a module of the tests does; its future imports are not those of later cells."""
+    return f"exec({inspect.getsource(module)!r}, globals())"

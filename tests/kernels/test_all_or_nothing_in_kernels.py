@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import moments
 import pytest
 from environments import kernel_python
-from kernels.driver import Kernel
+from kernels.driver import Kernel, cell_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernels
 
-# Runs an act with an interrupt at the moment of that number. A moment is where Python looks for signals.
 BEFORE = """
 %load_ext cmemu_nb
 import asyncio, contextlib, os, signal, socket, sys, threading, urllib.request, warnings
@@ -25,34 +25,9 @@ shell = get_ipython()
 def start(): shell.run_line_magic("cmemu", "start --port 0" + OPTIONS)
 def stop(): shell.run_line_magic("cmemu", "stop")
 
-def interrupted_at(number, act):
-    moments = iter(range(number))
-    def look(*_):
-        if next(moments, None) is None:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGINT)
-        return look
-    sys.settrace(look)
-    try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            act()
-    except BaseException as error:
-        assert isinstance(error, KeyboardInterrupt), error
-    finally:
-        sys.settrace(None)
-
-def moments_of(act):
-    count = 0
-    def look(*_):
-        nonlocal count
-        count += 1
-        return look
-    sys.settrace(look)
-    try:
+def quietly(act):
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         act()
-    finally:
-        sys.settrace(None)
-    return count
 
 def held():
     threads = [each.name for each in threading.enumerate() if each.name.startswith("cmemu")]
@@ -78,7 +53,7 @@ start(); stop()
 before, moments = held(), moments_of(start)
 stop()
 for number in spread(moments):
-    interrupted_at(number, start)
+    interrupted_at(number, lambda: quietly(start))
     check_all_or_nothing(before)
 print("moments", moments)
 """
@@ -87,7 +62,7 @@ start()
 moments = moments_of(stop)
 for number in spread(moments):
     start()
-    interrupted_at(number, stop)
+    interrupted_at(number, lambda: quietly(stop))
     check_all_or_nothing(before)
 start()
 print("works", urllib.request.urlopen(emu.url + "/_emulate/health").status)
@@ -171,6 +146,7 @@ Emulator(port=0).start() and None
 def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kernel]:
     opened = Kernel(kernel_python("7.4"), tmp_path)
     try:
+        opened.run(cell_of(moments))
         opened.run(f"OPTIONS = {request.param!r}{BEFORE}")
         yield opened
     finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import moments
 import pytest
-from kernels.driver import running_cell, wait_until
+from kernels.driver import cell_of, running_cell, wait_until
 from kernels.notebooks import open_notebook
 from kernels.test_cell_functions import attempt
 
@@ -135,36 +136,18 @@ def test_a_function_that_is_mended_while_it_hangs_says_how_to_end_the_old_one(no
     assert "'nobody'. There are no functions with unfinished jobs" in attempt(notebook, "%cmemu cancel nobody")
 
 
-# As in test_storm.py: a moment is where Python looks for signals, and each of them is tried.
 EVERY_MOMENT = """
-import signal, sys, warnings
+import warnings
 
 @emu.function
 def brief(context, event):
     for _ in range(10): time.sleep(.002)
 
-def interrupted_at(number):
-    moments, reached = iter(range(number)), []
-    def look(*_):
-        if next(moments, None) is None:
-            sys.settrace(None)
-            reached.append(True)
-            signal.raise_signal(signal.SIGINT)
-        return look
-    sys.settrace(look)
-    try:
-        emu.call('brief', progress=False)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(None)
-    return reached
-
 unfinished = []
 number = 0
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # interrupted before it begins, a coroutine is never awaited
-    while interrupted_at(number):
+    while interrupted_at(number, lambda: emu.call('brief', progress=False)):
         number += 3
         emu.home.run(asyncio.sleep(0.005))  # what was submitted in this moment
         unfinished += emu.lifecycle.unfinished()
@@ -172,6 +155,7 @@ with warnings.catch_warnings():
 
 
 def test_a_call_that_is_interrupted_at_any_moment_leaves_no_job(notebook: Notebook) -> None:
+    notebook.kernel.run(cell_of(moments))
     said = notebook.kernel.run(f"{EVERY_MOMENT}print(number > 500, unfinished)", 120)
     assert said.splitlines()[-1] == "True []"
     settle(notebook)

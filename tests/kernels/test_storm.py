@@ -8,8 +8,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import moments
 import pytest
-from kernels.driver import wait_until
+from kernels.driver import cell_of, wait_until
 
 if TYPE_CHECKING:
     from kernels.driver import Cell
@@ -30,31 +31,12 @@ CELLS = [
     "import urllib.request\nwhile True: urllib.request.urlopen(emu.url + '/_emulate/health').read()",
     "while True: emu.jobs; emu.events",
 ]
-# Interrupts a call at the moment of that number, and tells whether the call was as long as that. A moment is where
-# Python looks for signals: at the beginning of a function, before a line and at a return.
-INTERRUPTED_AT = """
-import asyncio, signal, sys, warnings
-def interrupted_at(number):
-    moments = iter(range(number))
-    def look(*_):
-        if next(moments, None) is None:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGINT)
-        return look
-    sys.settrace(look)
-    try:
-        emu.home.run(asyncio.sleep(0.01))
-    except KeyboardInterrupt:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
-"""
 EVERY_MOMENT = """
+import asyncio, warnings
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # interrupted before it begins, a coroutine is never awaited
     number = 0
-    while interrupted_at(number):
+    while interrupted_at(number, lambda: emu.home.run(asyncio.sleep(0.01))):
         number += 1
         emu.change(lambda lifecycle: None)
 """
@@ -117,7 +99,7 @@ def test_no_call_is_lost_crossed_or_hung_and_the_kernel_lives(notebook: Notebook
 
 
 def test_a_call_can_be_interrupted_at_any_moment(notebook: Notebook) -> None:
-    notebook.kernel.run(INTERRUPTED_AT)
+    notebook.kernel.run(cell_of(moments))
     notebook.kernel.run(EVERY_MOMENT)
     assert int(notebook.kernel.run("print(number)")) > 100
     assert notebook.execute(query="after") == "after"

@@ -1,0 +1,54 @@
+"""Interrupt what runs at each of its moments: at these Python looks for signals, so that it is no matter of luck.
+
+A moment is the beginning of a function, before a line, or a return. It runs in kernels as well as in tests.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def interrupted_at(number: int, act: Callable[[], object]) -> bool:
+    """Interrupt an act at the moment of that number, and tell whether it was as long as that."""
+    moments, reached = iter(range(number)), False
+
+    def look(*_: object) -> Any:
+        nonlocal reached
+        if next(moments, None) is None:
+            sys.settrace(None)
+            reached = True
+            signal.raise_signal(signal.SIGINT)
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return reached
+
+
+def moments_of(act: Callable[[], object]) -> int:
+    """Count the moments of an act."""
+    count = 0
+
+    def look(*_: object) -> Any:
+        nonlocal count
+        count += 1
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return count
