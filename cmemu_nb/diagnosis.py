@@ -5,6 +5,7 @@ It is found from what the state and the executors say at this moment, from any t
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections import Counter
@@ -268,10 +269,18 @@ def _functions(jobs: list[Job]) -> str:
     return f"{', '.join(shown)}, {'for' if len(jobs) == 1 else 'longest'} {longest}"
 
 
+def job_expression(emulator_name: str, job_id: str) -> str:
+    """Return what to type to get a job's handle: `emu.job("a4c966")`."""
+    return f'{emulator_name}.job("{job_id[-6:]}")'
+
+
 def _cancels(emulator: Emulator, jobs: list[Job]) -> str:
     (name, _), *_ = Counter(job.query_type for job in jobs).most_common(1) or [("all", 0)]
-    ends = "ends it" if len(jobs) == 1 else "ends them"
-    return f"job.cancel() or {magic_line(emulator, f'cancel {shlex.quote(cut(name, MAX_NAME)[0])}')} {ends}"
+    name = cut(name, MAX_NAME)[0]
+    magic = magic_line(emulator, f"cancel {shlex.quote(name)}")
+    if len(jobs) == 1:
+        return f"{job_expression(emulator.name, jobs[0].job_id)}.cancel() or {magic} ends it"
+    return f"{emulator.name}.cancel({json.dumps(name, ensure_ascii=False)}) or {magic} ends them"
 
 
 def _last_line(module: LaunchedModule) -> str:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.cells import running_cell
-from cmemu_nb.diagnosis import diagnose, what_became_of
+from cmemu_nb.diagnosis import diagnose, job_expression, what_became_of
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout, NotFound
 from cmemu_nb.interrupting import Interruptible
 from cmemu_nb.item_stream import ItemStream
@@ -96,7 +96,7 @@ class JobHandle:
     @property
     def expression(self) -> str:
         """What to type to get this handle: `emu.job("a4c966")`."""
-        return f'{self._emulator.name}.job("{self.id[-6:]}")'
+        return job_expression(self._emulator.name, self.id)
 
     def find(self) -> Job | None:
         """Return the job as it is at this moment, or None after it was let go or its runtime was reset."""

@@ -209,7 +209,8 @@ def test_on_a_terminal_the_line_makes_room_for_the_items_of_a_stream(
 ) -> None:
     monkeypatch.delenv("CI", raising=False)
     with OnTerminal("call", "count", '{"n": 3}', "--stream", "--url", emu.url, TERM="xterm") as terminal:
-        terminal.until("16 bytes of its result have arrived; job.cancel() or %cmemu cancel count ends it.")
+        terminal.until("16 bytes of its result have arrived; emu.job(")
+        terminal.until('").cancel() or %cmemu cancel count ends it.')
         GATE.set()
         terminal.until('{"n": 2}')
         assert terminal.process.wait(20) == 0

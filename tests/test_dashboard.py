@@ -79,7 +79,7 @@ def test_a_job_is_run_again_and_others_failed_and_cancelled(dashboard: Dashboard
     dashboard.row(hanging).get_by_role("button").click()
     card = panel.get_by_role("region", name="The open job")
     why = card.locator(".cmemu-waits")
-    ends = "on a worker of 'notebook'; job.cancel() or %cmemu cancel hang ends it."
+    ends = f"on a worker of 'notebook'; emu.job(\"{hanging[-6:]}\").cancel() or %cmemu cancel hang ends it."
     expect(why).to_have_text(re.compile(f"^'hang' has been running for .* s {re.escape(ends)}$"))
     screenshot(dashboard.page, "dashboard-why")
     card.get_by_label("Reason").fill("I <b>said</b> so")

@@ -45,6 +45,10 @@ def why(job: JobHandle) -> str:
     return re.sub(r"[\d.]+ (ns|µs|ms|s)\b( ago)?|just now", "N s", said[1])
 
 
+def cancels(job: JobHandle) -> str:
+    return f'emu.job("{job.id[-6:]}").cancel()'
+
+
 def run(emu: Emulator, name: str) -> JobHandle:
     """Submit a job and wait until it runs."""
     job = emu.submit(name)
@@ -56,13 +60,29 @@ def test_a_job_behind_busy_workers_names_what_keeps_them_busy(emu: Emulator, gat
     emu.function(make(WAIT, gate=gate))
     emu.function(make(WAIT.replace("wait(c", "other(c"), gate=gate))
     jobs = [run(emu, "wait"), run(emu, "wait"), emu.submit("other"), emu.submit("other")]
-    busy = "both workers of 'notebook' are busy (2 x wait, longest N s); job.cancel() or %cmemu cancel wait ends them."
+    ends = 'emu.cancel("wait") or %cmemu cancel wait ends them.'
+    busy = f"both workers of 'notebook' are busy (2 x wait, longest N s); {ends}"
     assert why(jobs[2]) == f"'other' is queued behind 2 running jobs: {busy}"
     assert why(jobs[3]) == f"'other' is queued behind 2 running jobs and 1 queued job: {busy}"
-    mine = "'wait' has been running for N s on a worker of 'notebook'; job.cancel() or %cmemu cancel wait ends it."
+    mine = (
+        f"'wait' has been running for N s on a worker of 'notebook'; {cancels(jobs[0])} or %cmemu cancel wait ends it."
+    )
     assert why(jobs[0]) == mine
     gate.set()
     assert [job.result() for job in jobs] == ["done"] * 4
+
+
+def test_what_ends_a_job_works_as_it_is_written_where_no_variable_holds_the_job(
+    emu: Emulator, gate: threading.Event
+) -> None:
+    emu.function(make(WAIT, gate=gate))
+    with pytest.raises(JobTimeout) as caught:
+        emu.call("wait", timeout=0.3, interrupt="leave")
+    (job,) = emu.lifecycle.jobs()
+    said = f"on a worker of 'notebook'; {cancels(emu.job(job.job_id))} or %cmemu cancel wait ends it."
+    assert said in str(caught.value)
+    assert eval(cancels(emu.job(job.job_id)), {"emu": emu}) is True
+    assert emu.job(job.job_id).status == "failed"
 
 
 def test_a_runtime_that_nobody_has_polled_says_how_to_start_its_executor(emu: Emulator) -> None:
@@ -82,7 +102,7 @@ def test_an_executor_that_has_stopped_polling_is_named_with_its_last_poll(emu: E
     jobs = [emu.submit("f"), emu.submit("f")]
     runtime.take()
     on = "on the executor of 'r', which last polled N s"
-    assert why(jobs[0]) == f"'f' has been running for N s {on}; job.cancel() or %cmemu cancel f ends it."
+    assert why(jobs[0]) == f"'f' has been running for N s {on}; {cancels(jobs[0])} or %cmemu cancel f ends it."
     silent = "and nobody polls 'r' now: the last poll was N s. Start its executor again if it has ended."
     assert why(jobs[1]) == f"'f' is queued behind 1 running job (1 x f, for N s), {silent}"
     runtime.post_result(jobs[0].id, b"1")
@@ -122,8 +142,8 @@ def test_replicas_that_are_busy_or_have_fallen_silent_are_named(emu: Emulator) -
     client, jobs = Client(emu, token_of(emu.env("real"))), [emu.submit("f"), emu.submit("f")]
     assert client.take() == jobs[0].id
     ran = f"'f' has been running for N s on replica '{jobs[0].record.replica_id}' of 'real'"
-    assert why(jobs[0]) == f"{ran}; job.cancel() or %cmemu cancel f ends it."
-    busy = "the only replica of 'real' is busy (1 x f, for N s); job.cancel() or %cmemu cancel f ends it."
+    assert why(jobs[0]) == f"{ran}; {cancels(jobs[0])} or %cmemu cancel f ends it."
+    busy = f"the only replica of 'real' is busy (1 x f, for N s); {cancels(jobs[0])} or %cmemu cancel f ends it."
     assert why(jobs[1]) == f"'f' is queued behind 1 running job: {busy} The last poll was N s."
     client.post(jobs[0].id, b"1")
     silent = "no replica of 'real' polls for jobs now: the last poll was N s. Start its program again, if it hangs."

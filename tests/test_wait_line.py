@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WAIT = "def wait(context, event) -> Iterable[str]:\n    gate.wait()\n    yield 'done'"
 RUNNING = (
     "No result for N s. 'wait' has been running for N s on a worker of 'notebook'; "
-    "job.cancel() or %cmemu cancel wait ends it."
+    "emu.job(ID).cancel() or %cmemu cancel wait ends it."
 )
 FIB = """
 def fib(context, event: Sum) -> int:
@@ -44,13 +44,13 @@ class Stderr:
 
     @property
     def lines(self) -> list[str]:
-        """The lines so far, with every duration as N s."""
+        """The lines so far, with every duration as N s and every id as ID."""
         self._text += self._capture.readouterr().err
         return timeless(self._text).splitlines()
 
 
 def timeless(text: str) -> str:
-    return re.sub(r"[\d.]+ (ns|µs|ms|s)\b", "N s", text)
+    return re.sub(r'emu\.job\(".{6}"\)', "emu.job(ID)", re.sub(r"[\d.]+ (ns|µs|ms|s)\b", "N s", text))
 
 
 @pytest.fixture
@@ -181,7 +181,8 @@ def test_functions_that_wait_for_each_other_without_end_are_told_so(emu: Emulato
     deadlock = (
         "'fib' is queued: both workers of 'notebook' are taken by functions (2 x fib, longest N s) that wait for "
         "queued jobs themselves, so none of them can end. Call such a function directly instead of as a job, or "
-        "start with more workers: %cmemu start --max-concurrent-tasks 4; job.cancel() or %cmemu cancel fib ends them."
+        "start with more workers: %cmemu start --max-concurrent-tasks 4; "
+        'emu.cancel("fib") or %cmemu cancel fib ends them.'
     )
     waits = "'fib' has been running for N s, and waits for a job that it has submitted. "
     assert stderr.lines == [f"No result for N s. {waits}{deadlock}"]
