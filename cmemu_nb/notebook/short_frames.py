@@ -12,7 +12,7 @@ from cmemu_nb.dialect import schema_in_words
 from cmemu_nb.json_values import read_json
 from cmemu_nb.mapping import RESULT_COLUMNS
 from cmemu_nb.notebook.html import Html, status_badge, table, two_lines
-from cmemu_nb.notebook.words import MISSING, clock, say, short_id, tally
+from cmemu_nb.notebook.words import MISSING, clock, cut, say, short_id, tally
 from cmemu_nb.plurals import plural
 from cmemu_nb.results import STATES, column_of
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
+MOST_OF_A_NAME = 60
 MOST_FIELDS = 4  # of a query that have columns of their own
 
 
@@ -41,8 +42,8 @@ class View(NamedTuple):
 def short_frame(frame: pd.DataFrame) -> Html | None:
     """Return a frame in short, None if it is none of an emulator's with all of its columns and no others.
 
-    As pandas does, it shows the first and the last rows of many (the options `display.max_rows` and `min_rows`). A
-    column in which every row says the same runtime is left out.
+    As pandas does, it shows the first and the last rows of many (the options `display.max_rows` and `min_rows`). The
+    column of a runtime that is the same in every row is left out, and a note below says so.
     """
     view = VIEWS.get(tuple(map(str, frame.index.names)))
     if view is None or set(frame.columns) != _columns(view):
@@ -50,16 +51,31 @@ def short_frame(frame: pd.DataFrame) -> Html | None:
     records = cast("list[Row]", _ends(frame).reset_index().to_dict("records"))
     rows = [view.cells(record) for record in records]
     headings = list(view.cells(dict.fromkeys(map(str, (*frame.index.names, *frame.columns)))))
+    note = _note(frame, headings)
     if view.noun != "runtime" and "runtime" in headings and _all_alike(frame):
         headings.remove("runtime")
-    more = view.tally(frame)
-    return _table(frame, view.noun, more, headings, rows)
+        note = " ".join(filter(None, (note, _only_runtime(records[0]["runtime_id"]))))
+    return _table(frame, view.noun, view.tally(frame), headings, rows, note)
 
 
-def _table(frame: pd.DataFrame, noun: str, more: str, headings: list[str], rows: list[Row]) -> Html:
+def _table(frame: pd.DataFrame, noun: str, more: str, headings: list[str], rows: list[Row], note: str) -> Html:
     caption = plural(len(frame), noun) + (f": {more}" if more else "")
-    note = f"In short: the frame has {plural(len(frame.columns), 'column')}, which .columns names."
     return table(caption, headings, rows, every=len(frame), note=note, compact=True)
+
+
+def _note(frame: pd.DataFrame, headings: list[str]) -> str:
+    """Say that there are more columns than are shown, if there are."""
+    if len(headings) >= frame.index.nlevels + len(frame.columns):
+        return ""
+    return f"In short: the frame has {plural(len(frame.columns), 'column')}, which .columns names."
+
+
+def _only_runtime(runtime_id: object) -> str:
+    said = say(runtime_id)
+    if said == MISSING:
+        return "No row has a runtime."
+    shown, note = cut(said, MOST_OF_A_NAME)
+    return f"The runtime of every row is '{shown}{'…' if note else ''}'."
 
 
 @functools.cache
@@ -69,7 +85,7 @@ def _columns(view: View) -> frozenset[str]:
 
 def _all_alike(frame: pd.DataFrame) -> bool:
     runtimes = frame["runtime_id"] if "runtime_id" in frame else frame.index.get_level_values("runtime_id")
-    return len(frame) == 0 or bool((runtimes == runtimes.array[0]).all())
+    return len(frame) > 0 and bool((runtimes == runtimes.array[0]).all())
 
 
 def _ends(frame: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +186,8 @@ def _map(frame: pd.DataFrame) -> Html:
         call = _call(dict(zip(RESULT_COLUMNS, values[len(fields) :], strict=True)))
         shown = {name: _any(value) for name, value in query.items()} if in_columns else {"query": _any(query)}
         rows.append({index: _any(label), **shown, **call})
-    return _table(frame, "call", tally(Counter(map(str, frame["outcome"]))), headings, rows)
+    more = tally(Counter(map(str, frame["outcome"])))
+    return _table(frame, "call", more, headings, rows, _note(frame, headings))
 
 
 def _call(row: Row) -> Row:
