@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -65,6 +66,21 @@ def without_surrogates(value: Any) -> Any:
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """Let what tests of broken Unicode have logged pass from pytest-xdist's workers, which send UTF-8."""
     return without_surrogates((yield))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, kinds in turn, so that the workers end at about the same time."""
+    marks: dict[Path, set[str]] = {}
+    for item in items:
+        marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
+    places: dict[Path, tuple[bool, int]] = {}
+    turns = Counter[str | None]()
+    for path, names in marks.items():
+        kind = next((kind for kind in ("browser", "kernels", "once") if kind in names), None)
+        places[path] = kind is None, turns[kind]
+        turns[kind] += 1
+    items.sort(key=lambda item: places[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import BrowserContext, Page
 
 CHROMIUM = (
     "--headless",
@@ -33,7 +33,7 @@ CHROMIUM = (
     "--disable-sync",
 )
 CMEMU = str(Path(sys.executable).parent / "cmemu")
-END_SECONDS = 15.0
+END_SECONDS = 4.0
 STARTUP_SECONDS = 60.0
 CELLS_SECONDS = 90.0
 NO_POPUPS = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
@@ -137,30 +137,50 @@ def _printed_url(server: subprocess.Popen[bytes], log: Path) -> str:
 
 
 @contextlib.contextmanager
-def opened_in_chromium(url: str) -> Iterator[Page]:
-    """Open a notebook's URL, and give the page when its kernel is idle."""
+def chromium() -> Iterator[BrowserContext]:
+    """Run Chromium, which may use the clipboard."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=CHROMIUM)
-        context = browser.new_context(viewport={"width": 1280, "height": 900})
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        page = context.new_page()
-        page.set_default_timeout(STARTUP_SECONDS * 1000)
         try:
-            # Lab keeps connections open: the network is never idle.
-            page.goto(url, wait_until="domcontentloaded")
-            page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-            try:
-                page.wait_for_function(KERNEL_IS_IDLE)
-            except NotInTime:
-                # Seen once in thousands: Lab on a busy machine misses its kernel. A person would reload the page, too.
-                page.reload(wait_until="domcontentloaded")
-                page.wait_for_function(KERNEL_IS_IDLE)
-            yield page
-        except BaseException:
-            screenshot(page, "failed")
-            raise
+            context = browser.new_context(viewport={"width": 1280, "height": 900})
+            context.grant_permissions(["clipboard-read", "clipboard-write"])
+            yield context
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def opened(context: BrowserContext, url: str) -> Iterator[Page]:
+    """Open a notebook's URL in a page of its own, and give the page when its kernel is idle."""
+    page = context.new_page()
+    page.set_default_timeout(STARTUP_SECONDS * 1000)
+    try:
+        # Lab keeps connections open: the network is never idle.
+        page.goto(url, wait_until="domcontentloaded")
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+        try:
+            page.wait_for_function(KERNEL_IS_IDLE)
+        except NotInTime:
+            # Seen once in thousands: Lab on a busy machine misses its kernel. A person would reload the page, too.
+            page.reload(wait_until="domcontentloaded")
+            page.wait_for_function(KERNEL_IS_IDLE)
+        yield page
+    except BaseException:
+        screenshot(page, "failed")
+        raise
+
+
+@contextlib.contextmanager
+def opened_in_chromium(url: str) -> Iterator[Page]:
+    """Open a notebook's URL in a Chromium of its own, and give the page when its kernel is idle."""
+    with chromium() as context, opened(context, url) as page:
+        yield page
+
+
+def close(page: Page) -> None:
+    """End the kernels of a Lab and close its page, so that the next notebook finds the ports free."""
+    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
+    page.close(run_before_unload=False)
 
 
 def run_all_cells(page: Page) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Connect = Callable[[], Wire]
     Serve = Callable[..., AbstractContextManager[Emulator]]
 
+pytestmark = pytest.mark.once
+
 HEALTH = "/_emulate/health"
 DEEP = 100_000
 

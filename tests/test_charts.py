@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
 
+pytestmark = pytest.mark.once
+
 MS, S = 10**6, 10**9
 DAY = 86_400 * S
 NOW = 1_764_000_000 * S

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
     from cmemu_nb.handles import JobHandle
 
-pytestmark = pytest.mark.long_lived
+pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 GATE = threading.Event()
 FUNCTIONS = (
     ADD,

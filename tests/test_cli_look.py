@@ -21,6 +21,8 @@ from cmemu_nb.server.platform_routes import PLATFORM
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.once
+
 HOSTILE = "r\x1b[2J\u202e\nü"
 
 

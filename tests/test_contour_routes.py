@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Background = Callable[..., Future[Any]]
     Serve = Callable[..., AbstractContextManager[Emulator]]
 
+pytestmark = pytest.mark.once
+
 ALL_BYTES = bytes(range(256))
 
 

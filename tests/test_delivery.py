@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     Connect = Callable[[], Wire]
     UntilHeld = Callable[..., None]
 
+pytestmark = pytest.mark.once
+
 CALL = json.dumps({"deployedAppRid": RID, "queryType": "f"}).encode()
 LARGE = "x" * 8_000_000  # more than the buffers between server and client hold
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
     from cmemu_nb.handles import JobHandle
 
+pytestmark = pytest.mark.once
+
 FAULTS = ("delay", "error_rate", "drop_result", "truncate_result", "duplicate_dispatch", "reject_poll", "disconnect")
 
 

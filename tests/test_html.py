@@ -19,6 +19,8 @@ from cmemu_nb.tokens import MODULE_TOKEN_START
 if TYPE_CHECKING:
     from cmemu_nb.handles import JobHandle
 
+pytestmark = pytest.mark.once
+
 SECOND = 1_000_000_000
 MEGABYTES = 5_000_000
 RID = "ri.foundry.main.deployed-app.my-app"

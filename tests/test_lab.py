@@ -7,15 +7,18 @@ import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from environments import ROOT
 from lab_browser import (
     CMEMU,
+    chromium,
+    close,
     cmemu_lab,
     errors_in,
     lab_environ,
-    opened_in_chromium,
+    opened,
     render_all_cells,
     run_all_cells,
     screenshot,
@@ -24,7 +27,13 @@ from lab_browser import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.once
 
 FIRST_STEPS = (
     "%load_ext cmemu_nb",
@@ -62,15 +71,33 @@ def test_with_a_browser_it_is_opened_and_a_folder_of_the_users_is_respected(tmp_
     assert settings["file_to_run"] == str(tmp_path / "my.ipynb")
 
 
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], AbstractContextManager[Page]]]:
+    """Return what opens a notebook by its name, in one Lab for all of them."""
+    home = tmp_path_factory.mktemp("home")
+    render_all_cells(home)
+    folder = shutil.copytree(ROOT / "notebooks", home / "notebooks")
+    write_notebook(folder / NOTEBOOKS[0], FIRST_STEPS)
+    with cmemu_lab(home, folder, NOTEBOOKS[0]) as url, chromium() as context:
+        first, _, token = url.partition("?")
+        assert first.endswith(quote(NOTEBOOKS[0]))
+
+        def open_notebook(name: str) -> AbstractContextManager[Page]:
+            return opened(context, f"{first.replace(quote(NOTEBOOKS[0]), quote(name))}?reset&{token}")
+
+        yield open_notebook
+
+
 @pytest.mark.browser
+@pytest.mark.long_lived
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_every_cell_of_a_notebook_runs_in_jupyterlab_and_is_seen_whole(name: str, tmp_path: Path) -> None:
-    render_all_cells(tmp_path / "home")
-    folder = shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    write_notebook(folder / "first steps.ipynb", FIRST_STEPS)
-    with cmemu_lab(tmp_path / "home", folder, name) as url, opened_in_chromium(url) as page:
+def test_every_cell_of_a_notebook_runs_in_jupyterlab_and_is_seen_whole(
+    lab: Callable[[str], AbstractContextManager[Page]], name: str
+) -> None:
+    with lab(name) as page:
         cells = run_all_cells(page)
         screenshot(page, name.removesuffix(".ipynb"))
         assert cells
         assert errors_in(cells) == []
         assert wider_than_the_page(page) == []
+        close(page)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Connect = Callable[[], Wire]
     Serve = Callable[..., AbstractContextManager[Emulator]]
 
+pytestmark = pytest.mark.once
+
 HEALTH = "/_emulate/health"
 CALL = json.dumps({"deployedAppRid": RID, "queryType": "f"}).encode()
 SLOW = 0.2

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     Connect = Callable[[], Wire]
     Serve = Callable[..., AbstractContextManager[Emulator]]
 
+pytestmark = pytest.mark.once
+
 HEALTH = "/_emulate/health"
 PLATFORM = "/interactive-module/api/internal-query"
 BEARER = "bearer-0123456789-abcdefgh"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.once
 
 LONG = bool(os.environ.get("CMEMU_LONG"))
-JOBS, CLIENTS, KILLS = (100_000, 64, 20) if LONG else (3_000, 24, 3)
+JOBS, CLIENTS, KILLS = (100_000, 64, 20) if LONG else (1_500, 24, 3)
 STANDING_FILES = 24  # more than the emulator, its journal and the pipes to this test need
 SETTINGS = {"keep_jobs": JOBS // 5, "job_timeout": 2.0, "execute_timeout": 20.0}
 FAULTS = (

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 START = "%load_ext cmemu_nb\n%cmemu start --port 0 --tls-port 0"
 HALF = "@emu.function\ndef half(context, event):\n    assert event['x'] % 2 == 0, 'odd'\n    return event['x'] // 2"
 CALLS = "emu.map('half', [{'x': x} for x in range(10)], progress=False)"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
 
+pytestmark = pytest.mark.once
+
 WAIT = "def wait(context, event) -> Iterable[str]:\n    gate.wait()\n    yield 'done'"
 RUNNING = (
     "No result for N s. 'wait' has been running for N s on a worker of 'notebook'; "

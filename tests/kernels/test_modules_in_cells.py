@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from kernels.notebooks import Notebook
 
+pytestmark = pytest.mark.kernels
+
 WHERE = [("7.4", "kernel"), ("6.30", "kernel"), ("7.4", "thread")]
 PYTHON_CELL = """%%compute_module greeter --replicas 2
 import os
