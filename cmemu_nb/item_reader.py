@@ -156,7 +156,7 @@ class FirstHeld:
     def add(self, items: list[bytes]) -> list[bytes]:
         """Take the next items, and return those that can be passed on."""
         self._held += items
-        self._begun = self._begun or len(self._held) > 1 or self.error() is None
+        self._begun = self._begun or len(self._held) > 1 or (bool(self._held) and self.error() is None)
         if not self._begun:
             return []
         ready, self._held = self._held, []

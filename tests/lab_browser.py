@@ -36,6 +36,7 @@ CMEMU = str(Path(sys.executable).parent / "cmemu")
 END_SECONDS = 4.0
 STARTUP_SECONDS = 60.0
 CELLS_SECONDS = 90.0
+FIRST_CELL_SECONDS = 20.0
 NO_POPUPS = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
 KERNEL_IS_IDLE = """() => {
     const opened = window.jupyterapp?.shell.currentWidget;
@@ -43,8 +44,11 @@ KERNEL_IS_IDLE = """() => {
 }"""
 RUN_ALL_CELLS = """async () => {
     await window.jupyterapp.restored;
-    await window.jupyterapp.commands.execute('notebook:run-all-cells');
+    window.allCellsHaveRun = false;
+    window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.allCellsHaveRun = true; });
 }"""
+A_CELL_HAS_RUN = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells.some(
+    (cell) => cell.execution_count)"""
 # What is wider than its place: a line of code, an output, or something in it that scrolls sideways by itself.
 WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, number) =>
     [...cell.querySelectorAll('.cm-scroller, .jp-OutputArea-output, .jp-OutputArea-output *')]
@@ -187,6 +191,14 @@ def run_all_cells(page: Page) -> list[dict[str, Any]]:
     """Run every cell of the notebook and return its cells, with their outputs, when all have finished."""
     page.set_default_timeout(CELLS_SECONDS * 1000)
     page.evaluate(RUN_ALL_CELLS)
+    try:
+        page.wait_for_function(A_CELL_HAS_RUN, timeout=FIRST_CELL_SECONDS * 1000)
+    except NotInTime:
+        # As above: what Lab has sent to a kernel that seems idle was lost. A person would reload the page, too.
+        page.reload(wait_until="domcontentloaded")
+        page.wait_for_function(KERNEL_IS_IDLE)
+        page.evaluate(RUN_ALL_CELLS)
+    page.wait_for_function("window.allCellsHaveRun")
     cells: list[dict[str, Any]] = page.evaluate(CELLS)
     return cells
 

@@ -281,16 +281,22 @@ def test_a_timeout_that_is_no_number_of_seconds(emu: Emulator, timeout: Any) -> 
 
 
 def test_an_async_context_manager_leaves_the_loop_to_others_while_it_stops() -> None:
-    async def main() -> tuple[Any, bool]:
+    ticked, ran = threading.Event(), []
+
+    async def main() -> Any:
         async with Emulator(port=0, home="thread") as emu:
             emu.open_runtime("r", RID)
             with answering(emu, b"3"):
                 answer = await emu.acall("f")
-            emu.launch(["python", "-c", "import time; time.sleep(600)"], "sleeper")
-            ticks = asyncio.create_task(asyncio.sleep(0.001))
-        return answer, ticks.done() and not emu.running
+            # At the events of its stop the emulator, in another thread, waits for this loop.
+            emu.lifecycle.events.subscribe(lambda _: ran.append(ticked.wait(10)))
+            asyncio.get_running_loop().call_later(0.001, ticked.set)
+        assert not emu.running
+        return answer
 
-    assert asyncio.run(main()) == (3, True)
+    assert asyncio.run(main()) == 3
+    assert ran
+    assert all(ran)
 
 
 def test_starting_and_stopping_from_several_threads() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound, ResultError
-from cmemu_nb.item_reader import ItemReader
+from cmemu_nb.item_reader import FirstHeld, ItemReader
 from cmemu_nb.results import item_value
 
 if TYPE_CHECKING:
@@ -93,6 +93,16 @@ def count_what_is_parsed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int
 def test_what_is_nested_too_deeply_is_a_clear_error(body: bytes) -> None:
     with pytest.raises(ResultError, match="nested too deeply"):
         read_all(body)
+
+
+def test_an_error_object_is_held_back_to_the_end_however_many_pieces_it_comes_in() -> None:
+    text = b'{"error": "it failed", "reason": "no reason"}'
+    for at_once in (1, 7, len(text)):
+        reader, first = ItemReader(streaming=True), FirstHeld()
+        pieces = [text[start : start + at_once] for start in range(0, len(text), at_once)]
+        assert [item for piece in pieces for item in first.add(reader.split(piece))] == []
+        assert first.error() == {"error": "it failed", "reason": "no reason"}
+        assert first.add([b"1"]) == [text, b"1"]
 
 
 # Over the wire
