@@ -11,7 +11,9 @@ import msgspec
 
 from cmemu_nb.errors import JournalBehind, JournalError
 from cmemu_nb.oauth import DEFAULT_CLIENT_ID, OAuthClient
+from cmemu_nb.owner_only import is_ours
 from cmemu_nb.private_files import PrivateFiles, remove_left_directories
+from cmemu_nb.replica_files import ReplicaFiles
 from cmemu_nb.server.tls import Authority, Certificates
 from cmemu_nb.settings import limits_of, make_settings
 from cmemu_nb.tokens import Token
@@ -44,6 +46,7 @@ class Durable:
     _journal_file: JournalFile | None
     _identity: dict[str, str]
     started_at: int
+    replica_files: ReplicaFiles
     _path: Path | None = None
 
     def other_settings(self, settings: Mapping[str, Any]) -> list[str]:
@@ -214,11 +217,8 @@ class Durable:
     def files(self) -> PrivateFiles:
         """The private directory of this emulator's certificates and tokens; beside the journal, if there is one."""
         remove_left_directories()
-        if self._journal_file is None:
-            return PrivateFiles()
-        files = PrivateFiles(self._journal_file.folder)
-        runtimes = [each.runtime_id for each in self.lifecycle.runtimes()]
-        files.clean([each.replica_id for runtime_id in runtimes for each in self.lifecycle.replicas(runtime_id)])
+        files = PrivateFiles(self._journal_file.folder if self._journal_file else None)
+        self.replica_files = ReplicaFiles(files, self.lifecycle)
         return files
 
     @functools.cached_property
@@ -232,6 +232,11 @@ class Durable:
 
 def _real_path(journal: str) -> Path:
     try:
-        return Path(journal).expanduser().resolve()
+        path = Path(journal).expanduser()
+        if path.is_symlink() and not is_ours(path.lstat()):
+            raise JournalError(
+                f"The journal {path} can't be used: it is a symbolic link of another user. Give the path of the file."
+            )
+        return path.resolve()
     except (ValueError, RuntimeError, OSError) as error:
         raise JournalError(f"The journal {journal!r} can't be opened: {error}.") from None

@@ -27,6 +27,7 @@
     │   │   └── PollRejected               503 injected_fault
     │   ├── InternalError              500 internal_error
     │   ├── JournalBehind              503 journal_behind
+    │   ├── NotPrivate                 503 not_private
     │   ├── TooBusy                    503 too_busy
     │   └── JobTimeout                 504 job_timeout
     ├── FunctionRefused            the function can't be a compute module's, as it is defined
@@ -270,6 +271,13 @@ class JournalBehind(WireError):
     code = "journal_behind"
     status = 503
     retry_after = 1
+
+
+class NotPrivate(WireError):
+    """A file or folder for tokens, keys and the like is not used, because others could read or replace it."""
+
+    code = "not_private"
+    status = 503
 
 
 class TooBusy(WireError):

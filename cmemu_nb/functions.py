@@ -23,6 +23,7 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.home import STOPPED_MEANWHILE
 from cmemu_nb.json_values import read_exactly
+from cmemu_nb.owner_only import replacing
 from cmemu_nb.plurals import plural
 from cmemu_nb.registry import magic_line
 from cmemu_nb.tokens import SHORTEST_MASKED, last_four
@@ -189,13 +190,8 @@ class Functions:
             raise ExportRefused(f"{path} is a directory. Give a file's name, such as {path / 'app.py'}.")
         text = export_module(((each.definition.function, each.definition.streaming) for each in self), cells)
         self._refuse_tokens(text)
-        try:
-            with path.open("w" if overwrite else "x", encoding="utf-8") as file:
-                file.write(text)
-        except FileExistsError:
-            raise ExportRefused(f"{path} exists and was left as it is. --force (overwrite=True) replaces it.") from None
-        except OSError as error:
-            raise ExportRefused(f"{path} can't be written: {error.strerror}. Choose another path.") from None
+        with replacing(path, ExportRefused, overwrite=overwrite, rights=None) as file:
+            file.write(text.encode())
         return path
 
     def _refuse_tokens(self, text: str) -> None:

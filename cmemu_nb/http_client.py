@@ -33,7 +33,7 @@ _BY_CODE: dict[str, type[errors.WireError]] = {
         *(errors.InvalidRequest, errors.InvalidModuleAuthToken, errors.NotFound, errors.JobNotReady),
         *(errors.JobNotRunning, errors.JobAlreadyCompleted, errors.JobFailed, errors.JobTimeout),
         *(errors.PayloadTooLarge, errors.JobEvicted, errors.QueueFull, errors.InjectedFault),
-        *(errors.JournalBehind, errors.TooBusy, errors.InvalidBearerToken, errors.ForbiddenHost),
+        *(errors.JournalBehind, errors.TooBusy, errors.NotPrivate, errors.InvalidBearerToken, errors.ForbiddenHost),
     )
 }
 

@@ -10,13 +10,14 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from cmemu_nb import journal_tables as tables
+from cmemu_nb.errors import NotPrivate
 from cmemu_nb.journal_check import APPLICATION_ID, VERSION, advice, beside, check, failure, log_bytes
 from cmemu_nb.journal_lock import FileLock, Watch
 from cmemu_nb.journal_mark import Mark, folder_of, mark_of
 from cmemu_nb.journal_upgrade import upgrade
 from cmemu_nb.listening import close_in_children
+from cmemu_nb.owner_only import check_file, make_folder, open_in
 from cmemu_nb.private_files import is_locked_now
-from cmemu_nb.saved import for_the_owner_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +58,14 @@ class JournalFile:
                 self._parts = self._parts.pop_all()
         except OSError as error:
             raise self._error(f"can't be opened: {error.strerror or error}. Choose another path.") from None
+        except NotPrivate as error:
+            raise self._error(f"can't be used: {error}") from None
 
     def _take_lock(self) -> IO[str]:
         if self.path.exists() and not self.path.is_file():
             raise self._error("can't be opened: it is a directory, or no regular file. Choose another path.")
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        lock = open(self.folder / "lock", "a+", opener=for_the_owner_only)  # noqa: SIM115 - kept open
+        make_folder(self.folder)
+        lock = os.fdopen(open_in(self.folder, "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
         if not is_locked_now(lock):
             lock.seek(0)
             holder = lock.read().strip()
@@ -84,7 +87,9 @@ class JournalFile:
     def _open(self, sync: str) -> None:
         try:
             number = self._look()
-            self.path.chmod(0o600)
+            for each in self._files():
+                with contextlib.suppress(FileNotFoundError):
+                    each.chmod(0o600)
             self.connection = self._connect()
             self._parts.callback(self.connection.close)
             (version,) = self.connection.execute("PRAGMA user_version").fetchone()
@@ -101,6 +106,8 @@ class JournalFile:
 
     def _look(self) -> int:
         """Make the file if there is none, lock it and look at one that exists; returns the number of its commits."""
+        for each in (*self._files(), mark_of(self.path)):
+            check_file(each, by_any_name=each == self.path)
         self.new = not self.path.exists() or not self.path.stat().st_size
         if self.new:
             self._refuse_what_is_left()
@@ -113,6 +120,10 @@ class JournalFile:
                 "that one, or choose another file."
             ) from None
         return 0 if self.new else check(self.path)
+
+    def _files(self) -> list[Path]:
+        """Return the paths of the database and of what SQLite keeps beside it."""
+        return [beside(self.path, ending) for ending in ("", "-wal", "-shm", "-journal")]
 
     def _refuse_what_is_left(self) -> None:
         used = [beside(self.path, "-wal"), mark_of(self.path)]
@@ -130,7 +141,7 @@ class JournalFile:
         new = self.folder / "new"
         for left in (new, self.folder / "new-journal"):
             left.unlink(missing_ok=True)
-        new.touch(mode=0o600)
+        os.close(open_in(self.folder, new.name, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as connection:
             connection.execute("BEGIN")
             tables.create(connection, APPLICATION_ID, VERSION)

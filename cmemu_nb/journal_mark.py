@@ -10,11 +10,12 @@ import os
 import zlib
 from typing import TYPE_CHECKING
 
+from cmemu_nb.owner_only import open_in, read
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "mark"
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 class Mark:
@@ -23,7 +24,7 @@ class Mark:
     def __init__(self, path: Path, number: int) -> None:
         self.path = path
         # In place, since the one that a killed process left counts until there is a newer one.
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o600), "r+b", buffering=0)
+        self._file = os.fdopen(open_in(path.parent, path.name, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
         self.write(number)
         # Written over in place from now on: after a power cut there is this number, or a later one.
         os.fsync(self._file.fileno())
@@ -54,7 +55,7 @@ def mark_of(path: Path) -> Path:
 
 def read_mark(path: Path) -> int | None:
     """Return the number of the last commit, None if there is no mark; a `ValueError` if it is damaged."""
-    line = path.read_bytes() if path.exists() else b""
+    line = read(path)
     if not line:  # it was never written, by a process that was killed at its start
         return None
     if not line[:20].isdigit() or line != _line(int(line[:20])):

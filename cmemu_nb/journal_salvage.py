@@ -17,6 +17,7 @@ from cmemu_nb import journal_tables as tables
 from cmemu_nb.journal_check import APPLICATION_ID, VERSION, beside, failure
 from cmemu_nb.journal_upgrade import upgrade, write
 from cmemu_nb.model import JobStatus
+from cmemu_nb.owner_only import made_anew
 from cmemu_nb.saved import SavedState
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _certain(job: Job) -> Job:
 
 def _write(new: Path, identity: dict[str, str], state: SavedState) -> Counter[str]:
     try:
-        new.touch(mode=0o600, exist_ok=False)
+        open(new, "xb", opener=made_anew).close()
     except OSError as error:
         raise failure(new, f"can't be written: {error.strerror}. Choose another file with --into.") from None
     try:

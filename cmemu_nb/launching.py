@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.environment import ModuleEnvironment
     from cmemu_nb.executors.modules import LaunchedModule, Modules
     from cmemu_nb.handles import RuntimeHandle
-    from cmemu_nb.session import Replica
 
 
 class Launching:
@@ -103,14 +102,14 @@ class Launching:
         >>> emu.env("notebook")["MAX_CONCURRENT_TASKS"]
         '1'
         """
-        from cmemu_nb.executors.environment import hide_secrets, module_environment, read_extras  # noqa: PLC0415
+        from cmemu_nb.executors.environment import add_replica, hide_secrets, read_extras  # noqa: PLC0415
 
         hide_secrets(extras)
         runtime_id = runtime if isinstance(runtime, str) else runtime.id
-        replica = self._emulator().change(lambda lifecycle: lifecycle.add_replica(runtime_id, max_concurrent_tasks))
-        return module_environment(self._emulator(), replica, read_extras(extras))
+        emulator, read = self._emulator(), read_extras(extras)
+        return emulator.change(lambda _: add_replica(emulator, runtime_id, max_concurrent_tasks, read))[1]
 
-    def _environment(self, replica: Replica) -> ModuleEnvironment:
-        from cmemu_nb.executors.environment import module_environment  # noqa: PLC0415
+    def _environment(self, runtime_id: str, max_concurrent_tasks: int) -> ModuleEnvironment:
+        from cmemu_nb.executors.environment import add_replica  # noqa: PLC0415
 
-        return module_environment(self._emulator(), replica)
+        return add_replica(self._emulator(), runtime_id, max_concurrent_tasks)[1]

@@ -18,9 +18,10 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.errors import NotPrivate
 from cmemu_nb.listening import close_in_children
-from cmemu_nb.private_files import is_locked_now, is_ours, without_following
-from cmemu_nb.saved import for_the_owner_only
+from cmemu_nb.owner_only import check_shared_folder, is_ours, made_anew, without_following
+from cmemu_nb.private_files import is_locked_now
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def write(emulator: Emulator) -> LiveFile | None:
         where = folder()
         remove_left_files(where)
         return _write(where, found)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, NotPrivate) as error:
         emulator.lifecycle.note("live_file_failed", detail=f"{type(error).__name__}: {error}")
         return None
 
@@ -105,12 +106,13 @@ def _directory() -> str:
 
 def _write(directory: Path, found: LiveEmulator) -> LiveFile:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_shared_folder(directory)
     path = _reserve(directory)
     part = path.with_name(f".{path.name}")
     try:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
-        file = open(part, "xb", opener=for_the_owner_only)  # noqa: SIM115 - kept open
+        file = open(part, "xb", opener=made_anew)  # noqa: SIM115 - kept open
         is_locked_now(file)
         file.write(msgspec.json.encode({**msgspec.structs.asdict(found), "token": str(found.token)}))
         file.flush()
@@ -131,15 +133,16 @@ def _reserve(directory: Path) -> Path:
     for number in itertools.count(1):
         path = directory / f"cmemu-{os.getpid()}{'' if number == 1 else f'-{number}'}.json"
         with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            open(path, "xb", opener=made_anew).close()
             return path
     raise AssertionError
 
 
 def read(path: Path) -> LiveEmulator | None:
-    """Read a file; None when it is gone, is being written, or is no such file."""
+    """Read a file; None when there is none, when it is being written, another user's, or no such file."""
     try:
-        return _decoded(path.read_bytes())
+        with open(path, "rb", opener=without_following) as file:
+            return _decoded(file.read()) if is_ours(os.fstat(file.fileno())) else None
     except OSError:
         return None
 

@@ -17,14 +17,21 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from cmemu_nb.listening import close_in_children
-from cmemu_nb.saved import for_the_owner_only
+from cmemu_nb.owner_only import (
+    FOLDER_RIGHTS,
+    check_folder,
+    is_ours,
+    made_anew,
+    make_folder,
+    without_following,
+    write_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 PREFIX = "cmemu_nb-"
 LOCK = "lock"
-RIGHTS = 0o700
 # What a journal keeps in the directory beside it, besides the files of replicas outside this process.
 KEPT = (LOCK, "mark", "ca.pem")
 
@@ -41,14 +48,8 @@ class PrivateFiles:
         self.close = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file that only its owner can read (0600), and return its path."""
-        path = self.path / name
-        # Made with these rights, and given them if it was there: in no moment may others open it.
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-            path.chmod(0o600)
-            file.truncate()
-            file.write(content)
-        return path
+        """Write a file that only its owner can read (0600), and return its path; `NotPrivate` if others could."""
+        return write_in(self.path, name, content)
 
     def clean(self, replica_ids: Collection[str]) -> None:
         """Delete what a process before this one has left in a lasting directory, but not these replicas' files."""
@@ -56,10 +57,17 @@ class PrivateFiles:
             if path.name not in KEPT and not path.name.endswith(tuple(f"-{each}" for each in replica_ids)):
                 delete(path)
 
+    def delete(self, ending: str) -> None:
+        """Delete the files whose names end so."""
+        with contextlib.suppress(FileNotFoundError):  # somebody has deleted them already, or all of the folder
+            for path in [each for each in self.path.iterdir() if each.name.endswith(ending)]:
+                path.unlink()
+
     def folder(self, name: str) -> Path:
-        """Return a directory in it, made if it is missing."""
+        """Return a private directory in it, made if it is missing."""
+        check_folder(self.path)
         path = self.path / name
-        path.mkdir(mode=RIGHTS, exist_ok=True)
+        make_folder(path)
         return path
 
 
@@ -68,7 +76,7 @@ def _make_directory() -> tuple[Path, IO[str]]:
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
         # Somebody who cleans up may take it for a left one until its lock is held.
         with contextlib.suppress(FileNotFoundError):
-            lock = open(path / LOCK, "x", opener=for_the_owner_only)  # noqa: SIM115 - kept open
+            lock = open(path / LOCK, "x", opener=made_anew)  # noqa: SIM115 - kept open
             if is_locked_now(lock) and (path / LOCK).exists():
                 # A forked child would hold the lock when this process is long gone.
                 close_in_children([lock])
@@ -109,7 +117,7 @@ def remove_left_directories() -> None:
 
 def _remove_if_left(path: Path) -> None:
     found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or not is_ours(found) or stat.S_IMODE(found.st_mode) != RIGHTS:
+    if not stat.S_ISDIR(found.st_mode) or not is_ours(found) or stat.S_IMODE(found.st_mode) != FOLDER_RIGHTS:
         return
     try:
         lock = open(path / LOCK, "r+", opener=without_following)  # noqa: SIM115 - closed below
@@ -119,16 +127,6 @@ def _remove_if_left(path: Path) -> None:
     with lock:
         if is_locked_now(lock):
             _delete(path, lock)
-
-
-def without_following(path: str, flags: int) -> int:
-    """Open a file, but not by a symbolic link: an opener for `open()`."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
-
-
-def is_ours(found: os.stat_result) -> bool:
-    """Return whether a file is this user's."""
-    return sys.platform == "win32" or found.st_uid == os.getuid()
 
 
 def is_locked_now(file: IO[str] | IO[bytes]) -> bool:

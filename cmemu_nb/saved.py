@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime  # noqa: TC001 - msgspec reads the fields' types
-
-
-def for_the_owner_only(path: str, flags: int) -> int:
-    """Open a file that only its owner can read (0600), if it is made now: an opener for `open()`."""
-    return os.open(path, flags, 0o600)
 
 
 class SavedReplica(msgspec.Struct, frozen=True):

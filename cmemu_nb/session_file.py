@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -16,10 +15,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec.structs import asdict, replace
 
+from cmemu_nb import owner_only
 from cmemu_nb.errors import SessionFileError
 from cmemu_nb.events import Event
 from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
-from cmemu_nb.saved import SavedSession, SavedState, for_the_owner_only
+from cmemu_nb.saved import SavedSession, SavedState
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -81,26 +81,10 @@ def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
 @contextlib.contextmanager
 def replacing(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     """Open a file that takes a path's place when all is written, and is gone when that fails."""
-    try:
-        if path.is_dir():
-            raise SessionFileError(f"{path} is a directory. Give a file's name, such as {path / 'run.json'}.")
-        if path.exists() and not overwrite:
-            raise SessionFileError(f"{path} exists and was left as it is. --force (overwrite=True) replaces it.")
-    except ValueError as error:
-        raise SessionFileError(f"{str(path)!r} can't be written: {error}. Choose another path.") from None
-    # A name of its own: threads of one process may write into one folder at a time.
-    part = path.with_name(f".cmemu-{secrets.token_hex(8)}")
-    try:
-        with open(part, "xb", opener=for_the_owner_only) as file:
-            yield file
-        part.replace(path)
-    except BaseException as error:
-        part.unlink(missing_ok=True)
-        if not isinstance(error, OSError | ValueError):
-            raise
-        raise SessionFileError(
-            f"{path} can't be written: {getattr(error, 'strerror', error)}. Choose another path."
-        ) from None
+    if path.is_dir():
+        raise SessionFileError(f"{path} is a directory. Give a file's name, such as {path / 'run.json'}.")
+    with owner_only.replacing(path, SessionFileError, overwrite=overwrite) as file:
+        yield file
 
 
 def pieces(taken: Contents) -> Iterator[bytes]:

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import eventually
+from journaled import process
 
+from cmemu_nb import Emulator
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
 from cmemu_nb.executors.process import GUARD
+from cmemu_nb.private_files import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cmemu_nb import Emulator
+    from cmemu_nb.executors.modules import LaunchedModule
 
 SLEEPER = "import os, sys, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"
@@ -138,6 +141,72 @@ def test_killing_the_emulator_s_process_ends_its_programs() -> None:
         assert all(map(alive, running))
         process.send_signal(signal.SIGKILL)
     eventually(lambda: not any(map(alive, running)), "they have ended")
+
+
+SECRETS: dict[str, Any] = {
+    "sources": {"db": {"password": "pa55word-of-the-source"}},
+    "build2_token": "the-token-of-the-build",
+    "aliases": {"data": {"rid": "ri.data"}},
+}
+
+
+def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_way(tmp_path: Path) -> None:
+    folder, go = tmp_path / "run.db-files", tmp_path / "go"
+    ends_by_itself = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)"
+
+    def given() -> set[str]:
+        return {path.name.rpartition("-")[0] for path in folder.iterdir() if path.name not in KEPT}
+
+    with Emulator(port=0, home="thread", journal=str(tmp_path / "run.db")) as emulator:
+
+        def launched(code: str) -> LaunchedModule:
+            module = emulator.launch([sys.executable, "-c", code], "sleeper", **SECRETS)
+            assert given() == {"token", "source_credentials", "build2_token", "resource_alias_map"}
+            return module
+
+        launched(ends_by_itself)
+        go.touch()
+        eventually(lambda: given() == set(), "the program has ended by itself")
+        (pid,) = pids_of(launched(SLEEPER))
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: given() == set(), "the program was killed")
+        launched(SLEEPER).stop()
+        assert given() == set()
+        module = launched(STUBBORN)
+        module.restart()
+        assert len(given()) == 4
+        assert len([path for path in folder.iterdir() if path.name.startswith("token-")]) == 1
+        emulator.runtime("sleeper").reset()
+        eventually(lambda: module.states == ["starting"], "it was launched again")
+        assert len([path for path in folder.iterdir() if path.name.startswith("token-")]) == 1
+        by_hand = Path(emulator.env("sleeper", **SECRETS)["BUILD2_TOKEN"])
+        module.stop()
+        assert by_hand.read_text() == SECRETS["build2_token"]
+        emulator.runtime("sleeper").delete()
+        assert given() == set()
+        launched(SLEEPER)
+    assert given() == set()
+
+
+def pids_of(module: LaunchedModule) -> list[int]:
+    eventually(lambda: pids(module.logs.text), "the program says its pid")
+    return pids(module.logs.text)
+
+
+def test_what_a_killed_process_gave_to_its_programs_is_deleted_at_the_next_start(tmp_path: Path) -> None:
+    journal, folder = tmp_path / "run.db", tmp_path / "run.db-files"
+    with process(journal) as killed:
+        killed.run(f"import sys; emu.launch([sys.executable, '-c', {SLEEPER!r}], 'sleeper', **{SECRETS!r})")
+        by_hand = killed.run(f"answer = emu.env('sleeper', **{SECRETS!r})['BUILD2_TOKEN']")
+        killed.kill()
+    left = {path.name for path in folder.iterdir()} - set(KEPT)
+    assert len(left) == 8
+    with Emulator(port=0, home="thread", journal=str(journal)) as emulator:
+        kept = {path.name.rpartition("-")[2] for path in folder.iterdir() if path.name not in KEPT}
+        assert kept == {each.replica_id for each in emulator.lifecycle.replicas("sleeper")}
+        assert Path(by_hand).read_text() == SECRETS["build2_token"]
+        emulator.runtime("sleeper").reset()
+        assert {path.name for path in folder.iterdir()} == set(KEPT)
 
 
 def test_a_program_that_ends_at_once_is_an_error_with_its_exit_code_and_last_lines(emu: Emulator) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.private_files import PrivateFiles
+    from cmemu_nb.replica_files import ReplicaFiles
     from cmemu_nb.session import Replica
 
 
@@ -81,12 +81,34 @@ class ModuleEnvironment(dict[str, str]):
         return ModuleEnvironment(shown).export_lines
 
 
-def module_environment(emulator: Emulator, replica: Replica, extras: Extras | None = None) -> ModuleEnvironment:
+def add_replica(
+    emulator: Emulator,
+    runtime_id: str,
+    max_concurrent_tasks: int,
+    extras: Extras | None = None,
+    *,
+    launched: bool = False,
+) -> tuple[Replica, ModuleEnvironment]:
+    """Add a replica to a runtime and write its files; on the emulator's loop.
+
+    Returns the replica and its environment. A `NotPrivate` or an `OSError` if they can't be written, and then there is
+    no replica.
+    """
+    replica = emulator.lifecycle.add_replica(runtime_id, max_concurrent_tasks, launched=launched)
+    try:
+        return replica, _environment(emulator, replica, extras or Extras())
+    except BaseException:
+        emulator.lifecycle.remove_replica(replica, "its files could not be written")
+        emulator.replica_files.delete(replica)
+        raise
+
+
+def _environment(emulator: Emulator, replica: Replica, extras: Extras) -> ModuleEnvironment:
     """Return the variables of the platform routes for one replica; tokens and certificates are files [foundry]."""
     address = urlsplit(emulator.platform_url)
     base = f"{emulator.platform_url}{PLATFORM}"
     authority = str(emulator.certificates.authority_path)
-    token = emulator.files.write(f"token-{replica.replica_id}", replica.token.encode())
+    token = emulator.replica_files.write(replica, "token", replica.token)
     environment = ModuleEnvironment(
         GET_JOB_URI=f"{base}/job",
         POST_RESULT_URI=f"{base}/results",
@@ -107,11 +129,11 @@ def module_environment(emulator: Emulator, replica: Replica, extras: Extras | No
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
     )
     environment.folder = str(emulator.files.path)
-    environment.update(_configured(emulator.files, replica, extras or Extras()))
+    environment.update(_configured(emulator.replica_files, replica, extras))
     return environment
 
 
-def _configured(files: PrivateFiles, replica: Replica, extras: Extras) -> dict[str, str]:
+def _configured(files: ReplicaFiles, replica: Replica, extras: Extras) -> dict[str, str]:
     json_files = {
         "SOURCE_CREDENTIALS": extras.sources,
         "SOURCE_CONFIGURATIONS_PATH": extras.source_configurations,
@@ -120,8 +142,6 @@ def _configured(files: PrivateFiles, replica: Replica, extras: Extras) -> dict[s
     texts = {name: json.dumps(value) for name, value in json_files.items() if value}
     if extras.build2_token is not None:
         texts["BUILD2_TOKEN"] = extras.build2_token
-    paths = {
-        name: str(files.write(f"{name.lower()}-{replica.replica_id}", text.encode())) for name, text in texts.items()
-    }
+    paths = {name: str(files.write(replica, name.lower(), text)) for name, text in texts.items()}
     given = {"CLIENT_ID": extras.client_id, "CLIENT_SECRET": extras.client_secret}
     return paths | {name: value for name, value in given.items() if value is not None}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.dialect import closest
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
-from cmemu_nb.executors.environment import Extras, module_environment
+from cmemu_nb.executors.environment import Extras, add_replica
 from cmemu_nb.executors.module_logs import SAID_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.process import ReplicaProcess
 from cmemu_nb.executors.waiting import until
@@ -117,9 +117,11 @@ class LaunchedModule:
 
     def _start_replica(self) -> None:
         launch, emulator = self._launch, self._emulator
-        replica = emulator.lifecycle.add_replica(self.runtime_id, launch.max_concurrent_tasks, launched=True)
+        replica, given = add_replica(
+            emulator, self.runtime_id, launch.max_concurrent_tasks, launch.extras, launched=True
+        )
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-        environment |= {"PYTHONUNBUFFERED": "1", **module_environment(emulator, replica, launch.extras), **launch.env}
+        environment |= {"PYTHONUNBUFFERED": "1", **given, **launch.env}
         process = ReplicaProcess(
             emulator.home.loop, replica, launch.command, environment, launch.cwd, self._heard, self._exited
         )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 
+from cmemu_nb.owner_only import write_in
+
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.modules import LaunchedModule
@@ -29,8 +31,7 @@ def launch_cell(emulator: Emulator, given: Arguments, text: str) -> LaunchedModu
 
 
 def _write_python(folder: Path, text: str) -> list[str]:
-    path = folder / "app.py"
-    path.write_text(text, encoding="utf-8")
+    path = write_in(folder, "app.py", text.encode())
     return ["python", str(path)]
 
 
@@ -39,8 +40,7 @@ def _write_node(folder: Path, text: str) -> list[str]:
     link = folder / "node_modules"
     link.unlink(missing_ok=True)  # of an earlier run of the cell, maybe in another directory
     link.symlink_to(modules)
-    path = folder / ("app.mjs" if _ES_MODULE.search(text) else "app.cjs")
-    path.write_text(text, encoding="utf-8")
+    path = write_in(folder, "app.mjs" if _ES_MODULE.search(text) else "app.cjs", text.encode())
     return ["node", str(path)]
 
 

@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle import Lifecycle
     from cmemu_nb.oauth import OAuthClient
     from cmemu_nb.server.request import Request
-    from cmemu_nb.session import Replica
     from cmemu_nb.settings import Settings
     from cmemu_nb.tokens import Token
 
@@ -82,9 +81,9 @@ class Application:
     """One emulator's HTTP surface.
 
     `tokens` are the bearer tokens, besides those that `oauth` issues, `logins` who sends some of them. Answers wait
-    until the `journal`, if there is one, has what they say; `waiters` says how many requests are held, `environment`
-    makes that of a replica, `diagnose` says why a job has no result, and `identity` says which emulator this is, for
-    whoever found its file.
+    until the `journal`, if there is one, has what they say; `waiters` says how many requests are held. `environment`
+    adds a replica to a runtime, with so many tasks at a time, and returns its variables; `diagnose` says why a job has
+    no result, and `identity` which emulator this is, for whoever found its file.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class Application:
         settings: Settings,
         journal: Journal | None,
         logins: Mapping[Token, str],
-        environment: Callable[[Replica], ModuleEnvironment],
+        environment: Callable[[str, int], ModuleEnvironment],
         diagnose: Callable[[str], Diagnosis],
     ) -> None:
         self.lifecycle = lifecycle

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb import session_file
 from cmemu_nb.dialect import quoted
-from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, QueueFull
+from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, NotPrivate, QueueFull
 from cmemu_nb.job_search import MIN_CHARACTERS, find_unfinished
 from cmemu_nb.model import NS_PER_MS, JobStatus
 from cmemu_nb.results import STATES, column_of, outcome
@@ -111,7 +111,7 @@ def add_replica(app: Application, request: Request) -> Response:
     """
     fields = Fields(request.body, "Adding a replica")
     tasks = fields.number("maxConcurrentTasks", 1, MOST_TASKS)
-    environment = app.environment(app.lifecycle.add_replica(request.params["runtimeId"], tasks))
+    environment = app.environment(request.params["runtimeId"], tasks)
     return json_response(200, {"environment": dict(environment), "folder": environment.folder})
 
 
@@ -324,6 +324,7 @@ routes = (
         "Add a replica for a module that is started by hand",
         body=_REPLICA_BODY,
         answer=answer_schemas.ENVIRONMENT,
+        errors=(NotPrivate,),
     ),
     Route(
         "GET",
