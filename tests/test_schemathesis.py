@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle import Lifecycle
 
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
-EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 60
+EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 30
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 RUNTIME_ID = "läuft/gut 1"
 MOST_QUEUED = 2
