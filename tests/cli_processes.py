@@ -55,6 +55,22 @@ def serving(*options: str, command: str = "serve", runtime_folder: Path | None =
             process.kill()
 
 
+@contextlib.contextmanager
+def unread_pipe() -> Iterator[int]:
+    """Give a file that is full, and that nobody reads: whoever writes to it waits."""
+    unread, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(full, bytes(4096))
+    os.set_blocking(full, True)
+    try:
+        yield full
+    finally:
+        os.close(unread)
+        os.close(full)
+
+
 def run(*arguments: str, text: str | None = None, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; `text` is its stdin, a variable of the environment that is None is not set."""
     given = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-from cli_processes import CMEMU, run, run_here, serving
+from cli_processes import CMEMU, run, run_here, serving, unread_pipe
 from client import eventually
 from traitlets import Bool, CaselessStrEnum, Float, Int, List
 
@@ -313,14 +313,8 @@ def test_faults_are_written_to_stderr_as_they_happen(capsys: pytest.CaptureFixtu
 
 def test_nobody_waits_for_a_stderr_that_is_not_read() -> None:
     """Here it is full from the start, and every plain request to the TLS port is worth a line."""
-    unread, full = os.pipe()
-    os.set_blocking(full, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(full, bytes(4096))
-    os.set_blocking(full, True)
     words = [*CMEMU, "serve", "--port", "0", "--tls", "--print-token"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=full, text=True) as process:
+    with unread_pipe() as full, subprocess.Popen(words, stdout=subprocess.PIPE, stderr=full, text=True) as process:
         assert process.stdout is not None
         url, _, platform = (process.stdout.readline().split()[-1] for _ in range(3))
         for _ in range(30):
@@ -331,8 +325,6 @@ def test_nobody_waits_for_a_stderr_that_is_not_read() -> None:
         assert requests.get(f"{url}/_emulate/health", timeout=10).status_code == 200
         process.terminate()
         assert process.wait(20) == 0
-    for number in (unread, full):
-        os.close(number)
 
 
 def test_lines_that_anybody_can_cause_are_bounded_and_counted() -> None:

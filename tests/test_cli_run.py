@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from cli_processes import CMEMU, run, serving
+from cli_processes import CMEMU, run, serving, unread_pipe
 from client import eventually
 from test_process_life import alive
 
@@ -60,6 +60,19 @@ def test_a_signal_ends_the_program_too(number: signal.Signals) -> None:
         assert server.end(number) == ("", "")
         assert server.process.returncode == 0
     eventually(lambda: not alive(pid), "the program has ended")
+
+
+def test_nobody_waits_for_a_stderr_that_is_not_read(poller: list[str]) -> None:
+    """The program has written to it before it polls for jobs."""
+    words = [*CMEMU, "run", "--port", "0", "--", *poller]
+    with unread_pipe() as full, subprocess.Popen(words, stdout=subprocess.PIPE, stderr=full, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline().split()[0] for _ in range(3)] == ["The", "python", "Call"]
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("code", [0, 3])

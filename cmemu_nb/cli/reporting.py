@@ -20,9 +20,10 @@ END_SECONDS = 2.0
 
 
 class Report:
-    """Lines on their way to stderr, at most a thousand; what comes beyond is counted."""
+    """Lines on their way to stderr, at most a thousand, or as many as `most`; what comes beyond is counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MAX_LINES) -> None:
+        self._most = most
         self._lines: deque[str] = deque()
         self._left_out = 0
         self._lock = threading.Lock()
@@ -34,7 +35,7 @@ class Report:
     def add(self, line: str) -> None:
         """Have a line written, soon; from any thread, without waiting."""
         with self._lock:
-            if len(self._lines) < MAX_LINES:
+            if len(self._lines) < self._most:
                 self._lines.append(line)
             else:
                 self._left_out += 1

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb import live_file
 from cmemu_nb.arguments import add_launch
-from cmemu_nb.cli.parsing import FAILED, LATE, Commands, Parser, add_command, complain, does
+from cmemu_nb.cli.parsing import FAILED, LATE, Commands, Parser, add_command, does
+from cmemu_nb.cli.reporting import Report
 from cmemu_nb.cli.serving import Signals, add_beginning, started
 from cmemu_nb.dialect import inputs_of, schema_in_words
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.events import Event
-    from cmemu_nb.executors.module_logs import LogLine
     from cmemu_nb.executors.modules import LaunchedModule
 
 ENDS = ("replica_exited", "session_deleted")
+MAX_LINES = 100_000
 SIGNALLED, POLLS, LOOK = "signalled", "polls", "look"
 
 
@@ -72,17 +73,18 @@ def _environment(given: list[str]) -> dict[str, str]:
 
 
 class Running:
-    """A program that runs as a module. What happens comes by a queue: the emulator never waits for a slow terminal."""
+    """A program that runs as a module. What happens comes by a queue; nobody waits for a stderr that is not read."""
 
     def __init__(
         self, parser: Parser, options: argparse.Namespace, emulator: Emulator, environment: dict[str, str]
     ) -> None:
         self._parser, self._options, self._emulator, self._environment = parser, options, emulator, environment
         self._module: LaunchedModule | None = None
-        self._happened: queue.SimpleQueue[LogLine | Exception | str] = queue.SimpleQueue()
+        self._happened: queue.SimpleQueue[Exception | str] = queue.SimpleQueue()
+        self._report = Report(MAX_LINES)
         self._launching = threading.Thread(target=self._launch)
 
-    def tell(self, what: LogLine | Exception | str) -> None:
+    def tell(self, what: Exception | str) -> None:
         """Let something have happened; from any thread."""
         self._happened.put(what)
 
@@ -96,6 +98,7 @@ class Running:
             unsubscribe()
             self._emulator.stop()  # which ends the launching, too
             self._launching.join()
+            self._report.end()
 
     def _hear(self, event: Event) -> None:
         if event.kind in ENDS:
@@ -112,7 +115,7 @@ class Running:
                 env=self._environment,
                 cwd=options.cwd,
             )
-            self._emulator.change(lambda _: module.logs.follow(self.tell))
+            self._emulator.change(lambda _: module.logs.follow(lambda line: self._report.add(str(line))))
             module.wait_until_responsive(options.ready_timeout)
         except Exception as error:  # noqa: BLE001 - the main thread raises it
             self.tell(error)
@@ -132,8 +135,6 @@ class Running:
                     return code
             elif what == POLLS and self._module is not None:
                 self._say_how_to_call(self._module)
-            else:
-                complain(str(what))
 
     def _fail(self, error: Exception) -> int:
         module = self._module
@@ -141,7 +142,7 @@ class Running:
             return self._end(module)
         if module is None or not isinstance(error, LaunchFailed):
             raise error
-        complain(
+        self._report.add(
             f"{self._parser.prog}: {module.command} did not poll for jobs within {self._options.ready_timeout:g} s: "
             f"{', '.join(module.states)}. Is it a module with an official SDK? --ready-timeout waits longer."
         )
@@ -155,7 +156,7 @@ class Running:
         if module.ended:
             return self._end(module)
         if module not in self._emulator.modules.of(module.runtime_id):
-            complain(
+            self._report.add(
                 f"{self._parser.prog}: the runtime '{module.runtime_id}' was deleted, and {module.command} with it."
             )
             return FAILED
@@ -163,11 +164,7 @@ class Running:
 
     def _end(self, module: LaunchedModule) -> int:
         self._launching.join()
-        while not self._happened.empty():
-            line = self._happened.get()
-            if not isinstance(line, Exception | str):
-                complain(str(line))
-        complain(f"{self._parser.prog}: {module.command} ended with exit code {module.exit_code}.")
+        self._report.add(f"{self._parser.prog}: {module.command} ended with exit code {module.exit_code}.")
         return module.exit_code
 
     def _say_how_to_call(self, module: LaunchedModule) -> None:

@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from cmemu_nb.arguments import add_settings, given_settings
-from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
+from cmemu_nb.cli.parsing import Commands, Parser, add_command, does
 from cmemu_nb.cli.reporting import Report
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import WARNINGS, JournalError, SettingError
@@ -68,7 +68,7 @@ def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
         emulator = Emulator.from_seed(options.seed, **settings) if options.seed else Emulator(**settings)
     except (SettingError, JournalError) as error:
         parser.error(str(error))
-    with faults_reported(emulator), _running(parser, emulator):
+    with faults_reported(emulator) as report, _running(parser, emulator, report):
         print(f"The emulator is at {emulator.url}", flush=True)
         if emulator.proxy_url is not None:
             print(f"Behind the hub, for a browser and with a token: {emulator.proxy_url}", flush=True)
@@ -81,7 +81,7 @@ def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
 
 
 @contextlib.contextmanager
-def _running(parser: Parser, emulator: Emulator) -> Iterator[None]:
+def _running(parser: Parser, emulator: Emulator, report: Report) -> Iterator[None]:
     try:
         with warnings.catch_warnings(record=True) as warned:
             for kind in WARNINGS:
@@ -91,7 +91,7 @@ def _running(parser: Parser, emulator: Emulator) -> Iterator[None]:
         parser.error(str(error))
     with emulator:
         for warning in warned:
-            complain(f"Warning: {warning.message}")
+            report.add(f"Warning: {warning.message}")
         yield
 
 
@@ -117,7 +117,7 @@ class Signals:
 
 
 @contextlib.contextmanager
-def faults_reported(emulator: Emulator) -> Iterator[None]:
+def faults_reported(emulator: Emulator) -> Iterator[Report]:
     """Write the emulator's own faults to stderr as they happen: without a notebook nobody looks at its events."""
     report = Report()
 
@@ -127,6 +127,6 @@ def faults_reported(emulator: Emulator) -> Iterator[None]:
 
     emulator.lifecycle.events.subscribe(hear)
     try:
-        yield
+        yield report
     finally:
         report.end()
