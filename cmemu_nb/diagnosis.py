@@ -99,7 +99,7 @@ def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:
 
 def _running(emulator: Emulator, job: Job) -> tuple[str, str]:
     state, thread, runtime = emulator.lifecycle, thread_of(emulator, job), _quoted(job.runtime_id)
-    said = f"{_quoted(job.query_type)} has been running for {duration(_age(job))}"
+    said = f"{_quoted(job.query_type)} has been running for {duration(_age(emulator, job))}"
     other = last_awaited(emulator, thread)
     if other is not None:
         why = diagnose(emulator, other.job_id)
@@ -155,16 +155,16 @@ def _workers_busy(capacity: Capacity, ahead: int) -> str:
         also += f" The last poll was {ago(capacity.runtime.last_poll_at, time.time_ns())}."
     return (
         f" behind {plural(len(capacity.running), 'running job')}{queued}: {_all_workers(capacity)} busy "
-        f"({_functions(capacity.running)}); {_cancels(capacity.emulator, capacity.running)}.{also}"
+        f"({_functions(capacity.emulator, capacity.running)}); {_cancels(capacity.emulator, capacity.running)}.{also}"
     )
 
 
 def _deadlock(capacity: Capacity) -> str:
     more = magic_line(capacity.emulator, f"start --max-concurrent-tasks {2 * len(capacity.running)}")
     return (
-        f": {_all_workers(capacity)} taken by functions ({_functions(capacity.running)}) that wait for queued jobs "
-        "themselves, so none of them can end. Call such a function directly instead of as a job, or start with more "
-        f"workers: {more}; {_cancels(capacity.emulator, capacity.running)}."
+        f": {_all_workers(capacity)} taken by functions ({_functions(capacity.emulator, capacity.running)}) that wait "
+        "for queued jobs themselves, so none of them can end. Call such a function directly instead of as a job, or "
+        f"start with more workers: {more}; {_cancels(capacity.emulator, capacity.running)}."
     )
 
 
@@ -210,7 +210,7 @@ def _without_executor(emulator: Emulator, capacity: Capacity, job: Job) -> tuple
         return "no_executor", f", and nobody polls {runtime}: run the cell that defines {name} again."
     if polled_at is not None and polled_at >= emulator.started_at:
         running = capacity.running
-        behind = f" behind {plural(len(running), 'running job')} ({_functions(running)})" if running else ""
+        behind = f" behind {plural(len(running), 'running job')} ({_functions(emulator, running)})" if running else ""
         polled = _last_poll(emulator.lifecycle, job.runtime_id)
         said = (
             f"{behind}, and nobody polls {runtime} now: the last poll was {polled}. Start its executor again if it has "
@@ -242,8 +242,9 @@ def _quoted(name: str) -> str:
     return f"'{short}{'…' if note else ''}'"
 
 
-def _age(job: Job) -> int:
-    return time.time_ns() - (job.started_at or job.queued_at)
+def _age(emulator: Emulator, job: Job) -> int:
+    now = emulator.lifecycle.steady()
+    return job.run_time(now) or job.queue_time(now) or 0
 
 
 def _last_poll(state: Lifecycle, runtime_id: str) -> str:
@@ -259,13 +260,13 @@ def _all_workers(capacity: Capacity) -> str:
     return f"{' and '.join(nouns)} of {_quoted(capacity.runtime.runtime_id)} {verb}"
 
 
-def _functions(jobs: list[Job]) -> str:
+def _functions(emulator: Emulator, jobs: list[Job]) -> str:
     """Say which functions run, the most frequent first, and for how long."""
     names = Counter(job.query_type for job in jobs).most_common()
     shown = [f"{count} x {cut(name, MAX_NAME)[0]}" for name, count in names[:MAX_FUNCTIONS]]
     if len(names) > MAX_FUNCTIONS:
         shown.append(plural(len(names) - MAX_FUNCTIONS, "other function"))
-    longest = duration(max(map(_age, jobs), default=0))
+    longest = duration(max((_age(emulator, job) for job in jobs), default=0))
     return f"{', '.join(shown)}, {'for' if len(jobs) == 1 else 'longest'} {longest}"
 
 

@@ -101,12 +101,14 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         self._journal_file: JournalFile | None = None
         self._identity: dict[str, str] = {}
         self._exported_at: int | None = None
+        self._exported_steady: int | None = None
         self.application: Application
         self._changing = threading.RLock()
         self._parts, self._parts_on_loop = Parts(), Parts()
         self._deliveries: set[asyncio.Task[None]] = set()
         self._port = 0
         self.started_at = 0
+        self._started_steady = 0
         self._tls_port = 0
         self._pid = os.getpid()
 
@@ -154,7 +156,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         emulator.read_from = (
             f"This session was read from {path} and can only be looked at. %cmemu start or Emulator() runs a new one."
         )
-        emulator._exported_at = found.exported_at
+        emulator._exported_at, emulator._exported_steady = found.exported_at, found.steady_at
         emulator.lifecycle.restore(found.state)
         emulator.lifecycle.events.restore(found.events)
         for job_id, text in found.logs.items():
@@ -206,6 +208,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         home = choose_home(settings.home, self._note_nested_call)
         parts.add(home.close)
         self._home, self.started_at = home, time.time_ns()
+        self._started_steady = self.lifecycle.steady()
         parts.add(setattr, self, "_home", None)
         self._begin_journal(home.loop)
         parts.add(OwnLog(home.loop, state).close)
@@ -368,6 +371,11 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     def running(self) -> bool:
         """Whether it serves."""
         return self._home is not None
+
+    @property
+    def uptime(self) -> int:
+        """For how many nanoseconds it runs, or did until it was looked at, whatever became of the clock meanwhile."""
+        return self.steady_at() - self._started_steady
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from cmemu_nb.results import STATES, Outcome, column_of, error_in_short, functio
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -38,7 +38,7 @@ _OBJECT_OR_BLANK = b"{ \t\n\r\f\v"
 def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
     """Return the jobs in the order of their submission, indexed by job_id.
 
-    `now`, in Unix nanoseconds, is up to when the `queue_time` of a queued job and the `run_time` of a running one
+    `now`, on the steady clock, is up to when the `queue_time` of a queued job and the `run_time` of a running one
     count. `outcome` is missing while a job is unfinished; `query` is JSON text, `result` the first 100 characters of
     the result's text, or the first line of what the function raised; `replica_id` says which replica of a launched
     module took it.
@@ -49,10 +49,6 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
 
     jobs = sorted(jobs, key=attrgetter("sequence"))
     sizes, errors, results = _look_at_results(jobs)
-    queued = _times(job.queued_at for job in jobs)
-    started = _times(job.started_at for job in jobs)
-    completed = _times(job.completed_at for job in jobs)
-    left_queue, ended = _first(now, started, completed), _first(now, completed)
     shared = _shared_columns(jobs)
     columns = {
         "status": shared["status"],
@@ -63,11 +59,11 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
         "branch": shared["branch"],
         "replica_id": shared["replica_id"],
         "source": shared["source"],
-        "queued_at": _utc(queued),
-        "started_at": _utc(started),
-        "completed_at": _utc(completed),
-        "queue_time": _duration(queued, left_queue),
-        "run_time": _duration(started, ended),
+        "queued_at": _utc(_times(job.queued_at for job in jobs)),
+        "started_at": _utc(_times(job.started_at for job in jobs)),
+        "completed_at": _utc(_times(job.completed_at for job in jobs)),
+        "queue_time": _durations((job.queued_for for job in jobs), lambda row: jobs[row].queue_time(now)),
+        "run_time": _durations((job.ran_for for job in jobs), lambda row: jobs[row].run_time(now)),
         "query": _text([job.query.decode() for job in jobs]),
         "result": _free_text(results),
         "result_size": pd.arrays.IntegerArray(sizes, sizes < 0),
@@ -274,19 +270,13 @@ def _utc(times: Times) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(times).tz_localize("UTC")
 
 
-def _first(otherwise: int, *times: Times) -> Times:
-    """Return for each row the first of the times that it has."""
-    import numpy as np  # noqa: PLC0415
-
-    found = np.full(times[0].shape, otherwise).view("M8[ns]")
-    for each in reversed(times):
-        found = np.where(np.isnat(each), found, each)
-    return found
-
-
-def _duration(start: Times, end: Times) -> pd.TimedeltaIndex:
-    """Subtract; a clock that was set back gives nothing, never less."""
+def _durations(nanoseconds: Iterable[int | None], so_far: Callable[[int], int | None]) -> pd.TimedeltaIndex:
+    """Return durations; those that are not known yet are asked for one by one, by their rows."""
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
 
-    return pd.TimedeltaIndex(np.maximum(end - start, np.timedelta64(0, "ns")))
+    values = _integers(_NAT if value is None else value for value in nanoseconds)
+    for row in np.flatnonzero(values == _NAT):
+        found = so_far(int(row))
+        values[row] = _NAT if found is None else found
+    return pd.TimedeltaIndex(values.view("m8[ns]"))

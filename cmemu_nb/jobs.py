@@ -29,7 +29,8 @@ class Jobs(State):
     def __init__(
         self,
         *,
-        clock: Callable[[], int] = time.time_ns,
+        clock: Callable[[], int] | None = None,
+        monotonic: Callable[[], int] = time.monotonic_ns,
         keep_events: int = 10_000,
         keep_bytes: int = KEEP_BYTES,
         max_queued: int = 100_000,
@@ -37,8 +38,9 @@ class Jobs(State):
     ) -> None:
         super().__init__()
         self.events = EventLog(keep_events, keep_bytes)
-        self._clock = clock
-        self._latest = 0
+        self._clock = clock or time.time_ns
+        self._monotonic = monotonic
+        self._steady_from = self._clock() - monotonic()
         self._submitted = 0
         self._max_queued = max_queued
         self._max_label_bytes = max_label_bytes
@@ -103,6 +105,7 @@ class Jobs(State):
             app.deployed_app_rid if app else None,
             app.branch if app else None,
             user_id=user_id,
+            since=self.steady(),
         )
         self.write_ahead(job)
         session.queue[job.job_id] = job
@@ -123,7 +126,7 @@ class Jobs(State):
         `ends_with_kernel` says that who takes it lives in this process, as launched replicas do.
         """
         session = self._session(runtime_id)
-        now = self.now()
+        now, steady = self.now(), self.steady()
         first = not session.runtime.connected
         session.runtime = replace(session.runtime, connected=True, last_poll_at=now)
         if first:
@@ -133,7 +136,14 @@ class Jobs(State):
                 self._emit("poll_empty", runtime_id)
             return None
         _, job = session.queue.popitem(last=False)
-        running = replace(job, status=JobStatus.RUNNING, started_at=now, ends_with_kernel=ends_with_kernel)
+        running = replace(
+            job,
+            status=JobStatus.RUNNING,
+            started_at=now,
+            ends_with_kernel=ends_with_kernel,
+            queued_for=job.queue_time(steady),
+            since=steady,
+        )
         if replica is not None:
             replica.held[job.job_id] = None
             running = replace(running, replica_id=replica.replica_id, ends_with_kernel=replica.launched)
@@ -149,7 +159,15 @@ class Jobs(State):
             return
         if job.status != JobStatus.RUNNING:
             return
-        queued = replace(job, status=JobStatus.QUEUED, started_at=None, replica_id=None, ends_with_kernel=False)
+        queued = replace(
+            job,
+            status=JobStatus.QUEUED,
+            started_at=None,
+            replica_id=None,
+            ends_with_kernel=False,
+            queued_for=None,
+            since=None if job.since is None or job.queued_for is None else job.since - job.queued_for,
+        )
         session.put_back(queued)
         self._change(session, queued, "job_given_back", "the runtime was gone before the job reached it")
 
@@ -169,8 +187,14 @@ class Jobs(State):
             raise JobAlreadyCompleted(f"Job '{job_id}' can't be failed: it is {job.status} already.")
         session.queue.pop(job_id, None)
         session.streams.pop(job_id, None)
-        failed = replace(job, status=JobStatus.FAILED, completed_at=self.now(), error_message=reason)
+        failed = replace(self._ended(job), status=JobStatus.FAILED, error_message=reason)
         return self._change(session, failed, "job_failed", reason)
+
+    def _ended(self, job: Job) -> Job:
+        """Return a job with when it ended, and how long it was queued and ran."""
+        now, steady = self.now(), self.steady()
+        queued_for, ran_for = job.queue_time(steady), job.run_time(steady)
+        return replace(job, completed_at=now, queued_for=queued_for, ran_for=ran_for, since=None)
 
     def cancel(self, job_ids: Iterable[str], reason: str) -> int:
         """End as `failed` those of the jobs that are queued or running [ours]; returns how many they were.
@@ -204,9 +228,8 @@ class Jobs(State):
     def _done(self, job: Job, result: bytes, content_type: str | None) -> Job:
         """Return a job with its result; one whose result can't be kept fails, and whoever sent it gets the reason."""
         done = replace(
-            job,
+            self._ended(job),
             status=JobStatus.SUCCEEDED,
-            completed_at=self.now(),
             result=result,
             result_content_type=content_type and one_text(content_type),
         )
@@ -304,7 +327,6 @@ class Jobs(State):
             self._owners[job.job_id] = session
             self._kept_bytes += job.size
             self._submitted = max(self._submitted, job.sequence)
-            self._latest = max(self._latest, job.queued_at, job.started_at or 0, job.completed_at or 0)
             if job.status == JobStatus.SUCCEEDED:
                 session.note_result(job)
             elif job.status == JobStatus.QUEUED:
@@ -317,10 +339,15 @@ class Jobs(State):
     # Inside
 
     def now(self) -> int:
-        """Return the time in Unix nanoseconds, never earlier than before. To be called on the emulator's loop."""
-        # Wall clocks step back; what happened later must not look earlier.
-        self._latest = max(self._latest, self._clock())
-        return self._latest
+        """Return the wall clock's time in Unix nanoseconds. Somebody may set it: it can be earlier than before."""
+        return self._clock()
+
+    def steady(self) -> int:
+        """Return the time on a clock that nobody sets, in nanoseconds: durations are differences of it.
+
+        It begins with the wall clock's time when the lifecycle is made, and goes on with the monotonic clock.
+        """
+        return self._steady_from + self._monotonic()
 
     def _emit(
         self, kind: str, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x636D656D  # "cmem"
-VERSION = 3
+VERSION = 4
 CHAINED = 3
 """The first version whose rows have checksums, and whose commits are a chain."""
 
@@ -82,7 +82,7 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
     (damage,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     # Without SQLite's own, such as one that journals of earlier versions have for ever.
     named = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
-    there, ours = set(connection.execute(named)), set(tables.definitions())
+    there, ours = set(connection.execute(named)), set(tables.definitions(version))
     chained = there >= ours
     if application != APPLICATION_ID and not chained:
         raise failure(path, "is another program's database, no journal. Choose another file.")

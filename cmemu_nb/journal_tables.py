@@ -47,7 +47,8 @@ TABLES = {
     ),
     "states": (
         "sequence INTEGER PRIMARY KEY",
-        *("status TEXT NOT NULL", "started_at INTEGER", "completed_at INTEGER", "result_content_type TEXT"),
+        *("status TEXT NOT NULL", "started_at INTEGER", "completed_at INTEGER", "queued_for INTEGER"),
+        *("ran_for INTEGER", "result_content_type TEXT"),
         *("replica_id TEXT", "ends_with_kernel INTEGER NOT NULL", "error_message BLOB", "result BLOB"),
     ),
     "chain": (
@@ -61,12 +62,15 @@ KEYS = {table: columns[0].split()[0] for table, columns in TABLES.items()}
 ONLY_ROW = 1
 
 
-def _definition(table: str) -> str:
-    key, *others = TABLES[table]
+def _definition(table: str, left_out: Iterable[str] = ()) -> str:
+    key, *others = (column for column in TABLES[table] if column not in left_out)
     return f"CREATE TABLE {table} ({', '.join([key, 'checksum INTEGER NOT NULL', *others])})"
 
 
 INDEX = "jobs_of_runtime"
+# What version 3 did not write down of a state, and the version that does.
+DURATIONS = ("queued_for INTEGER", "ran_for INTEGER")
+WITH_DURATIONS = 4
 _INSERT = {
     table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"  # noqa: S608 - our own names
     for table, columns in TABLES.items()
@@ -87,9 +91,10 @@ class Damaged(Exception):
     """What was read is not what was written; the text says what it is of."""
 
 
-def definitions() -> list[tuple[str, str]]:
-    """Return the name and the SQL text of each table and index."""
-    return [*((table, _definition(table)) for table in TABLES), (INDEX, f"CREATE INDEX {INDEX} ON jobs (runtime_id)")]
+def definitions(version: int) -> list[tuple[str, str]]:
+    """Return the name and the SQL text of each table and index, of version 3 or a later one."""
+    left_out = DURATIONS if version < WITH_DURATIONS else ()
+    return [*((table, _definition(table, left_out)) for table in TABLES), (INDEX, f"CREATE INDEX {INDEX} ON jobs (runtime_id)")]
 
 
 def checksum(table: str, row: Sequence[Any]) -> int:
@@ -105,7 +110,7 @@ def checksum(table: str, row: Sequence[Any]) -> int:
 
 def create(connection: sqlite3.Connection, application_id: int, version: int) -> None:
     """Make the tables, in a transaction that is open."""
-    for _, statement in definitions():
+    for _, statement in definitions(version):
         connection.execute(statement)
     row = (ONLY_ROW, 0, 0, 0)
     connection.execute(_INSERT["chain"], (row[0], checksum("chain", row), *row[1:]))
@@ -231,9 +236,18 @@ class Tables:
     def put_states(self, jobs: Iterable[Job]) -> None:
         """Insert or update the states of jobs."""
         for job in jobs:
-            times = (str(job.status), job.started_at, job.completed_at)
+            times = (str(job.status), job.started_at, job.completed_at, job.queued_for, job.ran_for)
             rest = (job.result_content_type, job.replica_id, int(job.ends_with_kernel), _encoded(job.error_message))
             self._put("states", job.sequence, *times, *rest, job.result)
+
+    def add_durations(self) -> None:
+        """Make the states of version 3 those of this one; their durations are not known."""
+        self.connection.execute("ALTER TABLE states RENAME TO older")
+        self.connection.execute(_definition("states"))
+        for row in self.connection.execute("SELECT * FROM older"):
+            self._add(-row[1])
+            self._put("states", *_without_durations(row))
+        self.connection.execute("DROP TABLE older")
 
     def delete_jobs(self, sequences: Iterable[int]) -> None:
         """Forget single jobs, by their numbers."""
@@ -263,8 +277,17 @@ def is_whole(table: str, row: Sequence[Any]) -> bool:
 
 
 def insert(connection: sqlite3.Connection, table: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Insert rows as they are, with their checksums."""
-    connection.executemany(_INSERT[table], rows)
+    """Insert rows that are whole; those of version 3 become those of this one."""
+    for row in rows:
+        values = (row[0], *row[2:])
+        if table == "states" and len(values) < len(TABLES[table]):
+            values = _without_durations(row)
+        connection.execute(_INSERT[table], (values[0], checksum(table, values), *values[1:]))
+
+
+def _without_durations(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the values of a state of version 3, behind whose key and checksum stand its status and its two times."""
+    return (row[0], *row[2:5], None, None, *row[5:])
 
 
 def verify(connection: sqlite3.Connection) -> Chain:
@@ -313,8 +336,8 @@ def read_sessions(
 
 ALL_JOBS = """
     SELECT sequence, job_id, runtime_id, query_type, query, source, queued_at, deployed_app_rid, deployed_app_branch,
-        user_id, status, started_at, completed_at, result, result_content_type, error_message, replica_id,
-        ends_with_kernel
+        user_id, status, started_at, completed_at, queued_for, ran_for, result, result_content_type, error_message,
+        replica_id, ends_with_kernel
     FROM jobs LEFT JOIN states USING (sequence) ORDER BY sequence
 """
 
@@ -322,7 +345,8 @@ ALL_JOBS = """
 def read_job(*row: Any) -> Job:
     """Return the job of a row of `ALL_JOBS`."""
     sequence, job_id, runtime_id, query_type, query, source, queued_at, rid, branch, user_id, *state = row
-    status, started_at, completed_at, result, content_type, error_message, replica_id, ends_with_kernel = state
+    status, started_at, completed_at, queued_for, ran_for, *outcome = state
+    result, content_type, error_message, replica_id, ends_with_kernel = outcome
     names = (runtime_id, query_type, rid, branch, user_id, content_type, replica_id)
     runtime_id, query_type, rid, branch, user_id, content_type, replica_id = (name and one_text(name) for name in names)
     return Job(
@@ -333,6 +357,8 @@ def read_job(*row: Any) -> Job:
         replica_id,
         bool(ends_with_kernel),
         user_id,
+        queued_for,
+        ran_for,
     )
 
 

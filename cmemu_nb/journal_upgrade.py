@@ -1,4 +1,7 @@
-"""Journals of earlier versions, which had no checksums: they are read, and written anew in one transaction."""
+"""Journals of earlier versions.
+
+Version 3 did not write down durations. Those before it had no checksums: they are read, and written anew.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,34 @@ if TYPE_CHECKING:
     import sqlite3
 
 T = TypeVar("T")
+WITH_CHECKSUMS = 3
 
 
 def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -> None:
-    """Make a journal of this version of one of the versions 1 and 2, wholly or not at all."""
-    identity, state = tables.read_identity(connection), _read(connection)
+    """Make a journal of this version of an earlier one, wholly or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for table in tables.TABLES:
-            connection.execute(f"DROP TABLE IF EXISTS {table}")
-        tables.create(connection, application_id, version)
-        writer = tables.Tables(connection)
-        with writer.chained(in_use=False):
-            write(writer, identity, state)
+        if connection.execute("PRAGMA user_version").fetchone()[0] < WITH_CHECKSUMS:
+            _write_anew(connection, application_id, version)
+        else:
+            writer = tables.Tables(connection)
+            with writer.chained(in_use=False):
+                writer.add_durations()
+            connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _write_anew(connection: sqlite3.Connection, application_id: int, version: int) -> None:
+    identity, state = tables.read_identity(connection), _read(connection)
+    for table in tables.TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    tables.create(connection, application_id, version)
+    writer = tables.Tables(connection)
+    with writer.chained(in_use=False):
+        write(writer, identity, state)
 
 
 def _read(connection: sqlite3.Connection) -> SavedState:
@@ -41,7 +55,8 @@ def _read(connection: sqlite3.Connection) -> SavedState:
     apps = [msgspec.json.decode(record, type=DeployedApp) for (record,) in rows]
     columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
     # The first version did not write down who had submitted a job.
-    jobs = tables.ALL_JOBS if "user_id" in columns else tables.ALL_JOBS.replace("user_id", "NULL")
+    jobs = tables.ALL_JOBS.replace("queued_for, ran_for", "NULL, NULL")
+    jobs = jobs if "user_id" in columns else jobs.replace("user_id", "NULL")
     return SavedState(sessions, apps, [tables.read_job(*row) for row in connection.execute(jobs)])
 
 

@@ -27,7 +27,7 @@ class Leases:
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
         for job in lifecycle.jobs():
             if job.status == JobStatus.RUNNING:
-                self._grant(job.job_id, seconds - (lifecycle.now() - (job.started_at or 0)) / NS_PER_S)
+                self._grant(job.job_id, seconds - (job.run_time(lifecycle.steady()) or 0) / NS_PER_S)
 
     def _hear(self, event: Event) -> None:
         job_id = event.job_id or ""

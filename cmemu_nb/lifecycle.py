@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 class Lifecycle(Jobs):
     """Every runtime session, deployed-app binding, schema and job of one emulator.
 
-    `clock` gives Unix nanoseconds; `keep_events` is how many events the log holds, in at most a quarter of
-    `keep_bytes`; `max_queued` how many jobs may be queued for one runtime; `max_label_bytes` how long names, ids and
-    branches may be.
+    `clock` gives Unix nanoseconds, `time.time_ns()` if it is left out, and `monotonic` those of a clock that is never
+    set; `keep_events` is how many events the log holds, in at most a quarter of `keep_bytes`; `max_queued` how many
+    jobs may be queued for one runtime; `max_label_bytes` how long names, ids and branches may be.
     """
 
     _seed: Seed | None = None

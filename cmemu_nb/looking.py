@@ -26,10 +26,15 @@ class Looking:
 
     lifecycle: Lifecycle
     _exported_at: int | None
+    _exported_steady: int | None
 
     def looked_at(self) -> int:
         """Return up to when the views count, in Unix nanoseconds: now, or when a session from a file was exported."""
         return self._exported_at or time.time_ns()
+
+    def steady_at(self) -> int:
+        """Return the same moment on the steady clock, up to which durations count."""
+        return self._exported_steady or self.lifecycle.steady()
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write all that there is to a JSON file, for `Emulator.from_export` elsewhere and later; returns its path.
@@ -53,7 +58,7 @@ class Looking:
         emulator = cast("Emulator", self)
 
         def take() -> Contents:
-            return session_file.contents(self.lifecycle, emulator.url, self.looked_at())
+            return session_file.contents(self.lifecycle, emulator.url, self.looked_at(), self.steady_at())
 
         async def take_on_loop() -> Contents:
             return take()
@@ -98,7 +103,9 @@ class Looking:
         from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
 
         state, emu = self.lifecycle, cast("Emulator", self).name
-        return timeline_chart(state.newest_jobs(most), self.looked_at(), state.count().total(), emu)
+        return timeline_chart(
+            state.newest_jobs(most), self.looked_at(), state.count().total(), emu, steady=self.steady_at()
+        )
 
     def latency(self) -> Chart:
         """Return a histogram of how long the jobs waited and ran, in seconds or parts of them."""
@@ -135,7 +142,7 @@ class Looking:
         """
         from cmemu_nb import frames  # noqa: PLC0415
 
-        return frames.jobs_frame(self.lifecycle.jobs(), self.looked_at())
+        return frames.jobs_frame(self.lifecycle.jobs(), self.steady_at())
 
     @property
     def schemas(self) -> pd.DataFrame:

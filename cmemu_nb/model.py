@@ -3,7 +3,8 @@
 Records never change: a change is a new record in the old one's place. So whoever holds one,
 in whatever thread, holds a consistent picture.
 
-Times are Unix nanoseconds here, milliseconds on the wire. JSON that came from outside (`query`,
+Times are Unix nanoseconds here, milliseconds on the wire. They are those of the wall clock, which may be set; durations
+are measured with a steady one, and kept beside them. JSON that came from outside (`query`,
 `schema_payload`) is kept as the very text that was sent.
 """
 
@@ -119,7 +120,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes,
     `ends_with_kernel` whether that is a function in a cell or a launched replica; `user_id` who asked for it, if a seed
-    file says whose bearer token that was.
+    file says whose bearer token that was. `queued_for` and `ran_for` are durations in nanoseconds, None until they are
+    over and in records of earlier versions; `since` is when a job that is not finished was queued or taken, on the
+    steady clock of `Lifecycle.steady()`.
     """
 
     job_id: str
@@ -140,6 +143,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     replica_id: str | None = None
     ends_with_kernel: bool = False
     user_id: str | None = None
+    queued_for: int | None = None
+    ran_for: int | None = None
+    since: int | None = None
 
     @property
     def size(self) -> int:
@@ -155,16 +161,28 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     def queue_time(self, now: int | None = None) -> int | None:
         """Return for how many nanoseconds it was queued: until it was taken, or failed without having been.
 
-        Of a job that is still queued it is the time up to `now`, None without it. It is never negative.
+        Of a job that is still queued it is the time up to `now` on the steady clock, None without it. It is never
+        negative.
         """
-        return _between(self.queued_at, self.started_at, self.completed_at, now)
+        if self.queued_for is None and self.status == JobStatus.QUEUED:
+            return self._so_far(now)
+        left_queue = self.completed_at if self.started_at is None else self.started_at
+        return _between(self.queued_at, left_queue) if self.queued_for is None else self.queued_for
 
     def run_time(self, now: int | None = None) -> int | None:
         """Return for how many nanoseconds it ran: from when it was taken to when its result was stored, or it failed.
 
-        Of a job that is still running it is the time up to `now`, None without it. None if it was never taken.
+        Of a job that is still running it is the time up to `now` on the steady clock, None without it. None if it was
+        never taken.
         """
-        return _between(self.started_at, self.completed_at, now)
+        if self.ran_for is None and self.status == JobStatus.RUNNING:
+            return self._so_far(now)
+        return _between(self.started_at, self.completed_at) if self.ran_for is None else self.ran_for
+
+    def _so_far(self, now: int | None) -> int | None:
+        # A process before this one had a steady clock of its own; this one's began with the wall clock's time.
+        began = (self.started_at or self.queued_at) if self.since is None else self.since
+        return _between(began, now)
 
     def wire(self) -> dict[str, Any]:
         """Return the record as the inspection route shows it [page]; bytes that are no UTF-8 as base64 [ours]."""
@@ -201,9 +219,7 @@ def _one_of_all_equal(text: str) -> str:
     return text
 
 
-def _between(start: int | None, *ends: int | None) -> int | None:
-    """Return the time from `start` to the first of the ends that is known."""
-    end = next((each for each in ends if each is not None), None)
+def _between(start: int | None, end: int | None) -> int | None:
     return None if start is None or end is None else max(0, end - start)
 
 

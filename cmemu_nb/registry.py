@@ -71,7 +71,7 @@ class Names:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._noted_at = time.time_ns()
+        self._noted_at = time.monotonic_ns()
 
     def note(self, *_: object) -> None:
         """Register the running emulators that variables hold, and leave none that a cell has started without a name.
@@ -79,13 +79,14 @@ class Names:
         One whose variable holds another emulator, which was started since this was called last, is stopped: a cell
         with `emu = Emulator().start()` was run again. Otherwise it gets another name. Either is printed.
         """
-        since, self._noted_at = self._noted_at, time.time_ns()
+        before_last, self._noted_at = self._noted_at, time.monotonic_ns()
+        since_last = self._noted_at - before_last
         held = self._held()
         for name, emulator in held.items():
             before = emulators().get(name)
             emulators()[name] = emulator
             if before is not None and before.running and before not in held.values():
-                _replaced(before, name, stop=emulator.started_at > since)
+                _replaced(before, name, stop=emulator.uptime < since_last)
         named = set(emulators().values())
         for emulator in [each for each in _started_in_cells() if each.running and each not in named]:
             emulators()[f"{USUAL_NAME}_{emulator.port}"] = emulator

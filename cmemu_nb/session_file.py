@@ -36,10 +36,14 @@ BODIES = ("query", "result", "schema_payload")
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """All of one session: `state`, `events` with the quiet ones, `logs` by job id, and when it was taken."""
+    """All of one session: `state`, `events` with the quiet ones, `logs` by job id, and when it was taken.
+
+    `steady_at` is that moment on the steady clock of the jobs' `since`.
+    """
 
     url: str
     exported_at: int
+    steady_at: int
     state: SavedState
     events: list[Event]
     logs: dict[str, str]
@@ -61,7 +65,7 @@ def expanded(path: str | Path) -> Path:
         raise SessionFileError(f"{path!r} can't be a path: {error}. Choose another one.") from None
 
 
-def contents(state: Lifecycle, url: str, now: int) -> Contents:
+def contents(state: Lifecycle, url: str, now: int, steady: int) -> Contents:
     """Take a picture of everything. To be called where the lifecycle is changed, so that it is one moment's."""
     sessions = [
         SavedSession(runtime, state.schemas(runtime.runtime_id), [], state.evicted()[runtime.runtime_id])
@@ -69,7 +73,7 @@ def contents(state: Lifecycle, url: str, now: int) -> Contents:
     ]
     jobs = sorted(state.jobs(), key=lambda job: job.sequence)
     saved = SavedState(sessions, state.deployed_apps(), jobs)
-    return Contents(url, now, saved, state.events.recent(all=True), state.logs())
+    return Contents(url, now, steady, saved, state.events.recent(all=True), state.logs())
 
 
 def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
@@ -91,6 +95,7 @@ def pieces(taken: Contents) -> Iterator[bytes]:
     """Return a session as JSON text, one record on a line, piece by piece: all of it may be large."""
     state = taken.state
     head = {"format": FORMAT, "version": VERSION, "url": taken.url, "exported_at": taken.exported_at}
+    head |= {"steady_at": taken.steady_at}
     yield msgspec.json.encode(head)[:-1]
     yield from _array("runtimes", map(_session, state.sessions))
     yield from _array("deployed_apps", map(_fields, state.apps))
@@ -165,7 +170,8 @@ def _read(document: dict[str, Any]) -> Contents:
     events = [_record(Event, each) for each in document["events"]]
     logs = msgspec.convert(document["logs"], dict[str, str])
     exported_at = msgspec.convert(document["exported_at"], Time)
-    return Contents(msgspec.convert(document["url"], str), exported_at, state, events, logs)
+    steady_at = msgspec.convert(document.get("steady_at", exported_at), Time)
+    return Contents(msgspec.convert(document["url"], str), exported_at, steady_at, state, events, logs)
 
 
 def _record(kind: type[T], fields: dict[str, Any]) -> T:

@@ -62,7 +62,7 @@ class EmulatorForTests(Emulator):
     def contents(self) -> Contents:
         """Take a picture of all that there is, as `export()` writes it, whatever its callbacks do."""
         if self.running and not self._responds():
-            return session_file.contents(self.lifecycle, self.url, self.looked_at())
+            return session_file.contents(self.lifecycle, self.url, self.looked_at(), self.steady_at())
         return self._contents()
 
     def clear(self) -> None:

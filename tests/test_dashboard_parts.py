@@ -264,7 +264,7 @@ def take(emulator: Emulator, runtime_id: str) -> Job:
 
 def test_a_runtime_is_connected_stale_or_was_never_polled() -> None:
     clock = [1000 * NS_PER_S]
-    lifecycle = Lifecycle(clock=lambda: clock[0])
+    lifecycle = Lifecycle(clock=lambda: clock[0], monotonic=lambda: clock[0])
     lifecycle.open_session("r")
     assert poll_state(lifecycle.runtime("r"), clock[0])["badge"] == "never polled"
     lifecycle.take("r")

@@ -77,7 +77,7 @@ def clock() -> Clock:
 @pytest.fixture
 def lifecycle(clock: Clock) -> Lifecycle:
     """Two runtimes and a job of every kind: queued, running, ok, a function's error, failed in the queue."""
-    state = Lifecycle(clock=clock)
+    state = Lifecycle(clock=clock, monotonic=clock)
     state.open_session("a", RID, display_name="The first")
     state.open_session("b")
     state.post_schemas("a", [("f", b'{"name":"f"}'), ("g", b"{}")])
@@ -151,7 +151,7 @@ def test_jobs_are_in_the_order_of_submission_whichever_runtime_has_them() -> Non
 
 
 def test_times_count_up_to_now_and_stop_when_the_job_is_done(clock: Clock) -> None:
-    state = Lifecycle(clock=clock)
+    state = Lifecycle(clock=clock, monotonic=clock)
     state.open_session("a")
     job = state.submit("a", "f", b"{}")
 
@@ -169,7 +169,7 @@ def test_times_count_up_to_now_and_stop_when_the_job_is_done(clock: Clock) -> No
 
 
 def test_a_job_that_failed_in_the_queue_waited_and_never_ran(clock: Clock) -> None:
-    state = Lifecycle(clock=clock)
+    state = Lifecycle(clock=clock, monotonic=clock)
     state.open_session("a")
     job = state.submit("a", "f", b"{}")
     clock.forward(4)
@@ -185,7 +185,9 @@ def test_a_clock_that_was_set_back_makes_no_negative_time(lifecycle: Lifecycle) 
 
 
 def test_nanoseconds_survive() -> None:
-    job = Job("j", 1, "a", "f", b"{}", JobSource.RUNTIME_DIRECT, START + 1, started_at=START + 4)
+    job = Job(
+        "j", 1, "a", "f", b"{}", JobSource.RUNTIME_DIRECT, START + 1, status=JobStatus.RUNNING, started_at=START + 4
+    )
     row = frames.jobs_frame([job], START).iloc[0]
     assert row["queue_time"] == pd.Timedelta(3, "ns")
     assert row["queued_at"].value == START + 1

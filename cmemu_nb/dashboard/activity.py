@@ -52,7 +52,8 @@ class Activity:
         at = ended // NS_PER_S
         second = self._seconds.get(at)
         if second is None:
-            for old in [each for each in self._seconds if each < at - SECONDS]:
+            # Those before the minute, and those after it if the clock was set back.
+            for old in [each for each in self._seconds if abs(each - at) > SECONDS]:
                 del self._seconds[old]
             second = self._seconds[at] = _Second(at)
         second.finished += 1

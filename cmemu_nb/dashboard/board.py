@@ -88,7 +88,7 @@ class Board:
         """Return how the last minute went, found once a second; `now` is Unix nanoseconds."""
         second = now // NS_PER_S
         if self._figures is None or self._figures[0] != second:
-            self._figures = second, figures(self._activities, now, self.emulator.started_at)
+            self._figures = second, figures(self._activities, now, now - self.emulator.uptime)
         return self._figures[1]
 
     # On the writer's thread

@@ -41,7 +41,7 @@ MOST_CHOICES = 2_000
 
 
 def jobs_part(state: State, jobs: JobList, most: int, now: int) -> Part:
-    """Return the newest jobs of the filter, and how many there are."""
+    """Return the newest jobs of the filter, and how many there are; `now` is on the steady clock."""
     return {
         "rows": [job_row(job, now) for job in jobs.newest(most)],
         "found": len(jobs),
@@ -63,7 +63,7 @@ def _choices(names: Iterable[str]) -> list[Part]:
 
 
 def job_row(job: Job, now: int) -> Part:
-    """Return one job in a line."""
+    """Return one job in a line; `now` is on the steady clock."""
     return {
         "key": job.job_id,
         "function": plain(job.query_type, 60),
@@ -86,7 +86,7 @@ def job_badge(job: Job) -> Part:
 
 
 def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
-    """Return all about one job."""
+    """Return all about one job; `now` is on the steady clock."""
     state = emulator.lifecycle
     job = state.find_job(job_id)
     if job is None:
@@ -100,7 +100,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "finished": job.finished,
         "diagnosis": _diagnosis(emulator, job, now),
         "facts": _facts(job),
-        "timeline": _steps(job, now),
+        "timeline": _steps(job, emulator.looked_at(), now),
         "query": _readable(job.query),
         "result": None if job.result is None or why else _readable(job.result),
         "arrived": _arrived(stream) if stream else None,
@@ -113,7 +113,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
 
 def _diagnosis(emulator: Emulator, job: Job, now: int) -> str:
     """Say why a job has no result, as soon as a call of it would; '' before."""
-    waited = now - (job.started_at or job.queued_at)
+    waited = (job.queue_time(now) if job.started_at is None else job.run_time(now)) or 0
     if job.finished or waited < PATIENCE_SECONDS * NS_PER_S:
         return ""
     return diagnose(emulator, job.job_id).sentence
@@ -147,7 +147,7 @@ def _facts(job: Job) -> list[list[str]]:
     return [[name, plain(value, 300)] for name, value in facts]
 
 
-def _steps(job: Job, now: int) -> list[list[str]]:
+def _steps(job: Job, at: int, now: int) -> list[list[str]]:
     steps = [["queued", when(job.queued_at), ""]]
     if job.started_at is not None:
         steps.append(["running", when(job.started_at), f"after {duration(job.queue_time(now))}"])
@@ -155,7 +155,7 @@ def _steps(job: Job, now: int) -> list[list[str]]:
     if job.completed_at is not None:
         steps.append([str(job.status), when(job.completed_at), f"after {last}"])
     else:
-        steps.append(["now", when(now), f"{job.status} for {last}"])
+        steps.append(["now", when(at), f"{job.status} for {last}"])
     return steps
 
 

@@ -86,7 +86,7 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "tls_url": emulator.platform_url,
         "token": last_four(emulator.token),
         "home": HOMES[emulator.home.kind],
-        "uptime": duration(max(now - emulator.started_at, NS_PER_S) // NS_PER_S * NS_PER_S),
+        "uptime": duration(max(emulator.uptime, NS_PER_S) // NS_PER_S * NS_PER_S),
         "jobs": [*jobs, *([badge(f"{evicted:,} let go", "grey")] if evicted else [])],
         "throughput": _rate(figures.per_second),
         "queue": _percentiles(figures.queue_p50, figures.queue_p95),

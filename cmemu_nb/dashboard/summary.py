@@ -23,7 +23,7 @@ def summary(emulator: Emulator) -> Html:
     pieces = (
         card("Emulator", [("URL", emulator.url), ("jobs", total), ("written", when(now))]),
         _runtimes(emulator, now),
-        _jobs(emulator, now),
+        _jobs(emulator, emulator.steady_at()),
     )
     heading = f"Summary of the dashboard, written {when(now)}: {total}"
     # The attribute keeps JupyterLab from taking keys that are pressed on the heading for those of its command mode.

@@ -140,6 +140,7 @@ class View:
         if not self._open:
             return
         emulator, options = self._emulator, self.options
+        steady = emulator.steady_at()
         header = header_part(emulator, self._board.figures(now), now)
         parts: Part = {"options": msgspec.to_builtins(options), "header": header}
         if options.tab != "jobs":
@@ -147,17 +148,17 @@ class View:
         if options.tab == "runtimes":
             parts["runtimes"] = runtimes_part(emulator, now)
         elif options.tab == "jobs":
-            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), min(options.most, MOST_ROWS), now)
+            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), min(options.most, MOST_ROWS), steady)
             parts["choices"] = choices_part(emulator.lifecycle)
-            parts["job"] = job_part(emulator, options.job, now) if options.job else {}
+            parts["job"] = job_part(emulator, options.job, steady) if options.job else {}
         elif options.tab == "functions":
             parts["functions"] = functions_part(emulator)
             parts["form"] = form_part(self._schema())
-            parts["tried"] = job_part(emulator, options.tried, now) if options.tried else {}
+            parts["tried"] = job_part(emulator, options.tried, steady) if options.tried else {}
         elif options.tab == "events":
             parts["events"] = self._event_list().part(emulator.lifecycle.events)
         elif options.tab == "timeline" and time.monotonic() - self._charts_at > CHART_SECONDS:
-            parts["charts"] = self._charts(now)
+            parts["charts"] = self._charts(now, steady)
         self._send(parts)
         self._summarize_if_due(changed=changes.anything)
 
@@ -218,11 +219,11 @@ class View:
         except NotFound:
             return None
 
-    def _charts(self, now: int) -> Part:
+    def _charts(self, now: int, steady: int) -> Part:
         self._charts_at = time.monotonic()
         state, emu = self._emulator.lifecycle, self._emulator.name
         every = state.count().total()
         return {
-            "timeline": timeline_chart(state.newest_jobs(CHART_JOBS), now, every, emu).svg,
+            "timeline": timeline_chart(state.newest_jobs(CHART_JOBS), now, every, emu, steady=steady).svg,
             "latency": latency_chart(state.newest_jobs(LATENCY_JOBS), every, emu).svg,
         }

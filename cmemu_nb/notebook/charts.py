@@ -78,13 +78,16 @@ class Chart:
         return {"image/svg+xml": self.svg, "text/plain": self.text}
 
 
-def timeline_chart(jobs: Iterable[Job], now: int, every: int | None = None, emu: str = USUAL_NAME) -> Chart:
+def timeline_chart(
+    jobs: Iterable[Job], now: int, every: int | None = None, emu: str = USUAL_NAME, *, steady: int | None = None
+) -> Chart:
     """Return a chart of jobs, a lane for each queue, replica or worker: when each job waited and ran.
 
-    `now`, in Unix nanoseconds, is up to when the unfinished ones count. `every` is how many jobs there are, if these
+    `now`, in Unix nanoseconds, is up to when the unfinished ones count, and `steady` is that on the steady clock, the
+    same if it is left out. `every` is how many jobs there are, if these
     are only the last of them, and `emu` the variable that the emulator is held by. At most 40 lanes are drawn.
     """
-    spans = [_span(job, now) for job in sorted(jobs, key=attrgetter("sequence"))]
+    spans = [_span(job, now, now if steady is None else steady) for job in sorted(jobs, key=attrgetter("sequence"))]
     if not spans:
         return _nothing(_no_jobs(emu))
     lanes = _lanes(spans)
@@ -145,10 +148,16 @@ class _Lane(NamedTuple):
     spans: list[_Span]
 
 
-def _span(job: Job, now: int) -> _Span:
-    left_queue = max(job.queued_at, next(at for at in (job.started_at, job.completed_at, now) if at is not None))
-    ended = max(left_queue, now if job.completed_at is None else job.completed_at)
-    return _Span(job, outcome(job) or job.status, job.queued_at, left_queue, ended)
+def _span(job: Job, now: int, steady: int) -> _Span:
+    """Return when a job waited and ran: as long as it did, beside the time at which it was taken."""
+    waited, ran = job.queue_time(steady) or 0, job.run_time(steady) or 0
+    if not job.finished:
+        left_queue = now - ran
+    elif job.started_at is None:
+        left_queue = job.queued_at + waited
+    else:
+        left_queue = job.started_at
+    return _Span(job, outcome(job) or job.status, left_queue - waited, left_queue, left_queue + ran)
 
 
 def _lanes(spans: Iterable[_Span]) -> list[_Lane]:

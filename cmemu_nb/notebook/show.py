@@ -105,7 +105,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
         ("function", record.query_type),
         ("runtime", record.runtime_id),
         *([("asked for by", record.user_id)] if record.user_id else []),
-        ("status", _standing(record)),
+        ("status", _standing(record, job._emulator.steady_at())),  # noqa: SLF001 - a handle shows no clock
         ("query", _shortened(record.query)),
         *([("result", _shortened(record.result))] if record.result is not None and not why else []),
         *([("error", why)] if why else []),
@@ -212,8 +212,7 @@ def _last_lines(logs: str) -> str:
     return more + "\n".join(lines[-MOST_LINES:])
 
 
-def _standing(job: Job) -> str:
-    now = time.time_ns()
+def _standing(job: Job, now: int) -> str:
     state = f"{job.status} ({outcome(job)})" if job.status == JobStatus.SUCCEEDED else str(job.status)
     queued, ran = duration(job.queue_time(now)), duration(job.run_time(now))
     if job.started_at is None:

@@ -119,7 +119,7 @@ async def export(app: Application, request: Request) -> Answer:
     """Answer the whole session as a document, piece by piece; `HEAD` only says that there is one."""
     if request.method == "HEAD":
         return Response(200)
-    taken = session_file.contents(app.lifecycle, request.base_url, time.time_ns())
+    taken = session_file.contents(app.lifecycle, request.base_url, time.time_ns(), app.lifecycle.steady())
     return StreamResponse(_in_turns(session_file.pieces(taken)), JSON)
 
 
