@@ -62,8 +62,14 @@ def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
         "queued_at": _utc(_times(job.queued_at for job in jobs)),
         "started_at": _utc(_times(job.started_at for job in jobs)),
         "completed_at": _utc(_times(job.completed_at for job in jobs)),
-        "queue_time": _durations((job.queued_for for job in jobs), lambda row: jobs[row].queue_time(now)),
-        "run_time": _durations((job.ran_for for job in jobs), lambda row: jobs[row].run_time(now)),
+        "queue_time": _durations(
+            (None if job.status == JobStatus.QUEUED else job.queue_clock for job in jobs),
+            lambda row: jobs[row].queue_time(now),
+        ),
+        "run_time": _durations(
+            (None if job.status == JobStatus.RUNNING else job.run_clock for job in jobs),
+            lambda row: jobs[row].run_time(now),
+        ),
         "query": _text([job.query.decode() for job in jobs]),
         "result": _free_text(results),
         "result_size": pd.arrays.IntegerArray(sizes, sizes < 0),

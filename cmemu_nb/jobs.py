@@ -105,7 +105,7 @@ class Jobs(State):
             app.deployed_app_rid if app else None,
             app.branch if app else None,
             user_id=user_id,
-            since=self.steady(),
+            queue_clock=self.steady(),
         )
         self.write_ahead(job)
         session.queue[job.job_id] = job
@@ -141,8 +141,8 @@ class Jobs(State):
             status=JobStatus.RUNNING,
             started_at=now,
             ends_with_kernel=ends_with_kernel,
-            queued_for=job.queue_time(steady),
-            since=steady,
+            queue_clock=job.queue_time(steady),
+            run_clock=steady,
         )
         if replica is not None:
             replica.held[job.job_id] = None
@@ -165,8 +165,8 @@ class Jobs(State):
             started_at=None,
             replica_id=None,
             ends_with_kernel=False,
-            queued_for=None,
-            since=None if job.since is None or job.queued_for is None else job.since - job.queued_for,
+            queue_clock=None if job.run_clock is None else job.run_clock - (job.queue_time() or 0),
+            run_clock=None,
         )
         session.put_back(queued)
         self._change(session, queued, "job_given_back", "the runtime was gone before the job reached it")
@@ -193,8 +193,7 @@ class Jobs(State):
     def _ended(self, job: Job) -> Job:
         """Return a job with when it ended, and how long it was queued and ran."""
         now, steady = self.now(), self.steady()
-        queued_for, ran_for = job.queue_time(steady), job.run_time(steady)
-        return replace(job, completed_at=now, queued_for=queued_for, ran_for=ran_for, since=None)
+        return replace(job, completed_at=now, queue_clock=job.queue_time(steady), run_clock=job.run_time(steady))
 
     def cancel(self, job_ids: Iterable[str], reason: str) -> int:
         """End as `failed` those of the jobs that are queued or running [ours]; returns how many they were.

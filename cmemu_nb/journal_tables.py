@@ -47,8 +47,8 @@ TABLES = {
     ),
     "states": (
         "sequence INTEGER PRIMARY KEY",
-        *("status TEXT NOT NULL", "started_at INTEGER", "completed_at INTEGER", "queued_for INTEGER"),
-        *("ran_for INTEGER", "result_content_type TEXT"),
+        *("status TEXT NOT NULL", "started_at INTEGER", "completed_at INTEGER", "queue_clock INTEGER"),
+        *("run_clock INTEGER", "result_content_type TEXT"),
         *("replica_id TEXT", "ends_with_kernel INTEGER NOT NULL", "error_message BLOB", "result BLOB"),
     ),
     "chain": (
@@ -69,7 +69,7 @@ def _definition(table: str, left_out: Iterable[str] = ()) -> str:
 
 INDEX = "jobs_of_runtime"
 # What version 3 did not write down of a state, and the version that does.
-DURATIONS = ("queued_for INTEGER", "ran_for INTEGER")
+DURATIONS = ("queue_clock INTEGER", "run_clock INTEGER")
 WITH_DURATIONS = 4
 _INSERT = {
     table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"  # noqa: S608 - our own names
@@ -94,7 +94,8 @@ class Damaged(Exception):
 def definitions(version: int) -> list[tuple[str, str]]:
     """Return the name and the SQL text of each table and index, of version 3 or a later one."""
     left_out = DURATIONS if version < WITH_DURATIONS else ()
-    return [*((table, _definition(table, left_out)) for table in TABLES), (INDEX, f"CREATE INDEX {INDEX} ON jobs (runtime_id)")]
+    tables = [(table, _definition(table, left_out)) for table in TABLES]
+    return [*tables, (INDEX, f"CREATE INDEX {INDEX} ON jobs (runtime_id)")]
 
 
 def checksum(table: str, row: Sequence[Any]) -> int:
@@ -236,7 +237,7 @@ class Tables:
     def put_states(self, jobs: Iterable[Job]) -> None:
         """Insert or update the states of jobs."""
         for job in jobs:
-            times = (str(job.status), job.started_at, job.completed_at, job.queued_for, job.ran_for)
+            times = (str(job.status), job.started_at, job.completed_at, *_stopped_clocks(job))
             rest = (job.result_content_type, job.replica_id, int(job.ends_with_kernel), _encoded(job.error_message))
             self._put("states", job.sequence, *times, *rest, job.result)
 
@@ -254,6 +255,14 @@ class Tables:
         for sequence in sequences:
             self._delete("states", sequence)
             self._delete("jobs", sequence)
+
+
+def _stopped_clocks(job: Job) -> tuple[int | None, int | None]:
+    # Those that run are worth nothing to another process, whose steady clock is another one.
+    return (
+        None if job.status == JobStatus.QUEUED else job.queue_clock,
+        None if job.status in (JobStatus.QUEUED, JobStatus.RUNNING) else job.run_clock,
+    )
 
 
 # Reading
@@ -336,7 +345,7 @@ def read_sessions(
 
 ALL_JOBS = """
     SELECT sequence, job_id, runtime_id, query_type, query, source, queued_at, deployed_app_rid, deployed_app_branch,
-        user_id, status, started_at, completed_at, queued_for, ran_for, result, result_content_type, error_message,
+        user_id, status, started_at, completed_at, queue_clock, run_clock, result, result_content_type, error_message,
         replica_id, ends_with_kernel
     FROM jobs LEFT JOIN states USING (sequence) ORDER BY sequence
 """
@@ -345,7 +354,7 @@ ALL_JOBS = """
 def read_job(*row: Any) -> Job:
     """Return the job of a row of `ALL_JOBS`."""
     sequence, job_id, runtime_id, query_type, query, source, queued_at, rid, branch, user_id, *state = row
-    status, started_at, completed_at, queued_for, ran_for, *outcome = state
+    status, started_at, completed_at, queue_clock, run_clock, *outcome = state
     result, content_type, error_message, replica_id, ends_with_kernel = outcome
     names = (runtime_id, query_type, rid, branch, user_id, content_type, replica_id)
     runtime_id, query_type, rid, branch, user_id, content_type, replica_id = (name and one_text(name) for name in names)
@@ -357,8 +366,8 @@ def read_job(*row: Any) -> Job:
         replica_id,
         bool(ends_with_kernel),
         user_id,
-        queued_for,
-        ran_for,
+        queue_clock,
+        run_clock,
     )
 
 

@@ -55,7 +55,7 @@ def _read(connection: sqlite3.Connection) -> SavedState:
     apps = [msgspec.json.decode(record, type=DeployedApp) for (record,) in rows]
     columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
     # The first version did not write down who had submitted a job.
-    jobs = tables.ALL_JOBS.replace("queued_for, ran_for", "NULL, NULL")
+    jobs = tables.ALL_JOBS.replace("queue_clock, run_clock", "NULL, NULL")
     jobs = jobs if "user_id" in columns else jobs.replace("user_id", "NULL")
     return SavedState(sessions, apps, [tables.read_job(*row) for row in connection.execute(jobs)])
 

@@ -120,9 +120,9 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes,
     `ends_with_kernel` whether that is a function in a cell or a launched replica; `user_id` who asked for it, if a seed
-    file says whose bearer token that was. `queued_for` and `ran_for` are durations in nanoseconds, None until they are
-    over and in records of earlier versions; `since` is when a job that is not finished was queued or taken, on the
-    steady clock of `Lifecycle.steady()`.
+    file says whose bearer token that was. `queue_clock` and `run_clock` are two stopwatches: while one runs it has the
+    time at which it was started, on the steady clock of `Lifecycle.steady()`, and afterwards how long it ran, in
+    nanoseconds. They are None in records of earlier versions, and where a process before this one started them.
     """
 
     job_id: str
@@ -143,9 +143,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     replica_id: str | None = None
     ends_with_kernel: bool = False
     user_id: str | None = None
-    queued_for: int | None = None
-    ran_for: int | None = None
-    since: int | None = None
+    queue_clock: int | None = None
+    run_clock: int | None = None
 
     @property
     def size(self) -> int:
@@ -164,10 +163,10 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         Of a job that is still queued it is the time up to `now` on the steady clock, None without it. It is never
         negative.
         """
-        if self.queued_for is None and self.status == JobStatus.QUEUED:
-            return self._so_far(now)
+        if self.status == JobStatus.QUEUED:
+            return _between(self.queued_at if self.queue_clock is None else self.queue_clock, now)
         left_queue = self.completed_at if self.started_at is None else self.started_at
-        return _between(self.queued_at, left_queue) if self.queued_for is None else self.queued_for
+        return _between(self.queued_at, left_queue) if self.queue_clock is None else self.queue_clock
 
     def run_time(self, now: int | None = None) -> int | None:
         """Return for how many nanoseconds it ran: from when it was taken to when its result was stored, or it failed.
@@ -175,14 +174,10 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         Of a job that is still running it is the time up to `now` on the steady clock, None without it. None if it was
         never taken.
         """
-        if self.ran_for is None and self.status == JobStatus.RUNNING:
-            return self._so_far(now)
-        return _between(self.started_at, self.completed_at) if self.ran_for is None else self.ran_for
-
-    def _so_far(self, now: int | None) -> int | None:
-        # A process before this one had a steady clock of its own; this one's began with the wall clock's time.
-        began = (self.started_at or self.queued_at) if self.since is None else self.since
-        return _between(began, now)
+        if self.status == JobStatus.RUNNING:
+            # The steady clock began with the wall clock's time.
+            return _between(self.started_at if self.run_clock is None else self.run_clock, now)
+        return _between(self.started_at, self.completed_at) if self.run_clock is None else self.run_clock
 
     def wire(self) -> dict[str, Any]:
         """Return the record as the inspection route shows it [page]; bytes that are no UTF-8 as base64 [ours]."""

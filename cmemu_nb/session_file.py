@@ -38,7 +38,7 @@ BODIES = ("query", "result", "schema_payload")
 class Contents(msgspec.Struct, frozen=True):
     """All of one session: `state`, `events` with the quiet ones, `logs` by job id, and when it was taken.
 
-    `steady_at` is that moment on the steady clock of the jobs' `since`.
+    `steady_at` is that moment on the steady clock, for the jobs that are not finished.
     """
 
     url: str

@@ -120,7 +120,7 @@ def test_durations_are_right_and_later_times_follow_whatever_the_clock_does(cloc
 
 def look_at_everything_again(again: Emulator, emulator: Emulator) -> None:
     check_durations(again.lifecycle.jobs(), again.steady_at())
-    assert [job.queued_for for job in again.lifecycle.jobs()] == [job.queued_for for job in emulator.lifecycle.jobs()]
+    assert [job.queue_clock for job in again.lifecycle.jobs()] == [job.queue_clock for job in emulator.lifecycle.jobs()]
     assert again.jobs["queue_time"].max() < pd.Timedelta("60s")
     assert again.timeline().text.startswith("Timeline of 9 jobs")
 
@@ -168,7 +168,7 @@ def test_exports_of_earlier_versions_have_the_durations_that_their_times_say(tmp
         {"queued_at": at - 5},
     )
     for job, each in zip(document["jobs"], times, strict=True):
-        for name in ("queued_for", "ran_for", "since"):
+        for name in ("queue_clock", "run_clock"):
             del job[name]
         job.update(each)
     path.write_text(json.dumps(document))
@@ -199,3 +199,24 @@ def record_at(job: Job, at: int) -> Job:
     from msgspec.structs import replace  # noqa: PLC0415
 
     return replace(job, completed_at=at)
+
+
+def test_durations_outlive_a_restart_with_a_journal(clock: Clock, tmp_path: Path) -> None:
+    journal = str(tmp_path / "lifecycle.db")
+    with serving(journal=journal) as emulator:
+        runtime = Api(emulator.url, TOKEN).open("r", RID)
+        done = emulator.lifecycle.job(run(runtime, clock, 0, HOUR, -HOUR))
+        clock.ahead = 0
+        running, queued = runtime.submit(), runtime.submit()
+        runtime.take_id()
+    for ahead in (0, -HOUR):
+        clock.ahead = ahead
+        with serving(journal=journal) as emulator:
+            state = emulator.lifecycle
+            assert state.job(done.job_id) == done
+            assert 0 <= (state.job(running).run_time(state.steady()) or 0) < 60 * NS_PER_S
+            assert 0 <= (state.job(queued).queue_time(state.steady()) or 0) < 60 * NS_PER_S
+            look_at_everything(emulator)
+    with serving(journal=journal) as emulator:
+        emulator.change(lambda lifecycle: (lifecycle.finish("r", running, b"1"), lifecycle.take("r")))
+        look_at_everything(emulator)

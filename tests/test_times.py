@@ -69,8 +69,8 @@ def test_every_place_shows_the_same_times_of_the_same_jobs(emu: Emulator, mapped
         assert job.completed_at is not None
         # Measured with another clock than the times, but as long.
         times = (job.started_at - job.queued_at, job.completed_at - job.started_at)
-        assert (job.queue_time(), job.run_time()) == (job.queued_for, job.ran_for)
-        assert times == pytest.approx((job.queued_for, job.ran_for), abs=10**9)
+        assert (job.queue_time(), job.run_time()) == (job.queue_clock, job.run_clock)
+        assert times == pytest.approx((job.queue_clock, job.run_clock), abs=10**9)
 
     # Each job's own times.
     by_id = mapped.set_index("job_id")
