@@ -8,6 +8,7 @@ They are what the official SDKs post [foundry]:
 from __future__ import annotations
 
 import difflib
+from heapq import nlargest
 from itertools import islice
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ MOST_WORDS = 300
 MOST_OF_A_VALUE = 60
 MOST_OF_A_NAME = 100
 MOST_COMPARED = 1_000
+MOST_RATIOS = 20
+SIMILAR = 0.6
 
 # In words
 
@@ -130,7 +133,16 @@ def closest(name: str, names: Iterable[str]) -> str:
     Upper and lower case are the same, of long names the first 100 characters count, and of many names the first 1,000.
     """
     by_beginning = {each.casefold()[:MOST_OF_A_NAME]: each for each in islice(names, MOST_COMPARED)}
-    found = difflib.get_close_matches(name.casefold()[:MOST_OF_A_NAME], by_beginning, 1)
+    match = difflib.SequenceMatcher(None, b=name.casefold()[:MOST_OF_A_NAME])
+
+    def bound(beginning: str) -> float:
+        match.set_seq1(beginning)
+        # The first, of lengths alone, takes next to no time.
+        return match.quick_ratio() if match.real_quick_ratio() >= SIMILAR else 0.0
+
+    # The ratio itself takes the square of the length, so few are compared: those that have the most letters in common.
+    likely = nlargest(MOST_RATIOS, by_beginning, key=bound)
+    found = difflib.get_close_matches(name.casefold()[:MOST_OF_A_NAME], likely, 1, SIMILAR)
     return f" Did you mean {quoted(by_beginning[found[0]])}?" if found else ""
 
 

@@ -70,8 +70,8 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
     `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_schema_bytes`,
     `max_label_bytes`, `max_concurrent_tasks` (of functions in cells), `interrupt` ('cancel' or 'leave', what an
     interrupt does to jobs), `progress` (whether calls say why they wait), `keep_events`, `keep_jobs` (100,000),
-    `keep_bytes` (1 GiB), `max_queued`, `home` ('auto', 'kernel' or 'thread'); `journal` (a file) and `journal_sync`;
-    `max_connections`, `max_waiting`, `slow_client_seconds`, `idle_seconds`, `hide_tokens`,
+    `keep_bytes` (1 GiB), `max_queued`, `max_runtimes` (10,000), `home` ('auto', 'kernel' or 'thread'); `journal` (a
+    file) and `journal_sync`; `max_connections`, `max_waiting`, `slow_client_seconds`, `idle_seconds`, `hide_tokens`,
     `protect_notebook` for what others may do. An unknown or wrong one is a
     `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
     thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds,

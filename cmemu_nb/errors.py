@@ -20,6 +20,7 @@
     │   ├── JobEvicted                 410 job_evicted
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── QueueFull                  429 queue_full
+    │   ├── TooManyRuntimes            429 too_many_runtimes
     │   ├── ApiError                   an error of Foundry's public API: its name and status are the instance's
     │   │   └── ExecutionFailed            the function raised, or its job failed
     │   ├── JobFailed                  500 job_failed
@@ -219,6 +220,13 @@ class QueueFull(WireError):
     code = "queue_full"
     status = 429
     retry_after = 1
+
+
+class TooManyRuntimes(WireError):
+    """There are `max_runtimes` runtimes already."""
+
+    code = "too_many_runtimes"
+    status = 429
 
 
 class ApiError(WireError):

@@ -34,6 +34,7 @@ class Jobs(State):
         keep_events: int = 10_000,
         keep_bytes: int = KEEP_BYTES,
         max_queued: int = 100_000,
+        max_runtimes: int = 10_000,
         max_label_bytes: int = MAX_LABEL_BYTES,
     ) -> None:
         super().__init__()
@@ -43,13 +44,17 @@ class Jobs(State):
         self._steady_from = self._clock() - monotonic()
         self._submitted = 0
         self._max_queued = max_queued
+        self._max_runtimes = max_runtimes
         self._max_label_bytes = max_label_bytes
         self._finished = LongQueue()
 
-    def limit(self, *, keep_events: int, keep_bytes: int, max_queued: int, max_label_bytes: int) -> None:
-        """Set how much the log of events holds, and how many jobs and how long labels are taken, from now on."""
+    def limit(
+        self, *, keep_events: int, keep_bytes: int, max_queued: int, max_runtimes: int, max_label_bytes: int
+    ) -> None:
+        """Set how much the log of events holds, and how many jobs, runtimes and how long labels are taken from now."""
         self.events.keep(keep_events, keep_bytes)
         self._max_queued = max_queued
+        self._max_runtimes = max_runtimes
         self._max_label_bytes = max_label_bytes
 
     def check_label(self, what: str, label: str | None) -> None:
@@ -308,11 +313,13 @@ class Jobs(State):
             return False
         job = session.jobs[job_id]
         session.evicted += 1
+        self._evicting[job.runtime_id] = session
         # While it is still there: the journal looks up its number.
         self._emit("job_evicted", job.runtime_id, job_id)
         session.forget(job_id)
         del self._owners[job_id]
         session.counts[job.status] -= 1
+        self._counts[job.status] -= 1
         self._kept_bytes -= job.size
         return True
 
@@ -323,6 +330,7 @@ class Jobs(State):
             session = sessions[job.runtime_id]
             session.jobs[job.job_id] = job
             session.counts[job.status] += 1
+            self._counts[job.status] += 1
             self._owners[job.job_id] = session
             self._kept_bytes += job.size
             self._submitted = max(self._submitted, job.sequence)
@@ -363,8 +371,10 @@ class Jobs(State):
             session.replicas[before.replica_id].held.pop(job.job_id, None)
         if before is not None:
             session.counts[before.status] -= 1
+            self._counts[before.status] -= 1
             self._kept_bytes -= before.size
         session.counts[job.status] += 1
+        self._counts[job.status] += 1
         self._kept_bytes += job.size
         session.jobs[job.job_id] = job
         if job.finished:
@@ -375,9 +385,12 @@ class Jobs(State):
     def _forget_jobs(self, session: Session) -> None:
         for job in session.jobs.values():
             del self._owners[job.job_id]
+            self._counts[job.status] -= 1
             self._kept_bytes -= job.size
         for job_id in list(session.logs):
             session.drop_log(job_id)
+        if self._evicting.get(session.runtime.runtime_id) is session:
+            del self._evicting[session.runtime.runtime_id]
         if len(self._finished) > 2 * len(self._owners):
             self._finished = LongQueue(job_id for job_id in self._finished if job_id in self._owners)
 

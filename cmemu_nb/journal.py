@@ -53,12 +53,21 @@ class Changes:
         self.deleted: dict[str, None] = {}
         self.sessions: dict[str, None] = {}
         self.runtimes: dict[str, None] = {}
-        self.apps = False
         self.queued: dict[str, None] = {}
         self.jobs: dict[str, None] = {}
         self.evicted: list[int] = []
         self.ahead: Job | None = None
         """A job that is in the file already."""
+
+    def note_session(self, kind: str, runtime_id: str) -> None:
+        """Note that a session was opened or ended, or what belongs to it has changed."""
+        if kind == "session_opened":  # maybe again, after others
+            self.sessions.pop(runtime_id, None)
+        self.sessions[runtime_id] = None
+        if kind in ENDS_SESSION:
+            self.ended[runtime_id] = None
+        if kind == "session_deleted":
+            self.deleted[runtime_id] = None
 
 
 class Journal:
@@ -79,6 +88,7 @@ class Journal:
         lifecycle.write_ahead = self.write_ahead
         self.behind = False
         """Whether something has happened that is not in the file yet."""
+        lifecycle.rebound = {}
         if file.new and lifecycle.runtimes():
             self._write_all()
 
@@ -94,15 +104,8 @@ class Journal:
         elif kind == "runtime_connected":
             changes.runtimes[event.runtime_id or ""] = None
         elif kind in CHANGES_SESSION:
-            changes.sessions[event.runtime_id or ""] = None
-            if kind in ENDS_SESSION:
-                changes.ended[event.runtime_id or ""] = None
-                changes.apps = True
-            if kind == "session_deleted":
-                changes.deleted[event.runtime_id or ""] = None
-        elif kind == "app_bound":
-            changes.apps = True
-        else:
+            changes.note_session(kind, event.runtime_id or "")
+        elif kind != "app_bound":
             return
         if not self.behind:
             self.behind = True
@@ -113,7 +116,8 @@ class Journal:
         self._changes.sessions = dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes())
         self._changes.queued = dict.fromkeys(job.job_id for job in self._lifecycle.jobs())
         self._changes.jobs = dict(self._changes.queued)
-        self._changes.apps = self.behind = True
+        self._lifecycle.rebound = {(app.deployed_app_rid, app.branch): None for app in self._lifecycle.deployed_apps()}
+        self.behind = True
         self._handle = self._loop.call_soon_threadsafe(self._write)
 
     def when_written(self, tell: Waiter) -> None:
@@ -207,8 +211,8 @@ class Journal:
             if changes.evicted:
                 rows.delete_jobs(changes.evicted)
             self._put_sessions(rows)
-            if changes.apps:
-                rows.put_apps(state.deployed_apps())
+            for rid, branch in state.rebound or ():
+                rows.put_app(rid, branch, state.binding(rid, branch))
             if changes.queued:
                 rows.put_jobs(self._not_ahead(map(state.find_job, changes.queued)))
             if changes.jobs:
@@ -216,6 +220,7 @@ class Journal:
             if ahead is not None:
                 _put_ahead(rows, ahead)
         self._changes = Changes()
+        state.rebound = {}
 
     def _not_ahead(self, jobs: Iterable[Job | None]) -> list[Job]:
         return [job for job in jobs if job is not None and job is not self._changes.ahead]
@@ -224,22 +229,20 @@ class Journal:
         state, changes = self._lifecycle, self._changes
         for runtime_id in changes.deleted:
             rows.delete_session(runtime_id)
-        if not (changes.sessions or changes.runtimes):
-            return
-        evicted = state.evicted()
-        for runtime in state.runtimes():
-            if runtime.runtime_id in changes.sessions:
-                rows.put_session(self._saved(runtime, evicted[runtime.runtime_id]))
-            elif runtime.runtime_id in changes.runtimes:
-                rows.put_runtime(runtime, evicted[runtime.runtime_id])
+        for runtime_id in filter(state.has_runtime, changes.sessions):
+            rows.put_session(self._saved(state.runtime(runtime_id)))
+        for runtime_id in filter(state.has_runtime, changes.runtimes):
+            if runtime_id not in changes.sessions:
+                rows.put_runtime(state.runtime(runtime_id), state.count_evicted(runtime_id))
 
-    def _saved(self, runtime: Runtime, evicted: int) -> SavedSession:
+    def _saved(self, runtime: Runtime) -> SavedSession:
         replicas = [
             SavedReplica(each.replica_id, each.token, each.max_concurrent_tasks or 1)
             for each in self._lifecycle.replicas(runtime.runtime_id)
             if not each.launched
         ]
-        return SavedSession(runtime, self._lifecycle.schemas(runtime.runtime_id), replicas, evicted)
+        state, name = self._lifecycle, runtime.runtime_id
+        return SavedSession(runtime, state.schemas(name), replicas, state.count_evicted(name))
 
     def _stop_timer(self) -> None:
         if self._handle is not None:
@@ -266,11 +269,13 @@ class Journal:
         self._unsubscribe()
         self._lifecycle.write_ahead = in_memory_only
         self._stop_timer()
-        self._changes.runtimes.update(dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes()))
+        polled = [runtime.runtime_id for runtime in self._lifecycle.runtimes() if runtime.connected]
+        self._changes.runtimes.update(dict.fromkeys(polled))
         try:
             self._commit()
         except Exception as error:  # noqa: BLE001 - the emulator stops all the same
             self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
+        self._lifecycle.rebound = None
         if self._checkpointing is not None:
             self._checkpointing.join()
 

@@ -103,7 +103,7 @@ def _drop_strays(connection: sqlite3.Connection) -> None:
         connection.execute(f"DELETE FROM {table} WHERE runtime_id NOT IN {runtimes}")  # noqa: S608 - our own names
     connection.execute("DELETE FROM states WHERE sequence NOT IN (SELECT sequence FROM jobs)")
     known = {name for (name,) in connection.execute("SELECT runtime_id FROM runtimes")}
-    for (records,) in connection.execute("SELECT records FROM apps").fetchall():
+    for (records,) in connection.execute("SELECT records FROM apps ORDER BY id").fetchall():
         kept = [app for app in msgspec.json.decode(records) if app["runtime_id"] in known]
         connection.execute("UPDATE apps SET records = ?", (msgspec.json.encode(kept),))
 

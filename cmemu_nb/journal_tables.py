@@ -125,6 +125,8 @@ class Tables:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self._chain: Chain | None = None
+        self._places: dict[tuple[str, str], int] | None = None
+        self._last_place = 0
 
     @property
     def number(self) -> int:
@@ -146,7 +148,7 @@ class Tables:
             self.connection.execute("COMMIT")
         except BaseException:
             # It may have been written, such as when an interrupt came after that: the file says so.
-            self._chain = None
+            self._chain = self._places = None
             with contextlib.suppress(Exception):
                 self.connection.execute("ROLLBACK")
             raise
@@ -223,9 +225,32 @@ class Tables:
             self._add(-sum(each for (each,) in sums))
             self.connection.execute(f"DELETE {what}", (runtime_id,))
 
-    def put_apps(self, apps: Iterable[DeployedApp]) -> None:
-        """Keep these bindings and no others."""
-        self._put("apps", ONLY_ROW, msgspec.json.encode(list(apps)))
+    def put_app(self, rid: str, branch: str, app: DeployedApp | None) -> None:
+        """Write who serves a branch of an app, after all that was written before; or None, if nobody does any more."""
+        places = self._places_of_apps()
+        place = places.pop((rid, branch), None)
+        if place is not None:
+            self._delete("apps", place)
+        if app is not None:
+            self._last_place += 1
+            places[rid, branch] = self._last_place
+            self._put("apps", self._last_place, msgspec.json.encode([app]))
+
+    def _places_of_apps(self) -> dict[tuple[str, str], int]:
+        """Return in which row each binding is, one in each: there was a journal that had all in one."""
+        if self._places is None:
+            self._places, self._last_place = {}, 0
+            rows = self.connection.execute("SELECT id, records FROM apps ORDER BY id").fetchall()
+            of_rows = [(place, _many(records, DeployedApp)) for place, records in rows]
+            if any(len(apps) != 1 for _, apps in of_rows):
+                for place, _ in of_rows:
+                    self._delete("apps", place)
+                of_rows = list(enumerate(([app] for _, apps in of_rows for app in apps), 1))
+                for place, apps in of_rows:
+                    self._put("apps", place, msgspec.json.encode(apps))
+            for place, (app,) in of_rows:
+                self._places[app.deployed_app_rid, app.branch] = self._last_place = place
+        return self._places
 
     def put_jobs(self, jobs: Iterable[Job]) -> None:
         """Insert jobs, whatever their state is."""
@@ -325,9 +350,8 @@ def read_state(connection: sqlite3.Connection) -> SavedState:
     schemas = _by_runtime(connection, "schemas", FunctionSchema)
     replicas = _by_runtime(connection, "replicas", SavedReplica)
     sessions = read_sessions(connection, schemas, replicas)
-    apps = [
-        each for (records,) in connection.execute("SELECT records FROM apps") for each in _many(records, DeployedApp)
-    ]
+    of_rows = connection.execute("SELECT records FROM apps ORDER BY id")
+    apps = [each for (records,) in of_rows for each in _many(records, DeployedApp)]
     return SavedState(sessions, apps, [read_job(*row) for row in connection.execute(ALL_JOBS)])
 
 

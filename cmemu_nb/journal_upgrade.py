@@ -65,7 +65,8 @@ def write(writer: tables.Tables, identity: dict[str, str], state: SavedState) ->
     writer.put_identity(identity)
     for session in state.sessions:
         writer.put_session(session)
-    writer.put_apps(state.apps)
+    for app in state.apps:
+        writer.put_app(app.deployed_app_rid, app.branch, app)
     writer.put_jobs(state.jobs)
     writer.put_states(job for job in state.jobs if job.status != JobStatus.QUEUED)
 

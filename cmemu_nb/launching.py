@@ -65,7 +65,7 @@ class Launching:
         """Give a runtime's id; one that is not there is opened, bound to an app of its name, unless the block fails."""
         runtime_id = runtime if isinstance(runtime, str) else runtime.id
         emulator = self._emulator()
-        if runtime_id in {each.runtime_id for each in emulator.lifecycle.runtimes()}:
+        if emulator.lifecycle.has_runtime(runtime_id):
             yield runtime_id
             return
         rid = f"ri.foundry.main.deployed-app.{runtime_id}"

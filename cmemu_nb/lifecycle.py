@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cmemu_nb.dialect import closest, quoted
-from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, known
+from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, TooManyRuntimes, known
 from cmemu_nb.jobs import Jobs
 from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
 from cmemu_nb.plurals import plural
@@ -36,7 +36,8 @@ class Lifecycle(Jobs):
 
     `clock` gives Unix nanoseconds, `time.time_ns()` if it is left out, and `monotonic` those of a clock that is never
     set; `keep_events` is how many events the log holds, in at most a quarter of `keep_bytes`; `max_queued` how many
-    jobs may be queued for one runtime; `max_label_bytes` how long names, ids and branches may be.
+    jobs may be queued for one runtime; `max_runtimes` how many runtimes there may be; `max_label_bytes` how long names,
+    ids and branches may be.
     """
 
     _seed: Seed | None = None
@@ -59,7 +60,8 @@ class Lifecycle(Jobs):
         A binding of the same app and branch moves here from whichever runtime holds it [ours].
         Fields are trimmed, a blank optional one counts as absent; a `token` that is given must be nobody else's;
         `keeps_apps` says that the caller binds the apps that it had. Raises
-        `InvalidRequest` for an id that is blank, or would vanish from URIs.
+        `InvalidRequest` for an id that is blank, or would vanish from URIs, `TooManyRuntimes` for a new one when there
+        are `max_runtimes`.
         """
         runtime_id = checked_runtime_id(runtime_id)
         deployed_app_rid = trimmed("deployed app RID", deployed_app_rid)
@@ -69,6 +71,8 @@ class Lifecycle(Jobs):
         for what, label in {**labels, "display name": display_name}.items():
             self.check_label(what, label)
         old = self._sessions.get(runtime_id)
+        if old is None:
+            self._check_room(runtime_id)
         # A Token is no text to the JSON encoder.
         token = str(token or MODULE_TOKEN_START + secrets.token_urlsafe(32))
         runtime = Runtime(runtime_id, token, self.now(), display_name)
@@ -83,6 +87,14 @@ class Lifecycle(Jobs):
         if not keeps_apps:
             self.take_app_back(runtime_id)
         return runtime, thrown_away
+
+    def _check_room(self, runtime_id: str) -> None:
+        if len(self._sessions) >= self._max_runtimes:
+            raise TooManyRuntimes(
+                f"The session of runtime {quoted(runtime_id)} can't be opened: there are "
+                f"{plural(len(self._sessions), 'runtime')} already (max_runtimes). Delete some that are no longer "
+                "needed, or start with a larger max_runtimes."
+            )
 
     def reset_session(self, runtime_id: str) -> tuple[Runtime, ThrownAway | None]:
         """Reset a runtime's session and keep its bindings and display name [ours]."""
@@ -216,6 +228,8 @@ class Lifecycle(Jobs):
             session = self._sessions[each.runtime.runtime_id] = Session(each.runtime)
             session.schemas = {schema.function_name: schema for schema in each.schemas}
             session.evicted = each.evicted
+            if session.evicted:
+                self._evicting[each.runtime.runtime_id] = session
             name, token = each.runtime.runtime_id, each.runtime.module_auth_token
             self._add_replica(session, Replica(name, "", token, None))
             for replica in each.replicas:
@@ -248,7 +262,7 @@ class Lifecycle(Jobs):
 
     def _bind(self, runtime_id: str, rid: str, branch: str, display_name: str | None) -> None:
         taken_from = None
-        held = self._apps.get(rid, {}).get(branch)
+        held = self.binding(rid, branch)
         if held:
             taken_from = held.runtime_id
             self._sessions[held.runtime_id].apps.discard((rid, branch))
@@ -256,14 +270,22 @@ class Lifecycle(Jobs):
         app = DeployedApp(rid, branch, runtime_id, self.now(), display_name)
         self._apps.setdefault(rid, {})[branch] = app
         self._sessions[runtime_id].apps.add((rid, branch))
+        self._note_rebound(rid, branch)
         moved = f", taken from runtime {taken_from!r}" if taken_from else ""
         self._emit("app_bound", runtime_id, detail=f"{rid} on branch {branch!r}{moved}")
 
     def _unbind(self, rid: str, branch: str) -> None:
+        self._note_rebound(rid, branch)
         branches = self._apps[rid]
         del branches[branch]
         if not branches:
             del self._apps[rid]
+
+    def _note_rebound(self, rid: str, branch: str) -> None:
+        if self.rebound is not None:
+            # At its end: what is bound anew comes after all that was bound before.
+            self.rebound.pop((rid, branch), None)
+            self.rebound[rid, branch] = None
 
     # Schemas
 

@@ -142,19 +142,11 @@ class Session:
     def outcomes(self) -> Counter[str]:
         """Return how many jobs are in each of the `STATES`; from any thread."""
         counts = self.counts.copy()  # before the results are read: what ends meanwhile must not look like a success
-        errors = min(self._count_function_errors(), counts[JobStatus.SUCCEEDED])
-        return Counter(
-            {
-                JobStatus.QUEUED: counts[JobStatus.QUEUED],
-                JobStatus.RUNNING: counts[JobStatus.RUNNING],
-                Outcome.OK: counts[JobStatus.SUCCEEDED] - errors,
-                Outcome.FUNCTION_ERROR: errors,
-                Outcome.FAILED: counts[JobStatus.FAILED],
-            }
-        )
+        return outcomes(counts, self.count_function_errors())
 
-    def _count_function_errors(self) -> int:
-        for job_id in list(self.unread):
+    def count_function_errors(self) -> int:
+        """Return how many jobs have results that are a function's error; from any thread."""
+        for job_id in list(self.unread) if self.unread else ():
             job = self.jobs.get(job_id)
             if job is not None and function_error(job.result or b"") is not None:
                 self.function_errors[job_id] = None
@@ -173,6 +165,20 @@ class Session:
         for each in (job, *reversed(older)):
             self.queue[each.job_id] = each
             self.queue.move_to_end(each.job_id, last=False)
+
+
+def outcomes(counts: Counter[JobStatus], function_errors: int) -> Counter[str]:
+    """Return how many jobs are in each of the `STATES`, of how many have each status."""
+    errors = min(function_errors, counts[JobStatus.SUCCEEDED])
+    return Counter(
+        {
+            JobStatus.QUEUED: counts[JobStatus.QUEUED],
+            JobStatus.RUNNING: counts[JobStatus.RUNNING],
+            Outcome.OK: counts[JobStatus.SUCCEEDED] - errors,
+            Outcome.FUNCTION_ERROR: errors,
+            Outcome.FAILED: counts[JobStatus.FAILED],
+        }
+    )
 
 
 def text(what: str, value: object) -> str:

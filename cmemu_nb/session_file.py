@@ -68,7 +68,7 @@ def expanded(path: str | Path) -> Path:
 def contents(state: Lifecycle, url: str, now: int, steady: int) -> Contents:
     """Take a picture of everything. To be called where the lifecycle is changed, so that it is one moment's."""
     sessions = [
-        SavedSession(runtime, state.schemas(runtime.runtime_id), [], state.evicted()[runtime.runtime_id])
+        SavedSession(runtime, state.schemas(runtime.runtime_id), [], state.count_evicted(runtime.runtime_id))
         for runtime in state.runtimes()
     ]
     jobs = sorted(state.jobs(), key=lambda job: job.sequence)
@@ -101,7 +101,11 @@ def pieces(taken: Contents) -> Iterator[bytes]:
     yield from _array("deployed_apps", map(_fields, state.apps))
     yield from _array("jobs", map(_fields, state.jobs))
     yield from _array("events", map(_fields, taken.events))
-    yield b',\n"logs":' + msgspec.json.encode({job_id: _text(log) for job_id, log in taken.logs.items()}) + b"}\n"
+    before = b',\n"logs":{'
+    for job_id, log in taken.logs.items():
+        yield before + msgspec.json.encode(job_id) + b":" + msgspec.json.encode(_text(log))
+        before = b","
+    yield b"}}\n" if before == b"," else before + b"}}\n"
 
 
 def _array(name: str, records: Iterable[dict[str, Any]]) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ from cmemu_nb.tokens import Token, can_be_sent, hidden
 
 LISTS = ("tokens", "local_hostnames")
 SECRETS = ("token", "client_secret")
-LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_label_bytes")
+LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_runtimes", "max_label_bytes")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
 
 
@@ -151,6 +151,9 @@ class Settings(Configurable):
     ).tag(config=True)
     max_queued = Int(
         100_000, min=1, help="How many jobs may be queued for one runtime; more are refused with 429."
+    ).tag(config=True)
+    max_runtimes = Int(
+        10_000, min=1, help="How many runtimes there may be; the session of a further one is refused with 429."
     ).tag(config=True)
     journal = Unicode(
         None,

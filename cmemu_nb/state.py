@@ -12,6 +12,7 @@ from cmemu_nb.errors import JobEvicted, NotFound, known
 from cmemu_nb.job_ids import is_job_of
 from cmemu_nb.job_log import JobLog, Printed
 from cmemu_nb.model import JobStatus
+from cmemu_nb.session import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +37,10 @@ class State:
         self._owners: dict[str, Session] = {}
         self._apps: dict[str, dict[str, DeployedApp]] = {}
         self._replicas: dict[bytes, Replica] = {}
+        self._counts: Counter[JobStatus] = Counter()
+        self._evicting: dict[str, Session] = {}
+        self.rebound: dict[tuple[str, str], None] | None = None
+        """Which apps' branches were bound anew or to nobody since a journal wrote them; None without one."""
         self._kept_bytes = 0
         self._printed = Printed()
         self.own_apps: dict[str, str] = {}
@@ -47,9 +52,18 @@ class State:
         """Return a runtime, or a `NotFound` that lists the known ones."""
         return self._session(runtime_id).runtime
 
-    def runtimes(self) -> list[Runtime]:
-        """Return every runtime, in the order of their first sessions."""
-        return [session.runtime for session in list(self._sessions.values())]
+    def runtimes(self, after: str | None = None, most: int | None = None) -> list[Runtime]:
+        """Return the runtimes in the order of their first sessions: all, or at most so many `after` one of them."""
+        names = list(self._sessions)
+        if after is not None:
+            self._session(after)
+            names = names[names.index(after) + 1 :]
+        found = (self._sessions.get(name) for name in names[:most])
+        return [session.runtime for session in found if session is not None]
+
+    def has_runtime(self, runtime_id: str) -> bool:
+        """Tell whether there is a runtime."""
+        return runtime_id in self._sessions
 
     def job(self, job_id: str) -> Job:
         """Return a job; a `JobEvicted` if it was let go, `NotFound` if it went with a reset or never was."""
@@ -82,13 +96,12 @@ class State:
 
     def newest_jobs(self, most: int) -> list[Job]:
         """Return the jobs that were submitted last, newest first, whatever the history in the same time."""
-        newest = [job for session in list(self._sessions.values()) for job in _last(session.jobs, most)]
-        return sorted(newest, key=attrgetter("sequence"), reverse=True)[:most]
+        newest = [job for job in map(self.find_job, _last(self._owners, most)) if job is not None]
+        return sorted(newest, key=attrgetter("sequence"), reverse=True)
 
     def count(self, runtime_id: str | None = None) -> Counter[JobStatus]:
         """Return how many jobs of a runtime, or of all, have each status."""
-        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
-        return sum((session.counts.copy() for session in sessions), Counter())
+        return (self._counts if runtime_id is None else self._session(runtime_id).counts).copy()
 
     def outcomes(self, runtime_id: str | None = None) -> Counter[str]:
         """Return how many jobs of a runtime, or of all, are queued, running, or ended how: in each of the `STATES`.
@@ -96,8 +109,10 @@ class State:
         A state that no job is in may be left out. Results that may be a function's error are read by who asks first,
         once for each job.
         """
-        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
-        return sum((session.outcomes() for session in sessions), Counter())
+        if runtime_id is not None:
+            return self._session(runtime_id).outcomes()
+        counts = self.count()  # before the results are read: what ends meanwhile must not look like a success
+        return outcomes(counts, sum(session.count_function_errors() for session in list(self._sessions.values())))
 
     def outcomes_by_runtime(self) -> dict[str, Counter[str]]:
         """Return the same for each runtime."""
@@ -106,6 +121,12 @@ class State:
     def evicted(self) -> dict[str, int]:
         """Return how many finished jobs of each runtime's session were let go to make room."""
         return {name: session.evicted for name, session in list(self._sessions.items())}
+
+    def count_evicted(self, runtime_id: str | None = None) -> int:
+        """Return how many finished jobs of a runtime's session, or of all, were let go to make room."""
+        if runtime_id is not None:
+            return self._session(runtime_id).evicted
+        return sum(session.evicted for session in list(self._evicting.values()))
 
     def replicas(self, runtime_id: str) -> list[Replica]:
         """Return the replicas of a runtime that have tokens of their own."""
@@ -147,6 +168,11 @@ class State:
         """Return every binding, an app's oldest first."""
         return [app for branches in list(self._apps.values()) for app in list(branches.values())]
 
+    def apps_of(self, runtime_id: str) -> list[DeployedApp]:
+        """Return the bindings of a runtime, the oldest first."""
+        bound = [self.binding(rid, branch) for rid, branch in list(self._session(runtime_id).apps)]
+        return sorted((app for app in bound if app is not None), key=attrgetter("bound_at"))
+
     def running_jobs(self, runtime_id: str) -> list[Job]:
         """Return the running jobs of a runtime, the newest first; the older a running job, the longer it takes."""
         session = self._session(runtime_id)
@@ -177,6 +203,10 @@ class State:
         session = self._owners.get(job_id)
         return session.streams.get(job_id) if session else None
 
+    def binding(self, deployed_app_rid: str, branch: str) -> DeployedApp | None:
+        """Return the binding of an app's branch, or None."""
+        return self._apps.get(deployed_app_rid, {}).get(branch)
+
     # Inside
 
     def _session(self, runtime_id: str) -> Session:
@@ -191,7 +221,7 @@ class State:
     def _owner(self, job_id: str) -> tuple[Session, Job]:
         session = self._owners.get(job_id)
         if session is None:
-            for each in list(self._sessions.values()):
+            for each in list(self._evicting.values()):
                 _check_not_evicted(each, job_id)
             name = quoted(job_id)
             raise NotFound(f"There is no job {name}: the id was never issued, or the job went with a reset.")
@@ -216,9 +246,9 @@ def _check_not_evicted(session: Session, job_id: str) -> None:
         )
 
 
-def _last(jobs: dict[str, Job], most: int) -> list[Job]:
+def _last(owners: dict[str, Session], most: int) -> list[str]:
     while True:
         try:
-            return list(islice(reversed(jobs.values()), min(most, len(jobs))))
+            return list(islice(reversed(owners), min(most, len(owners))))
         except RuntimeError:  # the other thread has just added one
             continue

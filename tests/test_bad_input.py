@@ -115,7 +115,7 @@ def test_a_runtime_id_must_be_a_string_that_can_stand_in_a_uri(api: Api, value: 
     answer = api.send("POST", RUNTIMES, json={"runtimeId": value})
     assert (answer.status_code, error_code(answer)) == (400, "invalid_request")
     assert "runtime" in answer.json()["error_description"]
-    assert api.contour("GET", RUNTIMES).json() == {"runtimes": []}
+    assert api.contour("GET", RUNTIMES).json() == {"runtimes": [], "more": False}
 
 
 @pytest.mark.parametrize("field", ["deployedAppRid", "branch", "displayName"])

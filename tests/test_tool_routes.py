@@ -49,7 +49,7 @@ def test_a_deleted_runtime_is_gone_with_all_its_jobs_and_bindings(api: Api) -> N
 def test_reset_all_forgets_every_runtime(api: Api) -> None:
     runtimes = [api.open("a", RID), api.open("b")]
     assert api.contour("DELETE", RUNTIMES).status_code == 204
-    assert api.contour("GET", RUNTIMES).json() == {"runtimes": []}
+    assert api.contour("GET", RUNTIMES).json() == {"runtimes": [], "more": False}
     assert {runtime.poll().status_code for runtime in runtimes} == {404}
     assert api.open("a").poll().status_code == 204
 
@@ -352,7 +352,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", RUNTIMES, "200 400 403 409 413 503"),
+        ("post", RUNTIMES, "200 400 403 409 413 429 503"),
         ("get", f"{RUNTIMES}/{{runtimeId}}/job", "200 204 400 401 403 404 503"),
         ("post", f"{RUNTIMES}/{{runtimeId}}/schemas", "204 400 401 403 404 413 500 503"),
         ("post", f"{RUNTIMES}/{{runtimeId}}/results/{{jobId}}", "204 400 401 403 404 409 410 413 500 503"),

@@ -12,7 +12,6 @@ from cmemu_nb.dialect import closest
 from cmemu_nb.errors import InvalidRequest, NotFound, known
 from cmemu_nb.json_values import read_json
 from cmemu_nb.query_check import check_query
-from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.state import DEFAULT_BRANCH
 
 if TYPE_CHECKING:
@@ -26,8 +25,12 @@ async def submit(remote: Remote, options: argparse.Namespace, query: bytes) -> s
         fields = {"queryType": options.function, "query": msgspec.Raw(query)}
         job_id: str = (await remote.post(f"{runtime_path(options.runtime)}/jobs", fields))["jobId"]
         return job_id
-    apps = [app for each in (await remote.get(RUNTIMES))["runtimes"] for app in each["deployed_apps"]]
-    functions = {each: await _functions(remote, each) for each in {app["runtime_id"] for app in apps}}
+    runtimes = [each for each in await remote.runtimes() if each["deployed_apps"]]
+    apps = [app for each in runtimes for app in each["deployed_apps"]]
+    functions = {
+        each["runtime_id"]: await _functions(remote, each["runtime_id"]) if each["last_schema_post_at"] else {}
+        for each in runtimes
+    }
     rid = options.app or _app_of(options.function, apps, functions)
     runtime_id = _bound_to(rid, options.branch, apps)
     if runtime_id is not None:

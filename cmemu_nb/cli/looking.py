@@ -20,7 +20,6 @@ from cmemu_nb.json_values import write_json
 from cmemu_nb.model import NS_PER_MS
 from cmemu_nb.notebook.words import MISSING, ago, clock, duration
 from cmemu_nb.results import STATES, column_of, error_for_people, function_error
-from cmemu_nb.server.runtime_routes import RUNTIMES
 from cmemu_nb.server.tool_routes import LARGEST_PAGE
 from cmemu_nb.tokens import last_four
 
@@ -87,7 +86,11 @@ def _add(
 
 
 async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
-    ids = [options.runtime] if options.runtime else [each["runtime_id"] for each in await _all_runtimes(remote)]
+    ids = (
+        [options.runtime]
+        if options.runtime
+        else [each["runtime_id"] for each in await remote.runtimes() if any(each["job_counts"].values())]
+    )
     found, more = [], False
     for runtime_id in ids:
         answer = await remote.get(
@@ -175,8 +178,7 @@ def _took(milliseconds: float | None) -> str:
 
 
 async def _all_runtimes(remote: Remote) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await remote.get(RUNTIMES))["runtimes"]
-    return [_without_token(each) for each in found]
+    return [_without_token(each) for each in await remote.runtimes()]
 
 
 def _without_token(runtime: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +206,11 @@ def _runtime_row(runtime: dict[str, Any]) -> list[str]:
 
 
 async def _schemas(remote: Remote, options: argparse.Namespace) -> View:
-    ids = [options.runtime] if options.runtime else [each["runtime_id"] for each in await _all_runtimes(remote)]
+    ids = (
+        [options.runtime]
+        if options.runtime
+        else [each["runtime_id"] for each in await remote.runtimes() if each["last_schema_post_at"] is not None]
+    )
     found = [schema for each in ids for schema in (await remote.get(runtime_path(each)))["schemas"]]
     rows = [
         [each["function_name"], each["runtime_id"], schema_in_words(each["schema_payload"]) or MISSING]

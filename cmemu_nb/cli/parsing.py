@@ -27,6 +27,7 @@ _CODES: dict[type[CmemuError], int] = {
     errors.NotRunning: ABSENT,
     errors.TooBusy: ABSENT,
     errors.QueueFull: ABSENT,
+    errors.TooManyRuntimes: ABSENT,
     errors.InvalidBearerToken: REFUSED,
 }
 EXIT_CODES = f"""\

@@ -15,6 +15,7 @@ from cmemu_nb.errors import InvalidBearerToken, InvalidRequest, NotRunning
 from cmemu_nb.http_client import HttpClient, Reply, wire_error
 from cmemu_nb.json_values import read_exactly
 from cmemu_nb.server.runtime_routes import RUNTIMES
+from cmemu_nb.server.tool_routes import LARGEST_PAGE
 from cmemu_nb.tokens import Token, can_be_sent
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ class Remote:
         """Return what a route answers, as Python values; its error is raised."""
         given = {name: value for name, value in options.items() if value is not None}
         return read_exactly(await self._send("GET", f"{path}?{urlencode(given)}" if given else path))
+
+    async def runtimes(self) -> list[dict[str, Any]]:
+        """Return all runtimes, as the tool routes list them."""
+        found: list[dict[str, Any]] = []
+        more = True
+        while more:
+            after = found[-1]["runtime_id"] if found else None
+            answer = await self.get(RUNTIMES, limit=LARGEST_PAGE, after=after)
+            found += answer["runtimes"]
+            more = answer["more"]
+        return found
 
     async def post(self, path: str, fields: dict[str, Any]) -> Any:
         """Post JSON, and return the answer as Python values; its error is raised."""

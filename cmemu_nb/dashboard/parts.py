@@ -76,7 +76,7 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
             f"The emulator is not running. {magic_line(emulator, 'start')} or {emulator.name}.start() starts it again."
         )
         return {"running": False, "hint": emulator.read_from or again}
-    counts, evicted = emulator.lifecycle.outcomes(), sum(emulator.lifecycle.evicted().values())
+    counts, evicted = emulator.lifecycle.outcomes(), emulator.lifecycle.count_evicted()
     jobs = [badge(state_count(state, counts[state]), TONES[state] if counts[state] else "grey") for state in STATES]
     return {
         "running": True,

@@ -60,7 +60,7 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
         pairs.append(("seen in", f"{seen_in.name}: {seen_in.limits.format(emu=emu)}"))
     if emulator.settings.journal is not None:
         pairs.append(("journal", str(emulator.settings.journal)))
-    if evicted := sum(state.evicted().values()):
+    if evicted := state.count_evicted():
         pairs.append(("let go", f"{plural(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
     steps = tuple(step.replace("{emu}", emu) for step in FIRST_STEPS)
     # Behind a hub the browser is on another machine.

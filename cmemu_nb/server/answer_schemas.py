@@ -257,7 +257,12 @@ SUBMITTED = shown(
 STATUS = shown(record("Status"), examples.STATUS)
 JOB_IDS = shown(array(TEXT), examples.JOB_IDS)
 RUNTIMES = shown(
-    members({"runtimes": said(array(record("RuntimeInFull")), "Every runtime, in the order of their first sessions")}),
+    members(
+        {
+            "runtimes": said(array(record("RuntimeInFull")), "The runtimes, in the order of their first sessions"),
+            "more": said(FLAG, "Whether there are more: ask again with the last one's id as `after`"),
+        }
+    ),
     examples.RUNTIMES,
 )
 ONE_RUNTIME = shown(

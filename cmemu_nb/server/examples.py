@@ -115,7 +115,7 @@ RUNTIME_IN_FULL = {
     "evicted_jobs": 0,
     "deployed_apps": [_BOUND],
 }
-RUNTIMES = {"runtimes": [RUNTIME_IN_FULL]}
+RUNTIMES = {"runtimes": [RUNTIME_IN_FULL], "more": False}
 ONE_RUNTIME = {"runtime": RUNTIME_IN_FULL, "schemas": [SCHEMA]}
 JOBS = {"jobs": [{**JOB, "outcome": "ok", "queue_time": 1.874, "run_time": 8.112}], "more": False}
 DIRECT = {"queryType": FUNCTION, "query": QUERY}

@@ -34,7 +34,7 @@ from cmemu_nb.server.query_calls import (
     value_of,
 )
 from cmemu_nb.server.query_metadata import query_record
-from cmemu_nb.server.query_names import Query, find_by_rid, find_query, not_found, query_of
+from cmemu_nb.server.query_names import Query, find_by_rids, find_query, not_found, query_of
 from cmemu_nb.server.query_streams import EVENTS, as_events, error_event
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route, query_options
@@ -66,12 +66,12 @@ def get(app: Application, request: Request) -> Response:
     return json_response(200, query_record(query))
 
 
-def get_by_rid(app: Application, request: Request) -> Response:
+async def get_by_rid(app: Application, request: Request) -> Response:
     """Answer the record of a function that is known by its RID."""
     rid = query_options(request).get("rid")
     if rid is None:
         raise InvalidRequest("Getting a query by its RID: the query option 'rid' is missing.")
-    query = find_by_rid(app.lifecycle, rid)
+    query = (await find_by_rids(app.lifecycle, [rid])).get(rid)
     if query is None:
         told = f"No function has the RID {quoted(rid)}. client.functions.Query.get(name) tells a function's rid."
         raise ApiError(404, "FunctionNotFound", told, functionRid=rid)
@@ -79,16 +79,17 @@ def get_by_rid(app: Application, request: Request) -> Response:
     return json_response(200, query_record(query))
 
 
-def get_by_rid_batch(app: Application, request: Request) -> Response:
+async def get_by_rid_batch(app: Application, request: Request) -> Response:
     """Answer the records of the functions that there are of those asked for."""
     what = "Getting queries by their RIDs"
     wanted = decode(request.body, list[msgspec.Raw], what)
     if not 0 < len(wanted) <= LARGEST_BATCH:
         raise InvalidRequest(f"{what}: {len(wanted)} were asked for. Ask for 1 to {LARGEST_BATCH}.")
+    asked = [Fields(bytes(element), what) for element in wanted]
+    queries = await find_by_rids(app.lifecycle, [fields.required_text("rid") for fields in asked])
     found = []
-    for element in wanted:
-        fields = Fields(bytes(element), what)
-        query = find_by_rid(app.lifecycle, fields.required_text("rid"))
+    for fields in asked:
+        query = queries.get(fields.required_text("rid"))
         try:
             if query is not None:
                 check_version(query, fields.text("version"), None, prerelease=fields.flag("includePrerelease"))

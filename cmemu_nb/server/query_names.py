@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import uuid
 from dataclasses import dataclass
@@ -12,36 +13,41 @@ from cmemu_nb.errors import ApiError, NotFound, known
 from cmemu_nb.json_values import read_exactly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from cmemu_nb.model import DeployedApp, Job
     from cmemu_nb.state import State
 
 # What the emulator serves has one version, the newest.
 VERSION = "1.0.0"
+MAX_QUERIES_OF_A_TURN = 500
 _PARTS_OF_A_RID = 5
 
 
 @dataclass(frozen=True)
 class Query:
-    """One function of one bound app, as the public API sees it; without a `schema` the runtime has posted none."""
+    """One function of one bound app, as the public API sees it; without a `payload` the runtime has posted none."""
 
     deployed_app_rid: str
     branch: str
     runtime_id: str
     name: str
-    schema: Any = None
+    payload: bytes | None = None
+
+    @functools.cached_property
+    def schema(self) -> Any:
+        """The posted schema; None without one, and {} for one that can't be read."""
+        return None if self.payload is None else _decoded(self.payload)
 
     @property
     def api_name(self) -> str:
         """The name by which no other function is called."""
         return prefix(self.deployed_app_rid) + self.name
 
-    @property
+    @functools.cached_property
     def rid(self) -> str:
         """The function's RID, the same whenever the app has a function of this name."""
-        own = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.deployed_app_rid}/{self.name}")
-        return f"ri.function-registry.main.function.{own}"
+        return _rid(self.deployed_app_rid, self.name)
 
     @functools.cached_property
     def inputs(self) -> dict[str, tuple[Any, bool]]:
@@ -57,6 +63,11 @@ class Query:
     def ids(self) -> dict[str, Any]:
         """What errors say of the function."""
         return {"functionRid": self.rid, "functionVersion": VERSION}
+
+
+def _rid(deployed_app_rid: str, name: str) -> str:
+    own = uuid.uuid5(uuid.NAMESPACE_URL, f"{deployed_app_rid}/{name}")
+    return f"ri.function-registry.main.function.{own}"
 
 
 def prefix(deployed_app_rid: str) -> str:
@@ -81,9 +92,17 @@ def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
     raise _ambiguous(api_name, found) if found else _unknown(state, api_name, branch)
 
 
-def find_by_rid(state: State, rid: str) -> Query | None:
-    """Return the function of a RID, or None."""
-    return next((query for query in _all(state) if query.rid == rid), None)
+async def find_by_rids(state: State, rids: Collection[str]) -> dict[str, Query]:
+    """Return those functions that there are, by their RIDs, which are made of all names in turns."""
+    wanted, found = set(rids), dict[str, Query]()
+    for number, query in enumerate(_all(state), 1):
+        if query.rid in wanted:
+            found.setdefault(query.rid, query)
+            if len(found) == len(wanted):
+                break
+        if number % MAX_QUERIES_OF_A_TURN == 0:
+            await asyncio.sleep(0)
+    return found
 
 
 def query_of(state: State, job: Job) -> Query:
@@ -114,7 +133,7 @@ def _perhaps(app: DeployedApp, api_name: str) -> Iterator[Query]:
 
 def _query(state: State, rid: str, branch: str, runtime_id: str, name: str) -> Query:
     posted = state.find_schema(runtime_id, name)
-    return Query(rid, branch, runtime_id, name, _decoded(posted.schema_payload) if posted else None)
+    return Query(rid, branch, runtime_id, name, posted.schema_payload if posted else None)
 
 
 def _decoded(payload: bytes) -> Any:
@@ -126,9 +145,13 @@ def _decoded(payload: bytes) -> Any:
 
 def _all(state: State, branch: str | None = None) -> Iterator[Query]:
     for app in _bound(state, branch):
-        for schema in state.schemas(app.runtime_id):
+        try:
+            schemas = state.schemas(app.runtime_id)
+        except NotFound:  # deleted between two turns
+            continue
+        for schema in schemas:
             name, payload = schema.function_name, schema.schema_payload
-            yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name, _decoded(payload))
+            yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name, payload)
 
 
 def _unknown(state: State, api_name: str, branch: str | None) -> ApiError:

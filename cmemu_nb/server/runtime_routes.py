@@ -13,11 +13,13 @@ from cmemu_nb.errors import (
     NotebookProtected,
     PayloadTooLarge,
     PollRejected,
+    TooManyRuntimes,
 )
-from cmemu_nb.model import JobStatus
+from cmemu_nb.model import FunctionSchema, JobStatus
 from cmemu_nb.schemas import parse_schemas
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.http import BufferedBody, Receiver, check_chunked, check_size
+from cmemu_nb.server.listing import listing
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
@@ -204,15 +206,14 @@ class StreamedResult:
         self._app.lifecycle.break_stream(self._stream)
 
 
-def inspect_job(app: Application, request: Request) -> Response:
+def inspect_job(app: Application, request: Request) -> Response | Awaitable[Response]:
     """Show a job with its result, its runtime and the runtime's schemas."""
     runtime_id = request.params["runtimeId"]
     answer: dict[str, Any] = {
         "runtime": app.lifecycle.runtime(runtime_id).wire(hide_token=app.hide_tokens),
         "job": app.lifecycle.job_of(runtime_id, request.params["jobId"]).wire(),
-        "schemas": [schema.wire() for schema in app.lifecycle.schemas(runtime_id)],
     }
-    return json_response(200, answer)
+    return listing(answer, "schemas", app.lifecycle.schemas(runtime_id), FunctionSchema.wire)
 
 
 _SESSION_BODY = {
@@ -239,11 +240,15 @@ routes = (
         RUNTIMES,
         open_session,
         Auth.NONE,
-        {200: "The session is open: its token and its URIs", 409: "The notebook's session is protected"},
+        {
+            200: "The session is open: its token and its URIs",
+            409: "The notebook's session is protected",
+            429: "There are `max_runtimes` runtimes already",
+        },
         "Open a runtime session, or reset the one that exists",
         body=_SESSION_BODY,
         answer=answer_schemas.SESSION,
-        errors=(NotebookProtected,),
+        errors=(NotebookProtected, TooManyRuntimes),
     ),
     Route(
         "GET",

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_right
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb import session_file
 from cmemu_nb.dialect import quoted
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, NotPrivate, QueueFull
 from cmemu_nb.job_search import MIN_CHARACTERS, find_unfinished
-from cmemu_nb.model import NS_PER_MS, JobStatus
+from cmemu_nb.model import NS_PER_MS, FunctionSchema, JobStatus
 from cmemu_nb.results import STATES, column_of, outcome
 from cmemu_nb.server import answer_schemas, examples
 from cmemu_nb.server.answer_schemas import said, shown
+from cmemu_nb.server.listing import listing
 from cmemu_nb.server.response import JSON, Response, StreamResponse, json_response
 from cmemu_nb.server.routing import Auth, Route, query_options
 from cmemu_nb.server.runtime_routes import RUNTIME, RUNTIMES
 from cmemu_nb.wire_json import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from cmemu_nb.model import Job, Runtime
     from cmemu_nb.server.application import Application
@@ -35,32 +39,45 @@ JOBS = "/_emulate/jobs"
 MOST_TASKS = 10_000
 
 
-def list_runtimes(app: Application, _: Request) -> Response:
-    """List every runtime with its bindings and how many jobs are queued."""
-    return json_response(200, {"runtimes": [_runtime(app, runtime) for runtime in app.lifecycle.runtimes()]})
+def list_runtimes(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """List the runtimes with their bindings and how many jobs are queued, in the order of their first sessions.
+
+    `?limit=` and `?after=<runtimeId>` page.
+    """
+    options = _options(request, {"limit", "after"})
+    limit = _limit(options.get("limit"))
+    found = app.lifecycle.runtimes(options.get("after"), limit + 1)
+
+    def make(runtime: Runtime) -> dict[str, Any] | None:
+        try:
+            return _runtime(app, app.lifecycle.runtime(runtime.runtime_id))
+        except NotFound:  # deleted while the page was made
+            return None
+
+    return listing({"more": len(found) > limit}, "runtimes", found[:limit], make)
 
 
-def show_runtime(app: Application, request: Request) -> Response:
+def show_runtime(app: Application, request: Request) -> Response | Awaitable[Response]:
     """Show one runtime with its schemas."""
     runtime_id = request.params["runtimeId"]
-    schemas = [schema.wire() for schema in app.lifecycle.schemas(runtime_id)]
-    return json_response(200, {"runtime": _runtime(app, app.lifecycle.runtime(runtime_id)), "schemas": schemas})
+    runtime = _runtime(app, app.lifecycle.runtime(runtime_id))
+    return listing({"runtime": runtime}, "schemas", app.lifecycle.schemas(runtime_id), FunctionSchema.wire)
 
 
 def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
-    bound = [each.wire() for each in app.lifecycle.deployed_apps() if each.runtime_id == runtime.runtime_id]
+    bound = [each.wire() for each in app.lifecycle.apps_of(runtime.runtime_id)]
     depth, counts = app.lifecycle.queue_depth(runtime.runtime_id), app.lifecycle.outcomes(runtime.runtime_id)
     return {
         **runtime.wire(hide_token=app.hide_tokens),
         "display_name": runtime.display_name,
         "queue_depth": depth,
         "job_counts": {column_of(state): counts[state] for state in STATES},
-        "evicted_jobs": app.lifecycle.evicted().get(runtime.runtime_id, 0),
+        "evicted_jobs": app.lifecycle.count_evicted(runtime.runtime_id),
         "deployed_apps": bound,
     }
 
 
-def list_jobs(app: Application, request: Request) -> Response:
+def list_jobs(app: Application, request: Request) -> Response | Awaitable[Response]:
     """List a runtime's jobs, oldest first: `?status=`, `?id=`, `?limit=` and `?after=<jobId>` filter and page.
 
     `?newest=true` is the page at the other end.
@@ -70,16 +87,14 @@ def list_jobs(app: Application, request: Request) -> Response:
     jobs = app.lifecycle.jobs(request.params["runtimeId"])
     if "after" in options:
         last = app.lifecycle.job_of(request.params["runtimeId"], options["after"])
-        jobs = [job for job in jobs if job.sequence > last.sequence]
-    if "status" in options:
-        wanted = _job_status(options["status"])
-        jobs = [job for job in jobs if job.status == wanted]
-    if "id" in options:
-        ending = _ending(options["id"])
-        jobs = [job for job in jobs if job.job_id.endswith(ending)]
-    page = jobs[-limit:] if newest else jobs[:limit]
-    answer = {"jobs": [_job(job) for job in page], "more": len(jobs) > limit}
-    return json_response(200, answer)
+        jobs = jobs[bisect_right(jobs, last.sequence, key=attrgetter("sequence")) :]
+    status = _job_status(options["status"]) if "status" in options else None
+    ending = _ending(options["id"]) if "id" in options else ""
+    in_order = reversed(jobs) if newest else iter(jobs)
+    wanted = (job for job in in_order if status in (None, job.status) and job.job_id.endswith(ending))
+    found = list(islice(wanted, limit + 1))
+    page = found[:limit][::-1] if newest else found[:limit]
+    return listing({"more": len(found) > limit}, "jobs", page, _job)
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -223,6 +238,7 @@ def _job_status(text: str) -> JobStatus:
 
 
 _EMPTY = {204: "Done"}
+_PAGE = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE}
 _NAME = {"type": "string", "minLength": 1}
 _DIRECT_BODY = shown(
     {
@@ -262,9 +278,17 @@ routes = (
         RUNTIMES,
         list_runtimes,
         Auth.BEARER,
-        {200: "Every runtime"},
+        {
+            200: "The runtimes, in the order of their first sessions, and whether there are more",
+            404: "No such runtime as `after`",
+        },
         "List the runtimes",
         answer=answer_schemas.RUNTIMES,
+        query={
+            "limit": {**_PAGE, "description": "At most so many runtimes"},
+            "after": said(answer_schemas.TEXT, "The id of the last runtime of the page before"),
+        },
+        errors=(NotFound,),
     ),
     Route("DELETE", RUNTIMES, reset_all, Auth.BEARER, _EMPTY, "Forget every runtime: an emulator as new"),
     Route(
@@ -292,13 +316,7 @@ routes = (
         query={
             "status": said(answer_schemas.one_of(JobStatus), "Only jobs of this status"),
             "id": said({"type": "string", "minLength": MIN_CHARACTERS}, "Only jobs whose ids are this, or end so"),
-            "limit": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": LARGEST_PAGE,
-                "default": PAGE,
-                "description": "At most so many jobs",
-            },
+            "limit": {**_PAGE, "description": "At most so many jobs"},
             "after": said(answer_schemas.TEXT, "The id of the last job of the page before"),
             "newest": said({**answer_schemas.FLAG, "default": False}, "Whether to list the newest ones"),
         },
