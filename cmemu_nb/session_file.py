@@ -18,8 +18,10 @@ from msgspec.structs import asdict, replace
 from cmemu_nb import owner_only
 from cmemu_nb.errors import SessionFileError
 from cmemu_nb.events import Event
+from cmemu_nb.labels import shortened
 from cmemu_nb.model import DeployedApp, FunctionSchema, Job, Runtime
 from cmemu_nb.saved import SavedSession, SavedState
+from cmemu_nb.session_check import LARGEST, check_record, check_unique
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
@@ -29,9 +31,10 @@ if TYPE_CHECKING:
 
 FORMAT = "cmemu_nb session"
 VERSION = 1
-T = TypeVar("T")
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Time = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+T = TypeVar("T", bound=msgspec.Struct)
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+Time = Count
+LONGEST_REASON = 500
 BODIES = ("query", "result", "schema_payload")
 
 
@@ -146,44 +149,106 @@ def _text(value: str) -> str:
 def read(path: Path) -> Contents:
     """Read a session; a `SessionFileError` says what is wrong with the file."""
     try:
-        document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        if document.get("format") != FORMAT:
+        document = _decoded(path.read_bytes())
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise SessionFileError(f"{path} is no exported session. The emulator's export('run.json') writes one.")
-        if msgspec.convert(document.get("version"), int) > VERSION:
-            newer = f"its version is {document['version']}, this one knows {VERSION}"
+        with _at(""):
+            version = msgspec.convert(document, _Version).version
+        if version > VERSION:
+            newer = f"its version is {version}, this one knows {VERSION}"
             raise SessionFileError(f"{path} was written by a newer cmemu_nb ({newer}). Upgrade cmemu_nb.")
         return _read(document)
     except OSError as error:
         raise SessionFileError(f"{path} can't be read: {error.strerror}. Check the path.") from None
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        raise SessionFileError(f"{path} is damaged: {error}. Export it again.") from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        reason = shortened(str(error).replace("`", "'"), LONGEST_REASON)
+        raise SessionFileError(f"{path} is damaged: {reason}. Export it again.") from None
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        text.decode()  # which says at which byte
+        raise
+
+
+class _Version(msgspec.Struct):
+    version: Count
+
+
+class _Session(msgspec.Struct):
+    schemas: list[dict[str, Any]]
+    evicted: Count
+
+
+class _Document(msgspec.Struct):
+    url: str
+    exported_at: Time
+    runtimes: list[dict[str, Any]]
+    deployed_apps: list[dict[str, Any]]
+    jobs: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    logs: dict[str, str]
+    steady_at: Time | None = None
 
 
 def _read(document: dict[str, Any]) -> Contents:
-    sessions = [
-        SavedSession(
-            _record(Runtime, each),
-            [_record(FunctionSchema, schema) for schema in each["schemas"]],
-            [],
-            msgspec.convert(each["evicted"], Count),
-        )
-        for each in document["runtimes"]
-    ]
-    apps = [_record(DeployedApp, each) for each in document["deployed_apps"]]
-    state = SavedState(sessions, apps, [_record(Job, each) for each in document["jobs"]])
-    events = [_record(Event, each) for each in document["events"]]
-    logs = msgspec.convert(document["logs"], dict[str, str])
-    exported_at = msgspec.convert(document["exported_at"], Time)
-    steady_at = msgspec.convert(document.get("steady_at", exported_at), Time)
-    return Contents(msgspec.convert(document["url"], str), exported_at, steady_at, state, events, logs)
+    with _at(""):
+        found = msgspec.convert(document, _Document)
+    sessions = [_session_of(fields, f"runtimes[{number}]") for number, fields in enumerate(found.runtimes)]
+    check_unique("runtimes", (each.runtime.runtime_id for each in sessions))
+    apps = _records(DeployedApp, found.deployed_apps, "deployed_apps")
+    check_unique("bindings of", ((each.deployed_app_rid, each.branch) for each in apps))
+    jobs = _records(Job, found.jobs, "jobs")
+    check_unique("jobs", (each.job_id for each in jobs))
+    check_unique("jobs with the number", (each.sequence for each in jobs))
+    strays = found.logs.keys() - {job.job_id for job in jobs}
+    if strays:
+        raise ValueError(f"at logs: it has no job {min(strays)!r}, but what that printed")
+    events = _records(Event, found.events, "events")
+    steady_at = found.exported_at if found.steady_at is None else found.steady_at
+    state = SavedState(sessions, apps, jobs)
+    return Contents(found.url, found.exported_at, steady_at, state, events, found.logs)
 
 
-def _record(kind: type[T], fields: dict[str, Any]) -> T:
+def _session_of(fields: dict[str, Any], where: str) -> SavedSession:
+    runtime = _record(Runtime, fields, where)
+    with _at(where):
+        parts = msgspec.convert(fields, _Session)
+    schemas = _records(FunctionSchema, parts.schemas, f"{where}.schemas")
+    with _at(where):
+        check_unique("schemas of", (each.function_name for each in schemas))
+        if any(each.runtime_id != runtime.runtime_id for each in schemas):
+            raise ValueError("it has a schema of another runtime")
+    return SavedSession(runtime, schemas, [], parts.evicted)
+
+
+def _records(kind: type[T], records: list[dict[str, Any]], where: str) -> list[T]:
+    return [_record(kind, fields, f"{where}[{number}]") for number, fields in enumerate(records)]
+
+
+def _record(kind: type[T], fields: dict[str, Any], where: str) -> T:
     """Make a record of its fields; bodies were texts or base64."""
-    given = dict(fields)
-    for name in BODIES:
-        if isinstance(given.get(name), str):
-            given[name] = given[name].encode()
-        elif f"{name}_base64" in given:
-            given[name] = base64.b64decode(given.pop(f"{name}_base64"), validate=True)
-    return msgspec.convert(given, kind)
+    with _at(where):
+        given = dict(fields)
+        for name in BODIES:
+            if isinstance(given.get(name), str):
+                given[name] = given[name].encode()
+            elif f"{name}_base64" in given:
+                encoded = msgspec.convert(given.pop(f"{name}_base64"), str)
+                given[name] = base64.b64decode(encoded, validate=True)
+        record = msgspec.convert(given, kind)
+        check_record(record)
+    return record
+
+
+@contextlib.contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Say where in the document something is wrong."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError) as error:
+        what, _, inside = str(error).partition(" - at `$")
+        place = f"{where}{inside.rstrip('`')}".lstrip(".")
+        raise ValueError(f"at {place}: {what}" if place else what) from None

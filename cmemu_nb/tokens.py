@@ -32,7 +32,7 @@ class Token(str):
 def last_four(token: str) -> str:
     """Return a token as it may be shown: '…' and its last four characters, of a short one none."""
     if token.startswith("…"):  # of an exported session, whose file has no more
-        return token
+        return str(token)  # or the repr of a Token would ask for itself
     return "…" + (token[-SHOWN:] if len(token) >= SHORTEST_SHOWN else "")
 
 
