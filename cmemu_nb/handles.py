@@ -31,7 +31,8 @@ async def fetch(emulator: Emulator, job_id: str, timeout: float | None) -> bytes
     try:
         return await emulator.client.result(job_id, timeout)
     except JobTimeout as late:
-        raise JobTimeout(f"{late} {diagnose(emulator, job_id)} job.result() waits for it again.") from None
+        again = f"{job_expression(emulator.name, job_id)}.result() waits for it again."
+        raise JobTimeout(f"{late} {diagnose(emulator, job_id)} {again}") from None
     except (NotFound, JobFailed) as error:
         raise what_became_of(emulator, job_id) or error from None
 

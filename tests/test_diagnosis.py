@@ -38,9 +38,8 @@ def why(job: JobHandle) -> str:
     """Return what a timeout says of a job, with every duration as N s."""
     with pytest.raises(JobTimeout) as caught:
         job.result(timeout=0.001)
-    said = re.fullmatch(
-        rf"Job '{job.id}' was not done within 0\.001 s\. (.*) job\.result\(\) waits for it again\.", str(caught.value)
-    )
+    again = re.escape(f"{job.expression}.result() waits for it again.")
+    said = re.fullmatch(rf"Job '{job.id}' was not done within 0\.001 s\. (.*) {again}", str(caught.value))
     assert said, str(caught.value)
     return re.sub(r"[\d.]+ (ns|µs|ms|s)\b( ago)?|just now", "N s", said[1])
 
@@ -81,6 +80,7 @@ def test_what_ends_a_job_works_as_it_is_written_where_no_variable_holds_the_job(
     (job,) = emu.lifecycle.jobs()
     said = f"on a worker of 'notebook'; {cancels(emu.job(job.job_id))} or %cmemu cancel wait ends it."
     assert said in str(caught.value)
+    assert str(caught.value).endswith(f'emu.job("{job.job_id[-6:]}").result() waits for it again.')
     assert eval(cancels(emu.job(job.job_id)), {"emu": emu}) is True
     assert emu.job(job.job_id).status == "failed"
 
