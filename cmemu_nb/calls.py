@@ -17,6 +17,7 @@ from cmemu_nb.mapping import Mapping
 from cmemu_nb.progress import progress_bar
 from cmemu_nb.queries import QueryEncoder, query_of, refuse_clashes
 from cmemu_nb.query_check import check_query
+from cmemu_nb.starting import Starting
 from cmemu_nb.wait_line import WaitLine, shows_progress
 
 if TYPE_CHECKING:
@@ -74,8 +75,9 @@ class Calls(ABC):
         is sent as it is; what JSON has no type for (numpy's and pandas' values, dates, dataclasses, pydantic models)
         is converted as the function's schema asks for it, see `%cmemu help values`. Its `fields` may be given as
         keywords instead, but for those whose names are parameters of the method. The app may be left out when one
-        only is bound, or one only has the function; else the notebook's own is called. Raises `NotFound` when no
-        runtime is bound to the app, `InvalidRequest` for what can't be sent, and `QueueFull`, `NotRunning`.
+        only is bound, or one only has the function; else the notebook's own is called. Launched modules that have not
+        posted their schemas yet are waited for, thirty seconds at most, before an app is chosen. Raises `NotFound` when
+        no runtime is bound to the app, `InvalidRequest` for what can't be sent, and `QueueFull`, `NotRunning`.
 
         >>> job = emu.submit("add", {"x": 40})
         >>> job.result(), job.status
@@ -83,6 +85,7 @@ class Calls(ABC):
         >>> print(job.logs, end="")
         adding Numbers(x=40, y=1)
         """
+        self._starting(query_type, deployed_app_rid).wait(progress=None)
         job, call = self._job(query_type, query, deployed_app_rid, branch, fields), self._interruptible()
         return call.run(call.submit(job)).submitted_here()
 
@@ -102,6 +105,7 @@ class Calls(ABC):
         >>> asyncio.run(main())
         2
         """
+        await self._starting(query_type, deployed_app_rid).awaited(progress=None)
         job, call = self._job(query_type, query, deployed_app_rid, branch, fields), self._interruptible()
         return (await call.arun(call.submit(job))).submitted_here()
 
@@ -137,6 +141,7 @@ class Calls(ABC):
         Traceback (most recent call last):
         cmemu_nb.errors.NotFound: No function 'ad' is served. Did you mean 'add'? ...
         """
+        self._starting(query_type, deployed_app_rid, timeout).wait(progress=progress)
         own = self._interruptible(interrupt, progress=progress)
         named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt, "progress": progress}
         job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
@@ -162,6 +167,7 @@ class Calls(ABC):
         >>> asyncio.run(emu.acall("add", {"x": 1}))
         2
         """
+        await self._starting(query_type, deployed_app_rid, timeout).awaited(progress=progress)
         own = self._interruptible(interrupt, progress=progress)
         named = {"timeout": timeout, "echo": echo or None, "interrupt": interrupt, "progress": progress}
         job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
@@ -188,6 +194,7 @@ class Calls(ABC):
         >>> list(emu.stream("words", {"text": "one two"}))
         ['one', 'two']
         """
+        self._starting(query_type, deployed_app_rid).wait(progress=progress)
         named = {"interrupt": interrupt, "progress": progress}
         job = self._job(query_type, query, deployed_app_rid, branch, fields, check=validate, named=named)
         own = self._interruptible(interrupt, progress=progress)
@@ -221,6 +228,7 @@ class Calls(ABC):
         0  1      ok      2
         1  2      ok      3
         """
+        self._starting(query_type, deployed_app_rid).wait(progress=progress)
         name, rid = self._target(query_type, deployed_app_rid)
         rows, tell = self._prepare(name, queries, rid, branch, concurrency, progress, validate)
         own = self._interruptible(interrupt, progress=progress, total=len(rows.queries))
@@ -240,6 +248,7 @@ class Calls(ABC):
         interrupt: str | None = None,
     ) -> pd.DataFrame:
         """Do as `map()` does, in async code: awaitable on any loop."""
+        await self._starting(query_type, deployed_app_rid).awaited(progress=progress)
         name, rid = self._target(query_type, deployed_app_rid)
         rows, tell = self._prepare(name, queries, rid, branch, concurrency, progress, validate)
         own = self._interruptible(interrupt, progress=progress, total=len(rows.queries))
@@ -319,6 +328,10 @@ class Calls(ABC):
         text = encoder.encode(query_of(query, fields, name))
         return lambda: self._submit(name, text, app, branch)
 
+    def _starting(self, function: Function, rid: str | None, timeout: float | None = None) -> Starting:
+        """Return the launched modules that a call has to wait for before it can know which app has the function."""
+        return Starting(cast("Emulator", self), *self._target(function, rid), timeout)
+
     def _target(self, function: Function, rid: str | None) -> tuple[str, str | None]:
         """Return the name of a function and the app to call it through; None for the one that serves it."""
         if isinstance(function, str):
@@ -333,6 +346,8 @@ class Calls(ABC):
     def _encoder(self, query_type: str, rid: str | None, branch: str | None, *, check: bool) -> QueryEncoder:
         """Return what encodes queries for a function; to `check` them it must be known, or `NotFound`."""
         if check:
+            if rid is None:
+                self._check_bound(query_type)
             schema = self._schema_to_check(self._runtime_of(rid or self._app_of(query_type), branch), query_type)
             return QueryEncoder(query_type, lambda: schema, check=True)
 
@@ -371,6 +386,13 @@ class Calls(ABC):
         if schema is None:
             self._check_name(query_type, [each.function_name for each in self.lifecycle.schemas(runtime_id)])
         return schema
+
+    def _check_bound(self, query_type: str) -> None:
+        """Refuse a function that no bound app has, if all of them say which they have."""
+        bound = {app.runtime_id for app in self.lifecycle.deployed_apps()}
+        names = [[each.function_name for each in self.lifecycle.schemas(runtime_id)] for runtime_id in bound]
+        if all(names) and not any(query_type in each for each in names):
+            self._check_name(query_type, sorted({name for each in names for name in each}))
 
     def _check_name(self, query_type: str, names: list[str]) -> None:
         # A runtime that has posted no schemas may serve anything.

@@ -179,9 +179,23 @@ def _silent_replicas(emulator: Emulator, capacity: Capacity) -> str:
 
 
 def _starting(capacity: Capacity) -> str:
-    line = _last_line(next(module for module in capacity.modules if module.running))
-    wrote = f"the last line that it wrote is {line}" if line else "it has written nothing yet"
+    wrote = _wrote(next(module for module in capacity.modules if module.running))
     return f": the module {_quoted(capacity.runtime.runtime_id)} is starting and has not polled for jobs yet; {wrote}."
+
+
+def why_it_starts(query_type: str, module: LaunchedModule | None) -> Diagnosis:
+    """Say why a call is not submitted yet whose function may be one of a module that is starting."""
+    said = f"No deployed app is known to have {_quoted(query_type)} yet"
+    if module is None:
+        return Diagnosis("replicas_starting", f"{said}.")
+    runtime = _quoted(module.runtime_id)
+    sentence = f"{said}: the module {runtime} is starting and has not posted its schemas; {_wrote(module)}."
+    return Diagnosis("replicas_starting", visible(sentence))
+
+
+def _wrote(module: LaunchedModule) -> str:
+    line = _last_line(module)
+    return f"the last line that it wrote is {line}" if line else "it has written nothing yet"
 
 
 def _without_seats(capacity: Capacity) -> str:

@@ -13,7 +13,7 @@ from cmemu_nb.model import NS_PER_S
 from cmemu_nb.one_line import OneLine, is_wanted, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.job_thread import JobThread
@@ -39,18 +39,25 @@ class WaitLine:
     """The line of one call, for as long as a `with` block waits.
 
     `jobs` are the ids of the unfinished jobs that it waits for, in the order of their submission, `total` how many
-    there are in all if they are many. The caller's thread calls `tick()` now and then, which costs nothing until it is
-    time to show something. Without `progress` nothing is shown (None: the setting of that name), nor where the
-    environment variable `CI` is set.
+    there are in all if they are many; `before` says why there is none yet. The caller's thread calls `tick()` now and
+    then, which costs nothing until it is time to show something. Without `progress` nothing is shown (None: the setting
+    of that name), nor where the environment variable `CI` is set.
     """
 
     def __init__(
-        self, emulator: Emulator, jobs: Iterable[str] = (), *, progress: bool | None = None, total: int = 0
+        self,
+        emulator: Emulator,
+        jobs: Iterable[str] = (),
+        *,
+        progress: bool | None = None,
+        total: int = 0,
+        before: Callable[[], Diagnosis] = lambda: NOT_TAKEN,
     ) -> None:
         self.jobs = dict.fromkeys(jobs)
         self._emulator = emulator
         self._wanted = progress
         self._total = total
+        self._before = before
         self._done = 0
         self._progress = False
         self._begun = self._due = 0.0
@@ -101,7 +108,7 @@ class WaitLine:
             self._due = math.inf
             return
         job_id = next(iter(self.jobs), None)
-        why = NOT_TAKEN if job_id is None else diagnose(self._emulator, job_id)
+        why = self._before() if job_id is None else diagnose(self._emulator, job_id)
         if job_id is not None and self._has_just_ended(job_id):
             return
         self._line = self._line or one_line()
