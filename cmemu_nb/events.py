@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.labels import shortened
+from cmemu_nb.masking import Mask
 from cmemu_nb.model import NS_PER_MS
-from cmemu_nb.tokens import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,8 @@ class EventLog:
         self.keep(keep, keep_bytes)
         self._subscribers: dict[object, Callable[[Event], object]] = {}
         self.cleared = 0
-        self._tokens: dict[str, None] = {}
+        self.masked = Mask()
+        """Returns a text as an event shows it, without secrets."""
 
     def keep(self, count: int, size: int) -> None:
         """Keep this many events from now on, and as many empty polls and chunks, all within a quarter of `size`."""
@@ -109,11 +110,7 @@ class EventLog:
 
     def hide(self, *tokens: str) -> None:
         """Show no more than the last four characters of these tokens too from now on; of usual module tokens always."""
-        self._tokens.update(dict.fromkeys(tokens))
-
-    def masked(self, text: str) -> str:
-        """Return a text as an event shows it, without whole tokens."""
-        return masked(text, self._tokens)
+        self.masked.add(*tokens)
 
     def emit(
         self, kind: str, at: int, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None
@@ -138,7 +135,7 @@ class EventLog:
     def _log(self, kind: str, at: int, runtime_id: str | None, job_id: str | None, detail: str | None) -> Event:
         self._count += 1
         if detail is not None:
-            detail = shortened(masked(detail, self._tokens), MAX_DETAIL_BYTES)
+            detail = shortened(self.masked(detail), MAX_DETAIL_BYTES)
         event = Event(self._count, at, kind, runtime_id, job_id, detail)
         (self._quiet if kind in QUIET else self._kept).append(event)
         return event

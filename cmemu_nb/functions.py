@@ -23,10 +23,11 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.home import STOPPED_MEANWHILE
 from cmemu_nb.json_values import read_exactly
+from cmemu_nb.masking import SHORTEST_MASKED
 from cmemu_nb.owner_only import replacing
 from cmemu_nb.plurals import plural
 from cmemu_nb.registry import magic_line
-from cmemu_nb.tokens import SHORTEST_MASKED, last_four
+from cmemu_nb.tokens import last_four
 from cmemu_nb.value_types import name_of_type
 
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from cmemu_nb.dialect import closest, quoted
 from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, TooManyRuntimes, known
 from cmemu_nb.jobs import Jobs
+from cmemu_nb.masking import is_masked_by_its_form
 from cmemu_nb.model import DeployedApp, FunctionSchema, JobStatus, Runtime
 from cmemu_nb.plurals import plural
 from cmemu_nb.session import Replica, Session, ThrownAway, checked_runtime_id, trimmed
 from cmemu_nb.state import DEFAULT_BRANCH
-from cmemu_nb.tokens import MODULE_TOKEN_START, is_masked_by_its_form
+from cmemu_nb.tokens import MODULE_TOKEN_START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.errors import InvalidRequest, SeedError, SettingError
+from cmemu_nb.masking import Mask
 from cmemu_nb.seed_yaml import Document
 from cmemu_nb.session import checked_runtime_id
 from cmemu_nb.settings import Settings, hide_tokens, make_settings
 from cmemu_nb.state import DEFAULT_BRANCH
-from cmemu_nb.tokens import Token, masked
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import yaml
 
     from cmemu_nb.saved import SavedSession
+    from cmemu_nb.tokens import Token
 
 LARGEST = 1_000_000
 FILE_KEYS = ("foundry", "tokens", "settings")
@@ -196,4 +197,4 @@ class _Sections:
         try:
             make_settings(alone)
         except SettingError as error:
-            raise self._file.error(node.start_mark, f"settings.{name}: {masked(str(error))}") from None
+            raise self._file.error(node.start_mark, f"settings.{name}: {Mask()(str(error))}") from None

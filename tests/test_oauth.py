@@ -17,7 +17,8 @@ from test_journal import held_by_another
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import SettingError
-from cmemu_nb.tokens import ACCESS_TOKEN_START, masked
+from cmemu_nb.masking import Mask
+from cmemu_nb.tokens import ACCESS_TOKEN_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,7 +184,7 @@ def test_neither_secret_nor_token_is_in_events(emu: Emulator) -> None:
     told = str(emu.lifecycle.events.recent())
     assert told.count("request_refused") >= 3
     assert not [secret for secret in (token, emu.client_secret) if secret in told]
-    assert masked(f"a {token} b") == f"a …{token[-4:]} b"
+    assert Mask()(f"a {token} b") == f"a …{token[-4:]} b"
 
 
 def test_a_revocation_that_is_not_in_the_journal_says_so_and_counts_all_the_same(tmp_path: Path, serve: Serve) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
+import re
 import stat
 import sys
 import threading
 import time
 import traceback
 import warnings
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote, quote_plus, unquote_plus
 
 import nbformat
 import pytest
@@ -36,9 +40,10 @@ from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import ExportRefused, ExposedWarning, LaunchFailed, NotRunning, SettingError
 from cmemu_nb.http_client import HttpClient
 from cmemu_nb.lifecycle import Lifecycle
+from cmemu_nb.masking import Mask
 from cmemu_nb.notebook.commands import parse
 from cmemu_nb.private_files import PrivateFiles
-from cmemu_nb.tokens import Token, last_four, masked
+from cmemu_nb.tokens import Token, last_four
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -310,8 +315,62 @@ def test_a_token_shows_its_last_four_characters_and_is_whole_where_it_is_used() 
 def test_texts_are_masked() -> None:
     module = "foundry_module_auth_" + "aB3-_x" * 7
     text = f"GET /runtimes/{module}/job, {BEARER}, abc"
-    assert masked(text, [BEARER, "abc"]) == f"GET /runtimes/{last_four(module)}/job, {last_four(BEARER)}, abc"
-    assert masked("nothing to hide", [BEARER]) == "nothing to hide"
+    assert Mask(BEARER, "abc")(text) == f"GET /runtimes/{last_four(module)}/job, {last_four(BEARER)}, abc"
+    assert Mask(BEARER)("nothing to hide") == "nothing to hide"
+
+
+HARD = 'p"a\\s/s wö+rd&=%ü-\U0001f600-1234567'
+
+
+def base64_of(text: str) -> str:
+    return base64.b64encode(f"id:{text}!".encode()).decode()
+
+
+@pytest.mark.parametrize("secret", [HARD, BEARER, "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n-----END KEY-----\n"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(str, quote, quote_plus, json.dumps, repr, base64_of),
+        lambda text: quote(text, safe=""),
+        lambda text: quote(quote(text)),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+        lambda text: json.dumps(json.dumps({"a": text})),
+        lambda text: json.dumps(text, ensure_ascii=False),
+        lambda text: json.dumps({"url": f"http://x/?q={quote_plus(text)}"}),
+    ],
+)
+def test_a_secret_is_masked_in_whatever_usual_form_it_stands(secret: str, form: Callable[[str], str]) -> None:
+    text = form(secret)
+    masked = Mask(secret, "another-secret")(f"GET /before/{text}/after")
+    assert masked.startswith("GET /before/")
+    assert masked.endswith("/after")
+    for layers in (masked, unquote_plus(masked), unquote_plus(unquote_plus(masked)), masked.replace("\\", "")):
+        for line in secret.splitlines():
+            assert line[: len(line) // 2] not in layers
+            assert line[-(len(line) // 2) :] not in layers
+    parts = re.findall("[A-Za-z0-9+/=]+", text)
+    assert all(part not in masked for part in parts if len(part) > 20)
+
+
+def test_a_module_token_is_masked_also_when_every_character_is_encoded() -> None:
+    module = "foundry_module_auth_" + "aB3-_x" * 7
+    encoded = "".join(f"%{byte:02X}" for byte in module.encode())
+    assert Mask()(f"GET /runtimes/{encoded}/job") == f"GET /runtimes/{last_four(module)}/job"
+    assert Mask()(f"a%20b {module}%20c") == f"a%20b {last_four(module)}%20c"
+
+
+@pytest.mark.parametrize("at", range(1, len(BEARER)))
+def test_of_a_secret_that_was_cut_less_than_half_is_shown(at: int) -> None:
+    half = len(BEARER) // 2
+    for part in (f"the beginning {BEARER[:at]}", f"{BEARER[at:]} the end"):
+        assert BEARER[: half + 1] not in Mask(BEARER)(part)
+        assert BEARER[-half - 1 :] not in Mask(BEARER)(part)
+
+
+def test_a_hostile_text_is_masked_in_time_in_proportion_to_its_length() -> None:
+    mask = Mask(HARD, BEARER, *(f"secret-{number}-{'x' * 30}" for number in range(5)))
+    for piece in ("x", "\\", "%25", "\\u005c", "secret-1-", "foundry_module_auth_"):
+        assert len(mask(piece * 10_000)) <= len(piece) * 10_000
 
 
 class Shown:
@@ -464,6 +523,63 @@ def test_a_program_that_prints_its_token_leaves_it_in_no_log(shown: Shown) -> No
     assert "my token is …" in str(failed.value)
     assert "foundry_module_auth_" not in str(failed.value)
     shown.check("the error", str(failed.value))
+
+
+PRINTS_ITS_SECRETS = """
+import base64, json, os, sys, time, urllib.parse
+token = open(os.environ["MODULE_AUTH_TOKEN"]).read()
+password = json.load(open(os.environ["SOURCE_CREDENTIALS"]))["s"]["password"]
+build = open(os.environ["BUILD2_TOKEN"]).read()
+for secret in (token, password, build, os.environ["CLIENT_SECRET"], sys.argv[1]):
+    print("plain", secret)
+    print("quoted", urllib.parse.quote(secret, safe=""))
+    print("json", json.dumps({"message": secret}))
+    print(json.dumps({"message": "sdk " + secret, "level": "INFO"}))
+    print("base64", base64.b64encode(b"id:" + secret.encode()).decode())
+    for piece in ("split ", secret[:9], secret[9:], "\\n"):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+        time.sleep(0.01)
+    for before in (19_990, 999_990, 1_000_000):
+        print("x" * before + secret)
+        print("x" * before + secret, "y" * 1_000_000)
+print("done")
+time.sleep(600)
+"""
+
+
+def test_a_program_that_prints_its_secrets_in_any_form_leaves_none_in_its_log(serve: Serve) -> None:
+    with serve(token=BEARER) as emulator:
+        extras: dict[str, Any] = {
+            "sources": {"s": {"password": HARD}},
+            "build2_token": "build/2+token==",
+            "client_secret": SECRET,
+        }
+        module = emulator.launch([sys.executable, "-c", PRINTS_ITS_SECRETS, BEARER], "r", **extras)
+        eventually(lambda: module.logs.tail(1) == "done", "the program has printed all", 30)
+        lines = [str(line) for line in module.logs]
+        kinds = Counter(line.split()[0] for line in lines if line[0] != "x")
+        assert kinds == {"plain": 5, "quoted": 5, "json": 5, "INFO:": 5, "base64": 5, "split": 5, "done": 1}
+        assert len([line for line in lines if line[0] == "x"]) == 30
+        assert max(map(len, lines)) == 20_000
+        for secret in (HARD, "build/2+token==", SECRET, BEARER, emulator.lifecycle.replicas("r")[0].token):
+            for part in (secret[: len(secret) // 2 + 1], secret[-len(secret) // 2 - 1 :]):
+                assert [line[-100:] for line in lines if part in line or quote(part, safe="") in line] == []
+                assert part not in json.dumps([line.replace("\\", "") for line in lines], ensure_ascii=False)
+        module.stop()
+
+
+@pytest.mark.parametrize("before", [100, 170, 185, 195])
+def test_a_secret_in_a_path_is_masked_before_the_path_is_cut(serve: Serve, before: int) -> None:
+    bearer = "bearer/0123456789+abcdefgh=="
+    with serve(token=bearer) as emulator:
+        for path in (f"/{'x' * before}/{quote(bearer, safe='')}", f"/{'x' * before}/{quote(bearer)}"):
+            assert requests.get(f"{emulator.url}{path}", timeout=10).status_code == 404
+        details = [each.detail for each in emulator.lifecycle.events.recent() if each.kind == "request_refused"]
+        assert len(details) == 2
+        for detail in details:
+            assert "bearer" not in str(detail)
+            assert "0123" not in str(detail)
 
 
 @pytest.mark.parametrize("setting", ["token", "client_secret"])

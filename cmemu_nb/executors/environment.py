@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from cmemu_nb.server.platform_routes import PLATFORM
 from cmemu_nb.tokens import Token, hidden, last_four
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.replica_files import ReplicaFiles
@@ -36,8 +37,24 @@ class Extras:
     client_secret: str | None = None
     build2_token: str | None = None
 
+    @property
+    def secrets(self) -> list[str]:
+        """Every text in `sources`, `client_secret` and `build2_token`."""
+        return list(_texts([getattr(self, name) for name in SECRETS]))
+
 
 SECRETS = ("sources", "client_secret", "build2_token")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Return every text in plain JSON values."""
+    if isinstance(value, str):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
 
 
 def read_extras(given: Mapping[str, Any]) -> Extras:
@@ -94,6 +111,8 @@ def add_replica(
     Returns the replica and its environment. A `NotPrivate` or an `OSError` if they can't be written, and then there is
     no replica.
     """
+    if extras is not None:
+        emulator.lifecycle.events.hide(*extras.secrets)
     replica = emulator.lifecycle.add_replica(runtime_id, max_concurrent_tasks, launched=launched)
     try:
         return replica, _environment(emulator, replica, extras or Extras())

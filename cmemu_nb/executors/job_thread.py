@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cmemu_nb.wait_line import WaitLine
 
 SHOWN_OF_A_RESULT = 2048
+KEPT_OF_A_RESULT = 65_536
 LATEST_SECONDS = 1.0
 # Somebody failed the job or reset its runtime while the function ran.
 ENDED_MEANWHILE = (JobAlreadyCompleted, JobNotRunning, NotFound, InvalidModuleAuthToken)
@@ -206,8 +207,8 @@ class JobThread:
     def _note_late(self, body: bytes) -> None:
         if not self._forgotten:
             runtime_id = self.served.runtime_id if self.served else None
-            shown = body[:SHOWN_OF_A_RESULT].decode(errors="replace")
-            self._emulator.lifecycle.note("late_result", runtime_id, self.job_id, shown)
+            masked = self._emulator.lifecycle.events.masked(body[:KEPT_OF_A_RESULT].decode(errors="replace"))
+            self._emulator.lifecycle.note("late_result", runtime_id, self.job_id, masked[:SHOWN_OF_A_RESULT])
 
     async def _fail_unposted(self, error: CmemuError) -> None:
         """Fail the job whose result was not taken, unless that was because it has ended or the emulator is stopped."""

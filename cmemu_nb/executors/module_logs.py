@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 10_000
 MOST_OF_A_LINE = 20_000
+READ_OF_A_LINE = 100_000
 SAID_BY_RESULT = ("Error executing job: ", "Failed to serialize result to json: ")
 """How the Python SDK's log begins to say what the error object that it posts says, too [foundry]."""
 
@@ -40,8 +41,8 @@ class _Sls(msgspec.Struct):
     params: dict[str, object] = {}
 
 
-def read_line(replica_id: str, line: bytes) -> LogLine:
-    """Read one line of output; a JSON line of the official SDK's logger is taken apart."""
+def read_line(replica_id: str, line: bytes, masked: Callable[[str], str]) -> LogLine:
+    """Read one line of output, without secrets; a JSON line of the official SDK's logger is taken apart."""
     now = time.time_ns()
     if line.startswith(b"{"):
         try:
@@ -49,9 +50,10 @@ def read_line(replica_id: str, line: bytes) -> LogLine:
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
         else:
-            job_id = fields.params.get("job_id")
-            return LogLine(now, replica_id, fields.message, fields.level, job_id if isinstance(job_id, str) else None)
-    return LogLine(now, replica_id, line[:MOST_OF_A_LINE].decode(errors="replace"))
+            given = fields.params.get("job_id")
+            job_id = given if isinstance(given, str) else None
+            return LogLine(now, replica_id, masked(fields.message), fields.level, job_id)
+    return LogLine(now, replica_id, masked(line[:READ_OF_A_LINE].decode(errors="replace"))[:MOST_OF_A_LINE])
 
 
 class ModuleLogs:

@@ -123,7 +123,14 @@ class LaunchedModule:
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environment |= {"PYTHONUNBUFFERED": "1", **given, **launch.env}
         process = ReplicaProcess(
-            emulator.home.loop, replica, launch.command, environment, launch.cwd, self._heard, self._exited
+            emulator.home.loop,
+            replica,
+            launch.command,
+            environment,
+            launch.cwd,
+            emulator.lifecycle.events.masked.with_one_more(replica.token),
+            self._heard,
+            self._exited,
         )
         self.replicas.append(process)
         emulator.lifecycle.note("replica_started", self.runtime_id, detail=f"{replica.replica_id}: {self.command}")

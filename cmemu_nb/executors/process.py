@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmemu_nb.executors.module_logs import read_line
-from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from cmemu_nb.executors.module_logs import LogLine
     from cmemu_nb.loop import EmulatorLoop
@@ -28,7 +27,8 @@ LONGEST_LINE = 1_000_000
 class ReplicaProcess:
     """A program in a process group of its own, which kernel interrupts do not reach and which no kernel outlives.
 
-    `on_line(line)` is called with each line that it writes, `on_exit(self)` when it has ended.
+    `on_line(line)` is called with each line that it writes, as `masked(text)` returns it, which hides its secrets;
+    `on_exit(self)` when it has ended.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class ReplicaProcess:
         command: list[str],
         environment: Mapping[str, str],
         cwd: str | None,
+        masked: Callable[[str], str],
         on_line: Callable[[LogLine], None],
         on_exit: Callable[[ReplicaProcess], None],
     ) -> None:
@@ -48,7 +49,9 @@ class ReplicaProcess:
         self._on_exit = on_exit
         self.pid: int | None = None
         """The program's process id; None until it has begun."""
+        self._masked = masked
         self._rest = b""
+        self._overlong = False
         leash, self._leash = os.pipe()
         self._output, output = os.pipe()
         self._ended, ended = os.pipe()
@@ -98,16 +101,24 @@ class ReplicaProcess:
         if not piece:
             self._loop.remove_reader(self._output)
             return
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        if len(self._rest) > LONGEST_LINE:
-            lines, self._rest = [*lines, self._rest], b""
-        self._tell(lines)
+        self._take(piece)
 
-    def _tell(self, lines: Iterable[bytes]) -> None:
-        # A program that prints its environment or its headers would leave its token in a saved notebook.
-        token, shown = self.replica.token.encode(), last_four(self.replica.token).encode()
+    def _take(self, piece: bytes) -> None:
+        """Take lines apart. Of one that is too long the beginning counts: a secret might be cut by another division."""
+        *lines, rest = (self._rest + piece).split(b"\n")
+        if self._overlong and lines:
+            del lines[0]
+            self._overlong = False
+        if len(rest) > LONGEST_LINE:
+            lines.append(rest)
+            self._overlong = True
+        self._rest = b"" if self._overlong else rest
         for line in lines:
-            self._on_line(read_line(self.replica.replica_id, line.replace(token, shown)))
+            self._tell(line)
+
+    def _tell(self, line: bytes) -> None:
+        # A program that prints its environment or its headers would leave its secrets in a saved notebook.
+        self._on_line(read_line(self.replica.replica_id, line, self._masked))
 
     def _hear_guard(self) -> None:
         """Read the program's process id, and after that the end, when the guard has ended."""
@@ -135,5 +146,6 @@ class ReplicaProcess:
         self._loop.remove_reader(self._output)
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self._output, MOST_AT_ONCE):
-                self._rest += piece
-        self._tell(filter(None, self._rest.split(b"\n")))
+                self._take(piece)
+        if self._rest:
+            self._tell(self._rest)

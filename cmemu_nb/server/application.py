@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from cmemu_nb.tokens import Token
 
 MOST_OF_AN_ID = 200
+MAX_SHOWN_OF_A_PATH = 200
 # Answers given as errors to requests that were right themselves.
 NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
 SURFACES = tuple(
@@ -116,7 +117,7 @@ class Application:
         self.surfaces = SURFACES
         self.version = __version__
         self.identity = secrets.token_hex(8)
-        self._router = Router(ROUTES)
+        self._router = Router(ROUTES, lifecycle.events.masked)
         self._tokens = tuple(token.encode() for token in tokens)
         self._logins = {token.encode(): login for token, login in logins.items()}
         self._hub_prefix = service_prefix()
@@ -220,13 +221,17 @@ class Application:
             f"{self.max_waiting} requests wait for a job already, as many as max_waiting allows. Ask again in a second."
         )
 
+    def shown_path(self, request: Request) -> str:
+        """Return the beginning of a request's path, as an event shows it: a secret in it must not be cut before."""
+        return self.lifecycle.events.masked(request.path)[:MAX_SHOWN_OF_A_PATH]
+
     def _note_refusal(self, error: WireError, request: Request) -> None:
         # A token in the place of an id is a slip that happens.
         runtime_id, job_id = (
             self.lifecycle.events.masked(request.params.get(name, ""))[:MOST_OF_AN_ID] or None
             for name in ("runtimeId", "jobId")
         )
-        detail = f"{error.status} {error.code}: {request.method[:20]} {request.path[:200]}: {error}"
+        detail = f"{error.status} {error.code}: {request.method[:20]} {self.shown_path(request)}: {error}"
         self.lifecycle.note("request_refused", runtime_id, job_id, detail)
 
     def answer_error(self, error: Exception, request: Request) -> Response:
@@ -237,7 +242,7 @@ class Application:
             return self.error_response(error, request)
         self.lifecycle.note(
             "internal_error",
-            detail=f"{request.method} {request.path[:200]}: {''.join(traceback.format_exception(error))}",
+            detail=f"{request.method} {self.shown_path(request)}: {''.join(traceback.format_exception(error))}",
         )
         return self.error_response(
             InternalError("The emulator failed on this request; its events have the traceback."), request

@@ -157,7 +157,7 @@ class Exchange(HTTPMessageDelegate):
         """What the request is, for people."""
         if self.stage is Stage.HEAD:
             return f"a request from {self._connection.context}"
-        return f"{self._request.method} {self._request.path[:200]}"
+        return f"{self._request.method} {self._app.shown_path(self._request)}"
 
     @property
     def last(self) -> bool:

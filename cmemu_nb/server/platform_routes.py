@@ -160,7 +160,7 @@ def _note_late(app: Application, request: Request, result: bytes) -> Response:
     # The same result again is a retry of a client that did not see its answer.
     if job is not None and job.status == JobStatus.SUCCEEDED and (job.result or b"")[:KEPT_OF_A_LATE_RESULT] == result:
         return Response(204)
-    shown = result[:SHOWN_OF_A_LATE_RESULT].decode(errors="replace")
+    shown = app.lifecycle.events.masked(result.decode(errors="replace"))[:SHOWN_OF_A_LATE_RESULT]
     app.lifecycle.note("late_result", runtime_id, job_id, shown)
     error = function_error(result)
     if job is not None and job.status == JobStatus.FAILED and error is not None:

@@ -87,10 +87,11 @@ class _Node:
 
 
 class Router:
-    """Finds the route of a method and a path."""
+    """Finds the route of a method and a path; `masked(path)` is what an error shows of it."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], masked: Callable[[str], str] = str) -> None:
         self.routes = tuple(routes)
+        self._masked = masked
         self._root = _Node()
         for route in self.routes:
             self._add(route)
@@ -120,11 +121,11 @@ class Router:
                 params[following.name] = decode_segment(segment)
             node = following
         if node is None or not node.methods:
-            raise NotFound(f"There is no route {_shown(path)}. GET /openapi.json lists them all.")
+            raise NotFound(f"There is no route {_shown(self._masked(path))}. GET /openapi.json lists them all.")
         route = node.methods.get("GET" if method == "HEAD" else method)
         if route is None:
             allowed = {*node.methods, *(["HEAD"] if "GET" in node.methods else [])}
-            raise MethodNotAllowed(method, _shown(path), allowed)
+            raise MethodNotAllowed(method, _shown(self._masked(path)), allowed)
         return route, params
 
 
