@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import RID, SUBMIT, Api, error_code, eventually
 from journaled import process
+from msgspec.structs import replace
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import (
@@ -35,7 +36,7 @@ from cmemu_nb.journal import Journal
 from cmemu_nb.journal_check import VERSION
 from cmemu_nb.journal_file import JournalFile
 from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import JobStatus
+from cmemu_nb.model import Job, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,21 @@ def picture(state: Lifecycle) -> tuple[Any, ...]:
     replicas = {
         name: [(r.token, r.max_concurrent_tasks, list(r.held)) for r in state.replicas(name)] for name, *_ in runtimes
     }
-    return runtimes, state.jobs(), state.schemas(), state.deployed_apps(), state.evicted(), state.count(), replicas
+    return (
+        runtimes,
+        kept(state.jobs()),
+        state.schemas(),
+        state.deployed_apps(),
+        state.evicted(),
+        state.count(),
+        replicas,
+    )
+
+
+def kept(jobs: list[Job]) -> list[Job]:
+    """Return jobs without the stopwatches that run: another process would have another clock."""
+    running: dict[str, Any] = {JobStatus.QUEUED: {"queue_clock": None}, JobStatus.RUNNING: {"run_clock": None}}
+    return [replace(job, **running.get(job.status, {})) for job in jobs]
 
 
 def files(path: Path) -> dict[str, bytes]:

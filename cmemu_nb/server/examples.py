@@ -163,6 +163,7 @@ EXPORTED = {
     "version": 1,
     "url": "http://127.0.0.1:4000",
     "exported_at": _NANOSECONDS + 10**9,
+    "steady_at": _NANOSECONDS + 10**9,
     "runtimes": [
         {
             "runtime_id": RUNTIME_ID,
@@ -199,6 +200,8 @@ EXPORTED = {
             "replica_id": None,
             "ends_with_kernel": False,
             "user_id": None,
+            "queue_clock": 1_874_000,
+            "run_clock": 8_112_000,
         }
     ],
     "events": [
