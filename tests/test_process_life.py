@@ -184,6 +184,12 @@ def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_w
         assert by_hand.read_text() == SECRETS["build2_token"]
         emulator.runtime("sleeper").delete()
         assert given() == set()
+        emulator.open_runtime("mine")
+        with pytest.raises(
+            LaunchFailed, match=r"can't be started: Argument list too long\. Give it a smaller environment"
+        ):
+            emulator.launch(["python", "-c", ""], "mine", env={"LARGE": "x" * 10_000_000})
+        assert (given(), emulator.lifecycle.replicas("mine")) == (set(), [])
         launched(SLEEPER)
     assert given() == set()
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.events import Event
+    from cmemu_nb.executors.environment import ModuleEnvironment
+    from cmemu_nb.session import Replica
 
 SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
@@ -120,6 +122,19 @@ class LaunchedModule:
         replica, given = add_replica(
             emulator, self.runtime_id, launch.max_concurrent_tasks, launch.extras, launched=True
         )
+        try:
+            self._start_process(replica, given)
+        except OSError as error:
+            emulator.lifecycle.remove_replica(replica, "its program could not be started")
+            emulator.replica_files.delete(replica)
+            raise LaunchFailed(
+                f"{self.command} can't be started: {error.strerror}. Give it a smaller environment, or end other "
+                "programs."
+            ) from None
+        emulator.lifecycle.note("replica_started", self.runtime_id, detail=f"{replica.replica_id}: {self.command}")
+
+    def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
+        launch, emulator = self._launch, self._emulator
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environment |= {"PYTHONUNBUFFERED": "1", **given, **launch.env}
         process = ReplicaProcess(
@@ -133,7 +148,6 @@ class LaunchedModule:
             self._exited,
         )
         self.replicas.append(process)
-        emulator.lifecycle.note("replica_started", self.runtime_id, detail=f"{replica.replica_id}: {self.command}")
 
     def _heard(self, line: LogLine) -> None:
         self.logs.append(line)

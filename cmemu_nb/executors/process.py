@@ -66,6 +66,10 @@ class ReplicaProcess:
                 pass_fds=(ended,),
                 start_new_session=True,
             )
+        except BaseException:
+            for descriptor in (self._leash, self._output, self._ended):
+                os.close(descriptor)
+            raise
         finally:
             for descriptor in (leash, output, ended):
                 os.close(descriptor)
