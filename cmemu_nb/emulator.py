@@ -36,6 +36,7 @@ from cmemu_nb.loop import defer_interrupts, raise_if_interrupted
 from cmemu_nb.notebook.words import holdings
 from cmemu_nb.own_log import OwnLog
 from cmemu_nb.parts import Parts
+from cmemu_nb.plurals import listed
 from cmemu_nb.registry import magic_line, name_of, note_start
 from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
@@ -134,7 +135,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
                 self._start_with({name: settings[name] for name in others})
             elif others:
                 raise SettingError(
-                    f"The emulator runs already, at {self.url}; only a start sets its {' and '.join(others)}. "
+                    f"The emulator runs already, at {self.url}; only a start sets its {listed(others)}. "
                     f"Stop it first: {self.name}.stop(), then start it with the new settings. Its token, jobs and "
                     "functions stay."
                 )

@@ -56,9 +56,8 @@ def find_unfinished(state: State, meant: object, now: int) -> list[str]:
     except NotFound:
         functions = {job.query_type for job in state.jobs() if not job.finished}
         similar = closest(str(meant), functions | {schema.function_name for schema in state.schemas()})
-        raise NotFound(
-            f"There is no job or function {shown(meant)}.{similar} {known(functions, 'functions with unfinished jobs')}"
-        ) from None
+        names = known(functions, "functions with unfinished jobs") if functions else "No job is queued or running."
+        raise NotFound(f"There is no job or function {shown(meant)}.{similar} {names}") from None
 
 
 def ending_of(name: str) -> str:

@@ -189,7 +189,7 @@ class Jobs(State):
         session, job = self._owner(job_id)
         reason = shortened(text("reason", reason).strip(), MAX_DETAIL_BYTES) or "failed by hand"
         if job.finished:
-            raise JobAlreadyCompleted(f"Job '{job_id}' can't be failed: it is {job.status} already.")
+            raise JobAlreadyCompleted(f"Job '{job_id}' can't be failed: it has {job.status} already.")
         session.queue.pop(job_id, None)
         session.streams.pop(job_id, None)
         failed = replace(self._ended(job), status=JobStatus.FAILED, error_message=reason)
@@ -225,7 +225,7 @@ class Jobs(State):
             raise JobNotRunning(f"Job '{job.job_id}' is still queued: poll for it before posting its result.")
         if job.finished:
             why = f" ({job.error_message})" if job.error_message else ""
-            raise JobAlreadyCompleted(f"Job '{job.job_id}' is {job.status} already{why}; this result was not kept.")
+            raise JobAlreadyCompleted(f"Job '{job.job_id}' has {job.status} already{why}; this result was not kept.")
         if job.job_id in session.streams:
             raise JobAlreadyCompleted(f"Job '{job.job_id}' is receiving another result; this one was not kept.")
 
@@ -281,7 +281,7 @@ class Jobs(State):
     def _streaming(self, stream: ResultStream) -> Session:
         session, job = self._owner(stream.job_id)
         if session.streams.get(stream.job_id) is not stream:
-            raise JobAlreadyCompleted(f"Job '{stream.job_id}' is {job.status} already; this result was not kept.")
+            raise JobAlreadyCompleted(f"Job '{stream.job_id}' has {job.status} already; this result was not kept.")
         return session
 
     # Eviction

@@ -244,6 +244,7 @@ def test_a_synchronous_execute_waits_as_long_as_the_option_says() -> None:
         (["jobs", "--", "python"], "cmemu jobs: only 'cmemu run' takes a program after '--'."),
         (["jobs", "--last", "0"], "cmemu jobs: argument --last: 0 is less than 1."),
         (["run"], "cmemu run: the program is missing: cmemu run -- python app.py."),
+        (["run", "app.py"], "cmemu run: unknown arguments: app.py. A program stands behind '--': cmemu run -- python"),
         (["run", "--env", "X", "--", "python"], "cmemu run: --env takes NAME=VALUE, not 'X'."),
     ],
 )

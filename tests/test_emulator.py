@@ -143,7 +143,7 @@ def test_a_failed_job_says_why(emu: Emulator) -> None:
     with pytest.raises(JobFailed, match="no longer wanted"):
         job.result()
     assert job.outcome == "failed"
-    with pytest.raises(JobAlreadyCompleted, match="it is failed already"):
+    with pytest.raises(JobAlreadyCompleted, match="it has failed already"):
         job.fail("again")
 
 

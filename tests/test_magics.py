@@ -113,12 +113,10 @@ def test_a_token_that_ends_a_cell_is_not_saved_and_print_shows_it(run: Run, emu:
 
 
 def test_starting_again_gives_the_same_emulator_and_names_what_it_ignores(run: Run, emu: Emulator, shell: Any) -> None:
-    _, said = run("%cmemu start --port 1 --execute-timeout 5")
+    _, said = run("%cmemu start --port 1 --execute-timeout 5 --job-timeout 9")
     assert shell.user_ns["emu"] is emu
-    assert (
-        "It runs already; only a start sets its port and execute_timeout. Type %cmemu stop, then run this again."
-        in said
-    )
+    assert "It runs already; only a start sets its port, execute_timeout and job_timeout. Type %cmemu stop, " in said
+    assert "then run this again." in said
     assert "Its token, jobs and functions stay." in said
 
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     used: Parser = commands.get(options.command, parser)
     if rest:
-        used.error(f"unknown arguments: {' '.join(rest)}")
+        used.error(f"unknown arguments: {' '.join(rest)}{_where_a_program_stands(options.command, program)}")
     if program is not None and options.command != "run":
         used.error("only 'cmemu run' takes a program after '--'")
     options.program = program
@@ -67,6 +67,10 @@ def _run(parser: Parser, options: argparse.Namespace) -> int:
         complain("Interrupted.")
         return INTERRUPTED
     return code
+
+
+def _where_a_program_stands(command: str | None, program: list[str] | None) -> str:
+    return ". A program stands behind '--': cmemu run -- python app.py" if command == "run" and program is None else ""
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str] | None]:

@@ -37,7 +37,7 @@ from cmemu_nb.notebook.cell_functions import (
 from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, parse_cell_line, parse_module_line
 from cmemu_nb.notebook.completion import make_matcher
 from cmemu_nb.notebook.module_cells import launch_cell
-from cmemu_nb.plurals import plural
+from cmemu_nb.plurals import listed, plural
 from cmemu_nb.registry import Names, emulators, forget, running_emulators, started_by_magics
 from cmemu_nb.settings import Settings
 from cmemu_nb.tracebacks import shortened
@@ -175,7 +175,7 @@ class CMEmu(Settings, Magics):
         if others:
             what = "Its token, jobs and functions stay." if _can_be(running, wanted, seed) else WILL_BE_ANOTHER
             print(  # noqa: T201
-                f"It runs already; only a start sets its {' and '.join(others)}. Type %cmemu stop, then run this "
+                f"It runs already; only a start sets its {listed(others)}. Type %cmemu stop, then run this "
                 f"again. {what}"
             )
 

@@ -133,7 +133,7 @@ def test_a_function_that_is_mended_while_it_hangs_says_how_to_end_the_old_one(no
     settle(notebook)
     assert notebook.kernel.run(cell.format("return 'again'")) == ""
     assert "There is nothing to cancel" in attempt(notebook, "%cmemu cancel hangs")
-    assert "'nobody'. There are no functions with unfinished jobs" in attempt(notebook, "%cmemu cancel nobody")
+    assert "'nobody'. No job is queued or running." in attempt(notebook, "%cmemu cancel nobody")
 
 
 EVERY_MOMENT = """
