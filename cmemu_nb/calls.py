@@ -339,8 +339,7 @@ class Calls(ABC):
         name, runtime_id = self.functions.name_of(function)
         if rid is None and runtime_id is not None:
             # Another function of that name may be served elsewhere.
-            apps = {app.deployed_app_rid for app in self.lifecycle.deployed_apps() if app.runtime_id == runtime_id}
-            rid = choose_app(apps, set())
+            rid = choose_app({app.deployed_app_rid for app in self.lifecycle.apps_of(runtime_id)}, set())
         return name, rid
 
     def _encoder(self, query_type: str, rid: str | None, branch: str | None, *, check: bool) -> QueryEncoder:
@@ -404,9 +403,9 @@ class Calls(ABC):
 
     def _app_of(self, query_type: str) -> str:
         """Return the app to call when none was given."""
-        apps = self.lifecycle.deployed_apps()
-        rids = {app.deployed_app_rid for app in apps}
-        serving = {app.deployed_app_rid for app in apps if self.lifecycle.find_schema(app.runtime_id, query_type)}
+        state = self.lifecycle
+        rids = set(state.app_rids())
+        serving = {app.deployed_app_rid for each in state.runtimes_serving(query_type) for app in state.apps_of(each)}
         if chosen := choose_app(rids, serving):
             return chosen
         if rids:
@@ -415,9 +414,8 @@ class Calls(ABC):
         raise NotFound(f"No deployed app is bound, so there is none to call. {self._way_to_call(query_type)}")
 
     def _way_to_call(self, query_type: str) -> str:
-        for schema in self.lifecycle.schemas():
-            if schema.function_name == query_type:
-                return f"{self.name}.runtime({schema.runtime_id!r}).enqueue({query_type!r}) needs none."
+        for runtime_id in self.lifecycle.runtimes_serving(query_type)[:1]:
+            return f"{self.name}.runtime({runtime_id!r}).enqueue({query_type!r}) needs none."
         return (
             f"@{self.name}.function above a function serves it, and "
             f"{self.name}.open_runtime('my-runtime', deployed_app_rid='ri...') binds one."

@@ -260,8 +260,8 @@ class RuntimeHandle:
     @property
     def deployed_apps(self) -> list[str]:
         """The bound apps, as "rid (branch)"."""
-        apps = self._emulator.lifecycle.deployed_apps()
-        return [f"{app.deployed_app_rid} ({app.branch})" for app in apps if app.runtime_id == self.id]
+        apps = self._emulator.lifecycle.apps_of(self.id)
+        return [f"{app.deployed_app_rid} ({app.branch})" for app in apps]
 
     @property
     def queue_depth(self) -> int:

@@ -245,8 +245,13 @@ class Jobs(State):
         return done
 
     def _succeed(self, session: Session, done: Job) -> Job:
-        session.note_result(done)
+        self._note_result(session, done)
         return self._change(session, done, "job_succeeded", plural(len(done.result or b""), "byte"))
+
+    def _note_result(self, session: Session, job: Job) -> None:
+        session.note_result(job)
+        if session.unread:
+            self._noted[job.runtime_id] = session
 
     # Results that arrive in chunks
 
@@ -335,7 +340,7 @@ class Jobs(State):
             self._kept_bytes += job.size
             self._submitted = max(self._submitted, job.sequence)
             if job.status == JobStatus.SUCCEEDED:
-                session.note_result(job)
+                self._note_result(session, job)
             elif job.status == JobStatus.QUEUED:
                 session.queue[job.job_id] = job
             elif job.status == JobStatus.RUNNING and job.replica_id in session.replicas:
@@ -389,8 +394,9 @@ class Jobs(State):
             self._kept_bytes -= job.size
         for job_id in list(session.logs):
             session.drop_log(job_id)
-        if self._evicting.get(session.runtime.runtime_id) is session:
-            del self._evicting[session.runtime.runtime_id]
+        for sessions in (self._evicting, self._noted):
+            if sessions.get(session.runtime.runtime_id) is session:
+                del sessions[session.runtime.runtime_id]
         if len(self._finished) > 2 * len(self._owners):
             self._finished = LongQueue(job_id for job_id in self._finished if job_id in self._owners)
 

@@ -100,7 +100,7 @@ class Lifecycle(Jobs):
     def reset_session(self, runtime_id: str) -> tuple[Runtime, ThrownAway | None]:
         """Reset a runtime's session and keep its bindings and display name [ours]."""
         session = self._session(runtime_id)
-        apps = sorted((self._apps[rid][branch] for rid, branch in session.apps), key=lambda app: app.bound_at)
+        apps = self.apps_of(runtime_id)
         runtime, thrown_away = self.open_session(runtime_id, display_name=session.runtime.display_name, keeps_apps=True)
         for app in apps:
             self._bind_missing(app)
@@ -157,6 +157,8 @@ class Lifecycle(Jobs):
     def _throw_away(self, session: Session, kind: str) -> ThrownAway:
         thrown_away = ThrownAway(len(session.jobs), len(session.schemas), len(session.apps))
         self._forget_jobs(session)
+        for name in session.schemas:
+            _drop(self._serving, name, session.runtime.runtime_id)
         for rid, branch in session.apps:
             self._unbind(rid, branch)
         for replica in session.replicas.values():
@@ -228,6 +230,8 @@ class Lifecycle(Jobs):
         for each in saved.sessions:
             session = self._sessions[each.runtime.runtime_id] = Session(each.runtime)
             session.schemas = {schema.function_name: schema for schema in each.schemas}
+            for function_name in session.schemas:
+                self._serving.setdefault(function_name, {})[each.runtime.runtime_id] = None
             session.evicted = each.evicted
             if session.evicted:
                 self._evicting[each.runtime.runtime_id] = session
@@ -238,7 +242,8 @@ class Lifecycle(Jobs):
                 self._add_replica(session, Replica(name, replica.replica_id, replica.token, limit))
         for app in saved.apps:
             self._apps.setdefault(app.deployed_app_rid, {})[app.branch] = app
-            self._sessions[app.runtime_id].apps.add((app.deployed_app_rid, app.branch))
+            self._namespaces.setdefault(app.namespace, {})[app.deployed_app_rid] = None
+            self._sessions[app.runtime_id].apps[app.deployed_app_rid, app.branch] = None
         self._restore_jobs(self._sessions, saved.jobs)
 
     def fail_what_ended_with_kernel(self, reason: str) -> None:
@@ -266,11 +271,12 @@ class Lifecycle(Jobs):
         held = self.binding(rid, branch)
         if held:
             taken_from = held.runtime_id
-            self._sessions[held.runtime_id].apps.discard((rid, branch))
+            self._sessions[held.runtime_id].apps.pop((rid, branch), None)
             self._unbind(rid, branch)
         app = DeployedApp(rid, branch, runtime_id, self.now(), display_name)
         self._apps.setdefault(rid, {})[branch] = app
-        self._sessions[runtime_id].apps.add((rid, branch))
+        self._namespaces.setdefault(app.namespace, {})[rid] = None
+        self._sessions[runtime_id].apps[rid, branch] = None
         self._note_rebound(rid, branch)
         moved = f", taken from runtime {taken_from!r}" if taken_from else ""
         self._emit("app_bound", runtime_id, detail=f"{rid} on branch {branch!r}{moved}")
@@ -278,9 +284,10 @@ class Lifecycle(Jobs):
     def _unbind(self, rid: str, branch: str) -> None:
         self._note_rebound(rid, branch)
         branches = self._apps[rid]
-        del branches[branch]
+        app = branches.pop(branch)
         if not branches:
             del self._apps[rid]
+            _drop(self._namespaces, app.namespace, rid)
 
     def _note_rebound(self, rid: str, branch: str) -> None:
         if self.rebound is not None:
@@ -301,6 +308,8 @@ class Lifecycle(Jobs):
         self.write_ahead([*(session.schemas | posted).values()])
         session.runtime = replace(session.runtime, last_schema_post_at=now)
         session.schemas.update(posted)
+        for name in posted:
+            self._serving.setdefault(name, {})[runtime_id] = None
         self._emit("schemas_posted", runtime_id, detail=", ".join(map(repr, posted)) or "none")
 
     def delete_schema(self, runtime_id: str, function_name: str) -> None:
@@ -311,7 +320,15 @@ class Lifecycle(Jobs):
                 f"Runtime '{runtime_id}' has no schema of function {quoted(function_name)}."
                 f"{closest(function_name, session.schemas)} {known(session.schemas, 'functions')}"
             )
+        _drop(self._serving, function_name, runtime_id)
         self._emit("schema_deleted", runtime_id, detail=repr(function_name))
+
+
+def _drop(index: dict[str, dict[str, None]], key: str, value: str) -> None:
+    """Take a value from under a key of an index, and the key with its last value."""
+    del index[key][value]
+    if not index[key]:
+        del index[key]
 
 
 def _hashed(token: str) -> bytes:

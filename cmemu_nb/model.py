@@ -23,6 +23,7 @@ from cmemu_nb.tokens import Token
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 LONGEST_SHARED = 1000
+_PARTS_OF_A_RID = 5
 
 
 class JobStatus(StrEnum):
@@ -85,6 +86,11 @@ class DeployedApp(msgspec.Struct, frozen=True, gc=False):
     runtime_id: str
     bound_at: int
     display_name: str | None = None
+
+    @property
+    def namespace(self) -> str:
+        """What the names of its functions begin with on the public API: the last part of its RID."""
+        return namespace_of(self.deployed_app_rid)
 
     def wire(self) -> dict[str, Any]:
         """Return the record as the tool routes show it [ours]."""
@@ -199,6 +205,12 @@ class Job(msgspec.Struct, frozen=True, gc=False):
             "error_message": self.error_message,
         }
         return fields if encoded is None else {**fields, "result_body_base64": encoded}
+
+
+def namespace_of(deployed_app_rid: str) -> str:
+    """Return the last part of an app's RID; all of a text that is no RID."""
+    parts = deployed_app_rid.split(".", _PARTS_OF_A_RID - 1)
+    return parts[-1] if len(parts) == _PARTS_OF_A_RID else deployed_app_rid
 
 
 def one_text(text: str) -> str:

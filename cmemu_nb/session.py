@@ -116,7 +116,7 @@ class Session:
         self.function_errors: dict[str, None] = {}
         self.queue: OrderedDict[str, Job] = OrderedDict()
         self.schemas: dict[str, FunctionSchema] = {}
-        self.apps: set[tuple[str, str]] = set()
+        self.apps: dict[tuple[str, str], None] = {}
         self.streams: dict[str, ResultStream] = {}
         self.logs: dict[str, JobLog] = {}
         self.replicas: dict[str, Replica] = {}

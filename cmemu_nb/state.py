@@ -39,6 +39,9 @@ class State:
         self._replicas: dict[bytes, Replica] = {}
         self._counts: Counter[JobStatus] = Counter()
         self._evicting: dict[str, Session] = {}
+        self._noted: dict[str, Session] = {}
+        self._serving: dict[str, dict[str, None]] = {}
+        self._namespaces: dict[str, dict[str, None]] = {}
         self.rebound: dict[tuple[str, str], None] | None = None
         """Which apps' branches were bound anew or to nobody since a journal wrote them; None without one."""
         self._kept_bytes = 0
@@ -60,6 +63,10 @@ class State:
             names = names[names.index(after) + 1 :]
         found = (self._sessions.get(name) for name in names[:most])
         return [session.runtime for session in found if session is not None]
+
+    def count_runtimes(self) -> int:
+        """Return how many runtimes there are."""
+        return len(self._sessions)
 
     def has_runtime(self, runtime_id: str) -> bool:
         """Tell whether there is a runtime."""
@@ -90,9 +97,15 @@ class State:
 
     def has_function(self, name: str) -> bool:
         """Tell whether a schema was posted for a function, or a job submitted."""
-        return any(schema.function_name == name for schema in self.schemas()) or any(
-            job.query_type == name for job in self.jobs()
-        )
+        return name in self._serving or any(job.query_type == name for job in self.jobs())
+
+    def function_names(self) -> list[str]:
+        """Return the names of all functions that have a schema."""
+        return list(self._serving)
+
+    def runtimes_serving(self, function_name: str) -> list[str]:
+        """Return the ids of the runtimes that have posted a schema of a function."""
+        return list(self._serving.get(function_name, ()))
 
     def newest_jobs(self, most: int) -> list[Job]:
         """Return the jobs that were submitted last, newest first, whatever the history in the same time."""
@@ -112,7 +125,7 @@ class State:
         if runtime_id is not None:
             return self._session(runtime_id).outcomes()
         counts = self.count()  # before the results are read: what ends meanwhile must not look like a success
-        return outcomes(counts, sum(session.count_function_errors() for session in list(self._sessions.values())))
+        return outcomes(counts, sum(session.count_function_errors() for session in list(self._noted.values())))
 
     def outcomes_by_runtime(self) -> dict[str, Counter[str]]:
         """Return the same for each runtime."""
@@ -136,14 +149,20 @@ class State:
         """Return a job of a runtime; a `JobEvicted`, or `NotFound` for an unknown one and for another runtime's."""
         return self._job_of(runtime_id, job_id)[1]
 
-    def schemas(self, runtime_id: str | None = None) -> list[FunctionSchema]:
-        """Return the schemas of a runtime sorted by name, or of all runtimes, runtime by runtime."""
+    def schemas(self, runtime_id: str | None = None, most: int | None = None) -> list[FunctionSchema]:
+        """Return the schemas of a runtime sorted by name, or of all runtimes, runtime by runtime; at most so many."""
         sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
-        return [
+        in_order = (
             schema
             for session in sessions
             for schema in sorted(list(session.schemas.values()), key=lambda schema: schema.function_name)  # noqa: C414
-        ]
+        )
+        return list(islice(in_order, most))
+
+    def count_schemas(self, runtime_id: str | None = None) -> int:
+        """Return how many schemas a runtime, or all of them, have posted."""
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        return sum(len(session.schemas) for session in sessions)
 
     def find_schema(self, runtime_id: str, function_name: str) -> FunctionSchema | None:
         """Return one function's schema, or None."""
@@ -171,7 +190,11 @@ class State:
     def apps_of(self, runtime_id: str) -> list[DeployedApp]:
         """Return the bindings of a runtime, the oldest first."""
         bound = [self.binding(rid, branch) for rid, branch in list(self._session(runtime_id).apps)]
-        return sorted((app for app in bound if app is not None), key=attrgetter("bound_at"))
+        return [app for app in bound if app is not None]
+
+    def app_rids(self, namespace: str | None = None) -> list[str]:
+        """Return the RIDs of the bound apps of a namespace, or of all."""
+        return list(self._apps if namespace is None else self._namespaces.get(namespace, ()))
 
     def running_jobs(self, runtime_id: str) -> list[Job]:
         """Return the running jobs of a runtime, the newest first; the older a running job, the longer it takes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ import pytest
 from client import RUNTIMES, Api, Runtime, error_code
 
 from cmemu_nb import Emulator, session_file
+from cmemu_nb.dashboard.job_list import JobFilter, JobList
+from cmemu_nb.dashboard.job_parts import jobs_part
+from cmemu_nb.dashboard.parts import MOST_FUNCTIONS, functions_part, header_part, runtimes_part
 from cmemu_nb.dialect import MOST_RATIOS, closest
 from cmemu_nb.errors import TooManyRuntimes
 from cmemu_nb.server import query_names, tool_routes
@@ -147,7 +151,7 @@ def test_a_runtime_that_is_deleted_while_its_page_is_made_is_left_out(
 
 @contextmanager
 def counted(emulator: Emulator) -> Iterator[list[int]]:
-    """Count what the emulator's loop does for requests: steps of Python's machine in the package's functions."""
+    """Count what this thread and the emulator's loop do: steps of Python's machine in the package's functions."""
     steps = [0]
 
     def trace(frame: Any, kind: str, _: object) -> Any:
@@ -159,10 +163,13 @@ def counted(emulator: Emulator) -> Iterator[list[int]]:
             steps[0] += 1
         return trace
 
+    here = sys.gettrace()
     emulator.change(lambda _: sys.settrace(trace))
+    sys.settrace(trace)
     try:
         yield steps
     finally:
+        sys.settrace(here)
         emulator.change(lambda _: sys.settrace(None))
 
 
@@ -183,6 +190,11 @@ def requests_of(api: Api, number: int) -> dict[str, Callable[[], Any]]:
         "inspect": lambda: opened[-1].inspect(jobs[0]),
         "post result": lambda: opened[-1].post_result(jobs[0], "1"),
         "result": lambda: api.result(jobs[0]),
+        "function": lambda: api.contour("GET", f"{QUERIES}/com.app-{number}.computemodules.g"),
+        "call": lambda: api.contour(
+            "POST", f"{QUERIES}/com.app-{number}.computemodules.g/executeAsync", json={"parameters": {}}
+        ),
+        "call by name": lambda: api.contour("POST", f"{QUERIES}/g/executeAsync", json={"parameters": {}}),
         "runtimes": lambda: api.contour("GET", f"{RUNTIMES}?limit=10"),
         "runtime": lambda: opened[-1].show()["schemas"],
         "jobs": lambda: api.contour("GET", f"{RUNTIMES}/{name}/jobs"),
@@ -212,6 +224,36 @@ def test_a_request_takes_the_same_work_however_many_runtimes_there_are(
         open_sessions(emulator, FEW, MANY)
         many = work(emulator, 5_001)
         assert {what: (few[what], steps) for what, steps in many.items() if steps > 1.5 * few[what]} == {}
+
+
+def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(serve: Serve) -> None:
+    now = time.time_ns()
+
+    def look(emulator: Emulator) -> dict[str, int]:
+        acts: dict[str, Callable[[], Any]] = {
+            "submit": lambda: emulator.submit("f7", {}),
+            "open": lambda: emulator.open_runtime("another"),
+            "repr": lambda: repr(emulator),
+            "header": lambda: header_part(emulator, emulator.board.figures(now), now),
+            "jobs": lambda: jobs_part(emulator.lifecycle, JobList(emulator.lifecycle, JobFilter()), 50, now),
+            "runtimes": lambda: runtimes_part(emulator, now),
+            "functions": lambda: functions_part(emulator),
+        }
+        found = {}
+        for what, act in acts.items():
+            with counted(emulator) as steps:
+                act()
+            found[what] = steps[0]
+        return found
+
+    with serve() as emulator:
+        open_sessions(emulator, 0, MOST_FUNCTIONS)
+        emulator.change(lambda lifecycle: [lifecycle.submit("r1", "f1", b"{}") for _ in range(60)])
+        few = look(emulator)
+        open_sessions(emulator, MOST_FUNCTIONS, 3 * MOST_FUNCTIONS)
+        many = look(emulator)
+        assert {what: (few[what], steps) for what, steps in many.items() if steps > 1.5 * few[what]} == {}
+        assert (len(functions_part(emulator)["rows"]), functions_part(emulator)["every"]) == (500, 1_500)
 
 
 def test_opening_a_session_writes_the_same_to_a_journal_however_many_there_are(serve: Serve, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def submit(emulator: Emulator, fields: Fields) -> str:
     query = _check_json(text)
     if fields.get("validate", True):
         emulator.check_query(runtime_id, function_name, query)
-    apps = [app for app in emulator.lifecycle.deployed_apps() if app.runtime_id == runtime_id]
+    apps = emulator.lifecycle.apps_of(runtime_id)
     raw = msgspec.Raw(text.encode())
     if not apps:
         return emulator.runtime(runtime_id).enqueue(function_name, raw).id

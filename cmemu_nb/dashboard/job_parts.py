@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import lru_cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -52,14 +52,12 @@ def jobs_part(state: State, jobs: JobList, most: int, now: int) -> Part:
 
 def choices_part(state: State) -> Part:
     """Return what jobs can be filtered by."""
-    functions = {schema.function_name for schema in state.schemas()} | {
-        job.query_type for job in state.newest_jobs(100)
-    }
+    functions = [*{job.query_type for job in state.newest_jobs(100)}, *state.function_names()]
     return {"runtimes": _choices(each.runtime_id for each in state.runtimes()), "functions": _choices(functions)}
 
 
 def _choices(names: Iterable[str]) -> list[Part]:
-    return [{"value": name, "words": plain(name, 60)} for name in sorted(set(names))[:MOST_CHOICES]]
+    return [{"value": name, "words": plain(name, 60)} for name in sorted(set(islice(names, MOST_CHOICES)))]
 
 
 def job_row(job: Job, now: int) -> Part:

@@ -37,6 +37,7 @@ STALE_SECONDS = LONGEST_WAIT + 15
 MOST_TEXT = 120
 MOST_NAMES = 12
 MOST_RUNTIMES = 200
+MOST_FUNCTIONS = 500
 MOST_SCHEMA = 200_000
 MOST_REMEMBERED = 10_000
 TONES: dict[str, str] = {
@@ -110,18 +111,16 @@ def _percentiles(p50: int | None, p95: int | None) -> str:
 
 def runtimes_part(emulator: Emulator, now: int) -> Part:
     """Return the table of the runtimes."""
-    apps: dict[str, list[str]] = {}
-    for app in emulator.lifecycle.deployed_apps():
-        apps.setdefault(app.runtime_id, []).append(plain(f"{app.deployed_app_rid} ({app.branch})"))
     every = emulator.lifecycle.runtimes()
-    rows = [_runtime_row(emulator, each, apps.get(each.runtime_id, []), now) for each in every[-MOST_RUNTIMES:]]
+    rows = [_runtime_row(emulator, each, now) for each in every[-MOST_RUNTIMES:]]
     return {"rows": [row for row in rows if row is not None], "every": len(every)}
 
 
-def _runtime_row(emulator: Emulator, runtime: Runtime, apps: list[str], now: int) -> Part | None:
+def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
     state, name = emulator.lifecycle, runtime.runtime_id
     try:
         counts, schemas, replicas = state.count(name), state.schemas(name), state.replicas(name)
+        apps = [plain(f"{app.deployed_app_rid} ({app.branch})") for app in state.apps_of(name)]
     except NotFound:
         return None  # deleted at this moment
     display_name = runtime.display_name or ""
@@ -165,7 +164,8 @@ def functions_part(emulator: Emulator) -> Part:
     """Return the table of the functions, from their schemas; those in cells with their versions and calls."""
     served = {(each.runtime_id, each.name): each for each in emulator.functions}
     rows = []
-    for schema in emulator.lifecycle.schemas():
+    state = emulator.lifecycle
+    for schema in state.schemas(most=MOST_FUNCTIONS):
         each = served.get((schema.runtime_id, schema.function_name))
         ends = [str(each.outcomes[end]) for end in Outcome] if each else []
         times = [duration(each.percentile(percent)) for percent in SHOWN] if each else []
@@ -178,7 +178,7 @@ def functions_part(emulator: Emulator) -> Part:
                 "jobs": [*ends, *times] or [MISSING] * 5,
             }
         )
-    return {"rows": rows}
+    return {"rows": rows, "every": state.count_schemas()}
 
 
 def function_key(schema: FunctionSchema) -> str:

@@ -123,7 +123,7 @@ def holdings(state: State) -> str:
     counts = state.outcomes()
     jobs = plural(sum(counts.values()), "job")
     how = f" ({tally(counts)})" if any(counts.values()) else ""
-    return f"{plural(len(state.runtimes()), 'runtime')}, {jobs}{how}"
+    return f"{plural(state.count_runtimes(), 'runtime')}, {jobs}{how}"
 
 
 def visible(text: str, *, lines: bool = False) -> str:

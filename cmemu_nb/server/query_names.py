@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.dialect import closest, get_in, inputs_of, quoted
 from cmemu_nb.errors import ApiError, NotFound, known
 from cmemu_nb.json_values import read_exactly
+from cmemu_nb.model import namespace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from cmemu_nb.model import DeployedApp, Job
     from cmemu_nb.state import State
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 # What the emulator serves has one version, the newest.
 VERSION = "1.0.0"
 MAX_QUERIES_OF_A_TURN = 500
-_PARTS_OF_A_RID = 5
+_COM, _MODULES = "com.", ".computemodules."
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,7 @@ def _rid(deployed_app_rid: str, name: str) -> str:
 
 def prefix(deployed_app_rid: str) -> str:
     """Return what stands before a function's name: its namespace is the last part of the app's RID."""
-    parts = deployed_app_rid.split(".", _PARTS_OF_A_RID - 1)
-    namespace = parts[-1] if len(parts) == _PARTS_OF_A_RID else deployed_app_rid
-    return f"com.{namespace}.computemodules."
+    return f"{_COM}{namespace_of(deployed_app_rid)}{_MODULES}"
 
 
 def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
@@ -83,10 +82,14 @@ def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
     A runtime that has posted no schemas may serve anything. An `ApiError` names the known functions, or those between
     which a name does not decide.
     """
-    apps = list(_bound(state, branch))
+    named = {rid: None for namespace in _namespaces(api_name) for rid in state.app_rids(namespace)}
+    serving = [app for each in state.runtimes_serving(api_name) for app in state.apps_of(each)]
+    apps = _bound(state, branch, {**named, **dict.fromkeys(app.deployed_app_rid for app in serving)})
     found = [query for app in apps for query in _called(state, app, api_name)]
     if not found:
-        found = [query for app in apps if not state.schemas(app.runtime_id) for query in _perhaps(app, api_name)]
+        # Only a name without a namespace may be of any app.
+        apps = _bound(state, branch, named or state.app_rids())
+        found = [query for app in apps if not state.count_schemas(app.runtime_id) for query in _perhaps(app, api_name)]
     if len(found) == 1:
         return found[0]
     raise _ambiguous(api_name, found) if found else _unknown(state, api_name, branch)
@@ -111,8 +114,16 @@ def query_of(state: State, job: Job) -> Query:
     return _query(state, rid, branch, job.runtime_id, job.query_type)
 
 
-def _bound(state: State, branch: str | None) -> Iterator[DeployedApp]:
-    for rid in dict.fromkeys(app.deployed_app_rid for app in state.deployed_apps()):
+def _namespaces(api_name: str) -> Iterator[str]:
+    """Return what may be the namespace of a name, which may have dots."""
+    start = api_name.find(_MODULES) if api_name.startswith(_COM) else -1
+    while start >= 0:
+        yield api_name[len(_COM) : start]
+        start = api_name.find(_MODULES, start + 1)
+
+
+def _bound(state: State, branch: str | None, rids: Iterable[str]) -> Iterator[DeployedApp]:
+    for rid in rids:
         try:
             yield state.resolve_app(rid, branch)
         except NotFound:
@@ -127,7 +138,7 @@ def _called(state: State, app: DeployedApp, api_name: str) -> Iterator[Query]:
 
 def _perhaps(app: DeployedApp, api_name: str) -> Iterator[Query]:
     name = api_name.removeprefix(prefix(app.deployed_app_rid))
-    if name and (name != api_name or not (api_name.startswith("com.") and ".computemodules." in api_name)):
+    if name and (name != api_name or not (api_name.startswith(_COM) and _MODULES in api_name)):
         yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name)
 
 
@@ -144,7 +155,7 @@ def _decoded(payload: bytes) -> Any:
 
 
 def _all(state: State, branch: str | None = None) -> Iterator[Query]:
-    for app in _bound(state, branch):
+    for app in _bound(state, branch, state.app_rids()):
         try:
             schemas = state.schemas(app.runtime_id)
         except NotFound:  # deleted between two turns

@@ -17,6 +17,7 @@ function functionsPart(dashboard) {
     onopen: (key) => dashboard.look({ function: dashboard.options.function === key ? "" : key, tried: "" }),
     empty: () => `No schemas were posted yet. In a cell: @${dashboard.emu()}.function above a function, or ${dashboard.emu()}.launch("python app.py").`,
   });
+  const more = el("p", { class: "cmemu-note" });
   const heading = el("h4", { class: "cmemu-title" });
   const words = el("p", { class: "cmemu-muted" });
   const place = el("div");
@@ -51,7 +52,9 @@ function functionsPart(dashboard) {
   }
 
   function show() {
-    table.update(dashboard.model.get("functions").rows || [], dashboard.options.function);
+    const { rows, every } = dashboard.model.get("functions");
+    table.update(rows || [], dashboard.options.function);
+    setText(more, rows && every > rows.length ? `The first ${rows.length} of ${every.toLocaleString("en")}: ${dashboard.emu()}.schemas has all.` : "");
     const part = dashboard.model.get("form");
     card.hidden = !part.key || part.key !== dashboard.options.function;
     const schema = JSON.stringify(part.schema);
@@ -67,7 +70,7 @@ function functionsPart(dashboard) {
   }
 
   return {
-    element: el("div", {}, table.element, card, tried.element),
+    element: el("div", {}, table.element, more, card, tried.element),
     show,
     parts: ["functions", "form", "tried"],
   };
