@@ -388,9 +388,12 @@ class Calls(ABC):
 
     def _check_bound(self, query_type: str) -> None:
         """Refuse a function that no bound app has, if all of them say which they have."""
-        bound = {app.runtime_id for app in self.lifecycle.deployed_apps()}
-        names = [[each.function_name for each in self.lifecycle.schemas(runtime_id)] for runtime_id in bound]
-        if all(names) and not any(query_type in each for each in names):
+        state = self.lifecycle
+        if any(map(state.is_bound, state.runtimes_serving(query_type))):
+            return
+        bound = {app.runtime_id for app in state.deployed_apps()}
+        names = [[each.function_name for each in state.schemas(runtime_id)] for runtime_id in bound]
+        if all(names):
             self._check_name(query_type, sorted({name for each in names for name in each}))
 
     def _check_name(self, query_type: str, names: list[str]) -> None:

@@ -52,13 +52,11 @@ class Starting:
 
     def _modules(self) -> list[LaunchedModule]:
         state = self._emulator.lifecycle
-        apps = state.deployed_apps() if self._rid is None and "modules" in vars(self._emulator) else ()
-        bound = {app.runtime_id for app in apps}
-        if len({app.deployed_app_rid for app in apps}) < 2 or any(  # noqa: PLR2004
-            state.find_schema(runtime_id, self._query_type) for runtime_id in bound
-        ):
+        if self._rid is not None or "modules" not in vars(self._emulator) or len(state.app_rids()) < 2:  # noqa: PLR2004
             return []
-        return [each for each in self._emulator.modules if each.runtime_id in bound and self._may_post(each)]
+        if any(map(state.is_bound, state.runtimes_serving(self._query_type))):
+            return []
+        return [each for each in self._emulator.modules if state.is_bound(each.runtime_id) and self._may_post(each)]
 
     def _may_post(self, module: LaunchedModule) -> bool:
         state = self._emulator.lifecycle

@@ -196,6 +196,11 @@ class State:
         """Return the RIDs of the bound apps of a namespace, or of all."""
         return list(self._apps if namespace is None else self._namespaces.get(namespace, ()))
 
+    def is_bound(self, runtime_id: str) -> bool:
+        """Tell whether any app is bound to a runtime."""
+        session = self._sessions.get(runtime_id)
+        return session is not None and bool(session.apps)
+
     def running_jobs(self, runtime_id: str) -> list[Job]:
         """Return the running jobs of a runtime, the newest first; the older a running job, the longer it takes."""
         session = self._session(runtime_id)

@@ -249,6 +249,7 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
     with serve() as emulator:
         open_sessions(emulator, 0, MOST_FUNCTIONS)
         emulator.change(lambda lifecycle: [lifecycle.submit("r1", "f1", b"{}") for _ in range(60)])
+        emulator.open_runtime("another")
         few = look(emulator)
         open_sessions(emulator, MOST_FUNCTIONS, 3 * MOST_FUNCTIONS)
         many = look(emulator)
