@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import json
 import os
 import time
 import tracemalloc
@@ -20,6 +21,8 @@ from conftest import TOKEN, serving
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.executors.module_logs import ModuleLogs, read_line
+from cmemu_nb.job_log import JobLog
 from cmemu_nb.server.http import LINGER_SECONDS
 
 if TYPE_CHECKING:
@@ -30,9 +33,9 @@ if TYPE_CHECKING:
 MB = 1_000_000
 KEEP_BYTES = MB
 LONG = "CMEMU_LONG" in os.environ
-COUNT, SIZE = (60, 10 * MB) if LONG else (12, MB)
+COUNT, SIZE = (60, 10 * MB) if LONG else (5, MB)
 # What fits in a request's head, which has at most 64 KB.
-HEAD_COUNT, HEAD_SIZE = (1000, 60_000) if LONG else (60, 60_000)
+HEAD_COUNT, HEAD_SIZE = (1000, 60_000) if LONG else (45, 60_000)
 # The budget itself, and what the client, the server and pytest keep for themselves.
 MAX_GROWTH = 2 * KEEP_BYTES
 NUMBERS = itertools.count()
@@ -179,12 +182,12 @@ def test_long_texts_in_heads_are_not_kept(where: str, target: Target) -> None:
 
 def test_labels_as_long_as_they_may_be_are_kept_within_the_budget(target: Target) -> None:
     before = kept()
-    for _ in range(1000 if LONG else 200):
+    for _ in range(1000 if LONG else 150):
         job_id = target.runtime.submit(f"{next(NUMBERS)}-".ljust(4096, "x"))
         assert target.runtime.fail(job_id, "y" * 4096).status_code == 204
     eventually(lambda: not target.emulator.lifecycle.keeps_more_than(10**9, KEEP_BYTES), "the oldest were let go")
     assert kept() - before < MAX_GROWTH
-    assert target.runtime.show()["runtime"]["evicted_jobs"] > 50
+    assert target.runtime.show()["runtime"]["evicted_jobs"] > 20
 
 
 def test_who_sends_a_long_label_is_told_the_setting_the_length_and_what_to_do(target: Target) -> None:
@@ -250,3 +253,37 @@ def test_messages_show_the_beginning_of_what_they_repeat(target: Target) -> None
     target.runtime.take()
     [unknown] = [event for event in told if event.kind == "unknown_query_type"]
     assert len(unknown.detail or "") < 2000
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """Trace memory, beside the emulator's fixture or without it."""
+    already = tracemalloc.is_tracing()
+    tracemalloc.start(1)
+    yield
+    if not already:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_modules_log_is_bounded_in_lines_and_characters() -> None:
+    logs = ModuleLogs()
+    fields = {"message": "m" * 900_000, "level": "l" * 50_000, "params": {"job_id": "j" * 50_000}}
+    line, before = json.dumps(fields).encode(), kept()
+    for _ in range(520):
+        logs.append(read_line("r", line, str))
+    assert len(logs) == 500
+    assert kept() - before < 12 * MB
+    for number in range(11_000):
+        logs.append(read_line("r", f"line {number}".encode(), str))
+    assert [line.message for line in logs] == [f"line {number}" for number in range(1000, 11_000)]
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_log_of_single_characters_takes_the_memory_of_its_text() -> None:
+    log = JobLog()
+    text, before = "".join(chr(0x4E00 + number % 1000) for number in range(100_000)), kept()
+    for each in text:
+        log.write(each)
+    assert kept() - before < 2 * len(text) + MB
+    assert log.text == text

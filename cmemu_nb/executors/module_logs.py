@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST_LINES = 10_000
 MOST_OF_A_LINE = 20_000
 READ_OF_A_LINE = 100_000
+MOST_CHARACTERS = 10_000_000
+MOST_OF_A_NAME = 200
 SAID_BY_RESULT = ("Error executing job: ", "Failed to serialize result to json: ")
 """How the Python SDK's log begins to say what the error object that it posts says, too [foundry]."""
 
@@ -51,21 +53,29 @@ def read_line(replica_id: str, line: bytes, masked: Callable[[str], str]) -> Log
             pass
         else:
             given = fields.params.get("job_id")
-            job_id = given if isinstance(given, str) else None
-            return LogLine(now, replica_id, masked(fields.message), fields.level, job_id)
+            job_id = given if isinstance(given, str) and len(given) <= MOST_OF_A_NAME else None
+            level, message = fields.level and fields.level[:MOST_OF_A_NAME], masked(fields.message)[:MOST_OF_A_LINE]
+            return LogLine(now, replica_id, message, level, job_id)
     return LogLine(now, replica_id, masked(line[:READ_OF_A_LINE].decode(errors="replace"))[:MOST_OF_A_LINE])
 
 
 class ModuleLogs:
-    """The newest 10,000 lines of a launched module's replicas, oldest first; it grows while it is looked at."""
+    """The newest 10,000 lines of a launched module's replicas, oldest first; it grows while it is looked at.
+
+    Of long lines there are less: at most ten million characters, and 20,000 of one line.
+    """
 
     def __init__(self) -> None:
-        self._lines: deque[LogLine] = deque(maxlen=MOST_LINES)
+        self._lines: deque[LogLine] = deque()
+        self._size = 0
         self._tell: Callable[[LogLine], object] | None = None
 
     def append(self, line: LogLine) -> None:
         """Add a line; the oldest goes when there are too many."""
         self._lines.append(line)
+        self._size += len(line.message)
+        while len(self._lines) > MOST_LINES or self._size > MOST_CHARACTERS:
+            self._size -= len(self._lines.popleft().message)
         if self._tell is not None:
             self._tell(line)
 
