@@ -49,6 +49,9 @@ def find_unfinished(state: State, meant: object, now: int) -> list[str]:
 
     A `NotFound` for a name that is none of these lists the functions that have such jobs.
     """
+    job = state.find_job(meant) if isinstance(meant, str) else None
+    if job is not None:
+        return [] if job.finished else [job.job_id]
     if isinstance(meant, str) and (meant == "all" or state.has_function(meant)):
         return state.unfinished(meant)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import difflib
 import sys
 import time
@@ -12,6 +14,9 @@ import pytest
 from client import RUNTIMES, Api, Runtime, error_code
 
 from cmemu_nb import Emulator, session_file
+from cmemu_nb.cli import looking
+from cmemu_nb.cli import remote as remote_module
+from cmemu_nb.cli.remote import Remote
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_parts import jobs_part
 from cmemu_nb.dashboard.parts import MOST_FUNCTIONS, functions_part, header_part, runtimes_part
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from cmemu_nb.cli.watching import View
 
     Serve = Callable[..., AbstractContextManager[Emulator]]
 
@@ -90,6 +97,35 @@ def test_the_runtimes_are_listed_in_pages(serve: Serve) -> None:
         assert error_code(api.contour("GET", f"{RUNTIMES}?after=nobody")) == "not_found"
         for wrong in ("limit=0", "limit=10001", "limit=x", "newest=true"):
             assert error_code(api.contour("GET", f"{RUNTIMES}?{wrong}")) == "invalid_request"
+
+
+def test_commands_follow_the_pages_and_ask_only_for_runtimes_that_have_something(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    send = Remote._send  # noqa: SLF001
+
+    async def noting(remote: Remote, method: str, path: str, body: bytes = b"") -> bytes:
+        asked.append(path)
+        return await send(remote, method, path, body)
+
+    async def look(emulator: Emulator) -> tuple[list[dict[str, Any]], View, View]:
+        options = argparse.Namespace(runtime=None, status=None, job=None, last=10)
+        async with Remote(emulator.url, emulator.token) as remote:
+            schemas = await looking._schemas(remote, options)  # noqa: SLF001
+            return await remote.runtimes(), schemas, await looking._jobs(remote, options)  # noqa: SLF001
+
+    monkeypatch.setattr(Remote, "_send", noting)
+    monkeypatch.setattr(remote_module, "LARGEST_PAGE", 100)
+    with serve() as emulator:
+        emulator.change(lambda lifecycle: [lifecycle.open_session(f"r{number}") for number in range(250)])
+        open_sessions(emulator, 7, 8)
+        emulator.change(lambda lifecycle: lifecycle.submit("r9", "f9", b"{}"))
+        runtimes, schemas, jobs = asyncio.run(look(emulator))
+        assert [each["runtime_id"] for each in runtimes] == [f"r{number}" for number in range(250)]
+        assert [each["function_name"] for each in schemas.records] == ["f7"]
+        assert [each["query_type"] for each in jobs.records] == ["f9"]
+        assert len(asked) == 3 * 3 + 2
 
 
 @contextmanager
@@ -255,6 +291,23 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
         many = look(emulator)
         assert {what: (few[what], steps) for what, steps in many.items() if steps > 1.5 * few[what]} == {}
         assert (len(functions_part(emulator)["rows"]), functions_part(emulator)["every"]) == (500, 1_500)
+
+
+def test_cancelling_one_job_takes_the_same_work_however_many_there_are(serve: Serve) -> None:
+    with serve() as emulator:
+        api = Api(emulator.url, emulator.token)
+        api.open("r", app_of(1))
+
+        def cancel_one() -> int:
+            job_id = api.submit("f", rid=app_of(1))
+            with counted(emulator) as steps:
+                answer = api.contour("POST", f"{tool_routes.JOBS}/cancel", json={"jobs": job_id})
+            assert answer.json() == {"cancelled": 1}
+            return steps[0]
+
+        few = cancel_one()
+        emulator.change(lambda lifecycle: [lifecycle.submit("r", "f", b"{}") for _ in range(2_000)])
+        assert cancel_one() < 1.5 * few
 
 
 def test_opening_a_session_writes_the_same_to_a_journal_however_many_there_are(serve: Serve, tmp_path: Path) -> None:
