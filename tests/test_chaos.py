@@ -5,6 +5,7 @@ Nothing hangs, no result is wrong, every job ends, and nothing is left behind.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -22,7 +23,7 @@ import pytest
 from cells import make
 from client import eventually
 
-from cmemu_nb import Emulator
+from cmemu_nb import Emulator, home
 from cmemu_nb.errors import CmemuError, StopWarning
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ SEED = int(os.environ.get("SEED", "20261130"))
 SECONDS = 180.0 if os.environ.get("CMEMU_LONG") else 4.0
 PATIENCE = 60.0
 THREADS = 11  # and the main thread, the only one that can be interrupted
+OFTEN = 0.05  # how often an act that ends many others does what it is called
 NAMES = ("one", "two", "three")
 SOURCE = "def {name}(context, event):\n    return event['n']"
 # The first is one that the SDK can't read, the second more than floats hold. Either ends its own job only.
 ODD = ('{"n": ' + "9" * 5000 + "}", '{"n": 1e400}')
 LOGGERS = ("asyncio", "concurrent", "tornado")  # what they say is about tasks, futures and connections left behind
+FAULTS = ("internal_error", "listener_failed", "executor_restarted")
 NO_THREAD = "can't start new thread"
 
 pytestmark = [
@@ -63,8 +66,8 @@ class Chaos:
         self.jobs: list[JobHandle] = []
         self.interrupts = 0
         self._chance = random.Random(seed)
-        self._end = time.monotonic() + SECONDS
-        self._acts: list[Callable[[random.Random], object]] = [
+        self._end = 0.0
+        self.acts: list[Callable[[random.Random], object]] = [
             *[self.call, self.call, self.call, self.submit, self.submit, self.odd, self.define, self.define],
             *[self.remove, self.reset, self.start, self.start, self.stop, self.many, self.stream],
         ]
@@ -101,17 +104,17 @@ class Chaos:
         self.emu.functions.remove(chance.choice(NAMES))
 
     def reset(self, chance: random.Random) -> None:
-        how = chance.randrange(3)
-        if how == 0:
+        how = chance.random()
+        if how < OFTEN:
             self.emu.reset()
-        elif how == 1:
+        elif how < 2 * OFTEN:
             self.emu.runtime("notebook").reset()
 
     def start(self, _: random.Random) -> None:
         self.emu.start()
 
     def stop(self, chance: random.Random) -> None:
-        if chance.random() < 0.3:
+        if chance.random() < OFTEN:
             self.emu.stop()
 
     # What happens to them
@@ -131,6 +134,7 @@ class Chaos:
 
     def run(self) -> None:
         """Let all of them run; a thread that does not come back in time fails the test with every thread's stack."""
+        self._end = time.monotonic() + SECONDS
         threads = [threading.Thread(target=self._act, args=(each,), daemon=True) for each in range(THREADS)]
         interrupting = threading.Thread(target=self.interrupt, daemon=True)
         with self._some_threads_fail():
@@ -147,7 +151,7 @@ class Chaos:
     def _act(self, number: int) -> None:
         chance = random.Random(self._chance.random() + number)
         while time.monotonic() < self._end and not self.wrong:
-            act = chance.choice(self._acts)
+            act = chance.choice(self.acts)
             name = act.__name__
             try:
                 act(chance)
@@ -188,23 +192,57 @@ def ended(job: JobHandle) -> bool:
     return record is None or record.finished  # None: thrown away by a reset
 
 
-def test_a_dozen_threads_do_everything_at_once(
-    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
-) -> None:
-    chaos = Chaos(Emulator(port=0, tls_port=0, home="thread", progress=False), seed=SEED)
+def serve_all(emu: Emulator) -> None:
+    """Start, call every function, wait until every job ends, and stop.
+
+    Done before all else it also imports what is needed: interrupted in the middle of an import, Python itself may keep
+    a lock of the whole process for ever.
+    """
+    with emu:
+        for name in NAMES:
+            emu.function(make(SOURCE.format(name=name)))
+        assert [emu.call(name, {"n": 7}, timeout=30) for name in NAMES] == [7, 7, 7]
+        assert [list(emu.stream(name, {"n": 7})) for name in NAMES] == [[7], [7], [7]]
+        assert list(emu.map("one", [{"n": 7}], progress=False).value) == [7]
+        eventually(lambda: not emu.lifecycle.unfinished(), "every job ends")
+
+
+def do_everything() -> Chaos:
+    """Let all threads run, and check that all jobs have ended and that the emulator still serves."""
+    chaos = Chaos(Emulator(port=0, tls_port=0, progress=False), seed=SEED)
     chaos.emu.lifecycle.events.subscribe(chaos.slow)
-    with caplog.at_level(logging.ERROR):
-        chaos.run()
-        assert chaos.wrong == []
-        assert {act.__name__ for act in chaos._acts} <= set(chaos.done)  # noqa: SLF001
-        with chaos.emu as emu:
-            for name in NAMES:
-                emu.function(make(SOURCE.format(name=name)))
-            assert [emu.call(name, {"n": 7}, timeout=30) for name in NAMES] == [7, 7, 7]
-            eventually(lambda: all(map(ended, chaos.jobs)), "every job ends")
-            assert emu.lifecycle.unfinished() == []
-        faults = [each for each in emu.lifecycle.events.recent() if each.kind in ("internal_error", "listener_failed")]
+    serve_all(chaos.emu)
+    chaos.run()
+    assert chaos.wrong == []
+    assert {act.__name__ for act in chaos.acts} <= set(chaos.done)
+    serve_all(chaos.emu)
+    assert all(map(ended, chaos.jobs))
+    assert chaos.emu.lifecycle.unfinished() == []
+    faults = [each for each in chaos.emu.lifecycle.events.recent() if each.kind in FAULTS]
     assert [each.detail for each in faults] == []
+    return chaos
+
+
+def test_a_dozen_threads_do_everything_at_once(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a thread of its own, and as a guest of the loop that runs here when the main thread starts the emulator."""
+    loop = asyncio.new_event_loop()
+
+    def kernel_loop() -> asyncio.AbstractEventLoop | None:
+        return loop if threading.current_thread() is threading.main_thread() else None
+
+    async def in_a_cell() -> Chaos:
+        chaos = do_everything()
+        await asyncio.sleep(0.01)  # as a kernel's loop turns after the cell
+        return chaos
+
+    monkeypatch.setattr(home, "_kernel_loop", kernel_loop)
+    try:
+        with caplog.at_level(logging.ERROR):
+            chaos = loop.run_until_complete(in_a_cell())
+    finally:
+        loop.close()
     assert [each.getMessage() for each in caplog.records if each.name.startswith(LOGGERS)] == []
     unawaited = [str(each.message) for each in recwarn if "never awaited" in str(each.message)]
     assert len(unawaited) <= chaos.refused["interrupted"], unawaited
