@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
+from client import free_port
 from environments import CACHE, clean_environ, program
 from playwright.sync_api import TimeoutError as NotInTime
 from playwright.sync_api import sync_playwright
@@ -101,13 +101,19 @@ def _jupyter(home: Path, folder: Path, command: list[str]) -> Iterator[str]:
     (home / "settings" / "@jupyterlab" / "apputils-extension").mkdir(parents=True)
     (home / "settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings").write_text(NO_POPUPS)
     log = home / "jupyter.log"
-    command = [*command, f"--port={_free_port()}"]
+    with server_of_notebooks([*command, f"--port={free_port()}"], home, folder, log) as server:
+        yield _printed_url(server, log)
+
+
+@contextlib.contextmanager
+def server_of_notebooks(command: list[str], home: Path, folder: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program that serves the notebooks of a folder; what it writes goes to the log."""
     with (
         log.open("w") as output,
         subprocess.Popen(command, cwd=folder, env=lab_environ(home), stdout=output, stderr=output) as server,
     ):
         try:
-            yield _printed_url(server, log)
+            yield server
         finally:
             server.terminate()
             # One of AnyIO's threads that was left busy with a file, after a kernel's restart, lets it never end.
@@ -122,12 +128,6 @@ def lab_environ(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in clean_environ().items() if not name.startswith(foreign)}
     settings = {"JUPYTERLAB_SETTINGS_DIR": home / "settings", "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces"}
     return kept | {"HOME": str(home), **{name: str(path) for name, path in settings.items()}}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _printed_url(server: subprocess.Popen[bytes], log: Path) -> str:

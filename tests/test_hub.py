@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from client import (
     closed,
     error_code,
     eventually,
+    free_port,
 )
 from conftest import TOKEN, serving
 from environments import program
@@ -85,12 +85,6 @@ class Proxy:
     def open(self, runtime_id: str, **kwargs: Any) -> requests.Response:
         body = {"runtimeId": runtime_id, "deployedAppRid": RID}
         return self.send("POST", RUNTIMES, json=body, **kwargs)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(port: int) -> bool:

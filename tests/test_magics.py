@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from client import free_port
 from IPython.core.completer import provisionalcompleter
 from shells import plain_shell
 from traitlets import CaselessStrEnum, Float, Int
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 
 Run = Callable[[str], tuple[Any, str]]
 RID = "ri.foundry.main.deployed-app.my-app"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
 import sys
 import textwrap
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from client import free_port
 from environments import program
-from lab_browser import CHROMIUM, END_SECONDS, STARTUP_SECONDS, lab_environ, screenshot
+from lab_browser import CHROMIUM, STARTUP_SECONDS, screenshot, server_of_notebooks
 from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
@@ -32,25 +32,14 @@ CELLS = (
 @contextlib.contextmanager
 def marimo(folder: Path, cells: tuple[str, ...]) -> Iterator[str]:
     """Run `marimo edit` on a notebook with these cells, and give its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     text = "".join(f"@app.cell\ndef _():\n{textwrap.indent(each, '    ')}\n    return\n\n\n" for each in cells)
     (folder / "notebook.py").write_text(f"import marimo\n\napp = marimo.App()\n\n\n{text}")
+    port = free_port()
     options = ["--headless", "--no-token", "--skip-update-check", "--port", str(port)]
     command = [sys.executable, "-m", "marimo", "-y", "edit", "notebook.py", *options]
-    with (
-        (folder / "marimo.log").open("w") as log,
-        subprocess.Popen(command, cwd=folder, env=lab_environ(folder), stdout=log, stderr=log) as server,
-    ):
-        try:
-            wait_until_it_listens(port)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(END_SECONDS)
-            server.kill()
+    with server_of_notebooks(command, folder, folder, folder / "marimo.log"):
+        wait_until_it_listens(port)
+        yield f"http://127.0.0.1:{port}"
 
 
 def wait_until_it_listens(port: int) -> None:
