@@ -92,7 +92,7 @@ class Lifecycle(Jobs):
     def _check_room(self, runtime_id: str) -> None:
         if len(self._sessions) >= self._max_runtimes:
             raise TooManyRuntimes(
-                f"The session of runtime {quoted(runtime_id)} can't be opened: there are "
+                f"The session of runtime {quoted(runtime_id)} can't be opened: the emulator has "
                 f"{plural(len(self._sessions), 'runtime')} already (max_runtimes). Delete some that are no longer "
                 "needed, or start with a larger max_runtimes."
             )

@@ -64,9 +64,9 @@ def test_a_runtime_too_many_is_429_with_what_to_do_until_one_is_deleted(serve: S
         refused = api.send("POST", RUNTIMES, json={"runtimeId": "c"})
         assert (refused.status_code, error_code(refused)) == (429, "too_many_runtimes")
         said = refused.json()["error_description"]
-        assert "there are 2 runtimes already (max_runtimes)" in said
+        assert "the emulator has 2 runtimes already (max_runtimes)" in said
         assert "Delete some that are no longer needed, or start with a larger max_runtimes." in said
-        with pytest.raises(TooManyRuntimes, match="'c' can't be opened: there are 2 runtimes already"):
+        with pytest.raises(TooManyRuntimes, match="'c' can't be opened: the emulator has 2 runtimes already"):
             emulator.open_runtime("c")
         assert api.open("b").poll().status_code == 204  # a reset makes none
         assert first.send("DELETE", first.uri).status_code == 204
@@ -256,9 +256,10 @@ def test_a_request_takes_the_same_work_however_many_runtimes_there_are(
 ) -> None:
     with serve(**({"journal": str(tmp_path / "j.db")} if journal else {})) as emulator:
         open_sessions(emulator, 0, FEW)
-        few = work(emulator, 5_000)
+        work(emulator, 5_000)  # Python 3.13 counts a function's steps from its second call on
+        few = work(emulator, 5_001)
         open_sessions(emulator, FEW, MANY)
-        many = work(emulator, 5_001)
+        many = work(emulator, 5_002)
         assert {what: (few[what], steps) for what, steps in many.items() if steps > 1.5 * few[what]} == {}
 
 
@@ -286,6 +287,7 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
         open_sessions(emulator, 0, MOST_FUNCTIONS)
         emulator.change(lambda lifecycle: [lifecycle.submit("r1", "f1", b"{}") for _ in range(60)])
         emulator.open_runtime("another")
+        look(emulator)
         few = look(emulator)
         open_sessions(emulator, MOST_FUNCTIONS, 3 * MOST_FUNCTIONS)
         many = look(emulator)
@@ -305,6 +307,7 @@ def test_cancelling_one_job_takes_the_same_work_however_many_there_are(serve: Se
             assert answer.json() == {"cancelled": 1}
             return steps[0]
 
+        cancel_one()
         few = cancel_one()
         emulator.change(lambda lifecycle: [lifecycle.submit("r", "f", b"{}") for _ in range(2_000)])
         assert cancel_one() < 1.5 * few
