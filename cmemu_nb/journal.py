@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import JournalBehind, PayloadTooLarge
+from cmemu_nb.journal_file import LARGEST_LOG_BYTES
 from cmemu_nb.journal_lock import FileReplaced
 from cmemu_nb.loop import is_all_that_is_ready
 from cmemu_nb.model import Job, JobStatus
@@ -41,8 +42,8 @@ LARGE_BYTES = 1_000_000
 # What SQLite says of one record: it is too long, too long for the interface, or there is not memory enough for it.
 CANT_TAKE = (sqlite3.DataError, OverflowError, MemoryError)
 CHECKPOINT_BYTES = 4 * 1024 * 1024
-LARGEST_LOG_BYTES = 64 * 1024 * 1024
 LOOK_AT_LOG_EVERY = 64
+CHECKPOINT_SECONDS = 1.0
 
 
 class Changes:
@@ -84,6 +85,7 @@ class Journal:
         self._reason: Exception | None = None
         self._commits = 0
         self._checkpointing: threading.Thread | None = None
+        self._next_checkpoint = 0.0
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
         lifecycle.write_ahead = self.write_ahead
         self.behind = False
@@ -260,9 +262,14 @@ class Journal:
         if size > LARGEST_LOG_BYTES:
             # Always something new comes while the thread copies; the rest is little now, and ends the log.
             self._file.checkpoint_here()
-        elif size > CHECKPOINT_BYTES and (self._checkpointing is None or not self._checkpointing.is_alive()):
+        elif size > CHECKPOINT_BYTES and self._loop.time() >= self._next_checkpoint and not self._is_checkpointing():
+            # A log that begins anew keeps its size, which says little of how much there is to be copied.
+            self._next_checkpoint = self._loop.time() + CHECKPOINT_SECONDS
             self._checkpointing = threading.Thread(target=self._file.checkpoint, name="cmemu-checkpoint", daemon=True)
             self._checkpointing.start()
+
+    def _is_checkpointing(self) -> bool:
+        return self._checkpointing is not None and self._checkpointing.is_alive()
 
     def close(self) -> None:
         """Write what is left, and when each runtime polled last."""

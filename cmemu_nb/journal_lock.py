@@ -62,16 +62,16 @@ class Watch:
     """Knows which files these paths led to when it was made."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._files = {path: identity(path) for path in map(str, paths)}
+        self._files = [(path, *identity(path)) for path in map(str, paths)]
 
     def check(self) -> None:
         """Raise `FileReplaced` when one of the files was deleted, or another one is in its place."""
-        for path, known in self._files.items():
+        for path, device, number in self._files:
             try:
-                found = identity(path)
+                found = os.lstat(path)
             except FileNotFoundError:
                 raise FileReplaced(f"{path} was deleted") from None
-            if found != known:
+            if found.st_ino != number or found.st_dev != device:
                 raise FileReplaced(f"{path} was replaced by another file")
 
 

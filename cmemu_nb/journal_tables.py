@@ -76,6 +76,9 @@ _INSERT = {
     for table, columns in TABLES.items()
 }
 _CHECKSUM = {table: f"SELECT checksum FROM {table} WHERE {key} = ?" for table, key in KEYS.items()}  # noqa: S608
+# Of a job that is there already nothing changes: whether it is need not be asked before.
+_INSERT_JOB = f"{_INSERT['jobs'].replace(' OR REPLACE', '')} ON CONFLICT (sequence) DO NOTHING"
+_packed = msgspec.msgpack.Encoder().encode
 _DELETE = {table: f"DELETE FROM {table} WHERE {key} = ?" for table, key in KEYS.items()}  # noqa: S608
 
 
@@ -102,7 +105,7 @@ def checksum(table: str, row: Sequence[Any]) -> int:
     """Return the checksum of a row, of its values in their order with their types."""
     # A blob stands there by its length, in a list, so that it is no number; its bytes follow, without a copy.
     shape = [[len(value)] if isinstance(value, bytes) else value for value in row]
-    digest = blake2b(msgspec.msgpack.encode((table, shape)), digest_size=CHECKSUM_BYTES)
+    digest = blake2b(_packed((table, shape)), digest_size=CHECKSUM_BYTES)
     for value in row:
         if isinstance(value, bytes):
             digest.update(value)
@@ -124,31 +127,26 @@ class Tables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self._chain: Chain | None = None
+        self.number = 0
+        """The number of the last commit."""
+        self._digest = 0
+        self._is_known = False
         self._places: dict[tuple[str, str], int] | None = None
         self._last_place = 0
-
-    @property
-    def number(self) -> int:
-        """The number of the last commit."""
-        return self._known().number
-
-    def _known(self) -> Chain:
-        if self._chain is None:
-            self._chain = read_chain(self.connection)
-        return self._chain
 
     @contextlib.contextmanager
     def transaction(self, *, in_use: bool = True) -> Iterator[None]:
         """Write all of what is put and deleted inside, or nothing."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            with self.chained(in_use=in_use):
-                yield
+            self._know_chain()
+            yield
+            self._write_chain(in_use=in_use)
             self.connection.execute("COMMIT")
         except BaseException:
             # It may have been written, such as when an interrupt came after that: the file says so.
-            self._chain = self._places = None
+            self._is_known = False
+            self._places = None
             with contextlib.suppress(Exception):
                 self.connection.execute("ROLLBACK")
             raise
@@ -156,27 +154,32 @@ class Tables:
     @contextlib.contextmanager
     def chained(self, *, in_use: bool) -> Iterator[None]:
         """Add one to the chain after what is put and deleted inside, in a transaction that is open."""
-        self._chain = self._known()
+        self._know_chain()
         yield
-        self._chain = self._known()._replace(number=self.number + 1, in_use=in_use)
-        row = (ONLY_ROW, *self._chain[:2], int(in_use))
-        self.connection.execute(_INSERT["chain"], (row[0], checksum("chain", row), *row[1:]))
+        self._write_chain(in_use=in_use)
 
-    def _add(self, amount: int) -> None:
-        chain = self._known()
-        self._chain = chain._replace(digest=(chain.digest + amount) % MODULUS)
+    def _know_chain(self) -> None:
+        if not self._is_known:
+            self.number, self._digest, _ = read_chain(self.connection)
+            self._is_known = True
+
+    def _write_chain(self, *, in_use: bool) -> None:
+        self.number += 1
+        self._digest %= MODULUS
+        row = (ONLY_ROW, self.number, self._digest, int(in_use))
+        self.connection.execute(_INSERT["chain"], (row[0], checksum("chain", row), *row[1:]))
 
     def _put(self, table: str, *row: Any) -> None:
         found = self.connection.execute(_CHECKSUM[table], (row[0],)).fetchone()
         new = checksum(table, row)
         self.connection.execute(_INSERT[table], (row[0], new, *row[1:]))
-        self._add(new - (found[0] if found else 0))
+        self._digest += new - (found[0] if found else 0)
 
     def _delete(self, table: str, key: object) -> None:
         found = self.connection.execute(_CHECKSUM[table], (key,)).fetchone()
         if found:
             self.connection.execute(_DELETE[table], (key,))
-            self._add(-found[0])
+            self._digest -= found[0]
 
     def put_identity(self, identity: dict[str, str]) -> None:
         """Keep what makes it the same emulator again, by name."""
@@ -222,7 +225,7 @@ class Tables:
         of_states = "FROM states WHERE sequence IN (SELECT sequence FROM jobs WHERE runtime_id = ?)"
         for what in (of_states, "FROM jobs WHERE runtime_id = ?"):
             sums = self.connection.execute(f"SELECT checksum {what}", (runtime_id,))
-            self._add(-sum(each for (each,) in sums))
+            self._digest -= sum(each for (each,) in sums)
             self.connection.execute(f"DELETE {what}", (runtime_id,))
 
     def put_app(self, rid: str, branch: str, app: DeployedApp | None) -> None:
@@ -256,8 +259,10 @@ class Tables:
         """Insert jobs, whatever their state is."""
         for job in jobs:
             names = (job.job_id, job.runtime_id, job.query_type, str(job.source), job.queued_at)
-            app = (job.deployed_app_rid, job.deployed_app_branch, job.user_id)
-            self._put("jobs", job.sequence, *names, *app, job.query)
+            row = (job.sequence, *names, job.deployed_app_rid, job.deployed_app_branch, job.user_id, job.query)
+            new = checksum("jobs", row)
+            if self.connection.execute(_INSERT_JOB, (row[0], new, *row[1:])).rowcount:
+                self._digest += new
 
     def put_states(self, jobs: Iterable[Job]) -> None:
         """Insert or update the states of jobs."""
@@ -271,7 +276,7 @@ class Tables:
         self.connection.execute("ALTER TABLE states RENAME TO older")
         self.connection.execute(_definition("states"))
         for row in self.connection.execute("SELECT * FROM older"):
-            self._add(-row[1])
+            self._digest -= row[1]
             self._put("states", *_without_durations(row))
         self.connection.execute("DROP TABLE older")
 
