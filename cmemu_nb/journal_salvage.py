@@ -103,9 +103,9 @@ def _drop_strays(connection: sqlite3.Connection) -> None:
         connection.execute(f"DELETE FROM {table} WHERE runtime_id NOT IN {runtimes}")  # noqa: S608 - our own names
     connection.execute("DELETE FROM states WHERE sequence NOT IN (SELECT sequence FROM jobs)")
     known = {name for (name,) in connection.execute("SELECT runtime_id FROM runtimes")}
-    for (records,) in connection.execute("SELECT records FROM apps ORDER BY id").fetchall():
+    for place, records in connection.execute("SELECT id, records FROM apps").fetchall():
         kept = [app for app in msgspec.json.decode(records) if app["runtime_id"] in known]
-        connection.execute("UPDATE apps SET records = ?", (msgspec.json.encode(kept),))
+        connection.execute("UPDATE apps SET records = ? WHERE id = ?", (msgspec.json.encode(kept), place))
 
 
 def _certain(job: Job) -> Job:
