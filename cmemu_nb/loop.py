@@ -89,14 +89,17 @@ class EmulatorLoop(BaseSelectorEventLoop):
     def run_nested(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end from inside one of the loop's own callbacks.
 
-        Only here is nest-asyncio2 imported: it replaces `asyncio.Task` in the whole process. An interrupt
+        Only here is nest-asyncio2 imported: it replaces `asyncio.Task` in the whole process, and `asyncio.run`, which
+        is put back, since its own never closes a loop (https://github.com/Chaoses-Ib/nest-asyncio2). An interrupt
         cancels the coroutine instead of landing in the middle of somebody's handler.
         """
         import nest_asyncio2  # noqa: PLC0415
 
+        run = asyncio.run
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             nest_asyncio2.apply(self)
+        asyncio.run = run
         stopping, self._stopping = self._stopping, False
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
         left = len(ready)

@@ -125,7 +125,7 @@ class State:
         if runtime_id is not None:
             return self._session(runtime_id).outcomes()
         counts = self.count()  # before the results are read: what ends meanwhile must not look like a success
-        return outcomes(counts, sum(session.count_function_errors() for session in list(self._noted.values())))
+        return +outcomes(counts, sum(session.count_function_errors() for session in list(self._noted.values())))
 
     def outcomes_by_runtime(self) -> dict[str, Counter[str]]:
         """Return the same for each runtime."""

@@ -272,6 +272,20 @@ def test_a_listener_must_be_callable(emu: Emulator, listener: Any) -> None:
         emu.on_event(listener)
 
 
+def test_a_call_from_a_listener_leaves_asyncio_s_run_to_others(emu: Emulator) -> None:
+    before, called = asyncio.run, threading.Event()
+
+    def call(event: Event) -> None:
+        if event.kind == "session_opened":
+            emu.home.run(asyncio.sleep(0))
+            called.set()
+
+    emu.on_event(call)
+    emu.open_runtime("r", RID)
+    assert called.wait(30)
+    assert asyncio.run is before
+
+
 @pytest.mark.parametrize("timeout", ["x", float("nan"), -1])
 def test_a_timeout_that_is_no_number_of_seconds(emu: Emulator, timeout: Any) -> None:
     emu.open_runtime("r", RID)
