@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import re
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEADLINE = 30.0
+STACKS = "stacks.txt"
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -89,6 +91,9 @@ class Kernel:
         self._client = self._manager.client()
         self._client.start_channels()
         await self._client.wait_for_ready(timeout=60)
+        # By descriptor 2 the stacks would come out of the kernel as a cell's output.
+        signals = "__import__('faulthandler').register(__import__('signal').SIGUSR1"
+        self._client.execute(f"{signals}, open({STACKS!r}, 'w'))", silent=True, store_history=False)
         self._listeners = [
             asyncio.create_task(self._listen(receive, hear))
             for receive, hear in (
@@ -102,6 +107,32 @@ class Kernel:
     async def _listen(self, receive: Callable[..., Any], hear: Callable[[Any], None]) -> None:
         while True:
             hear(await receive(timeout=None))
+
+    def _listening(self) -> None:
+        """Raise what has ended a listener, after which nothing would be heard of any cell."""
+        for task in self._listeners:
+            if task.done() and not task.cancelled():
+                task.result()
+
+    def stacks(self) -> str:
+        """Return where each thread of the kernel is, for a test that waits in vain."""
+        path = self.folder / STACKS
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGUSR1)
+        end = time.monotonic() + 2
+        while not (path.exists() and path.read_text()) and time.monotonic() < end:
+            time.sleep(0.01)
+        return path.read_text() if path.exists() else f"The kernel has exited: {self._process.poll()}"
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Add to the failure of what waits where the kernel is, or what has ended this driver's ears."""
+        try:
+            yield
+        except AssertionError as error:
+            self._listening()
+            error.add_note(f"{self.stacks()}\n{self.stderr()[-3000:]}")
+            raise
 
     async def _disconnect(self) -> None:
         for task in self._listeners:
@@ -152,9 +183,10 @@ class Kernel:
 
     def finish(self, cell: Cell, seconds: float = DEADLINE) -> Cell:
         """Wait until a cell has ended and all that it printed before has arrived."""
-        wait_until(lambda: cell.status is not None, f"the end of a cell (so far: {cell.text[-500:]!r})", seconds)
-        # The reply comes on another channel, so it may overtake the output. The idle status follows all of that.
-        wait_until(lambda: cell.idle, "the cell's output")
+        with self.explaining():
+            wait_until(lambda: cell.status is not None, f"the end of a cell (so far: {cell.text[-500:]!r})", seconds)
+            # The reply comes on another channel, so it may overtake the output. The idle status follows all of that.
+            wait_until(lambda: cell.idle, "the cell's output")
         return cell
 
     def run(self, code: str, seconds: float = DEADLINE) -> str:
@@ -229,7 +261,8 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = DEAD
 def running_cell(kernel: Kernel, code: str, says: str = "begun") -> Iterator[Cell]:
     """Run a cell that says 'begun' first, and wait until it `says` something; it must still run when the block ends."""
     cell = kernel.send(f"print('begun', flush=True)\n{code}")
-    wait_until(lambda: says in cell.text, "the cell's beginning")
+    with kernel.explaining():
+        wait_until(lambda: says in cell.text, "the cell's beginning")
     yield cell
     assert cell.status is None, f"the cell ended too early: {cell.error} {cell.text}"
 

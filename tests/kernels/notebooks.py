@@ -87,7 +87,7 @@ def open_notebook(version: str, home: str, folder: Path, *, before: str = "pass"
 def start_executor(base: str, token: str) -> Iterator[None]:
     """Run an executor in a process of its own."""
     script = str(Path(__file__).parent / "executor.py")
-    with subprocess.Popen([sys.executable, script, base, token], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, script, base, token]) as process:
         try:
             yield
         finally:
