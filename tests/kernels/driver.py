@@ -25,8 +25,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEADLINE = 30.0
-NUDGE_SECONDS = 8.0
+NUDGE_SECONDS = 5.0
 STACKS = "stacks.txt"
+# The kernel, which writes where its threads are when it gets SIGUSR1.
+LAUNCH = f"""
+import faulthandler, runpy, signal
+faulthandler.register(signal.SIGUSR1, open({STACKS!r}, "w"))
+runpy.run_module("ipykernel_launcher", run_name="__main__", alter_sys=True)
+"""
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -61,7 +67,7 @@ class Kernel:
         self._thread = threading.Thread(target=self._loop.run_forever, name="kernel-driver")
         self._thread.start()
         self._manager = AsyncKernelManager()
-        argv = [str(python), "-Xfrozen_modules=off", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [str(python), "-Xfrozen_modules=off", "-c", LAUNCH, "-f", "{connection_file}"]
         self._manager._kernel_spec = KernelSpec(argv=argv, display_name="test", language="python")  # noqa: SLF001
         # https://github.com/ipython/ipykernel/pull/1529: before 7.4 a reply can hide a request that comes meanwhile.
         self._loses_requests = "kernel-7.3" in str(python)
@@ -95,9 +101,6 @@ class Kernel:
         self._client = self._manager.client()
         self._client.start_channels()
         await self._client.wait_for_ready(timeout=60)
-        # By descriptor 2 the stacks would come out of the kernel as a cell's output.
-        signals = "__import__('faulthandler').register(__import__('signal').SIGUSR1"
-        self._client.execute(f"{signals}, open({STACKS!r}, 'w'))", silent=True, store_history=False)
         self._listeners = [
             asyncio.create_task(self._listen(receive, hear))
             for receive, hear in (
@@ -128,9 +131,10 @@ class Kernel:
 
     def wait(self, condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
         """Wait until a condition holds; a failure shows where the kernel is, or what has ended this driver's ears."""
-        if self._loses_requests and not comes(condition, NUDGE_SECONDS):
-            self._nudge()
         try:
+            for _ in range(int(seconds / NUDGE_SECONDS) if self._loses_requests else 0):
+                if not comes(condition, NUDGE_SECONDS):
+                    self._nudge()
             wait_until(condition, what, seconds)
         except AssertionError as error:
             self._listening()
