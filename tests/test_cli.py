@@ -28,6 +28,8 @@ from cmemu_nb.settings import Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 COMMANDS = {"serve", "run", "call", "cancel", "jobs", "runtimes", "schemas", "env", "export", "list", "lab"}
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 NO_JUPYTERLAB = """

@@ -14,6 +14,8 @@ from cli_processes import CMEMU, run, serving, unread_pipe
 from client import eventually
 from test_process_life import alive
 
+pytestmark = pytest.mark.once
+
 MODULE = str(Path(__file__).parent / "programs" / "python_module.py")
 SLEEPER = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
 # A module in a few lines that start at once: it polls until a file is there, and ends with the code that it holds.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 TIMES = 5_000 if os.environ.get("CMEMU_LONG") else 250
 SEED = 20_261_130
 VALUES: list[Any] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import nbformat
@@ -17,7 +18,7 @@ RESTART = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.r
 pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
-@pytest.mark.parametrize("version", ["7.4", "7.3", "6.30"])
+@pytest.mark.parametrize("version", ["7.4", "7.3", "6.30"] if os.environ.get("CMEMU_LONG") else ["7.4"])
 def test_when_the_kernel_is_gone_the_summary_is_still_read(version: str, tmp_path: Path) -> None:
     with open_dashboard(version, tmp_path, [DOUBLE]) as dashboard:
         job_id = dashboard.submit("double", {"x": 3})

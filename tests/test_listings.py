@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., AbstractContextManager[Emulator]]
 
+pytestmark = pytest.mark.once
+
 FEW, MANY = 50, 1_000
 
 

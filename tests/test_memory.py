@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb.events import Event
 
+pytestmark = pytest.mark.once
+
 MB = 1_000_000
 KEEP_BYTES = MB
 LONG = "CMEMU_LONG" in os.environ

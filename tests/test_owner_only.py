@@ -21,6 +21,8 @@ from cmemu_nb.errors import ExportRefused, JournalError, NotPrivate, SessionFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.once
+
 MINE = "what I have written"
 NAME = "lifecycle.db"
 ANOTHER = 65_534
