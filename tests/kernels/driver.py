@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import queue
 import re
 import signal
 import threading
@@ -113,7 +114,10 @@ class Kernel:
 
     async def _listen(self, receive: Callable[..., Any], hear: Callable[[Any], None]) -> None:
         while True:
-            hear(await receive(timeout=None))
+            # A message that is sent on a channel at the same moment hides one that arrives, since jupyter_client sends
+            # behind the back of the socket's asyncio part, which hears of arrivals once; a new call looks for itself.
+            with contextlib.suppress(queue.Empty):
+                hear(await receive(timeout=1))
 
     def _listening(self) -> None:
         """Raise what has ended a listener, after which nothing would be heard of any cell."""

@@ -53,7 +53,7 @@ start(); stop()
 before, moments = held(), moments_of(start)
 stop()
 for number in spread(moments):
-    interrupted_at(number, lambda: quietly(start))
+    quietly(lambda: interrupted_at(number, start))
     check_all_or_nothing(before)
 print("moments", moments)
 """
@@ -62,7 +62,7 @@ start()
 moments = moments_of(stop)
 for number in spread(moments):
     start()
-    interrupted_at(number, lambda: quietly(stop))
+    quietly(lambda: interrupted_at(number, stop))
     check_all_or_nothing(before)
 start()
 print("works", urllib.request.urlopen(emu.url + "/_emulate/health").status)
