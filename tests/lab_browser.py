@@ -165,9 +165,7 @@ def opened(context: BrowserContext, url: str) -> Iterator[Page]:
         try:
             page.wait_for_function(KERNEL_IS_IDLE)
         except NotInTime:
-            # Seen once in thousands: Lab on a busy machine misses its kernel. A person would reload the page, too.
-            page.reload(wait_until="domcontentloaded")
-            page.wait_for_function(KERNEL_IS_IDLE)
+            _reload(page)  # seen once in thousands: Lab on a busy machine misses its kernel
         yield page
     except BaseException:
         screenshot(page, "failed")
@@ -187,6 +185,12 @@ def close(page: Page) -> None:
     page.close(run_before_unload=False)
 
 
+def _reload(page: Page) -> None:
+    """Do what a person does with a page that hears nothing of its kernel."""
+    page.reload(wait_until="domcontentloaded")
+    page.wait_for_function(KERNEL_IS_IDLE)
+
+
 def run_all_cells(page: Page) -> list[dict[str, Any]]:
     """Run every cell of the notebook and return its cells, with their outputs, when all have finished."""
     page.set_default_timeout(CELLS_SECONDS * 1000)
@@ -194,9 +198,7 @@ def run_all_cells(page: Page) -> list[dict[str, Any]]:
     try:
         page.wait_for_function(A_CELL_HAS_RUN, timeout=FIRST_CELL_SECONDS * 1000)
     except NotInTime:
-        # As above: what Lab has sent to a kernel that seems idle was lost. A person would reload the page, too.
-        page.reload(wait_until="domcontentloaded")
-        page.wait_for_function(KERNEL_IS_IDLE)
+        _reload(page)  # what Lab has sent to a kernel that seems idle was lost
         page.evaluate(RUN_ALL_CELLS)
     page.wait_for_function("window.allCellsHaveRun")
     cells: list[dict[str, Any]] = page.evaluate(CELLS)

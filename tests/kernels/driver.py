@@ -206,14 +206,19 @@ class Kernel:
         self.wait(lambda: cell.idle, "the cell's output")
         return cell
 
+    def end_of(self, code: str, seconds: float = DEADLINE) -> Cell:
+        """Run a cell to its end, whatever that is."""
+        end = time.monotonic() + DEADLINE
+        cell = self.finish(self.send(code), seconds)
+        # The kernel drops, unseen, what comes right behind a cell that fails.
+        while cell.status == "aborted" and time.monotonic() < end:
+            cell = self.finish(self.send(code), seconds)
+        return cell
+
     def run(self, code: str, seconds: float = DEADLINE) -> str:
         """Run a cell to its end and return what it printed; an error of its own fails the test."""
         mark = f"-- end of {time.monotonic_ns()} --"
-        end = time.monotonic() + DEADLINE
-        cell = self.finish(self.send(f"{code}\nprint({mark!r})"), seconds)
-        # The kernel drops, unseen, what comes right behind a cell that fails.
-        while cell.status == "aborted" and time.monotonic() < end:
-            cell = self.finish(self.send(f"{code}\nprint({mark!r})"), seconds)
+        cell = self.end_of(f"{code}\nprint({mark!r})", seconds)
         assert cell.status == "ok", f"{cell.error}\n{cell.text}"
         wait_until(lambda: mark in cell.text, "a cell's output")
         return cell.text.partition(mark)[0].strip()

@@ -67,10 +67,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
 
 def failed(notebook: Notebook, code: str) -> str:
     """Run a cell that fails and return its traceback as people read it."""
-    cell = notebook.kernel.finish(notebook.kernel.send(code))
-    while cell.status == "aborted":  # as what comes right behind a cell that fails is
-        cell = notebook.kernel.finish(notebook.kernel.send(code))
-    return shown(cell)
+    return shown(notebook.kernel.end_of(code))
 
 
 def shown(cell: Cell) -> str:
