@@ -1,6 +1,7 @@
 """What a test may leave behind: nothing.
 
-Threads, open files, sockets, child processes, tasks and the files of live emulators are compared.
+Threads, open files, sockets, child processes, tasks, the files of live emulators and an exception that is still being
+handled are compared.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -60,6 +62,8 @@ class Leaks:
         held.update(_children())
         held.update(_open_files().values())
         held.update(f"live file {path}" for path in live_file.folder().glob(f"cmemu-{os.getpid()}*"))
+        if (handled := sys.exc_info()[1]) is not None:
+            held[f"exception {handled!r} that is being handled"] += 1
         if self._emulator is not None:
             held.update(self._emulator.change(partial(_tasks, self._emulator)))
         return held
