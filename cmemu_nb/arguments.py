@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, CaselessStrEnum, Float, Int, List
 
-from cmemu_nb.model import JobStatus
+from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.settings import SECRETS, Settings
 from cmemu_nb.tokens import Token
 

@@ -12,37 +12,37 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from cmemu_nb import live_file
-from cmemu_nb.callbacks import Callbacks
-from cmemu_nb.calls import Calls
-from cmemu_nb.cells import watch_cells
-from cmemu_nb.contour_client import ContourClient
-from cmemu_nb.diagnosis import diagnose
-from cmemu_nb.durable import LOST, Durable
+from cmemu_nb.calls.calls import Calls
+from cmemu_nb.calls.diagnosis import diagnose
+from cmemu_nb.calls.handles import JobHandle, RuntimeHandle, say_reset
+from cmemu_nb.clients.contour import ContourClient
+from cmemu_nb.display.job_search import find_job, find_unfinished
+from cmemu_nb.display.registry import magic_line, name_of, note_start
+from cmemu_nb.display.text import holdings
+from cmemu_nb.engine.fault_injection import FaultInjection
+from cmemu_nb.engine.identity import LOST, Durable
+from cmemu_nb.engine.listeners import Callbacks
+from cmemu_nb.engine.log_filter import OwnLog
+from cmemu_nb.engine.parts import Parts
+from cmemu_nb.engine.sockets import close, listen, stop_listening, warn_if_exposed
 from cmemu_nb.errors import HomeError, NotRunning, SettingError, StopWarning
-from cmemu_nb.eviction import Eviction
-from cmemu_nb.functions import Functions
-from cmemu_nb.handles import JobHandle, RuntimeHandle, say_reset
-from cmemu_nb.home import Home, choose_home
-from cmemu_nb.hub import proxy_url
-from cmemu_nb.injecting import FaultInjection
-from cmemu_nb.job_search import find_job, find_unfinished
+from cmemu_nb.eventloop.home import Home, choose_home
+from cmemu_nb.eventloop.loop import defer_interrupts, raise_if_interrupted
+from cmemu_nb.eventloop.shell import watch_cells
+from cmemu_nb.executors.cells.functions import Functions
+from cmemu_nb.executors.cluster.clusters import Scaling
 from cmemu_nb.launching import Launching
-from cmemu_nb.leases import Leases
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.listening import close, listen, stop_listening, warn_if_exposed
+from cmemu_nb.lifecycle.leases import Leases
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.retention import Eviction
 from cmemu_nb.looking import Looking
-from cmemu_nb.loop import defer_interrupts, raise_if_interrupted
-from cmemu_nb.notebook.words import holdings
-from cmemu_nb.own_log import OwnLog
-from cmemu_nb.parts import Parts
 from cmemu_nb.plurals import listed
-from cmemu_nb.registry import magic_line, name_of, note_start
-from cmemu_nb.scaling import Scaling
 from cmemu_nb.server.application import Application
+from cmemu_nb.server.connection_limits import GuardedServer, make_guard
 from cmemu_nb.server.http import Connections
-from cmemu_nb.server.limits import GuardedServer, make_guard
 from cmemu_nb.settings import hide_tokens, limits_of, make_settings
+from cmemu_nb.storage import live_file
+from cmemu_nb.wire.jupyterhub import proxy_url
 
 if TYPE_CHECKING:
     import socket
@@ -52,10 +52,10 @@ if TYPE_CHECKING:
 
     from tornado.httpserver import HTTPServer
 
-    from cmemu_nb.journal import Journal
-    from cmemu_nb.journal_file import JournalFile
-    from cmemu_nb.model import Job
-    from cmemu_nb.seed import Seed
+    from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.storage.journal import Journal
+    from cmemu_nb.storage.journal_file import JournalFile
+    from cmemu_nb.storage.seed_file import Seed
 
 T = TypeVar("T")
 RESUME_SECONDS = 30.0
@@ -150,7 +150,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         >>> Emulator.from_export(emu.export("run.json"))
         <Emulator, read from a file: 1 runtime, 0 jobs>
         """
-        from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
+        from cmemu_nb.storage import session_file  # noqa: PLC0415 - who exports nothing needs none
 
         found = session_file.read(session_file.expanded(path))
         emulator = cls(port=found.port, keep_events=max(len(found.events), 10_000))
@@ -171,7 +171,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         Settings that are given win over the file's. Raises `SeedError` with the file's line and what it takes, or
         `SettingError`.
         """
-        from cmemu_nb import seed  # noqa: PLC0415 - who has no seed file needs no YAML
+        from cmemu_nb.storage import seed_file as seed  # noqa: PLC0415 - who has no seed file needs no YAML
 
         return cls.of_seed(seed.read(path, settings))
 
@@ -523,6 +523,6 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         return f"<Emulator at {self.url}{behind}: {holds}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from cmemu_nb.notebook.show import show_emulator  # noqa: PLC0415 - only a notebook wants it
+        from cmemu_nb.display.cards import show_emulator  # noqa: PLC0415 - only a notebook wants it
 
         return show_emulator(self)

@@ -7,15 +7,15 @@ import functools
 from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import NotFound, NotRunning
-from cmemu_nb.state import DEFAULT_BRANCH
+from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from cmemu_nb.calls.handles import RuntimeHandle
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.executors.environment import ModuleEnvironment
-    from cmemu_nb.executors.modules import LaunchedModule, Modules
-    from cmemu_nb.handles import RuntimeHandle
+    from cmemu_nb.executors.modules.environment import ModuleEnvironment
+    from cmemu_nb.executors.modules.modules import LaunchedModule, Modules
 
 
 class Launching:
@@ -51,8 +51,8 @@ class Launching:
         41
         >>> module.stop()
         """
-        from cmemu_nb.executors.environment import hide_secrets, read_extras  # noqa: PLC0415 - who launches nothing needs none
-        from cmemu_nb.executors.modules import Launch, read_command, runtime_name  # noqa: PLC0415
+        from cmemu_nb.executors.modules.environment import hide_secrets, read_extras  # noqa: PLC0415 - who launches nothing needs none
+        from cmemu_nb.executors.modules.modules import Launch, read_command, runtime_name  # noqa: PLC0415
 
         hide_secrets(extras)
         words = read_command(command)
@@ -82,7 +82,7 @@ class Launching:
     @functools.cached_property
     def modules(self) -> Modules:
         """The programs that were launched."""
-        from cmemu_nb.executors.modules import Modules  # noqa: PLC0415
+        from cmemu_nb.executors.modules.modules import Modules  # noqa: PLC0415
 
         return Modules(self._emulator())
 
@@ -102,7 +102,7 @@ class Launching:
         >>> emu.env("notebook")["MAX_CONCURRENT_TASKS"]
         '1'
         """
-        from cmemu_nb.executors.environment import add_replica, hide_secrets, read_extras  # noqa: PLC0415
+        from cmemu_nb.executors.modules.environment import add_replica, hide_secrets, read_extras  # noqa: PLC0415
 
         hide_secrets(extras)
         runtime_id = runtime if isinstance(runtime, str) else runtime.id
@@ -110,6 +110,6 @@ class Launching:
         return emulator.change(lambda _: add_replica(emulator, runtime_id, max_concurrent_tasks, read))[1]
 
     def _environment(self, runtime_id: str, max_concurrent_tasks: int) -> ModuleEnvironment:
-        from cmemu_nb.executors.environment import add_replica  # noqa: PLC0415
+        from cmemu_nb.executors.modules.environment import add_replica  # noqa: PLC0415
 
         return add_replica(self._emulator(), runtime_id, max_concurrent_tasks)[1]

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from cmemu_nb.dashboard.board import Board
     from cmemu_nb.dashboard.widget import Dashboard
+    from cmemu_nb.display.charts import Chart
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.lifecycle import Lifecycle
-    from cmemu_nb.notebook.charts import Chart
-    from cmemu_nb.session_file import Contents
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.storage.session_file import Contents
 
 
 class Looking:
@@ -46,14 +46,14 @@ class Looking:
         >>> emu.export("run.json", overwrite=True).name
         'run.json'
         """
-        from cmemu_nb import session_file  # noqa: PLC0415 - who exports nothing needs none
+        from cmemu_nb.storage import session_file  # noqa: PLC0415 - who exports nothing needs none
 
         path = session_file.expanded(path)
         session_file.write(path, self._contents(), overwrite=overwrite)
         return path
 
     def _contents(self) -> Contents:
-        from cmemu_nb import session_file  # noqa: PLC0415
+        from cmemu_nb.storage import session_file  # noqa: PLC0415
 
         emulator = cast("Emulator", self)
 
@@ -72,7 +72,7 @@ class Looking:
         `GET /docs` shows the same in a browser.
         """
         from cmemu_nb.server.application import SURFACES  # noqa: PLC0415 - who only looks at records serves nothing
-        from cmemu_nb.server.openapi import document  # noqa: PLC0415
+        from cmemu_nb.server.openapi.document import document  # noqa: PLC0415
         from cmemu_nb.version import __version__  # noqa: PLC0415
 
         return document(SURFACES, __version__)
@@ -100,7 +100,7 @@ class Looking:
         """
         if most < 1:
             raise InvalidRequest(f"A timeline needs at least one job, not {most}. Leave it out for the last 200.")
-        from cmemu_nb.notebook.charts import timeline_chart  # noqa: PLC0415
+        from cmemu_nb.display.charts import timeline_chart  # noqa: PLC0415
 
         state, emu = self.lifecycle, cast("Emulator", self).name
         return timeline_chart(
@@ -109,7 +109,7 @@ class Looking:
 
     def latency(self) -> Chart:
         """Return a histogram of how long the jobs waited and ran, in seconds or parts of them."""
-        from cmemu_nb.notebook.charts import latency_chart  # noqa: PLC0415
+        from cmemu_nb.display.charts import latency_chart  # noqa: PLC0415
 
         return latency_chart(self.lifecycle.jobs(), emu=cast("Emulator", self).name)
 
@@ -122,7 +122,7 @@ class Looking:
         runtime_id
         notebook       Notebook       0          2
         """
-        from cmemu_nb import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
+        from cmemu_nb.display import frames  # noqa: PLC0415 - pandas is imported when a frame is wanted
 
         state = self.lifecycle
         return frames.runtimes_frame(
@@ -140,7 +140,7 @@ class Looking:
         query_type
         add         succeeded      ok
         """
-        from cmemu_nb import frames  # noqa: PLC0415
+        from cmemu_nb.display import frames  # noqa: PLC0415
 
         return frames.jobs_frame(self.lifecycle.jobs(), self.steady_at())
 
@@ -151,7 +151,7 @@ class Looking:
         >>> emu.schemas.index.to_list()
         [('notebook', 'add'), ('notebook', 'words')]
         """
-        from cmemu_nb import frames  # noqa: PLC0415
+        from cmemu_nb.display import frames  # noqa: PLC0415
 
         return frames.schemas_frame(self.lifecycle.schemas())
 
@@ -162,7 +162,7 @@ class Looking:
         >>> emu.deployed_apps.index.to_list()
         [('ri.foundry.main.deployed-app.notebook', 'master')]
         """
-        from cmemu_nb import frames  # noqa: PLC0415
+        from cmemu_nb.display import frames  # noqa: PLC0415
 
         return frames.deployed_apps_frame(self.lifecycle.deployed_apps())
 
@@ -178,6 +178,6 @@ class Looking:
 
     def event_frame(self, *, all: bool = False) -> pd.DataFrame:  # noqa: A002 - named as the option of the magic
         """Return what happened, oldest first; `all=True` adds the empty polls and the chunks of streams."""
-        from cmemu_nb import frames  # noqa: PLC0415
+        from cmemu_nb.display import frames  # noqa: PLC0415
 
         return frames.events_frame(self.lifecycle.events.recent(all=all))

@@ -13,9 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from cmemu_nb.calls.handles import RuntimeHandle
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.executors.modules import LaunchedModule
-    from cmemu_nb.handles import RuntimeHandle
+    from cmemu_nb.executors.modules.modules import LaunchedModule
     from cmemu_nb.testing import EmulatorForTests, Watch
 
 OPTION = "cmemu_export_on_failure"

@@ -10,9 +10,9 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unico
 from traitlets.config import Configurable
 
 from cmemu_nb.errors import SettingError
-from cmemu_nb.events import KEEP_BYTES
-from cmemu_nb.labels import MAX_LABEL_BYTES
+from cmemu_nb.lifecycle.events import KEEP_BYTES
 from cmemu_nb.tokens import Token, can_be_sent, hidden
+from cmemu_nb.wire.labels import MAX_LABEL_BYTES
 
 LISTS = ("tokens", "local_hostnames")
 SECRETS = ("token", "client_secret")

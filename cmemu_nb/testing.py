@@ -10,19 +10,19 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cmemu_nb import session_file
+from cmemu_nb.clients.http import HttpClient
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import HomeError
-from cmemu_nb.http_client import HttpClient
-from cmemu_nb.server.runtime_routes import RUNTIMES
+from cmemu_nb.server.routes.runtime import RUNTIMES
+from cmemu_nb.storage import session_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from cmemu_nb.events import Event
-    from cmemu_nb.executors.modules import LaunchedModule
-    from cmemu_nb.session_file import Contents
+    from cmemu_nb.executors.modules.modules import LaunchedModule
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.storage.session_file import Contents
 
 LISTENERS_SECONDS = 1.0
 STUCK_SECONDS = 5.0

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from cmemu_nb.cells import point_at_cells
+from cmemu_nb.eventloop.shell import point_at_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ import requests
 
 from cmemu_nb.errors import WireError
 from cmemu_nb.server.application import ROUTES, SURFACES
-from cmemu_nb.server.openapi import document
+from cmemu_nb.server.openapi.document import document
 from cmemu_nb.server.routing import Router
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from cmemu_nb.events import Event
+    from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.server.http import Connections
     from cmemu_nb.server.waiting import Waiting
 

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cmemu_nb import Emulator
-    from cmemu_nb.events import Event
-    from cmemu_nb.server.limits import GuardedServer
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.server.connection_limits import GuardedServer
 
 LONGEST_HEAD = 65_536
 LONGEST_SIZE_LINE = 64

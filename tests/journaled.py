@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb import journal_tables
+from cmemu_nb.storage import journal_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmemu_nb import live_file
-from cmemu_nb.private_files import PREFIX
+from cmemu_nb.storage import live_file
+from cmemu_nb.storage.private_files import PREFIX
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator

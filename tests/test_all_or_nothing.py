@@ -18,8 +18,8 @@ from leaks import Leaks
 from moments import interrupted_at, moments_of
 
 from cmemu_nb import Emulator
+from cmemu_nb.engine.log_filter import LOGGERS
 from cmemu_nb.errors import CmemuError, HomeError, StopWarning
-from cmemu_nb.own_log import LOGGERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,16 +117,16 @@ def no_part(*_: object, **__: object) -> None:
 
 
 BREAKS = {
-    "certificates": ("cmemu_nb.durable.Certificates", no_certificate),
-    "home": ("cmemu_nb.home.start_thread", no_part),
+    "certificates": ("cmemu_nb.engine.identity.Certificates", no_certificate),
+    "home": ("cmemu_nb.eventloop.home.start_thread", no_part),
     "log": ("cmemu_nb.emulator.OwnLog", no_part),
     "leases": ("cmemu_nb.emulator.Leases", no_part),
     "application": ("cmemu_nb.emulator.Application", no_part),
     "eviction": ("cmemu_nb.emulator.Eviction", no_part),
     "server": ("cmemu_nb.emulator.GuardedServer.add_sockets", no_part),
-    "functions": ("cmemu_nb.functions.Functions.resume", no_part),
+    "functions": ("cmemu_nb.executors.cells.functions.Functions.resume", no_part),
     "cells": ("cmemu_nb.emulator.watch_cells", no_part),
-    "journal": ("cmemu_nb.journal.Journal.__init__", no_part),
+    "journal": ("cmemu_nb.storage.journal.Journal.__init__", no_part),
 }
 
 
@@ -203,16 +203,16 @@ def test_a_warning_that_is_an_error_leaves_no_port_taken(emu: Emulator) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        "live_file.LiveFile.close",
-        "injecting.FaultInjection.end_all",
-        "executors.notebook.NotebookExecutor.end",
+        "storage.live_file.LiveFile.close",
+        "engine.fault_injection.FaultInjection.end_all",
+        "executors.cells.executor.NotebookExecutor.end",
         "emulator.Emulator.end_modules",
-        "scaling.Clusters.end_all",
-        "contour_client.ContourClient.close",
-        "server.limits.GuardedServer.stop",
-        "eviction.Eviction.close",
-        "leases.Leases.close",
-        "journal.Journal.close",
+        "executors.cluster.clusters.Clusters.end_all",
+        "clients.contour.ContourClient.close",
+        "server.connection_limits.GuardedServer.stop",
+        "lifecycle.retention.Eviction.close",
+        "lifecycle.leases.Leases.close",
+        "storage.journal.Journal.close",
     ],
 )
 def test_a_part_that_fails_to_end_is_reported_and_all_others_end(

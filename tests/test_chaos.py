@@ -23,14 +23,15 @@ import pytest
 from cells import make
 from client import eventually
 
-from cmemu_nb import Emulator, home
+from cmemu_nb import Emulator
 from cmemu_nb.errors import CmemuError, StopWarning
+from cmemu_nb.eventloop import home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cmemu_nb.events import Event
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
+    from cmemu_nb.lifecycle.events import Event
 
 SEED = int(os.environ.get("SEED", "20261130"))
 SECONDS = 180.0 if os.environ.get("CMEMU_LONG") else 4.0

@@ -19,16 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cmemu_nb.display.charts import MOST_LANES, Chart, latency_chart, sparkline_svg, timeline_chart
+from cmemu_nb.display.text import duration
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.model import Job, JobSource, JobStatus
-from cmemu_nb.notebook.charts import (
-    MOST_LANES,
-    Chart,
-    latency_chart,
-    sparkline_svg,
-    timeline_chart,
-)
-from cmemu_nb.notebook.words import duration
+from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

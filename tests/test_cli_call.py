@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmemu_nb import Emulator
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
 
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 GATE = threading.Event()

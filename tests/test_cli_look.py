@@ -16,7 +16,7 @@ from client import MODULE_HEADER, RID, Api, eventually
 
 from cmemu_nb import Emulator
 from cmemu_nb.cli.tables import table
-from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.server.routes.platform import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,11 +13,11 @@ from conftest import TOKEN, serving
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import Activity, activity_of, figures
-from cmemu_nb.dashboard.job_parts import job_part, job_row
-from cmemu_nb.dashboard.parts import header_part, runtimes_part
+from cmemu_nb.dashboard.job_panels import job_part, job_row
+from cmemu_nb.dashboard.panels import header_part, runtimes_part
 from cmemu_nb.dashboard.summary import summary
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import NS_PER_S, Job, JobStatus
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.records import NS_PER_S, Job, JobStatus
 
 if TYPE_CHECKING:
     from pathlib import Path

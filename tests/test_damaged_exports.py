@@ -15,8 +15,8 @@ from client import RID, Api
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import EventList, choices_part, job_part, jobs_part
-from cmemu_nb.dashboard.parts import form_part, functions_part, header_part, runtimes_part
+from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
+from cmemu_nb.dashboard.panels import form_part, functions_part, header_part, runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import CmemuError, SessionFileError
 

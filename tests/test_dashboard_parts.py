@@ -16,11 +16,11 @@ from cmemu_nb.dashboard.activity import Activity, activity_of, figures
 from cmemu_nb.dashboard.bodies import readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import EventList, job_part
-from cmemu_nb.dashboard.parts import poll_state, runtimes_part
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import NS_PER_S, Job, JobSource, JobStatus
-from cmemu_nb.notebook.words import visible
+from cmemu_nb.dashboard.job_panels import EventList, job_part
+from cmemu_nb.dashboard.panels import poll_state, runtimes_part
+from cmemu_nb.display.text import visible
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.records import NS_PER_S, Job, JobSource, JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ from compute_modules.function_registry.types import Long
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import DefinitionWarning, FunctionRefused
-from cmemu_nb.executors.functions import define
+from cmemu_nb.executors.sdk.adapter import define
 
 NAMES = {**vars(collections.abc), **vars(typing), "datetime": datetime, "decimal": decimal, "uuid": uuid}
 NAMES["pathlib"] = pathlib

@@ -14,16 +14,16 @@ from journaled import process
 from test_platform_routes import Client, token_of
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.job_parts import job_part
+from cmemu_nb.dashboard.job_panels import job_part
 from cmemu_nb.errors import JobFailed, JobTimeout
-from cmemu_nb.model import NS_PER_S
+from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
 
 WAIT = "def wait(context, event):\n    gate.wait()\n    return 'done'"
 

@@ -17,9 +17,9 @@ from compute_modules.function_registry.types import Byte, Double, Long, Short
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cmemu_nb.dialect import closest, schema_in_words
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.query_check import check_query
+from cmemu_nb.wire.function_schemas import closest, schema_in_words
+from cmemu_nb.wire.query_check import check_query
 
 if TYPE_CHECKING:
     from compute_modules.function_registry.types import ParseFunctionSchemaResult

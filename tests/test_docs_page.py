@@ -14,10 +14,10 @@ from environments import program
 from lab_browser import CHROMIUM
 from playwright.sync_api import sync_playwright
 
-from cmemu_nb.server import examples
 from cmemu_nb.server.application import ROUTES, SURFACES
-from cmemu_nb.server.docs_page import page
-from cmemu_nb.server.openapi import document
+from cmemu_nb.server.openapi import examples
+from cmemu_nb.server.openapi.document import document
+from cmemu_nb.server.openapi.page import page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,14 +19,14 @@ import pytest
 
 import cmemu_nb
 from cmemu_nb import Emulator, errors, pytest_plugin
-from cmemu_nb.executors.environment import ModuleEnvironment
-from cmemu_nb.executors.modules import Launch, LaunchedModule
-from cmemu_nb.faults import Faults
-from cmemu_nb.functions import Functions
-from cmemu_nb.handles import JobHandle, RuntimeHandle
-from cmemu_nb.injecting import FaultInjection
-from cmemu_nb.item_stream import ItemStream
+from cmemu_nb.calls.handles import JobHandle, RuntimeHandle
+from cmemu_nb.calls.streams import ItemStream
+from cmemu_nb.engine.fault_injection import FaultInjection
+from cmemu_nb.executors.cells.functions import Functions
+from cmemu_nb.executors.modules.environment import ModuleEnvironment
+from cmemu_nb.executors.modules.modules import Launch, LaunchedModule
 from cmemu_nb.notebook import topics
+from cmemu_nb.server.faults import Faults
 from cmemu_nb.settings import LISTS, SECONDS, Settings
 from cmemu_nb.tokens import Token
 
@@ -42,7 +42,7 @@ HELD = [
     *(Emulator, RuntimeHandle, JobHandle, ItemStream, LaunchedModule, ModuleEnvironment),
     *(Faults, FaultInjection, Functions),
 ]
-NOT_IMPORTED = ("__main__", "guard")  # programs
+NOT_IMPORTED = ("__main__", "nanny")  # programs
 MEMBERS = (property, cached_property, classmethod, staticmethod)
 EXAMPLES = 25
 

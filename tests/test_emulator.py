@@ -33,14 +33,14 @@ from cmemu_nb.errors import (
     ResultError,
     SettingError,
 )
-from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
 from cmemu_nb.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmemu_nb.events import Event
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
+    from cmemu_nb.lifecycle.events import Event
 
 RID = "ri.foundry.main.deployed-app.my-app"
 OPEN_FILES = Path("/proc/self/fd")
@@ -339,7 +339,7 @@ def test_starting_and_stopping_from_several_threads() -> None:
 def test_a_callback_that_does_not_return_is_named_when_the_emulator_can_t_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cmemu_nb.home.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("cmemu_nb.eventloop.home.PATIENCE_SECONDS", 0.2)
     entered, leave = threading.Event(), threading.Event()
 
     def hold(_: Event) -> None:

@@ -17,8 +17,8 @@ import pytest
 from cells import make
 from client import eventually
 
-from cmemu_nb.ending import Ending, ending_here, shielded
 from cmemu_nb.errors import JobEnded
+from cmemu_nb.eventloop.ending import Ending, ending_here, shielded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cmemu_nb.events import Event, EventLog
+from cmemu_nb.lifecycle.events import Event, EventLog
 
 QUIET = ["poll_empty", "result_chunk"]
 

@@ -13,19 +13,19 @@ from client import RESULT, RID, Api, error_code, eventually
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import figures
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.parts import header_part
+from cmemu_nb.dashboard.panels import header_part
 from cmemu_nb.errors import JobEvicted, NotFound, QueueFull, SettingError
-from cmemu_nb.job_ids import is_job_of, new_job_id
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.job_ids import is_job_of, new_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from client import Runtime
 
-    from cmemu_nb.events import Event
-    from cmemu_nb.model import Job
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.records import Job
 
 EVERYTHING = 10**9
 

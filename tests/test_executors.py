@@ -17,7 +17,7 @@ import requests
 from client import eventually
 
 from cmemu_nb.errors import JobFailed, NotRunning
-from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ def test_a_thread_that_cannot_be_started_fails_its_job_alone(emu: Emulator, monk
 
 def test_what_is_raised_when_a_result_is_posted_fails_its_job(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also what no request is to raise."""
-    from cmemu_nb.runtime_client import RuntimeClient  # noqa: PLC0415
+    from cmemu_nb.clients.runtime import RuntimeClient  # noqa: PLC0415
 
     async def break_down(*_: object) -> None:
         raise OSError("no buffer space")

@@ -15,7 +15,7 @@ from shells import plain_shell
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import CmemuError, ExportRefused
-from cmemu_nb.executors.export import export_module
+from cmemu_nb.export.writer import export_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,9 +15,9 @@ from client import EXECUTE, RID, Api, Wire, error_code, eventually, framed
 from conftest import waiting_of
 
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning
-from cmemu_nb.faults import KEPT_ENDED, Faults
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.server.faults import KEPT_ENDED, Faults
+from cmemu_nb.server.routes.platform import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from client import Runtime
 
     from cmemu_nb import Emulator
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
 
 pytestmark = pytest.mark.once
 

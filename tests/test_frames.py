@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from msgspec.structs import replace
 
-from cmemu_nb import frames
-from cmemu_nb.events import KINDS, Event
-from cmemu_nb.labels import MAX_LABEL_BYTES
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import Job, JobSource, JobStatus
-from cmemu_nb.results import STATES, column_of, outcome
+from cmemu_nb.display import frames
+from cmemu_nb.lifecycle.events import KINDS, Event
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
 from cmemu_nb.tokens import last_four
+from cmemu_nb.wire.labels import MAX_LABEL_BYTES
+from cmemu_nb.wire.results import STATES, column_of, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

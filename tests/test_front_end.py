@@ -14,8 +14,9 @@ from environments import clean_environ
 from nbclient import NotebookClient
 from test_notebooks import ThisPython, text_of
 
-from cmemu_nb.notebook import front_end, topics
-from cmemu_nb.notebook.front_end import FrontEnd
+from cmemu_nb.display import front_end
+from cmemu_nb.display.front_end import FrontEnd
+from cmemu_nb.notebook import topics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.once
 
 SIGNS = ("VSCODE", "BINDER", "JUPYTERHUB", "COLAB")
-NAME = "from cmemu_nb.notebook.front_end import front_end; print(front_end().name)"
+NAME = "from cmemu_nb.display.front_end import front_end; print(front_end().name)"
 START = "%load_ext cmemu_nb\n%cmemu start --port 0"
 IN_VS_CODE = "__vsc_ipynb_file__ = '/home/jo/a.ipynb'\n"
 IN_COLAB = "import google.colab.output\n"

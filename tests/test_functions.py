@@ -21,13 +21,13 @@ from cells import ADD, Sum, make
 from client import eventually
 
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning, ResultError
-from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cmemu_nb import Emulator
-    from cmemu_nb.events import Event
+    from cmemu_nb.lifecycle.events import Event
 
 ADD_MORE = "def add(context, event: Sum) -> int:\n    return 100 + event.x + event.y"
 

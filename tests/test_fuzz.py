@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from client import WireAnswer
 
     from cmemu_nb import Emulator
-    from cmemu_nb.model import Job
+    from cmemu_nb.lifecycle.records import Job
 
 pytestmark = pytest.mark.once
 

@@ -14,7 +14,7 @@ from shells import plain_shell
 import cmemu_nb
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import figures
-from cmemu_nb.dashboard.parts import header_part
+from cmemu_nb.dashboard.panels import header_part
 from cmemu_nb.errors import HomeError, NotFound, NotRunning
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 
 from cmemu_nb import Emulator
-from cmemu_nb.notebook.html import Html, card, link, mimebundle, status_badge, table
-from cmemu_nb.notebook.words import ago, cut, duration, say, visible, when
+from cmemu_nb.display.html import Html, card, link, mimebundle, status_badge, table
+from cmemu_nb.display.text import ago, cut, duration, say, visible, when
 from cmemu_nb.tokens import MODULE_TOKEN_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
 
 pytestmark = pytest.mark.once
 

@@ -34,9 +34,9 @@ from lab_browser import CHROMIUM, lab_environ
 from playwright.sync_api import sync_playwright
 
 from cmemu_nb.dashboard.activity import figures
-from cmemu_nb.dashboard.parts import header_part
-from cmemu_nb.hub import proxy_url
-from cmemu_nb.notebook.show import show_emulator
+from cmemu_nb.dashboard.panels import header_part
+from cmemu_nb.display.cards import show_emulator
+from cmemu_nb.wire.jupyterhub import proxy_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

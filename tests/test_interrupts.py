@@ -14,7 +14,7 @@ from cells import make
 from client import eventually
 
 from cmemu_nb.errors import InvalidRequest, JobFailed, NotFound, NotRunning
-from cmemu_nb.model import JobStatus
+from cmemu_nb.lifecycle.records import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ from cmemu_nb.errors import InvalidRequest, JobEvicted, NotFound
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
 
 
 @pytest.fixture

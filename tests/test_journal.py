@@ -33,11 +33,11 @@ from cmemu_nb.errors import (
     PortTakenWarning,
     WireError,
 )
-from cmemu_nb.journal import Journal
-from cmemu_nb.journal_check import VERSION
-from cmemu_nb.journal_file import JournalFile
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import Job, JobStatus
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.records import Job, JobStatus
+from cmemu_nb.storage.journal import Journal
+from cmemu_nb.storage.journal_check import VERSION
+from cmemu_nb.storage.journal_file import JournalFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -716,7 +716,7 @@ def test_a_file_that_is_locked_at_the_start_is_one_sentence_and_can_be_tried_aga
 @pytest.mark.parametrize("number", range(1, 18, 2))
 def test_kill_9_while_the_file_is_made_leaves_one_that_can_be_used(path: Path, number: int) -> None:
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom cmemu_nb import journal_file\n"
+        "import os, sys\nfrom pathlib import Path\nfrom cmemu_nb.storage import journal_file\n"
         "count = 0\n"
         "def die(event, arguments):\n"
         "    global count\n"

@@ -20,10 +20,10 @@ from journaled import make_older, process
 from msgspec.structs import replace
 
 from cmemu_nb.errors import JournalError
-from cmemu_nb.journal_file import JournalFile
-from cmemu_nb.journal_salvage import salvage
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import JobStatus
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.storage.journal_file import JournalFile
+from cmemu_nb.storage.journal_salvage import salvage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cmemu_nb.private_files import PREFIX
+from cmemu_nb.storage.private_files import PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmemu_nb.errors import InvalidModuleAuthToken, InvalidRequest, JobAlreadyCompleted, JobNotRunning, NotFound
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import Job, JobSource, JobStatus
-from cmemu_nb.session import ThrownAway
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
+from cmemu_nb.lifecycle.session import ThrownAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cmemu_nb.errors import InvalidModuleAuthToken, JobAlreadyCompleted, JobNotRunning, NotFound
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.model import Job, JobSource, Runtime
-from cmemu_nb.session import ThrownAway
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.lifecycle.records import Job, JobSource, Runtime
+from cmemu_nb.lifecycle.session import ThrownAway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmemu_nb.errors import WireError
-    from cmemu_nb.events import Event
-    from cmemu_nb.session import ResultStream
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.session import ResultStream
 
 pytestmark = pytest.mark.once
 

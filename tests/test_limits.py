@@ -14,7 +14,7 @@ import requests
 from client import CONTOUR, DEADLINE, EXECUTE, RESULT, RID, RUNTIMES, Api, Wire, eventually
 from conftest import waiting_of
 
-from cmemu_nb.server import limits
+from cmemu_nb.server import connection_limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -313,7 +313,7 @@ def test_there_are_never_more_connections_than_files_allow(monkeypatch: pytest.M
     resource = pytest.importorskip("resource")
     for soft, most in ((1024, 896), (64, 1), (100_000, 8192), (resource.RLIM_INFINITY, 8192)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        assert limits.open_files_allow(8192) == most
+        assert connection_limits.open_files_allow(8192) == most
 
 
 # Many held requests

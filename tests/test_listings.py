@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import RUNTIMES, Api, Runtime, error_code
 
-from cmemu_nb import Emulator, session_file
-from cmemu_nb.cli import looking
+from cmemu_nb import Emulator
 from cmemu_nb.cli import remote as remote_module
+from cmemu_nb.cli import show
 from cmemu_nb.cli.remote import Remote
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import jobs_part
-from cmemu_nb.dashboard.parts import MOST_FUNCTIONS, functions_part, header_part, runtimes_part
-from cmemu_nb.dialect import MOST_RATIOS, closest
+from cmemu_nb.dashboard.job_panels import jobs_part
+from cmemu_nb.dashboard.panels import MOST_FUNCTIONS, functions_part, header_part, runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
-from cmemu_nb.server import query_names, tool_routes
-from cmemu_nb.server.functions_routes import QUERIES
+from cmemu_nb.server.api import queries
+from cmemu_nb.server.api.functions import QUERIES
+from cmemu_nb.server.api.queries import MAX_QUERIES_OF_A_TURN, find_query
 from cmemu_nb.server.listing import MAX_RECORDS_OF_A_TURN
-from cmemu_nb.server.query_names import MAX_QUERIES_OF_A_TURN, find_query
+from cmemu_nb.server.routes import tools
+from cmemu_nb.storage import session_file
+from cmemu_nb.wire.function_schemas import MOST_RATIOS, closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from cmemu_nb.cli.watching import View
+    from cmemu_nb.cli.watch import View
 
     Serve = Callable[..., AbstractContextManager[Emulator]]
 
@@ -114,8 +116,8 @@ def test_commands_follow_the_pages_and_ask_only_for_runtimes_that_have_something
     async def look(emulator: Emulator) -> tuple[list[dict[str, Any]], View, View]:
         options = argparse.Namespace(runtime=None, status=None, job=None, last=10)
         async with Remote(emulator.url, emulator.token) as remote:
-            schemas = await looking._schemas(remote, options)  # noqa: SLF001
-            return await remote.runtimes(), schemas, await looking._jobs(remote, options)  # noqa: SLF001
+            schemas = await show._schemas(remote, options)  # noqa: SLF001
+            return await remote.runtimes(), schemas, await show._jobs(remote, options)  # noqa: SLF001
 
     monkeypatch.setattr(Remote, "_send", noting)
     monkeypatch.setattr(remote_module, "LARGEST_PAGE", 100)
@@ -161,7 +163,7 @@ def test_others_have_the_loop_while_a_long_page_is_made(serve: Serve, monkeypatc
         api = Api(emulator.url, emulator.token)
         paths = {"_runtime": f"{RUNTIMES}?limit=500", "_job": f"{RUNTIMES}/r1/jobs?limit=500"}
         for name, path in paths.items():
-            with turns(emulator, monkeypatch, tool_routes, name) as counts:
+            with turns(emulator, monkeypatch, tools, name) as counts:
                 answer = api.contour("GET", path).json()
             assert len(next(each for each in answer.values() if isinstance(each, list))) == 500
             assert (sum(counts), max(counts) <= MAX_RECORDS_OF_A_TURN) == (500, True)
@@ -172,14 +174,14 @@ def test_a_runtime_that_is_deleted_while_its_page_is_made_is_left_out(
 ) -> None:
     with serve() as emulator:
         open_sessions(emulator, 0, 120)
-        real = tool_routes._runtime  # noqa: SLF001
+        real = tools._runtime  # noqa: SLF001
 
         def deleting(app: Any, runtime: Any) -> Any:
             if runtime.runtime_id == "r10":
                 app.lifecycle.delete_session("r119")
             return real(app, runtime)
 
-        monkeypatch.setattr(tool_routes, "_runtime", deleting)
+        monkeypatch.setattr(tools, "_runtime", deleting)
         listed = Api(emulator.url, emulator.token).contour("GET", f"{RUNTIMES}?limit=200").json()["runtimes"]
         assert [each["runtime_id"] for each in listed] == [f"r{number}" for number in range(119)]
 
@@ -305,7 +307,7 @@ def test_cancelling_one_job_takes_the_same_work_however_many_there_are(serve: Se
         def cancel_one() -> int:
             job_id = api.submit("f", rid=app_of(1))
             with counted(emulator) as steps:
-                answer = api.contour("POST", f"{tool_routes.JOBS}/cancel", json={"jobs": job_id})
+                answer = api.contour("POST", f"{tools.JOBS}/cancel", json={"jobs": job_id})
             assert answer.json() == {"cancelled": 1}
             return steps[0]
 
@@ -349,7 +351,7 @@ def test_an_export_of_many_runtimes_gives_the_loop_back_and_is_whole(
     with serve() as emulator:
         open_sessions(emulator, 0, MANY)
         with counted(emulator) as steps, turns(emulator, monkeypatch, session_file, "_fields") as counts:
-            exported = Api(emulator.url, emulator.token).contour("GET", tool_routes.EXPORT)
+            exported = Api(emulator.url, emulator.token).contour("GET", tools.EXPORT)
         # A runtime, its binding, its schema and its three events; each has about twenty fields.
         assert steps[0] < 6 * 20 * 100 * MANY
         assert max(counts) <= MAX_RECORDS_OF_A_TURN
@@ -389,12 +391,12 @@ def test_functions_are_found_by_their_rids_in_one_pass_that_gives_the_loop_back(
         emulator.change(lambda lifecycle: lifecycle.post_schemas("r", [(name, schema) for name in names]))
         rids = [find_query(emulator.lifecycle, name).rid for name in names[:99]]
         asked = [{"rid": rid} for rid in [*rids, "ri.function-registry.main.function.none"]]
-        with turns(emulator, monkeypatch, query_names, "_rid") as counts:
+        with turns(emulator, monkeypatch, queries, "_rid") as counts:
             answer = api.contour("POST", f"{QUERIES}/getByRidBatch", json=asked).json()
         assert [each["displayName"] for each in answer["data"]] == names[:99]
         assert sum(counts) == len(names)
         assert max(counts) <= MAX_QUERIES_OF_A_TURN
-        with turns(emulator, monkeypatch, query_names, "read_exactly") as counts:
+        with turns(emulator, monkeypatch, queries, "read_exactly") as counts:
             assert api.contour("GET", f"{QUERIES}/getByRid?rid={rids[5]}").json()["displayName"] == "f5"
             assert api.contour("GET", f"{QUERIES}/unknown").status_code == 404
         assert sum(counts) == 1

@@ -21,14 +21,14 @@ from conftest import TOKEN, serving
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.executors.module_logs import ModuleLogs, read_line
-from cmemu_nb.job_log import JobLog
+from cmemu_nb.executors.modules.logs import ModuleLogs, read_line
+from cmemu_nb.lifecycle.job_log import JobLog
 from cmemu_nb.server.http import LINGER_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cmemu_nb.events import Event
+    from cmemu_nb.lifecycle.events import Event
 
 pytestmark = pytest.mark.once
 

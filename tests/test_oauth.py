@@ -17,8 +17,8 @@ from test_journal import held_by_another
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import SettingError
-from cmemu_nb.masking import Mask
 from cmemu_nb.tokens import ACCESS_TOKEN_START
+from cmemu_nb.wire.masking import Mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cmemu_nb import Emulator
-    from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.executors.modules.modules import LaunchedModule
 
 pytestmark = pytest.mark.once
 

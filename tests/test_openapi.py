@@ -13,12 +13,12 @@ from schemathesis.specs.openapi import definitions
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import WireError
-from cmemu_nb.server import examples
-from cmemu_nb.server.api_errors import API
+from cmemu_nb.server.api.errors import API
 from cmemu_nb.server.application import ROUTES, SURFACES
-from cmemu_nb.server.oauth_routes import FORM
-from cmemu_nb.server.openapi import PATH_PARAMETERS, document
-from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.server.openapi import examples
+from cmemu_nb.server.openapi.document import PATH_PARAMETERS, document
+from cmemu_nb.server.routes.oauth import FORM
+from cmemu_nb.server.routes.platform import PLATFORM
 from cmemu_nb.server.routing import Auth, Route, Surface
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def lacking(route: Route) -> list[str]:
     found += [] if route.summary else ["it has no summary"]
     found += [
         f"nothing describes its parameter {each['name']}: add a description to "
-        f"{'PATH_PARAMETERS of openapi.py' if each['in'] == 'path' else 'its schema in query'}"
+        f"{'PATH_PARAMETERS of openapi/document.py' if each['in'] == 'path' else 'its schema in query'}"
         for each in described["parameters"]
         if not each.get("description")
     ]
@@ -85,9 +85,9 @@ def lacking_in_answers(described: Operation) -> Iterator[str]:
 def lacking_in_schemas(route: Route) -> Iterator[str]:
     for name, schema in (("body", route.body), ("answer", route.answer)):
         if schema is not None and not schema.get("examples"):
-            yield f"its {name} has no examples: wrap the schema in answer_schemas.shown(schema, example)"
+            yield f"its {name} has no examples: wrap the schema in schemas.shown(schema, example)"
         for member in undescribed(schema or {}, name):
-            yield f"nothing describes {member}: wrap its schema in answer_schemas.said(schema, words)"
+            yield f"nothing describes {member}: wrap its schema in schemas.said(schema, words)"
 
 
 # The document

@@ -15,18 +15,18 @@ from client import RID, RUNTIMES, Api
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
-from cmemu_nb.dashboard.parts import functions_part, header_part
+from cmemu_nb.dashboard.panels import functions_part, header_part
 from cmemu_nb.dashboard.summary import summary
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.notebook.words import tally
-from cmemu_nb.results import STATES, column_of, function_error, outcome
+from cmemu_nb.display.text import tally
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.wire.results import STATES, column_of, function_error, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cmemu_nb.functions import Functions
-    from cmemu_nb.session import Session
+    from cmemu_nb.executors.cells.functions import Functions
+    from cmemu_nb.lifecycle.session import Session
 
 RESULTS = (b"1", b'{"error": 0.1}', b'{"error": "no"}', b'{"exception": "no luck"}', b' {"err\\u006fr": "x"}', b"{}")
 COUNTS = {"queued": 0, "running": 0, "ok": 10, "function error": 3, "failed": 1}
@@ -175,7 +175,7 @@ def test_each_result_is_read_once_and_none_before_somebody_looks(monkeypatch: py
         read.append(result)
         return function_error(result)
 
-    monkeypatch.setattr("cmemu_nb.session.function_error", note)
+    monkeypatch.setattr("cmemu_nb.lifecycle.session.function_error", note)
     state = Lifecycle()
     state.open_session("a")
     _one_of_each(state)

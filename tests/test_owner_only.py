@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import RID, Api, error_code
 
-from cmemu_nb import Emulator, live_file, owner_only, session_file
+from cmemu_nb import Emulator
 from cmemu_nb.errors import ExportRefused, JournalError, NotPrivate, SessionFileError
+from cmemu_nb.storage import live_file, owner_only, session_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

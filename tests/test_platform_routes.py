@@ -18,12 +18,12 @@ from client import RUNTIMES, Api, closed, error_code, eventually
 from conftest import waiting_of
 
 from cmemu_nb import Emulator
-from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.server.routes.platform import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cmemu_nb.handles import RuntimeHandle
+    from cmemu_nb.calls.handles import RuntimeHandle
 
 RID = "ri.foundry.main.deployed-app.real"
 

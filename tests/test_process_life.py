@@ -17,13 +17,13 @@ from journaled import process
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
-from cmemu_nb.executors.process import GUARD
-from cmemu_nb.private_files import KEPT
+from cmemu_nb.executors.modules.process import GUARD
+from cmemu_nb.storage.private_files import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.executors.modules.modules import LaunchedModule
 
 SLEEPER = "import os, sys, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPER}"

@@ -17,17 +17,17 @@ import pytest
 
 import cmemu_nb
 from cmemu_nb import Emulator, cli, errors, pytest_plugin, testing
+from cmemu_nb.calls.handles import JobHandle, RuntimeHandle
+from cmemu_nb.calls.streams import ItemStream
+from cmemu_nb.engine.fault_injection import FaultInjection
 from cmemu_nb.errors import WireError
-from cmemu_nb.events import KINDS, Event
-from cmemu_nb.executors.environment import ModuleEnvironment
-from cmemu_nb.executors.modules import LaunchedModule
-from cmemu_nb.faults import Faults
-from cmemu_nb.functions import Functions
-from cmemu_nb.handles import JobHandle, RuntimeHandle
-from cmemu_nb.injecting import FaultInjection
-from cmemu_nb.item_stream import ItemStream
+from cmemu_nb.executors.cells.functions import Functions
+from cmemu_nb.executors.modules.environment import ModuleEnvironment
+from cmemu_nb.executors.modules.modules import LaunchedModule
+from cmemu_nb.lifecycle.events import KINDS, Event
 from cmemu_nb.notebook.commands import COMMANDS, parse_cell_line, parse_module_line, parser_of
 from cmemu_nb.server.application import ROUTES
+from cmemu_nb.server.faults import Faults
 from cmemu_nb.settings import Settings
 from cmemu_nb.testing import EmulatorForTests
 from cmemu_nb.tokens import Token

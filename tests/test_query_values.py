@@ -26,8 +26,8 @@ from compute_modules.function_registry.function_payload_converter import convert
 from compute_modules.function_registry.types import Double, Long
 
 from cmemu_nb.errors import InvalidRequest, NotFound
-from cmemu_nb.executors.functions import define
-from cmemu_nb.queries import QueryEncoder
+from cmemu_nb.executors.sdk.adapter import define
+from cmemu_nb.wire.queries import QueryEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -414,7 +414,7 @@ with Emulator(port=0, tls_port=0) as emu:
 
 
 def test_a_plain_query_is_encoded_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cmemu_nb.query_values", None)
+    monkeypatch.setitem(sys.modules, "cmemu_nb.wire.query_values", None)
     encoder = QueryEncoder("f", lambda: {"inputs": []}, check=True)
     assert encoder.encode({"x": [1, 2.5, None, "é"], "big": 10**30}) == (
         b'{"x": [1, 2.5, null, "\\u00e9"], "big": 1000000000000000000000000000000}'

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import ResultError
-from cmemu_nb.model import Job, JobSource, JobStatus
-from cmemu_nb.results import Outcome, function_error, outcome, parse_result
+from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
+from cmemu_nb.wire.results import Outcome, function_error, outcome, parse_result
 
 DEEP = 100_000
 MB = 1_000_000

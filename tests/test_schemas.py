@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.schemas import parse_schemas
+from cmemu_nb.wire.schema_parser import parse_schemas
 
 DEEP = 100_000
 fuzz = settings(max_examples=100, derandomize=True, deadline=None, database=None)

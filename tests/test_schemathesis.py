@@ -23,17 +23,17 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from cmemu_nb.model import JobSource, JobStatus
+from cmemu_nb.lifecycle.records import JobSource, JobStatus
+from cmemu_nb.server.api.queries import Query
 from cmemu_nb.server.application import ROUTES
-from cmemu_nb.server.query_names import Query
 from cmemu_nb.server.routing import Auth, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cmemu_nb import Emulator
-    from cmemu_nb.events import Event
-    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 30

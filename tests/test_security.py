@@ -34,16 +34,16 @@ from test_notebooks import ThisPython
 import cmemu_nb
 from cmemu_nb import Emulator, errors
 from cmemu_nb.arguments import given_settings
+from cmemu_nb.clients.http import HttpClient
 from cmemu_nb.dashboard.activity import Activity, figures
-from cmemu_nb.dashboard.parts import header_part, runtimes_part
+from cmemu_nb.dashboard.panels import header_part, runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import ExportRefused, ExposedWarning, LaunchFailed, NotRunning, SettingError
-from cmemu_nb.http_client import HttpClient
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.masking import Mask
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.notebook.commands import parse
-from cmemu_nb.private_files import PrivateFiles
+from cmemu_nb.storage.private_files import PrivateFiles
 from cmemu_nb.tokens import Token, last_four
+from cmemu_nb.wire.masking import Mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,10 +17,10 @@ from test_docs import ROOT, fenced
 from test_magics import only_shell, run, shell
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.job_parts import job_part
+from cmemu_nb.dashboard.job_panels import job_part
+from cmemu_nb.display.cards import show_emulator, show_job
 from cmemu_nb.errors import NotFound, SeedError, SettingError
-from cmemu_nb.notebook.show import show_emulator, show_job
-from cmemu_nb.server.platform_routes import PLATFORM
+from cmemu_nb.server.routes.platform import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,11 +12,11 @@ from client import RID, Api
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import figures
-from cmemu_nb.dashboard.job_parts import job_part
-from cmemu_nb.dashboard.parts import header_part, runtimes_part
+from cmemu_nb.dashboard.job_panels import job_part
+from cmemu_nb.dashboard.panels import header_part, runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import FunctionError, JobFailed, NotRunning, SessionFileError
-from cmemu_nb.session_file import replacing
+from cmemu_nb.storage.session_file import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

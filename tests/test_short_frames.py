@@ -14,10 +14,11 @@ from environments import program
 from lab_browser import CHROMIUM
 from playwright.sync_api import sync_playwright
 
-from cmemu_nb import Emulator, frames
-from cmemu_nb.frame import Frame
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.notebook.html import two_lines
+from cmemu_nb import Emulator
+from cmemu_nb.display import frames
+from cmemu_nb.display.frame import Frame
+from cmemu_nb.display.html import two_lines
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

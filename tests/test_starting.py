@@ -10,7 +10,7 @@ import pytest
 from cells import ADD, make
 from client import eventually
 
-from cmemu_nb import starting, wait_line
+from cmemu_nb.calls import startup, wait_line
 from cmemu_nb.errors import NotFound
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def test_nobody_waits_for_a_module_that_has_ended_or_that_polls_without_schemas(
 ) -> None:
     ready = tmp_path / "ready"
     ready.touch()
-    monkeypatch.setattr(starting, "MAX_SCHEMA_SECONDS", 600.0)
-    monkeypatch.setattr(starting, "AFTER_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(startup, "MAX_SCHEMA_SECONDS", 600.0)
+    monkeypatch.setattr(startup, "AFTER_POLL_SECONDS", 0.2)
     program = MODULE.replace("for step in steps if", "steps[1](); time.sleep(600)\nfor step in steps if")
     module = emu.launch(["python", "-c", program, str(ready), "poll"], "app").wait_until_responsive()
     with pytest.raises(NotFound, match="No function 'shout' is served"):

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound, ResultError
-from cmemu_nb.item_reader import FirstHeld, ItemReader
-from cmemu_nb.results import item_value
+from cmemu_nb.wire.item_reader import FirstHeld, ItemReader
+from cmemu_nb.wire.results import item_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from client import Runtime
 
     from cmemu_nb import Emulator
-    from cmemu_nb.item_stream import ItemStream
+    from cmemu_nb.calls.streams import ItemStream
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.text(max_size=5),

@@ -19,7 +19,7 @@ from playwright.sync_api import expect, sync_playwright
 from shells import plain_shell
 
 from cmemu_nb.dashboard.summaries import Summaries
-from cmemu_nb.events import EventLog
+from cmemu_nb.lifecycle.events import EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

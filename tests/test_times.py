@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmemu_nb.dashboard.activity import activity_of, figures, shortened
-from cmemu_nb.dashboard.job_parts import job_row
-from cmemu_nb.dashboard.parts import functions_part, header_part
+from cmemu_nb.dashboard.job_panels import job_row
+from cmemu_nb.dashboard.panels import functions_part, header_part
 from cmemu_nb.dashboard.summary import summary
-from cmemu_nb.lifecycle import Lifecycle
-from cmemu_nb.notebook.charts import latency_chart
-from cmemu_nb.notebook.words import duration, short_id
-from cmemu_nb.percentiles import percentile
+from cmemu_nb.display.charts import latency_chart
+from cmemu_nb.display.percentiles import percentile
+from cmemu_nb.display.text import duration, short_id
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

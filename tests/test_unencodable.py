@@ -21,11 +21,11 @@ import pydantic
 import pytest
 from compute_modules.client.internal_query_client import InternalQueryService
 
-from cmemu_nb.dashboard.job_parts import job_part
-from cmemu_nb.ending import Ending
+from cmemu_nb.dashboard.job_panels import job_part
 from cmemu_nb.errors import FunctionError, JobFailed
-from cmemu_nb.executors.encoding import unencodable
-from cmemu_nb.executors.functions import define, handle_job
+from cmemu_nb.eventloop.ending import Ending
+from cmemu_nb.executors.sdk.adapter import define, handle_job
+from cmemu_nb.executors.sdk.encoding import unencodable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -265,7 +265,7 @@ def test_a_stream_that_the_sdk_takes_apart_oddly_is_told_in_the_log(emulator: Em
 
 def test_nothing_is_searched_in_results_that_are_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A large result costs as much as with the SDK alone."""
-    monkeypatch.setattr("cmemu_nb.executors.functions.unencodable", None)
+    monkeypatch.setattr("cmemu_nb.executors.sdk.adapter.unencodable", None)
     bodies: list[Any] = []
     explain: Callable[[str], object] = bodies.append
     envelope = {"computeModuleJobV1": {"jobId": "j", "queryType": "give", "query": {}}}

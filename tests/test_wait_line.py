@@ -15,7 +15,7 @@ from cells import ADD, make
 from cli_processes import OnTerminal
 from client import eventually
 
-from cmemu_nb import wait_line
+from cmemu_nb.calls import wait_line
 from cmemu_nb.errors import JobTimeout
 
 if TYPE_CHECKING:
@@ -216,7 +216,8 @@ def test_a_stderr_that_can_not_be_written_ends_no_call(
 
 PROGRAM = """
 import sys, threading
-from cmemu_nb import Emulator, wait_line
+from cmemu_nb import Emulator
+from cmemu_nb.calls import wait_line
 
 wait_line.PATIENCE_SECONDS = wait_line.UPDATE_SECONDS = 0.2
 gate = threading.Event()

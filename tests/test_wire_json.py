@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.wire_json import Fields, decode
+from cmemu_nb.wire.json_input import Fields, decode
 
 DEEP = 100_000
 WHAT = "Doing it"

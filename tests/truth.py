@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator
-    from cmemu_nb.events import Event
-    from cmemu_nb.model import Job
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.records import Job
 
 FAULTS = {"internal_error", "listener_failed", "log"}
 ENDS = {"job_succeeded": "succeeded", "job_failed": "failed", "job_cleared": "cleared"}

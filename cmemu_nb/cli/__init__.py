@@ -7,10 +7,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cmemu_nb.cli import calling, cancelling, journals, listing, looking, running, serving, taking
-from cmemu_nb.cli.parsing import EXIT_CODES, Parser, add_command, complain, exit_code
+from cmemu_nb.cli import call, cancel, fetch, journal, listing, run, serve, show
+from cmemu_nb.cli.lab import start_lab
+from cmemu_nb.cli.parser import EXIT_CODES, Parser, add_command, complain, exit_code
 from cmemu_nb.errors import CmemuError
-from cmemu_nb.lab import start_lab
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-GROUPS = (serving, running, calling, cancelling, looking, taking, listing, journals)
+GROUPS = (serve, run, call, cancel, show, fetch, listing, journal)
 INTERRUPTED = 130
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.cli.finding import NONE_RUNS, as_table, live_emulators
-from cmemu_nb.cli.parsing import Commands, Parser, add_command, complain, does
+from cmemu_nb.cli.discovery import NONE_RUNS, as_table, live_emulators
+from cmemu_nb.cli.parser import Commands, Parser, add_command, complain, does
 
 if TYPE_CHECKING:
     import argparse

@@ -10,13 +10,13 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from cmemu_nb.contour_client import ContourClient
+from cmemu_nb.clients.contour import ContourClient
+from cmemu_nb.clients.http import HttpClient, Reply, wire_error
 from cmemu_nb.errors import InvalidBearerToken, InvalidRequest, NotRunning
-from cmemu_nb.http_client import HttpClient, Reply, wire_error
-from cmemu_nb.json_values import read_exactly
-from cmemu_nb.server.runtime_routes import RUNTIMES
-from cmemu_nb.server.tool_routes import LARGEST_PAGE
+from cmemu_nb.server.routes.runtime import RUNTIMES
+from cmemu_nb.server.routes.tools import LARGEST_PAGE
 from cmemu_nb.tokens import Token, can_be_sent
+from cmemu_nb.wire.json_values import read_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
-from cmemu_nb.notebook.words import visible
+from cmemu_nb.display.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

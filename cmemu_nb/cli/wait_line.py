@@ -8,11 +8,11 @@ import math
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
-from cmemu_nb.diagnosis import Diagnosis
+from cmemu_nb.calls.diagnosis import Diagnosis
+from cmemu_nb.calls.one_line import is_wanted, one_line
+from cmemu_nb.calls.wait_line import PATIENCE_SECONDS, UPDATE_SECONDS, no_result
 from cmemu_nb.errors import CmemuError
-from cmemu_nb.one_line import is_wanted, one_line
-from cmemu_nb.server.tool_routes import JOBS
-from cmemu_nb.wait_line import PATIENCE_SECONDS, UPDATE_SECONDS, no_result
+from cmemu_nb.server.routes.tools import JOBS
 
 if TYPE_CHECKING:
     from cmemu_nb.cli.remote import Remote

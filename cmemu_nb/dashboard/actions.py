@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.calls.handles import JobHandle
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.handles import JobHandle
-from cmemu_nb.json_values import read_json
+from cmemu_nb.wire.json_values import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cmemu_nb.model import NS_PER_S
-from cmemu_nb.percentiles import rank
+from cmemu_nb.display.percentiles import rank
+from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cmemu_nb.model import Job
+    from cmemu_nb.lifecycle.records import Job
 
 SECONDS = 60
 # Times are counted by their first three digits, from a minute on by the second, which is all that is shown of them: a

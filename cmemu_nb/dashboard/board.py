@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 from cmemu_nb.dashboard.activity import Activity, Figures, activity_of, figures
 from cmemu_nb.dashboard.summaries import Summaries
 from cmemu_nb.errors import NotRunning
-from cmemu_nb.events import QUIET
-from cmemu_nb.home import start_thread
-from cmemu_nb.loop import quick_switches
-from cmemu_nb.model import NS_PER_S
+from cmemu_nb.eventloop.home import start_thread
+from cmemu_nb.eventloop.loop import quick_switches
+from cmemu_nb.lifecycle.events import QUIET
+from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cmemu_nb.dashboard.view import View
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.events import Event
+    from cmemu_nb.lifecycle.events import Event
 
 PACE_SECONDS = 0.2
 TICK_SECONDS = 1.0

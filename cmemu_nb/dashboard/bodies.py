@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.json_values import read_first
-from cmemu_nb.notebook.words import visible
+from cmemu_nb.display.text import visible
 from cmemu_nb.plurals import plural
+from cmemu_nb.wire.json_values import read_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from cmemu_nb.notebook.words import UNSEEN
-from cmemu_nb.server.contour_routes import CONTOUR
-from cmemu_nb.server.runtime_routes import RUNTIMES
+from cmemu_nb.display.text import UNSEEN
+from cmemu_nb.server.routes.contour import CONTOUR
+from cmemu_nb.server.routes.runtime import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmemu_nb.model import Job
+    from cmemu_nb.lifecycle.records import Job
 
 MOST_QUERY = 20_000
 TOKEN = '-H "Authorization: Bearer $TOKEN"'  # noqa: S105 - the name of a variable

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.job_search import ending_of
-from cmemu_nb.results import outcome
+from cmemu_nb.display.job_search import ending_of
+from cmemu_nb.wire.results import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cmemu_nb.model import Job
-    from cmemu_nb.state import State
+    from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.lifecycle.state import State
 
 MOST_SEARCHED = 100_000
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.cells import current_shell
+from cmemu_nb.eventloop.shell import current_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cmemu_nb.events import EventLog
+    from cmemu_nb.lifecycle.events import EventLog
 
 
 class Summaries:

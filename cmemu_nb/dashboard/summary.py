@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmemu_nb.dashboard.job_parts import job_row
-from cmemu_nb.dashboard.parts import runtimes_part
-from cmemu_nb.notebook.html import Html, card, status_badge, table, two_lines
-from cmemu_nb.notebook.words import short_id, tally, when
-from cmemu_nb.results import outcome
+from cmemu_nb.dashboard.job_panels import job_row
+from cmemu_nb.dashboard.panels import runtimes_part
+from cmemu_nb.display.html import Html, card, status_badge, table, two_lines
+from cmemu_nb.display.text import short_id, tally, when
+from cmemu_nb.wire.results import outcome
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator

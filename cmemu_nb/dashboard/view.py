@@ -8,28 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.cells import cell_is_running
 from cmemu_nb.dashboard.actions import ACTIONS
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_parts import EventList, choices_part, job_part, jobs_part
-from cmemu_nb.dashboard.parts import (
-    Part,
-    form_part,
-    functions_part,
-    header_part,
-    last_line,
-    plain,
-    runtimes_part,
-)
+from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
+from cmemu_nb.dashboard.panels import Part, form_part, functions_part, header_part, last_line, plain, runtimes_part
+from cmemu_nb.display.charts import latency_chart, timeline_chart
+from cmemu_nb.display.text import visible
 from cmemu_nb.errors import CmemuError, NotFound
-from cmemu_nb.notebook.charts import latency_chart, timeline_chart
-from cmemu_nb.notebook.words import visible
+from cmemu_nb.eventloop.shell import cell_is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmemu_nb.dashboard.board import Board, Changes
-    from cmemu_nb.model import FunctionSchema
+    from cmemu_nb.lifecycle.records import FunctionSchema
 
     Send = Callable[[dict[str, Any]], object]
 

@@ -11,10 +11,10 @@ import traitlets
 from anywidget import AnyWidget
 from IPython.display import display, update_display
 
-from cmemu_nb.cells import current_shell, in_marimo, in_voila
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.dashboard.view import Options, View
 from cmemu_nb.errors import HomeError
+from cmemu_nb.eventloop.shell import current_shell, in_marimo, in_voila
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

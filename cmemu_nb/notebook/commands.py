@@ -19,10 +19,10 @@ from cmemu_nb.arguments import (
     add_settings,
     positive,
 )
-from cmemu_nb.dialect import closest
-from cmemu_nb.fault_arguments import CHANCES
-from cmemu_nb.json_values import read_first, read_json
+from cmemu_nb.engine.fault_arguments import CHANCES
 from cmemu_nb.notebook import topics
+from cmemu_nb.wire.function_schemas import closest
+from cmemu_nb.wire.json_values import read_first, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

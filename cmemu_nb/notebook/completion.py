@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from cmemu_nb.model import JobStatus
+from cmemu_nb.display.registry import running_emulators
+from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.commands import COMMANDS, options_of
-from cmemu_nb.registry import running_emulators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,17 +17,17 @@ from msgspec.structs import replace
 from traitlets import Unicode
 
 from cmemu_nb.arguments import given_settings
-from cmemu_nb.cells import echo_here
-from cmemu_nb.dialect import closest
+from cmemu_nb.calls.handles import JobHandle
+from cmemu_nb.display.registry import Names, emulators, forget, running_emulators, started_by_magics
 from cmemu_nb.emulator import Emulator
+from cmemu_nb.engine.fault_arguments import FAULTS
 from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, NotRunning, known
-from cmemu_nb.executors.annotations import take_over
-from cmemu_nb.fault_arguments import FAULTS
-from cmemu_nb.handles import JobHandle
-from cmemu_nb.loop import defer_interrupts
-from cmemu_nb.model import Job
+from cmemu_nb.eventloop.loop import defer_interrupts
+from cmemu_nb.eventloop.shell import echo_here
+from cmemu_nb.executors.sdk.annotations import take_over
+from cmemu_nb.lifecycle.records import Job
 from cmemu_nb.notebook import topics
-from cmemu_nb.notebook.cell_functions import (
+from cmemu_nb.notebook.cell_magics import (
     cell_sources,
     run_cell,
     syntax_error,
@@ -38,9 +38,9 @@ from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, par
 from cmemu_nb.notebook.completion import make_matcher
 from cmemu_nb.notebook.module_cells import launch_cell
 from cmemu_nb.plurals import listed, plural
-from cmemu_nb.registry import Names, emulators, forget, running_emulators, started_by_magics
 from cmemu_nb.settings import Settings
 from cmemu_nb.tracebacks import shortened
+from cmemu_nb.wire.function_schemas import closest
 
 if TYPE_CHECKING:
     import argparse
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from cmemu_nb.dashboard.widget import Dashboard
-    from cmemu_nb.executors.modules import LaunchedModule
-    from cmemu_nb.faults import Faults
-    from cmemu_nb.functions import Functions
-    from cmemu_nb.injecting import FaultInjection
-    from cmemu_nb.notebook.charts import Chart
-    from cmemu_nb.seed import Seed
+    from cmemu_nb.display.charts import Chart
+    from cmemu_nb.engine.fault_injection import FaultInjection
+    from cmemu_nb.executors.cells.functions import Functions
+    from cmemu_nb.executors.modules.modules import LaunchedModule
+    from cmemu_nb.server.faults import Faults
+    from cmemu_nb.storage.seed_file import Seed
 
 
 WILL_BE_ANOTHER = "It is another emulator then: run the cells that define functions again, too."
@@ -374,7 +374,7 @@ class CMEmu(Settings, Magics):
 
 
 def _read_seed(path: str, settings: dict[str, Any]) -> Seed:
-    from cmemu_nb import seed  # noqa: PLC0415 - who has no seed file needs no YAML
+    from cmemu_nb.storage import seed_file as seed  # noqa: PLC0415 - who has no seed file needs no YAML
 
     return seed.read(path, settings)
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from IPython.core.error import UsageError
 
-from cmemu_nb.owner_only import write_in
+from cmemu_nb.storage.owner_only import write_in
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.executors.modules import LaunchedModule
+    from cmemu_nb.executors.modules.modules import LaunchedModule
     from cmemu_nb.notebook.commands import Arguments
 
 NODE_PACKAGE = "@palantir/compute-module"

@@ -24,56 +24,45 @@ from cmemu_nb.errors import (
     TooBusy,
     WireError,
 )
-from cmemu_nb.functions import NOTEBOOK
-from cmemu_nb.hub import service_prefix
-from cmemu_nb.server import (
-    contour_routes,
-    document_routes,
-    functions_routes,
-    oauth_routes,
-    platform_routes,
-    runtime_routes,
-    tool_routes,
-)
-from cmemu_nb.server.api_errors import API, api_error_response
+from cmemu_nb.executors.cells.functions import NOTEBOOK
+from cmemu_nb.server.api import functions
+from cmemu_nb.server.api.errors import API, api_error_response
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, check_size
 from cmemu_nb.server.origins import LOGIN_IS_NOT_ENOUGH, check_host, check_origin, forwarded_prefix
 from cmemu_nb.server.response import Response, error_response
+from cmemu_nb.server.routes import contour, documents, platform, runtime, tools
+from cmemu_nb.server.routes import oauth as oauth_routes
 from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router, Surface
 from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__
+from cmemu_nb.wire.jupyterhub import service_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from cmemu_nb.diagnosis import Diagnosis
-    from cmemu_nb.executors.environment import ModuleEnvironment
-    from cmemu_nb.faults import Faults
-    from cmemu_nb.journal import Journal
-    from cmemu_nb.lifecycle import Lifecycle
-    from cmemu_nb.oauth import OAuthClient
+    from cmemu_nb.calls.diagnosis import Diagnosis
+    from cmemu_nb.executors.modules.environment import ModuleEnvironment
+    from cmemu_nb.foundry.oauth import OAuthClient
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.server.faults import Faults
     from cmemu_nb.server.request import Request
     from cmemu_nb.settings import Settings
+    from cmemu_nb.storage.journal import Journal
     from cmemu_nb.tokens import Token
 
 MOST_OF_AN_ID = 200
 MAX_SHOWN_OF_A_PATH = 200
 # Answers given as errors to requests that were right themselves.
 NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
-SURFACES = tuple(
-    map(
-        Surface.of,
-        (
-            runtime_routes,
-            contour_routes,
-            platform_routes,
-            oauth_routes,
-            functions_routes,
-            tool_routes,
-            document_routes,
-        ),
-    )
+SURFACES = (
+    Surface.of("runtime", runtime),
+    Surface.of("contour", contour),
+    Surface.of("platform", platform),
+    Surface.of("oauth", oauth_routes),
+    Surface.of("functions", functions),
+    Surface.of("tool", tools),
+    Surface.of("document", documents),
 )
 ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 
@@ -253,7 +242,7 @@ class Application:
         if request.path.startswith(API):
             return api_error_response(error)
         response = error_response(error)
-        if request.path.startswith(platform_routes.PLATFORM):
+        if request.path.startswith(platform.PLATFORM):
             response.delay = self.refusal_seconds
         return response
 

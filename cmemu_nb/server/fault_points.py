@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.errors import InjectedFault, PollRejected
-from cmemu_nb.model import JobStatus
+from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.plurals import plural
-from cmemu_nb.server import platform_routes, runtime_routes
 from cmemu_nb.server.http import BufferedBody, Receiver
 from cmemu_nb.server.response import Response
-from cmemu_nb.server.runtime_routes import envelope, post_schemas
+from cmemu_nb.server.routes import platform, runtime
+from cmemu_nb.server.routes.runtime import envelope, post_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from cmemu_nb.faults import Faults
-    from cmemu_nb.model import Job
+    from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.server.application import Application
+    from cmemu_nb.server.faults import Faults
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.routing import Route
 
-POLLS = (runtime_routes.get_job, platform_routes.get_job)
-RESULTS = (runtime_routes.receive_result, platform_routes.receive_result)
+POLLS = (runtime.get_job, platform.get_job)
+RESULTS = (runtime.receive_result, platform.receive_result)
 SPOIL_A_RESULT = ("error_rate", "drop_result", "truncate_result")
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
     from tornado.httputil import HTTPHeaders, RequestStartLine
 
-    from cmemu_nb.session import Replica
+    from cmemu_nb.lifecycle.session import Replica
 
 UNLIMITED = 10**1000
 MOST_DIGITS = 18

@@ -72,9 +72,8 @@ class Surface:
     routes: tuple[Route, ...]
 
     @classmethod
-    def of(cls, module: ModuleType) -> Surface:
-        """Make a surface of a module such as `runtime_routes`."""
-        name = module.__name__.rpartition(".")[2].removesuffix("_routes")
+    def of(cls, name: str, module: ModuleType) -> Surface:
+        """Make a surface of a module such as `routes.runtime`. Its name is a tag of the OpenAPI document."""
         return cls(name, inspect.cleandoc(module.__doc__ or ""), module.routes)
 
 

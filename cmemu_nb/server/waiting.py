@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cmemu_nb.events import Event
-    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 WAKES_ONE_POLL = frozenset({"job_queued", "job_given_back"})
 FREES_A_SLOT = frozenset({"job_succeeded", "job_failed", "job_given_back"})

@@ -27,8 +27,8 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from cmemu_nb import Emulator
-from cmemu_nb.home import ThreadHome
-from cmemu_nb.http_client import HttpClient
+from cmemu_nb.clients.http import HttpClient
+from cmemu_nb.eventloop.home import ThreadHome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.dashboard.job_list import JobFilter
-from cmemu_nb.dashboard.job_parts import job_part, job_row
-from cmemu_nb.notebook.charts import latency_chart, timeline_chart
+from cmemu_nb.dashboard.job_panels import job_part, job_row
+from cmemu_nb.display.charts import latency_chart, timeline_chart
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator
-    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 HISTORY = 100_000
 TICK_SECONDS = 0.002

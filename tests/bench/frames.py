@@ -27,7 +27,7 @@ from cmemu_nb.dashboard.view import View
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 JOBS = 100_000
 TIMES, REFRESHES, BETWEEN = 7, 50, 200

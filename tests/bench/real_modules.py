@@ -23,8 +23,8 @@ from environments import node_modules
 from cmemu_nb import Emulator
 
 if TYPE_CHECKING:
-    from cmemu_nb.executors.modules import LaunchedModule
-    from cmemu_nb.handles import JobHandle
+    from cmemu_nb.calls.handles import JobHandle
+    from cmemu_nb.executors.modules.modules import LaunchedModule
 
 LONG = bool(os.environ.get("CMEMU_LONG"))
 JOBS = 5000

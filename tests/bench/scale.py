@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster
 from cmemu_nb import Emulator
 
 if TYPE_CHECKING:
-    from cmemu_nb.executors.cluster import Cluster
+    from cmemu_nb.executors.cluster.cluster import Cluster
 
 PIECES, LAST = 40, 2_000_000
 JOBS = 2_000

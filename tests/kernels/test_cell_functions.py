@@ -13,7 +13,7 @@ from kernels.driver import Kernel, running_cell, wait_until
 from kernels.notebooks import CONTOUR, open_notebook
 
 import cmemu_nb
-from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from kernels.notebooks import Notebook
@@ -123,7 +123,8 @@ def test_a_cell_that_waits_says_why_in_one_output_which_is_empty_in_the_end(
     notebook: Notebook, tmp_path: Path, call: str
 ) -> None:
     kernel, going = notebook.kernel, tmp_path / "going"
-    code = "import time\nfrom cmemu_nb import wait_line\nwait_line.PATIENCE_SECONDS = wait_line.UPDATE_SECONDS = 0.2\n"
+    code = "import time\nfrom cmemu_nb.calls import wait_line\n"
+    code += "wait_line.PATIENCE_SECONDS = wait_line.UPDATE_SECONDS = 0.2\n"
     code += f"from pathlib import Path\n@emu.function\ndef slow(context, event):\n    going = Path({str(going)!r})\n"
     kernel.run(f"{code}    while not going.exists(): time.sleep(0.01)\n    return 'done'")
     cell = kernel.send(call)

@@ -88,7 +88,7 @@ def test_a_mistake_is_its_name_its_sentence_and_the_own_line(notebook: Notebook)
         f"NotFound: No function 'bom' is served. Did you mean 'boom'? Known functions: {SERVED}. {ANYTHING}",
     ]
     whole = notebook.kernel.finish(notebook.kernel.send("%tb")).traceback
-    assert "cmemu_nb/calls.py" in whole
+    assert "cmemu_nb/calls/calls.py" in whole
     assert "_check_name" in whole
 
 

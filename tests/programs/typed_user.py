@@ -9,8 +9,8 @@ from compute_modules.context import QueryContext
 import cmemu_nb
 from cmemu_nb import Emulator
 from cmemu_nb.errors import CmemuError, NotFound
-from cmemu_nb.events import Event
-from cmemu_nb.handles import JobHandle, RuntimeHandle
+from cmemu_nb.lifecycle.events import Event
+from cmemu_nb.calls.handles import JobHandle, RuntimeHandle
 
 
 @dataclass

@@ -39,9 +39,9 @@ def nobody_serves(client: Client) -> bool:
 
 
 def _replicas_here() -> int:
-    from cmemu_nb.executors import cluster_worker  # noqa: PLC0415 - on the worker
+    from cmemu_nb.executors.cluster import worker  # noqa: PLC0415 - on the worker
 
-    return len(cluster_worker._replicas)  # noqa: SLF001
+    return len(worker._replicas)  # noqa: SLF001
 
 
 def pids(client: Client) -> dict[str, int]:

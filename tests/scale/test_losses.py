@@ -19,7 +19,7 @@ from conftest import faults
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import JobFailed, LaunchFailed
-from cmemu_nb.executors import cluster as cluster_module
+from cmemu_nb.executors.cluster import cluster as cluster_module
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -14,7 +14,7 @@ from environments import kernel_python
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import FunctionRefused, InvalidRequest, LaunchFailed, SettingError
-from cmemu_nb.scaling import address_for
+from cmemu_nb.executors.cluster.clusters import address_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,10 +12,10 @@ import pytest
 from client import eventually
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.parts import runtimes_part
+from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout
-from cmemu_nb.executors.cluster_worker import Lines
-from cmemu_nb.functions import NOTEBOOK_APP
+from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
+from cmemu_nb.executors.cluster.worker import Lines
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -19,7 +19,7 @@ from cmemu_nb import Emulator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cmemu_nb.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 RUNTIMES = 8
 HELD: list[bytes] = []

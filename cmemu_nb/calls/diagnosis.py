@@ -1,0 +1,304 @@
+"""Why a job has no result yet, in one sentence that says what to type: the same words wherever a wait is shown.
+
+It is found from what the state and the executors say at this moment, from any thread, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cmemu_nb.calls.capacity import Capacity, last_awaited, thread_of
+from cmemu_nb.display.registry import magic_line
+from cmemu_nb.display.text import ago, cut, duration, visible
+from cmemu_nb.errors import JobFailed, NotFound
+from cmemu_nb.executors.cells.functions import NOTEBOOK
+from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.plurals import plural
+
+if TYPE_CHECKING:
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.modules.modules import LaunchedModule
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.records import Job
+
+KINDS = (
+    *("workers_busy", "deadlock", "no_executor", "executor_silent", "replicas_starting", "replicas_ended"),
+    *("queued", "running", "finished", "cleared", "not_running"),
+)
+MAX_NAME = 60
+MAX_LINE = 200
+MAX_FUNCTIONS = 3
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """Why a job has no result: `kind` is one of `KINDS`, for programs, `sentence` for people."""
+
+    kind: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
+    """Say why a job has no result yet; `NotFound` or `JobEvicted` for one that is not known."""
+    state = emulator.lifecycle
+    job = state.find_job(job_id)
+    try:
+        if job is None:
+            kind, said = _cleared(state, job_id)
+        elif job.finished:
+            kind, said = "finished", f"{_quoted(job.query_type)} is done, and its result is on its way."
+        elif not emulator.running:
+            kind, said = "not_running", _not_running(emulator, job)
+        elif job.status == JobStatus.RUNNING:
+            kind, said = _running(emulator, job)
+        else:
+            kind, said = _queued(emulator, job)
+    except NotFound:  # the runtime was deleted at this moment
+        kind, said = _cleared(state, job_id)
+    faults = f" Faults are on, which may be why; {emulator.name}.faults.off() ends them." if emulator.faults else ""
+    return Diagnosis(kind, visible(f"{said}{faults}"))
+
+
+def what_became_of(emulator: Emulator, job_id: str) -> JobFailed | None:
+    """Return the error of whoever waits for a job that went with its session; None for one that is there."""
+    if emulator.lifecycle.find_job(job_id) is not None:
+        return None
+    try:
+        why = diagnose(emulator, job_id).sentence
+    except NotFound:  # it had finished, and of such a job no event says that it was cleared
+        why = "Its runtime's session was reset or deleted before its result was read."
+    return JobFailed(f"Job '{job_id}' is gone. {why}")
+
+
+def _not_running(emulator: Emulator, job: Job) -> str:
+    if emulator.read_from:
+        return f"{_quoted(job.query_type)} was {job.status} when the session was exported."
+    start = f"{emulator.name}.start() starts it again."
+    return f"{_quoted(job.query_type)} is {job.status}, and the emulator is not running. {start}"
+
+
+def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:
+    for event in reversed(state.events.recent()):
+        if event.job_id == job_id and event.kind == "job_cleared":
+            runtime, what = _quoted(event.runtime_id or ""), (event.detail or "").removeprefix("session ")
+            return "cleared", f"It was thrown away when the session of {runtime} was {what}. Submit it again."
+    state.job(job_id)  # which says what is known of it
+    return "cleared", "It was thrown away with its runtime's session. Submit it again."
+
+
+# Running
+
+
+def _running(emulator: Emulator, job: Job) -> tuple[str, str]:
+    state, thread, runtime = emulator.lifecycle, thread_of(emulator, job), _quoted(job.runtime_id)
+    said = f"{_quoted(job.query_type)} has been running for {duration(_age(emulator, job))}"
+    other = last_awaited(emulator, thread)
+    if other is not None:
+        why = diagnose(emulator, other.job_id)
+        return why.kind, f"{said}, and waits for a job that it has submitted. {why}"
+    if thread is not None:
+        said += f" on a worker of {runtime}"
+    elif job.replica_id is not None:
+        said += f" on replica {_quoted(job.replica_id)} of {runtime}"
+    else:
+        said += f" on the executor of {runtime}, which last polled {_last_poll(state, job.runtime_id)}"
+    stream = state.stream(job.job_id)
+    have = "has" if stream and stream.size == 1 else "have"
+    arrived = f"; {plural(stream.size, 'byte')} of its result {have} arrived" if stream else ""
+    return "running", f"{said}{arrived}; {_cancels(emulator, [job])}."
+
+
+# Queued
+
+
+def _queued(emulator: Emulator, job: Job) -> tuple[str, str]:
+    capacity = Capacity(emulator, job.runtime_id)
+    runtime = _quoted(job.runtime_id)
+    if capacity.deadlocked:
+        kind, why = "deadlock", _deadlock(capacity)
+    elif capacity.exhausted:
+        kind, why = "workers_busy", _workers_busy(capacity, emulator.lifecycle.queued_before(job))
+    elif capacity.polls:
+        kind, why = "queued", f", and the executor of {runtime} is free and has not taken it yet."
+    elif capacity.executor is not None:
+        kind, why = (
+            "executor_silent",
+            f", and the executor of {runtime} is free, but does not poll. {emulator.name}.events may say why.",
+        )
+    elif capacity.polling:
+        kind, why = "executor_silent", _silent_replicas(emulator, capacity)
+    elif any(module.running for module in capacity.modules):
+        kind, why = "replicas_starting", _starting(capacity)
+    elif capacity.seats:
+        kind, why = "replicas_starting", _without_seats(capacity)
+    elif capacity.modules:
+        kind, why = "replicas_ended", _ended(capacity)
+    else:
+        kind, why = _without_executor(emulator, capacity, job)
+    return kind, f"{_quoted(job.query_type)} is queued{why}"
+
+
+def _workers_busy(capacity: Capacity, ahead: int) -> str:
+    queued = f" and {plural(ahead, 'queued job')}" if ahead else ""
+    ended = sum(each.exit_code is not None for module in capacity.modules for each in module.replicas)
+    also = f" {plural(ended, 'further replica')} {'has' if ended == 1 else 'have'} exited." if ended else ""
+    if capacity.executor is None and not capacity.polls:
+        # Those of the official SDKs poll ahead while they are busy.
+        also += f" The last poll was {ago(capacity.runtime.last_poll_at, time.time_ns())}."
+    return (
+        f" behind {plural(len(capacity.running), 'running job')}{queued}: {_all_workers(capacity)} busy "
+        f"({_functions(capacity.emulator, capacity.running)}); {_cancels(capacity.emulator, capacity.running)}.{also}"
+    )
+
+
+def _deadlock(capacity: Capacity) -> str:
+    more = magic_line(capacity.emulator, f"start --max-concurrent-tasks {2 * len(capacity.running)}")
+    return (
+        f": {_all_workers(capacity)} taken by functions ({_functions(capacity.emulator, capacity.running)}) that wait "
+        "for queued jobs themselves, so none of them can end. Call such a function directly instead of as a job, or "
+        f"start with more workers: {more}; {_cancels(capacity.emulator, capacity.running)}."
+    )
+
+
+def _silent_replicas(emulator: Emulator, capacity: Capacity) -> str:
+    runtime_id = capacity.runtime.runtime_id
+    modules = capacity.modules
+    again = f"{modules[-1].expression}.restart() starts its module again" if modules else "Start its program again"
+    return (
+        f", and no replica of {_quoted(runtime_id)} polls for jobs now: the last poll was "
+        f"{_last_poll(emulator.lifecycle, runtime_id)}. {again}, if it hangs."
+    )
+
+
+def _starting(capacity: Capacity) -> str:
+    wrote = _wrote(next(module for module in capacity.modules if module.running))
+    return f": the module {_quoted(capacity.runtime.runtime_id)} is starting and has not polled for jobs yet; {wrote}."
+
+
+def why_it_starts(query_type: str, module: LaunchedModule | None) -> Diagnosis:
+    """Say why a call is not submitted yet whose function may be one of a module that is starting."""
+    said = f"No deployed app is known to have {_quoted(query_type)} yet"
+    if module is None:
+        return Diagnosis("replicas_starting", f"{said}.")
+    runtime = _quoted(module.runtime_id)
+    sentence = f"{said}: the module {runtime} is starting and has not posted its schemas; {_wrote(module)}."
+    return Diagnosis("replicas_starting", visible(sentence))
+
+
+def _wrote(module: LaunchedModule) -> str:
+    line = _last_line(module)
+    return f"the last line that it wrote is {line}" if line else "it has written nothing yet"
+
+
+def _without_seats(capacity: Capacity) -> str:
+    states = cut(", ".join(f"{seat.number} {seat.state}" for seat in capacity.seats), MAX_LINE)[0]
+    return (
+        f": no replica of {_quoted(capacity.runtime.runtime_id)} on the cluster polls for jobs ({states}). "
+        "client.get_worker_logs() may say why."
+    )
+
+
+def _ended(capacity: Capacity) -> str:
+    module, runtime = capacity.modules[-1], _quoted(capacity.runtime.runtime_id)
+    if not module.ended:
+        return f": the module {runtime} was stopped. {module.expression}.restart() starts it again."
+    line = _last_line(module)
+    wrote = f"its last line was {line}" if line else "it wrote nothing"
+    return (
+        f": the module {runtime} exited ({module.exit_code}): {wrote}. {module.expression}.logs has every line, "
+        f"{module.expression}.restart() starts it again."
+    )
+
+
+def _without_executor(emulator: Emulator, capacity: Capacity, job: Job) -> tuple[str, str]:
+    runtime, name, polled_at = _quoted(job.runtime_id), _quoted(job.query_type), capacity.runtime.last_poll_at
+    if job.runtime_id == NOTEBOOK or emulator.functions.were_on(job.runtime_id):
+        return "no_executor", f", and nobody polls {runtime}: run the cell that defines {name} again."
+    if polled_at is not None and polled_at >= emulator.started_at:
+        running = capacity.running
+        behind = f" behind {plural(len(running), 'running job')} ({_functions(emulator, running)})" if running else ""
+        polled = _last_poll(emulator.lifecycle, job.runtime_id)
+        said = (
+            f"{behind}, and nobody polls {runtime} now: the last poll was {polled}. Start its executor again if it has "
+        )
+        return "executor_silent", f"{said}ended."
+    if polled_at is not None or emulator.lifecycle.schemas(job.runtime_id):  # by a process before this one
+        return "no_executor", (
+            f", and nobody has polled {runtime} since the emulator was started: start its program again, or run the "
+            f"cell that defines {name} again."
+        )
+    return "no_executor", f", and nobody has polled {runtime} for jobs yet. {_how_to_start(emulator.name, capacity)}"
+
+
+def _how_to_start(emu: str, capacity: Capacity) -> str:
+    runtime = _quoted(capacity.runtime.runtime_id)
+    if capacity.replicas:
+        return f"Start its program with the environment that {emu}.env({runtime}) gave."
+    return (
+        f"{emu}.launch('python app.py', {runtime}) starts a program for it; @{emu}.runtime({runtime}).function above "
+        "a function serves that."
+    )
+
+
+# Words
+
+
+def _quoted(name: str) -> str:
+    short, note = cut(name, MAX_NAME)
+    return f"'{short}{'…' if note else ''}'"
+
+
+def _age(emulator: Emulator, job: Job) -> int:
+    now = emulator.lifecycle.steady()
+    return job.run_time(now) or job.queue_time(now) or 0
+
+
+def _last_poll(state: Lifecycle, runtime_id: str) -> str:
+    return ago(state.runtime(runtime_id).last_poll_at, time.time_ns())
+
+
+def _all_workers(capacity: Capacity) -> str:
+    """Return the subject and the verb of a sentence about all who take a runtime's jobs."""
+    counts = {"worker": capacity.executor.slots if capacity.executor else 0, "replica": len(capacity.polling)}
+    few = {1: "the only {}", 2: "both {}s"}
+    nouns = [few.get(count, f"all {count} {{}}s").format(noun) for noun, count in counts.items() if count]
+    verb = "is" if sum(counts.values()) == 1 else "are"
+    return f"{' and '.join(nouns)} of {_quoted(capacity.runtime.runtime_id)} {verb}"
+
+
+def _functions(emulator: Emulator, jobs: list[Job]) -> str:
+    """Say which functions run, the most frequent first, and for how long."""
+    names = Counter(job.query_type for job in jobs).most_common()
+    shown = [f"{count} x {cut(name, MAX_NAME)[0]}" for name, count in names[:MAX_FUNCTIONS]]
+    if len(names) > MAX_FUNCTIONS:
+        shown.append(plural(len(names) - MAX_FUNCTIONS, "other function"))
+    longest = duration(max((_age(emulator, job) for job in jobs), default=0))
+    return f"{', '.join(shown)}, {'for' if len(jobs) == 1 else 'longest'} {longest}"
+
+
+def job_expression(emulator_name: str, job_id: str) -> str:
+    """Return what to type to get a job's handle: `emu.job("a4c966")`."""
+    return f'{emulator_name}.job("{job_id[-6:]}")'
+
+
+def _cancels(emulator: Emulator, jobs: list[Job]) -> str:
+    (name, _), *_ = Counter(job.query_type for job in jobs).most_common(1) or [("all", 0)]
+    name = cut(name, MAX_NAME)[0]
+    magic = magic_line(emulator, f"cancel {shlex.quote(name)}")
+    if len(jobs) == 1:
+        return f"{job_expression(emulator.name, jobs[0].job_id)}.cancel() or {magic} ends it"
+    return f"{emulator.name}.cancel({json.dumps(name, ensure_ascii=False)}) or {magic} ends them"
+
+
+def _last_line(module: LaunchedModule) -> str:
+    """Return the last line of a module that says something, in quotes; '' if it has written none."""
+    lines = [text for each in module.logs if (text := str(each).strip())]
+    return f"'{cut(lines[-1], MAX_LINE)[0]}'" if lines else ""

@@ -1,0 +1,105 @@
+"""One line for whoever waits, which is replaced in place where that can be, and taken away in the end."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.eventloop.shell import current_shell
+from cmemu_nb.executors.cells.current_job import RUNNING
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
+
+
+class OneLine(ABC):
+    """Where a line is shown."""
+
+    @abstractmethod
+    def show(self, kind: str, text: str) -> None:
+        """Show a text in place of the one before; `kind` says what it is about, whatever its figures."""
+
+    def clear(self) -> None:  # noqa: B027 - what was printed can't always be taken away
+        """Take the line away."""
+
+
+class NotebookLine(OneLine):
+    """An output of the cell, which is empty in the end, also in the saved notebook."""
+
+    def __init__(self) -> None:
+        self._handle: DisplayHandle | None = None
+
+    def show(self, kind: str, text: str) -> None:  # noqa: ARG002
+        """Show a text in place of the one before."""
+        style = "color: var(--jp-ui-font-color2, #616161); font-size: var(--jp-code-font-size, 13px)"
+        self._update({"text/plain": text, "text/html": f'<div style="{style}">{html.escape(text, quote=False)}</div>'})
+
+    def clear(self) -> None:
+        """Leave nothing to be seen of the output."""
+        if self._handle is not None:
+            self._update({"text/plain": "", "text/html": ""})
+
+    def _update(self, data: dict[str, str]) -> None:
+        from IPython.display import display  # noqa: PLC0415 - only a notebook has it
+
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
+
+
+class TerminalLine(OneLine):
+    """The last line of a terminal, on stderr; a long one takes several rows."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+
+    def show(self, kind: str, text: str) -> None:  # noqa: ARG002
+        """Show a text in place of the one before."""
+        self.clear()
+        self._write(text)
+        columns = shutil.get_terminal_size().columns
+        self._rows = -(-len(text) // columns)
+
+    def clear(self) -> None:
+        """Remove the line, and leave the cursor where it began."""
+        if self._rows:
+            up = f"\x1b[{self._rows - 1}A" if self._rows > 1 else ""
+            self._write(f"\r{up}\x1b[J")
+            self._rows = 0
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+class PlainLines(OneLine):
+    """A stderr that is kept, such as a log: each kind of text is printed once."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def show(self, kind: str, text: str) -> None:
+        """Print a text, unless one of its kind was printed."""
+        if kind not in self._shown:
+            self._shown.add(kind)
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def is_wanted(*, progress: bool) -> bool:
+    """Tell whether `progress` is to be shown: nobody looks at it where the environment variable `CI` is set."""
+    return progress and not os.environ.get("CI")
+
+
+def one_line() -> OneLine:
+    """Return where a line can be shown to whoever runs this code."""
+    shell: Any = current_shell()
+    if RUNNING.get() is not None:  # a function in a cell: what it prints is its job's log
+        return PlainLines()
+    if getattr(shell, "kernel", None) is not None:
+        return NotebookLine()
+    return TerminalLine() if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else PlainLines()

@@ -1,0 +1,141 @@
+"""The items of a streaming function's result, one by one as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+from cmemu_nb.calls.diagnosis import what_became_of
+from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotFound, NotRunning, ResultError
+from cmemu_nb.wire.item_reader import ItemReader
+from cmemu_nb.wire.results import error_for_people, function_error, item_value
+
+if TYPE_CHECKING:
+    from cmemu_nb.calls.interrupts import Interruptible
+    from cmemu_nb.emulator import Emulator
+
+
+class ItemStream:
+    """An iterator, and an asynchronous one, over the items of the result of the job `job_id`; `close()` ends it.
+
+    `waiting` is the call that waits for them, for the case that it is interrupted.
+    """
+
+    def __init__(self, emulator: Emulator, job_id: str, waiting: Interruptible) -> None:
+        self._emulator = emulator
+        self._home = emulator.home
+        self.job_id = job_id
+        self._waiting = waiting
+        job = emulator.lifecycle.job(job_id)
+        self._reader = ItemReader(streaming=emulator.functions.streams(job.runtime_id, job.query_type))
+        # As JSON text: whoever iterates makes values of them, not the loop that everybody waits for.
+        self._items: deque[bytes] = deque()
+        self._begun = False
+        self._error: ResultError | None = None
+        self._arrived = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        self._waiting.watch_cell()
+        text = self._at_hand() or self._waiting.run(self._next())
+        if text is None:
+            raise StopIteration
+        try:
+            return item_value(text)
+        except ResultError:
+            self.close()
+            raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        self._waiting.watch_cell()
+        text = self._at_hand()
+        if text is None:
+            text = await self._waiting.arun(self._next())
+        else:
+            await asyncio.sleep(0)  # the loop may be the kernel's, which has others to serve
+        if text is None:
+            raise StopAsyncIteration
+        try:
+            return item_value(text)
+        except ResultError:
+            await self._home.arun(self._close())
+            raise
+
+    def _at_hand(self) -> bytes | None:
+        """Return the next item if it has arrived already and nothing has to be found out of it; from any thread."""
+        return self._items.popleft() if self._begun and self._items else None
+
+    def close(self) -> None:
+        """Stop listening; the job goes on."""
+        self._home.run(self._close())
+
+    # On the emulator's loop
+
+    async def _next(self) -> bytes | None:
+        """Return the text of the next item, None after the last."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._read())
+            # Who was interrupted asks for no further item, and the error of the cancelled job is nobody's news.
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        # The first item may be all that a function that raised has posted: only what follows tells.
+        await self._until_arrived(1)
+        error = None if self._begun or not self._items else function_error(self._items[0])
+        if error is not None:
+            await self._until_arrived(2)
+            if len(self._items) == 1:
+                self._items.clear()
+                raise FunctionError(error_for_people(error, self._emulator.lifecycle.log(self.job_id).explanation))
+        self._begun = True
+        if self._items:
+            return self._items.popleft()
+        if not self._task.cancelled():
+            self._task.result()
+        return None
+
+    async def _until_arrived(self, items: int) -> None:
+        while len(self._items) < items and self._task is not None and not self._task.done():
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def _read(self) -> None:
+        try:
+            await self._emulator.client.stream(self.job_id, self._receive)
+            self._items.extend(self._reader.split_end())
+        except NotRunning as error:
+            raise self._why_it_broke_off(error) from None
+        except (NotFound, JobFailed) as error:
+            raise what_became_of(self._emulator, self.job_id) or error from None
+        except asyncio.CancelledError:
+            if self._error is None:
+                raise
+            raise self._error from None
+        finally:
+            # Seen when the task is done, which is a step later.
+            asyncio.get_running_loop().call_soon(self._arrived.set)
+
+    def _receive(self, piece: bytes) -> None:
+        if self._error is not None or self._task is None:
+            return
+        try:
+            self._items.extend(self._reader.split(piece))
+        except ResultError as error:
+            # Raised here, Tornado would log it as a fault of its own.
+            self._error = error
+            self._task.cancel()
+        self._arrived.set()
+
+    def _why_it_broke_off(self, error: NotRunning) -> CmemuError:
+        job = self._emulator.lifecycle.find_job(self.job_id)
+        return JobFailed(job.error_message) if job is not None and job.error_message else error
+
+    async def _close(self) -> None:
+        self._items.clear()
+        if self._task is not None:
+            self._task.cancel()

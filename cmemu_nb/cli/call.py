@@ -1,0 +1,235 @@
+"""`cmemu call`: run a function and print its result."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from cmemu_nb.arguments import add_app
+from cmemu_nb.calls.interrupts import LEAVE, WAYS
+from cmemu_nb.cli.cancel import cancel
+from cmemu_nb.cli.discovery import add_where, find
+from cmemu_nb.cli.parser import Commands, Parser, add_command, complain, does
+from cmemu_nb.cli.remote import receiving
+from cmemu_nb.cli.targets import submit
+from cmemu_nb.cli.wait_line import RemoteWaitLine, diagnosis
+from cmemu_nb.clients.contour import check_timeout
+from cmemu_nb.errors import (
+    CmemuError,
+    FunctionError,
+    InvalidRequest,
+    JobFailed,
+    JobTimeout,
+    NotFound,
+    NotRunning,
+    ResultError,
+)
+from cmemu_nb.wire.item_reader import FirstHeld, ItemReader
+from cmemu_nb.wire.json_values import read_json
+from cmemu_nb.wire.results import error_for_people, function_error, item_value, split_result
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from cmemu_nb.cli.remote import Remote
+
+TICK_SECONDS = 0.1
+# JSON strings may hold these as they are, and terminals obey some of them.
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+# In JSON they stand between values only.
+_LINE_ENDS = re.compile(r"[\r\n]+")
+
+
+def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
+    """Add `call`."""
+    parser = parsers["call"] = add_command(
+        commands,
+        "call",
+        "Run a function and print its result as JSON.",
+        '  cmemu call add \'{"x": 1, "y": 2}\'\n'
+        "  echo '{\"x\": 1}' | cmemu call add -\n"
+        "  cmemu call add @query.json --timeout 10\n"
+        "  cmemu call count '{}' --stream | head -3",
+        "Without --app it is the only deployed app, or the only one that has the function.",
+    )
+    parser.add_argument("function", help="The function's name, on the wire the query type.")
+    parser.add_argument(
+        "query", nargs="?", default="{}", help="Its input: JSON, - for stdin, @FILE for a file's; {} if left out."
+    )
+    add_app(parser)
+    parser.add_argument("--runtime", metavar="ID", help="Call this runtime itself, whatever app is bound to it.")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="As long as it takes if left out.")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--stream", action="store_true", help="Print each item of the result on a line, as it arrives.")
+    kinds.add_argument("--raw", action="store_true", help="Write the bytes of the result as they are.")
+    parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
+    parser.add_argument(
+        "--interrupt",
+        choices=WAYS,
+        default=WAYS[0],
+        help="What Ctrl-C does to the job: it cancels it, or with 'leave' leaves it as it is.",
+    )
+    parser.add_argument(
+        "--no-progress", action="store_true", help="Don't say why it waits; nor does it where CI is set."
+    )
+    add_where(parser)
+    does(parser, _call)
+
+
+def _call(parser: Parser, options: argparse.Namespace) -> int:
+    if options.runtime and (options.app or options.branch):
+        parser.error("--runtime calls a runtime itself, so leave --app and --branch out")
+    check_timeout(options.timeout)
+    asyncio.run(_run(options, _read_query(options.query)))
+    return 0
+
+
+def _read_query(given: str) -> bytes:
+    """Return a query as JSON text."""
+    try:
+        if given == "-":
+            text = sys.stdin.buffer.read()
+        else:
+            text = Path(given[1:]).read_bytes() if given.startswith("@") else given.encode()
+        read_json(text, parse_constant=_refuse)
+    except OSError as error:
+        raise InvalidRequest(f"The query can't be read from {given[1:]}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"The query is not JSON: {error}. Write it as in '{{\"x\": 1}}', in quotes.") from None
+    return text
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON value")
+
+
+async def _run(options: argparse.Namespace, query: bytes) -> None:
+    async with await find(options) as remote:
+        awake = asyncio.create_task(_stay_awake())
+        submission = asyncio.create_task(submit(remote, options, query))
+        try:
+            await _wait(remote, await asyncio.shield(submission), options)
+        except asyncio.CancelledError:
+            await _interrupted(remote, submission, options.interrupt)
+            raise
+        finally:
+            awake.cancel()
+
+
+async def _wait(remote: Remote, job_id: str, options: argparse.Namespace) -> None:
+    try:
+        async with RemoteWaitLine(remote, job_id, progress=not options.no_progress) as line:
+            await _print(remote, job_id, line, options)
+    except TimeoutError:
+        raise await _late(remote, job_id, options.timeout) from None
+    except (NotFound, JobFailed) as error:
+        raise await _gone(remote, job_id) or error from None
+
+
+async def _print(remote: Remote, job_id: str, line: RemoteWaitLine, options: argparse.Namespace) -> None:
+    async with asyncio.timeout(options.timeout):
+        if options.stream:
+            await Items(line.clear).print(remote, job_id)
+            return
+        result = await remote.contour.result(job_id, None)
+    line.clear()
+    _print_result(result, raw=options.raw)
+
+
+async def _late(remote: Remote, job_id: str, seconds: float) -> JobTimeout:
+    why = await diagnosis(remote, job_id)
+    said = f"{why} " if why else ""
+    return JobTimeout(
+        f"Job '{job_id}' was not done within {seconds:g} s. {said}'cmemu jobs' shows where it stands, 'cmemu runtimes' "
+        "who polls."
+    )
+
+
+async def _gone(remote: Remote, job_id: str) -> JobFailed | None:
+    """Say what became of a job that is not there any more; None for one that is."""
+    why = await diagnosis(remote, job_id)
+    return JobFailed(f"Job '{job_id}' is gone. {why}") if why and why.kind == "cleared" else None
+
+
+async def _interrupted(remote: Remote, submission: asyncio.Task[str], way: str) -> None:
+    """Cancel the job of a call that was interrupted, or leave it. Another Ctrl-C ends this."""
+    with contextlib.suppress(CmemuError):  # it was not even submitted
+        job_id = await submission  # what was sent can't be taken back
+        if way == LEAVE:
+            complain(f"Job '{job_id}' was left as it is; 'cmemu jobs' shows where it stands.")
+        elif await cancel(remote, job_id, "Ctrl-C in 'cmemu call'"):
+            complain(f"Job '{job_id}' was cancelled.")
+
+
+async def _stay_awake() -> None:
+    """Have the loop turn: an interrupt that comes just before it falls asleep does not wake it."""
+    while True:  # noqa: ASYNC110 - nobody could set an event
+        await asyncio.sleep(TICK_SECONDS)
+
+
+def _print_result(result: bytes, *, raw: bool) -> None:
+    if raw:
+        sys.stdout.buffer.write(result)
+        return
+    error = function_error(result)
+    if error is not None:
+        raise FunctionError(error_for_people(error))
+    try:
+        values = split_result(result)
+    except ResultError as wrong:
+        raise _for_the_shell(wrong) from None
+    if len(values) == 1:  # its own text: Python's numbers are not as exact as JSON's
+        print(_safe(values[0][1]))
+    else:
+        print(_safe(f"[{', '.join(_in_one_line(*each) for each in values)}]" if values else "null"))
+
+
+def _in_one_line(value: object, text: str) -> str:
+    """Return a value as JSON on one line: as it was sent where Python can't write its numbers."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError):
+        return _LINE_ENDS.sub(" ", text)
+
+
+def _safe(text: str) -> str:
+    """Return the same JSON without characters that a terminal would obey."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _for_the_shell(error: ResultError) -> ResultError:
+    return ResultError(str(error).replace("job.raw() gives its bytes", "--raw gives its bytes"))
+
+
+class Items:
+    """Prints the items of a result as they arrive, each time after `before()`."""
+
+    def __init__(self, before: Callable[[], object]) -> None:
+        self._before = before
+        self._reader = ItemReader(streaming=False)
+        self._first = FirstHeld()
+
+    async def print(self, remote: Remote, job_id: str) -> None:
+        """Print all of them; `FunctionError` if the only one says that the function raised."""
+        try:
+            with receiving(lambda piece: self._print(self._reader.split(piece))) as take:
+                await remote.contour.stream(job_id, take)
+            self._print(self._reader.split_end())
+        except ResultError as error:
+            raise _for_the_shell(error) from None
+        except NotRunning as error:
+            raise JobFailed(f"The result broke off: {error}") from None
+        posted = self._first.error()
+        if posted is not None:
+            raise FunctionError(error_for_people(posted))
+
+    def _print(self, items: list[bytes]) -> None:
+        self._before()
+        for text in self._first.add(items):
+            print(_safe(_in_one_line(item_value(text), text.decode())), flush=True)

@@ -1,0 +1,67 @@
+"""`cmemu journal`: whether a journal is whole, and what can be saved of a damaged one."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmemu_nb.cli.parser import Commands, Parser, add_command, does
+from cmemu_nb.plurals import plural
+
+if TYPE_CHECKING:
+    import argparse
+    from collections import Counter
+
+MORE = """\
+'check' says whether it is whole, and changes nothing. 'salvage' writes what is whole of a damaged or incomplete journal
+to a new file, FILE.salvaged if there is no --into, and leaves FILE as it is."""
+
+
+def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
+    """Add `journal`."""
+    parser = parsers["journal"] = add_command(
+        commands,
+        "journal",
+        "Check a journal, or save what is whole of a damaged one.",
+        "  cmemu journal check lifecycle.db\n  cmemu journal salvage lifecycle.db --into whole.db",
+        MORE,
+    )
+    parser.add_argument("action", choices=["check", "salvage"], help="What to do.")
+    parser.add_argument("file", metavar="FILE", type=Path, help="The journal.")
+    parser.add_argument("--into", metavar="NEW", type=Path, help="The new file of 'salvage'.")
+    does(parser, _run)
+
+
+def _run(parser: Parser, options: argparse.Namespace) -> int:
+    if options.action == "check":
+        if options.into is not None:
+            parser.error("--into is for 'salvage'")
+        print(_checked(options.file))
+        return 0
+    # SQLite is imported when somebody has a journal.
+    from cmemu_nb.storage.journal_salvage import salvage  # noqa: PLC0415
+
+    new = options.into or options.file.with_name(f"{options.file.name}.salvaged")
+    print(f"{_words(salvage(options.file, new))} were saved to {new}. Start with it: --journal {new}")
+    return 0
+
+
+def _checked(path: Path) -> str:
+    import sqlite3  # noqa: PLC0415
+
+    from cmemu_nb.storage.journal_check import check, failure, look  # noqa: PLC0415
+    from cmemu_nb.storage.journal_salvage import count  # noqa: PLC0415
+
+    if not path.is_file():
+        raise failure(path, "can't be read: there is no such file.")
+    try:
+        check(path)
+        with contextlib.closing(look(path)) as connection:
+            return f"The journal {path} is whole: {_words(count(connection))}."
+    except sqlite3.OperationalError as error:
+        raise failure(path, f"can't be read: {error}.") from None
+
+
+def _words(counted: Counter[str]) -> str:
+    return f"{plural(counted['runtimes'], 'runtime')} and {plural(counted['jobs'], 'job')}"

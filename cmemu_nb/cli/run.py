@@ -1,0 +1,186 @@
+"""`cmemu run`: the emulator, and a program as a module of it, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import queue
+import shlex
+import threading
+from typing import TYPE_CHECKING
+
+from cmemu_nb.arguments import add_launch
+from cmemu_nb.cli.parser import FAILED, LATE, Commands, Parser, add_command, does
+from cmemu_nb.cli.serve import Signals, add_beginning, started
+from cmemu_nb.cli.stderr_writer import Report
+from cmemu_nb.display.text import visible
+from cmemu_nb.errors import InvalidRequest, LaunchFailed
+from cmemu_nb.storage import live_file
+from cmemu_nb.wire.function_schemas import inputs_of, schema_in_words
+from cmemu_nb.wire.json_values import read_exactly
+
+if TYPE_CHECKING:
+    import argparse
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.modules.modules import LaunchedModule
+    from cmemu_nb.lifecycle.events import Event
+
+ENDS = ("replica_exited", "session_deleted")
+MAX_LINES = 100_000
+SIGNALLED, POLLS, LOOK = "signalled", "polls", "look"
+
+
+def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
+    """Add `run`."""
+    parser = parsers["run"] = add_command(
+        commands,
+        "run",
+        "Run the emulator and a program as a compute module of it, until SIGTERM or Ctrl-C.",
+        "  cmemu run -- python app.py\n  cmemu run --replicas 2 --env LOG_LEVEL=DEBUG --port 4100 -- node app.mjs",
+        "'python' is the interpreter of cmemu itself. What the program writes goes to stderr.",
+        usage="cmemu run [OPTION ...] -- PROGRAM [ARGUMENT ...]",
+    )
+    add_launch(parser)
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="Set in its environment.")
+    parser.add_argument(
+        "--ready-timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="How long it may take until it polls for jobs; 30 if left out.",
+    )
+    add_beginning(parser)
+    does(parser, _run)
+
+
+def _run(parser: Parser, options: argparse.Namespace) -> int:
+    if not options.program:
+        parser.error("the program is missing: cmemu run -- python app.py")
+    environment = _environment(options.env)
+    signals = Signals()
+    with started(parser, options) as emulator:
+        running = Running(parser, options, emulator, environment)
+        threading.Thread(target=signals.then, args=(lambda: running.tell(SIGNALLED),), daemon=True).start()
+        return running.until_it_ends()
+
+
+def _environment(given: list[str]) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise InvalidRequest(f"--env takes NAME=VALUE, not {name!r}.")
+    return {name: value for name, _, value in pairs}
+
+
+class Running:
+    """A program that runs as a module. What happens comes by a queue; nobody waits for a stderr that is not read."""
+
+    def __init__(
+        self, parser: Parser, options: argparse.Namespace, emulator: Emulator, environment: dict[str, str]
+    ) -> None:
+        self._parser, self._options, self._emulator, self._environment = parser, options, emulator, environment
+        self._module: LaunchedModule | None = None
+        self._happened: queue.SimpleQueue[Exception | str] = queue.SimpleQueue()
+        self._report = Report(MAX_LINES)
+        self._launching = threading.Thread(target=self._launch)
+
+    def tell(self, what: Exception | str) -> None:
+        """Let something have happened; from any thread."""
+        self._happened.put(what)
+
+    def until_it_ends(self) -> int:
+        """Launch the program and tell what it does until it ends or a signal comes; returns the exit code."""
+        unsubscribe = self._emulator.lifecycle.events.subscribe(self._hear)
+        self._launching.start()
+        try:
+            return self._tell_all()
+        finally:
+            unsubscribe()
+            self._emulator.stop()  # which ends the launching, too
+            self._launching.join()
+            self._report.end()
+
+    def _hear(self, event: Event) -> None:
+        if event.kind in ENDS:
+            self.tell(LOOK)
+
+    def _launch(self) -> None:
+        options = self._options
+        try:
+            module = self._module = self._emulator.launch(
+                options.program,
+                options.runtime,
+                replicas=options.replicas,
+                max_concurrent_tasks=options.max_concurrent_tasks,
+                env=self._environment,
+                cwd=options.cwd,
+            )
+            self._emulator.change(lambda _: module.logs.follow(lambda line: self._report.add(str(line))))
+            module.wait_until_responsive(options.ready_timeout)
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
+            self.tell(error)
+        else:
+            self.tell(POLLS)
+
+    def _tell_all(self) -> int:
+        while True:
+            what = self._happened.get()
+            if what == SIGNALLED:
+                return 0
+            if isinstance(what, Exception):
+                return self._fail(what)
+            if what == LOOK:
+                code = self._look()
+                if code is not None:
+                    return code
+            elif what == POLLS and self._module is not None:
+                self._say_how_to_call(self._module)
+
+    def _fail(self, error: Exception) -> int:
+        module = self._module
+        if module is not None and module.ended:
+            return self._end(module)
+        if module is None or not isinstance(error, LaunchFailed):
+            raise error
+        self._report.add(
+            f"{self._parser.prog}: {module.command} did not poll for jobs within {self._options.ready_timeout:g} s: "
+            f"{', '.join(module.states)}. Is it a module with an official SDK? --ready-timeout waits longer."
+        )
+        return LATE
+
+    def _look(self) -> int | None:
+        """Return the exit code when the program has ended for good."""
+        module = self._module
+        if module is None:
+            return None
+        if module.ended:
+            return self._end(module)
+        if module not in self._emulator.modules.of(module.runtime_id):
+            self._report.add(
+                f"{self._parser.prog}: the runtime '{module.runtime_id}' was deleted, and {module.command} with it."
+            )
+            return FAILED
+        return None
+
+    def _end(self, module: LaunchedModule) -> int:
+        self._launching.join()
+        self._report.add(f"{self._parser.prog}: {module.command} ended with exit code {module.exit_code}.")
+        return module.exit_code
+
+    def _say_how_to_call(self, module: LaunchedModule) -> None:
+        schemas = self._emulator.lifecycle.schemas(module.runtime_id)
+        shown = {each.function_name: read_exactly(each.schema_payload) for each in schemas}
+        print(f"{module.command} polls for jobs, as the runtime '{module.runtime_id}'.", flush=True)
+        for name, schema in shown.items():
+            print(visible(f"  {name}: {schema_in_words(schema)}"), flush=True)
+        call = _example(*next(iter(shown.items()), ("FUNCTION", None)))
+        others = len(list(live_file.folder().glob(live_file.PATTERN))) > 1
+        where = f" --url {self._emulator.url}" if others else ""
+        print(visible(f"Call it from another terminal: {call}{where}"), flush=True)
+
+
+def _example(name: str, schema: object) -> str:
+    """Return a call to fill in."""
+    fields = ", ".join(f"{json.dumps(each, ensure_ascii=False)}: ..." for each in inputs_of(schema) or ())
+    query = "{" + fields + "}" if fields else "{}"
+    return f"cmemu call {shlex.quote(name)} {shlex.quote(query)}"

@@ -1,0 +1,219 @@
+"""`cmemu jobs`, `cmemu runtimes` and `cmemu schemas`: what a running emulator holds."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+import time
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.arguments import add_job_filters, positive
+from cmemu_nb.cli.discovery import add_where, find
+from cmemu_nb.cli.parser import Commands, Parser, add_command, does
+from cmemu_nb.cli.remote import Remote, runtime_path
+from cmemu_nb.cli.wait_line import diagnosis
+from cmemu_nb.cli.watch import View, show_once, watch
+from cmemu_nb.display.job_search import MAX_CANDIDATES, candidate, ending_of, none_ends_in, several_end_in
+from cmemu_nb.display.text import MISSING, ago, clock, duration
+from cmemu_nb.errors import InvalidRequest, NotFound
+from cmemu_nb.lifecycle.records import NS_PER_MS
+from cmemu_nb.server.routes.tools import LARGEST_PAGE
+from cmemu_nb.tokens import last_four
+from cmemu_nb.wire.function_schemas import schema_in_words
+from cmemu_nb.wire.json_values import write_json
+from cmemu_nb.wire.results import STATES, column_of, error_for_people, function_error
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    from cmemu_nb.calls.diagnosis import Diagnosis
+
+    Fetch = Callable[[Remote, argparse.Namespace], Awaitable[View]]
+
+DEFAULT_LAST = 50
+MOST_OF_A_RESULT = 40
+WIDTH = 80
+JOB_HEADINGS = ["state", "function", "runtime", "queued (UTC)", "queue time", "run time", "result", "job"]
+
+
+def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
+    """Add `jobs`, `runtimes` and `schemas`."""
+    jobs = _add(
+        commands,
+        parsers,
+        "jobs",
+        "Show the newest jobs, oldest first.",
+        "  cmemu jobs --status failed --last 10\n  cmemu jobs a4c966",
+        _jobs,
+    )
+    jobs.add_argument(
+        "job", nargs="?", metavar="ID", help="One job, in full: its id, or at least the last 4 characters of it."
+    )
+    add_job_filters(jobs)
+    jobs.add_argument(
+        "--last", type=positive, metavar="N", default=DEFAULT_LAST, help=f"Only the newest so many; {DEFAULT_LAST}."
+    )
+    _add(commands, parsers, "runtimes", "Show the runtimes, and who polls.", "  cmemu runtimes --watch", _runtimes)
+    schemas = _add(commands, parsers, "schemas", "Show the functions that are served.", "  cmemu schemas", _schemas)
+    schemas.add_argument("--runtime", help="Only functions of this runtime.")
+
+
+def _add(
+    commands: Commands, parsers: dict[str | None, Parser], name: str, does_what: str, example: str, fetch: Fetch
+) -> Parser:
+    parser = parsers[name] = add_command(commands, name, does_what, f"{example}\n  cmemu {name} --json --watch")
+    parser.add_argument("--json", action="store_true", help="JSON, with all fields, one object on a line.")
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="Go on until Ctrl-C: drawn again on a terminal, else whatever is new or has changed.",
+    )
+    add_where(parser)
+
+    async def run(options: argparse.Namespace) -> int:
+        async with await find(options) as remote:
+            if options.watch:
+                return await watch(lambda: fetch(remote, options), as_json=options.json)
+            show_once(await fetch(remote, options), as_json=options.json)
+        return 0
+
+    does(parser, lambda _, options: asyncio.run(run(options)))
+    return parser
+
+
+# Jobs
+
+
+async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
+    ids = (
+        [options.runtime]
+        if options.runtime
+        else [each["runtime_id"] for each in await remote.runtimes() if any(each["job_counts"].values())]
+    )
+    found, more = [], False
+    for runtime_id in ids:
+        answer = await remote.get(
+            f"{runtime_path(runtime_id)}/jobs",
+            status=options.status,
+            id=options.job and ending_of(options.job),
+            newest="true",
+            limit=min(options.last, LARGEST_PAGE),
+        )
+        found += answer["jobs"]
+        more = more or answer["more"]
+    found.sort(key=lambda job: job["queued_at"])
+    if options.job is not None:
+        return await _one_job(remote, options, found)
+    note = f"Older ones are not shown: --last {options.last * 10}" if more or len(found) > options.last else ""
+    found = found[-options.last :]
+    return View(JOB_HEADINGS, [_job_row(job) for job in found], found, "There are no jobs.", note)
+
+
+async def _one_job(remote: Remote, options: argparse.Namespace, found: list[dict[str, Any]]) -> View:
+    """Show the only job that was found, in full; of several, or of none, say which there are."""
+    if len(found) == 1:
+        (job,) = found
+        why = await diagnosis(remote, job["job_id"]) if job["outcome"] is None else None
+        return View(["job", job["job_id"]], _details(job, why), found, "")
+    ending, options.job = repr(options.job), None
+    if found:
+        raise InvalidRequest(several_end_in(ending, len(found), _candidates(found)))
+    newest = (await _jobs(remote, options)).records
+    raise NotFound(none_ends_in(ending, _candidates(newest)))
+
+
+def _candidates(jobs: list[dict[str, Any]]) -> list[str]:
+    now = time.time_ns()
+    newest = jobs[: -MAX_CANDIDATES - 1 : -1]
+    return [
+        candidate(job["job_id"], job["query_type"], _state(job), job["queued_at"] * NS_PER_MS, now) for job in newest
+    ]
+
+
+def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
+    """Return a job's fields, a row for each line of them, with why it has no result."""
+    fields = dict(zip(JOB_HEADINGS, _job_row(job), strict=True))
+    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": _said(job)}
+    del fields["job"]
+    if why is not None:
+        fields["diagnosis"] = textwrap.fill(why.sentence, WIDTH)
+    lines = [(name, position, line) for name, text in fields.items() for position, line in enumerate(text.split("\n"))]
+    return [["" if position else name, line] for name, position, line in lines]
+
+
+def _job_row(job: dict[str, Any]) -> list[str]:
+    return [
+        _state(job),
+        job["query_type"],
+        job["runtime_id"],
+        clock(job["queued_at"] * NS_PER_MS, time.time_ns()),
+        _took(job["queue_time"]),
+        _took(job["run_time"]),
+        _beginning(_said(job)),
+        job["job_id"],
+    ]
+
+
+def _state(job: dict[str, Any]) -> str:
+    return str(job["outcome"] or job["status"])
+
+
+def _said(job: dict[str, Any]) -> str:
+    """Return why a job has no value, or its result."""
+    error = function_error((job["result_body_utf8"] or "").encode())
+    return error_for_people(error) if error else job["error_message"] or job["result_body_utf8"] or ""
+
+
+def _beginning(text: str) -> str:
+    # So that what comes after it is seen on most terminals.
+    return text if len(text) <= MOST_OF_A_RESULT else f"{text[:MOST_OF_A_RESULT]}…"
+
+
+def _took(milliseconds: float | None) -> str:
+    return duration(None if milliseconds is None else round(milliseconds * NS_PER_MS))
+
+
+# Runtimes and schemas
+
+
+async def _all_runtimes(remote: Remote) -> list[dict[str, Any]]:
+    return [_without_token(each) for each in await remote.runtimes()]
+
+
+def _without_token(runtime: dict[str, Any]) -> dict[str, Any]:
+    shown = {"module_auth_token": last_four(runtime["module_auth_token"])} if "module_auth_token" in runtime else {}
+    return {**runtime, **shown}
+
+
+async def _runtimes(remote: Remote, _: argparse.Namespace) -> View:
+    found = await _all_runtimes(remote)
+    headings = ["runtime", "connected", "last poll", *STATES, "deployed apps"]
+    nothing = "There are no runtimes. Whoever opens a session makes one: cmemu run -- python app.py"
+    return View(headings, [_runtime_row(each) for each in found], found, nothing, volatile="last_poll_at")
+
+
+def _runtime_row(runtime: dict[str, Any]) -> list[str]:
+    last_poll = runtime["last_poll_at"]
+    apps = [f"{app['deployed_app_rid']} ({app['branch']})" for app in runtime["deployed_apps"]]
+    return [
+        runtime["runtime_id"],
+        "yes" if runtime["connected"] else "no",
+        ago(last_poll and last_poll * NS_PER_MS, time.time_ns()),
+        *(str(runtime["job_counts"][column_of(state)]) for state in STATES),
+        ", ".join(apps) or MISSING,
+    ]
+
+
+async def _schemas(remote: Remote, options: argparse.Namespace) -> View:
+    ids = (
+        [options.runtime]
+        if options.runtime
+        else [each["runtime_id"] for each in await remote.runtimes() if each["last_schema_post_at"] is not None]
+    )
+    found = [schema for each in ids for schema in (await remote.get(runtime_path(each)))["schemas"]]
+    rows = [
+        [each["function_name"], each["runtime_id"], schema_in_words(each["schema_payload"]) or MISSING]
+        for each in found
+    ]
+    return View(["function", "runtime", "schema"], rows, found, "No function is served.")

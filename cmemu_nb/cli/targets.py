@@ -1,0 +1,91 @@
+"""Who is called when an application calls a function, told by what the routes say of apps and schemas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.calls.calls import choose_app
+from cmemu_nb.cli.remote import Remote, runtime_path
+from cmemu_nb.errors import InvalidRequest, NotFound, known
+from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
+from cmemu_nb.wire.function_schemas import closest
+from cmemu_nb.wire.json_values import read_json
+from cmemu_nb.wire.query_check import check_query
+
+if TYPE_CHECKING:
+    import argparse
+
+
+async def submit(remote: Remote, options: argparse.Namespace, query: bytes) -> str:
+    """Submit a job as `cmemu call` was asked to, and return its id; unless it is told not to, check the query first."""
+    if options.runtime is not None:
+        _check(options, await _functions(remote, options.runtime), query)
+        fields = {"queryType": options.function, "query": msgspec.Raw(query)}
+        job_id: str = (await remote.post(f"{runtime_path(options.runtime)}/jobs", fields))["jobId"]
+        return job_id
+    runtimes = [each for each in await remote.runtimes() if each["deployed_apps"]]
+    apps = [app for each in runtimes for app in each["deployed_apps"]]
+    functions = {
+        each["runtime_id"]: await _functions(remote, each["runtime_id"]) if each["last_schema_post_at"] else {}
+        for each in runtimes
+    }
+    rid = options.app or _app_of(options.function, apps, functions)
+    runtime_id = _bound_to(rid, options.branch, apps)
+    if runtime_id is not None:
+        _check(options, functions[runtime_id], query)
+    return await remote.contour.submit(rid, options.branch, options.function, query)
+
+
+async def _functions(remote: Remote, runtime_id: str) -> dict[str, Any]:
+    """Return the schemas of a runtime's functions, by name."""
+    schemas = (await remote.get(runtime_path(runtime_id)))["schemas"]
+    return {each["function_name"]: each["schema_payload"] for each in schemas}
+
+
+def _app_of(function: str, apps: list[dict[str, Any]], functions: dict[str, dict[str, Any]]) -> str:
+    bound = {app["deployed_app_rid"] for app in apps}
+    serving = {app["deployed_app_rid"] for app in apps if function in functions[app["runtime_id"]]}
+    if chosen := choose_app(bound, serving):
+        return chosen
+    names = {name for each in functions.values() for name in each}
+    if not bound:
+        raise NotFound("No deployed app is bound, so there is none to call. --runtime ID calls a runtime without one.")
+    if names and not serving:
+        raise _unknown(function, names)
+    raise NotFound(
+        f"{len(bound)} deployed apps are bound: say which one, --app {' or '.join(sorted(serving or bound))}."
+    )
+
+
+def _bound_to(rid: str, branch: str | None, apps: list[dict[str, Any]]) -> str | None:
+    """Return the runtime that serves an app, as the emulator chooses it; None if there is none."""
+    branches = {app["branch"]: app["runtime_id"] for app in apps if app["deployed_app_rid"] == rid}
+    if branch is None and DEFAULT_BRANCH not in branches:
+        newest = max((app for app in apps if app["deployed_app_rid"] == rid), key=_bound_at, default=None)
+        return None if newest is None else str(newest["runtime_id"])
+    return branches.get(branch or DEFAULT_BRANCH)
+
+
+def _bound_at(app: dict[str, Any]) -> int:
+    return int(app["bound_at"])
+
+
+def _check(options: argparse.Namespace, functions: dict[str, Any], query: bytes) -> None:
+    # A runtime that has posted no schemas may serve anything.
+    if options.no_validate or not functions:
+        return
+    if options.function not in functions:
+        raise _unknown(options.function, functions)
+    try:
+        check_query(options.function, functions[options.function], read_json(query))
+    except InvalidRequest as error:
+        raise InvalidRequest(str(error).replace("validate=False", "--no-validate")) from None
+
+
+def _unknown(function: str, names: dict[str, Any] | set[str]) -> NotFound:
+    return NotFound(
+        f"No function '{function}' is served.{closest(function, names)} {known(names, 'functions')} "
+        "--no-validate sends anything."
+    )

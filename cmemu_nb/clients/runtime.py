@@ -1,0 +1,89 @@
+"""What a runtime does: opens its session, polls for jobs, posts schemas and results, through the emulator routes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from cmemu_nb.clients.http import Exchange, HttpClient, wire_error
+from cmemu_nb.clients.received_job import ReceivedJob
+from cmemu_nb.server.routes.runtime import IN_THIS_KERNEL, RUNTIMES, session_answer
+from cmemu_nb.tokens import Token
+
+if TYPE_CHECKING:
+    from cmemu_nb.clients.http import Reply
+    from cmemu_nb.lifecycle.records import Runtime
+
+WAIT_SECONDS = 60
+JSON = {"Content-Type": "application/json"}
+BYTES = {"Content-Type": "application/octet-stream"}
+
+
+class RuntimeClient:
+    """A runtime's side of the protocol, over HTTP. Its methods run on the emulator's loop.
+
+    They raise the error that the emulator answered, and `NotRunning` when it breaks off.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._http = HttpClient(url)
+        self._token: dict[str, Token] = {}
+        self._paths: dict[str, str] = {}
+
+    async def open_session(self, runtime_id: str, deployed_app_rid: str, display_name: str) -> None:
+        """Register the runtime and bind it to an app."""
+        fields = {"runtimeId": runtime_id, "deployedAppRid": deployed_app_rid, "displayName": display_name}
+        reply = await self._send("POST", RUNTIMES, json.dumps(fields).encode(), JSON)
+        self._use(msgspec.json.decode(reply.body, type=dict[str, str]))
+
+    def join(self, runtime: Runtime) -> None:
+        """Go on with a session that somebody else opened."""
+        self._use(session_answer(runtime, self._url))
+
+    def _use(self, answer: dict[str, str]) -> None:
+        self._token = {"Module-Auth-Token": Token(answer["moduleAuthToken"])}
+        self._paths = {name: urlsplit(uri).path for name, uri in answer.items() if name.endswith("Uri")}
+
+    async def next_job(self) -> ReceivedJob | None:
+        """Wait for a job, a minute at most, and return it, or None."""
+        headers = {"Prefer": f"wait={WAIT_SECONDS}", "User-Agent": IN_THIS_KERNEL}
+        reply = await self._send("GET", self._paths["getJobUri"], headers=headers)
+        return ReceivedJob(reply.body) if reply.body else None
+
+    async def post_schemas(self, schemas: list[dict[str, Any]]) -> None:
+        """Add or update functions' schemas."""
+        await self._send("POST", self._paths["postSchemaUri"], json.dumps(schemas).encode(), JSON)
+
+    async def delete_schema(self, function_name: str) -> None:
+        """Withdraw a function's schema."""
+        await self._send("DELETE", f"{self._paths['postSchemaUri']}/{quote(function_name, safe='')}")
+
+    async def post_result(self, job_id: str, result: bytes) -> None:
+        """Post a job's whole result."""
+        await self._send("POST", self._result_path(job_id), result, BYTES)
+
+    async def stream_result(self, job_id: str) -> Exchange:
+        """Begin to post a job's result in chunks."""
+        return await self._http.begin("POST", self._result_path(job_id), {**self._token, **BYTES})
+
+    async def fail(self, job_id: str, reason: str) -> None:
+        """End a job as failed."""
+        path = f"{self._paths['getJobUri']}s/{quote(job_id, safe='')}/fail"
+        await self._send("POST", path, json.dumps({"reason": reason}).encode(), JSON)
+
+    def close(self) -> None:
+        """Close every connection, whatever is being sent, and make none any more."""
+        self._http.end()
+
+    def _result_path(self, job_id: str) -> str:
+        return f"{self._paths['postResultUri']}/{quote(job_id, safe='')}"
+
+    async def _send(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
+        reply = await self._http.request(method, path, {**self._token, **(headers or {})}, body)
+        if reply.status not in (200, 204):
+            raise wire_error(reply)
+        return reply

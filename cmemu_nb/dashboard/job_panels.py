@@ -1,0 +1,209 @@
+"""What the dashboard shows of jobs and events, as JSON values made of words."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import lru_cache
+from itertools import islice, takewhile
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cmemu_nb.calls.diagnosis import diagnose
+from cmemu_nb.calls.wait_line import PATIENCE_SECONDS
+from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
+from cmemu_nb.dashboard.curl import curl_commands
+from cmemu_nb.dashboard.panels import TONES, Part, badge, last_line, plain
+from cmemu_nb.display.text import cut, duration, visible, when
+from cmemu_nb.lifecycle.events import KINDS, QUIET
+from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S
+from cmemu_nb.plurals import plural
+from cmemu_nb.wire.results import Outcome, outcome, why_no_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.dashboard.job_list import JobList
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle.events import Event, EventLog
+    from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.lifecycle.session import ResultStream
+    from cmemu_nb.lifecycle.state import State
+
+MOST_LOG = 20_000
+MOST_EVENTS = 200
+MOST_CHOICES = 2_000
+
+
+# Jobs
+
+
+def jobs_part(state: State, jobs: JobList, most: int, now: int) -> Part:
+    """Return the newest jobs of the filter, and how many there are; `now` is on the steady clock."""
+    return {
+        "rows": [job_row(job, now) for job in jobs.newest(most)],
+        "found": len(jobs),
+        "every": state.count().total(),
+        "asked": [msgspec.to_builtins(jobs.filter), most],
+    }
+
+
+def choices_part(state: State) -> Part:
+    """Return what jobs can be filtered by."""
+    functions = [*{job.query_type for job in state.newest_jobs(100)}, *state.function_names()]
+    return {"runtimes": _choices(each.runtime_id for each in state.runtimes()), "functions": _choices(functions)}
+
+
+def _choices(names: Iterable[str]) -> list[Part]:
+    return [{"value": name, "words": plain(name, 60)} for name in sorted(set(islice(names, MOST_CHOICES)))]
+
+
+def job_row(job: Job, now: int) -> Part:
+    """Return one job in a line; `now` is on the steady clock."""
+    return {
+        "key": job.job_id,
+        "function": plain(job.query_type, 60),
+        "runtime": plain(job.runtime_id, 60),
+        "state": job_badge(job),
+        "queued_at": time.strftime("%H:%M:%S", time.gmtime(job.queued_at // NS_PER_S)),
+        "queue_time": duration(job.queue_time(now)),
+        "run_time": duration(job.run_time(now)),
+    }
+
+
+def job_badge(job: Job) -> Part:
+    """Say where a job stands: its status, and its outcome where that says more."""
+    end = outcome(job)
+    says_more = end in (Outcome.OK, Outcome.FUNCTION_ERROR)
+    return badge(f"{job.status} · {end}" if says_more else str(job.status), TONES[end or job.status])
+
+
+# One job
+
+
+def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
+    """Return all about one job; `now` is on the steady clock."""
+    state = emulator.lifecycle
+    job = state.find_job(job_id)
+    if job is None:
+        return {"key": job_id, "gone": "This job is gone: let go to make room, or its runtime was reset or deleted."}
+    stream = state.stream(job_id)
+    log, why = state.log(job_id).text, why_no_value(job, state.log(job_id).explanation)
+    return {
+        "key": job_id,
+        "function": plain(job.query_type),
+        "state": job_badge(job),
+        "finished": job.finished,
+        "diagnosis": _diagnosis(emulator, job, now),
+        "facts": _facts(job),
+        "timeline": _steps(job, emulator.looked_at(), now),
+        "query": _readable(job.query),
+        "result": None if job.result is None or why else _readable(job.result),
+        "arrived": _arrived(stream) if stream else None,
+        "error": visible("".join(cut(why, MOST_LOG)), lines=True),
+        "logs": visible(log[-MOST_LOG:], lines=True).encode(errors="replace").decode(),
+        "logs_note": f"the last {MOST_LOG:,} of {len(log):,} characters" if len(log) > MOST_LOG else "",
+        "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url, emulator.name)],
+    }
+
+
+def _diagnosis(emulator: Emulator, job: Job, now: int) -> str:
+    """Say why a job has no result, as soon as a call of it would; '' before."""
+    waited = (job.queue_time(now) if job.started_at is None else job.run_time(now)) or 0
+    if job.finished or waited < PATIENCE_SECONDS * NS_PER_S:
+        return ""
+    return diagnose(emulator, job.job_id).sentence
+
+
+_remember = lru_cache(maxsize=8)(readable)
+
+
+def _readable(body: bytes) -> dict[str, str]:
+    """Make a body readable; an open job is looked at five times a second, so the small ones are remembered."""
+    return readable(body) if len(body) > MOST_PARSED else _remember(body)
+
+
+def _arrived(stream: ResultStream) -> dict[str, str]:
+    """Return the beginning of a result that still comes."""
+    return {
+        **readable(bytes(stream.body[:MOST_SHOWN]), complete=False),
+        "note": f"{plural(stream.size, 'byte')} so far",
+    }
+
+
+def _facts(job: Job) -> list[list[str]]:
+    app = f"{job.deployed_app_rid} ({job.deployed_app_branch})" if job.deployed_app_rid else "none: runtime-direct"
+    facts = [("id", job.job_id), ("runtime", job.runtime_id), ("deployed app", app), ("submitted by", str(job.source))]
+    if job.user_id:
+        facts.append(("asked for by", job.user_id))
+    if job.replica_id:
+        facts.append(("replica", job.replica_id))
+    if job.result_content_type:
+        facts.append(("content type", job.result_content_type))
+    return [[name, plain(value, 300)] for name, value in facts]
+
+
+def _steps(job: Job, at: int, now: int) -> list[list[str]]:
+    steps = [["queued", when(job.queued_at), ""]]
+    if job.started_at is not None:
+        steps.append(["running", when(job.started_at), f"after {duration(job.queue_time(now))}"])
+    last = duration(job.queue_time(now) if job.started_at is None else job.run_time(now))
+    if job.completed_at is not None:
+        steps.append([str(job.status), when(job.completed_at), f"after {last}"])
+    else:
+        steps.append(["now", when(at), f"{job.status} for {last}"])
+    return steps
+
+
+# Events
+
+
+class EventList:
+    """The newest events that a filter lets through. After the first look it costs as much as has happened."""
+
+    def __init__(self, text: str, kind: str, *, all: bool) -> None:  # noqa: A002 - as in the log
+        self.wanted = (text, kind, all)
+        # Apart as in the log, which lets go of quiet ones and of others at different ages.
+        self._found: dict[bool, deque[Event]] = {quiet: deque(maxlen=MOST_EVENTS) for quiet in (False, True)}
+        self._seen = 0
+
+    def part(self, log: EventLog) -> Part:
+        """Return them, newest first."""
+        text, kind, all_events = self.wanted
+        events, small = log.recent(all=all_events), text.casefold()
+        new = takewhile(lambda event: event.sequence > self._seen, reversed(events))
+        for event in reversed([event for event in new if kind in ("", event.kind) and _says(event, small)]):
+            self._found[event.kind in QUIET].append(event)
+        self._seen = events[-1].sequence if events else 0
+        kept = [event for found in self._found.values() for event in found if log.keeps(event)]
+        newest = sorted(kept, key=attrgetter("sequence"), reverse=True)[:MOST_EVENTS]
+        rows = [_event_row(event) for event in newest]
+        return {"rows": rows, "kinds": list(KINDS), "every": len(events), "asked": list(self.wanted)}
+
+
+def _says(event: Event, text: str) -> bool:
+    words = (event.kind, event.runtime_id, event.job_id, event.detail)
+    return not text or any(text in each.casefold() for each in words if each)
+
+
+def _detail(text: str) -> str:
+    """Return one line of what happened; of a traceback the last."""
+    return (
+        f"{plain(last_line(text), 300)} (the frame of events has all of it)"
+        if "\n" in text.rstrip()
+        else plain(text, 300)
+    )
+
+
+def _event_row(event: Event) -> Part:
+    at = event.at
+    return {
+        "key": str(event.sequence),
+        "at": f"{time.strftime('%H:%M:%S', time.gmtime(at // NS_PER_S))}.{at // NS_PER_MS % 1000:03}",
+        "kind": event.kind,
+        "runtime": plain(event.runtime_id or "", 60),
+        "job": event.job_id or "",
+        "detail": _detail(event.detail or ""),
+    }

@@ -1,0 +1,226 @@
+"""What the dashboard shows of the emulator, its runtimes and its functions, as JSON values made of words.
+
+Text from outside is cut and its control characters made visible here; the browser only ever makes text of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.display.cards import HOMES
+from cmemu_nb.display.charts import sparkline_svg
+from cmemu_nb.display.percentiles import SHOWN
+from cmemu_nb.display.registry import magic_line
+from cmemu_nb.display.text import MISSING, ago, cut, duration, state_count, visible
+from cmemu_nb.errors import NotFound
+from cmemu_nb.lifecycle.records import NS_PER_S, JobStatus
+from cmemu_nb.server.prefer import LONGEST_WAIT
+from cmemu_nb.tokens import last_four
+from cmemu_nb.wire.function_schemas import schema_in_words
+from cmemu_nb.wire.json_values import read_exactly
+from cmemu_nb.wire.results import STATES, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.dashboard.activity import Figures
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle.records import FunctionSchema, Runtime
+
+# A poll may be held for so long: who was not heard of for longer is not polling.
+STALE_SECONDS = LONGEST_WAIT + 15
+MOST_TEXT = 120
+MOST_NAMES = 12
+MOST_RUNTIMES = 200
+MOST_FUNCTIONS = 500
+MOST_SCHEMA = 200_000
+MOST_REMEMBERED = 10_000
+TONES: dict[str, str] = {
+    JobStatus.QUEUED: "grey",
+    JobStatus.RUNNING: "blue",
+    Outcome.OK: "green",
+    Outcome.FUNCTION_ERROR: "amber",
+    Outcome.FAILED: "red",
+}
+
+Part = dict[str, Any]
+
+
+def plain(text: object, most: int = MOST_TEXT) -> str:
+    """Make a short text of one line of anything from outside."""
+    shown, note = cut(str(text), most)
+    return visible(shown).encode(errors="replace").decode() + ("…" if note else "")
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text, where a traceback says what happened."""
+    return text.rstrip().rpartition("\n")[2]
+
+
+def badge(words: str, tone: str) -> Part:
+    """Return a state: a word, and the colour of the dot beside it."""
+    return {"badge": words, "tone": tone}
+
+
+# The header
+
+
+def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
+    """Return where the emulator is and how it does."""
+    if not emulator.running:
+        again = (
+            f"The emulator is not running. {magic_line(emulator, 'start')} or {emulator.name}.start() starts it again."
+        )
+        return {"running": False, "hint": emulator.read_from or again}
+    counts, evicted = emulator.lifecycle.outcomes(), emulator.lifecycle.count_evicted()
+    jobs = [badge(state_count(state, counts[state]), TONES[state] if counts[state] else "grey") for state in STATES]
+    return {
+        "running": True,
+        "at": time.strftime("%H:%M:%S", time.gmtime(now // NS_PER_S)),
+        "url": emulator.url,
+        "proxy_url": emulator.proxy_url or "",
+        "tls_url": emulator.platform_url,
+        "token": last_four(emulator.token),
+        "home": HOMES[emulator.home.kind],
+        "uptime": duration(max(emulator.uptime, NS_PER_S) // NS_PER_S * NS_PER_S),
+        "jobs": [*jobs, *([badge(f"{evicted:,} let go", "grey")] if evicted else [])],
+        "throughput": _rate(figures.per_second),
+        "queue": _percentiles(figures.queue_p50, figures.queue_p95),
+        "run": _percentiles(figures.run_p50, figures.run_p95),
+        "spark": sparkline_svg(
+            figures.each_second, f"jobs done in each second of the last minute, most: {max(figures.each_second):,}"
+        ),
+    }
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:,.0f} jobs/s" if per_second >= 10 else f"{per_second:.1f} jobs/s"  # noqa: PLR2004 - digits
+
+
+def _percentiles(p50: int | None, p95: int | None) -> str:
+    return MISSING if p50 is None or p95 is None else f"p50 {duration(p50)} · p95 {duration(p95)}"
+
+
+# Runtimes
+
+
+def runtimes_part(emulator: Emulator, now: int) -> Part:
+    """Return the table of the runtimes."""
+    every = emulator.lifecycle.runtimes()
+    rows = [_runtime_row(emulator, each, now) for each in every[-MOST_RUNTIMES:]]
+    return {"rows": [row for row in rows if row is not None], "every": len(every)}
+
+
+def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
+    state, name = emulator.lifecycle, runtime.runtime_id
+    try:
+        counts, schemas, replicas = state.count(name), state.schemas(name), state.replicas(name)
+        apps = [plain(f"{app.deployed_app_rid} ({app.branch})") for app in state.apps_of(name)]
+    except NotFound:
+        return None  # deleted at this moment
+    display_name = runtime.display_name or ""
+    states = {
+        process.replica.replica_id: process.state for module in emulator.modules.of(name) for process in module.replicas
+    }
+    seats = [seat for cluster in emulator.clusters.of(name) for seat in list(cluster.seats.values())]
+    states |= {seat.replica.replica_id: seat.state for seat in seats if seat.replica is not None}
+    return {
+        "key": name,
+        "name": plain(name),
+        "display_name": "" if display_name.casefold() == name.casefold() else plain(display_name),
+        "state": poll_state(runtime, now),
+        "last_poll": ago(runtime.last_poll_at, now),
+        "queued": counts[JobStatus.QUEUED],
+        "running": counts[JobStatus.RUNNING],
+        "replicas": [plain(f"{each.replica_id} {states.get(each.replica_id, '')}".strip()) for each in replicas],
+        "apps": apps,
+        "functions": _some(schema.function_name for schema in schemas),
+    }
+
+
+def poll_state(runtime: Runtime, now: int) -> Part:
+    """Say whether somebody polls for the runtime's jobs."""
+    if runtime.last_poll_at is None:
+        return badge("never polled", "grey")
+    if now - runtime.last_poll_at > STALE_SECONDS * NS_PER_S:
+        return badge("stale", "amber")
+    return badge("connected", "green")
+
+
+def _some(names: Iterable[str]) -> list[str]:
+    shown = [plain(name, 60) for name in names]
+    return [*shown[:MOST_NAMES], f"and {len(shown) - MOST_NAMES} more"] if len(shown) > MOST_NAMES else shown
+
+
+# Functions
+
+
+def functions_part(emulator: Emulator) -> Part:
+    """Return the table of the functions, from their schemas; those in cells with their versions and calls."""
+    served = {(each.runtime_id, each.name): each for each in emulator.functions}
+    rows = []
+    state = emulator.lifecycle
+    for schema in state.schemas(most=MOST_FUNCTIONS):
+        each = served.get((schema.runtime_id, schema.function_name))
+        ends = [str(each.outcomes[end]) for end in Outcome] if each else []
+        times = [duration(each.percentile(percent)) for percent in SHOWN] if each else []
+        rows.append(
+            {
+                "key": function_key(schema),
+                "name": plain(schema.function_name) + (f" v{each.version}" if each else ""),
+                "runtime": plain(schema.runtime_id),
+                "words": _words(schema.schema_payload),
+                "jobs": [*ends, *times] or [MISSING] * 5,
+            }
+        )
+    return {"rows": rows, "every": state.count_schemas()}
+
+
+def function_key(schema: FunctionSchema) -> str:
+    """Return a text that names a runtime's function, whatever is in their names."""
+    return json.dumps([schema.runtime_id, schema.function_name])
+
+
+def form_part(schema: FunctionSchema | None) -> Part:
+    """Return what the form of one function is made from."""
+    if schema is None:
+        return {}
+    large = len(schema.schema_payload) > MOST_SCHEMA
+    return {
+        "key": function_key(schema),
+        "runtime_id": schema.runtime_id,
+        "function_name": schema.function_name,
+        "name": plain(schema.function_name),
+        "runtime": plain(schema.runtime_id),
+        "words": _words(schema.schema_payload),
+        "schema": None if large else _for_the_browser(schema.schema_payload),
+    }
+
+
+def _words(payload: bytes) -> str:
+    """Return a schema in words, "" of one that is too large for that; the small ones are remembered."""
+    if len(payload) > MOST_SCHEMA:
+        return ""
+    return _remembered(payload) if len(payload) <= MOST_REMEMBERED else _in_words(payload)
+
+
+def _in_words(payload: bytes) -> str:
+    try:
+        return plain(schema_in_words(read_exactly(payload)), 400)
+    except (ValueError, RecursionError):
+        return ""
+
+
+_remembered = lru_cache(maxsize=1000)(_in_words)
+
+
+def _for_the_browser(payload: bytes) -> Any:
+    try:
+        return msgspec.json.decode(payload)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,1 @@
+"""How records are shown to people: text, HTML, charts, DataFrames, progress."""

@@ -1,0 +1,62 @@
+"""What the notebook is seen in, recognised by the signs that each front end documents, and what it can't do there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple
+
+from cmemu_nb.eventloop.shell import current_shell, in_marimo
+from cmemu_nb.wire.jupyterhub import service_prefix
+
+
+class FrontEnd(NamedTuple):
+    """A front end, and its limits in one sentence, if it has any; `{emu}` stands for the emulator's variable."""
+
+    name: str
+    limits: str = ""
+
+
+COLAB = FrontEnd(
+    "Colab",
+    "{emu}.url is inside Colab's machine, where cells and their programs reach it and your browser does not; the "
+    "dashboard needs google.colab.output.enable_custom_widget_manager(), which anywidget calls by itself.",
+)
+VS_CODE = FrontEnd(
+    "VS Code",
+    "with a remote kernel {emu}.url is on the kernel's machine, so forward its port; the dashboard needs the setting "
+    "jupyter.widgetScriptSources, for which VS Code asks.",
+)
+BINDER = FrontEnd(
+    "Binder",
+    "this machine and its files are gone after some minutes without use: {emu}.export('run.json') and download the "
+    "file.",
+)
+JUPYTERHUB = FrontEnd(
+    "JupyterHub",
+    "{emu}.url is inside this server's machine; from elsewhere a request needs the hub's login and a token of {emu}.",
+)
+JUPYTER = FrontEnd("Jupyter")
+IPYTHON = FrontEnd("IPython", "{emu}.dashboard() needs a notebook; here {emu}.jobs and %cmemu events show the same.")
+MARIMO = FrontEnd(
+    "marimo",
+    "there are no magics, so {emu} = Emulator().start() starts it; type {emu}.stop() before you run that cell again, "
+    "which makes another one.",
+)
+PYTHON = FrontEnd("Python")
+
+
+def front_end() -> FrontEnd:
+    """Return the front end of this process; JupyterLab and Notebook can't be told apart from the kernel."""
+    shell = current_shell()
+    signs = (
+        (in_marimo(), MARIMO),
+        ("__vsc_ipynb_file__" in getattr(shell, "user_ns", ()), VS_CODE),
+        ("google.colab" in sys.modules, COLAB),
+        (os.environ.keys() & {"BINDER_LAUNCH_HOST", "BINDER_REPO_URL"}, BINDER),
+        (service_prefix() is not None, JUPYTERHUB),
+        (shell is None, PYTHON),
+        (getattr(shell, "kernel", None) is None, IPYTHON),
+        (os.environ.keys() & {"VSCODE_PID", "VSCODE_CWD"}, VS_CODE),
+    )
+    return next((found for sign, found in signs if sign), JUPYTER)

@@ -1,0 +1,152 @@
+"""Values as people read them: times, durations, what is missing, and text that came from outside."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S
+from cmemu_nb.plurals import plural
+from cmemu_nb.tokens import last_four
+from cmemu_nb.wire.results import STATES, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmemu_nb.lifecycle.state import State
+
+__all__ = [
+    "MISSING",
+    "UNSEEN",
+    "ago",
+    "clock",
+    "cut",
+    "duration",
+    "holdings",
+    "last_four",
+    "say",
+    "short_id",
+    "tally",
+    "visible",
+    "when",
+]
+
+MISSING = "—"
+_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
+# C1 controls, line separators, lone surrogates and what turns the direction of the text around it.
+UNSEEN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def ago(then: int | None, now: int) -> str:
+    """Say how long ago something was, in its largest unit: '3 s ago'. Both are Unix nanoseconds; None is 'never'."""
+    if then is None:
+        return "never"
+    seconds = (now - then) // NS_PER_S
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{seconds // length} {unit} ago"
+    return "just now"
+
+
+def duration(nanoseconds: int | None) -> str:
+    """Say how long something took, in two units at most: '950 µs', '1.9 ms', '12 s', '3 min 4 s'; None is '—'.
+
+    It is rounded down, so that nothing looks done before it is.
+    """
+    if nanoseconds is None:
+        return MISSING
+    nanoseconds = max(0, nanoseconds)
+    for unit, length in (("ns", 1), ("µs", 1_000), ("ms", NS_PER_MS), ("s", NS_PER_S)):
+        if nanoseconds < length * 1_000 and nanoseconds < 60 * NS_PER_S:
+            return f"{_to_two_digits(nanoseconds, length)} {unit}"
+    seconds = nanoseconds // NS_PER_S
+    for (large, length), (small, part) in itertools.pairwise(_UNITS):
+        if seconds >= length:
+            rest = seconds % length // part
+            return f"{seconds // length} {large}" + (f" {rest} {small}" if rest else "")
+    return f"{seconds} s"
+
+
+def when(nanoseconds: int | None) -> str:
+    """Say when something was, from Unix nanoseconds: '2025-11-24 00:35:22.123 UTC'."""
+    if nanoseconds is None:
+        return MISSING
+    return _moment(datetime.fromtimestamp(nanoseconds // NS_PER_S, UTC) + timedelta(0, 0, nanoseconds // 1_000 % 10**6))
+
+
+def clock(nanoseconds: int, now: int, *, milliseconds: bool = False) -> str:
+    """Say when something was, to the second or the millisecond in UTC; the day only if it is not that of `now`."""
+    day, _, at = when(nanoseconds).removesuffix(" UTC").partition(" ")
+    at = at if milliseconds else at.partition(".")[0]
+    return at if day == when(now).partition(" ")[0] else f"{day} {at}"
+
+
+def short_id(job_id: str) -> str:
+    """Return the end of a job's id, by which it can be found and told from others: '…a4c966'."""
+    return f"…{job_id[-6:]}"
+
+
+def say(value: object) -> str:
+    """Say any value as plain text: a cell of a frame, a setting, a record's field."""
+    if (
+        value is None
+        or type(value).__name__ in ("NaTType", "NAType")
+        or (isinstance(value, float) and math.isnan(value))
+    ):
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, timedelta):
+        # pandas' own have nanoseconds.
+        return duration(getattr(value, "value", value // timedelta(microseconds=1) * 1_000))
+    if isinstance(value, datetime):
+        return _moment(value)
+    return str(value)
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """Say how many jobs are in each state that there are any in: '3 running, 470 ok, 30 function errors'."""
+    return ", ".join(state_count(state, counts[state]) for state in STATES if counts[state])
+
+
+def state_count(state: str, count: int) -> str:
+    """Say how many jobs are in a state, which is a noun for function errors only."""
+    return plural(count, state) if state == Outcome.FUNCTION_ERROR else f"{count:,} {state}"
+
+
+def holdings(state: State) -> str:
+    """Say what an emulator has: '1 runtime, 500 jobs (470 ok, 30 function errors)'."""
+    counts = state.outcomes()
+    jobs = plural(sum(counts.values()), "job")
+    how = f" ({tally(counts)})" if any(counts.values()) else ""
+    return f"{plural(state.count_runtimes(), 'runtime')}, {jobs}{how}"
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Show what can't be seen: control characters as their pictures (␀), others as their code points.
+
+    `lines=True` leaves line ends and tabs as they are.
+    """
+    kept = {ord(each): each for each in "\n\t"} if lines else {}
+    return UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text.translate(_PICTURES | kept))
+
+
+def cut(text: str, most: int) -> tuple[str, str]:
+    """Cut a text to `most` characters; returns what is left of it and a note that says so, or ''."""
+    if len(text) <= most:
+        return text, ""
+    return text[:most], f"… (the first {most:,} of {len(text):,} characters)"
+
+
+def _to_two_digits(value: int, unit: int) -> str:
+    whole, tenth = value // unit, value * 10 // unit % 10
+    return f"{whole}.{tenth}" if whole < 10 and tenth else str(whole)  # noqa: PLR2004 - one digit
+
+
+def _moment(value: datetime) -> str:
+    zone = f" {value.tzname()}" if value.tzinfo else ""
+    return f"{value:%Y-%m-%d %H:%M:%S}.{value.microsecond // 1_000:03}{zone}"

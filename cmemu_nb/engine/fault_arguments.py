@@ -1,0 +1,123 @@
+"""The arguments of `emu.faults(...)`, read and checked."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from random import Random
+from typing import TYPE_CHECKING, Any, cast
+
+from cmemu_nb.errors import InvalidRequest, NotFound, known
+from cmemu_nb.lifecycle.session import text
+from cmemu_nb.wire.function_schemas import closest, quoted, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+
+# The faults that strike by chance, and what each does.
+CHANCES = {
+    "error_rate": "Answer results and schemas with 500.",
+    "drop_result": "Answer a result with 204, and throw it away.",
+    "truncate_result": "Keep only the beginning of a result.",
+    "duplicate_dispatch": "Hand a job out a second time.",
+    "reject_poll": "Answer polls with 503.",
+    "disconnect": "Close connections instead of answering.",
+}
+FAULTS = ("delay", *CHANCES)
+MOST_SECONDS = 86_400
+_WHAT = "Setting faults"
+
+
+class Delay:
+    """How long answers are held back: `seconds(random)` chooses, `words` says it."""
+
+    def __init__(self, choose: Callable[[Random], Any], words: str) -> None:
+        self._choose = choose
+        self.words = words
+
+    def seconds(self, random: Random) -> float:
+        """Choose a number of seconds; an `InvalidRequest` says what went wrong."""
+        try:
+            chosen = self._choose(random)
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise InvalidRequest(
+                f"{_WHAT}: the delay {self.words} raised {said}. It is given a random.Random."
+            ) from error
+        if not _is_seconds(chosen):
+            raise InvalidRequest(
+                f"{_WHAT}: the delay {self.words} gave {shown(chosen)}, which is no number of seconds."
+            )
+        return float(chosen)
+
+
+def read_delay(value: Any) -> Delay:
+    """Read a delay: seconds, (low, high) in seconds, or a function of a `random.Random` that returns seconds."""
+    if _is_seconds(value):
+        return Delay(lambda _: value, f"{float(value):g} s")
+    if isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_seconds, value)) and value[0] <= value[1]:  # noqa: PLR2004
+        low, high = map(float, value)
+        return Delay(lambda random: random.uniform(low, high), f"{low:g} to {high:g} s")
+    if callable(value):
+        delay = Delay(value, f"of {getattr(value, '__name__', repr(value))}")
+        delay.seconds(Random(0))  # noqa: S311 - nothing secret
+        return delay
+    raise InvalidRequest(
+        f"{_WHAT}: delay must be seconds, from 0 to {MOST_SECONDS}, (low, high) in seconds, or a function that is "
+        f"given a random.Random and returns seconds, not {shown(value)}."
+    )
+
+
+def _is_seconds(value: object) -> bool:
+    return _is_number(value, MOST_SECONDS)
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, Real) and 0 <= cast("float", value) <= most
+
+
+def read_chances(given: dict[str, Any]) -> dict[str, float]:
+    """Read the chances that were given: from 0, never, to 1, always."""
+    chances = {name: value for name, value in given.items() if value is not None}
+    for name, value in chances.items():
+        if not _is_number(value, 1):
+            raise InvalidRequest(f"{_WHAT}: {name} must be a chance from 0, never, to 1, always, not {shown(value)}.")
+    return {name: float(value) for name, value in chances.items()}
+
+
+def check_that_any(delay: object, chances: dict[str, float], function: str | None) -> None:
+    """Refuse a call without any fault, and one whose fault can't be of a function."""
+    if delay is None and not chances:
+        raise InvalidRequest(f"{_WHAT}: none is given. The faults are {', '.join(FAULTS)}.")
+    if function is not None and "reject_poll" in chances:
+        raise InvalidRequest(
+            f"{_WHAT}: reject_poll strikes polls, which are of no function. Leave function out, or set it by itself: "
+            "faults(reject_poll=0.5)."
+        )
+
+
+def read_runtime(lifecycle: Lifecycle, runtime: Any) -> str | None:
+    """Return a runtime's id, from its id or its handle; an unknown one is a `NotFound` that lists the known."""
+    if runtime is None:
+        return None
+    return lifecycle.runtime(text("runtime", getattr(runtime, "id", runtime))).runtime_id
+
+
+def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -> str | None:
+    """Return a function's name; where schemas are posted, one that none of them names is a `NotFound`."""
+    if function is None:
+        return None
+    names = {schema.function_name for schema in lifecycle.schemas(runtime_id)}
+    if text("function", function) not in names and names:
+        raise NotFound(
+            f"{_WHAT}: no function {quoted(function)} is served.{closest(function, names)} {known(names, 'functions')}"
+        )
+    return str(function)
+
+
+def read_seed(seed: Any) -> int:
+    """Read a seed, a whole number."""
+    if not isinstance(seed, Integral):
+        raise InvalidRequest(f"{_WHAT}: seed must be a whole number, not {shown(seed)}. Leave it out for a random one.")
+    return int(seed)

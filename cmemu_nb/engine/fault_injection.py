@@ -1,0 +1,164 @@
+"""`emu.faults`: setting faults, ending them, and which are on."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.engine.fault_arguments import (
+    check_that_any,
+    read_chances,
+    read_delay,
+    read_function,
+    read_runtime,
+    read_seed,
+)
+from cmemu_nb.server.faults import Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from random import Random
+
+    from cmemu_nb.calls.handles import RuntimeHandle
+    from cmemu_nb.emulator import Emulator
+
+SEEDS = 1_000_000
+
+
+class FaultInjection:
+    """The faults that are on: call it to set some, iterate over them, `off()` ends all. So does `emu.stop()`."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._on: tuple[Faults, ...] = ()
+
+    def __call__(  # noqa: PLR0913 - each is a fault of its own
+        self,
+        runtime: RuntimeHandle | str | None = None,
+        function: str | None = None,
+        *,
+        delay: float | tuple[float, float] | Callable[[Random], float] | None = None,
+        error_rate: float | None = None,
+        drop_result: float | None = None,
+        truncate_result: float | None = None,
+        duplicate_dispatch: float | None = None,
+        reject_poll: float | None = None,
+        disconnect: float | None = None,
+        seed: int | None = None,
+    ) -> Faults:
+        """Let the platform misbehave towards executors, until `off()` or the end of a `with` block.
+
+        With `runtime`, an id or a handle, only towards that one; with `function` only in its jobs. All but `delay`
+        are chances from 0, never, to 1, always. Each is what the platform could do:
+
+        - `delay`: the network is slow. Each answer to a poll that carries a job, and each answer to a result that was
+          posted for a running job, is held back so many seconds, or `(low, high)` evenly spread, or what a function of
+          a `random.Random` returns; it is called on the emulator's loop. A result counts before its answer.
+        - `error_rate`: a service behind the platform is down. A result that is posted, or schemas, are answered with
+          500 `injected_fault`, and nothing is kept. With a `function`, results only.
+        - `drop_result`: the platform loses what it had taken. A result is answered with 204 and thrown away: its job
+          runs until its lease ends, its replica restarts, or somebody fails it.
+        - `truncate_result`: a connection inside the platform breaks. A result is answered with 204, and only its
+          beginning is kept, never the whole; an empty one is left alone.
+        - `duplicate_dispatch`: the platform delivers at least once. A job that was handed out is handed out again to
+          the runtime's next poll, whoever polls and however many jobs it holds, unless it has ended by then.
+        - `reject_poll`: the platform is overloaded. A poll is answered with 503 `injected_fault`.
+        - `disconnect`: a proxy is restarted. The connection is closed without an answer, either at a poll that would
+          get a job, which goes back to its queue, or after a result was kept.
+
+        Results in chunks are results too; one that is refused, dropped or truncated is so at its end, and no chunk of
+        it reaches a waiting client. A fault is one event, `fault_injected`; setting and ending them is
+        `faults_changed`. The same `seed` gives the same picture when the same jobs are submitted in the same order,
+        however their executors race; left out it is a random one, which the repr and the event show. Several sets may
+        be on: each decides by itself, the first that strikes counts, delays add up. Polls that are held at that moment
+        are answered 204, so that the next ones are under the faults.
+
+        Raises `InvalidRequest` for what can't be, `NotFound` for an unknown runtime, and for a function that none of
+        the posted schemas names.
+
+        >>> with emu.faults(function="add", error_rate=0.5, seed=1) as faults:
+        ...     emu.call("add", {"x": 1})
+        2
+        >>> faults
+        <Faults off: error_rate=0.5 on function 'add', seed=1; struck: error_rate ...>
+        """
+        lifecycle = self._emulator.lifecycle
+        chances = read_chances(
+            {
+                "error_rate": error_rate,
+                "drop_result": drop_result,
+                "truncate_result": truncate_result,
+                "duplicate_dispatch": duplicate_dispatch,
+                "reject_poll": reject_poll,
+                "disconnect": disconnect,
+            }
+        )
+        check_that_any(delay, chances, function)
+        runtime_id = read_runtime(lifecycle, runtime)
+        faults = Faults(
+            lifecycle,
+            self._off,
+            chances,
+            None if delay is None else read_delay(delay),
+            runtime_id=runtime_id,
+            function=read_function(lifecycle, runtime_id, function),
+            seed=secrets.randbelow(SEEDS) if seed is None else read_seed(seed),
+        )
+        self._emulator.change(lambda _: self._begin(faults))
+        return faults
+
+    def off(self) -> None:
+        """End all faults; nothing when none are on."""
+        for faults in self:
+            self._off(faults)
+
+    def _off(self, faults: Faults) -> None:
+        if faults.on:
+            self._emulator.change(lambda _: self._end(faults))
+
+    # On the emulator's loop
+
+    def end_all(self) -> None:
+        """End all faults, on the emulator's loop."""
+        for faults in self:
+            self._end(faults)
+
+    def _begin(self, faults: Faults) -> None:
+        faults.begin()
+        if not self._on:
+            self._emulator.application.waiting.end_polls()
+        self._set((*self._on, faults))
+        self._note("on", faults)
+
+    def _end(self, faults: Faults) -> None:
+        if faults.on:
+            faults.end()
+            self._set(tuple(each for each in self._on if each is not faults))
+            self._note("off", faults)
+
+    def _set(self, faults: tuple[Faults, ...]) -> None:
+        self._on = self._emulator.application.faults = faults
+
+    def _note(self, state: str, faults: Faults) -> None:
+        self._emulator.lifecycle.note("faults_changed", faults.runtime_id, detail=f"{state}: {faults.description}")
+
+    # Looking
+
+    def __iter__(self) -> Iterator[Faults]:
+        return iter(self._on)
+
+    def __len__(self) -> int:
+        return len(self._on)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or self.nothing
+
+    @property
+    def nothing(self) -> str:
+        """What to say when no faults are on."""
+        return f"No faults are on. Try: {self._emulator.name}.faults(error_rate=0.2)"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.display.cards import show_faults  # noqa: PLC0415 - only a notebook wants it
+
+        return show_faults(self)

@@ -1,0 +1,242 @@
+"""What an emulator keeps beyond its process, when it has a journal: who it is, and all that it holds."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import JournalBehind, JournalError
+from cmemu_nb.foundry.oauth import DEFAULT_CLIENT_ID, OAuthClient
+from cmemu_nb.settings import limits_of, make_settings
+from cmemu_nb.storage.certificates import Authority, Certificates
+from cmemu_nb.storage.owner_only import is_ours
+from cmemu_nb.storage.private_files import PrivateFiles, remove_left_directories
+from cmemu_nb.storage.replica_files import ReplicaFiles
+from cmemu_nb.tokens import Token
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping
+
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.settings import Settings
+    from cmemu_nb.storage.journal import Journal
+    from cmemu_nb.storage.journal_file import JournalFile
+    from cmemu_nb.storage.seed_file import Seed
+
+TLS_PORT = 8945
+DEFAULT_PORTS = (4000, 0)
+LOST = "the kernel or process that ran it ended"
+
+
+class Durable:
+    """The ports, the token, the OAuth client, the certificates and the journal of an emulator."""
+
+    settings: Settings
+    lifecycle: Lifecycle
+    token: Token
+    client_id: str
+    client_secret: Token
+    seed: Seed | None
+    _journal: Journal | None
+    _journal_file: JournalFile | None
+    _identity: dict[str, str]
+    started_at: int
+    replica_files: ReplicaFiles
+    _path: Path | None = None
+
+    def other_settings(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return the names of those settings that it has otherwise; a wrong one is a `SettingError`."""
+        wanted = self._settings_with(settings)
+        return [name for name in settings if not self._has(name, getattr(wanted, name))]
+
+    def _settings_with(self, settings: Mapping[str, Any]) -> Settings:
+        names = self.settings.trait_names(config=True)
+        return make_settings({**{name: getattr(self.settings, name) for name in names}, **settings})
+
+    def _has(self, name: str, value: object) -> bool:
+        known = getattr(self.settings, name)
+        if name == "journal" and None not in (known, value):
+            return _real_path(str(value)) == self._journal_path()
+        return bool(known == value)
+
+    def can_have_journal(self, journal: str | None) -> bool:
+        """Return whether it can be started with a journal: once it has been started, its own or a new file."""
+        if journal is None or not self.started_at or self._has("journal", journal):
+            return True
+        path = _real_path(journal)
+        return not path.exists() or not path.stat().st_size
+
+    def _change_settings(self, settings: Mapping[str, Any]) -> Callable[[], None]:
+        """Take other settings while it is stopped; returns the function that takes the old ones again."""
+        if not self.can_have_journal(settings.get("journal")):
+            raise JournalError(
+                f"The journal {settings['journal']} has another emulator's records, and this one has its own. "
+                "Choose a new file, or make a new Emulator with that one, which has all that is in it."
+            )
+        old, identity = self.settings, dict(self._identity)
+        who = {name: getattr(self, name) for name in ("token", "client_id", "client_secret")}
+
+        def take(settings: Settings, identity: dict[str, str]) -> None:
+            self.settings, self._identity, self._path = settings, identity, None
+            self.lifecycle.limit(**limits_of(settings))
+            self._be(who)
+
+        # A port that is asked for goes before the one of the last start.
+        take(self._settings_with(settings), {name: each for name, each in identity.items() if name not in settings})
+        return lambda: take(old, identity)
+
+    @property
+    def bearer_tokens(self) -> tuple[Token, ...]:
+        """Every token that the contour routes accept."""
+        return (self.token, *self.settings.tokens, *(self.seed.logins if self.seed else ()))
+
+    def _open_journal(self) -> None:
+        """Open the journal, if there is to be one, and take over what it has; the first time only."""
+        if self.settings.journal is None:
+            return
+        # SQLite is imported when somebody wants a journal.
+        from cmemu_nb.storage.journal_file import JournalFile  # noqa: PLC0415
+
+        file = JournalFile(self._journal_path(), self.settings.journal_sync)
+        try:
+            self._take_over(file)
+        except BaseException:
+            file.close()
+            raise
+        self._journal_file = file
+
+    def _journal_path(self) -> Path:
+        """Return the journal's real path: the same after a change of directory, and by whatever name it is called."""
+        if self._path is None:
+            self._path = _real_path(str(self.settings.journal))
+        return self._path
+
+    def _take_over(self, file: JournalFile) -> None:
+        known = file.identity()
+        if known and (self.started_at or "owner" in self._identity):
+            if known.get("owner") != self._identity.get("owner"):
+                raise JournalError(
+                    f"The journal {file.path} was used by another emulator since this one was stopped. Make a new "
+                    "Emulator with it, which has all that is in it. In a notebook delete the variable, then type "
+                    "%cmemu start --journal FILE."
+                )
+            return
+        saved, owner = file.load(), secrets.token_hex(8)
+        if self.seed is not None:
+            self.seed.check_tokens(saved.sessions)
+        file.remember({"owner": owner})
+        if not self.started_at:
+            self.lifecycle.restore(saved)
+        self._identity |= {"token": self.token, "client_id": self.client_id, "client_secret": self.client_secret}
+        self._identity |= {**known, "owner": owner}
+        self._be(self._identity)
+
+    def _be(self, identity: Mapping[str, str]) -> None:
+        """Take the token and the client that are set, or else those of an identity."""
+        self.token = Token(self.settings.token or identity["token"])
+        self.client_id = self.settings.client_id or identity["client_id"]
+        self.client_secret = Token(self.settings.client_secret or identity["client_secret"])
+        self.lifecycle.events.hide(self.token, self.client_secret, *self.settings.tokens)
+
+    def _new_identity(self) -> dict[str, str]:
+        new = {name: secrets.token_urlsafe(32) for name in ("token", "client_secret")}
+        return {**new, "client_id": DEFAULT_CLIENT_ID}
+
+    def _oauth_client(self) -> OAuthClient:
+        revoked = msgspec.json.decode(self._identity.get("revoked", "{}"), type=dict[str, int])
+        return OAuthClient(
+            self.client_id, self.client_secret, int(self.settings.access_token_seconds), revoked, self._keep_revoked
+        )
+
+    def _keep_revoked(self, revoked: Mapping[str, int]) -> None:
+        self._identity["revoked"] = msgspec.json.encode(revoked).decode()
+        if self._journal_file is None:
+            return
+        try:
+            self._journal_file.remember({"revoked": self._identity["revoked"]})
+        except JournalError as error:
+            raise JournalBehind(
+                f"The token is revoked, but would not be after a restart: {error} Then revoke it again."
+            ) from None
+
+    def _wanted_port(self) -> int:
+        port = int(self.settings.port)
+        return self._known_port("port", port) if port in DEFAULT_PORTS else port
+
+    def _wanted_tls_port(self) -> int:
+        wanted = self.settings.tls_port
+        if wanted:
+            return int(wanted)
+        a_free_one = wanted == 0 or not self.settings.port
+        return self._known_port("tls_port", 0 if a_free_one else TLS_PORT)
+
+    def _known_port(self, name: str, otherwise: int) -> int:
+        known = self._identity.get(name, "")
+        return int(known) if known.isascii() and known.isdecimal() else otherwise
+
+    def _remember(self, port: int, tls_port: int) -> None:
+        """Note who this is for the next start, and in the journal, if there is one."""
+        # A port that is taken today may be free again at the next start, and executors outside know it.
+        ports = {"port": str(port), "tls_port": str(tls_port)}
+        asked_for = {"port": self.settings.port not in DEFAULT_PORTS, "tls_port": bool(self.settings.tls_port)}
+        self._identity |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._identity}
+        if self._journal_file is not None:
+            authority = self.certificates.authority
+            self._identity |= {"token": str(self.token), "client_id": self.client_id}
+            self._identity["client_secret"] = str(self.client_secret)
+            self._identity |= {"authority": authority.certificate, "authority_key": authority.key}
+            self._journal_file.remember(self._identity)
+
+    def _begin_journal(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write down everything that happens from now on."""
+        if self._journal_file is not None:
+            from cmemu_nb.storage.journal import Journal  # noqa: PLC0415
+
+            self._journal = Journal(self._journal_file, self.lifecycle, loop)
+
+    def _close_journal(self) -> None:
+        journal, file = self._journal, self._journal_file
+        self._journal = self._journal_file = None
+        try:
+            if journal is not None:
+                journal.close()
+        finally:
+            if file is not None:
+                file.close()
+
+    async def _written(self) -> None:
+        if self._journal is not None:
+            await self._journal.written()
+
+    @functools.cached_property
+    def files(self) -> PrivateFiles:
+        """The private directory of this emulator's certificates and tokens; beside the journal, if there is one."""
+        remove_left_directories()
+        files = PrivateFiles(self._journal_file.folder if self._journal_file else None)
+        self.replica_files = ReplicaFiles(files, self.lifecycle)
+        return files
+
+    @functools.cached_property
+    def certificates(self) -> Certificates:
+        """The certificate of the platform routes, and its authority."""
+        known = self._identity
+        authority = Authority(known["authority"], known["authority_key"]) if "authority" in known else None
+        names = (*self.settings.local_hostnames, *([self.settings.host] if self.settings.allow_remote else []))
+        return Certificates(self.files, names, authority)
+
+
+def _real_path(journal: str) -> Path:
+    try:
+        path = Path(journal).expanduser()
+        if path.is_symlink() and not is_ours(path.lstat()):
+            raise JournalError(
+                f"The journal {path} can't be used: it is a symbolic link of another user. Give the path of the file."
+            )
+        return path.resolve()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise JournalError(f"The journal {journal!r} can't be opened: {error}.") from None

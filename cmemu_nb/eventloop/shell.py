@@ -1,0 +1,99 @@
+"""The beginnings and ends of a notebook's cells, for the home that the emulator lives in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import re
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.eventloop.home import Home
+
+
+def current_shell() -> Any:
+    """Return the IPython shell that this code runs in, or None; imports nothing."""
+    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+
+
+def in_marimo() -> bool:
+    """Return whether this is called in a cell of a marimo notebook; imports nothing."""
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and bool(marimo.running_in_notebook())
+
+
+def in_voila() -> bool:
+    """Return whether Voila runs this notebook: it sends each cell's output when the cell ends, and saves nothing."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("voila/")
+
+
+def cell_is_running() -> bool:
+    """Tell whether the notebook is in the middle of a cell, from any thread."""
+    return _result_of_cell() is not None
+
+
+def running_cell() -> object | None:
+    """Return something that is the same for as long as one cell runs, from any thread; None when none does."""
+    result = _result_of_cell()
+    return None if result is None else weakref.ref(result)
+
+
+def when_interrupted(callback: Callable[[], object]) -> None:
+    """Call back if the cell that runs now ends by an interrupt, whatever it is doing then."""
+    shell = current_shell()
+
+    def after_cell(result: Any) -> None:
+        shell.events.unregister("post_run_cell", after_cell)
+        # asyncio's name for an interrupt of a cell that awaits is CancelledError.
+        if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt | asyncio.CancelledError):
+            callback()
+
+    shell.events.register("post_run_cell", after_cell)
+
+
+def _result_of_cell() -> Any:
+    # IPython fills the cell's result in while it runs, and only then.
+    return getattr(getattr(current_shell(), "displayhook", None), "exec_result", None)
+
+
+def watch_cells(home: Home) -> Callable[[], None]:
+    """Tell the home of every cell that starts and ends, from this one on; returns the function that ends it."""
+    shell = current_shell()
+    if shell is None:
+        return lambda: None
+    shell.events.register("pre_run_cell", home.cell_starts)
+    shell.events.register("post_run_cell", home.cell_ends)
+    home.cell_starts()
+
+    def leave() -> None:
+        for event, callback in (("pre_run_cell", home.cell_starts), ("post_run_cell", home.cell_ends)):
+            with contextlib.suppress(ValueError):
+                shell.events.unregister(event, callback)
+
+    return leave
+
+
+def echo_here() -> Callable[[str], object]:
+    """Return a function that prints a text under the cell that runs now, from any thread and at any time."""
+    context, stream = contextvars.copy_context(), sys.stdout
+    return lambda text: context.copy().run(stream.write, text)
+
+
+def point_at_cells(traceback: str) -> str:
+    """Name the cells in a traceback's text as IPython does: 'Cell In[3], line 2', where it has their files' names."""
+    compiler = getattr(current_shell(), "compile", None)
+
+    def name(found: re.Match[str]) -> str:
+        label = compiler.format_code_name(found[1]) if compiler is not None else None
+        return f"{label[0]} {label[1]}, line" if label else found[0]
+
+    return _FILE_AND_LINE.sub(name, traceback)
+
+
+_FILE_AND_LINE = re.compile(r'File "([^"\n]+)", line')

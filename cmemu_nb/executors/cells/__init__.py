@@ -1,0 +1,1 @@
+"""Functions of a notebook's cells, run as executors in threads of the kernel."""

@@ -1,0 +1,358 @@
+"""`emu.functions`: the Python functions of this process that the emulator serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cmemu_nb.display.registry import magic_line
+from cmemu_nb.errors import (
+    DefinitionWarning,
+    ExportRefused,
+    FunctionRefused,
+    InvalidRequest,
+    NotFound,
+    NotRunning,
+    known,
+)
+from cmemu_nb.eventloop.home import STOPPED_MEANWHILE
+from cmemu_nb.eventloop.shell import cell_is_running
+from cmemu_nb.plurals import plural
+from cmemu_nb.storage.owner_only import replacing
+from cmemu_nb.tokens import last_four
+from cmemu_nb.wire.function_schemas import closest, quoted
+from cmemu_nb.wire.json_values import read_exactly
+from cmemu_nb.wire.masking import SHORTEST_MASKED
+from cmemu_nb.wire.value_types import name_of_type
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.cells.executor import NotebookExecutor
+    from cmemu_nb.executors.cells.served import ServedFunction
+    from cmemu_nb.executors.sdk.adapter import Definition
+
+# What is called: a function by its name, or itself.
+Function: TypeAlias = str | Callable[..., Any]
+NOTEBOOK = "notebook"
+NOTEBOOK_APP = "ri.foundry.main.deployed-app.notebook"
+
+
+class Functions:
+    """What is served: iterable, by name, and a table where it is shown.
+
+    >>> emu.functions["add"]
+    <add v1 on 'notebook', calls: 0>
+    >>> emu.functions.remove("add")
+    >>> "add" in emu.functions
+    False
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._executors: dict[str, NotebookExecutor] = {}
+        self._paused = True
+        self._one_at_a_time: asyncio.Lock
+
+    def serve(
+        self,
+        functions: Iterable[tuple[Callable[..., Any], bool]],
+        runtime_id: str | None = None,
+        *,
+        edits: Sequence[Any] = (),
+        echo: Callable[[str], object] | None = None,
+    ) -> list[ServedFunction]:
+        """Serve functions on a runtime, each given with whether it streams: all of them, or none.
+
+        A name that is served already gets a new version. The runtime is `notebook` if left out. What the functions
+        print is also given to `echo`. Raises `FunctionRefused` with the SDK's reason, `NotFound` for any other runtime
+        that is not open, `NotRunning`.
+        """
+        from cmemu_nb.executors.sdk.adapter import define  # noqa: PLC0415 - the SDK takes a while to import
+
+        runtime_id = runtime_id or NOTEBOOK
+        self._check_runtime(runtime_id)
+        definitions: list[Definition] = []
+        for function, streaming in functions:
+            try:
+                definitions.append(define(function, streaming=streaming, edits=edits))
+            except FunctionRefused as refused:
+                raise FunctionRefused(f"{refused}{self._kept(runtime_id, function)}") from None
+        served = self.serve_defined(runtime_id, definitions, echo)
+        for definition in definitions:
+            for warning in definition.warnings:
+                warn_user(DefinitionWarning(f"{definition.name} is served, but {warning}"))
+        return served
+
+    def serve_defined(
+        self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None = None
+    ) -> list[ServedFunction]:
+        """Serve functions that the SDK has read, here and on the clusters that serve them."""
+        self._emulator.clusters.check(runtime_id, definitions)
+        still_running = self._emulator.home.run(self._serve(runtime_id, definitions, echo))
+        self._emulator.clusters.ship(runtime_id, definitions)
+        _print_still_running(self._emulator, still_running)
+        served = self._executors[runtime_id].functions
+        # Another thread may have removed some, or stopped serving all, in this very moment.
+        return [served[definition.name] for definition in definitions if definition.name in list(served)]
+
+    def decorate(
+        self,
+        function: Callable[..., Any] | None,
+        runtime_id: str | None,
+        *,
+        streaming: bool,
+        edits: Sequence[Any] | None,
+    ) -> Any:
+        """Serve a function and return it, or without one return the decorator that does."""
+        if function is not None and not callable(function):
+            raise FunctionRefused(
+                f"The decorator takes a function, and no {name_of_type(function)} such as {function!r}: a function is "
+                "called by the name that it is defined with. Write the decorator without a name above def."
+            )
+
+        def decorator(function: Callable[..., Any]) -> Callable[..., Any]:
+            self.serve([(function, streaming)], runtime_id, edits=edits or ())
+            return function
+
+        return decorator if function is None else decorator(function)
+
+    async def _serve(
+        self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None
+    ) -> dict[str, int]:
+        from cmemu_nb.executors.cells.executor import NotebookExecutor  # noqa: PLC0415
+
+        async with self._changing():
+            executor = self._executors.get(runtime_id)
+            if executor is None or not executor.working:
+                # Known from now on, so that it is stopped with the others.
+                executor = self._executors[runtime_id] = NotebookExecutor(self._emulator, runtime_id)
+                await executor.begin()
+            return await executor.serve(definitions, echo)
+
+    async def _remove(self, runtime_id: str, name: str) -> None:
+        async with self._changing():
+            self._find(name, runtime_id)  # which another thread may have removed since
+            await self._executors[runtime_id].remove(name)
+
+    @contextlib.asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """Change what is served, alone: two that begin a runtime's executor at the same time would make two of them.
+
+        Nothing is changed while the emulator is being stopped, or is not all started.
+        """
+        self._check_not_paused()
+        async with self._one_at_a_time:
+            self._check_not_paused()
+            yield
+
+    def _check_not_paused(self) -> None:
+        if self._paused:
+            raise NotRunning(STOPPED_MEANWHILE)
+
+    def _check_runtime(self, runtime_id: str) -> None:
+        """Refuse an unknown runtime, but not the notebook's own, which is opened when it is needed."""
+        if runtime_id == NOTEBOOK or not self._emulator.running:
+            return
+        try:
+            self._emulator.lifecycle.runtime(runtime_id)
+        except NotFound as error:
+            raise NotFound(f"{error} {self._emulator.name}.open_runtime({runtime_id!r}) opens it.") from None
+
+    def _kept(self, runtime_id: str, function: object) -> str:
+        executor = self._executors.get(runtime_id)
+        served = executor.functions.get(getattr(function, "__name__", "")) if executor else None
+        return f" {served.name} v{served.version} is still served." if served else ""
+
+    def remove(self, name: str, runtime_id: str | None = None) -> None:
+        """Serve a function no longer and withdraw its schema; `NotFound` lists those that are served."""
+        served = self._find(name, runtime_id)
+        self._emulator.home.run(self._remove(served.runtime_id, name))
+        self._emulator.clusters.ship(served.runtime_id, [])
+
+    def export(self, path: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Path:
+        """Write what is served as a module for the official SDK, with all that the functions need; returns its path.
+
+        `cells` are the notebook's cells as plain Python, oldest first; `%cmemu export-module` gives them. Raises
+        `ExportRefused`, which names all that can't be written faithfully, and for a file that exists.
+        """
+        from cmemu_nb.export.writer import export_module  # noqa: PLC0415
+
+        path = Path(path).expanduser()
+        if not len(self):
+            raise ExportRefused(f"There is nothing to export. {self.nothing}")
+        if path.is_dir():
+            raise ExportRefused(f"{path} is a directory. Give a file's name, such as {path / 'app.py'}.")
+        text = export_module(((each.definition.function, each.definition.streaming) for each in self), cells)
+        self._refuse_tokens(text)
+        with replacing(path, ExportRefused, overwrite=overwrite, rights=None) as file:
+            file.write(text.encode())
+        return path
+
+    def _refuse_tokens(self, text: str) -> None:
+        lifecycle, emulator = self._emulator.lifecycle, self._emulator
+        tokens = [runtime.module_auth_token for runtime in lifecycle.runtimes()]
+        for token in (*emulator.bearer_tokens, emulator.client_secret, *tokens):
+            if token in text and len(token) >= SHORTEST_MASKED:
+                raise ExportRefused(
+                    f"The module would hold a whole token of this emulator ({last_four(token)}). "
+                    "Read it from an environment variable inside the function."
+                )
+
+    async def resume(self) -> None:
+        """Serve again what was served before the emulator was stopped."""
+        self._one_at_a_time = asyncio.Lock()  # made anew with each loop, since it belongs to one
+        for executor in list(self._executors.values()):
+            if executor.functions:
+                await executor.begin()
+        self._paused = False
+
+    def pause(self) -> None:
+        """Serve nothing while the emulator is stopped."""
+        self._paused = True
+        with contextlib.ExitStack() as each_even_if_one_fails:
+            for executor in self._executors.values():
+                each_even_if_one_fails.callback(executor.end, "the emulator was stopped while the function ran")
+
+    def rest(self, runtime_id: str) -> None:
+        """Leave a runtime's jobs to others, for instance to a cluster."""
+        if runtime_id in self._executors:
+            self._executors[runtime_id].rest()
+
+    def go_on(self, runtime_id: str) -> None:
+        """Take a runtime's jobs again."""
+        if runtime_id in self._executors:
+            self._executors[runtime_id].go_on()
+
+    # Looking
+
+    def executor(self, runtime_id: str) -> NotebookExecutor | None:
+        """Return the executor that serves a runtime's functions, if one does."""
+        executor = self._executors.get(runtime_id)
+        return executor if executor is not None and executor.working else None
+
+    def were_on(self, runtime_id: str) -> bool:
+        """Tell whether functions of this process are or were served on a runtime."""
+        return runtime_id in self._executors
+
+    def definitions(self, runtime_id: str) -> list[Definition]:
+        """Return the functions of a runtime as they are now."""
+        executor = self._executors.get(runtime_id)
+        return [served.definition for served in executor.functions.values()] if executor else []
+
+    def definition_of(self, function: Callable[..., Any] | str) -> Definition:
+        """Return what a function is served as, by name or itself, on the notebook's own runtime first; or read it."""
+        from cmemu_nb.executors.sdk.adapter import define  # noqa: PLC0415 - the SDK takes a while to import
+
+        if isinstance(function, str):
+            own = {each.name: each for each in self.definitions(NOTEBOOK)}
+            return own.get(function) or self[function].definition
+        served = self.find(function)
+        return served.definition if served else define(function, streaming=inspect.isgeneratorfunction(function))
+
+    def streams(self, runtime_id: str, name: str) -> bool:
+        """Tell whether this is known as a streaming function."""
+        executor = self._executors.get(runtime_id)
+        served = executor.functions.get(name) if executor else None
+        return served is not None and served.definition.streaming
+
+    def find(self, function: Callable[..., Any]) -> ServedFunction | None:
+        """Return what this very function is served as, or None."""
+        same = (function, inspect.unwrap(function))  # the SDK's decorator wraps it
+        return next((each for each in self if each.definition.function in same), None)
+
+    def name_of(self, function: Function) -> tuple[str, str | None]:
+        """Return a function's name, and the runtime that this very function is served on, None if that is not known.
+
+        Raises `NotFound` when another function is served under the name, `InvalidRequest` for what has none.
+        """
+        if isinstance(function, str):
+            return function, None
+        if (served := self.find(function)) is not None:
+            return served.name, served.runtime_id
+        name = getattr(function, "__name__", "")
+        if not name.isidentifier():
+            raise InvalidRequest(f"{function!r} can't be called: give a function that is served, or its name as text.")
+        others = [each for each in self if each.name == name]
+        if others:
+            raise NotFound(
+                f"The {name} that was given is not the one that is served, {others[0]!r}. Serve it with "
+                f"@{self._emulator.name}.function, or give {name!r} to call the one that is served."
+            )
+        return name, None
+
+    def schema_of(self, runtime_id: str, name: str) -> Any:
+        """Return the schema that a runtime has posted of a function, None if it has none, as JSON values.
+
+        Of a function that is served here its structs say which fields they need: `required`, which the SDK does not
+        post.
+        """
+        posted = self._emulator.lifecycle.find_schema(runtime_id, name)
+        if posted is None:
+            return None
+        executor = self._executors.get(runtime_id)
+        served = executor.functions.get(name) if executor else None
+        if served is not None and served.definition.payload == posted.schema_payload:
+            return served.definition.full_schema
+        return read_exactly(posted.schema_payload)
+
+    def __iter__(self) -> Iterator[ServedFunction]:
+        for executor in list(self._executors.values()):
+            yield from list(executor.functions.values())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return any(served.name == name for served in self)
+
+    def __getitem__(self, name: str) -> ServedFunction:
+        return self._find(name, None)
+
+    def _find(self, name: str, runtime_id: str | None) -> ServedFunction:
+        there = [each for each in self if runtime_id in (None, each.runtime_id)]
+        found = [each for each in there if each.name == name]
+        if not found:
+            names, where = {each.name for each in there}, f" on runtime '{runtime_id}'" if runtime_id else ""
+            raise NotFound(
+                f"No function {quoted(name)} is served{where}.{closest(name, names)} {known(names, 'functions')}"
+            )
+        if len(found) > 1:
+            runtimes = " or ".join(repr(each.runtime_id) for each in found)
+            raise NotFound(f"'{name}' is served on {len(found)} runtimes: say which one, runtime_id={runtimes}.")
+        return found[0]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or self.nothing
+
+    @property
+    def nothing(self) -> str:
+        """What to say when no functions are served."""
+        return f"No functions are served. Write @{self._emulator.name}.function above one."
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.display.cards import show_functions  # noqa: PLC0415 - only a notebook wants it
+
+        return show_functions(self)
+
+
+def warn_user(warning: Warning) -> None:
+    """Warn at the line outside of this package that has led here."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cmemu_nb":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)
+
+
+def _print_still_running(emulator: Emulator, jobs: dict[str, int]) -> None:
+    """Say that jobs of earlier versions still run, and how to end them."""
+    for name, count in jobs.items():
+        run, them = ("runs", "it") if count == 1 else ("run", "them")
+        cancel = magic_line(emulator, f"cancel {name}") if cell_is_running() else f'{emulator.name}.cancel("{name}")'
+        print(f"{plural(count, 'job')} of {name}'s earlier version still {run}. {cancel} ends {them}.")  # noqa: T201

@@ -1,0 +1,223 @@
+"""One job of a function in a cell: it runs in a thread, and its result is posted on the emulator's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import (
+    CmemuError,
+    InjectedFault,
+    InvalidModuleAuthToken,
+    JobAlreadyCompleted,
+    JobEnded,
+    JobNotRunning,
+    JournalBehind,
+    NotFound,
+    NotRunning,
+)
+from cmemu_nb.eventloop.ending import Ending
+from cmemu_nb.executors.cells.current_job import RUNNING
+from cmemu_nb.executors.sdk.adapter import handle_job, posts
+from cmemu_nb.executors.sdk.output import output_to
+from cmemu_nb.lifecycle.jobs import BROKEN_OFF
+from cmemu_nb.plurals import plural
+from cmemu_nb.tracebacks import in_one_line, print_from_its_own_frame
+from cmemu_nb.wire.labels import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cmemu_nb.calls.wait_line import WaitLine
+    from cmemu_nb.clients.received_job import ReceivedJob
+    from cmemu_nb.clients.runtime import RuntimeClient
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.cells.served import ServedFunction
+
+SHOWN_OF_A_RESULT = 2048
+KEPT_OF_A_RESULT = 65_536
+LATEST_SECONDS = 1.0
+# Somebody failed the job or reset its runtime while the function ran.
+ENDED_MEANWHILE = (JobAlreadyCompleted, JobNotRunning, NotFound, InvalidModuleAuthToken)
+
+
+class JobThread:
+    """Runs a job in a thread and posts its result, unless the job was ended meanwhile.
+
+    A stream is posted from the thread; a whole result is left to the emulator's loop, in one piece with the news that
+    the thread is done, since every change of threads costs as much as a request. `served` is None for a function that
+    nobody serves.
+    """
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        client: RuntimeClient,
+        served: ServedFunction | None,
+        job: ReceivedJob,
+        on_end: Callable[[JobThread], None],
+    ) -> None:
+        self._emulator = emulator
+        self._client = client
+        self._envelope = job.envelope()
+        self._on_end = on_end
+        self._cleared = emulator.lifecycle.events.cleared
+        self._definition = served.definition if served else None
+        self.served = served
+        self.job_id = job.job_id
+        self.name = f"cmemu-job-{job.query_type}"
+        self.abandoned = False
+        self.waits: list[WaitLine] = []
+        """The calls of other functions that its own waits for at the moment."""
+        self._to_post: Iterator[bytes] = iter(())
+        self._finishing: asyncio.Task[None] | None = None
+        self._failure = ""
+        self._ending = Ending()
+
+    # In the thread
+
+    def run(self) -> None:
+        """Run the function, in the calling thread."""
+        RUNNING.set(self)
+        self._ending.begin()
+        try:
+            # Made by the first print: most functions print nothing, and their jobs are kept for long.
+            log = functools.cache(functools.partial(self._emulator.lifecycle.log, self.job_id))
+            with output_to(lambda text: log().write(text)), contextlib.suppress(NotRunning):
+                self._handle()
+        except BaseException as error:  # noqa: BLE001 - such as no memory; a job must end whatever goes wrong
+            self._failure = in_one_line(error)
+        finally:
+            with contextlib.suppress(NotRunning, RuntimeError):  # the emulator is stopped
+                self._emulator.home.loop.call_soon_threadsafe(self._finish_soon)
+
+    def _handle(self) -> None:
+        try:
+            handle_job(self._definition, self._envelope, self._post, self._explain, self._ending)
+        except JobEnded:  # nobody waits for a result
+            pass
+        except CmemuError as error:  # not the function's own: that is a result
+            self._emulator.home.run(self._fail_unposted(error))
+        except BaseException as error:  # noqa: BLE001 - SystemExit ends the SDK's worker process, which posts nothing
+            print_from_its_own_frame()
+            said = f"the function ended with {type(error).__name__}, for which the official SDK posts no result"
+            self._emulator.home.run(self._fail(said))
+
+    def _explain(self, why: str) -> None:
+        self._emulator.lifecycle.log(self.job_id).explanation = why
+
+    @property
+    def _forgotten(self) -> bool:
+        """Whether all that happened when the job began is forgotten, so that nobody wants to hear of its end."""
+        return self._cleared != self._emulator.lifecycle.events.cleared
+
+    def _post(self, body: bytes | Iterable[bytes]) -> None:
+        if self._forgotten:
+            return
+        if isinstance(body, bytes):
+            self._to_post = posts(body)
+        else:
+            self._post_stream(body)
+
+    def _post_stream(self, chunks: Iterable[bytes]) -> None:
+        home = self._emulator.home
+        exchange = home.run(self._client.stream_result(self.job_id))
+        sent = 0
+        try:
+            for chunk in chunks:
+                if self.abandoned:
+                    break
+                home.run(exchange.send(chunk))
+                sent += len(chunk)
+            else:
+                reply = home.run(exchange.end())
+                if reply.status == InjectedFault.status:
+                    # The SDK posts its generator again, and that is exhausted.
+                    self._to_post = islice(posts(b""), 1, None)
+                return
+        except JobEnded:
+            pass
+        except NotRunning as error:
+            home.run(self._fail_unposted(error))
+        except BaseException as error:  # noqa: BLE001 - the function's own
+            print_from_its_own_frame()
+            said = in_one_line(error)
+            home.run(self._fail(f"{BROKEN_OFF} {plural(sent, 'byte')}: {said}"))
+        with contextlib.suppress(RuntimeError):  # the emulator was stopped, and every connection with it
+            home.loop.call_soon_threadsafe(exchange.break_off)
+
+    # On the emulator's loop
+
+    def end(self, again_in: float = 0.02) -> None:
+        """Have the function end, if it still runs: as soon as it may, in C code when that returns to Python."""
+        if not self._ending.request():
+            later = min(2 * again_in, LATEST_SECONDS)
+            self._emulator.home.loop.call_later(again_in, self.end, later)
+
+    def _finish_soon(self) -> None:
+        self._finishing = asyncio.get_running_loop().create_task(self._finish())
+
+    async def _finish(self) -> None:
+        try:
+            with contextlib.suppress(NotRunning):
+                await self._post_whole()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job has no result
+            self._fail_at_once(f"the result could not be posted: {in_one_line(error)}")
+        else:
+            if self._failure:
+                self._fail_at_once(f"the function ended without a result: {self._failure}")
+        finally:
+            self._on_end(self)
+
+    def _fail_at_once(self, reason: str) -> None:
+        """Fail the job without a request, which may be what does not work."""
+        if not self.abandoned and not self._forgotten:
+            with contextlib.suppress(CmemuError):
+                self._emulator.lifecycle.fail(self.job_id, reason)
+
+    async def _post_whole(self) -> None:
+        """Post the first of the bodies that is taken; when all are refused the job runs on, as with the SDK."""
+        broken: NotRunning | None = None
+        for body in self._to_post:
+            if self.abandoned:
+                self._note_late(body)
+                return
+            try:
+                await self._client.post_result(self.job_id, body)
+            except ENDED_MEANWHILE:
+                self._note_late(body)
+                return
+            except JournalBehind:  # it is kept, and written down as soon as that can be
+                return
+            except InjectedFault:
+                broken = None
+            except NotRunning as error:
+                broken = error
+            except CmemuError as error:
+                await self._fail_unposted(error)
+                return
+            else:
+                return
+        if broken is not None:
+            await self._fail_unposted(broken)
+
+    def _note_late(self, body: bytes) -> None:
+        if not self._forgotten:
+            runtime_id = self.served.runtime_id if self.served else None
+            masked = self._emulator.lifecycle.events.masked(body[:KEPT_OF_A_RESULT].decode(errors="replace"))
+            self._emulator.lifecycle.note("late_result", runtime_id, self.job_id, masked[:SHOWN_OF_A_RESULT])
+
+    async def _fail_unposted(self, error: CmemuError) -> None:
+        """Fail the job whose result was not taken, unless that was because it has ended or the emulator is stopped."""
+        if self._emulator.running and not self.abandoned:
+            await self._fail(f"the result could not be posted: {error}")
+
+    async def _fail(self, reason: str) -> None:
+        if self._forgotten:
+            return
+        with contextlib.suppress(*ENDED_MEANWHILE, JournalBehind):
+            # The route takes no longer reason from anybody.
+            await self._client.fail(self.job_id, shortened(reason, self._emulator.settings.max_label_bytes // 2))

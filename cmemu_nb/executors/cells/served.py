@@ -1,0 +1,82 @@
+"""A function that is served: its versions, and how its jobs went."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from cmemu_nb.display.percentiles import percentile
+from cmemu_nb.display.text import tally
+from cmemu_nb.wire.function_schemas import schema_in_words
+from cmemu_nb.wire.results import Outcome, outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.executors.sdk.adapter import Definition
+    from cmemu_nb.lifecycle.records import Job
+
+MAX_TIMES = 1000
+RUN_TIMES = f"run times of the last {MAX_TIMES:,} jobs of each"
+
+
+class ServedFunction:
+    """A function under its name on a runtime; `version` counts its definitions.
+
+    `outcomes` counts how its jobs ended, of all versions, since it is served.
+    """
+
+    def __init__(self, runtime_id: str, definition: Definition) -> None:
+        self.runtime_id = runtime_id
+        self.definition = definition
+        self.version = 1
+        self.outcomes: Counter[str] = Counter()
+        self.running = 0
+        self.abandoned = 0
+        self.echo: Callable[[str], object] | None = None
+        self._times: deque[int] = deque(maxlen=MAX_TIMES)
+
+    @property
+    def name(self) -> str:
+        """The function's name, on the wire the query type."""
+        return self.definition.name
+
+    @property
+    def calls(self) -> int:
+        """How many of its jobs have ended."""
+        return self.outcomes.total()
+
+    @property
+    def errors(self) -> int:
+        """How many of its jobs ended with a function error, or failed."""
+        return self.calls - self.outcomes[Outcome.OK]
+
+    @property
+    def signature(self) -> str:
+        """The function's parameters and result as they are written in Python."""
+        return self.definition.signature
+
+    @property
+    def schema_in_words(self) -> str:
+        """The schema that is posted, in words."""
+        return schema_in_words(self.definition.schema)
+
+    def replace(self, definition: Definition) -> None:
+        """Serve a new version; jobs that run go on with theirs."""
+        self.definition = definition
+        self.version += 1
+
+    def count(self, job: Job) -> None:
+        """Count a job of it that has ended, and how long that ran."""
+        if (end := outcome(job)) is not None:
+            self.outcomes[end] += 1
+        if (run_time := job.run_time()) is not None:
+            self._times.append(run_time)
+
+    def percentile(self, percent: int) -> int | None:
+        """Return a percentile of the run times of its last thousand jobs, in nanoseconds; None before any has run."""
+        return percentile(sorted(self._times.copy()), percent)
+
+    def __repr__(self) -> str:
+        how = f" ({tally(self.outcomes)})" if self.calls else ""
+        return f"<{self.name} v{self.version} on {self.runtime_id!r}, calls: {self.calls}{how}>"

@@ -1,0 +1,61 @@
+"""Functions on their way to other machines: pickled, or refused by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cloudpickle
+
+from cmemu_nb.errors import FunctionRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.executors.sdk.adapter import Definition
+
+
+def pickled(definitions: Iterable[Definition]) -> bytes:
+    """Return functions with all that they use as bytes that a worker reads; by name.
+
+    Raises `FunctionRefused`, which names every function that can't be shipped and what in it can't.
+    """
+    functions = {each.name: each for each in definitions}
+    try:
+        whole: bytes = cloudpickle.dumps(functions)
+    except Exception:  # noqa: BLE001 - pickling runs whatever the objects say
+        problems = [problem for each in functions.values() if (problem := _problem(each))]
+        raise FunctionRefused(f"{' '.join(problems)} Open such things inside the function.") from None
+    return whole
+
+
+def _problem(definition: Definition) -> str | None:
+    try:
+        cloudpickle.dumps(definition)
+    except Exception as error:  # noqa: BLE001
+        return f"{definition.name} can't be shipped to other machines ({error}){_where(definition)}."
+    return None
+
+
+def _where(definition: Definition) -> str:
+    """Say which of the variables that a function uses can't be pickled."""
+    function = definition.function
+    names = getattr(getattr(function, "__code__", None), "co_names", ())
+    used = {name: function.__globals__[name] for name in names if name in getattr(function, "__globals__", {})}
+    cells = getattr(function, "__closure__", None) or ()
+    used |= dict(zip(getattr(function.__code__, "co_freevars", ()), (_content(cell) for cell in cells), strict=False))
+    return "".join(f", because of its variable {name!r}" for name, value in used.items() if not _can_go(value))
+
+
+def _content(cell: object) -> object:
+    try:
+        return cell.cell_contents  # type: ignore[attr-defined]
+    except ValueError:  # nothing is in it yet
+        return None
+
+
+def _can_go(value: object) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:  # noqa: BLE001
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Programs with an official SDK, run as real compute modules in processes of their own."""

@@ -1,0 +1,166 @@
+"""What a real compute-module program finds in its environment, for programs that are to run against the emulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.tokens import Token, hidden, last_four
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle.session import Replica
+    from cmemu_nb.storage.replica_files import ReplicaFiles
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a deployed module has besides, when it is configured [foundry].
+
+    `sources` are the secrets of each source by name, `source_configurations` their settings, `aliases` the
+    resources by alias; all are plain JSON values.
+    """
+
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    source_configurations: Mapping[str, Any] = field(default_factory=dict)
+    aliases: Mapping[str, Any] = field(default_factory=dict)
+    client_id: str | None = None
+    client_secret: str | None = None
+    build2_token: str | None = None
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every text in `sources`, `client_secret` and `build2_token`."""
+        return list(_texts([getattr(self, name) for name in SECRETS]))
+
+
+SECRETS = ("sources", "client_secret", "build2_token")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Return every text in plain JSON values."""
+    if isinstance(value, str):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def read_extras(given: Mapping[str, Any]) -> Extras:
+    """Read the options of a module's configuration; an unknown one is an `InvalidRequest` that lists them."""
+    names = [each.name for each in fields(Extras)]
+    unknown = sorted(set(given) - set(names))
+    if unknown:
+        raise InvalidRequest(f"There is no option {unknown[0]!r}. The further options are {', '.join(names)}.")
+    return Extras(**given)
+
+
+def hide_secrets(given: dict[str, Any]) -> None:
+    """Let options of a module's configuration show no secret, where a traceback shows them."""
+    given.update({name: hidden(given[name]) for name in SECRETS if name in given})
+
+
+class ModuleEnvironment(dict[str, str]):
+    """Environment variables [foundry], which show themselves as lines for a terminal; tokens with four characters.
+
+    `folder` is the private directory that their files are in.
+
+    >>> ModuleEnvironment(MAX_CONCURRENT_TASKS="1")
+    export MAX_CONCURRENT_TASKS=1
+    """
+
+    folder = ""
+
+    @property
+    def export_lines(self) -> str:
+        """The variables as lines to paste into a terminal, whole."""
+        return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self.items())
+
+    def docker_line(self, image: str = "IMAGE") -> str:
+        """One line that runs a container with them, on the host's network and with the private files mounted."""
+        variables = " ".join(f"-e {shlex.quote(f'{name}={value}')}" for name, value in self.items())
+        folder = shlex.quote(f"{self.folder}:{self.folder}:ro")
+        return f"docker run --rm --network host -v {folder} --user {os.getuid()} {variables} {shlex.quote(image)}"
+
+    def __repr__(self) -> str:
+        shown = {name: last_four(value) if isinstance(value, Token) else value for name, value in self.items()}
+        return ModuleEnvironment(shown).export_lines
+
+
+def add_replica(
+    emulator: Emulator,
+    runtime_id: str,
+    max_concurrent_tasks: int,
+    extras: Extras | None = None,
+    *,
+    launched: bool = False,
+) -> tuple[Replica, ModuleEnvironment]:
+    """Add a replica to a runtime and write its files; on the emulator's loop.
+
+    Returns the replica and its environment. A `NotPrivate` or an `OSError` if they can't be written, and then there is
+    no replica.
+    """
+    if extras is not None:
+        emulator.lifecycle.events.hide(*extras.secrets)
+    replica = emulator.lifecycle.add_replica(runtime_id, max_concurrent_tasks, launched=launched)
+    try:
+        return replica, _environment(emulator, replica, extras or Extras())
+    except BaseException:
+        emulator.lifecycle.remove_replica(replica, "its files could not be written")
+        emulator.replica_files.delete(replica)
+        raise
+
+
+def _environment(emulator: Emulator, replica: Replica, extras: Extras) -> ModuleEnvironment:
+    """Return the variables of the platform routes for one replica; tokens and certificates are files [foundry]."""
+    address = urlsplit(emulator.platform_url)
+    base = f"{emulator.platform_url}{PLATFORM}"
+    authority = str(emulator.certificates.authority_path)
+    token = emulator.replica_files.write(replica, "token", replica.token)
+    environment = ModuleEnvironment(
+        GET_JOB_URI=f"{base}/job",
+        POST_RESULT_URI=f"{base}/results",
+        POST_SCHEMA_URI=f"{base}/schemas",
+        RESTART_NOTIFICATION_URI=f"{base}/restart",
+        GET_JOB_PATH=f"{PLATFORM}/job",
+        POST_RESULT_PATH=f"{PLATFORM}/results",
+        RUNTIME_HOST=address.hostname or "",
+        RUNTIME_PORT=str(address.port),
+        RUNTIME_API=emulator.platform_url,
+        MAX_CONCURRENT_TASKS=str(replica.max_concurrent_tasks),
+        COMPUTE_SESSION_ID=replica.replica_id,
+        FOUNDRY_COMPUTE_MODULE_RID=f"ri.foundry.main.compute-module.{replica.runtime_id}",
+        MODULE_AUTH_TOKEN=str(token),
+        DEFAULT_CA_PATH=authority,
+        CONNECTIONS_TO_OTHER_PODS_CA_PATH=authority,
+        # With a proxy set, the Python SDK would never arrive.
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
+    )
+    environment.folder = str(emulator.files.path)
+    environment.update(_configured(emulator.replica_files, replica, extras))
+    return environment
+
+
+def _configured(files: ReplicaFiles, replica: Replica, extras: Extras) -> dict[str, str]:
+    json_files = {
+        "SOURCE_CREDENTIALS": extras.sources,
+        "SOURCE_CONFIGURATIONS_PATH": extras.source_configurations,
+        "RESOURCE_ALIAS_MAP": extras.aliases,
+    }
+    texts = {name: json.dumps(value) for name, value in json_files.items() if value}
+    if extras.build2_token is not None:
+        texts["BUILD2_TOKEN"] = extras.build2_token
+    paths = {name: str(files.write(replica, name.lower(), text)) for name, text in texts.items()}
+    given = {"CLIENT_ID": extras.client_id, "CLIENT_SECRET": extras.client_secret}
+    return paths | {name: value for name, value in given.items() if value is not None}

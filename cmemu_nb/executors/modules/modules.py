@@ -1,0 +1,349 @@
+"""Launched programs: real compute modules as processes, each with its replicas, logs and life."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
+from cmemu_nb.executors.modules.environment import Extras, add_replica
+from cmemu_nb.executors.modules.logs import SAID_BY_RESULT, LogLine, ModuleLogs
+from cmemu_nb.executors.modules.process import ReplicaProcess
+from cmemu_nb.lifecycle.waiting import until
+from cmemu_nb.wire.function_schemas import closest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.modules.environment import ModuleEnvironment
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.session import Replica
+
+SETTLE_SECONDS = 1.0
+STOP_SECONDS = 6.0
+LAST_LINES = 20
+PYTHONS = ("python", "python3")
+# What would make the official SDKs behave otherwise than in production.
+NOT_INHERITED = ("NODE_ENV",)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a program is launched: what is needed to launch it again."""
+
+    command: list[str]
+    replicas: int = 1
+    max_concurrent_tasks: int = 1
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    extras: Extras = field(default_factory=Extras)
+
+
+class LaunchedModule:
+    """A program that was launched as a runtime's module, how it goes, and how to end or restart it.
+
+    `runtime_id` is whose module it is; `replicas` are its processes, `logs` what they wrote, the newest 10,000 lines.
+    """
+
+    def __init__(self, emulator: Emulator, runtime_id: str, launch: Launch) -> None:
+        self.runtime_id = runtime_id
+        self.logs = ModuleLogs()
+        self.replicas: list[ReplicaProcess] = []
+        self._emulator = emulator
+        self._launch = launch
+        self._stopped = True
+
+    @property
+    def command(self) -> str:
+        """The command as one would type it."""
+        program, *arguments = self._launch.command
+        return shlex.join([PYTHONS[0] if program == sys.executable else program, *arguments])
+
+    @property
+    def running(self) -> bool:
+        """Whether any replica runs."""
+        return any(replica.exit_code is None for replica in self.replicas)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has ended by itself, in every replica."""
+        return bool(self.replicas) and not self._stopped and not self.running
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the replica that failed first, 0 if none did."""
+        return next((replica.exit_code for replica in self.replicas if replica.exit_code), 0)
+
+    @property
+    def states(self) -> list[str]:
+        """The replicas' states: starting, started, responsive or exited(code)."""
+        return [replica.state for replica in self.replicas]
+
+    @property
+    def expression(self) -> str:
+        """What to type to get this handle: `emu.modules["shop"]`."""
+        return f"{self._emulator.name}.modules[{json.dumps(self.runtime_id)}]"
+
+    def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
+        """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
+
+        Raises `LaunchFailed` with the last lines when a replica exits, or when the time is over.
+        """
+        self._emulator.home.run(self._wait_until_responsive(timeout))
+        return self
+
+    def restart(self) -> None:
+        """End every replica and launch it again with a new token; the jobs that they hold fail."""
+        self._emulator.home.run(self.start_again("the module was restarted"))
+
+    def stop(self) -> None:
+        """End every replica; the jobs that they hold fail, those that are queued wait."""
+        self._emulator.home.run(self.end("the module was stopped"))
+
+    # On the emulator's loop
+
+    async def start(self) -> None:
+        """Launch the replicas."""
+        self._stopped = False
+        for _ in range(self._launch.replicas):
+            self._start_replica()
+
+    def _start_replica(self) -> None:
+        launch, emulator = self._launch, self._emulator
+        replica, given = add_replica(
+            emulator, self.runtime_id, launch.max_concurrent_tasks, launch.extras, launched=True
+        )
+        try:
+            self._start_process(replica, given)
+        except OSError as error:
+            emulator.lifecycle.remove_replica(replica, "its program could not be started")
+            emulator.replica_files.delete(replica)
+            raise LaunchFailed(
+                f"{self.command} can't be started: {error.strerror}. Give it a smaller environment, or end other "
+                "programs."
+            ) from None
+        emulator.lifecycle.note("replica_started", self.runtime_id, detail=f"{replica.replica_id}: {self.command}")
+
+    def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
+        launch, emulator = self._launch, self._emulator
+        environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        environment |= {"PYTHONUNBUFFERED": "1", **given, **launch.env}
+        process = ReplicaProcess(
+            emulator.home.loop,
+            replica,
+            launch.command,
+            environment,
+            launch.cwd,
+            emulator.lifecycle.events.masked.with_one_more(replica.token),
+            self._heard,
+            self._exited,
+        )
+        self.replicas.append(process)
+
+    def _heard(self, line: LogLine) -> None:
+        self.logs.append(line)
+        if line.job_id and not line.message.startswith(SAID_BY_RESULT):
+            self._emulator.lifecycle.log(line.job_id).write(f"{line}\n")
+
+    def _exited(self, process: ReplicaProcess) -> None:
+        said = f"replica {process.replica.replica_id} exited with code {process.exit_code}"
+        self._emulator.lifecycle.remove_replica(process.replica, said)
+        self._emulator.lifecycle.note("replica_exited", self.runtime_id, detail=said)
+
+    async def end(self, reason: str) -> None:
+        """End the replicas and wait until they are gone."""
+        self._stopped = True
+        for process in self.replicas:
+            self._emulator.lifecycle.remove_replica(process.replica, reason)
+            process.stop()
+        await until(self._emulator.lifecycle, lambda: not self.running, STOP_SECONDS)
+
+    async def start_again(self, reason: str) -> None:
+        """End the replicas and launch them anew."""
+        await self.end(reason)
+        self.replicas.clear()
+        await self.start()
+
+    async def settle(self) -> None:
+        """Wait a moment: a program that ends at once is a `LaunchFailed`."""
+        await until(
+            self._emulator.lifecycle,
+            lambda: self._any_exited() or all(each.replica.heard for each in self.replicas),
+            SETTLE_SECONDS,
+        )
+        self._check_exits("ended at once")
+
+    async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
+        responsive = await until(
+            self._emulator.lifecycle,
+            lambda: self._any_exited() or all(each.state == "responsive" for each in self.replicas),
+            timeout,
+        )
+        self._check_exits("ended before it polled for jobs")
+        if not responsive:
+            said = f"did not poll for jobs within {timeout:g} s: {', '.join(self.states)}"
+            raise LaunchFailed(f"{self.command} {said}. {self._last_lines()}")
+
+    def _any_exited(self) -> bool:
+        return any(process.exit_code is not None for process in self.replicas)
+
+    def _check_exits(self, what: str) -> None:
+        for process in self.replicas:
+            if process.exit_code is not None and not self._stopped:
+                raise LaunchFailed(f"{self.command} {what}, with exit code {process.exit_code}. {self._last_lines()}")
+
+    def _last_lines(self) -> str:
+        tail = self.logs.tail(LAST_LINES)
+        return f"Its last lines:\n{tail}" if tail else "It wrote nothing."
+
+    def __repr__(self) -> str:
+        return f"<Module {self.runtime_id!r}: {self.command}: {', '.join(self.states) or 'not launched'}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.display.cards import show_module  # noqa: PLC0415 - only a notebook wants it
+
+        return show_module(self)
+
+
+class Modules:
+    """Every program that an emulator has launched, by its runtime and iterable; each lives as long as its runtime.
+
+    >>> emu.modules
+    No program was launched. Try: emu.launch("python app.py")
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._modules: list[LaunchedModule] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._unsubscribe: Callable[[], None] | None = None
+
+    def launch(self, runtime_id: str, launch: Launch) -> LaunchedModule:
+        """Launch a program for a runtime that exists, and return its handle; `LaunchFailed` if it ends at once."""
+        _check(launch)
+        module = LaunchedModule(self._emulator, runtime_id, launch)
+        self._emulator.home.run(self._start(module))
+        return module
+
+    async def _start(self, module: LaunchedModule) -> None:
+        self._unsubscribe = self._unsubscribe or self._emulator.lifecycle.events.subscribe(self._hear)
+        self._modules.append(module)
+        try:
+            await module.start()
+            await module.settle()
+        except BaseException:
+            # It stays known until it is gone, for whoever interrupted this and now wants to be sure that all are.
+            await module.end("the module could not be launched")
+            if module in self._modules:
+                self._modules.remove(module)
+            raise
+
+    def of(self, runtime_id: str) -> list[LaunchedModule]:
+        """Return a runtime's modules."""
+        return [module for module in self._modules if module.runtime_id == runtime_id]
+
+    def __iter__(self) -> Iterator[LaunchedModule]:
+        return iter(list(self._modules))
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __contains__(self, runtime_id: object) -> bool:
+        return any(module.runtime_id == runtime_id for module in self)
+
+    def __getitem__(self, runtime_id: str) -> LaunchedModule:
+        """Return a runtime's module, the newest if it has several; a `NotFound` lists the runtimes that have any."""
+        found = self.of(runtime_id)
+        if not found:
+            names = {module.runtime_id for module in self}
+            raise NotFound(
+                f"No program was launched for runtime {runtime_id!r}.{closest(str(runtime_id), names)} "
+                f"{known(names, 'modules')}"
+            )
+        return found[-1]
+
+    @property
+    def nothing(self) -> str:
+        """What to say when there are none."""
+        return f'No program was launched. Try: {self._emulator.name}.launch("python app.py")'
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or self.nothing
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        from cmemu_nb.display.cards import show_modules  # noqa: PLC0415 - only a notebook wants it
+
+        return show_modules(self)
+
+    def any_running(self) -> bool:
+        """Tell whether any replica of any module runs."""
+        return any(module.running for module in self._modules) or bool(self._tasks)
+
+    def stop(self, runtime_id: str) -> None:
+        """End a runtime's modules."""
+        for module in self.of(runtime_id):
+            self._modules.remove(module)
+            module.stop()
+
+    async def stop_all(self, reason: str) -> None:
+        """End every program, those too that are ending or being restarted already."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        modules, self._modules = self._modules, []
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        ended = await asyncio.gather(*(module.end(reason) for module in modules), return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
+
+    def _hear(self, event: Event) -> None:
+        """Follow the runtime: a reset revokes the replicas' tokens, a deletion leaves them without one."""
+        if event.kind not in ("session_reset", "session_deleted") or event.runtime_id is None:
+            return
+        for module in self.of(event.runtime_id):
+            if event.kind == "session_reset" and module.running:
+                work = module.start_again("the runtime session was reset")
+            else:
+                self._modules.remove(module)
+                work = module.end("the runtime session was deleted")
+            task = self._emulator.home.loop.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+
+def read_command(command: str | Sequence[str]) -> list[str]:
+    """Read a command line or a list of words; `python` is the interpreter that runs this."""
+    words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
+    if not words:
+        raise InvalidRequest("launch() needs a command, such as 'python app.py'.")
+    if words[0] in PYTHONS:
+        words[0] = sys.executable
+    return words
+
+
+def runtime_name(words: list[str]) -> str:
+    """Return the runtime id that a command suggests: `app` for `python app.py`."""
+    files = [word for word in words[1:] if not word.startswith("-")]
+    return Path(files[0] if files else words[0]).stem
+
+
+def _check(launch: Launch) -> None:
+    cwd = launch.cwd or "."
+    if not Path(cwd).is_dir():
+        raise LaunchFailed(f"The directory {cwd!r} does not exist. Give an existing one as cwd.")
+    path = {**os.environ, **launch.env}.get("PATH", os.defpath)
+    program = launch.command[0]
+    found = shutil.which(Path(cwd, program) if os.sep in program else program, path=path)
+    if found is None:
+        raise LaunchFailed(f"There is no program {program!r} on the PATH. Install it, or give its whole path.")
+    if launch.replicas < 1 or launch.max_concurrent_tasks < 1:
+        raise InvalidRequest("replicas and max_concurrent_tasks must be at least 1.")

@@ -1,0 +1,315 @@
+"""Python functions as the official SDK sees them: read, called and encoded by the SDK's own code.
+
+Only this file knows the inside of `foundry-compute-modules`. A function that the SDK would refuse is refused when
+it is defined, and so is one that the SDK takes and that could never work.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from compute_modules.client.internal_query_client import (
+    POST_ERROR_MAX_ATTEMPTS,
+    POST_RESULT_MAX_ATTEMPTS,
+    InternalQueryService,
+)
+from compute_modules.function_registry.function import Function
+from compute_modules.function_registry.function_schema_parser import (
+    CONTEXT_KEY,
+    RESERVED_KEYS,
+    RETURN_KEY,
+    _assert_is_valid_custom_type,
+    _extract_data_type,
+    is_required_field,
+    parse_function_schema,
+)
+from compute_modules.logging.internal import get_internal_logger
+
+from cmemu_nb.errors import FunctionRefused
+from cmemu_nb.eventloop.ending import Ending
+from cmemu_nb.executors.modules.logs import SAID_BY_RESULT
+from cmemu_nb.executors.sdk.encoding import Items, explained, surprising_stream, unencodable
+from cmemu_nb.executors.sdk.types import (
+    RESULT,
+    event_problem,
+    event_warnings,
+    refusal,
+    result_problem,
+    result_warnings,
+    said,
+    what_to_do,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import CodeType, TracebackType
+
+    from compute_modules.function_registry.types import PythonClassNode
+
+    Post = Callable[[bytes | Iterable[bytes]], None]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function with all that the SDK knows of it; `schema` is what is posted."""
+
+    name: str
+    function: Callable[..., Any]
+    streaming: bool
+    schema: dict[str, Any]
+    class_node: Any
+    context_typed: bool
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def payload(self) -> bytes:
+        """The schema as the JSON text that is posted."""
+        return json.dumps(self.schema).encode()
+
+    @cached_property
+    def full_schema(self) -> dict[str, Any]:
+        """The schema with the fields that every struct of the inputs needs, as `required`."""
+        nodes = self.class_node["children"] if self.class_node else {}
+        inputs = [
+            {**each, "dataType": full_type(each["dataType"], nodes[each["name"]])} for each in self.schema["inputs"]
+        ]
+        return {**self.schema, "inputs": inputs}
+
+    @property
+    def signature(self) -> str:
+        """The function's parameters and result as they are written in Python."""
+        return str(inspect.signature(self.function)).replace("__main__.", "")
+
+
+def full_type(kind: dict[str, Any], node: PythonClassNode) -> dict[str, Any]:
+    """Add to a type which fields of its structs must be there for the SDK's conversion, as `required`.
+
+    It converts nothing inside of an optional type.
+    """
+    name, children = kind["type"], node["children"]
+    if not children or name == "optionalType":
+        return kind
+    inside = dict(kind[name])
+    if name == "anonymousCustomType":
+        fields: dict[str, Any] = inside["fields"]
+        inside["required"] = [
+            each
+            for each, field in fields.items()
+            if field["type"] != "optionalType" and is_required_field(node["constructor"], each)
+        ]
+        inside["fields"] = {each: full_type(field, children[each]) for each, field in fields.items()}
+    for inner, child in (("elementsType", name), ("valuesType", "value")):
+        if inner in inside:
+            inside[inner] = full_type(inside[inner], children[child])
+    return {**kind, name: inside}
+
+
+def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ()) -> Definition:
+    """Read a function as the SDK's `@function` does.
+
+    Raises `FunctionRefused` with the reason and what to do: the SDK's own, or what would break at each call.
+    """
+    if isinstance(function, Function):
+        function, edits = function.function, edits or function.edits
+    name = _name(function)
+    _check_kind(name, function, streaming=streaming)
+    event = _event_parameter(name, function)
+    try:
+        parsed = parse_function_schema(function, name, list(edits), api_name_type_id_mapping={})
+        hints = get_type_hints(function, globalns={})
+    except Exception as error:  # noqa: BLE001 - whatever the SDK says
+        raise _refused(name, *_refusal(function, error)) from None
+    _check_hints(name, hints, event, streaming=streaming)
+    schema: dict[str, Any] = dict(parsed.function_schema)
+    told = [*event_warnings(hints.get(event), event), *(result_warnings(hints["return"]) if "return" in hints else ())]
+    return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed, tuple(told))
+
+
+def _refusal(function: Callable[..., Any], error: Exception) -> tuple[str, str]:
+    """Return why the SDK refuses a function, and what to do: the first part of its hints that it refuses."""
+    for name, hint in inspect.get_annotations(function).items():
+        if name == CONTEXT_KEY:
+            continue
+        path = RESULT if name == RETURN_KEY else name
+        if (problem := _refuses(hint, event=path is not RESULT)) is not None:
+            return refusal(hint, path, problem, _refuses)
+    return f"the official SDK refuses it ({said(error)})", what_to_do(error)
+
+
+def _refuses(hint: Any, *, event: bool = False) -> Exception | None:
+    """Return what the SDK says of a type hint that it refuses, and None of one that it takes."""
+
+    def f() -> None: ...
+
+    f.__annotations__ = {"hint": hint}
+    try:
+        read = get_type_hints(f, globalns={})["hint"]
+        _assert_is_valid_custom_type(read) if event else None
+        _extract_data_type(read)
+    except Exception as error:  # noqa: BLE001 - whatever the SDK says
+        return error
+    return None
+
+
+def _name(function: object) -> str:
+    name = getattr(function, "__name__", None)
+    if not callable(function) or not isinstance(name, str) or not name.isidentifier():
+        raise _refused(repr(function), "it has no name to call it by", "Define it with def.")
+    return name
+
+
+def _check_kind(name: str, function: Callable[..., Any], *, streaming: bool) -> None:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise _refused(
+            name,
+            "the SDK would call it and never await it, so every job would end as an error",
+            "Define it with def; inside, asyncio.run(...) runs what is async.",
+        )
+    if inspect.isgeneratorfunction(function) and not streaming:
+        raise _refused(
+            name,
+            "it is a generator, which only a streaming function can be",
+            "Give its decorator streaming=True, or return a list.",
+        )
+
+
+def _event_parameter(name: str, function: Callable[..., Any]) -> str:
+    """Return the name of the parameter that gets the event."""
+    try:
+        bound = inspect.signature(function).bind("context", "event")
+    except (TypeError, ValueError) as error:
+        raise _refused(
+            name, f"the SDK calls it with a context and an event, and that fails ({error})", _SHAPE
+        ) from None
+    places = [key for key, value in bound.arguments.items() if value == "event"]
+    return places[0] if places else ""
+
+
+_SHAPE = "Define it as def name(context, event): ..."
+
+
+def _check_hints(name: str, hints: dict[str, Any], event: str, *, streaming: bool) -> None:
+    annotated = next((key for key in hints if key not in RESERVED_KEYS), None)
+    if annotated is not None and annotated != event:
+        raise _refused(
+            name,
+            f"the SDK takes the first annotated parameter that isn't called 'context' as the event, here "
+            f"{annotated!r}, and gives the event to {event!r}",
+            "Call the first parameter 'context', and annotate no others than the event.",
+        )
+    if annotated is not None and (problem := event_problem(hints[annotated], annotated)):
+        raise _refused(name, *problem)
+    if "return" in hints and (problem := result_problem(hints["return"], streaming=streaming)):
+        raise _refused(name, *problem)
+
+
+def _refused(name: str, reason: str, fix: str) -> FunctionRefused:
+    return FunctionRefused(f"{name} can't be served: {reason}. {fix}")
+
+
+class _SdkLog:
+    """The SDK's own log without the errors that the result says, too: a job's log is for what its function says."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def error(self, message: str) -> None:
+        if not message.startswith(SAID_BY_RESULT):
+            self._log.error(message)
+
+
+class _Service(InternalQueryService):
+    """The SDK's own job handler, which posts through a function of ours."""
+
+    def __init__(
+        self, definition: Definition | None, post: Post, explain: Callable[[str], object], ending: Ending
+    ) -> None:
+        # Not the SDK's: it reads a container's environment. These are what its handler uses.
+        functions = [definition] if definition is not None else []
+        self.registered_functions = {each.name: functools.partial(ending.call, each.function) for each in functions}
+        self.function_schema_conversions = {
+            each.name: each.class_node for each in functions if each.class_node is not None
+        }
+        self.is_function_context_typed = {each.name: each.context_typed for each in functions}
+        self.streaming = {each.name: each.streaming for each in functions}
+        self.logger: Any = _SdkLog(get_internal_logger())
+        self._post = post
+        self._explain = explain
+        self._ending = ending
+
+    def get_failed_query(self, exception: Exception) -> dict[str, str]:  # type: ignore[override]
+        _leave_out(Ending.call.__code__, exception.__traceback__)
+        posted = InternalQueryService.get_failed_query(exception)
+        if (problem := _problem_of_result(exception)) is not None:
+            self._explain(explained(problem, posted["exception"]))
+        return posted
+
+    def _iterable_to_json_generator(self, iterable: Iterable[Any]) -> Iterator[bytes]:
+        if surprise := surprising_stream(iterable):
+            print(surprise, file=sys.stderr)  # noqa: T201 - into the job's log
+        items = Items(self._ending.items(iterable))
+        try:
+            yield from super()._iterable_to_json_generator(items)
+        except (TypeError, ValueError, RecursionError):
+            if (problem := items.problem) is None:  # the function's own
+                raise
+            raise TypeError(problem) from None
+
+    def report_job_result(self, job_id: str, body: Any) -> None:  # noqa: ARG002 - the SDK's signature
+        self._post(body)
+
+
+def _leave_out(code: CodeType, trace: TracebackType | None) -> None:
+    """Drop the calls of a function from a traceback: what is posted is the SDK's to the letter."""
+    while trace is not None:
+        while trace.tb_next is not None and trace.tb_next.tb_frame.f_code is code:
+            trace.tb_next = trace.tb_next.tb_next
+        trace = trace.tb_next
+
+
+def _problem_of_result(error: Exception) -> str | None:
+    """Say what could not be encoded if this was raised when the SDK encoded a result; None of a function's own error.
+
+    The result is looked up where the SDK has it: to catch it on its way there would add a line to every traceback that
+    is posted.
+    """
+    trace = error.__traceback__
+    if trace is None or trace.tb_next is None or trace.tb_next.tb_frame.f_code is not json.dumps.__code__:
+        return None
+    return unencodable(trace.tb_frame.f_locals.get("result"))
+
+
+def handle_job(
+    definition: Definition | None,
+    envelope: dict[str, Any],
+    post: Post,
+    explain: Callable[[str], object],
+    ending: Ending,
+) -> None:
+    """Run one job as the SDK does, and give `post` its result, in the calling thread.
+
+    The result is bytes, or an iterable of them for a streaming function, which runs while it is iterated. A
+    function that raises has an error object as its result; None as the definition is an unknown function. Of a result
+    that can't be encoded `explain` is told, before, what is wrong in it: the SDK's error object does not say so. Raises
+    `JobEnded` when the function was ended by its `ending`, which must have begun.
+    """
+    service = _Service(definition, post, explain, ending)
+    service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - as its own worker threads do
+    service.handle_job(envelope)
+
+
+def posts(result: bytes) -> Iterator[bytes]:
+    """Return what the SDK posts until something is taken: the result, and at last an error in its place."""
+    yield from [result] * POST_RESULT_MAX_ATTEMPTS
+    error = {"error": f"Unable to post job result after {POST_RESULT_MAX_ATTEMPTS} attempts"}
+    yield from [json.dumps(error).encode()] * POST_ERROR_MAX_ATTEMPTS

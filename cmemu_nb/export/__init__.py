@@ -1,0 +1,1 @@
+"""Writing the functions of a notebook as a module for the official SDK."""

@@ -1,0 +1,1 @@
+"""What of Foundry surrounds a compute module, so far the OAuth client."""

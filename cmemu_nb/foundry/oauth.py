@@ -1,0 +1,101 @@
+"""The OAuth client of an emulator, and the access tokens that it gets for its id and secret [foundry]."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import InvalidClient
+from cmemu_nb.lifecycle.records import NS_PER_MS
+from cmemu_nb.tokens import ACCESS_TOKEN_START, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+DEFAULT_CLIENT_ID = "cmemu-client"
+EXPIRY_BYTES = 8
+HEAD_BYTES = 22
+# Of the 22 bytes and their signature of 32, in base64.
+LENGTH = len(ACCESS_TOKEN_START) + 72
+
+
+class OAuthClient:
+    """One confidential client: who knows its id and secret gets access tokens.
+
+    A token is valid for so many `seconds`. It is signed with the secret, so an emulator that goes on with the same
+    secret knows it again. `revoked` are the tokens that ended earlier, with the Unix milliseconds at which they would
+    have; `keep` is told whenever they change.
+    """
+
+    def __init__(
+        self,
+        client_id: str,
+        secret: str,
+        seconds: int,
+        revoked: Mapping[str, int],
+        keep: Callable[[Mapping[str, int]], object],
+    ) -> None:
+        self.client_id = client_id
+        self.secret = Token(secret)
+        self.seconds = seconds
+        self._revoked = dict(revoked)
+        self._keep = keep
+
+    def check(self, client_id: str | None, secret: str | None) -> None:
+        """Refuse an id and secret that are not this client's; the `InvalidClient` does not say which is wrong."""
+        id_right = hmac.compare_digest(_bytes(client_id), _bytes(self.client_id))
+        secret_right = hmac.compare_digest(_bytes(secret), _bytes(self.secret))
+        if not (id_right and secret_right):
+            raise InvalidClient
+
+    def issue(self) -> Token:
+        """Make a new access token."""
+        expires = _now() + self.seconds * 1000
+        head = expires.to_bytes(EXPIRY_BYTES) + secrets.token_bytes(HEAD_BYTES - EXPIRY_BYTES)
+        return Token(ACCESS_TOKEN_START + base64.urlsafe_b64encode(head + self._signature(head)).decode())
+
+    def accepts(self, token: bytes) -> bool:
+        """Tell whether this is an access token that is still valid."""
+        head = self._read(token)
+        return head is not None and _expiry(head) > _now() and head.hex() not in self._revoked
+
+    def revoke(self, token: str) -> None:
+        """Let an access token be valid no longer; nothing for what is none."""
+        head = self._read(_bytes(token))
+        if head is None:
+            return
+        now = _now()
+        self._revoked = {each: expires for each, expires in self._revoked.items() if expires > now}
+        self._revoked[head.hex()] = _expiry(head)
+        self._keep(self._revoked)
+
+    def _read(self, token: bytes) -> bytes | None:
+        """Return the signed part of an access token of this client; None for anything else."""
+        start = ACCESS_TOKEN_START.encode()
+        try:
+            whole = base64.b64decode(token.removeprefix(start), b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            return None
+        head, signature = whole[:HEAD_BYTES], whole[HEAD_BYTES:]
+        sound = token.startswith(start) and len(token) == LENGTH
+        return head if sound and hmac.compare_digest(signature, self._signature(head)) else None
+
+    def _signature(self, head: bytes) -> bytes:
+        return hmac.digest(_bytes(self.secret), head, hashlib.sha256)
+
+
+def _bytes(text: str | None) -> bytes:
+    return (text or "").encode(errors="surrogatepass")
+
+
+def _expiry(head: bytes) -> int:
+    return int.from_bytes(head[:EXPIRY_BYTES])
+
+
+def _now() -> int:
+    return time.time_ns() // NS_PER_MS

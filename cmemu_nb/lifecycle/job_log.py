@@ -1,0 +1,98 @@
+"""What a job's function prints and logs, kept with the job."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from cmemu_nb.wire.labels import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_CHARACTERS = 1_000_000
+# A character that is written alone takes 50 bytes in a list of its own.
+PIECES_IN_A_BLOCK = 1000
+
+
+class Printed:
+    """How many bytes the logs of one emulator have, counted in whatever thread writes."""
+
+    __slots__ = ("_lock", "size")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Count so many more, or less."""
+        with self._lock:
+            self.size += size
+
+
+class JobLog:
+    """The text of one job, its newest million characters. Every method may be called from any thread.
+
+    `explanation` says what is wrong with a result that can't be encoded; "" of any other. `printed` counts what is
+    kept, until the log is closed.
+    """
+
+    __slots__ = ("_blocks", "_counted", "_echo", "_lock", "_pieces", "_printed", "_size", "_written", "explanation")
+
+    def __init__(self, printed: Printed | None = None) -> None:
+        self.explanation = ""
+        self._lock = threading.Lock()
+        self._printed = printed
+        self._counted = 0
+        self._blocks: list[str] = []
+        self._pieces: list[str] = []
+        self._size = 0
+        self._written = 0
+        self._echo: Callable[[str], object] | None = None
+
+    def write(self, text: str) -> None:
+        """Append a text; beyond a million characters the oldest are dropped."""
+        with self._lock:
+            kept = text[-MOST_CHARACTERS:]
+            self._pieces.append(kept)
+            self._size += len(kept)
+            self._written += len(text)
+            self._count(self._counted + size_of(kept))
+            if len(self._pieces) >= PIECES_IN_A_BLOCK:
+                self._blocks.append("".join(self._pieces))
+                self._pieces = []
+            if self._size >= 2 * MOST_CHARACTERS:  # not at every text, since that copies all that is kept
+                self._blocks, self._pieces = [self._newest()], []
+                self._size = MOST_CHARACTERS
+                self._count(size_of(self._blocks[0]))
+            if self._echo is not None:
+                self._echo(text)
+
+    def close(self) -> None:
+        """Count nothing of it any more: its job is let go."""
+        with self._lock:
+            self._count(0)
+            self._printed = None
+
+    def _count(self, size: int) -> None:
+        if self._printed is not None:
+            self._printed.add(size - self._counted)
+            self._counted = size
+
+    def _newest(self) -> str:
+        return "".join([*self._blocks, *self._pieces])[-MOST_CHARACTERS:]
+
+    def echo(self, show: Callable[[str], object]) -> None:
+        """Call `show(text)` with all that there is, and with every text that comes."""
+        with self._lock:
+            if self._size:
+                show(self._newest())
+            self._echo = show
+
+    @property
+    def text(self) -> str:
+        """All that is kept, with a first line that says how much is not."""
+        with self._lock:
+            kept = self._newest()
+            dropped = self._written - len(kept)
+            return f"… {dropped:,} characters before this were dropped …\n{kept}" if dropped else kept

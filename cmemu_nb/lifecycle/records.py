@@ -1,0 +1,244 @@
+"""The records of the compute-module lifecycle, and how they look on the wire.
+
+Records never change: a change is a new record in the old one's place. So whoever holds one,
+in whatever thread, holds a consistent picture.
+
+Times are Unix nanoseconds here, milliseconds on the wire. They are those of the wall clock, which may be set; durations
+are measured with a steady one, and kept beside them. JSON that came from outside (`query`,
+`schema_payload`) is kept as the very text that was sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from cmemu_nb.tokens import Token
+from cmemu_nb.wire.labels import size_of
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+LONGEST_SHARED = 1000
+_PARTS_OF_A_RID = 5
+
+
+class JobStatus(StrEnum):
+    """Where a job stands [page]."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
+
+
+class JobSource(StrEnum):
+    """Through which surface a job was submitted."""
+
+    CONTOUR_SYNC = "contour-sync"
+    CONTOUR_ASYNC = "contour-async"
+    RUNTIME_DIRECT = "runtime-direct"
+
+
+class Runtime(msgspec.Struct, frozen=True, gc=False):
+    """One session of a runtime: a running instance of a function executor [page]."""
+
+    runtime_id: str
+    module_auth_token: str
+    created_at: int
+    display_name: str | None = None
+    connected: bool = False
+    last_poll_at: int | None = None
+    last_schema_post_at: int | None = None
+
+    def wire(self, *, hide_token: bool = False) -> dict[str, Any]:
+        """Return the record as the inspection route shows it [page], without the token if it is to be hidden [ours]."""
+        token = {} if hide_token else {"module_auth_token": self.module_auth_token}
+        return {
+            "runtime_id": self.runtime_id,
+            **token,
+            "connected": self.connected,
+            "last_poll_at": milliseconds(self.last_poll_at),
+            "last_schema_post_at": milliseconds(self.last_schema_post_at),
+            "created_at": milliseconds(self.created_at),
+        }
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        token = Token(self.module_auth_token)
+        return list({**msgspec.structs.asdict(self), "module_auth_token": token}.items())
+
+    def __repr__(self) -> str:
+        # The record stands in outputs and in tracebacks with local variables.
+        return f"Runtime({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class DeployedApp(msgspec.Struct, frozen=True, gc=False):
+    """A deployed app's branch and the runtime that serves it."""
+
+    deployed_app_rid: str
+    branch: str
+    runtime_id: str
+    bound_at: int
+    display_name: str | None = None
+
+    @property
+    def namespace(self) -> str:
+        """What the names of its functions begin with on the public API: the last part of its RID."""
+        return namespace_of(self.deployed_app_rid)
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as the tool routes show it [ours]."""
+        return {
+            "deployed_app_rid": self.deployed_app_rid,
+            "branch": self.branch,
+            "runtime_id": self.runtime_id,
+            "display_name": self.display_name,
+            "bound_at": milliseconds(self.bound_at),
+        }
+
+
+class FunctionSchema(msgspec.Struct, frozen=True, gc=False):
+    """What a runtime says of one of its functions; `schema_payload` is JSON text."""
+
+    runtime_id: str
+    function_name: str
+    schema_payload: bytes
+    posted_at: int
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as the inspection route shows it [page]."""
+        return {
+            "runtime_id": self.runtime_id,
+            "function_name": self.function_name,
+            "schema_payload": msgspec.Raw(self.schema_payload),
+            "posted_at": milliseconds(self.posted_at),
+        }
+
+
+class Job(msgspec.Struct, frozen=True, gc=False):
+    """One call of a function; `query` is JSON text, `result` the bytes that were posted.
+
+    `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes,
+    `ends_with_kernel` whether that is a function in a cell or a launched replica; `user_id` who asked for it, if a seed
+    file says whose bearer token that was. `queue_clock` and `run_clock` are two stopwatches: while one runs it has the
+    time at which it was started, on the steady clock of `Lifecycle.steady()`, and afterwards how long it ran, in
+    nanoseconds. They are None in records of earlier versions, and where a process before this one started them.
+    """
+
+    job_id: str
+    sequence: int
+    runtime_id: str
+    query_type: str
+    query: bytes
+    source: JobSource
+    queued_at: int
+    deployed_app_rid: str | None = None
+    deployed_app_branch: str | None = None
+    status: JobStatus = JobStatus.QUEUED
+    started_at: int | None = None
+    completed_at: int | None = None
+    result: bytes | None = None
+    result_content_type: str | None = None
+    error_message: str | None = None
+    replica_id: str | None = None
+    ends_with_kernel: bool = False
+    user_id: str | None = None
+    queue_clock: int | None = None
+    run_clock: int | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes its name, its query and its result have, or why it failed."""
+        texts = size_of(self.query_type) + size_of(self.error_message)
+        return texts + len(self.query) + len(self.result or b"")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job succeeded or failed."""
+        return self.status in FINISHED
+
+    def queue_time(self, now: int | None = None) -> int | None:
+        """Return for how many nanoseconds it was queued: until it was taken, or failed without having been.
+
+        Of a job that is still queued it is the time up to `now` on the steady clock, None without it. It is never
+        negative.
+        """
+        if self.status == JobStatus.QUEUED:
+            return _between(self.queued_at if self.queue_clock is None else self.queue_clock, now)
+        left_queue = self.completed_at if self.started_at is None else self.started_at
+        return _between(self.queued_at, left_queue) if self.queue_clock is None else self.queue_clock
+
+    def run_time(self, now: int | None = None) -> int | None:
+        """Return for how many nanoseconds it ran: from when it was taken to when its result was stored, or it failed.
+
+        Of a job that is still running it is the time up to `now` on the steady clock, None without it. None if it was
+        never taken.
+        """
+        if self.status == JobStatus.RUNNING:
+            # The steady clock began with the wall clock's time.
+            return _between(self.started_at if self.run_clock is None else self.run_clock, now)
+        return _between(self.started_at, self.completed_at) if self.run_clock is None else self.run_clock
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as the inspection route shows it [page]; bytes that are no UTF-8 as base64 [ours]."""
+        text, encoded = _text_or_base64(self.result)
+        fields = {
+            "job_id": self.job_id,
+            "runtime_id": self.runtime_id,
+            "deployed_app_rid": self.deployed_app_rid,
+            "deployed_app_branch": self.deployed_app_branch,
+            "query_type": self.query_type,
+            "query": msgspec.Raw(self.query),
+            "source": self.source,
+            "status": self.status,
+            "queued_at": milliseconds(self.queued_at),
+            "started_at": milliseconds(self.started_at),
+            "completed_at": milliseconds(self.completed_at),
+            "result_content_type": self.result_content_type,
+            "result_body_utf8": text,
+            "error_message": self.error_message,
+        }
+        return fields if encoded is None else {**fields, "result_body_base64": encoded}
+
+
+def namespace_of(deployed_app_rid: str) -> str:
+    """Return the last part of an app's RID; all of a text that is no RID."""
+    parts = deployed_app_rid.split(".", _PARTS_OF_A_RID - 1)
+    return parts[-1] if len(parts) == _PARTS_OF_A_RID else deployed_app_rid
+
+
+def one_text(text: str) -> str:
+    """Return one text for all equal ones.
+
+    Every request, and every row of a journal, brings a copy of its function's name; a million jobs would keep them all.
+    """
+    return text if len(text) > LONGEST_SHARED else _one_of_all_equal(text)
+
+
+@functools.lru_cache(1000, typed=True)
+def _one_of_all_equal(text: str) -> str:
+    return text
+
+
+def _between(start: int | None, end: int | None) -> int | None:
+    return None if start is None or end is None else max(0, end - start)
+
+
+def milliseconds(nanoseconds: int | None) -> int | None:
+    """Turn Unix nanoseconds into Unix milliseconds, the wire's unit."""
+    return None if nanoseconds is None else nanoseconds // NS_PER_MS
+
+
+def _text_or_base64(body: bytes | None) -> tuple[str | None, str | None]:
+    if body is None:
+        return None, None
+    try:
+        return body.decode(), None
+    except UnicodeDecodeError:
+        return None, base64.b64encode(body).decode()

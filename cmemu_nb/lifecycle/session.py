@@ -1,0 +1,210 @@
+"""One runtime's session: all that belongs to it and goes with a reset, and what a result stream is."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.plurals import plural
+from cmemu_nb.wire.function_schemas import shown
+from cmemu_nb.wire.results import Outcome, function_error, may_be_error
+
+if TYPE_CHECKING:
+    from cmemu_nb.lifecycle.job_log import JobLog
+    from cmemu_nb.lifecycle.records import FunctionSchema, Job, Runtime
+
+
+LONGEST_ID = 1000
+
+
+class ThrownAway(msgspec.Struct, frozen=True):
+    """How much a reset or a deletion threw away."""
+
+    jobs: int = 0
+    schemas: int = 0
+    deployed_apps: int = 0
+
+    def __str__(self) -> str:
+        parts = [
+            plural(count, noun)
+            for count, noun in ((self.jobs, "job"), (self.schemas, "schema"), (self.deployed_apps, "binding"))
+            if count
+        ]
+        return ", ".join(parts) or "nothing"
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs or self.schemas or self.deployed_apps)
+
+
+class ResultStream:
+    """A result that arrives in chunks: `body` is what has come so far, readable while it grows, from any thread."""
+
+    __slots__ = ("body", "complete", "job_id")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        # One buffer, not a list of chunks: a byte that comes alone takes 40 in a list.
+        self.body = bytearray()
+        self.complete = False
+
+    @property
+    def size(self) -> int:
+        """How many bytes have come."""
+        return len(self.body)
+
+
+class Replica:
+    """One running copy of a compute module, known by its token: which jobs it holds, and how many it may.
+
+    `max_concurrent_tasks` is None for the session's own token, which whoever opened the session uses as they like.
+    `launched` says whether it ends with this process, `heard` whether it has sent any request; `polls` counts from its
+    start or last restart.
+    """
+
+    __slots__ = (
+        *("heard", "held", "launched", "max_concurrent_tasks", "polls", "replica_id", "revoked", "runtime_id", "token"),
+    )
+
+    def __init__(
+        self,
+        runtime_id: str,
+        replica_id: str,
+        token: str,
+        max_concurrent_tasks: int | None,
+        *,
+        launched: bool = False,
+    ) -> None:
+        self.runtime_id = runtime_id
+        self.replica_id = replica_id
+        self.token = token
+        self.max_concurrent_tasks = max_concurrent_tasks
+        self.launched = launched
+        self.held: dict[str, None] = {}
+        self.heard = False
+        self.polls = 0
+        self.revoked = False
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds as many unfinished jobs as it may."""
+        return self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks
+
+
+class Session:
+    """All that belongs to one runtime and goes with a reset.
+
+    `counts` says how many jobs have each status, `evicted` how many were let go. `unread` has the jobs whose results
+    may be a function's error, `function_errors` those of them that are: what a result says is found out when somebody
+    wants to know, once for each job.
+    """
+
+    __slots__ = (
+        *("apps", "counts", "evicted", "function_errors", "jobs", "logs", "queue", "replicas", "runtime", "schemas"),
+        *("streams", "unread"),
+    )
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.jobs: dict[str, Job] = {}
+        self.counts: Counter[JobStatus] = Counter()
+        self.evicted = 0
+        self.unread: dict[str, None] = {}
+        self.function_errors: dict[str, None] = {}
+        self.queue: OrderedDict[str, Job] = OrderedDict()
+        self.schemas: dict[str, FunctionSchema] = {}
+        self.apps: dict[tuple[str, str], None] = {}
+        self.streams: dict[str, ResultStream] = {}
+        self.logs: dict[str, JobLog] = {}
+        self.replicas: dict[str, Replica] = {}
+
+    def note_result(self, job: Job) -> None:
+        """Remember a job that succeeded if its result may be a function's error."""
+        if may_be_error(job.result or b""):
+            self.unread[job.job_id] = None
+
+    def forget(self, job_id: str) -> None:
+        """Drop a job that has ended."""
+        del self.jobs[job_id]
+        self.drop_log(job_id)
+        self.unread.pop(job_id, None)
+        self.function_errors.pop(job_id, None)
+
+    def drop_log(self, job_id: str) -> None:
+        """Drop what a job has printed."""
+        log = self.logs.pop(job_id, None)
+        if log is not None:
+            log.close()
+
+    def outcomes(self) -> Counter[str]:
+        """Return how many jobs are in each of the `STATES`; from any thread."""
+        counts = self.counts.copy()  # before the results are read: what ends meanwhile must not look like a success
+        return outcomes(counts, self.count_function_errors())
+
+    def count_function_errors(self) -> int:
+        """Return how many jobs have results that are a function's error; from any thread."""
+        for job_id in list(self.unread) if self.unread else ():
+            job = self.jobs.get(job_id)
+            if job is not None and function_error(job.result or b"") is not None:
+                self.function_errors[job_id] = None
+                if job_id not in self.jobs:  # it was dropped meanwhile, in another thread
+                    self.function_errors.pop(job_id, None)
+            self.unread.pop(job_id, None)
+        return len(self.function_errors)
+
+    def put_back(self, job: Job) -> None:
+        """Put a job at the head of the queue, behind others put back that are older."""
+        older = []
+        for other in self.queue.values():
+            if other.sequence > job.sequence:
+                break
+            older.append(other)
+        for each in (job, *reversed(older)):
+            self.queue[each.job_id] = each
+            self.queue.move_to_end(each.job_id, last=False)
+
+
+def outcomes(counts: Counter[JobStatus], function_errors: int) -> Counter[str]:
+    """Return how many jobs are in each of the `STATES`, of how many have each status."""
+    errors = min(function_errors, counts[JobStatus.SUCCEEDED])
+    return Counter(
+        {
+            JobStatus.QUEUED: counts[JobStatus.QUEUED],
+            JobStatus.RUNNING: counts[JobStatus.RUNNING],
+            Outcome.OK: counts[JobStatus.SUCCEEDED] - errors,
+            Outcome.FUNCTION_ERROR: errors,
+            Outcome.FAILED: counts[JobStatus.FAILED],
+        }
+    )
+
+
+def text(what: str, value: object) -> str:
+    """Return a value that must be text that JSON can hold; anything else is an `InvalidRequest`."""
+    try:
+        if isinstance(value, str):
+            value.encode()
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InvalidRequest(f"The {what} must be text, not {shown(value)}.")
+
+
+def checked_runtime_id(value: str) -> str:
+    """Return an id without the blanks around it; an `InvalidRequest` for one that is blank or fits in no URI."""
+    runtime_id = trimmed("runtime id", value) or ""
+    if runtime_id in ("", ".", ".."):
+        raise InvalidRequest(f"Opening a runtime session: {runtime_id!r} can't be a runtime id. Choose a name.")
+    if len(runtime_id) > LONGEST_ID:
+        raise InvalidRequest(
+            f"Opening a runtime session: the runtime id has {len(runtime_id)} characters, which no URI can hold. "
+            f"Choose one of at most {LONGEST_ID}."
+        )
+    return runtime_id
+
+
+def trimmed(what: str, value: str | None) -> str | None:
+    """Return an optional text without the blanks around it; None for a blank one."""
+    return None if value is None else text(what, value).strip() or None

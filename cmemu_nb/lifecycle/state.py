@@ -1,0 +1,282 @@
+"""All that an emulator holds, as it is at this moment: what may be looked at from any thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import JobEvicted, NotFound, known
+from cmemu_nb.lifecycle.job_log import JobLog, Printed
+from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.lifecycle.session import outcomes
+from cmemu_nb.wire.function_schemas import closest, quoted
+from cmemu_nb.wire.job_ids import is_job_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
+    from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
+
+    WriteAhead = Callable[[Job | Sequence[FunctionSchema]], None]
+
+DEFAULT_BRANCH = "master"
+
+
+def in_memory_only(record: Job | Sequence[FunctionSchema]) -> None:
+    """Write nothing ahead: there is no journal."""
+
+
+class State:
+    """The sessions, bindings, jobs and schemas of one emulator. Only `Lifecycle` changes them."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+        self._owners: dict[str, Session] = {}
+        self._apps: dict[str, dict[str, DeployedApp]] = {}
+        self._replicas: dict[bytes, Replica] = {}
+        self._counts: Counter[JobStatus] = Counter()
+        self._evicting: dict[str, Session] = {}
+        self._noted: dict[str, Session] = {}
+        self._serving: dict[str, dict[str, None]] = {}
+        self._namespaces: dict[str, dict[str, None]] = {}
+        self.rebound: dict[tuple[str, str], None] | None = None
+        """Which apps' branches were bound anew or to nobody since a journal wrote them; None without one."""
+        self._kept_bytes = 0
+        self._printed = Printed()
+        self.own_apps: dict[str, str] = {}
+        """The apps that runtimes take back when their sessions are opened without one, by runtime."""
+        self.write_ahead: WriteAhead = in_memory_only
+        """Called with a record that may be large, before it is kept; a `PayloadTooLarge` refuses it."""
+
+    def runtime(self, runtime_id: str) -> Runtime:
+        """Return a runtime, or a `NotFound` that lists the known ones."""
+        return self._session(runtime_id).runtime
+
+    def runtimes(self, after: str | None = None, most: int | None = None) -> list[Runtime]:
+        """Return the runtimes in the order of their first sessions: all, or at most so many `after` one of them."""
+        names = list(self._sessions)
+        if after is not None:
+            self._session(after)
+            names = names[names.index(after) + 1 :]
+        found = (self._sessions.get(name) for name in names[:most])
+        return [session.runtime for session in found if session is not None]
+
+    def count_runtimes(self) -> int:
+        """Return how many runtimes there are."""
+        return len(self._sessions)
+
+    def has_runtime(self, runtime_id: str) -> bool:
+        """Tell whether there is a runtime."""
+        return runtime_id in self._sessions
+
+    def job(self, job_id: str) -> Job:
+        """Return a job; a `JobEvicted` if it was let go, `NotFound` if it went with a reset or never was."""
+        return self._owner(job_id)[1]
+
+    def find_job(self, job_id: str) -> Job | None:
+        """Return a job, or None."""
+        session = self._owners.get(job_id)
+        return session.jobs.get(job_id) if session else None
+
+    def job_ids(self) -> list[str]:
+        """Return the ids of all jobs."""
+        return list(self._owners)
+
+    def jobs(self, runtime_id: str | None = None) -> list[Job]:
+        """Return the jobs of a runtime in the order of submission, or of all runtimes, runtime by runtime."""
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        return [job for session in sessions for job in list(session.jobs.values())]
+
+    def unfinished(self, of: str = "all") -> list[str]:
+        """Return the ids of the jobs that are queued or running: of a function, one job by its id, or "all"."""
+        jobs = [job for job in self.jobs() if not job.finished]
+        return [job.job_id for job in jobs if of in ("all", job.job_id, job.query_type)]
+
+    def has_function(self, name: str) -> bool:
+        """Tell whether a schema was posted for a function, or a job submitted."""
+        return name in self._serving or any(job.query_type == name for job in self.jobs())
+
+    def function_names(self) -> list[str]:
+        """Return the names of all functions that have a schema."""
+        return list(self._serving)
+
+    def runtimes_serving(self, function_name: str) -> list[str]:
+        """Return the ids of the runtimes that have posted a schema of a function."""
+        return list(self._serving.get(function_name, ()))
+
+    def newest_jobs(self, most: int) -> list[Job]:
+        """Return the jobs that were submitted last, newest first, whatever the history in the same time."""
+        newest = [job for job in map(self.find_job, _last(self._owners, most)) if job is not None]
+        return sorted(newest, key=attrgetter("sequence"), reverse=True)
+
+    def count(self, runtime_id: str | None = None) -> Counter[JobStatus]:
+        """Return how many jobs of a runtime, or of all, have each status."""
+        return (self._counts if runtime_id is None else self._session(runtime_id).counts).copy()
+
+    def outcomes(self, runtime_id: str | None = None) -> Counter[str]:
+        """Return how many jobs of a runtime, or of all, are queued, running, or ended how: in each of the `STATES`.
+
+        A state that no job is in may be left out. Results that may be a function's error are read by who asks first,
+        once for each job.
+        """
+        if runtime_id is not None:
+            return self._session(runtime_id).outcomes()
+        counts = self.count()  # before the results are read: what ends meanwhile must not look like a success
+        return +outcomes(counts, sum(session.count_function_errors() for session in list(self._noted.values())))
+
+    def outcomes_by_runtime(self) -> dict[str, Counter[str]]:
+        """Return the same for each runtime."""
+        return {name: session.outcomes() for name, session in list(self._sessions.items())}
+
+    def evicted(self) -> dict[str, int]:
+        """Return how many finished jobs of each runtime's session were let go to make room."""
+        return {name: session.evicted for name, session in list(self._sessions.items())}
+
+    def count_evicted(self, runtime_id: str | None = None) -> int:
+        """Return how many finished jobs of a runtime's session, or of all, were let go to make room."""
+        if runtime_id is not None:
+            return self._session(runtime_id).evicted
+        return sum(session.evicted for session in list(self._evicting.values()))
+
+    def replicas(self, runtime_id: str) -> list[Replica]:
+        """Return the replicas of a runtime that have tokens of their own."""
+        return [replica for replica in list(self._session(runtime_id).replicas.values()) if replica.replica_id]
+
+    def job_of(self, runtime_id: str, job_id: str) -> Job:
+        """Return a job of a runtime; a `JobEvicted`, or `NotFound` for an unknown one and for another runtime's."""
+        return self._job_of(runtime_id, job_id)[1]
+
+    def schemas(self, runtime_id: str | None = None, most: int | None = None) -> list[FunctionSchema]:
+        """Return the schemas of a runtime sorted by name, or of all runtimes, runtime by runtime; at most so many."""
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        in_order = (
+            schema
+            for session in sessions
+            for schema in sorted(list(session.schemas.values()), key=lambda schema: schema.function_name)  # noqa: C414
+        )
+        return list(islice(in_order, most))
+
+    def count_schemas(self, runtime_id: str | None = None) -> int:
+        """Return how many schemas a runtime, or all of them, have posted."""
+        sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
+        return sum(len(session.schemas) for session in sessions)
+
+    def find_schema(self, runtime_id: str, function_name: str) -> FunctionSchema | None:
+        """Return one function's schema, or None."""
+        return self._session(runtime_id).schemas.get(function_name)
+
+    def log(self, job_id: str) -> JobLog:
+        """Return the log of a job, from any thread; that of a job that is gone is kept nowhere."""
+        session, job = self._owners.get(job_id), self.find_job(job_id)
+        if session is None or job is None:
+            return JobLog()
+        log = session.logs.setdefault(job.job_id, JobLog(self._printed))
+        if self._owners.get(job_id) is not session:  # it was let go meanwhile
+            session.drop_log(job_id)
+        return log
+
+    def logs(self) -> dict[str, str]:
+        """Return what jobs' functions have printed so far, by job id; without those that printed nothing."""
+        logs = {job_id: log for session in list(self._sessions.values()) for job_id, log in list(session.logs.items())}
+        return {job_id: text for job_id, log in logs.items() if (text := log.text)}
+
+    def deployed_apps(self) -> list[DeployedApp]:
+        """Return every binding, an app's oldest first."""
+        return [app for branches in list(self._apps.values()) for app in list(branches.values())]
+
+    def apps_of(self, runtime_id: str) -> list[DeployedApp]:
+        """Return the bindings of a runtime, the oldest first."""
+        bound = [self.binding(rid, branch) for rid, branch in list(self._session(runtime_id).apps)]
+        return [app for app in bound if app is not None]
+
+    def app_rids(self, namespace: str | None = None) -> list[str]:
+        """Return the RIDs of the bound apps of a namespace, or of all."""
+        return list(self._apps if namespace is None else self._namespaces.get(namespace, ()))
+
+    def is_bound(self, runtime_id: str) -> bool:
+        """Tell whether any app is bound to a runtime."""
+        session = self._sessions.get(runtime_id)
+        return session is not None and bool(session.apps)
+
+    def running_jobs(self, runtime_id: str) -> list[Job]:
+        """Return the running jobs of a runtime, the newest first; the older a running job, the longer it takes."""
+        session = self._session(runtime_id)
+        jobs = (job for job in reversed(list(session.jobs.values())) if job.status == JobStatus.RUNNING)
+        return list(islice(jobs, session.counts[JobStatus.RUNNING]))
+
+    def queued_before(self, job: Job) -> int:
+        """Return how many jobs of its runtime are queued before a queued job."""
+        queue = list(self._session(job.runtime_id).queue)
+        return queue.index(job.job_id) if job.job_id in queue else 0
+
+    def queue_depth(self, runtime_id: str) -> int:
+        """Return how many jobs of a runtime are queued."""
+        return len(self._session(runtime_id).queue)
+
+    def resolve_app(self, deployed_app_rid: str, branch: str | None = None) -> DeployedApp:
+        """Find the binding that serves an app; without a branch `master`, else the newest [ours]."""
+        branches = self._apps.get(deployed_app_rid, {})
+        if branch is None and branches:
+            branch = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(reversed(branches))
+        app = branches.get(branch or DEFAULT_BRANCH)
+        if app is None:
+            raise NotFound(f"No active compute-module runtime is bound to {quoted(deployed_app_rid)}.")
+        return app
+
+    def stream(self, job_id: str) -> ResultStream | None:
+        """Return the stream that a running job's result arrives by, if it does."""
+        session = self._owners.get(job_id)
+        return session.streams.get(job_id) if session else None
+
+    def binding(self, deployed_app_rid: str, branch: str) -> DeployedApp | None:
+        """Return the binding of an app's branch, or None."""
+        return self._apps.get(deployed_app_rid, {}).get(branch)
+
+    # Inside
+
+    def _session(self, runtime_id: str) -> Session:
+        session = self._sessions.get(runtime_id)
+        if session is None:
+            names = list(self._sessions)
+            raise NotFound(
+                f"There is no runtime {quoted(runtime_id)}.{closest(runtime_id, names)} {known(names, 'runtimes')}"
+            )
+        return session
+
+    def _owner(self, job_id: str) -> tuple[Session, Job]:
+        session = self._owners.get(job_id)
+        if session is None:
+            for each in list(self._evicting.values()):
+                _check_not_evicted(each, job_id)
+            name = quoted(job_id)
+            raise NotFound(f"There is no job {name}: the id was never issued, or the job went with a reset.")
+        return session, session.jobs[job_id]
+
+    def _job_of(self, runtime_id: str, job_id: str) -> tuple[Session, Job]:
+        session = self._session(runtime_id)
+        job = session.jobs.get(job_id)
+        if job is None:
+            _check_not_evicted(session, job_id)
+            name = quoted(job_id)
+            raise NotFound(f"Runtime '{runtime_id}' has no job {name}: it is another's, or went with a reset.")
+        return session, job
+
+
+def _check_not_evicted(session: Session, job_id: str) -> None:
+    # Within a session jobs are let go in no other way.
+    if session.evicted and is_job_of(job_id, session.runtime.module_auth_token):
+        raise JobEvicted(
+            f"Job '{job_id}' was let go to make room for newer ones; its result is not kept any more. "
+            "Fetch results sooner, or start with a larger keep_jobs or keep_bytes."
+        )
+
+
+def _last(owners: dict[str, Session], most: int) -> list[str]:
+    while True:
+        try:
+            return list(islice(reversed(owners), min(most, len(owners))))
+        except RuntimeError:  # the other thread has just added one
+            continue

@@ -1,0 +1,241 @@
+"""A call of a function as the public API has it: reading it, and answering what became of it [foundry]."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from cmemu_nb.errors import MOST_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError
+from cmemu_nb.server.api.queries import VERSION, Query, find_query
+from cmemu_nb.server.api.query_metadata import data_type
+from cmemu_nb.server.api.values import from_module, to_module
+from cmemu_nb.server.routes.contour import RESET
+from cmemu_nb.server.routing import query_options
+from cmemu_nb.wire.function_schemas import get_in, quoted, type_name
+from cmemu_nb.wire.item_reader import NUMBERS, split_items
+from cmemu_nb.wire.json_input import Fields
+from cmemu_nb.wire.json_values import read_json
+from cmemu_nb.wire.query_check import problem_of_input
+from cmemu_nb.wire.results import BARE_NUMBERS, error_text, function_error, item_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cmemu_nb.errors import WireError
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+
+MOST_OF_A_VALUE = 10_000
+MOST_ON_THE_LOOP = 65_536
+T = TypeVar("T")
+RESOLUTIONS = ("PUBLISH_TIME", "SEMANTIC_VERSION")
+CANCELED = "the client canceled the execution"
+_TRACEBACK = "Traceback (most recent call last):"
+
+
+def read_call(app: Application, request: Request, kind: str = "") -> tuple[Query, bytes]:
+    """Return the function that a request calls, and the query for its module; `kind` begins the names of errors.
+
+    Raises the API's errors for what it refuses.
+    """
+    fields = Fields(request.body, "Executing a query")
+    for name in ("branch", "version", "ontology"):
+        app.lifecycle.check_label(name, fields.text(name))
+    given = fields.required_object("parameters")
+    query = find_query(app.lifecycle, request.params["queryApiName"], fields.text("branch"))
+    prerelease = fields.flag("includePrerelease")
+    check_version(query, fields.text("version"), fields.text("latestVersionResolution"), prerelease=prerelease)
+    _check_scope(query, fields.text("ontology"), query_options(request).get("transactionId"), kind)
+    return query, _arguments(query, given)
+
+
+def check_version(query: Query, version: str | None, resolution: str | None, *, prerelease: bool | None) -> None:
+    """Refuse a version that there is not, and a way to choose one together with a version."""
+    if resolution not in (None, *RESOLUTIONS):
+        raise _bad_resolution(
+            f"latestVersionResolution is {quoted(str(resolution))}. It is {' or '.join(RESOLUTIONS)}."
+        )
+    if version is not None and (resolution is not None or prerelease is not None):
+        raise _bad_resolution("A version was given, and how to choose one. Leave one of them out.")
+    if version not in (None, VERSION):
+        told = (
+            f"{query.api_name} has no version {quoted(version)}. In the emulator every function has {VERSION}, its "
+            "newest."
+        )
+        raise ApiError(404, "QueryVersionNotFound", told, apiName=query.api_name, version=version)
+
+
+def _bad_resolution(told: str) -> ApiError:
+    return ApiError(400, "InvalidVersionResolutionParameters", told, message=told)
+
+
+def _check_scope(query: Query, ontology: str | None, transaction: str | None, kind: str) -> None:
+    if ontology is not None:
+        told = (
+            f"There is no ontology {quoted(ontology)}: the emulator has none. Leave 'ontology' out to call the "
+            "function."
+        )
+        raise ApiError(404, "OntologyNotFound", told, ontologyApiName=ontology)
+    if transaction is not None:
+        told = "A compute module can't run in a transaction. Leave the transaction id out."
+        raise ApiError(400, f"{kind}FunctionNotSupportedWithTransaction", told, **query.ids, message=told)
+
+
+def _arguments(query: Query, given: dict[str, msgspec.Raw]) -> bytes:
+    """Return the parameters as the module takes them; where its inputs are not known, as they are."""
+    inputs = query.inputs
+    if inputs:
+        _check_names(query, given)
+        given = {name: msgspec.Raw(_argument(query, name, bytes(text))) for name, text in given.items()}
+        # A parameter that is null and may not be is one that was left out.
+        given = {name: text for name, text in given.items() if bytes(text) != b"null" or _nullable(inputs[name][0])}
+    return msgspec.json.encode(given)
+
+
+def _nullable(kind: Any) -> bool:
+    return type_name(kind) == "optionalType"
+
+
+def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
+    inputs = query.inputs
+    unknown = [name for name in given if name not in inputs]
+    if unknown:
+        told = f"{query.api_name} has no parameter {_listed(unknown)}. It has {_listed(inputs)}."
+        raise ApiError(
+            400, "UnknownParameter", told, unknownParameters=unknown[:MOST_NAMES], expectedParameters=list(inputs)
+        )
+    there = {name for name, text in given.items() if bytes(text).strip() != b"null"}
+    needed = [name for name, (kind, required) in inputs.items() if required and not _nullable(kind)]
+    missing = [name for name in needed if name not in there]
+    if missing:
+        told = f"{query.api_name} was called without {_listed(missing)}. Give a value for each."
+        raise ApiError(400, "MissingParameter", told, parameters=missing)
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
+    return ", ".join(map(quoted, listed[:MOST_NAMES])) + more
+
+
+def _argument(query: Query, name: str, given: bytes) -> bytes:
+    kind = query.inputs[name][0]
+    text = to_module(kind, given).strip()
+    if text == b"null":
+        return text
+    try:
+        problem = problem_of_input(query.schema, name, kind, read_json(text))
+    except (ValueError, RecursionError):
+        return text
+    if problem is None:
+        return text
+    value = {"parameterValue": msgspec.Raw(given)} if len(given) <= MOST_OF_A_VALUE else {}
+    told = f"{query.api_name} can't take this: {problem}."
+    raise ApiError(
+        400, "InvalidQueryParameterValue", told, parameterDataType=data_type(kind), parameterId=name, **value
+    )
+
+
+# What became of it
+
+
+async def value_of(query: Query, result: bytes) -> bytes:
+    """Return a result's value as JSON text; the items of a stream are an array.
+
+    A large one is read in a thread, so that others are served meanwhile.
+
+    Raises what the SDK is to raise for a function that raised, or whose result is not JSON.
+    """
+    return await _aside(len(result), _value_of, query, result)
+
+
+async def _aside(size: int, read: Callable[[Query, T], bytes], query: Query, given: T) -> bytes:
+    if size <= MOST_ON_THE_LOOP:
+        return read(query, given)
+    thread = ThreadPoolExecutor(1, "cmemu-large-value")  # which ends with its work; the loop's own would stay
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, read, query, given)
+    finally:
+        thread.shutdown(wait=False)
+
+
+def _value_of(query: Query, result: bytes) -> bytes:
+    posted = function_error(result)
+    if posted is not None:
+        raise raised(query, error_text(posted))
+    listed = type_name(query.output) in ("list", "set")
+    try:
+        items = split_items(result)
+        if len(items) == 1 and not (listed and items[0][:1] != b"["):
+            return from_module(query.output, _checked(items[0]))
+        if not items and not listed:
+            return b"null"
+        _refuse_bare_numbers(items)
+        return _batch_of(query, items)
+    except ResultError as error:
+        raise no_value(query, error) from None
+
+
+def _refuse_bare_numbers(items: list[bytes]) -> None:
+    # Behind another item they were refused when the result was split.
+    if items and items[0][:1] in NUMBERS:
+        raise ResultError(BARE_NUMBERS)
+
+
+async def batch_of(query: Query, items: list[bytes]) -> bytes:
+    """Return items of a stream, the JSON text of each, as one JSON array; `ResultError` if one is no JSON."""
+    return await _aside(sum(map(len, items)), _batch_of, query, items)
+
+
+def _batch_of(query: Query, items: list[bytes]) -> bytes:
+    kind = get_in(query.output, type_name(query.output), "elementsType")
+    return b"[" + b",".join(from_module(kind, _checked(text)) for text in items) + b"]"
+
+
+def _checked(text: bytes) -> bytes:
+    """Return a text that is JSON as Python reads it, without making a value of it if that can be helped."""
+    try:
+        text.decode()
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (ValueError, RecursionError):  # msgspec takes no NaN
+        item_value(text)
+    return text
+
+
+def no_value(query: Query, error: ResultError) -> ExecutionFailed:
+    """Return the API's error for a result that is no value."""
+    return ExecutionFailed(
+        400, "InvalidQueryOutputValue", str(error), outputDataType=data_type(query.output), **query.ids
+    )
+
+
+def raised(query: Query, said: str) -> ExecutionFailed:
+    """Return the API's error for a function that raised, or whose job failed: what it said, and its traceback."""
+    message, traceback, rest = said.partition(_TRACEBACK)
+    stack = {"stacktrace": traceback + rest} if traceback else {}
+    message = message.rstrip(": \n") or said
+    told = f"{query.api_name} failed: {message}"
+    return ExecutionFailed(400, "QueryRuntimeError", told, **query.ids, message=message, **stack, parameters={})
+
+
+def api_error(query: Query, error: WireError) -> ExecutionFailed:
+    """Return the API's error for a job that failed, or was not done in time."""
+    said = str(error)
+    if isinstance(error, ExecutionFailed):
+        return error
+    if isinstance(error, JobTimeout):
+        told = f"{said} Query.execute_async has no such limit; here it is the setting execute_timeout."
+        return ExecutionFailed(400, "QueryTimeExceededLimit", told, **query.ids)
+    if said == RESET:
+        return ExecutionFailed(500, "QueryDeploymentNotAvailable", f"{query.api_name}: {RESET}.", **query.ids)
+    if said == CANCELED:
+        return ExecutionFailed(400, "QueryCanceled", f"{query.api_name}: {CANCELED}.", **query.ids)
+    return raised(query, said)
+
+
+def of_execution(error: ExecutionFailed) -> ExecutionFailed:
+    """Return the error under the name that it has for an asynchronous execution."""
+    return ExecutionFailed(error.status, f"Async{error.code}", str(error), **error.parameters)

@@ -1,0 +1,367 @@
+"""The functions routes of Foundry's public API: what its official client SDK calls [foundry].
+
+They reach the same jobs as the contour routes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from cmemu_nb.errors import (
+    ApiError,
+    ExecutionFailed,
+    InvalidRequest,
+    JobEvicted,
+    JobFailed,
+    JobTimeout,
+    NotFound,
+)
+from cmemu_nb.lifecycle.records import Job, JobSource
+from cmemu_nb.server.api.calls import CANCELED, RESOLUTIONS, api_error, check_version, of_execution, read_call, value_of
+from cmemu_nb.server.api.errors import API
+from cmemu_nb.server.api.queries import Query, find_by_rids, find_query, not_found, query_of
+from cmemu_nb.server.api.query_metadata import query_record
+from cmemu_nb.server.api.streams import EVENTS, as_events, error_event
+from cmemu_nb.server.openapi import examples, schemas
+from cmemu_nb.server.openapi.schemas import said, shown
+from cmemu_nb.server.response import Response, json_response
+from cmemu_nb.server.routes.contour import CLIENT_GONE, job_when_done, result_in_time, result_of
+from cmemu_nb.server.routing import Auth, Route, query_options
+from cmemu_nb.wire.function_schemas import quoted
+from cmemu_nb.wire.json_input import Fields, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.openapi.schemas import Schema
+    from cmemu_nb.server.request import Request
+    from cmemu_nb.server.response import Answer
+
+QUERIES = f"{API}v2/functions/queries"
+EXECUTIONS = f"{API}v2/functions/executions"
+LONGEST_POLL = 280
+LARGEST_BATCH = 100
+
+# What there is
+
+
+def get(app: Application, request: Request) -> Response:
+    """Answer the record of a function."""
+    query = find_query(app.lifecycle, request.params["queryApiName"])
+    if query.schema is None:
+        told = f"The runtime of '{query.api_name}' has posted no schemas yet, so nothing is known of it."
+        raise not_found(told, query.api_name)
+    _check_version_options(query, request)
+    return json_response(200, query_record(query))
+
+
+async def get_by_rid(app: Application, request: Request) -> Response:
+    """Answer the record of a function that is known by its RID."""
+    rid = query_options(request).get("rid")
+    if rid is None:
+        raise InvalidRequest("Getting a query by its RID: the query option 'rid' is missing.")
+    query = (await find_by_rids(app.lifecycle, [rid])).get(rid)
+    if query is None:
+        told = f"No function has the RID {quoted(rid)}. client.functions.Query.get(name) tells a function's rid."
+        raise ApiError(404, "FunctionNotFound", told, functionRid=rid)
+    _check_version_options(query, request)
+    return json_response(200, query_record(query))
+
+
+async def get_by_rid_batch(app: Application, request: Request) -> Response:
+    """Answer the records of the functions that there are of those asked for."""
+    what = "Getting queries by their RIDs"
+    wanted = decode(request.body, list[msgspec.Raw], what)
+    if not 0 < len(wanted) <= LARGEST_BATCH:
+        raise InvalidRequest(f"{what}: {len(wanted)} were asked for. Ask for 1 to {LARGEST_BATCH}.")
+    asked = [Fields(bytes(element), what) for element in wanted]
+    queries = await find_by_rids(app.lifecycle, [fields.required_text("rid") for fields in asked])
+    found = []
+    for fields in asked:
+        query = queries.get(fields.required_text("rid"))
+        try:
+            if query is not None:
+                check_version(query, fields.text("version"), None, prerelease=fields.flag("includePrerelease"))
+                found.append(query_record(query))
+        except ApiError:
+            continue
+    return json_response(200, {"data": found})
+
+
+def _check_version_options(query: Query, request: Request) -> None:
+    options = query_options(request)
+    prerelease = options.get("includePrerelease")
+    check_version(
+        query,
+        options.get("version"),
+        options.get("latestVersionResolution"),
+        prerelease=None if prerelease is None else prerelease == "true",
+    )
+
+
+# Running functions
+
+
+async def execute(app: Application, request: Request) -> Response:
+    """Call a function and answer its value."""
+    query, answer = await _run(app, request)
+    if isinstance(answer, ExecutionFailed):
+        raise answer
+    try:
+        body = answer.body if isinstance(answer, Response) else b"".join([chunk async for chunk in answer.chunks])
+    except JobFailed as error:
+        raise api_error(query, error) from None
+    return json_response(200, {"value": msgspec.Raw(await value_of(query, body))})
+
+
+async def streaming_execute(app: Application, request: Request) -> Answer:
+    """Call a function and answer its value as events, while it comes."""
+    query, answer = await _run(app, request)
+    return error_event(query, answer) if isinstance(answer, ExecutionFailed) else await as_events(query, answer)
+
+
+async def streaming_execute_events(app: Application, request: Request) -> Answer:
+    """Do what `streamingExecute` does, under the name that the SDK's `streaming_execute_events` calls."""
+    return await streaming_execute(app, request)
+
+
+async def _run(app: Application, request: Request) -> tuple[Query, Answer | ExecutionFailed]:
+    """Call a function and wait for the first byte of its result, or for what became of it instead."""
+    query, arguments = read_call(app, request)
+    job_id = _submit(app, request, query, arguments, JobSource.CONTOUR_SYNC).job_id
+    try:
+        return query, await result_in_time(app, job_id)
+    except (JobFailed, JobTimeout) as error:
+        return query, api_error(query, error)
+
+
+def _submit(app: Application, request: Request, query: Query, arguments: bytes, source: JobSource) -> Job:
+    if request.client_gone():
+        raise JobFailed(CLIENT_GONE)
+    return app.lifecycle.submit_to_app(query.deployed_app_rid, query.branch, query.name, arguments, source)
+
+
+def execute_async(app: Application, request: Request) -> Response:
+    """Call a function and answer at once by which id its value is to be had."""
+    query, arguments = read_call(app, request, "Async")
+    job = _submit(app, request, query, arguments, JobSource.CONTOUR_ASYNC)
+    return json_response(200, {"type": "submitted", "executionId": job.job_id})
+
+
+# Executions
+
+
+def get_result(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Answer the value of an execution, or that it runs; held for as many seconds as asked for, at most 280."""
+    fields = Fields(request.body, "Getting a result")
+    seconds = min(fields.count("timeout") or 0, LONGEST_POLL)
+    job = _execution(app, request)
+    if not (job.finished or seconds):
+        return json_response(200, {"type": "running"})
+    return _state_when_done(app, job.job_id, seconds)
+
+
+async def _state_when_done(app: Application, job_id: str, seconds: int) -> Response:
+    query = query_of(app.lifecycle, app.lifecycle.job(job_id))
+    try:
+        job = await job_when_done(app, job_id, seconds)
+    except JobFailed as error:
+        raise of_execution(api_error(query, error)) from None
+    return await _state_of(app, job)
+
+
+async def _state_of(app: Application, job: Job) -> Response:
+    if not job.finished:
+        return json_response(200, {"type": "running"})
+    query = query_of(app.lifecycle, job)
+    try:
+        value = await value_of(query, result_of(job).body)
+    except (ExecutionFailed, JobFailed) as error:
+        raise of_execution(api_error(query, error)) from None
+    return json_response(200, {"type": "succeeded", "value": msgspec.Raw(value)})
+
+
+def cancel(app: Application, request: Request) -> Response:
+    """Fail the job of an execution, unless it is done."""
+    job = _execution(app, request)
+    if not job.finished:
+        app.lifecycle.fail(job.job_id, CANCELED)
+    return json_response(200, {"id": job.job_id})
+
+
+def _execution(app: Application, request: Request) -> Job:
+    job_id = request.params["executionId"]
+    try:
+        return app.lifecycle.job(job_id)
+    except (NotFound, JobEvicted) as error:
+        raise ApiError(404, "ExecutionNotFound", str(error), executionId=job_id) from None
+
+
+# Routes
+
+_PRERELEASE = "Together with a version refused; else without effect, since there is one version"
+_RESOLUTION = "Which version is the latest; together with a version refused"
+_VERSION: Schema = {
+    "version": {"type": ["string", "null"], "description": "`1.0.0`, or left out"},
+    "includePrerelease": {"type": ["boolean", "null"], "description": _PRERELEASE},
+    "latestVersionResolution": {"enum": [*RESOLUTIONS, None], "description": _RESOLUTION},
+}
+_BODY: Schema = shown(
+    {
+        "type": "object",
+        "required": ["parameters"],
+        "properties": {
+            "parameters": {"type": "object", "description": "Values by the names of the function's inputs"},
+            "branch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
+            **_VERSION,
+        },
+    },
+    examples.PARAMETERS,
+)
+_ONTOLOGY = said(schemas.MAYBE_TEXT, "Refused: the emulator has no ontologies")
+_SCOPED_BODY = {**_BODY, "properties": {**_BODY["properties"], "ontology": _ONTOLOGY}}
+_BATCH_BODY = shown(
+    {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": LARGEST_BATCH,
+        "items": {
+            "type": "object",
+            "required": ["rid"],
+            "properties": {
+                "rid": {"type": "string", "minLength": 1, "description": "The function's RID"},
+                "version": _VERSION["version"],
+                "includePrerelease": _VERSION["includePrerelease"],
+            },
+        },
+    },
+    examples.QUERY_RIDS,
+)
+_SECONDS: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "For how many seconds to wait at most"}
+_POLL_BODY = shown({"type": "object", "properties": {"timeout": _SECONDS}}, examples.POLL)
+_RID = shown(said(schemas.TEXT, "The function's RID"), examples.QUERY_RID)
+_PREVIEW: Schema = {"preview": {"type": "boolean", "description": "Needed nowhere here, and taken everywhere"}}
+_RUN_OPTIONS: Schema = {**_PREVIEW, "transactionId": {"type": "string", "description": "Refused: modules have none"}}
+_VERSION_OPTIONS: Schema = {
+    **_PREVIEW,
+    "version": {"type": "string", "description": "`1.0.0`, or left out"},
+    "includePrerelease": said(schemas.FLAG, _PRERELEASE),
+    "latestVersionResolution": said(schemas.one_of(RESOLUTIONS), _RESOLUTION),
+}
+_ANSWERS = {
+    400: "The call is refused, or the function failed",
+    404: "No such function",
+    429: "Too many jobs are queued",
+    500: "The runtime's session was reset",
+}
+_NAMES = {400: "QueryRuntimeError", 404: "QueryNotFound", 429: "QueueFull", 500: "QueryDeploymentNotAvailable"}
+_RESULT_NAMES = {400: "AsyncQueryRuntimeError", 404: "ExecutionNotFound", 500: "AsyncQueryDeploymentNotAvailable"}
+
+routes = (
+    Route(
+        "GET",
+        f"{QUERIES}/getByRid",
+        get_by_rid,
+        Auth.BEARER,
+        {200: "The function", 404: "No such function"},
+        "Describe a function by its RID",
+        answer=schemas.QUERY,
+        error_names={404: "FunctionNotFound"},
+        query={"rid": _RID, **_VERSION_OPTIONS},
+    ),
+    Route(
+        "POST",
+        f"{QUERIES}/getByRidBatch",
+        get_by_rid_batch,
+        Auth.BEARER,
+        {200: "The functions that there are"},
+        "Describe functions by their RIDs",
+        body=_BATCH_BODY,
+        answer=schemas.QUERIES,
+        query=_PREVIEW,
+    ),
+    Route(
+        "GET",
+        f"{QUERIES}/{{queryApiName}}",
+        get,
+        Auth.BEARER,
+        {200: "The function", 404: "No such function"},
+        "Describe a function",
+        answer=schemas.QUERY,
+        error_names={404: _NAMES[404]},
+        query=_VERSION_OPTIONS,
+    ),
+    Route(
+        "POST",
+        f"{QUERIES}/{{queryApiName}}/execute",
+        execute,
+        Auth.BEARER,
+        {200: "The value", **_ANSWERS},
+        "Call a function and wait for its value",
+        body=_BODY,
+        answer=schemas.VALUE,
+        error_names=_NAMES,
+        query=_RUN_OPTIONS,
+    ),
+    Route(
+        "POST",
+        f"{QUERIES}/{{queryApiName}}/executeAsync",
+        execute_async,
+        Auth.BEARER,
+        {200: "The id of the execution", **_ANSWERS},
+        "Call a function and fetch its value later",
+        body=_SCOPED_BODY,
+        answer=schemas.EXECUTION,
+        error_names=_NAMES,
+        query=_RUN_OPTIONS,
+    ),
+    *(
+        Route(
+            "POST",
+            f"{QUERIES}/{{queryApiName}}/{name}",
+            handler,
+            Auth.BEARER,
+            {200: "The value as Server-Sent Events, while it comes", **_ANSWERS},
+            "Call a function and receive its value as it comes",
+            body=_SCOPED_BODY,
+            query=_RUN_OPTIONS,
+            media=EVENTS,
+            error_names=_NAMES,
+        )
+        for name, handler in (
+            ("streamingExecute", streaming_execute),
+            ("streamingExecuteEvents", streaming_execute_events),
+        )
+    ),
+    Route(
+        "POST",
+        f"{EXECUTIONS}/{{executionId}}/getResult",
+        get_result,
+        Auth.BEARER,
+        {
+            200: "The value, or that it runs",
+            400: "The function failed",
+            404: "No such execution",
+            500: _ANSWERS[500],
+        },
+        "Fetch the value of an execution",
+        body=_POLL_BODY,
+        answer=schemas.EXECUTION_STATE,
+        error_names=_RESULT_NAMES,
+        query=_PREVIEW,
+    ),
+    Route(
+        "POST",
+        f"{EXECUTIONS}/{{executionId}}/cancel",
+        cancel,
+        Auth.BEARER,
+        {200: "It is canceled, or was done already", 404: "No such execution"},
+        "Cancel an execution",
+        answer=schemas.CANCELED,
+        error_names={404: _RESULT_NAMES[404]},
+        query=_PREVIEW,
+    ),
+)

@@ -1,0 +1,188 @@
+"""Which function an application means: `com.<namespace>.computemodules.<Name>`, or just its name."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.errors import ApiError, NotFound, known
+from cmemu_nb.lifecycle.records import namespace_of
+from cmemu_nb.wire.function_schemas import closest, get_in, inputs_of, quoted
+from cmemu_nb.wire.json_values import read_exactly
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from cmemu_nb.lifecycle.records import DeployedApp, Job
+    from cmemu_nb.lifecycle.state import State
+
+# What the emulator serves has one version, the newest.
+VERSION = "1.0.0"
+MAX_QUERIES_OF_A_TURN = 500
+_COM, _MODULES = "com.", ".computemodules."
+
+
+@dataclass(frozen=True)
+class Query:
+    """One function of one bound app, as the public API sees it; without a `payload` the runtime has posted none."""
+
+    deployed_app_rid: str
+    branch: str
+    runtime_id: str
+    name: str
+    payload: bytes | None = None
+
+    @functools.cached_property
+    def schema(self) -> Any:
+        """The posted schema; None without one, and {} for one that can't be read."""
+        return None if self.payload is None else _decoded(self.payload)
+
+    @property
+    def api_name(self) -> str:
+        """The name by which no other function is called."""
+        return prefix(self.deployed_app_rid) + self.name
+
+    @functools.cached_property
+    def rid(self) -> str:
+        """The function's RID, the same whenever the app has a function of this name."""
+        return _rid(self.deployed_app_rid, self.name)
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, tuple[Any, bool]]:
+        """The parameters by name, each with its type and whether it is required; empty where nothing is known."""
+        return inputs_of(self.schema) or {}
+
+    @property
+    def output(self) -> Any:
+        """The type of the result; None where nothing is known."""
+        return get_in(self.schema, "output", "single", "dataType")
+
+    @property
+    def ids(self) -> dict[str, Any]:
+        """What errors say of the function."""
+        return {"functionRid": self.rid, "functionVersion": VERSION}
+
+
+def _rid(deployed_app_rid: str, name: str) -> str:
+    own = uuid.uuid5(uuid.NAMESPACE_URL, f"{deployed_app_rid}/{name}")
+    return f"ri.function-registry.main.function.{own}"
+
+
+def prefix(deployed_app_rid: str) -> str:
+    """Return what stands before a function's name: its namespace is the last part of the app's RID."""
+    return f"{_COM}{namespace_of(deployed_app_rid)}{_MODULES}"
+
+
+def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
+    """Return the function that an API name means, on a branch or on each app's `master`, else its newest.
+
+    A runtime that has posted no schemas may serve anything. An `ApiError` names the known functions, or those between
+    which a name does not decide.
+    """
+    named = {rid: None for namespace in _namespaces(api_name) for rid in state.app_rids(namespace)}
+    serving = [app for each in state.runtimes_serving(api_name) for app in state.apps_of(each)]
+    apps = _bound(state, branch, {**named, **dict.fromkeys(app.deployed_app_rid for app in serving)})
+    found = [query for app in apps for query in _called(state, app, api_name)]
+    if not found:
+        # Only a name without a namespace may be of any app.
+        apps = _bound(state, branch, named or state.app_rids())
+        found = [query for app in apps if not state.count_schemas(app.runtime_id) for query in _perhaps(app, api_name)]
+    if len(found) == 1:
+        return found[0]
+    raise _ambiguous(api_name, found) if found else _unknown(state, api_name, branch)
+
+
+async def find_by_rids(state: State, rids: Collection[str]) -> dict[str, Query]:
+    """Return those functions that there are, by their RIDs, which are made of all names in turns."""
+    wanted, found = set(rids), dict[str, Query]()
+    for number, query in enumerate(_all(state), 1):
+        if query.rid in wanted:
+            found.setdefault(query.rid, query)
+            if len(found) == len(wanted):
+                break
+        if number % MAX_QUERIES_OF_A_TURN == 0:
+            await asyncio.sleep(0)
+    return found
+
+
+def query_of(state: State, job: Job) -> Query:
+    """Return the function that a job is a call of."""
+    rid, branch = job.deployed_app_rid or job.runtime_id, job.deployed_app_branch or ""
+    return _query(state, rid, branch, job.runtime_id, job.query_type)
+
+
+def _namespaces(api_name: str) -> Iterator[str]:
+    """Return what may be the namespace of a name, which may have dots."""
+    start = api_name.find(_MODULES) if api_name.startswith(_COM) else -1
+    while start >= 0:
+        yield api_name[len(_COM) : start]
+        start = api_name.find(_MODULES, start + 1)
+
+
+def _bound(state: State, branch: str | None, rids: Iterable[str]) -> Iterator[DeployedApp]:
+    for rid in rids:
+        try:
+            yield state.resolve_app(rid, branch)
+        except NotFound:
+            continue
+
+
+def _called(state: State, app: DeployedApp, api_name: str) -> Iterator[Query]:
+    for name in dict.fromkeys((api_name, api_name.removeprefix(prefix(app.deployed_app_rid)))):
+        if state.find_schema(app.runtime_id, name):
+            yield _query(state, app.deployed_app_rid, app.branch, app.runtime_id, name)
+
+
+def _perhaps(app: DeployedApp, api_name: str) -> Iterator[Query]:
+    name = api_name.removeprefix(prefix(app.deployed_app_rid))
+    if name and (name != api_name or not (api_name.startswith(_COM) and _MODULES in api_name)):
+        yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name)
+
+
+def _query(state: State, rid: str, branch: str, runtime_id: str, name: str) -> Query:
+    posted = state.find_schema(runtime_id, name)
+    return Query(rid, branch, runtime_id, name, posted.schema_payload if posted else None)
+
+
+def _decoded(payload: bytes) -> Any:
+    try:
+        return read_exactly(payload)
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _all(state: State, branch: str | None = None) -> Iterator[Query]:
+    for app in _bound(state, branch, state.app_rids()):
+        try:
+            schemas = state.schemas(app.runtime_id)
+        except NotFound:  # deleted between two turns
+            continue
+        for schema in schemas:
+            name, payload = schema.function_name, schema.schema_payload
+            yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name, payload)
+
+
+def _unknown(state: State, api_name: str, branch: str | None) -> ApiError:
+    queries = list(_all(state, branch))
+    where = "" if branch is None else f" on branch {quoted(branch)}"
+    similar = closest(api_name.rpartition(".computemodules.")[2], {query.name for query in queries})
+    names = known({query.api_name for query in queries}, "functions")
+    return not_found(f"No function {quoted(api_name)} is served{where}.{similar} {names}", api_name)
+
+
+def not_found(told: str, api_name: str) -> ApiError:
+    """Return the API's error for a function that is not there; the SDK's `QueryNotFound` shows only parameters."""
+    return ApiError(404, "QueryNotFound", told, queryApiName=api_name, message=told)
+
+
+def _ambiguous(api_name: str, found: list[Query]) -> ApiError:
+    names = sorted({query.api_name for query in found})
+    if len(names) > 1:
+        told = f"'{api_name}' is served by {len(found)} deployed apps: say which one, {' or '.join(map(repr, names))}."
+    else:
+        apps = " and ".join(repr(query.deployed_app_rid) for query in found)
+        told = f"'{api_name}' may mean two deployed apps, {apps}. Bind one of them under a RID with another last part."
+    return ApiError(400, "QueryApiNameAmbiguous", told, queryApiName=api_name, candidates=names)

@@ -1,0 +1,218 @@
+"""How many connections an emulator has, and the end of those whose clients are too slow.
+
+No request has a timer of its own: one look at all connections, every few seconds while there are any, finds those on
+which nothing has moved since the last looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPMessageDelegate
+from tornado.iostream import SSLIOStream, StreamClosedError, UnsatisfiableReadError
+
+from cmemu_nb.errors import TooBusy
+from cmemu_nb.server.http import LINGER_SECONDS, Exchange, Stage
+from cmemu_nb.server.response import error_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornado.http1connection import HTTP1ServerConnection
+    from tornado.iostream import IOStream
+
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.settings import Settings
+
+LONGEST_PAUSE = 5.0
+MOST_TURNED_AWAY = 64
+SPARE_FILES = 128
+LOOK_PIECES = 256
+AT_ONCE = 65_536
+
+Watched = tuple[str, float, object]
+"""What a client fails to do, in how many seconds, and what changes when it does it; its silence has no words."""
+
+
+def open_files_allow(wanted: int) -> int:
+    """Return as many connections as are wanted, or as the process may open: without files, nothing in it works."""
+    try:
+        import resource  # noqa: PLC0415 - Windows has none
+    except ImportError:
+        return wanted
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if limit == resource.RLIM_INFINITY else min(wanted, max(1, limit - SPARE_FILES))
+
+
+class Guard:
+    """Looks after the connections of one emulator's servers. `note(detail)` tells of each that it closes."""
+
+    def __init__(
+        self, note: Callable[[str], None], *, max_connections: int, slow_client_seconds: float, idle_seconds: float
+    ) -> None:
+        self.idle_seconds = idle_seconds
+        self._note = note
+        self._most = open_files_allow(max_connections)
+        self._slow_seconds = slow_client_seconds
+        self._pause = min(LONGEST_PAUSE, slow_client_seconds / 4, idle_seconds / 4)
+        self._exchanges: dict[HTTP1ServerConnection, Exchange] = {}
+        self._unmoved: dict[HTTP1ServerConnection, tuple[Watched, float]] = {}
+        self._open = 0
+        self._now = 0.0
+        self._looking: asyncio.Task[None] | None = None
+        self._turned_away: set[asyncio.Task[None]] = set()
+        self._count_turned_away = 0
+
+    # What the servers tell
+
+    def admit(self, stream: IOStream) -> bool:
+        """Count a new connection, or turn it away: there are as many as there may be."""
+        if self._open >= self._most:
+            self._turn_away(stream)
+            return False
+        self._open += 1
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+        return True
+
+    def follow(self, connection: HTTP1ServerConnection, exchange: Exchange) -> None:
+        """Note that a connection is about to begin a request."""
+        self._exchanges[connection] = exchange
+
+    def has_ended(self, connection: HTTP1ServerConnection) -> bool:
+        """Tell whether the request before was the last one of a connection."""
+        before = self._exchanges.get(connection)
+        return before is not None and before.last
+
+    def left(self, connection: HTTP1ServerConnection) -> None:
+        """Note that a connection has ended."""
+        self._open -= 1
+        exchange = self._exchanges.pop(connection, None)
+        self._unmoved.pop(connection, None)
+        if exchange is not None and isinstance(connection.stream.error, UnsatisfiableReadError):
+            self._note(f"{exchange.what}: the connection was closed, because the head is longer than 64 KiB")
+
+    # Too many
+
+    def _turn_away(self, stream: IOStream) -> None:
+        self._count_turned_away += 1
+        if len(self._turned_away) >= MOST_TURNED_AWAY:
+            stream.close()
+            return
+        task = asyncio.get_running_loop().create_task(self._answer_too_busy(stream))
+        self._turned_away.add(task)
+        task.add_done_callback(self._turned_away.discard)
+
+    async def _answer_too_busy(self, stream: IOStream) -> None:
+        """Answer before anything was asked, and read on for a moment, or the client would see a reset connection."""
+        response = error_response(
+            TooBusy(
+                f"The emulator has {self._most} connections, as many as max_connections and the limit of open files "
+                "allow. Close some, or ask again in a second."
+            )
+        )
+        try:
+            with contextlib.suppress(StreamClosedError, TimeoutError, OSError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await stream.write(response.head("close") + response.body)
+                    if not isinstance(stream, SSLIOStream):
+                        stream.socket.shutdown(socket.SHUT_WR)
+                    while True:
+                        await stream.read_bytes(AT_ONCE, partial=True)
+        finally:
+            stream.close()
+
+    # Too slow
+
+    async def _look(self) -> None:
+        """Look at all connections again and again, as long as there are any."""
+        while self._open:
+            await asyncio.sleep(self._pause)
+            # Not the clock's time: while something held the loop up, no client was slow.
+            self._now += self._pause
+            if self._count_turned_away:
+                count, self._count_turned_away = self._count_turned_away, 0
+                self._note(f"{count} connections were turned away: {self._most} are open")
+            for position, connection in enumerate(list(self._exchanges)):
+                if position % LOOK_PIECES == LOOK_PIECES - 1:
+                    await asyncio.sleep(0)
+                self._look_at(connection)
+        self._looking = None
+
+    def _look_at(self, connection: HTTP1ServerConnection) -> None:
+        exchange = self._exchanges.get(connection)
+        watched = None if exchange is None else self._watch(exchange)
+        if exchange is None or watched is None:
+            self._unmoved.pop(connection, None)
+            return
+        before, since = self._unmoved.get(connection, (None, 0.0))
+        if before != watched:
+            self._unmoved[connection] = watched, self._now
+        elif self._now - since >= watched[1]:
+            fails_to, seconds, _ = watched
+            if fails_to:
+                self._note(
+                    f"{exchange.what}: the connection was closed, because its client {fails_to} in {seconds:g} s"
+                )
+            connection.stream.close()
+
+    def _watch(self, exchange: Exchange) -> Watched | None:
+        """Return what is waited for from the client of an exchange, if anything is."""
+        stream = exchange.stream
+        if stream.writing():
+            return "took nothing of its answer", self._slow_seconds, stream._total_write_done_index  # noqa: SLF001
+        if exchange.stage is Stage.BODY:
+            seconds = self.idle_seconds if exchange.patient else self._slow_seconds
+            return "sent nothing of the body", seconds, exchange.received
+        if exchange.stage is Stage.ANSWER:
+            return None
+        # A head that has begun, or a handshake.
+        begun = stream._read_buffer_size or getattr(stream, "_ssl_accepting", False)  # noqa: SLF001
+        return (
+            ("did not end the head of a request", self._slow_seconds, exchange)
+            if begun
+            else ("", self.idle_seconds, exchange)
+        )
+
+
+def make_guard(lifecycle: Lifecycle, settings: Settings) -> Guard:
+    """Make the guard of an emulator; what it does is an event."""
+    return Guard(
+        lambda detail: lifecycle.note("request_refused", detail=detail),
+        max_connections=settings.max_connections,
+        slow_client_seconds=settings.slow_client_seconds,
+        idle_seconds=settings.idle_seconds,
+    )
+
+
+class GuardedServer(HTTPServer):
+    """An HTTP server whose connections a `Guard` looks after."""
+
+    def initialize(self, request_callback: Any, *, guard: Guard, **options: Any) -> None:  # type: ignore[override]
+        """Take Tornado's options; the guard does what Tornado would need a timer for, for every request."""
+        super().initialize(request_callback, **options)
+        self.conn_params.header_timeout = None
+        self._guard = guard
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        """Serve a new connection, if there may be one more."""
+        if self._guard.admit(stream):
+            super().handle_stream(stream, address)
+
+    def start_request(self, server_conn: Any, request_conn: Any) -> Any:
+        """Begin the next request of a connection."""
+        if self._guard.has_ended(server_conn):
+            # Tornado serves what it has read of a connection that it has closed: a job that nobody knows of.
+            return HTTPMessageDelegate()
+        exchange = super().start_request(server_conn, request_conn)
+        self._guard.follow(server_conn, exchange)  # type: ignore[arg-type]  # our Connections make them
+        return exchange
+
+    def on_close(self, server_conn: Any) -> None:
+        """Note that a connection has ended."""
+        super().on_close(server_conn)
+        self._guard.left(server_conn)

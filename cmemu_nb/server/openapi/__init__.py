@@ -1,0 +1,1 @@
+"""The OpenAPI document of the routes, made from their tables, and its page for people."""

@@ -1,0 +1,264 @@
+"""The OpenAPI document, made from the same route tables that serve."""
+
+from __future__ import annotations
+
+import http
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.errors import (
+    ForbiddenHost,
+    ForbiddenOrigin,
+    InvalidBearerToken,
+    InvalidClient,
+    InvalidModuleAuthToken,
+    InvalidRequest,
+    JobEvicted,
+    JournalBehind,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    TooBusy,
+)
+from cmemu_nb.server.api.errors import API, error_example
+from cmemu_nb.server.api.streams import EVENTS
+from cmemu_nb.server.openapi import examples
+from cmemu_nb.server.openapi.schemas import ANYTHING, RECORDS, TEXT, record
+from cmemu_nb.server.response import BYTES, JSON
+from cmemu_nb.server.routing import MODULE_HEADER, Auth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.errors import WireError
+    from cmemu_nb.server.routing import Route, Surface
+
+ABOUT = """\
+An emulator of the runtime lifecycle of Foundry's compute modules. A runtime opens a session, posts the schemas of its
+functions, polls for jobs and posts their results; an application submits jobs and gets the results.
+
+Every error is `{"error": "<code>", "error_description": "<sentence>"}`; the sentence says what to do next. A path that
+is not listed here is 404 `not_found`, another method of one that is 405 `method_not_allowed`, and a fault of the
+emulator itself is 500 `internal_error`. Under `/api/` errors are those of Foundry's public API instead: `errorName` is
+the code and `errorDescription` the sentence. `HEAD` is answered wherever `GET` is, without a body.
+
+Behaviour that is marked [page] is Palantir's documentation, [foundry] what the official SDKs do and expect, [ours] this
+emulator's."""
+PATH_PARAMETERS = {
+    "runtimeId": ("The id that the runtime's session was opened with", examples.RUNTIME_ID),
+    "jobId": ("The job's id, as its submission or a poll gave it", examples.JOB_ID),
+    "functionName": ("The function's name, as its schema was posted", examples.FUNCTION),
+    "queryApiName": ("`com.<namespace>.computemodules.<Name>`, or the name alone if one app has it", examples.API_NAME),
+    "executionId": ("The execution's id, as `executeAsync` answered it", examples.JOB_ID),
+}
+_TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
+    Auth.NONE: (),
+    Auth.MODULE: (InvalidModuleAuthToken,),
+    Auth.REPLICA: (InvalidModuleAuthToken,),
+    Auth.BEARER: (InvalidBearerToken,),
+    Auth.CLIENT: (InvalidClient,),
+    Auth.EITHER: (InvalidModuleAuthToken, InvalidBearerToken),
+}
+_SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
+    Auth.NONE: [],
+    Auth.MODULE: [{"moduleAuthToken": []}],
+    Auth.REPLICA: [{"moduleAuthToken": []}],
+    Auth.BEARER: [{"bearer": []}],
+    Auth.CLIENT: [],
+    Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
+}
+_HEADERS = {
+    "Allow": ("The methods that the path takes", "GET, HEAD"),
+    "Preference-Applied": ("How long the answer was held at most; left out without a wait", "wait=10"),
+    "Retry-After": ("After how many seconds the request is worth another try", "1"),
+    "WWW-Authenticate": ("That a bearer token is wanted", "Bearer"),
+}
+_FIRST_ERROR = 400
+
+
+def document(surfaces: Iterable[Surface], version: str) -> dict[str, Any]:
+    """Describe the routes of surfaces as an OpenAPI 3.1 document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for surface in surfaces:
+        for route in surface.routes:
+            paths.setdefault(route.path, {})[route.method.lower()] = _operation(surface.name, route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "cmemu_nb: an emulator of the compute-module runtime lifecycle",
+            "summary": "What this emulator serves",
+            "description": ABOUT,
+            "version": version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "tags": [{"name": surface.name, "description": surface.description} for surface in surfaces],
+        "paths": paths,
+        "components": _components(),
+    }
+
+
+def _components() -> dict[str, Any]:
+    module_token = "`moduleAuthToken` of the answer that opened the runtime's session"  # noqa: S105 - words
+    bearer = "The emulator's: its `.token` in the notebook, or what `cmemu serve --print-token` shows"
+    return {
+        "securitySchemes": {
+            "moduleAuthToken": {
+                "type": "apiKey",
+                "in": "header",
+                "name": MODULE_HEADER,
+                "description": module_token,
+            },
+            "bearer": {"type": "http", "scheme": "bearer", "description": bearer},
+        },
+        "headers": {
+            name: {"description": words, "schema": TEXT, "example": example}
+            for name, (words, example) in _HEADERS.items()
+        },
+        "responses": {
+            "MethodNotAllowed": {
+                "description": "The path takes other methods",
+                "headers": {"Allow": _header("Allow")},
+                "content": _error_content([MethodNotAllowed]),
+            }
+        },
+        "schemas": RECORDS,
+    }
+
+
+def _operation(surface: str, route: Route) -> dict[str, Any]:
+    work = route.handler or route.receiver
+    operation: dict[str, Any] = {
+        "tags": [surface],
+        "operationId": f"{surface}_{getattr(work, '__name__', '')}",
+        "summary": route.summary,
+        "description": inspect.getdoc(work) or "",
+        "parameters": _parameters(route),
+        "responses": _responses(route),
+        "security": _SECURITY[route.auth],
+    }
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": {route.body_media: _shown(route.body)}}
+    elif route.receiver is not None:
+        operation["requestBody"] = {"required": True, "content": {BYTES: _unparsed(BYTES)}}
+    return operation
+
+
+def _shown(schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a JSON body: its schema, and apart from that its examples."""
+    given = schema.get("examples", [])
+    media: dict[str, Any] = {"schema": _without_examples(schema)}
+    if given:
+        media["examples"] = {f"example-{number}": {"value": value} for number, value in enumerate(given, 1)}
+    return media
+
+
+def _without_examples(schema: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name != "examples"}
+
+
+def _first_example(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"example": schema["examples"][0]} if "examples" in schema else {}
+
+
+def _unparsed(kind: str) -> dict[str, Any]:
+    """Describe a body of which nothing but its type is known: a result, or events that have one, or text."""
+    shown = {BYTES: examples.RESULT, EVENTS: examples.EVENTS}
+    if kind not in shown:
+        return {"schema": TEXT}
+    return {"schema": ANYTHING, "examples": {"example-1": {"value": shown[kind]}}}
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    parameters = [_path_parameter(name) for name in re.findall(r"{(\w+)}", route.path)]
+    for name, schema in route.query.items():
+        described = {"name": name, "in": "query", "description": schema.get("description", "")}
+        parameters.append(described | {"schema": _without_examples(schema)} | _first_example(schema))
+    if route.waits:
+        words = "`wait=N` holds the answer for at most N seconds (RFC 7240), N at most 60"
+        parameters.append(
+            {"name": "Prefer", "in": "header", "description": words, "schema": TEXT, "example": "wait=10"}
+        )
+    return parameters
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    described = {"name": name, "in": "path", "required": True, "schema": {**TEXT, "minLength": 1}}
+    if name in PATH_PARAMETERS:
+        described["description"], described["example"] = PATH_PARAMETERS[name]
+    return described
+
+
+def _errors(route: Route) -> dict[int, list[type[WireError]]]:
+    """Return every error that a route may answer with, by status."""
+    kinds: list[type[WireError]] = [InvalidRequest, ForbiddenHost, ForbiddenOrigin, JournalBehind, TooBusy]
+    kinds += _TOKEN_ERRORS[route.auth]
+    if "{" in route.path and not route.path.startswith(API):
+        kinds.append(NotFound)
+    if "{jobId}" in route.path:
+        kinds.append(JobEvicted)
+    if route.body is not None or route.receiver is not None:
+        kinds.append(PayloadTooLarge)
+    found: dict[int, list[type[WireError]]] = {}
+    for kind in dict.fromkeys([*route.errors, *kinds]):
+        found.setdefault(kind.status, []).append(kind)
+    return found
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    errors = _errors(route)
+    described = {}
+    for status in sorted({*errors, *route.answers}):
+        kinds = errors.get(status, [])
+        words = route.answers.get(status) or " ".join(dict.fromkeys(map(_sentence, kinds)))
+        headers = {name: _header(name) for name in _header_names(route, status, kinds)}
+        answer = {"description": words, **({"headers": headers} if headers else {})}
+        described[str(status)] = answer | _content(route, status, kinds)
+    return described
+
+
+def _header_names(route: Route, status: int, kinds: list[type[WireError]]) -> list[str]:
+    names = []
+    if route.waits and status < _FIRST_ERROR:
+        names.append("Preference-Applied")
+    if any(kind.retry_after is not None for kind in kinds):
+        names.append("Retry-After")
+    if InvalidBearerToken in kinds:
+        names.append("WWW-Authenticate")
+    return names
+
+
+def _header(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+def _content(route: Route, status: int, kinds: list[type[WireError]]) -> dict[str, Any]:
+    if status == http.HTTPStatus.NO_CONTENT:
+        return {}
+    if status >= _FIRST_ERROR:
+        return {"content": _api_error_content(route, status) if route.path.startswith(API) else _error_content(kinds)}
+    if route.answer is not None:
+        return {"content": {JSON: _shown(route.answer)}}
+    return {"content": {route.media: _unparsed(route.media)}}
+
+
+def _error_content(kinds: list[type[WireError]]) -> dict[str, Any]:
+    codes = {kind.code: {"summary": _sentence(kind), "value": _error_example(kind)} for kind in kinds}
+    schema = record("Error") | {"properties": {"error": {"enum": list(codes)}}}
+    return {JSON: {"schema": schema, "examples": codes}}
+
+
+def _api_error_content(route: Route, status: int) -> dict[str, Any]:
+    own = [(route.error_names[status], route.answers[status])] if status in route.error_names else []
+    named = [*own, *((kind.__name__, _sentence(kind)) for kind in _errors(route).get(status, []))]
+    shown = {name: {"summary": words, "value": error_example(status, name, words)} for name, words in named}
+    return {JSON: {"schema": record("ApiError"), "examples": shown}}
+
+
+def _error_example(kind: type[WireError]) -> dict[str, str]:
+    words = str(kind()) if kind in (InvalidBearerToken, InvalidClient, InvalidModuleAuthToken) else _sentence(kind)
+    return {"error": kind.code, "error_description": words}
+
+
+def _sentence(kind: type[WireError]) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n\n")[0]

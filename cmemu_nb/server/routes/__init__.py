@@ -1,0 +1,1 @@
+"""The routes of the emulator, a module for each kind of client."""

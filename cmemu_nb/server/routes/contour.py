@@ -1,0 +1,310 @@
+"""The contour routes: what an application calls that wants a function run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import InvalidRequest, JobEvicted, JobFailed, JobNotReady, JobTimeout, NotFound, QueueFull
+from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus, milliseconds
+from cmemu_nb.server.openapi import examples, schemas
+from cmemu_nb.server.openapi.schemas import said
+from cmemu_nb.server.prefer import applied, preferred_wait
+from cmemu_nb.server.response import BYTES, Response, StreamResponse, json_response
+from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.wire.json_input import Fields
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from cmemu_nb.lifecycle.session import ResultStream
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+    from cmemu_nb.server.response import Answer
+
+CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
+CLIENT_GONE = "the client went away before a runtime took it"
+MOST_IN_ONE_PIECE = 65_536
+RESET = "the runtime session was reset"
+
+
+def _submit(app: Application, request: Request, source: JobSource) -> Job:
+    what = "Submitting a job"
+    fields = Fields(request.body, what)
+    rid = fields.required_text("deployedAppRid")
+    query_type = fields.required_text("queryType")
+    query = fields.raw("query", b"{}")
+    request.body = b""  # who waits for the result keeps one copy of a large query, not two
+    branch = fields.text("deployedAppBranch")
+    return app.lifecycle.submit_to_app(rid, branch, query_type, query, source, app.user(request))
+
+
+async def execute(app: Application, request: Request) -> Answer:
+    """Submit a job and answer its result, the very bytes that were posted; the first of them ends the time limit.
+
+    The limit is the setting `execute_timeout`, 30 seconds by default. A client that goes away takes its queued job
+    along.
+    """
+    if request.client_gone():
+        raise JobFailed(CLIENT_GONE)
+    return await result_in_time(app, _submit(app, request, JobSource.CONTOUR_SYNC).job_id)
+
+
+async def result_in_time(app: Application, job_id: str) -> Answer:
+    """Answer a job's result if its first byte comes within `execute_timeout`; a client that goes away withdraws it.
+
+    Raises `JobFailed` and `JobTimeout`.
+    """
+    try:
+        return await _result_as_it_comes(app, job_id, asyncio.get_running_loop().time() + app.execute_timeout)
+    except asyncio.CancelledError:
+        _withdraw(app, job_id)
+        raise
+
+
+async def _result_as_it_comes(app: Application, job_id: str, deadline: float | None) -> Answer:
+    while True:
+        job = _find_or_failed(app, job_id)
+        if job.finished:
+            return result_of(job)
+        stream = app.lifecycle.stream(job_id)
+        if stream is not None and stream.body:
+            return StreamResponse(_relay(app, stream))
+        if not await _wait_for_change(app, job_id, deadline):
+            raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'. {app.diagnose(job_id)}")
+
+
+def _withdraw(app: Application, job_id: str) -> None:
+    job = app.lifecycle.find_job(job_id)
+    if job is not None and job.status == JobStatus.QUEUED:
+        app.lifecycle.fail(job_id, CLIENT_GONE)
+
+
+async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]:
+    sent = 0
+    while True:
+        if sent < stream.size:
+            piece = bytes(stream.body[sent : sent + MOST_IN_ONE_PIECE])
+            sent += len(piece)
+            yield piece
+            # As long as the client's system takes what it is sent, nothing else waits.
+            await asyncio.sleep(0)
+            continue
+        if stream.complete:
+            return
+        job = _find_or_failed(app, stream.job_id)
+        if job.status == JobStatus.FAILED:
+            raise JobFailed(job.error_message or "")
+        if job.finished:
+            return
+        await app.waiting.for_change(stream.job_id, None)
+
+
+def _find_or_failed(app: Application, job_id: str) -> Job:
+    try:
+        return app.lifecycle.job(job_id)
+    except NotFound:
+        raise JobFailed(RESET) from None
+
+
+def result_of(job: Job) -> Response:
+    """Answer the result of a job that is done; a `JobFailed` if it failed."""
+    if job.status == JobStatus.FAILED:
+        raise JobFailed(job.error_message or "")
+    return Response(200, job.result or b"", BYTES)
+
+
+async def _wait_for_change(app: Application, job_id: str, deadline: float | None) -> bool:
+    if deadline is None:
+        return await app.waiting.for_change(job_id, None)
+    seconds = deadline - asyncio.get_running_loop().time()
+    return seconds > 0 and await app.waiting.for_change(job_id, seconds)
+
+
+def submit(app: Application, request: Request) -> Response:
+    """Submit a job and answer its id at once, and a handle that does as well."""
+    if request.client_gone():
+        raise JobFailed(CLIENT_GONE)
+    job = _submit(app, request, JobSource.CONTOUR_ASYNC)
+    nothing = {"nodeId": None, "moduleId": None}
+    handle = {"type": "v1", "jobId": job.job_id, **nothing, "persistJobResult": None}
+    answer = {
+        "id": job.job_id,
+        **nothing,
+        "jobHandle": msgspec.json.encode(handle).decode(),
+        "persistJobResult": None,
+        "status": _status(job),
+    }
+    return json_response(200, answer)
+
+
+def status(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Answer a job's status; with `Prefer: wait=N` when the job is done."""
+    job_id = request.params["jobId"]
+    return _when_done(app, request, app.lifecycle.job(job_id), lambda job: json_response(200, _status(job)))
+
+
+def result(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Answer a job's result: its bytes as they were posted.
+
+    Give the job's id or the handle that its submission answered. With `Prefer: wait=N` the answer is held until the job
+    is done.
+    """
+    return _when_done(app, request, app.lifecycle.job(_job_id(request)), _result_if_ready)
+
+
+async def stream_result(app: Application, request: Request) -> Answer:
+    """Answer a job's result as it comes, however long that takes; `HEAD` only says that the job exists [ours]."""
+    job_id = app.lifecycle.job(request.params["jobId"]).job_id
+    if request.method == "HEAD":
+        return Response(200, content_type=BYTES)
+    return await _result_as_it_comes(app, job_id, None)
+
+
+def _when_done(app: Application, request: Request, job: Job, answer: Any) -> Response | Awaitable[Response]:
+    seconds = preferred_wait(request)
+    if job.finished or not seconds:
+        return answer(job)  # type: ignore[no-any-return]
+    return _answer_when_done(app, job.job_id, seconds, answer)
+
+
+async def _answer_when_done(app: Application, job_id: str, seconds: int, answer: Any) -> Response:
+    response: Response = answer(await job_when_done(app, job_id, seconds))
+    response.headers.update(applied(seconds))
+    return response
+
+
+async def job_when_done(app: Application, job_id: str, seconds: int) -> Job:
+    """Return a job when it is done, or as it is when the time is over; a `JobFailed` if its session was reset."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    job = _find_or_failed(app, job_id)
+    while not job.finished and await _wait_for_change(app, job_id, deadline):
+        job = _find_or_failed(app, job_id)
+    return job
+
+
+def _result_if_ready(job: Job) -> Response:
+    if not job.finished:
+        raise JobNotReady(f"Job '{job.job_id}' is still {job.status}. Send 'Prefer: wait=30' to wait for it.")
+    return result_of(job)
+
+
+def _job_id(request: Request) -> str:
+    what = "Fetching a result"
+    fields = Fields(request.body, what)
+    job_id = fields.text("id")
+    if job_id is not None:
+        return job_id
+    handle = fields.text("jobHandle")
+    if handle is None:
+        raise InvalidRequest(f"{what}: give the job's 'id', or the 'jobHandle' that its submission answered.")
+    return Fields(handle.encode(), f"{what} (jobHandle)").required_text("jobId")
+
+
+def _status(job: Job) -> dict[str, Any]:
+    if job.status == JobStatus.QUEUED:
+        return {"type": "queued", "queued": {"queueInfo": "NORMAL_OPERATION"}}
+    if job.status == JobStatus.FAILED:
+        return {"type": "failed", "failed": {"message": job.error_message}}
+    timing = {
+        "multiplexerSubmitTimeMillis": milliseconds(job.queued_at),
+        "queueSubmitTimeMillis": milliseconds(job.queued_at),
+        "queuedJobDispatchTimeMillis": milliseconds(job.started_at),
+        "moduleSubmitTimeMillis": milliseconds(job.started_at),
+    }
+    info: dict[str, Any] = {
+        "metadata": None,
+        "intermediateJobInfoList": [],
+        "multiplexerJobTiming": {"type": "queuedJob", "queuedJob": timing},
+    }
+    return {"type": job.status, str(job.status): info}
+
+
+_JOB_BODY = {
+    "examples": [examples.CALL],
+    "type": "object",
+    "required": ["deployedAppRid", "queryType"],
+    "properties": {
+        "deployedAppRid": {"type": "string", "minLength": 1, "description": "The app that a runtime is bound to"},
+        "deployedAppBranch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
+        "queryType": {"type": "string", "minLength": 1, "description": "The function's name"},
+        "query": {"description": "The function's input, any JSON; `{}` if left out"},
+    },
+}
+_RESULT_BODY = {
+    "examples": [examples.FETCH],
+    "type": "object",
+    "properties": {
+        "id": said(schemas.MAYBE_TEXT, "The job's id"),
+        "jobHandle": said(schemas.MAYBE_TEXT, "The handle that its submission answered, in place of the id"),
+    },
+}
+
+routes = (
+    Route(
+        "POST",
+        f"{CONTOUR}/compute-modules/jobs/execute",
+        execute,
+        Auth.BEARER,
+        {
+            200: "The bytes of the result, as a stream when they arrive as one",
+            404: "No runtime is bound to the app",
+            429: "Too many jobs are queued",
+            500: "The job failed",
+            504: "The time is over; the job stays queued or running",
+        },
+        "Run a function and wait for its result",
+        body=_JOB_BODY,
+        errors=(NotFound, QueueFull, JobFailed, JobTimeout),
+    ),
+    Route(
+        "POST",
+        f"{CONTOUR}/deployed-apps/jobs",
+        submit,
+        Auth.BEARER,
+        {200: "The job's id and handle", 404: "No runtime is bound to the app", 429: "Too many jobs are queued"},
+        "Submit a job",
+        body=_JOB_BODY,
+        answer=schemas.SUBMITTED,
+        errors=(NotFound, QueueFull),
+    ),
+    Route(
+        "GET",
+        f"{CONTOUR}/jobs/{{jobId}}/status",
+        status,
+        Auth.BEARER,
+        {200: "Where the job stands", 500: "The job went with a reset while its end was awaited"},
+        "Ask for a job's status",
+        answer=schemas.STATUS,
+        waits=True,
+        errors=(JobFailed,),
+    ),
+    Route(
+        "GET",
+        f"{CONTOUR}/jobs/{{jobId}}/result",
+        stream_result,
+        Auth.BEARER,
+        {200: "The bytes of the result, as a stream when they arrive as one", 500: "The job failed"},
+        "Wait for a job's result and receive it as it comes",
+        errors=(JobFailed,),
+    ),
+    Route(
+        "PUT",
+        f"{CONTOUR}/jobs/result/v2",
+        result,
+        Auth.BEARER,
+        {
+            200: "The bytes of the result",
+            404: "No such job",
+            409: "The job is not done",
+            410: "The job was let go to make room",
+            500: "The job failed",
+        },
+        "Fetch a job's result",
+        body=_RESULT_BODY,
+        waits=True,
+        errors=(NotFound, JobNotReady, JobEvicted, JobFailed),
+    ),
+)

@@ -1,0 +1,66 @@
+"""The routes that say what the emulator serves [ours]: for programs, and as a page for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmemu_nb.server.openapi import schemas
+from cmemu_nb.server.openapi.document import document
+from cmemu_nb.server.openapi.page import front_page, page, policy
+from cmemu_nb.server.response import Response, json_response
+from cmemu_nb.server.routing import Auth, Route
+
+if TYPE_CHECKING:
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+
+
+def show(app: Application, _: Request) -> Response:
+    """Answer the OpenAPI 3.1 document of the routes that are served, as `emu.openapi()` returns it."""
+    return json_response(200, document(app.surfaces, app.version))
+
+
+def show_page(app: Application, request: Request) -> Response:
+    """Answer the same as a page for people, with a curl line for each route. It loads nothing and runs no script."""
+    return _html(page(document(app.surfaces, app.version), request.base_url))
+
+
+def show_front_page(app: Application, _: Request) -> Response:
+    """Answer who follows the emulator's address with a browser: what it is, and where its routes are described."""
+    return _html(front_page(document((), app.version)["info"]))
+
+
+def _html(text: str) -> Response:
+    headers = {"Content-Security-Policy": policy()}
+    return Response(200, text.encode(), "text/html; charset=utf-8", headers=headers)
+
+
+routes = (
+    Route(
+        "GET",
+        "/openapi.json",
+        show,
+        Auth.NONE,
+        {200: "The OpenAPI document"},
+        "Describe every route (OpenAPI 3.1)",
+        answer=schemas.DOCUMENT,
+    ),
+    Route(
+        "GET",
+        "/docs",
+        show_page,
+        Auth.NONE,
+        {200: "The page"},
+        "Show every route on a page",
+        media="text/html",
+    ),
+    Route(
+        "GET",
+        "/",
+        show_front_page,
+        Auth.NONE,
+        {200: "The page"},
+        "Say in a browser what is here",
+        media="text/html",
+    ),
+)

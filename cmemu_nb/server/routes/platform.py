@@ -1,0 +1,219 @@
+"""The platform routes: what the official SDKs and other real compute-module clients call, unmodified [foundry].
+
+The runtime is found by the token alone. Clients call again without any pause, so that answers are held: an empty
+poll for ten seconds, a refusal for one. The first poll of a replica is answered at once, because the TypeScript
+SDK posts its schemas only after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import InjectedFault, JobEvicted, JobNotRunning, NotFound, PollRejected
+from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.server.http import BufferedBody, Receiver, check_size
+from cmemu_nb.server.openapi import schemas
+from cmemu_nb.server.prefer import preferred_wait
+from cmemu_nb.server.response import Response, json_response
+from cmemu_nb.server.routes.runtime import SCHEMAS_BODY, StreamedResult, job_answer, post_schemas, store_result
+from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.wire.job_ids import is_job_of
+from cmemu_nb.wire.results import function_error
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.lifecycle.session import Replica
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+
+PLATFORM = "/interactive-module/api/internal-query"
+POLL_SECONDS = 10
+KEPT_OF_A_LATE_RESULT = 65_536
+SHOWN_OF_A_LATE_RESULT = 2048
+
+
+def get_job(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Hand out the runtime's next job, unless the replica holds all that it may. `HEAD` never takes one.
+
+    The first poll of a replica is answered at once, later ones are held for ten seconds, or for those of
+    `Prefer: wait=N`.
+    """
+    if request.method == "HEAD" or request.client_gone():
+        return Response(204)
+    replica = _replica(request)
+    seconds = (preferred_wait(request) or POLL_SECONDS) if replica.polls else 0
+    replica.polls += 1
+    job = app.lifecycle.take(replica.runtime_id, will_wait=seconds > 0, replica=replica)
+    if job is None and seconds:
+        return _wait_for_job(app, request, replica, seconds)
+    return _job_answer(app, job, 0)
+
+
+async def _wait_for_job(app: Application, request: Request, replica: Replica, seconds: int) -> Response:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while True:
+        # Looked at in the step in which the wait begins: what happens in between wakes nobody.
+        if replica.revoked:
+            app.waiting.pass_on(replica.runtime_id)
+        replica = app.lifecycle.authenticate_replica(replica.token)
+        queued = app.lifecycle.queue_depth(replica.runtime_id)
+        if replica.full:
+            if queued:
+                app.waiting.pass_on(replica.runtime_id)
+            woken = await app.waiting.for_slot(replica.runtime_id, deadline - loop.time())
+        elif queued:
+            break
+        else:
+            woken = await app.waiting.for_queued_job(replica.runtime_id, deadline - loop.time())
+        if not woken:
+            break
+    replica = app.lifecycle.authenticate_replica(replica.token)
+    if request.client_gone():
+        app.waiting.pass_on(replica.runtime_id)
+        return Response(204)
+    return _job_answer(app, app.lifecycle.take(replica.runtime_id, replica=replica), seconds)
+
+
+def _job_answer(app: Application, job: Job | None, waited: int) -> Response:
+    return job_answer(app, job, waited, job.user_id if job else None)
+
+
+def _replica(request: Request) -> Replica:
+    assert request.replica is not None  # noqa: S101 - Auth.REPLICA has set it
+    return request.replica
+
+
+def receive_result(app: Application, request: Request) -> Receiver:
+    """Take a result as it arrives. One for a job that has ended is noted, changes nothing and is no error."""
+    runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
+    try:
+        job = app.lifecycle.job_of(runtime_id, job_id)
+    except JobEvicted:
+        return LateResult(app, request)
+    except NotFound:
+        # The token of a seed file is that of a new session too, after a reset: it has issued the id.
+        if is_job_of(job_id, app.lifecycle.runtime(runtime_id).module_auth_token):
+            return LateResult(app, request)
+        raise
+    if job.finished or (job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id)):
+        return LateResult(app, request)
+    return PlatformResult(app, request) if request.chunked else BufferedBody(app, request, _store)
+
+
+def _store(app: Application, request: Request) -> Response:
+    job = app.lifecycle.find_job(request.params["jobId"])
+    if job is None or job.finished:
+        return _note_late(app, request, request.body)
+    return store_result(app, request)
+
+
+class PlatformResult(StreamedResult):
+    """A result in chunks; when its job is ended while it comes, the rest is let pass."""
+
+    def receive(self, chunk: bytes) -> None:
+        """Append a chunk."""
+        if self._ended():
+            return
+        super().receive(chunk)
+
+    def finish(self) -> Response:
+        """Store the result: the job succeeded."""
+        return _note_late(self._app, self._request, bytes(self._stream.body)) if self._ended() else super().finish()
+
+    def _ended(self) -> bool:
+        return self._app.lifecycle.stream(self._stream.job_id) is not self._stream
+
+
+class LateResult:
+    """A result that comes too late: its beginning is kept for the event."""
+
+    patient = True
+
+    def __init__(self, app: Application, request: Request) -> None:
+        self._app = app
+        self._request = request
+        self._beginning = b""
+        self._size = 0
+
+    def receive(self, chunk: bytes) -> None:
+        """Keep the first bytes."""
+        self._size += len(chunk)
+        check_size(self._app, self._size)
+        self._beginning = (self._beginning + chunk)[:KEPT_OF_A_LATE_RESULT]
+
+    def finish(self) -> Response:
+        """Note that it came, and what it said."""
+        return _note_late(self._app, self._request, self._beginning)
+
+    def break_off(self) -> None:
+        """Do nothing: it would not have counted."""
+
+
+def _note_late(app: Application, request: Request, result: bytes) -> Response:
+    """Answer 204: on a refusal the TypeScript SDK's process would exit."""
+    runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
+    job = app.lifecycle.find_job(job_id)
+    # The same result again is a retry of a client that did not see its answer.
+    if job is not None and job.status == JobStatus.SUCCEEDED and (job.result or b"")[:KEPT_OF_A_LATE_RESULT] == result:
+        return Response(204)
+    shown = app.lifecycle.events.masked(result.decode(errors="replace"))[:SHOWN_OF_A_LATE_RESULT]
+    app.lifecycle.note("late_result", runtime_id, job_id, shown)
+    error = function_error(result)
+    if job is not None and job.status == JobStatus.FAILED and error is not None:
+        app.lifecycle.add_reason(job_id, ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT])
+    return Response(204)
+
+
+def restart(app: Application, request: Request) -> Response:
+    """Fail the jobs that the replica held before it restarted, and list them."""
+    replica = _replica(request)
+    replica.polls = 0
+    return json_response(200, app.lifecycle.fail_held(replica, "the replica restarted"))
+
+
+routes = (
+    Route(
+        "GET",
+        f"{PLATFORM}/job",
+        get_job,
+        Auth.REPLICA,
+        {200: "A job, now running", 204: "No job came in time", 503: "An injected fault"},
+        "Poll for the next job",
+        answer=schemas.PLATFORM_ENVELOPE,
+        waits=True,
+        errors=(PollRejected,),
+    ),
+    Route(
+        "POST",
+        f"{PLATFORM}/results/{{jobId}}",
+        None,
+        Auth.REPLICA,
+        {204: "The result is stored, or came too late", 409: "The job is not running", 500: "An injected fault"},
+        "Post the result of a job",
+        receiver=receive_result,
+        errors=(JobNotRunning, InjectedFault),
+    ),
+    Route(
+        "POST",
+        f"{PLATFORM}/schemas",
+        post_schemas,
+        Auth.REPLICA,
+        {204: "The schemas are stored", 500: "An injected fault"},
+        "Post function schemas",
+        body=SCHEMAS_BODY,
+        errors=(InjectedFault,),
+    ),
+    Route(
+        "POST",
+        f"{PLATFORM}/restart",
+        restart,
+        Auth.REPLICA,
+        {200: "The ids of the jobs that the replica held"},
+        "Report that the replica restarted",
+        answer=schemas.JOB_IDS,
+    ),
+)

@@ -1,0 +1,404 @@
+"""The routes for tools and headless use [ours]: looking at everything, and acting on it by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_right
+from itertools import islice
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.display.job_search import MIN_CHARACTERS, find_unfinished
+from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, NotPrivate, QueueFull
+from cmemu_nb.lifecycle.records import NS_PER_MS, FunctionSchema, JobStatus
+from cmemu_nb.server.listing import listing
+from cmemu_nb.server.openapi import examples, schemas
+from cmemu_nb.server.openapi.schemas import said, shown
+from cmemu_nb.server.response import JSON, Response, StreamResponse, json_response
+from cmemu_nb.server.routes.runtime import RUNTIME, RUNTIMES
+from cmemu_nb.server.routing import Auth, Route, query_options
+from cmemu_nb.storage import session_file
+from cmemu_nb.wire.function_schemas import quoted
+from cmemu_nb.wire.json_input import Fields
+from cmemu_nb.wire.results import STATES, column_of, outcome
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Iterator
+
+    from cmemu_nb.lifecycle.records import Job, Runtime
+    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.request import Request
+    from cmemu_nb.server.response import Answer
+
+PAGE = 100
+LARGEST_PAGE = 10_000
+EXPORT = "/_emulate/export"
+HEALTH = "/_emulate/health"
+JOBS = "/_emulate/jobs"
+MOST_TASKS = 10_000
+
+
+def list_runtimes(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """List the runtimes with their bindings and how many jobs are queued, in the order of their first sessions.
+
+    `?limit=` and `?after=<runtimeId>` page.
+    """
+    options = _options(request, {"limit", "after"})
+    limit = _limit(options.get("limit"))
+    found = app.lifecycle.runtimes(options.get("after"), limit + 1)
+
+    def make(runtime: Runtime) -> dict[str, Any] | None:
+        try:
+            return _runtime(app, app.lifecycle.runtime(runtime.runtime_id))
+        except NotFound:  # deleted while the page was made
+            return None
+
+    return listing({"more": len(found) > limit}, "runtimes", found[:limit], make)
+
+
+def show_runtime(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """Show one runtime with its schemas."""
+    runtime_id = request.params["runtimeId"]
+    runtime = _runtime(app, app.lifecycle.runtime(runtime_id))
+    return listing({"runtime": runtime}, "schemas", app.lifecycle.schemas(runtime_id), FunctionSchema.wire)
+
+
+def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
+    bound = [each.wire() for each in app.lifecycle.apps_of(runtime.runtime_id)]
+    depth, counts = app.lifecycle.queue_depth(runtime.runtime_id), app.lifecycle.outcomes(runtime.runtime_id)
+    return {
+        **runtime.wire(hide_token=app.hide_tokens),
+        "display_name": runtime.display_name,
+        "queue_depth": depth,
+        "job_counts": {column_of(state): counts[state] for state in STATES},
+        "evicted_jobs": app.lifecycle.count_evicted(runtime.runtime_id),
+        "deployed_apps": bound,
+    }
+
+
+def list_jobs(app: Application, request: Request) -> Response | Awaitable[Response]:
+    """List a runtime's jobs, oldest first: `?status=`, `?id=`, `?limit=` and `?after=<jobId>` filter and page.
+
+    `?newest=true` is the page at the other end.
+    """
+    options = _options(request, {"status", "id", "limit", "after", "newest"})
+    limit, newest = _limit(options.get("limit")), _flag("newest", options.get("newest"))
+    jobs = app.lifecycle.jobs(request.params["runtimeId"])
+    if "after" in options:
+        last = app.lifecycle.job_of(request.params["runtimeId"], options["after"])
+        jobs = jobs[bisect_right(jobs, last.sequence, key=attrgetter("sequence")) :]
+    status = _job_status(options["status"]) if "status" in options else None
+    ending = _ending(options["id"]) if "id" in options else ""
+    in_order = reversed(jobs) if newest else iter(jobs)
+    wanted = (job for job in in_order if status in (None, job.status) and job.job_id.endswith(ending))
+    found = list(islice(wanted, limit + 1))
+    page = found[:limit][::-1] if newest else found[:limit]
+    return listing({"more": len(found) > limit}, "jobs", page, _job)
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        **job.wire(),
+        "outcome": outcome(job),
+        "queue_time": _milliseconds(job.queue_time()),
+        "run_time": _milliseconds(job.run_time()),
+    }
+
+
+def _milliseconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / NS_PER_MS
+
+
+def submit_direct(app: Application, request: Request) -> Response:
+    """Queue a job for the runtime itself, whatever app is bound to it."""
+    fields = Fields(request.body, "Submitting a job")
+    query_type = fields.required_text("queryType")
+    query = fields.raw("query", b"{}")
+    job = app.lifecycle.submit(request.params["runtimeId"], query_type, query, app.user(request))
+    return json_response(200, {"jobId": job.job_id})
+
+
+def add_replica(app: Application, request: Request) -> Response:
+    """Answer the environment of one more replica of a runtime's module, for a program that is started by hand.
+
+    Tokens and certificates are files on the emulator's machine; the environment names them.
+    """
+    fields = Fields(request.body, "Adding a replica")
+    tasks = fields.number("maxConcurrentTasks", 1, MOST_TASKS)
+    environment = app.environment(request.params["runtimeId"], tasks)
+    return json_response(200, {"environment": dict(environment), "folder": environment.folder})
+
+
+async def export(app: Application, request: Request) -> Answer:
+    """Answer the whole session as a document, piece by piece; `HEAD` only says that there is one."""
+    if request.method == "HEAD":
+        return Response(200)
+    taken = session_file.contents(app.lifecycle, request.base_url, time.time_ns(), app.lifecycle.steady())
+    return StreamResponse(_in_turns(session_file.pieces(taken)), JSON)
+
+
+async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+        # Others wait for the loop meanwhile, and a client that takes it fast would never let go of it.
+        await asyncio.sleep(0)
+
+
+def fail_job(app: Application, request: Request) -> Response:
+    """Fail a queued or running job by hand; the reason becomes its error message."""
+    reason = Fields(request.body, "Failing a job").required_text("reason")
+    app.lifecycle.check_label("reason", reason)
+    job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+    app.lifecycle.fail(job.job_id, reason)
+    return Response(204)
+
+
+def cancel_jobs(app: Application, request: Request) -> Response:
+    """End queued and running jobs as failed: one by its id, those of a function by its name, or `all`.
+
+    Their error messages are "cancelled: " and the reason. Functions in a notebook's cells are ended where Python can do
+    that. Jobs that are done stay as they are.
+    """
+    fields = Fields(request.body, "Cancelling jobs")
+    reason = fields.text("reason") or "by a request"
+    app.lifecycle.check_label("reason", reason)
+    jobs = find_unfinished(app.lifecycle, fields.required_text("jobs"), time.time_ns())
+    return json_response(200, {"cancelled": app.lifecycle.cancel(jobs, reason)})
+
+
+def diagnose(app: Application, request: Request) -> Response:
+    """Say why a job has no result yet, in one sentence that says what to do; `kind` is for programs.
+
+    That is known of a finished job too, and of one that went with a reset of its session.
+    """
+    job_id = request.params["jobId"]
+    why = app.diagnose(job_id)
+    return json_response(200, {"job_id": job_id, "kind": why.kind, "sentence": why.sentence})
+
+
+def delete_schema(app: Application, request: Request) -> Response:
+    """Forget one function's schema. Its jobs stay."""
+    app.lifecycle.delete_schema(request.params["runtimeId"], request.params["functionName"])
+    return Response(204)
+
+
+def delete_runtime(app: Application, request: Request) -> Response:
+    """End a runtime's session and forget the runtime with its jobs, schemas and bindings."""
+    app.lifecycle.delete_session(request.params["runtimeId"])
+    return Response(204)
+
+
+def reset_all(app: Application, _: Request) -> Response:
+    """Forget every runtime with all that belongs to it."""
+    app.lifecycle.reset()
+    return Response(204)
+
+
+def health(app: Application, _: Request) -> Response:
+    """Say that the emulator lives, and which one it is."""
+    return json_response(200, {"status": "ok", "id": app.identity})
+
+
+def _options(request: Request, names: set[str]) -> dict[str, str]:
+    options = query_options(request)
+    unknown = sorted(set(options) - names)
+    if unknown:
+        raise InvalidRequest(f"Unknown query option {quoted(unknown[0])}. Known options: {', '.join(sorted(names))}.")
+    return options
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return PAGE
+    digits = text.lstrip("0")
+    in_range = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(LARGEST_PAGE))
+    if not (in_range and int(digits) <= LARGEST_PAGE):
+        raise InvalidRequest(f"'limit' must be a whole number from 1 to {LARGEST_PAGE}.")
+    return int(digits)
+
+
+def _flag(name: str, text: str | None) -> bool:
+    if text not in (None, "true", "false"):
+        raise InvalidRequest(f"'{name}' must be true or false.")
+    return text == "true"
+
+
+def _ending(text: str) -> str:
+    if len(text) < MIN_CHARACTERS:
+        raise InvalidRequest(f"'id' must be a job's id, or at least the last {MIN_CHARACTERS} characters of one.")
+    return text
+
+
+def _job_status(text: str) -> JobStatus:
+    try:
+        return JobStatus(text)
+    except ValueError:
+        raise InvalidRequest(f"Unknown status '{text[:100]}'. Known statuses: {', '.join(JobStatus)}.") from None
+
+
+_EMPTY = {204: "Done"}
+_PAGE = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE}
+_NAME = {"type": "string", "minLength": 1}
+_DIRECT_BODY = shown(
+    {
+        "type": "object",
+        "required": ["queryType"],
+        "properties": {
+            "queryType": said(_NAME, "The function's name"),
+            "query": said({}, "The function's input, any JSON; `{}` if left out"),
+        },
+    },
+    examples.DIRECT,
+)
+_REASON_BODY = shown(
+    {"type": "object", "required": ["reason"], "properties": {"reason": said(_NAME, "Why it fails, in words")}},
+    examples.REASON,
+)
+_CANCEL_BODY = shown(
+    {
+        "type": "object",
+        "required": ["jobs"],
+        "properties": {
+            "jobs": said(_NAME, "A job's id or at least the last 4 characters of it, a function's name, or `all`"),
+            "reason": said({"type": ["string", "null"]}, "Why they are cancelled, in words"),
+        },
+    },
+    examples.CANCELLATION,
+)
+_TASKS = said(
+    {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TASKS, "default": 1},
+    "How many unfinished jobs the replica is handed at most",
+)
+_REPLICA_BODY = shown({"type": "object", "properties": {"maxConcurrentTasks": _TASKS}}, examples.REPLICA)
+
+routes = (
+    Route(
+        "GET",
+        RUNTIMES,
+        list_runtimes,
+        Auth.BEARER,
+        {
+            200: "The runtimes, in the order of their first sessions, and whether there are more",
+            404: "No such runtime as `after`",
+        },
+        "List the runtimes",
+        answer=schemas.RUNTIMES,
+        query={
+            "limit": {**_PAGE, "description": "At most so many runtimes"},
+            "after": said(schemas.TEXT, "The id of the last runtime of the page before"),
+        },
+        errors=(NotFound,),
+    ),
+    Route("DELETE", RUNTIMES, reset_all, Auth.BEARER, _EMPTY, "Forget every runtime: an emulator as new"),
+    Route(
+        "GET",
+        RUNTIME,
+        show_runtime,
+        Auth.EITHER,
+        {200: "The runtime and its schemas"},
+        "Show one runtime",
+        answer=schemas.ONE_RUNTIME,
+    ),
+    Route("DELETE", RUNTIME, delete_runtime, Auth.EITHER, _EMPTY, "Delete a runtime"),
+    Route(
+        "GET",
+        f"{RUNTIME}/jobs",
+        list_jobs,
+        Auth.EITHER,
+        {
+            200: "The jobs, oldest first, and whether there are more",
+            404: "No such runtime, or no such job as `after`",
+            410: "The job given as `after` was let go to make room",
+        },
+        "List a runtime's jobs",
+        answer=schemas.JOBS,
+        query={
+            "status": said(schemas.one_of(JobStatus), "Only jobs of this status"),
+            "id": said({"type": "string", "minLength": MIN_CHARACTERS}, "Only jobs whose ids are this, or end so"),
+            "limit": {**_PAGE, "description": "At most so many jobs"},
+            "after": said(schemas.TEXT, "The id of the last job of the page before"),
+            "newest": said({**schemas.FLAG, "default": False}, "Whether to list the newest ones"),
+        },
+        errors=(NotFound, JobEvicted),
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/jobs",
+        submit_direct,
+        Auth.EITHER,
+        {200: "The job's id", 429: "Too many jobs are queued"},
+        "Submit a job to the runtime itself",
+        body=_DIRECT_BODY,
+        answer=schemas.QUEUED_DIRECTLY,
+        errors=(QueueFull,),
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/replicas",
+        add_replica,
+        Auth.BEARER,
+        {200: "The environment of the replica, and the folder that its files are in"},
+        "Add a replica for a module that is started by hand",
+        body=_REPLICA_BODY,
+        answer=schemas.ENVIRONMENT,
+        errors=(NotPrivate,),
+    ),
+    Route(
+        "GET",
+        EXPORT,
+        export,
+        Auth.BEARER,
+        {200: "All that there is, for Emulator.from_export()"},
+        "Export the session",
+        answer=schemas.EXPORTED,
+    ),
+    Route(
+        "POST",
+        f"{RUNTIME}/jobs/{{jobId}}/fail",
+        fail_job,
+        Auth.EITHER,
+        {204: "The job failed", 409: "The job is done already"},
+        "Fail a job by hand",
+        body=_REASON_BODY,
+        errors=(JobAlreadyCompleted,),
+    ),
+    Route(
+        "POST",
+        f"{JOBS}/cancel",
+        cancel_jobs,
+        Auth.BEARER,
+        {200: "How many jobs were cancelled", 404: "No such job or function", 410: "The job was let go to make room"},
+        "Cancel jobs",
+        body=_CANCEL_BODY,
+        answer=schemas.CANCELLED,
+        errors=(NotFound, JobEvicted),
+    ),
+    Route(
+        "GET",
+        f"{JOBS}/{{jobId}}/diagnosis",
+        diagnose,
+        Auth.BEARER,
+        {200: "Why the job has no result yet", 404: "No such job", 410: "The job was let go to make room"},
+        "Ask why a job has no result yet",
+        answer=schemas.DIAGNOSIS,
+        errors=(NotFound, JobEvicted),
+    ),
+    Route(
+        "DELETE",
+        f"{RUNTIME}/schemas/{{functionName}}",
+        delete_schema,
+        Auth.EITHER,
+        _EMPTY,
+        "Delete a function's schema",
+    ),
+    Route(
+        "GET",
+        HEALTH,
+        health,
+        Auth.NONE,
+        {200: "The emulator lives"},
+        "Ask whether the emulator lives",
+        answer=schemas.HEALTH,
+    ),
+)

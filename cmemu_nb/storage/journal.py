@@ -1,0 +1,304 @@
+"""The journal: an emulator that goes on where its process ended, even by kill -9.
+
+It hears what changes, and writes all of it in one transaction at the next turn of the emulator's loop. Answers wait
+for that: what a client was told is in the file. While the file can't be written answers are errors, and it is tried
+again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import JournalBehind, PayloadTooLarge
+from cmemu_nb.eventloop.loop import is_all_that_is_ready
+from cmemu_nb.lifecycle.records import Job, JobStatus
+from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedSession
+from cmemu_nb.lifecycle.state import in_memory_only
+from cmemu_nb.storage.journal_file import LARGEST_LOG_BYTES
+from cmemu_nb.storage.journal_lock import FileReplaced
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable, Sequence
+
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.records import FunctionSchema, Runtime
+    from cmemu_nb.storage.journal_file import JournalFile
+    from cmemu_nb.storage.journal_tables import Tables
+
+    Waiter = Callable[[JournalBehind | None], object]
+
+ENDS_SESSION = frozenset({"session_reset", "session_deleted"})
+CHANGES_SESSION = frozenset(
+    {"session_opened", "session_reset", "session_deleted", "schemas_posted", "schema_deleted", "replica_added"}
+)
+CHANGES_JOB = frozenset({"job_started", "job_given_back", "job_succeeded", "job_failed", "late_result"})
+RETRY_SECONDS = 0.5
+# A record of at least so many bytes is written before the lifecycle has it.
+LARGE_BYTES = 1_000_000
+# What SQLite says of one record: it is too long, too long for the interface, or there is not memory enough for it.
+CANT_TAKE = (sqlite3.DataError, OverflowError, MemoryError)
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+LOOK_AT_LOG_EVERY = 64
+CHECKPOINT_SECONDS = 1.0
+
+
+class Changes:
+    """What is not in the file yet: names and numbers only, since the newest records are in the lifecycle."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, None] = {}
+        self.deleted: dict[str, None] = {}
+        self.sessions: dict[str, None] = {}
+        self.runtimes: dict[str, None] = {}
+        self.queued: dict[str, None] = {}
+        self.jobs: dict[str, None] = {}
+        self.evicted: list[int] = []
+        self.ahead: Job | None = None
+        """A job that is in the file already."""
+
+    def note_session(self, kind: str, runtime_id: str) -> None:
+        """Note that a session was opened or ended, or what belongs to it has changed."""
+        if kind == "session_opened":  # maybe again, after others
+            self.sessions.pop(runtime_id, None)
+        self.sessions[runtime_id] = None
+        if kind in ENDS_SESSION:
+            self.ended[runtime_id] = None
+        if kind == "session_deleted":
+            self.deleted[runtime_id] = None
+
+
+class Journal:
+    """Keeps a journal file up to date with a lifecycle. Its methods are called on the emulator's loop."""
+
+    def __init__(self, file: JournalFile, lifecycle: Lifecycle, loop: asyncio.AbstractEventLoop) -> None:
+        self._file = file
+        self._lifecycle = lifecycle
+        self._loop = loop
+        self._changes = Changes()
+        self._waiters: list[Waiter] = []
+        self._handle: asyncio.Handle | None = None
+        self._failing = False
+        self._reason: Exception | None = None
+        self._commits = 0
+        self._checkpointing: threading.Thread | None = None
+        self._next_checkpoint = 0.0
+        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+        lifecycle.write_ahead = self.write_ahead
+        self.behind = False
+        """Whether something has happened that is not in the file yet."""
+        lifecycle.rebound = {}
+        if file.new and lifecycle.runtimes():
+            self._write_all()
+
+    def _hear(self, event: Event) -> None:
+        kind, job_id, changes = event.kind, event.job_id or "", self._changes
+        if kind == "job_queued":
+            changes.queued[job_id] = None
+        elif kind in CHANGES_JOB:
+            changes.jobs[job_id] = None
+        elif kind == "job_evicted":
+            changes.evicted.append(self._lifecycle.job(job_id).sequence)
+            changes.runtimes[event.runtime_id or ""] = None
+        elif kind == "runtime_connected":
+            changes.runtimes[event.runtime_id or ""] = None
+        elif kind in CHANGES_SESSION:
+            changes.note_session(kind, event.runtime_id or "")
+        elif kind != "app_bound":
+            return
+        if not self.behind:
+            self.behind = True
+            self._handle = self._loop.call_soon(self._write)
+
+    def _write_all(self) -> None:
+        """Write what there was before the journal."""
+        self._changes.sessions = dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes())
+        self._changes.queued = dict.fromkeys(job.job_id for job in self._lifecycle.jobs())
+        self._changes.jobs = dict(self._changes.queued)
+        self._lifecycle.rebound = {(app.deployed_app_rid, app.branch): None for app in self._lifecycle.deployed_apps()}
+        self.behind = True
+        self._handle = self._loop.call_soon_threadsafe(self._write)
+
+    def when_written(self, tell: Waiter) -> None:
+        """Call `tell(None)` when all that has happened is in the file, or tell it the error that answers must be."""
+        if self._failing:
+            tell(self._behind_error())
+        elif self.behind:
+            self._waiters.append(tell)
+            # With others at work, one transaction is for all of them; alone, there is nothing to wait for.
+            if is_all_that_is_ready(self._loop, self._handle):
+                self._write()
+        else:
+            tell(None)
+
+    async def written(self) -> None:
+        """Wait until all that has happened is in the file; `JournalBehind` when it can't be written."""
+        future: asyncio.Future[JournalBehind | None] = self._loop.create_future()
+
+        def tell(error: JournalBehind | None) -> None:
+            if not future.done():
+                future.set_result(error)
+
+        self.when_written(tell)
+        error = await future
+        if error is not None:
+            raise error
+
+    # Writing
+
+    def write_ahead(self, record: Job | Sequence[FunctionSchema]) -> None:
+        """Write a large record before the lifecycle has it, after all that happened until now.
+
+        So one that SQLite can't take, which is a `PayloadTooLarge`, changes nothing and stops nobody else.
+        """
+        what, size = _large_part(record)
+        if size < LARGE_BYTES:
+            return
+        try:
+            self._commit(record)
+        except CANT_TAKE as error:
+            reason = str(error) or "there is not memory enough for it"
+            raise PayloadTooLarge(
+                f"The journal can't take {what}, {size:,} bytes ({reason}), so it was not kept. Send less, or start "
+                "without a journal."
+            ) from None
+        except Exception:  # noqa: BLE001 - nothing at all can be written: that is said, and tried again, by _write
+            return
+        self._changes.ahead = record if isinstance(record, Job) else None
+
+    def _write(self) -> None:
+        self._stop_timer()
+        waiters, self._waiters = self._waiters, []
+        try:
+            self._commit()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be told that it was written
+            self._fail(error, waiters)
+            return
+        self.behind = False
+        if self._failing:
+            self._failing = False
+            self._lifecycle.note("journal_written", detail=f"{self._file.path} has everything again")
+        for tell in waiters:
+            tell(None)
+        self._look_at_log()
+
+    def _fail(self, error: Exception, waiters: list[Waiter]) -> None:
+        self._reason = error
+        if not self._failing:
+            self._failing = True
+            self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
+        self._handle = self._loop.call_later(RETRY_SECONDS, self._write)
+        for tell in waiters:
+            tell(self._behind_error())
+
+    def _behind_error(self) -> JournalBehind:
+        remedy = (
+            "Stop the emulator and start it with a new file, which takes in all that it has: start(journal='new.db')."
+            if isinstance(self._reason, FileReplaced)
+            else "That is tried again and again: make room on the disk, or end the program that holds the file."
+        )
+        return JournalBehind(
+            f"This was done, but it is not in the journal, which can't be written ({self._reason}). {remedy} "
+            "Look before you repeat it."
+        )
+
+    def _commit(self, ahead: Job | Sequence[FunctionSchema] | None = None) -> None:
+        state, changes = self._lifecycle, self._changes
+        with self._file.transaction() as rows:
+            for runtime_id in changes.ended:
+                rows.delete_jobs_of(runtime_id)
+            if changes.evicted:
+                rows.delete_jobs(changes.evicted)
+            self._put_sessions(rows)
+            for rid, branch in state.rebound or ():
+                rows.put_app(rid, branch, state.binding(rid, branch))
+            if changes.queued:
+                rows.put_jobs(self._not_ahead(map(state.find_job, changes.queued)))
+            if changes.jobs:
+                rows.put_states(self._not_ahead(map(state.find_job, changes.jobs)))
+            if ahead is not None:
+                _put_ahead(rows, ahead)
+        self._changes = Changes()
+        state.rebound = {}
+
+    def _not_ahead(self, jobs: Iterable[Job | None]) -> list[Job]:
+        return [job for job in jobs if job is not None and job is not self._changes.ahead]
+
+    def _put_sessions(self, rows: Tables) -> None:
+        state, changes = self._lifecycle, self._changes
+        for runtime_id in changes.deleted:
+            rows.delete_session(runtime_id)
+        for runtime_id in filter(state.has_runtime, changes.sessions):
+            rows.put_session(self._saved(state.runtime(runtime_id)))
+        for runtime_id in filter(state.has_runtime, changes.runtimes):
+            if runtime_id not in changes.sessions:
+                rows.put_runtime(state.runtime(runtime_id), state.count_evicted(runtime_id))
+
+    def _saved(self, runtime: Runtime) -> SavedSession:
+        replicas = [
+            SavedReplica(each.replica_id, each.token, each.max_concurrent_tasks or 1)
+            for each in self._lifecycle.replicas(runtime.runtime_id)
+            if not each.launched
+        ]
+        state, name = self._lifecycle, runtime.runtime_id
+        return SavedSession(runtime, state.schemas(name), replicas, state.count_evicted(name))
+
+    def _stop_timer(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    # The log
+
+    def _look_at_log(self) -> None:
+        """Have the write-ahead log copied into the file, beside the loop, since that waits for the disk."""
+        self._commits += 1
+        if self._commits % LOOK_AT_LOG_EVERY:
+            return
+        size = self._file.log_bytes
+        if size > LARGEST_LOG_BYTES:
+            # Always something new comes while the thread copies; the rest is little now, and ends the log.
+            self._file.checkpoint_here()
+        elif size > CHECKPOINT_BYTES and self._loop.time() >= self._next_checkpoint and not self._is_checkpointing():
+            # A log that begins anew keeps its size, which says little of how much there is to be copied.
+            self._next_checkpoint = self._loop.time() + CHECKPOINT_SECONDS
+            self._checkpointing = threading.Thread(target=self._file.checkpoint, name="cmemu-checkpoint", daemon=True)
+            self._checkpointing.start()
+
+    def _is_checkpointing(self) -> bool:
+        return self._checkpointing is not None and self._checkpointing.is_alive()
+
+    def close(self) -> None:
+        """Write what is left, and when each runtime polled last."""
+        self._unsubscribe()
+        self._lifecycle.write_ahead = in_memory_only
+        self._stop_timer()
+        polled = [runtime.runtime_id for runtime in self._lifecycle.runtimes() if runtime.connected]
+        self._changes.runtimes.update(dict.fromkeys(polled))
+        try:
+            self._commit()
+        except Exception as error:  # noqa: BLE001 - the emulator stops all the same
+            self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
+        self._lifecycle.rebound = None
+        if self._checkpointing is not None:
+            self._checkpointing.join()
+
+
+def _large_part(record: Job | Sequence[FunctionSchema]) -> tuple[str, int]:
+    if not isinstance(record, Job):
+        return "the schemas of the runtime", sum(len(each.schema_payload) for each in record)
+    if record.status == JobStatus.QUEUED:
+        return "the query", len(record.query)
+    return f"the result of job '{record.job_id}'", len(record.result or b"")
+
+
+def _put_ahead(rows: Tables, record: Job | Sequence[FunctionSchema]) -> None:
+    if not isinstance(record, Job):
+        rows.put_schemas(record)
+    elif record.status == JobStatus.QUEUED:
+        rows.put_jobs([record])
+    else:
+        rows.put_states([record])

@@ -1,0 +1,78 @@
+"""Journals of earlier versions.
+
+Version 3 did not write down durations. Those before it had no checksums: they are read, and written anew.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, JobStatus
+from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedState
+from cmemu_nb.storage import journal_tables as tables
+
+if TYPE_CHECKING:
+    import sqlite3
+
+T = TypeVar("T")
+WITH_CHECKSUMS = 3
+
+
+def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -> None:
+    """Make a journal of this version of an earlier one, wholly or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if connection.execute("PRAGMA user_version").fetchone()[0] < WITH_CHECKSUMS:
+            _write_anew(connection, application_id, version)
+        else:
+            writer = tables.Tables(connection)
+            with writer.chained(in_use=False):
+                writer.add_durations()
+            connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _write_anew(connection: sqlite3.Connection, application_id: int, version: int) -> None:
+    identity, state = tables.read_identity(connection), _read(connection)
+    for table in tables.TABLES:
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    tables.create(connection, application_id, version)
+    writer = tables.Tables(connection)
+    with writer.chained(in_use=False):
+        write(writer, identity, state)
+
+
+def _read(connection: sqlite3.Connection) -> SavedState:
+    schemas = _by_runtime(connection, "schemas", FunctionSchema)
+    replicas = _by_runtime(connection, "replicas", SavedReplica)
+    sessions = tables.read_sessions(connection, schemas, replicas)
+    rows = connection.execute("SELECT record FROM apps ORDER BY rowid")
+    apps = [msgspec.json.decode(record, type=DeployedApp) for (record,) in rows]
+    columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
+    # The first version did not write down who had submitted a job.
+    jobs = tables.ALL_JOBS.replace("queue_clock, run_clock", "NULL, NULL")
+    jobs = jobs if "user_id" in columns else jobs.replace("user_id", "NULL")
+    return SavedState(sessions, apps, [tables.read_job(*row) for row in connection.execute(jobs)])
+
+
+def write(writer: tables.Tables, identity: dict[str, str], state: SavedState) -> None:
+    """Write all of a journal to tables that are empty."""
+    writer.put_identity(identity)
+    for session in state.sessions:
+        writer.put_session(session)
+    for app in state.apps:
+        writer.put_app(app.deployed_app_rid, app.branch, app)
+    writer.put_jobs(state.jobs)
+    writer.put_states(job for job in state.jobs if job.status != JobStatus.QUEUED)
+
+
+def _by_runtime(connection: sqlite3.Connection, table: str, kind: type[T]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for runtime_id, record in connection.execute(f"SELECT runtime_id, record FROM {table} ORDER BY rowid"):  # noqa: S608
+        found.setdefault(runtime_id, []).append(msgspec.json.decode(record, type=kind))
+    return found

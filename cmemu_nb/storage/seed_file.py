@@ -1,0 +1,200 @@
+"""The seed file: the sessions, bindings, bearer tokens and settings that an emulator begins with, as YAML.
+
+`docs/seed.md` describes it. What is refused is a `SeedError` with the file's line, and never with a token.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import InvalidRequest, SeedError, SettingError
+from cmemu_nb.lifecycle.session import checked_runtime_id
+from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
+from cmemu_nb.settings import Settings, hide_tokens, make_settings
+from cmemu_nb.storage.seed_yaml import Document
+from cmemu_nb.wire.masking import Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import yaml
+
+    from cmemu_nb.lifecycle.snapshot import SavedSession
+    from cmemu_nb.tokens import Token
+
+LARGEST = 1_000_000
+FILE_KEYS = ("foundry", "tokens", "settings")
+FOUNDRY_KEYS = ("compute_modules",)
+MODULE_KEYS = ("runtimes", "deployed_apps")
+RUNTIME_KEYS = ("runtime_id", "module_auth_token")
+APP_KEYS = ("deployed_app_rid", "runtime_id", "branch", "display_name", "active")
+TOKEN_KEYS = ("login",)
+SETTINGS = tuple(sorted(Settings.class_trait_names(config=True)))
+WORDS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOKEN_KEYS, *SETTINGS)
+
+
+class SeededRuntime(msgspec.Struct, frozen=True):
+    """A runtime whose session is open from the start; without a token it gets a random one."""
+
+    runtime_id: str
+    module_auth_token: Token | None = None
+
+
+class SeededApp(msgspec.Struct, frozen=True):
+    """A deployed app's branch and the runtime that serves it; an inactive one is bound to nothing."""
+
+    deployed_app_rid: str
+    runtime_id: str
+    branch: str = DEFAULT_BRANCH
+    display_name: str | None = None
+    active: bool = True
+
+
+class Seed(msgspec.Struct, frozen=True):
+    """What a seed file says.
+
+    `settings` are the file's and those that were given, which win; `logins` are by bearer token; `runtimes` has those
+    too that only an app names.
+    """
+
+    path: str
+    settings: dict[str, Any]
+    runtimes: list[SeededRuntime]
+    apps: list[SeededApp]
+    logins: dict[Token, str]
+
+    def plants_the_same(self, other: Seed | None) -> bool:
+        """Tell whether another one has the same sessions, bindings and bearer tokens, from the same file."""
+        return other is not None and msgspec.structs.replace(self, settings=other.settings) == other
+
+    def check_tokens(self, sessions: Collection[SavedSession]) -> None:
+        """Refuse a token that another runtime of a journal has: it would be found by it."""
+        theirs = {each.runtime.module_auth_token: each.runtime.runtime_id for each in sessions}
+        theirs |= {replica.token: each.runtime.runtime_id for each in sessions for replica in each.replicas}
+        names = set(theirs.values())
+        for runtime in self.runtimes:
+            holder = theirs.get(runtime.module_auth_token or "")
+            if holder is not None and runtime.runtime_id not in names:
+                raise SeedError(
+                    f"{self.path}: runtime {runtime.runtime_id!r} has the module_auth_token of runtime {holder!r} in "
+                    "the journal. Give it another one, or choose another journal."
+                )
+
+
+def read(path: str | Path, given: dict[str, Any]) -> Seed:
+    """Read a seed file; the settings `given` win over its own.
+
+    Raises `SeedError` for a file that can't be read or says what can't be.
+    """
+    hide_tokens(given)
+    try:
+        return _read(path, given)
+    except SeedError as error:
+        refusal = str(error)
+    # Out here, because a traceback from in there shows the file's text, with its tokens, where it has local variables.
+    raise SeedError(refusal)
+
+
+def _read(path: str | Path, given: dict[str, Any]) -> Seed:
+    try:
+        where = Path(path).expanduser()
+        with where.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SeedError(f"The seed file {path} can't be read: {reason}. Check the path.") from None
+    if len(content) > LARGEST:
+        raise SeedError(f"The seed file {path} has more than {LARGEST:,} bytes, too many for one. Take another file.")
+    document = Document(str(path), content, WORDS)
+    if document.root is None or document.absent(document.root):
+        raise SeedError(
+            f"The seed file {path} is empty. Give it one of {', '.join(FILE_KEYS)}; %cmemu help seed has one."
+        )
+    return _Sections(document).seed(str(where.resolve()), given)
+
+
+class _Sections:
+    """Reads the sections of one file."""
+
+    def __init__(self, file: Document) -> None:
+        self._file = file
+
+    def seed(self, path: str, given: dict[str, Any]) -> Seed:
+        sections = self._file.fields(self._file.root, "the file", FILE_KEYS)
+        foundry = self._file.fields(sections.get("foundry"), "foundry", FOUNDRY_KEYS)
+        modules = self._file.fields(foundry.get("compute_modules"), "compute_modules", MODULE_KEYS)
+        runtimes = self._runtimes(modules.get("runtimes"))
+        apps = self._apps(modules.get("deployed_apps"))
+        known = {each.runtime_id for each in runtimes}
+        named = dict.fromkeys(each.runtime_id for each in apps if each.runtime_id not in known)
+        runtimes += [SeededRuntime(name) for name in named]
+        settings = self._settings(sections.get("settings"), given)
+        return Seed(path, settings, runtimes, apps, self._logins(sections.get("tokens")))
+
+    def _runtimes(self, node: yaml.Node | None) -> list[SeededRuntime]:
+        runtimes: list[SeededRuntime] = []
+        ids: dict[str, yaml.Node] = {}
+        tokens: dict[str, yaml.Node] = {}
+        for where, each in self._file.items(node, "runtimes"):
+            fields = self._file.fields(each, where, RUNTIME_KEYS)
+            runtime_id = self._runtime_id(each, fields, where)
+            self._file.once(ids, runtime_id, each, f"{where} has the runtime_id {runtime_id!r}")
+            token = None
+            if "module_auth_token" in fields:
+                token = self._file.token(fields["module_auth_token"], f"{where}.module_auth_token")
+                self._file.once(tokens, token, each, f"{where} has the module_auth_token")
+            runtimes.append(SeededRuntime(runtime_id, token))
+        return runtimes
+
+    def _apps(self, node: yaml.Node | None) -> list[SeededApp]:
+        apps: list[SeededApp] = []
+        places: dict[tuple[str, str], yaml.Node] = {}
+        for where, each in self._file.items(node, "deployed_apps"):
+            fields = self._file.fields(each, where, APP_KEYS)
+            rid = self._file.required(each, fields, where, "deployed_app_rid")
+            branch = self._file.text(fields.get("branch"), f"{where}.branch") or DEFAULT_BRANCH
+            self._file.once(
+                places, (rid, branch), each, f"{where} has the deployed_app_rid {rid!r} on branch {branch!r}"
+            )
+            name = self._file.text(fields.get("display_name"), f"{where}.display_name")
+            active = self._file.flag(fields.get("active"), f"{where}.active")
+            apps.append(SeededApp(rid, self._runtime_id(each, fields, where), branch, name, active))
+        return apps
+
+    def _logins(self, node: yaml.Node | None) -> dict[Token, str]:
+        logins: dict[Token, str] = {}
+        lines: dict[str, yaml.Node] = {}
+        for key, value in self._file.pairs(node, "tokens", "bearer tokens, each with its login"):
+            token = self._file.token(key, "a bearer token")
+            self._file.once(lines, token, key, "tokens has the bearer token")
+            where = f"tokens[{len(logins)}]"
+            logins[token] = self._file.required(value, self._file.fields(value, where, TOKEN_KEYS), where, "login")
+        return logins
+
+    def _runtime_id(self, parent: yaml.Node, fields: dict[str, yaml.Node], where: str) -> str:
+        try:
+            return checked_runtime_id(self._file.required(parent, fields, where, "runtime_id"))
+        except InvalidRequest as error:
+            raise self._file.error(fields["runtime_id"].start_mark, str(error)) from None
+
+    def _settings(self, node: yaml.Node | None, given: dict[str, Any]) -> dict[str, Any]:
+        fields = self._file.fields(node, "settings", SETTINGS)
+        values = {name: self._file.value(value, f"settings.{name}") for name, value in fields.items()}
+        settings = {**values, **given}
+        for name, value in values.items():
+            if name not in given:
+                self._check_setting(fields[name], name, value, settings)
+        hide_tokens(settings)
+        return settings
+
+    def _check_setting(self, node: yaml.Node, name: str, value: Any, settings: dict[str, Any]) -> None:
+        alone = {name: value}
+        if name == "host":
+            alone["allow_remote"] = bool(settings.get("allow_remote"))
+        try:
+            make_settings(alone)
+        except SettingError as error:
+            raise self._file.error(node.start_mark, f"settings.{name}: {Mask()(str(error))}") from None

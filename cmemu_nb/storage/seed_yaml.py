@@ -1,0 +1,199 @@
+"""A small YAML document as a tree whose every part knows its line; what is refused is a `SeedError` with that line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cmemu_nb.errors import InvalidRequest, SeedError
+from cmemu_nb.lifecycle.session import trimmed
+from cmemu_nb.tokens import Token, can_be_sent, last_four
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEEPEST = 10
+LOOKS_LIKE = 0.75
+STANDARD = "tag:yaml.org,2002:"
+KINDS = {
+    "str": "text",
+    "int": "a number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+    "map": "a mapping",
+    "seq": "a list",
+    "timestamp": "a date",
+}
+
+
+class _Refused(yaml.YAMLError):
+    """What YAML allows and a seed file does not."""
+
+    def __init__(self, event: yaml.Event, what: str) -> None:
+        super().__init__(what)
+        self.mark, self.what = event.start_mark, what
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes that are a tree, and a flat one: who walks through it is done soon."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            raise _Refused(event, "aliases (*name) are not taken: write it out")
+        if self.depth == DEEPEST:
+            raise _Refused(event, "this is nested too deeply for a seed file")
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+class Document:
+    """One file, and the reading of its parts; `words` are the keys that there are anywhere in it.
+
+    `root` is None for a file without anything.
+    """
+
+    def __init__(self, name: str, content: bytes, words: Sequence[str]) -> None:
+        self._name = name
+        self._words = words
+        self._loader, self.root = self._composed(self._decoded(content))
+
+    def _decoded(self, content: bytes) -> str:
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            raise SeedError(f"{self._name}, line {line}: this is not UTF-8. Save the file as UTF-8.") from None
+
+    def _composed(self, text: str) -> tuple[_Loader, yaml.Node | None]:
+        try:
+            loader = _Loader(text)
+            return loader, loader.get_single_node()
+        except _Refused as error:
+            raise self.error(error.mark, error.what) from None
+        except yaml.MarkedYAMLError as error:
+            said = ", ".join(filter(None, [error.context, error.problem]))
+            # Without what it quotes, which may be anything.
+            said = re.sub(r"'[^'<]{2,}'", "'…'", said)
+            raise self.error(error.problem_mark, f"this is not YAML ({said})") from None
+        except (yaml.YAMLError, ValueError, OverflowError):  # the last two: an escape beyond Unicode
+            raise self.error(None, "this is not YAML: it has characters that YAML does not allow") from None
+
+    def pairs(self, node: yaml.Node | None, where: str, what: str) -> list[tuple[yaml.Node, yaml.Node]]:
+        """Return the keys and values of a mapping, none of one that is absent."""
+        if node is None or self.absent(node):
+            return []
+        if _kind(node) != "map":
+            raise self.error(node.start_mark, f"{where} must be a mapping of {what}, not {_called(node)}")
+        pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
+        return pairs
+
+    def fields(self, node: yaml.Node | None, where: str, keys: tuple[str, ...]) -> dict[str, yaml.Node]:
+        """Return the values of a mapping by their keys, which must be among these; without those that are null."""
+        found: dict[str, yaml.Node] = {}
+        lines: dict[str, yaml.Node] = {}
+        for key, value in self.pairs(node, where, ", ".join(keys)):
+            name = key.value if _kind(key) == "str" else None
+            if name not in keys:
+                raise self.error(
+                    key.start_mark, f"unknown key{self._shown(name)} in {where}; the keys are {', '.join(keys)}"
+                )
+            self.once(lines, name, key, f"{where} has the key {name!r}")
+            if not self.absent(value):
+                found[name] = value
+        return found
+
+    def items(self, node: yaml.Node | None, where: str) -> list[tuple[str, yaml.Node]]:
+        """Return the items of a list, each with its place in words."""
+        if node is None:
+            return []
+        if _kind(node) != "seq":
+            raise self.error(node.start_mark, f"{where} must be a list, each begun with '- ', not {_called(node)}")
+        return [(f"{where}[{position}]", each) for position, each in enumerate(node.value)]
+
+    def once(self, seen: dict[Any, yaml.Node], key: Any, node: yaml.Node, what: str) -> None:
+        """Note where a key stands; one that has been seen is refused."""
+        if key in seen:
+            raise self.error(node.start_mark, f"{what} that line {seen[key].start_mark.line + 1} has already")
+        seen[key] = node
+
+    def required(self, parent: yaml.Node, fields: dict[str, yaml.Node], where: str, name: str) -> str:
+        """Return a text that must be there."""
+        value = self.text(fields.get(name), f"{where}.{name}")
+        if value is None:
+            raise self.error(parent.start_mark, f"{where} needs a {name}")
+        return value
+
+    def text(self, node: yaml.Node | None, where: str) -> str | None:
+        """Return a text without the blanks around it; None for a blank one."""
+        if node is None:
+            return None
+        try:
+            return trimmed(where, self._exact_text(node, where))
+        except InvalidRequest:  # half of a surrogate pair
+            raise self.error(node.start_mark, f"{where} must be text that JSON can hold") from None
+
+    def _exact_text(self, node: yaml.Node, where: str) -> str:
+        if _kind(node) != "str":
+            quotes = "; put it in quotes" if isinstance(node, yaml.ScalarNode) else ""
+            raise self.error(node.start_mark, f"{where} must be text, not {_called(node)}{quotes}")
+        return str(node.value)
+
+    def token(self, node: yaml.Node, where: str) -> Token:
+        """Return a token that a header can hold."""
+        token = Token(self._exact_text(node, where))
+        if not (token and can_be_sent(token)):
+            raise self.error(
+                node.start_mark,
+                f"{where} can't be sent in a header: use printable ASCII, at least one character, without blanks at "
+                "its ends",
+            )
+        return token
+
+    def flag(self, node: yaml.Node | None, where: str) -> bool:
+        """Return true or false; true if it is absent."""
+        if node is None:
+            return True
+        if _kind(node) != "bool":
+            raise self.error(node.start_mark, f"{where} must be true or false, not {_called(node)}")
+        return bool(self.value(node, where))
+
+    def value(self, node: yaml.Node, where: str) -> Any:
+        """Return any plain value."""
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except (yaml.YAMLError, ValueError, OverflowError):
+            raise self.error(node.start_mark, f"{where} is no value that a setting can have") from None
+
+    def _shown(self, key: str | None) -> str:
+        """Return a key as it may be shown: as it is only if it is nearly one that there is, else it may be a token."""
+        if key is None:
+            return ""
+        nearly = re.fullmatch("[a-z_]+", key) and difflib.get_close_matches(key, self._words, 1, LOOKS_LIKE)
+        return f" {key if nearly else last_four(key)!r}"
+
+    def absent(self, node: yaml.Node) -> bool:
+        """Tell whether a value is null, as it is when nothing stands behind its key."""
+        return _kind(node) == "null"
+
+    def error(self, mark: Any, what: str) -> SeedError:
+        """Return a refusal with the file's name and line."""
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        return SeedError(f"{self._name}{line}: {what}{'' if what.endswith('.') else '.'}")
+
+
+def _kind(node: yaml.Node) -> str:
+    return str(node.tag).removeprefix(STANDARD)
+
+
+def _called(node: yaml.Node) -> str:
+    return KINDS.get(_kind(node), "this")

@@ -1,0 +1,254 @@
+"""A session as a file: everything an emulator holds as JSON, to be looked at later and elsewhere.
+
+Tokens are in it as their last four characters. Times are Unix nanoseconds; queries and results are texts, and bytes
+that are no UTF-8 are base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec.structs import asdict, replace
+
+from cmemu_nb.errors import SessionFileError
+from cmemu_nb.lifecycle.events import Event
+from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
+from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState
+from cmemu_nb.storage import owner_only
+from cmemu_nb.storage.session_check import LARGEST, check_record, check_unique
+from cmemu_nb.tokens import last_four
+from cmemu_nb.wire.labels import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+
+FORMAT = "cmemu_nb session"
+VERSION = 1
+T = TypeVar("T", bound=msgspec.Struct)
+Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+Time = Count
+LONGEST_REASON = 500
+BODIES = ("query", "result", "schema_payload")
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """All of one session: `state`, `events` with the quiet ones, `logs` by job id, and when it was taken.
+
+    `steady_at` is that moment on the steady clock, for the jobs that are not finished.
+    """
+
+    url: str
+    exported_at: int
+    steady_at: int
+    state: SavedState
+    events: list[Event]
+    logs: dict[str, str]
+
+    @property
+    def port(self) -> int:
+        """The port of the emulator; 0 if its URL does not say."""
+        try:
+            return urlsplit(self.url).port or 0
+        except ValueError:
+            return 0
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with `~` replaced; a `SessionFileError` for one that can't be."""
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, TypeError) as error:
+        raise SessionFileError(f"{path!r} can't be a path: {error}. Choose another one.") from None
+
+
+def contents(state: Lifecycle, url: str, now: int, steady: int) -> Contents:
+    """Take a picture of everything. To be called where the lifecycle is changed, so that it is one moment's."""
+    sessions = [
+        SavedSession(runtime, state.schemas(runtime.runtime_id), [], state.count_evicted(runtime.runtime_id))
+        for runtime in state.runtimes()
+    ]
+    jobs = sorted(state.jobs(), key=lambda job: job.sequence)
+    saved = SavedState(sessions, state.deployed_apps(), jobs)
+    return Contents(url, now, steady, saved, state.events.recent(all=True), state.logs())
+
+
+def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
+    """Write a session, readable by its owner; a `SessionFileError` says why it can't be written."""
+    with replacing(path, overwrite=overwrite) as file:
+        file.writelines(pieces(taken))
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open a file that takes a path's place when all is written, and is gone when that fails."""
+    if path.is_dir():
+        raise SessionFileError(f"{path} is a directory. Give a file's name, such as {path / 'run.json'}.")
+    with owner_only.replacing(path, SessionFileError, overwrite=overwrite) as file:
+        yield file
+
+
+def pieces(taken: Contents) -> Iterator[bytes]:
+    """Return a session as JSON text, one record on a line, piece by piece: all of it may be large."""
+    state = taken.state
+    head = {"format": FORMAT, "version": VERSION, "url": taken.url, "exported_at": taken.exported_at}
+    head |= {"steady_at": taken.steady_at}
+    yield msgspec.json.encode(head)[:-1]
+    yield from _array("runtimes", map(_session, state.sessions))
+    yield from _array("deployed_apps", map(_fields, state.apps))
+    yield from _array("jobs", map(_fields, state.jobs))
+    yield from _array("events", map(_fields, taken.events))
+    before = b',\n"logs":{'
+    for job_id, log in taken.logs.items():
+        yield before + msgspec.json.encode(job_id) + b":" + msgspec.json.encode(_text(log))
+        before = b","
+    yield b"}}\n" if before == b"," else before + b"}}\n"
+
+
+def _array(name: str, records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+    before = f',\n"{name}":['.encode()
+    for record in records:
+        yield before + b"\n" + msgspec.json.encode(record)
+        before = b","
+    yield b"]" if before == b"," else before + b"]"
+
+
+def _session(session: SavedSession) -> dict[str, Any]:
+    runtime = replace(session.runtime, module_auth_token=last_four(session.runtime.module_auth_token))
+    return {
+        **_fields(runtime),
+        "evicted": session.evicted,
+        "schemas": [_fields(schema) for schema in session.schemas],
+    }
+
+
+def _fields(record: msgspec.Struct) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, value in asdict(record).items():
+        if isinstance(value, bytes):
+            try:
+                fields[name] = value.decode()
+            except UnicodeDecodeError:
+                fields[f"{name}_base64"] = base64.b64encode(value).decode()
+        else:
+            fields[name] = _text(value) if isinstance(value, str) else value
+    return fields
+
+
+def _text(value: str) -> str:
+    # JSON as msgspec writes it has no lone surrogates, which programs of this process may have printed.
+    return value.encode(errors="replace").decode()
+
+
+def read(path: Path) -> Contents:
+    """Read a session; a `SessionFileError` says what is wrong with the file."""
+    try:
+        document = _decoded(path.read_bytes())
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise SessionFileError(f"{path} is no exported session. The emulator's export('run.json') writes one.")
+        with _at(""):
+            version = msgspec.convert(document, _Version).version
+        if version > VERSION:
+            newer = f"its version is {version}, this one knows {VERSION}"
+            raise SessionFileError(f"{path} was written by a newer cmemu_nb ({newer}). Upgrade cmemu_nb.")
+        return _read(document)
+    except OSError as error:
+        raise SessionFileError(f"{path} can't be read: {error.strerror}. Check the path.") from None
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        reason = shortened(str(error).replace("`", "'"), LONGEST_REASON)
+        raise SessionFileError(f"{path} is damaged: {reason}. Export it again.") from None
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        text.decode()  # which says at which byte
+        raise
+
+
+class _Version(msgspec.Struct):
+    version: Count
+
+
+class _Session(msgspec.Struct):
+    schemas: list[dict[str, Any]]
+    evicted: Count
+
+
+class _Document(msgspec.Struct):
+    url: str
+    exported_at: Time
+    runtimes: list[dict[str, Any]]
+    deployed_apps: list[dict[str, Any]]
+    jobs: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    logs: dict[str, str]
+    steady_at: Time | None = None
+
+
+def _read(document: dict[str, Any]) -> Contents:
+    with _at(""):
+        found = msgspec.convert(document, _Document)
+    sessions = [_session_of(fields, f"runtimes[{number}]") for number, fields in enumerate(found.runtimes)]
+    check_unique("runtimes", (each.runtime.runtime_id for each in sessions))
+    apps = _records(DeployedApp, found.deployed_apps, "deployed_apps")
+    check_unique("bindings of", ((each.deployed_app_rid, each.branch) for each in apps))
+    jobs = _records(Job, found.jobs, "jobs")
+    check_unique("jobs", (each.job_id for each in jobs))
+    check_unique("jobs with the number", (each.sequence for each in jobs))
+    strays = found.logs.keys() - {job.job_id for job in jobs}
+    if strays:
+        raise ValueError(f"at logs: it has no job {min(strays)!r}, but what that printed")
+    events = _records(Event, found.events, "events")
+    steady_at = found.exported_at if found.steady_at is None else found.steady_at
+    state = SavedState(sessions, apps, jobs)
+    return Contents(found.url, found.exported_at, steady_at, state, events, found.logs)
+
+
+def _session_of(fields: dict[str, Any], where: str) -> SavedSession:
+    runtime = _record(Runtime, fields, where)
+    with _at(where):
+        parts = msgspec.convert(fields, _Session)
+    schemas = _records(FunctionSchema, parts.schemas, f"{where}.schemas")
+    with _at(where):
+        check_unique("schemas of", (each.function_name for each in schemas))
+        if any(each.runtime_id != runtime.runtime_id for each in schemas):
+            raise ValueError("it has a schema of another runtime")
+    return SavedSession(runtime, schemas, [], parts.evicted)
+
+
+def _records(kind: type[T], records: list[dict[str, Any]], where: str) -> list[T]:
+    return [_record(kind, fields, f"{where}[{number}]") for number, fields in enumerate(records)]
+
+
+def _record(kind: type[T], fields: dict[str, Any], where: str) -> T:
+    """Make a record of its fields; bodies were texts or base64."""
+    with _at(where):
+        given = dict(fields)
+        for name in BODIES:
+            if isinstance(given.get(name), str):
+                given[name] = given[name].encode()
+            elif f"{name}_base64" in given:
+                encoded = msgspec.convert(given.pop(f"{name}_base64"), str)
+                given[name] = base64.b64decode(encoded, validate=True)
+        record = msgspec.convert(given, kind)
+        check_record(record)
+    return record
+
+
+@contextlib.contextmanager
+def _at(where: str) -> Iterator[None]:
+    """Say where in the document something is wrong."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ValueError) as error:
+        what, _, inside = str(error).partition(" - at `$")
+        place = f"{where}{inside.rstrip('`')}".lstrip(".")
+        raise ValueError(f"at {place}: {what}" if place else what) from None

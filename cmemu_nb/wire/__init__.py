@@ -1,0 +1,1 @@
+"""What travels on the wire, read and checked without sockets: JSON, function schemas, queries, results, ids."""

@@ -1,0 +1,167 @@
+"""Splits a stream's bytes into the JSON texts of its items while they arrive, in one pass over the bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from cmemu_nb.errors import ResultError
+from cmemu_nb.wire.results import BARE_NUMBERS, function_error, not_json, split_result
+
+# No parser of Python reads what is nested as deep as that.
+MAX_DEPTH = 10_000
+# How much is scanned in one call of the regular expressions, during which no other thread runs.
+SLICE_BYTES = 65_536
+_QUOTE, _BACKSLASH = b'"', b"\\"
+_OPENING, _STARTS = b"[{", b'"[{'
+NUMBERS = b"-0123456789NI"
+_WORDS = (b"true", b"false", b"null")
+_BLANKS = re.compile(rb"[ \t\r\n]*+")
+# Possessive throughout: what does not match is never tried again in another way, so each is linear.
+_STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_FLAT = rb'[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_SHALLOW = rb"[\[{](?:%b)*+[\]}]" % _FLAT
+_LESS_SHALLOW = rb"[\[{](?:%b|%b)*+[\]}]" % (_FLAT, _SHALLOW)
+# All that changes no depth: strings, scalars, and what is nested two deep, in one step instead of one a bracket.
+_LEVEL = re.compile(rb"(?:%b|%b)*+" % (_FLAT, _LESS_SHALLOW), re.DOTALL)
+
+
+class ItemReader:
+    """Splits the bytes of a stream into JSON texts as they become complete. Whoever needs their values parses them.
+
+    Bare numbers can't be split: with `streaming=True` they are an error at once, else when something else came too.
+    """
+
+    def __init__(self, *, streaming: bool) -> None:
+        self._streaming = streaming
+        self._any = False
+        self._open = bytearray()  # the text that is not complete yet
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self._number = False
+
+    def split(self, piece: bytes) -> list[bytes]:
+        """Take the next bytes and return the texts that they complete; `ResultError` for what can't be split.
+
+        Where a text ends is all that was found out of it: it may be no JSON.
+        """
+        if self._between and self._open:  # the beginning of a word
+            piece = bytes(self._open) + piece
+            self._open.clear()
+        texts = []
+        start = 0
+        while True:
+            if self._between:
+                start = self._skip_blanks(piece, start)
+            end = self._end(piece, start)
+            if end is None:
+                break
+            self._open += piece[start:end]
+            texts.append(bytes(self._open))
+            self._open.clear()
+            self._any = True
+            start = end
+        self._open += piece[start:]
+        return texts
+
+    def split_end(self) -> list[bytes]:
+        """Return the text that only the end completes, a number; `ResultError` if something else is left."""
+        return [text.encode() for _, text in split_result(bytes(self._open))]
+
+    @property
+    def _between(self) -> bool:
+        """Whether no text has begun, or only a word."""
+        return not (self._depth or self._in_string or self._number)
+
+    @staticmethod
+    def _skip_blanks(piece: bytes, start: int) -> int:
+        match = _BLANKS.match(piece, start)
+        return match.end() if match else start
+
+    def _end(self, piece: bytes, start: int) -> int | None:
+        """Return where the text ends that goes on, or begins, at `start`; None if that is not in this piece."""
+        if self._number or start >= len(piece):
+            return None
+        if not self._between:
+            return self._scan(piece, start)
+        first = piece[start : start + 1]
+        if first in NUMBERS:
+            self._check_number()
+            return None
+        if first not in _STARTS:
+            return _end_of_word(piece, start)
+        self._in_string = first == _QUOTE
+        self._depth = int(not self._in_string)
+        return self._scan(piece, start + 1)
+
+    def _check_number(self) -> None:
+        if self._streaming or self._any:
+            raise ResultError(BARE_NUMBERS)
+        self._number = True
+
+    def _scan(self, piece: bytes, position: int) -> int | None:
+        while position < len(piece):
+            position = self._end_string(piece, position) if self._in_string else self._end_level(piece, position)
+            if not (self._depth or self._in_string):
+                return position
+        return None
+
+    def _end_string(self, piece: bytes, position: int) -> int:
+        match = _STRING_END.match(piece, position + self._escaped)
+        if match:
+            self._escaped = self._in_string = False
+            return match.end()
+        rest = piece[position + self._escaped :]
+        self._escaped = (len(rest) - len(rest.rstrip(_BACKSLASH))) % 2 == 1
+        return len(piece)
+
+    def _end_level(self, piece: bytes, position: int) -> int:
+        match = _LEVEL.match(piece, position)
+        position = match.end() if match else position
+        bracket = piece[position : position + 1]
+        if bracket == _QUOTE:  # of a string that does not end in this piece
+            self._in_string = True
+        elif bracket:
+            self._depth += 1 if bracket in _OPENING else -1
+        if self._depth > MAX_DEPTH:
+            raise not_json(RecursionError())
+        return position + len(bracket)
+
+
+def _end_of_word(piece: bytes, start: int) -> int | None:
+    for word in _WORDS:
+        if piece.startswith(word, start):
+            return start + len(word)
+        if word.startswith(piece[start : start + len(word)]):
+            return None
+    raise not_json(ValueError("Expecting value"))
+
+
+def split_items(result: bytes) -> list[bytes]:
+    """Return the JSON texts of a whole result."""
+    reader = ItemReader(streaming=False)
+    slices = (result[start : start + SLICE_BYTES] for start in range(0, len(result), SLICE_BYTES))
+    texts = [text for each in slices for text in reader.split(each)]
+    return texts + reader.split_end()
+
+
+class FirstHeld:
+    """Holds the first item back as long as it may be all that a function that raised has posted."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+        self._begun = False
+
+    def add(self, items: list[bytes]) -> list[bytes]:
+        """Take the next items, and return those that can be passed on."""
+        self._held += items
+        self._begun = self._begun or len(self._held) > 1 or (bool(self._held) and self.error() is None)
+        if not self._begun:
+            return []
+        ready, self._held = self._held, []
+        return ready
+
+    def error(self) -> Any:
+        """Return, after the end, the error object that was all that came; None if it was not."""
+        return function_error(self._held[0]) if self._held else None

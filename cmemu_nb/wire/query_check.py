@@ -1,0 +1,236 @@
+"""A query checked against a function's schema, before it is submitted."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from cmemu_nb.errors import InvalidRequest, known
+from cmemu_nb.wire.function_schemas import (
+    MOST_OF_A_NAME,
+    bounded,
+    closest,
+    fields_of,
+    get_in,
+    inputs_of,
+    shown,
+    type_name,
+    words_of,
+)
+from cmemu_nb.wire.json_input import JSON_TYPES
+from cmemu_nb.wire.json_values import LongInteger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+MOST_OF_A_TYPE = 100
+MOST_PROBLEMS = 5
+MOST_OF_A_PROBLEM = 400
+TIMESTAMPS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ")
+
+# Where in a value, and what says what is wrong there: most problems of a large query are counted, never said.
+_Problem: TypeAlias = "tuple[str, Callable[[str], str]]"
+
+
+def check_query(function_name: str, schema: object, query: object) -> None:
+    """Raise an `InvalidRequest` if a query does not match a schema's inputs: which fields, what is expected and given.
+
+    `query` is what would be encoded as JSON; None is `{}`. The JSON types must be exactly what the SDK's conversion
+    needs; null is for optional types only. A required field must be there unless its type is optional; of nested
+    objects those that the schema calls `required`, which is known of functions that are served here. Unknown fields are
+    refused. Integers of any size pass, as in the SDK, and so does any value of an unknown type. What has no inputs, is
+    of another dialect or is nested too deeply to be looked at takes anything, and so does a string in a schema of the
+    TypeScript SDK, which calls every type that it does not know a string. The message tells the first five problems.
+    """
+    inputs = inputs_of(schema)
+    if not inputs:
+        return
+    try:
+        problems = list(_problems_of_inputs(inputs, {} if query is None else query))
+    except RecursionError:
+        return
+    problems = _meant(schema, problems)
+    if problems:
+        told = [bounded([say(path)], MOST_OF_A_PROBLEM) for path, say in problems[:MOST_PROBLEMS]]
+        if len(problems) > MOST_PROBLEMS:
+            told.append(f"and {len(problems) - MOST_PROBLEMS} more")
+        raise InvalidRequest(
+            f"The query does not match {function_name}: {'; '.join(told)}. validate=False sends anything."
+        )
+
+
+def problem_of_input(schema: object, name: str, kind: object, value: object) -> str | None:
+    """Say what is wrong with the value of one input first, as `check_query` does; None when nothing is."""
+    try:
+        problems = _meant(schema, list(_under(name, _problems(kind, value))))
+    except RecursionError:
+        return None
+    return bounded([problems[0][1](problems[0][0])], MOST_OF_A_PROBLEM) if problems else None
+
+
+def _meant(schema: object, problems: list[_Problem]) -> list[_Problem]:
+    """Return the problems that are some: the TypeScript SDK says string of every type that it does not know."""
+    if isinstance(schema, dict) and "ontologyProvenance" in schema:
+        return problems
+    return [problem for problem in problems if not _is_about_a_string(problem)]
+
+
+def _is_about_a_string(problem: _Problem) -> bool:
+    say: Any = problem[1]
+    return getattr(say, "func", None) is _say_mismatch and type_name(say.args[0]) == "string"
+
+
+def _problems_of_inputs(inputs: dict[str, tuple[Any, bool]], query: object) -> Iterator[_Problem]:
+    if not isinstance(query, dict):
+        yield "", lambda _: f"it must be a JSON object, not {_given(query)}. {_known(inputs)}"
+        return
+    for name, (kind, required) in inputs.items():
+        if name in query:
+            yield from _under(name, _problems(kind, query[name]))
+        elif required and type_name(kind) != "optionalType":
+            yield name, partial(_say_missing, kind)
+    yield from _unknown(inputs, query, "")
+
+
+def _problems(kind: Any, value: object) -> Iterator[_Problem]:
+    name = type_name(kind)
+    match name, value:
+        case "optionalType", None:
+            return
+        case "optionalType", _:
+            yield from _problems(get_in(kind, name, "wrappedType"), value)
+        case "list" | "set", list() | tuple():
+            elements = get_in(kind, name, "elementsType")
+            for position, element in enumerate(value):
+                yield from _under(f"[{position}]", _problems(elements, element))
+        case "map", dict():
+            yield from _problems_of_map(get_in(kind, name), value)
+        case "anonymousCustomType", dict():
+            yield from _problems_of_struct(fields_of(kind), get_in(kind, name, "required") or (), value)
+        case _ if not _fits(name, value):
+            yield "", partial(_say_mismatch, kind, value)
+
+
+def _problems_of_map(kind: object, value: dict[Any, object]) -> Iterator[_Problem]:
+    keys, values = get_in(kind, "keysType"), get_in(kind, "valuesType")
+    for key, each in value.items():
+        if not _key_fits(type_name(keys), key):
+            yield "", partial(_say_key, keys, key)
+        for path, say in _problems(values, each):
+            yield f"[{shown(key)}]{path}", say
+
+
+def _problems_of_struct(
+    fields: dict[str, Any] | None, required: Iterable[str], value: dict[Any, object]
+) -> Iterator[_Problem]:
+    if fields is None:
+        return
+    for name, kind in fields.items():
+        if name in value:
+            yield from _under(f".{name}", _problems(kind, value[name]))
+        elif name in required:
+            yield f".{name}", partial(_say_missing, kind)
+    yield from _unknown(fields, value, ".")
+
+
+def _unknown(fields: Mapping[str, object], value: dict[Any, object], dot: str) -> Iterator[_Problem]:
+    for key in value:
+        if key not in fields:
+            name = key if isinstance(key, str) else shown(key)
+            yield f"{dot}{name}", partial(_say_unknown, name, fields)
+
+
+def _under(parent: str, problems: Iterator[_Problem]) -> Iterator[_Problem]:
+    return ((parent + path, say) for path, say in problems)
+
+
+# One value
+
+
+def _fits(name: str, value: object) -> bool:
+    if name not in _SCALARS:
+        return name not in _CONTAINERS
+    types, convert = _SCALARS[name]
+    if isinstance(value, LongInteger):
+        return int in types
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        return False
+    return convert is None or _converts(convert, value)
+
+
+def _key_fits(name: str, key: object) -> bool:
+    """Tell whether the SDK can convert a map's key from the text that it is on the wire."""
+    convert = _KEYS.get(name)
+    return convert is None or _converts(lambda each: convert(each if isinstance(each, str) else json.dumps(each)), key)
+
+
+def _converts(convert: Callable[[Any], object], value: object) -> bool:
+    try:
+        convert(value)
+    except (ValueError, ArithmeticError, TypeError):
+        return False
+    return True
+
+
+def _to_decimal(value: str | float) -> int:
+    # A signaling NaN can't be hashed, so it can be neither in a set nor a key.
+    return hash(Decimal(value))
+
+
+def _to_timestamp(text: str) -> datetime:
+    return datetime.strptime(text, TIMESTAMPS["." in text])  # noqa: DTZ007 - as the SDK reads it
+
+
+INTEGERS = ("integer", "long", "short", "byte")
+_CONTAINERS = frozenset({"list", "set", "map", "anonymousCustomType"})
+# The Python types of a scalar's JSON values, and what the SDK's conversion does that may fail.
+_SCALARS: dict[str, tuple[tuple[type, ...], Callable[[Any], object] | None]] = {
+    **dict.fromkeys(INTEGERS, ((int,), None)),
+    **dict.fromkeys(("float", "double"), ((int, float), float)),
+    "decimal": ((str, int, float), _to_decimal),
+    "string": ((str,), None),
+    "binary": ((str,), str.encode),
+    "boolean": ((bool,), None),
+    "date": ((str,), date.fromisoformat),
+    "timestamp": ((str,), _to_timestamp),
+}
+_KEYS: dict[str, Callable[[str], object] | None] = {
+    **{name: convert for name, (_, convert) in _SCALARS.items()},
+    **dict.fromkeys(INTEGERS, int),
+}
+
+# What is said
+
+
+def _say_missing(kind: object, path: str) -> str:
+    return f"{shown(path, MOST_OF_A_NAME)} is missing: expected {_kind_in_words(kind)}"
+
+
+def _say_mismatch(kind: object, value: object, path: str) -> str:
+    return f"{shown(path, MOST_OF_A_NAME)}: expected {_kind_in_words(kind)}, given {_given(value)}"
+
+
+def _say_key(kind: object, key: object, path: str) -> str:
+    return f"the key {shown(key)} of {shown(path, MOST_OF_A_NAME)}: expected {_kind_in_words(kind)}"
+
+
+def _say_unknown(name: str, fields: Mapping[str, object], path: str) -> str:
+    return f"{shown(path, MOST_OF_A_NAME)} is unknown.{closest(name, fields)} {_known(fields)}"
+
+
+def _known(fields: Iterable[str]) -> str:
+    return known(fields, "fields").rstrip(".") if fields else "It has no fields"
+
+
+def _kind_in_words(kind: object) -> str:
+    return bounded(words_of(kind), MOST_OF_A_TYPE)
+
+
+def _given(value: object) -> str:
+    if value is None:
+        return "null"
+    name = "list" if isinstance(value, tuple) else type(value).__name__
+    return f"{JSON_TYPES.get(name, name)} ({shown(value)})"

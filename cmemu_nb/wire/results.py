@@ -1,0 +1,189 @@
+"""What a job's result says: its outcome, and its value in Python."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from cmemu_nb.errors import ResultError
+from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.tracebacks import of_function
+from cmemu_nb.wire.json_values import LongInteger, read_first, read_json
+
+if TYPE_CHECKING:
+    from cmemu_nb.lifecycle.records import Job
+
+MOST_ERROR_BYTES = 1_000_000
+MAX_IN_SHORT = 100
+ERROR_KEYS = ({"exception"}, {"error"}, {"error", "reason"})
+# Cheap and never wrong: an object whose first key may be one of those, escapes included.
+_MAYBE_ERROR = re.compile(rb'\s*\{\s*"(?:exception"|error"|reason"|[^"]{0,40}\\)')
+BARE_NUMBERS = (
+    "The result is a stream of bare numbers, which nobody can split again: 1 2 3 is 123 on the wire. "
+    "job.raw() gives its bytes; a function that yields objects or strings has no such doubt."
+)
+# Where the Python SDK's own traceback says that it was encoding the result [foundry].
+_NOT_ENCODED = "serialized_result = json.dumps(result, cls=CustomJSONEncoder)"
+NOT_ENCODED = (
+    "The result can't be encoded as JSON: something in it is of a type that the official SDK does not know, such as a "
+    "set, a Decimal, bytes, an Enum, or a type of numpy or pandas. Return dict, list, str, int, float, bool, None, "
+    "dates and dataclasses. The official SDK's own error is {!r}."
+)
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+class Outcome(StrEnum):
+    """What people look at beside the wire's status: a function that raises does not fail its job [foundry]."""
+
+    OK = "ok"
+    FUNCTION_ERROR = "function error"
+    FAILED = "failed"
+
+
+# Where a job stands, to people: its status until it has ended, then its outcome.
+STATES: tuple[JobStatus | Outcome, ...] = (JobStatus.QUEUED, JobStatus.RUNNING, *Outcome)
+
+
+def column_of(state: JobStatus | Outcome) -> str:
+    """Return a state's name as a column of a frame and as a member of JSON: `function_error`, for instance."""
+    return state.replace(" ", "_")
+
+
+def outcome(job: Job) -> Outcome | None:
+    """Tell how a job ended, or None while it has not."""
+    if job.status == JobStatus.FAILED:
+        return Outcome.FAILED
+    if job.status != JobStatus.SUCCEEDED:
+        return None
+    return Outcome.OK if function_error(job.result or b"") is None else Outcome.FUNCTION_ERROR
+
+
+def function_error(result: bytes) -> dict[str, str] | None:
+    """Return the error object that the SDKs post for a function that raised, or None [foundry].
+
+    It is one exactly when the result is at most 1 MB and a JSON object of strings whose keys are
+    {exception}, {error} or {error, reason}.
+    """
+    if not may_be_error(result):
+        return None
+    try:
+        fields = json.loads(result.decode())
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, str]", fields) if is_error_object(fields) else None
+
+
+def may_be_error(result: bytes) -> bool:
+    """Return False for a result that is no error object, by its first bytes: cheap enough while jobs are served."""
+    return len(result) <= MOST_ERROR_BYTES and _MAYBE_ERROR.match(result) is not None
+
+
+def is_error_object(value: object) -> bool:
+    """Tell whether a value is what the SDKs post for a function that raised."""
+    if not isinstance(value, dict) or set(value) not in ERROR_KEYS:
+        return False
+    return all(isinstance(text, str) for text in value.values())
+
+
+def error_text(error: dict[str, str]) -> str:
+    """Return an error object's words."""
+    return ": ".join(error[key] for key in ("exception", "error", "reason") if key in error)
+
+
+def error_for_people(error: dict[str, str], explanation: str = "") -> str:
+    """Return what an error object means: the function's traceback, or of a result that could not be encoded what helps.
+
+    `explanation` is what is known of such a result where its function ran.
+    """
+    text = error_text(error)
+    if explanation or _NOT_ENCODED not in text:
+        return explanation or of_function(text)
+    return NOT_ENCODED.format(text.partition(": Traceback (most recent call last)")[0])
+
+
+def why_no_value(job: Job, explanation: str = "") -> str:
+    """Return, for people, why a job failed or what its function raised; "" of any other job."""
+    if job.error_message:
+        return job.error_message
+    error = function_error(job.result or b"")
+    return "" if error is None else error_for_people(error, explanation)
+
+
+def error_in_short(job: Job) -> str:
+    """Return the first line of why a job has no value, for people."""
+    return _cut(why_no_value(job).partition("\n")[0])
+
+
+def result_in_short(result: bytes) -> str:
+    """Return the beginning of a result as text, for people."""
+    if len(result) <= MAX_IN_SHORT:
+        return result.decode(errors="replace")
+    return _cut(result[: 4 * MAX_IN_SHORT + 4].decode(errors="replace"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_IN_SHORT else f"{text[:MAX_IN_SHORT]}…"
+
+
+def parse_result(result: bytes, *, streaming: bool = False) -> Any:
+    """Read a result as Python: nothing is None, one JSON text its value, several a list.
+
+    NaN and Infinity are accepted, and an integer of more digits than Python reads is a `LongInteger`. With
+    `streaming=True`, for a function known to stream, it is always a list. Raises `ResultError` when the bytes are no
+    JSON, and for a stream with bare numbers in it, which nobody can split again, however certain a single one may look.
+    """
+    if not result.strip(b" \t\r\n"):
+        return [] if streaming else None
+    values = [value for value, _ in split_result(result, streaming=streaming)]
+    return values if streaming or len(values) != 1 else values[0]
+
+
+def split_result(result: bytes, *, streaming: bool = False) -> list[tuple[Any, str]]:
+    """Return the values of a result, each with the JSON text that it was; raises what `parse_result` does."""
+    try:
+        values, bare_numbers = _split(result.decode())
+    except (ValueError, RecursionError) as error:
+        raise not_json(error) from None
+    if streaming and bare_numbers:
+        raise ResultError(BARE_NUMBERS)
+    return values
+
+
+def item_value(text: bytes) -> Any:
+    """Return the value of one JSON text of a result; `ResultError` when it is none, or is nested too deeply."""
+    try:
+        return read_json(text)
+    except (ValueError, RecursionError) as error:
+        raise not_json(error) from None
+
+
+def not_json(error: Exception) -> ResultError:
+    """Return what to raise for a result that can't be read, because of the error of who tried."""
+    return ResultError(f"The result is not JSON ({_cause(error)}). job.raw() gives its bytes.")
+
+
+def _split(text: str) -> tuple[list[tuple[Any, str]], bool]:
+    values: list[tuple[Any, str]] = []
+    bare_numbers = False
+    position = _skip_space(text, 0)
+    while position < len(text):
+        value, end = read_first(text, position)
+        values.append((value, text[position:end]))
+        bare_numbers = bare_numbers or (isinstance(value, int | float | LongInteger) and not isinstance(value, bool))
+        position = _skip_space(text, end)
+    return values, bare_numbers
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is no UTF-8"
+    return str(error)
