@@ -17,15 +17,16 @@ from cmemu_nb.calls.diagnosis import diagnose
 from cmemu_nb.calls.handles import JobHandle, RuntimeHandle, say_reset
 from cmemu_nb.clients.contour import ContourClient
 from cmemu_nb.display.job_search import find_job, find_unfinished
-from cmemu_nb.display.registry import magic_line, name_of, note_start
+from cmemu_nb.display.names import magic_line, name_of, note_start
 from cmemu_nb.display.text import holdings
 from cmemu_nb.engine.fault_injection import FaultInjection
 from cmemu_nb.engine.identity import LOST, Durable
 from cmemu_nb.engine.listeners import Callbacks
 from cmemu_nb.engine.log_filter import OwnLog
 from cmemu_nb.engine.parts import Parts
-from cmemu_nb.engine.sockets import close, listen, stop_listening, warn_if_exposed
+from cmemu_nb.engine.sockets import listen, stop_listening, warn_if_exposed
 from cmemu_nb.errors import HomeError, NotRunning, SettingError, StopWarning
+from cmemu_nb.eventloop.forks import close
 from cmemu_nb.eventloop.home import Home, choose_home
 from cmemu_nb.eventloop.loop import defer_interrupts, raise_if_interrupted
 from cmemu_nb.eventloop.shell import watch_cells
@@ -36,7 +37,7 @@ from cmemu_nb.lifecycle.leases import Leases
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.retention import Eviction
 from cmemu_nb.looking import Looking
-from cmemu_nb.plurals import listed
+from cmemu_nb.phrases import listed
 from cmemu_nb.server.application import Application
 from cmemu_nb.server.connection_limits import GuardedServer, make_guard
 from cmemu_nb.server.http import Connections

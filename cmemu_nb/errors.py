@@ -54,7 +54,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cmemu_nb.wire.function_schemas import quoted
+from cmemu_nb.phrases import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,9 +10,10 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unico
 from traitlets.config import Configurable
 
 from cmemu_nb.errors import SettingError
-from cmemu_nb.lifecycle.events import KEEP_BYTES
 from cmemu_nb.tokens import Token, can_be_sent, hidden
 from cmemu_nb.wire.labels import MAX_LABEL_BYTES
+
+DEFAULT_KEEP_BYTES = 1024**3
 
 LISTS = ("tokens", "local_hostnames")
 SECRETS = ("token", "client_secret")
@@ -144,7 +145,7 @@ class Settings(Configurable):
         100_000, min=1, help="How many jobs are kept; beyond it the oldest finished ones are let go, counted."
     ).tag(config=True)
     keep_bytes = Int(
-        KEEP_BYTES,
+        DEFAULT_KEEP_BYTES,
         min=1,
         help="How many bytes of jobs, what they print and events are kept; beyond it as with keep_jobs. Events have at "
         "most a quarter of it.",

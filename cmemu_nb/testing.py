@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cmemu_nb.clients.http import HttpClient
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import HomeError
-from cmemu_nb.server.routes.runtime import RUNTIMES
 from cmemu_nb.storage import session_file
+from cmemu_nb.wire.paths import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

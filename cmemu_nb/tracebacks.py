@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from cmemu_nb.eventloop.shell import point_at_cells
+from cmemu_nb.ipython import current_shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,3 +139,17 @@ def _without_callers(lines: list[str]) -> Iterator[str]:
 def in_one_line(error: BaseException | None) -> str:
     """Return an error's type and message, as the last line of its traceback says them."""
     return traceback.format_exception_only(error)[-1].strip() if error is not None else "no error"
+
+
+def point_at_cells(traceback: str) -> str:
+    """Name the cells in a traceback's text as IPython does: 'Cell In[3], line 2', where it has their files' names."""
+    compiler = getattr(current_shell(), "compile", None)
+
+    def name(found: re.Match[str]) -> str:
+        label = compiler.format_code_name(found[1]) if compiler is not None else None
+        return f"{label[0]} {label[1]}, line" if label else found[0]
+
+    return _FILE_AND_LINE.sub(name, traceback)
+
+
+_FILE_AND_LINE = re.compile(r'File "([^"\n]+)", line')

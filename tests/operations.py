@@ -16,7 +16,7 @@ from urllib.parse import quote
 import requests
 from client import CONTOUR, DEADLINE, EXECUTE, MODULE_HEADER, RESULT, RUNTIMES, SUBMIT, check_answer, error_code
 
-from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

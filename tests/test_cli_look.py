@@ -16,7 +16,7 @@ from client import MODULE_HEADER, RID, Api, eventually
 
 from cmemu_nb import Emulator
 from cmemu_nb.cli.tables import table
-from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import CONTOUR, EXECUTE, RESULT, RID, RUNTIMES, SUBMIT, Api, Runtime, Wire, error_code, eventually, framed
 
-from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.wire.function_schemas import closest, schema_in_words
+from cmemu_nb.phrases import closest
+from cmemu_nb.wire.function_schemas import schema_in_words
 from cmemu_nb.wire.query_check import check_query
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from cmemu_nb.errors import (
     ResultError,
     SettingError,
 )
-from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 from cmemu_nb.settings import Settings
 
 if TYPE_CHECKING:

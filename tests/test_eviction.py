@@ -16,8 +16,8 @@ from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.panels import header_part
 from cmemu_nb.errors import JobEvicted, NotFound, QueueFull, SettingError
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
-from cmemu_nb.server.routes.platform import PLATFORM
 from cmemu_nb.wire.job_ids import is_job_of, new_job_id
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ import requests
 from client import eventually
 
 from cmemu_nb.errors import JobFailed, NotRunning
-from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ from conftest import waiting_of
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.server.faults import KEPT_ENDED, Faults
-from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,10 +14,9 @@ from msgspec.structs import replace
 from cmemu_nb.display import frames
 from cmemu_nb.lifecycle.events import KINDS, Event
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
-from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
+from cmemu_nb.lifecycle.records import STATES, Job, JobSource, JobStatus, column_of
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.labels import MAX_LABEL_BYTES
-from cmemu_nb.wire.results import STATES, column_of, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,7 +226,7 @@ def test_the_counts_of_runtimes_are_what_counting_by_hand_gives(seed: int) -> No
     frame = all_frames(state)["runtimes"]
     assert list(frame.index) == ["a", "b", "c"]
     for name in frame.index:
-        by_state = Counter(outcome(job) or job.status for job in state.jobs(name))
+        by_state = Counter(job.outcome or job.status for job in state.jobs(name))
         assert {each: frame.loc[name, column_of(each)] for each in STATES} == {each: by_state[each] for each in STATES}
         assert frame.loc[name, "functions"] == len(state.schemas(name))
         bound = [f"{app.deployed_app_rid} ({app.branch})" for app in state.deployed_apps() if app.runtime_id == name]

@@ -21,7 +21,7 @@ from cells import ADD, Sum, make
 from client import eventually
 
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning, ResultError
-from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

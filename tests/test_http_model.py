@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from operations import NAMES, Clients, module, path_of
 from truth import Truth
 
-from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

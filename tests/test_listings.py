@@ -21,13 +21,13 @@ from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import jobs_part
 from cmemu_nb.dashboard.panels import MOST_FUNCTIONS, functions_part, header_part, runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
+from cmemu_nb.phrases import MOST_RATIOS, closest
 from cmemu_nb.server.api import queries
-from cmemu_nb.server.api.functions import QUERIES
 from cmemu_nb.server.api.queries import MAX_QUERIES_OF_A_TURN, find_query
 from cmemu_nb.server.listing import MAX_RECORDS_OF_A_TURN
 from cmemu_nb.server.routes import tools
 from cmemu_nb.storage import session_file
-from cmemu_nb.wire.function_schemas import MOST_RATIOS, closest
+from cmemu_nb.wire.paths import QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,13 +13,12 @@ from schemathesis.specs.openapi import definitions
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import WireError
-from cmemu_nb.server.api.errors import API
 from cmemu_nb.server.application import ROUTES, SURFACES
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.document import PATH_PARAMETERS, document
 from cmemu_nb.server.routes.oauth import FORM
-from cmemu_nb.server.routes.platform import PLATFORM
 from cmemu_nb.server.routing import Auth, Route, Surface
+from cmemu_nb.wire.paths import API, PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

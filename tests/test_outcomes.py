@@ -19,7 +19,8 @@ from cmemu_nb.dashboard.panels import functions_part, header_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.display.text import tally
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
-from cmemu_nb.wire.results import STATES, column_of, function_error, outcome
+from cmemu_nb.lifecycle.records import STATES, column_of
+from cmemu_nb.wire.results import function_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +124,7 @@ def act(state: Lifecycle, chance: random.Random) -> None:
 
 
 def plain_count(state: Lifecycle) -> Counter[str]:
-    return Counter(outcome(job) or job.status for job in state.jobs())
+    return Counter(job.outcome or job.status for job in state.jobs())
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -227,7 +228,7 @@ def test_the_jobs_of_a_journal_and_of_a_file_are_counted_too(tmp_path: Path) -> 
 def test_a_listed_job_says_how_it_ended_and_how_long_it_took(raised: Emulator) -> None:
     listed = Api(raised.url, raised.token).contour("GET", f"{RUNTIMES}/notebook/jobs").json()["jobs"]
     jobs = raised.lifecycle.jobs()
-    assert [each["outcome"] for each in listed] == [outcome(job) for job in jobs]
+    assert [each["outcome"] for each in listed] == [job.outcome for job in jobs]
     for each, job in zip(listed, jobs, strict=True):
         assert [round(each[name] * 1e6) if each[name] is not None else None for name in ("queue_time", "run_time")] == [
             job.queue_time(),

@@ -18,7 +18,7 @@ from client import RUNTIMES, Api, closed, error_code, eventually
 from conftest import waiting_of
 
 from cmemu_nb import Emulator
-from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

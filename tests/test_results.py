@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import ResultError
-from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
-from cmemu_nb.wire.results import Outcome, function_error, outcome, parse_result
+from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus, Outcome
+from cmemu_nb.wire.results import function_error, parse_result
 
 DEEP = 100_000
 MB = 1_000_000
@@ -45,7 +45,7 @@ def error_of_size(size: int) -> bytes:
 def test_a_job_ends_ok_with_a_function_error_or_failed(
     status: JobStatus, result: bytes | None, ended: Outcome | None
 ) -> None:
-    assert outcome(job(status, result)) == ended
+    assert job(status, result).outcome == ended
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_one_value_comes_back_as_it_was_sent(value: object) -> None:
 @example(b"1.5.5")
 @example(b"-")
 def test_any_bytes_are_either_read_or_refused(result: bytes) -> None:
-    assert outcome(job(JobStatus.SUCCEEDED, result)) in {Outcome.OK, Outcome.FUNCTION_ERROR}
+    assert job(JobStatus.SUCCEEDED, result).outcome in {Outcome.OK, Outcome.FUNCTION_ERROR}
     for streaming in (False, True):
         try:
             value = parse_result(result, streaming=streaming)

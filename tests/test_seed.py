@@ -20,7 +20,7 @@ from cmemu_nb import Emulator
 from cmemu_nb.dashboard.job_panels import job_part
 from cmemu_nb.display.cards import show_emulator, show_job
 from cmemu_nb.errors import NotFound, SeedError, SettingError
-from cmemu_nb.server.routes.platform import PLATFORM
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,10 @@ import pytest
 from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
 
 from cmemu_nb import Emulator
-from cmemu_nb.server.api.functions import EXECUTIONS, QUERIES
 from cmemu_nb.server.application import ROUTES
 from cmemu_nb.server.routes.oauth import OAUTH
-from cmemu_nb.server.routes.platform import PLATFORM
 from cmemu_nb.version import __version__
+from cmemu_nb.wire.paths import EXECUTIONS, PLATFORM, QUERIES
 
 # Runtimes
 

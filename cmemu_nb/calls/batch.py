@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cmemu_nb.display.frames import RESULT_COLUMNS
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobEvicted, JobFailed, ResultError
-from cmemu_nb.wire.function_schemas import shown
+from cmemu_nb.lifecycle.records import Outcome
+from cmemu_nb.phrases import shown
 from cmemu_nb.wire.json_values import writable
 from cmemu_nb.wire.queries import Source
-from cmemu_nb.wire.results import Outcome
 from cmemu_nb.wire.value_types import duplicate_column, fields_of_object, kinds_of
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from cmemu_nb.calls.interrupts import Interruptible
     from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.wire.queries import QueryEncoder
-
-RESULT_COLUMNS = ("outcome", "value", "error", "queue_time", "run_time", "job_id")
 
 
 class Mapping:

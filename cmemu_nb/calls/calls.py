@@ -15,8 +15,8 @@ from cmemu_nb.clients.contour import check_timeout
 from cmemu_nb.display.progress import progress_bar
 from cmemu_nb.errors import MOST_NAMES, NotFound, known
 from cmemu_nb.eventloop.shell import echo_here
-from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
-from cmemu_nb.wire.function_schemas import closest, quoted
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP
+from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.queries import QueryEncoder, query_of, refuse_clashes
 from cmemu_nb.wire.query_check import check_query
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.calls.capacity import Capacity, last_awaited, thread_of
-from cmemu_nb.display.registry import magic_line
+from cmemu_nb.display.names import magic_line
 from cmemu_nb.display.text import ago, cut, duration, visible
 from cmemu_nb.errors import JobFailed, NotFound
-from cmemu_nb.executors.cells.functions import NOTEBOOK
-from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.plurals import plural
+from cmemu_nb.lifecycle.records import NOTEBOOK, JobStatus
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.records import Job
 
-KINDS = (
-    *("workers_busy", "deadlock", "no_executor", "executor_silent", "replicas_starting", "replicas_ended"),
-    *("queued", "running", "finished", "cleared", "not_running"),
-)
 MAX_NAME = 60
 MAX_LINE = 200
 MAX_FUNCTIONS = 3

@@ -11,11 +11,10 @@ from cmemu_nb.calls.streams import ItemStream
 from cmemu_nb.calls.wait_line import WaitLine
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout, NotFound
 from cmemu_nb.eventloop.shell import running_cell
-from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.server.routes.runtime import session_answer
+from cmemu_nb.lifecycle.records import JobStatus, Outcome
 from cmemu_nb.tokens import Token
 from cmemu_nb.wire.queries import QueryEncoder, query_of
-from cmemu_nb.wire.results import Outcome, error_for_people, function_error, outcome, parse_result
+from cmemu_nb.wire.results import error_for_people, function_error, parse_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -73,7 +72,7 @@ class JobHandle:
     @property
     def outcome(self) -> Outcome | None:
         """How the job ended: ok, function error or failed; None while it has not."""
-        return outcome(self.record)
+        return self.record.outcome
 
     @property
     def logs(self) -> str:
@@ -202,7 +201,7 @@ class JobHandle:
         job = self.find()
         if job is None:
             return f"<Job {self.id}: gone: let go to make room, or its runtime was reset>"
-        return f"<Job {self.id} {job.query_type!r} on {job.runtime_id!r}: {outcome(job) or job.status}>"
+        return f"<Job {self.id} {job.query_type!r} on {job.runtime_id!r}: {job.outcome or job.status}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.display.cards import show_job  # noqa: PLC0415 - only a notebook wants it
@@ -306,7 +305,7 @@ class RuntimeHandle:
         self._emulator.change(lambda lifecycle: lifecycle.delete_session(self.id))
 
     def _uris(self) -> dict[str, str]:
-        return session_answer(self.record, self._emulator.url)
+        return self.record.session_answer(self._emulator.url)
 
     def __repr__(self) -> str:
         try:

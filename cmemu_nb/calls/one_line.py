@@ -9,8 +9,8 @@ import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.eventloop.shell import current_shell
 from cmemu_nb.executors.cells.current_job import RUNNING
+from cmemu_nb.ipython import current_shell
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle

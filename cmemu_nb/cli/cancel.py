@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.cli.discovery import add_where, find
 from cmemu_nb.cli.parser import Commands, Parser, add_command, complain, does
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 from cmemu_nb.server.routes.tools import JOBS
 
 if TYPE_CHECKING:

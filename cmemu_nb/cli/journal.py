@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmemu_nb.cli.parser import Commands, Parser, add_command, does
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     import argparse

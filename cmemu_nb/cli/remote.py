@@ -13,10 +13,10 @@ import msgspec
 from cmemu_nb.clients.contour import ContourClient
 from cmemu_nb.clients.http import HttpClient, Reply, wire_error
 from cmemu_nb.errors import InvalidBearerToken, InvalidRequest, NotRunning
-from cmemu_nb.server.routes.runtime import RUNTIMES
 from cmemu_nb.server.routes.tools import LARGEST_PAGE
 from cmemu_nb.tokens import Token, can_be_sent
 from cmemu_nb.wire.json_values import read_exactly
+from cmemu_nb.wire.paths import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,15 +13,16 @@ from cmemu_nb.cli.parser import Commands, Parser, add_command, does
 from cmemu_nb.cli.remote import Remote, runtime_path
 from cmemu_nb.cli.wait_line import diagnosis
 from cmemu_nb.cli.watch import View, show_once, watch
-from cmemu_nb.display.job_search import MAX_CANDIDATES, candidate, ending_of, none_ends_in, several_end_in
+from cmemu_nb.display.job_search import MAX_CANDIDATES, candidate, none_ends_in, several_end_in
 from cmemu_nb.display.text import MISSING, ago, clock, duration
 from cmemu_nb.errors import InvalidRequest, NotFound
-from cmemu_nb.lifecycle.records import NS_PER_MS
+from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, column_of
 from cmemu_nb.server.routes.tools import LARGEST_PAGE
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.function_schemas import schema_in_words
+from cmemu_nb.wire.job_ids import ending_of
 from cmemu_nb.wire.json_values import write_json
-from cmemu_nb.wire.results import STATES, column_of, error_for_people, function_error
+from cmemu_nb.wire.results import error_for_people, function_error
 
 if TYPE_CHECKING:
     import argparse

@@ -10,7 +10,7 @@ from cmemu_nb.calls.calls import choose_app
 from cmemu_nb.cli.remote import Remote, runtime_path
 from cmemu_nb.errors import InvalidRequest, NotFound, known
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
-from cmemu_nb.wire.function_schemas import closest
+from cmemu_nb.phrases import closest
 from cmemu_nb.wire.json_values import read_json
 from cmemu_nb.wire.query_check import check_query
 

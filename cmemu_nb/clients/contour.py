@@ -12,8 +12,8 @@ import msgspec
 from cmemu_nb import errors
 from cmemu_nb.clients.http import HttpClient, Reply, wire_error
 from cmemu_nb.lifecycle.session import text
-from cmemu_nb.server.routes.contour import CONTOUR
 from cmemu_nb.tokens import Token
+from cmemu_nb.wire.paths import CONTOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable

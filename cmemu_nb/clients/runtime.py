@@ -10,8 +10,8 @@ import msgspec
 
 from cmemu_nb.clients.http import Exchange, HttpClient, wire_error
 from cmemu_nb.clients.received_job import ReceivedJob
-from cmemu_nb.server.routes.runtime import IN_THIS_KERNEL, RUNTIMES, session_answer
 from cmemu_nb.tokens import Token
+from cmemu_nb.wire.paths import IN_THIS_KERNEL, MODULE_HEADER, RUNTIMES
 
 if TYPE_CHECKING:
     from cmemu_nb.clients.http import Reply
@@ -42,10 +42,10 @@ class RuntimeClient:
 
     def join(self, runtime: Runtime) -> None:
         """Go on with a session that somebody else opened."""
-        self._use(session_answer(runtime, self._url))
+        self._use(runtime.session_answer(self._url))
 
     def _use(self, answer: dict[str, str]) -> None:
-        self._token = {"Module-Auth-Token": Token(answer["moduleAuthToken"])}
+        self._token = {MODULE_HEADER: Token(answer["moduleAuthToken"])}
         self._paths = {name: urlsplit(uri).path for name, uri in answer.items() if name.endswith("Uri")}
 
     async def next_job(self) -> ReceivedJob | None:

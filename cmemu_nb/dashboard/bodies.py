@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.display.text import visible
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 from cmemu_nb.wire.json_values import read_first
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from cmemu_nb.display.text import UNSEEN
-from cmemu_nb.server.routes.contour import CONTOUR
-from cmemu_nb.server.routes.runtime import RUNTIMES
+from cmemu_nb.wire.paths import CONTOUR, RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

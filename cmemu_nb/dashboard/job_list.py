@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.display.job_search import ending_of
-from cmemu_nb.wire.results import outcome
+from cmemu_nb.wire.job_ids import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +34,7 @@ class JobFilter(msgspec.Struct, frozen=True):
         """Tell whether a job is wanted."""
         if self.runtime not in ("", job.runtime_id) or self.function not in ("", job.query_type):
             return False
-        if self.status not in ("", job.status) or (self.outcome and self.outcome != outcome(job)):
+        if self.status not in ("", job.status) or (self.outcome and self.outcome != job.outcome):
             return False
         return not self.text or self._says(job)
 

@@ -18,9 +18,9 @@ from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.panels import TONES, Part, badge, last_line, plain
 from cmemu_nb.display.text import cut, duration, visible, when
 from cmemu_nb.lifecycle.events import KINDS, QUIET
-from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S
-from cmemu_nb.plurals import plural
-from cmemu_nb.wire.results import Outcome, outcome, why_no_value
+from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S, Outcome
+from cmemu_nb.phrases import plural
+from cmemu_nb.wire.results import why_no_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +75,7 @@ def job_row(job: Job, now: int) -> Part:
 
 def job_badge(job: Job) -> Part:
     """Say where a job stands: its status, and its outcome where that says more."""
-    end = outcome(job)
+    end = job.outcome
     says_more = end in (Outcome.OK, Outcome.FUNCTION_ERROR)
     return badge(f"{job.status} · {end}" if says_more else str(job.status), TONES[end or job.status])
 

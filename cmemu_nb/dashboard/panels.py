@@ -14,16 +14,15 @@ import msgspec
 
 from cmemu_nb.display.cards import HOMES
 from cmemu_nb.display.charts import sparkline_svg
+from cmemu_nb.display.names import magic_line
 from cmemu_nb.display.percentiles import SHOWN
-from cmemu_nb.display.registry import magic_line
 from cmemu_nb.display.text import MISSING, ago, cut, duration, state_count, visible
 from cmemu_nb.errors import NotFound
-from cmemu_nb.lifecycle.records import NS_PER_S, JobStatus
+from cmemu_nb.lifecycle.records import NS_PER_S, STATES, JobStatus, Outcome
 from cmemu_nb.server.prefer import LONGEST_WAIT
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.function_schemas import schema_in_words
 from cmemu_nb.wire.json_values import read_exactly
-from cmemu_nb.wire.results import STATES, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.eventloop.shell import current_shell
+from cmemu_nb.ipython import current_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable

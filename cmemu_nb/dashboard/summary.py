@@ -8,7 +8,6 @@ from cmemu_nb.dashboard.job_panels import job_row
 from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.display.html import Html, card, status_badge, table, two_lines
 from cmemu_nb.display.text import short_id, tally, when
-from cmemu_nb.wire.results import outcome
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
@@ -55,7 +54,7 @@ def _jobs(emulator: Emulator, now: int) -> Html:
             {
                 "function": two_lines(words["function"]),
                 "runtime": two_lines(words["runtime"]),
-                "state": status_badge(job.status, outcome(job)),
+                "state": status_badge(job.status, job.outcome),
                 "queued at (UTC)": words["queued_at"],
                 "queue time": words["queue_time"],
                 "run time": words["run_time"],

@@ -14,7 +14,8 @@ from IPython.display import display, update_display
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.dashboard.view import Options, View
 from cmemu_nb.errors import HomeError
-from cmemu_nb.eventloop.shell import current_shell, in_marimo, in_voila
+from cmemu_nb.eventloop.shell import in_marimo, in_voila
+from cmemu_nb.ipython import current_shell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.display.front_end import front_end
 from cmemu_nb.display.html import MOST_IN_A_CARD, card, link, mimebundle, status_badge, table, two_lines
-from cmemu_nb.display.registry import magic_line
+from cmemu_nb.display.names import magic_line
+from cmemu_nb.display.percentiles import RUN_TIMES
 from cmemu_nb.display.text import ago, cut, duration, holdings, visible
 from cmemu_nb.errors import NotFound
-from cmemu_nb.executors.cells.served import RUN_TIMES
-from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.plurals import plural
+from cmemu_nb.lifecycle.records import JobStatus, Outcome
+from cmemu_nb.phrases import plural
 from cmemu_nb.tokens import last_four
-from cmemu_nb.wire.results import Outcome, outcome, why_no_value
+from cmemu_nb.wire.results import why_no_value
 
 if TYPE_CHECKING:
     from cmemu_nb.calls.handles import JobHandle, RuntimeHandle
@@ -117,7 +117,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
         JobStatus.SUCCEEDED: (f"{this}.result()", f"{this}.raw()"),
         JobStatus.FAILED: (f"{emu}.events   (what led to it)",),
     }.get(record.status, (f"{this}.result()   (waits for it)", f"{this}.cancel()   (ends it)"))
-    return _bundle("Job", pairs, steps, status_badge(record.status, outcome(record)))
+    return _bundle("Job", pairs, steps, status_badge(record.status, record.outcome))
 
 
 FUNCTION_COLUMNS = (
@@ -213,7 +213,7 @@ def _last_lines(logs: str) -> str:
 
 
 def _standing(job: Job, now: int) -> str:
-    state = f"{job.status} ({outcome(job)})" if job.status == JobStatus.SUCCEEDED else str(job.status)
+    state = f"{job.status} ({job.outcome})" if job.status == JobStatus.SUCCEEDED else str(job.status)
     queued, ran = duration(job.queue_time(now)), duration(job.run_time(now))
     if job.started_at is None:
         return f"{state} after {queued} in the queue" if job.finished else f"{state} for {queued}"

@@ -16,12 +16,11 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import east_asian_width
 
+from cmemu_nb.display.names import USUAL_NAME
 from cmemu_nb.display.percentiles import SHOWN, percentile
-from cmemu_nb.display.registry import USUAL_NAME
 from cmemu_nb.display.text import duration, tally, visible, when
-from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.plurals import plural
-from cmemu_nb.wire.results import Outcome, outcome
+from cmemu_nb.lifecycle.records import JobStatus, Outcome
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -157,7 +156,7 @@ def _span(job: Job, now: int, steady: int) -> _Span:
         left_queue = job.queued_at + waited
     else:
         left_queue = job.started_at
-    return _Span(job, outcome(job) or job.status, left_queue - waited, left_queue, left_queue + ran)
+    return _Span(job, job.outcome or job.status, left_queue - waited, left_queue, left_queue + ran)
 
 
 def _lanes(spans: Iterable[_Span]) -> list[_Lane]:

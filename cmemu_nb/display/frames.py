@@ -12,9 +12,9 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.lifecycle.events import KINDS
-from cmemu_nb.lifecycle.records import JobSource, JobStatus
+from cmemu_nb.lifecycle.records import STATES, JobSource, JobStatus, Outcome, column_of
 from cmemu_nb.tokens import last_four
-from cmemu_nb.wire.results import STATES, Outcome, column_of, error_in_short, function_error, result_in_short
+from cmemu_nb.wire.results import error_in_short, function_error, result_in_short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
 
     Times = npt.NDArray[np.datetime64]
+
+RESULT_COLUMNS = ("outcome", "value", "error", "queue_time", "run_time", "job_id")
 
 T = TypeVar("T")
 _NAT = -(2**63)

@@ -6,7 +6,8 @@ import os
 import sys
 from typing import NamedTuple
 
-from cmemu_nb.eventloop.shell import current_shell, in_marimo
+from cmemu_nb.eventloop.shell import in_marimo
+from cmemu_nb.ipython import current_shell
 from cmemu_nb.wire.jupyterhub import service_prefix
 
 

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.display.text import MISSING, cut, say, visible
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

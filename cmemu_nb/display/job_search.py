@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.display.text import ago
 from cmemu_nb.errors import InvalidRequest, NotFound, known
-from cmemu_nb.wire.function_schemas import MOST_OF_A_NAME, closest, shown
-from cmemu_nb.wire.job_ids import is_whole
-from cmemu_nb.wire.results import outcome
+from cmemu_nb.phrases import MOST_OF_A_NAME, closest, shown
+from cmemu_nb.wire.job_ids import ending_of, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,11 +62,6 @@ def find_unfinished(state: State, meant: object, now: int) -> list[str]:
         raise NotFound(f"There is no job or function {shown(meant)}.{similar} {names}") from None
 
 
-def ending_of(name: str) -> str:
-    """Return an id or its end as it was copied, without the dots that stand before a short one."""
-    return name.strip().lstrip("….")
-
-
 def candidate(job_id: str, function: str, stands: str, queued_at: int, now: int) -> str:
     """Say which job one is: its id, its function, where it stands, and when it was submitted, in Unix nanoseconds."""
     return f"{job_id} ({shown(function, MOST_OF_A_NAME)}, {stands}, {ago(queued_at, now)})"
@@ -104,6 +98,4 @@ def _newest(state: State, now: int) -> list[str]:
 
 def _candidates(jobs: Iterable[Job], now: int) -> list[str]:
     newest = sorted(jobs, key=lambda job: job.sequence, reverse=True)[:MAX_CANDIDATES]
-    return [
-        candidate(job.job_id, job.query_type, str(outcome(job) or job.status), job.queued_at, now) for job in newest
-    ]
+    return [candidate(job.job_id, job.query_type, str(job.outcome or job.status), job.queued_at, now) for job in newest]

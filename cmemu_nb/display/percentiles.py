@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SHOWN = (50, 95)
+MAX_TIMES = 1000  # of a served function's jobs are kept
+RUN_TIMES = f"run times of the last {MAX_TIMES:,} jobs of each"
 
 
 def rank(count: int, percent: int) -> int:

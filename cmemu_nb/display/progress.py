@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cmemu_nb.eventloop.shell import current_shell
-from cmemu_nb.plurals import plural
+from cmemu_nb.ipython import current_shell
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable

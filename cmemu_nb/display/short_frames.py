@@ -7,14 +7,14 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from cmemu_nb.calls.batch import RESULT_COLUMNS
 from cmemu_nb.display import frames
+from cmemu_nb.display.frames import RESULT_COLUMNS
 from cmemu_nb.display.html import Html, status_badge, table, two_lines
 from cmemu_nb.display.text import MISSING, clock, cut, say, short_id, tally
-from cmemu_nb.plurals import plural
+from cmemu_nb.lifecycle.records import STATES, column_of
+from cmemu_nb.phrases import plural
 from cmemu_nb.wire.function_schemas import schema_in_words
 from cmemu_nb.wire.json_values import read_json
-from cmemu_nb.wire.results import STATES, column_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

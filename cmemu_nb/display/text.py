@@ -8,10 +8,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S
-from cmemu_nb.plurals import plural
+from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S, STATES, Outcome
+from cmemu_nb.phrases import plural
 from cmemu_nb.tokens import last_four
-from cmemu_nb.wire.results import STATES, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

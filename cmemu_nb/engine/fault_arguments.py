@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import InvalidRequest, NotFound, known
 from cmemu_nb.lifecycle.session import text
-from cmemu_nb.wire.function_schemas import closest, quoted, shown
+from cmemu_nb.phrases import closest, quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,23 +6,15 @@ import contextlib
 import errno
 import os
 import socket
-import sys
 import warnings
-import weakref
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import ExposedWarning, PortTakenWarning, SettingError
+from cmemu_nb.eventloop.forks import close, close_in_children, closed_in_children
 from cmemu_nb.settings import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-
-class Closable(Protocol):
-    """A socket or a file."""
-
-    def close(self) -> None:
-        """Let the other side, or other processes, have it."""
 
 
 IPV4, IPV6 = "127.0.0.1", "::1"
@@ -60,7 +52,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 def _is_ours(port: int) -> bool:
     """Tell whether an emulator of this process listens on a port."""
-    sockets = [each for each in list(_closed_in_children()) if isinstance(each, socket.socket) and each.fileno() >= 0]
+    sockets = [each for each in list(closed_in_children()) if isinstance(each, socket.socket) and each.fileno() >= 0]
     return port in [each.getsockname()[1] for each in sockets]
 
 
@@ -110,25 +102,3 @@ def stop_listening(sockets: Iterable[socket.socket]) -> None:
     for each in sockets:
         with contextlib.suppress(OSError):  # macOS has it closed only
             each.shutdown(socket.SHUT_RDWR)
-
-
-def close_in_children(things: Iterable[Closable]) -> None:
-    """Close sockets or files in forked children, which would hold them when the emulator is long gone."""
-    _closed_in_children().update(things)
-
-
-def _closed_in_children() -> weakref.WeakSet[Closable]:
-    # On sys: a module's globals are wiped by %autoreload, and the hook can be registered only once.
-    listening: weakref.WeakSet[Closable] | None = getattr(sys, "_cmemu_nb_listening", None)
-    if listening is None:
-        listening = weakref.WeakSet()
-        sys._cmemu_nb_listening = listening  # type: ignore[attr-defined]  # noqa: SLF001
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=lambda: close(list(listening)))
-    return listening
-
-
-def close(things: Iterable[Closable]) -> None:
-    """Close sockets or files."""
-    for each in things:
-        each.close()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from cmemu_nb.errors import HomeError, NotRunning
 from cmemu_nb.eventloop.ending import shielded
 from cmemu_nb.eventloop.loop import EmulatorLoop, defer_interrupts, quick_switches, set_aside_running_loop
-from cmemu_nb.eventloop.shell import current_shell
+from cmemu_nb.ipython import current_shell
 from cmemu_nb.tracebacks import shortened
 
 if TYPE_CHECKING:

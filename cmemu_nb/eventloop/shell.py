@@ -6,20 +6,16 @@ import asyncio
 import contextlib
 import contextvars
 import os
-import re
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.ipython import current_shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmemu_nb.eventloop.home import Home
-
-
-def current_shell() -> Any:
-    """Return the IPython shell that this code runs in, or None; imports nothing."""
-    return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
 def in_marimo() -> bool:
@@ -83,17 +79,3 @@ def echo_here() -> Callable[[str], object]:
     """Return a function that prints a text under the cell that runs now, from any thread and at any time."""
     context, stream = contextvars.copy_context(), sys.stdout
     return lambda text: context.copy().run(stream.write, text)
-
-
-def point_at_cells(traceback: str) -> str:
-    """Name the cells in a traceback's text as IPython does: 'Cell In[3], line 2', where it has their files' names."""
-    compiler = getattr(current_shell(), "compile", None)
-
-    def name(found: re.Match[str]) -> str:
-        label = compiler.format_code_name(found[1]) if compiler is not None else None
-        return f"{label[0]} {label[1]}, line" if label else found[0]
-
-    return _FILE_AND_LINE.sub(name, traceback)
-
-
-_FILE_AND_LINE = re.compile(r'File "([^"\n]+)", line')

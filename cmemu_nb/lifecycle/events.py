@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.lifecycle.records import NS_PER_MS
+from cmemu_nb.settings import DEFAULT_KEEP_BYTES
 from cmemu_nb.wire.labels import shortened
 from cmemu_nb.wire.masking import Mask
 
@@ -33,7 +34,6 @@ KINDS = (
     *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
 )
 QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})
-KEEP_BYTES = 1024**3
 # Anybody can cause events, so they may not take the room of results: an eighth for each of the two logs.
 SHARE_OF_A_LOG = 8
 MAX_DETAIL_BYTES = 16_384
@@ -89,7 +89,7 @@ class EventLog:
     They have at most a quarter of `keep_bytes`.
     """
 
-    def __init__(self, keep: int = 10_000, keep_bytes: int = KEEP_BYTES) -> None:
+    def __init__(self, keep: int = 10_000, keep_bytes: int = DEFAULT_KEEP_BYTES) -> None:
         self._count = 0
         self._kept = self._quiet = _Newest(collections.deque(), keep, 0)
         self.keep(keep, keep_bytes)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobNotRunning, PayloadTooLarge, QueueFull, known
-from cmemu_nb.lifecycle.events import KEEP_BYTES, MAX_DETAIL_BYTES, EventLog
+from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.records import DeployedApp, Job, JobSource, JobStatus, one_text
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, text
 from cmemu_nb.lifecycle.state import State
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
+from cmemu_nb.settings import DEFAULT_KEEP_BYTES
 from cmemu_nb.wire.job_ids import new_job_id
 from cmemu_nb.wire.labels import MAX_LABEL_BYTES, check_label, shortened
 
@@ -32,7 +33,7 @@ class Jobs(State):
         clock: Callable[[], int] | None = None,
         monotonic: Callable[[], int] = time.monotonic_ns,
         keep_events: int = 10_000,
-        keep_bytes: int = KEEP_BYTES,
+        keep_bytes: int = DEFAULT_KEEP_BYTES,
         max_queued: int = 100_000,
         max_runtimes: int = 10_000,
         max_label_bytes: int = MAX_LABEL_BYTES,

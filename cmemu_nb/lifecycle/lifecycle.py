@@ -20,9 +20,8 @@ from cmemu_nb.lifecycle.jobs import Jobs
 from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, JobStatus, Runtime
 from cmemu_nb.lifecycle.session import Replica, Session, ThrownAway, checked_runtime_id, trimmed
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import closest, plural, quoted
 from cmemu_nb.tokens import MODULE_TOKEN_START
-from cmemu_nb.wire.function_schemas import closest, quoted
 from cmemu_nb.wire.masking import is_masked_by_its_form
 
 if TYPE_CHECKING:

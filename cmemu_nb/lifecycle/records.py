@@ -19,7 +19,17 @@ import msgspec
 
 from cmemu_nb.tokens import Token
 from cmemu_nb.wire.labels import size_of
+from cmemu_nb.wire.paths import session_uris
+from cmemu_nb.wire.results import function_error
 
+# The runtime of the functions in cells, and its app.
+NOTEBOOK = "notebook"
+NOTEBOOK_APP = "ri.foundry.main.deployed-app.notebook"
+# Why a job has no result yet, for programs.
+DIAGNOSES = (
+    *("workers_busy", "deadlock", "no_executor", "executor_silent", "replicas_starting", "replicas_ended"),
+    *("queued", "running", "finished", "cleared", "not_running"),
+)
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 LONGEST_SHARED = 1000
@@ -36,6 +46,23 @@ class JobStatus(StrEnum):
 
 
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
+
+
+class Outcome(StrEnum):
+    """What people look at beside the wire's status: a function that raises does not fail its job [foundry]."""
+
+    OK = "ok"
+    FUNCTION_ERROR = "function error"
+    FAILED = "failed"
+
+
+# Where a job stands, to people: its status until it has ended, then its outcome.
+STATES: tuple[JobStatus | Outcome, ...] = (JobStatus.QUEUED, JobStatus.RUNNING, *Outcome)
+
+
+def column_of(state: JobStatus | Outcome) -> str:
+    """Return a state's name as a column of a frame and as a member of JSON: `function_error`, for instance."""
+    return state.replace(" ", "_")
 
 
 class JobSource(StrEnum):
@@ -68,6 +95,11 @@ class Runtime(msgspec.Struct, frozen=True, gc=False):
             "last_schema_post_at": milliseconds(self.last_schema_post_at),
             "created_at": milliseconds(self.created_at),
         }
+
+    def session_answer(self, base_url: str, *, proxied: bool = False) -> dict[str, str]:
+        """Return what the opener of its session is answered: the token and the three URIs [page]."""
+        token = {"runtimeId": self.runtime_id, "moduleAuthToken": self.module_auth_token}
+        return token | session_uris(self.runtime_id, base_url, proxied=proxied)
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         token = Token(self.module_auth_token)
@@ -162,6 +194,15 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     def finished(self) -> bool:
         """Whether the job succeeded or failed."""
         return self.status in FINISHED
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it has not."""
+        if self.status == JobStatus.FAILED:
+            return Outcome.FAILED
+        if self.status != JobStatus.SUCCEEDED:
+            return None
+        return Outcome.OK if function_error(self.result or b"") is None else Outcome.FUNCTION_ERROR
 
     def queue_time(self, now: int | None = None) -> int | None:
         """Return for how many nanoseconds it was queued: until it was taken, or failed without having been.

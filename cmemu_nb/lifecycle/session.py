@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.plurals import plural
-from cmemu_nb.wire.function_schemas import shown
-from cmemu_nb.wire.results import Outcome, function_error, may_be_error
+from cmemu_nb.lifecycle.records import JobStatus, Outcome
+from cmemu_nb.phrases import plural, shown
+from cmemu_nb.wire.results import function_error, may_be_error
 
 if TYPE_CHECKING:
     from cmemu_nb.lifecycle.job_log import JobLog

@@ -11,7 +11,7 @@ from cmemu_nb.errors import JobEvicted, NotFound, known
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.lifecycle.session import outcomes
-from cmemu_nb.wire.function_schemas import closest, quoted
+from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.job_ids import is_job_of
 
 if TYPE_CHECKING:

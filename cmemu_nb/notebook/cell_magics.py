@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
-from cmemu_nb.display.registry import running_emulators
+from cmemu_nb.display.names import running_emulators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -21,7 +21,7 @@ from cmemu_nb.arguments import (
 )
 from cmemu_nb.engine.fault_arguments import CHANCES
 from cmemu_nb.notebook import topics
-from cmemu_nb.wire.function_schemas import closest
+from cmemu_nb.phrases import closest
 from cmemu_nb.wire.json_values import read_first, read_json
 
 if TYPE_CHECKING:

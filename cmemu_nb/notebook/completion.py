@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
-from cmemu_nb.display.registry import running_emulators
+from cmemu_nb.display.names import running_emulators
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.commands import COMMANDS, options_of

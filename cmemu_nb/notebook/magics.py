@@ -18,7 +18,7 @@ from traitlets import Unicode
 
 from cmemu_nb.arguments import given_settings
 from cmemu_nb.calls.handles import JobHandle
-from cmemu_nb.display.registry import Names, emulators, forget, running_emulators, started_by_magics
+from cmemu_nb.display.names import emulators, forget, running_emulators, started_by_magics
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.engine.fault_arguments import FAULTS
 from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, NotRunning, known
@@ -37,10 +37,10 @@ from cmemu_nb.notebook.cell_magics import (
 from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, parse_cell_line, parse_module_line
 from cmemu_nb.notebook.completion import make_matcher
 from cmemu_nb.notebook.module_cells import launch_cell
-from cmemu_nb.plurals import listed, plural
+from cmemu_nb.notebook.registry import Names
+from cmemu_nb.phrases import closest, listed, plural
 from cmemu_nb.settings import Settings
 from cmemu_nb.tracebacks import shortened
-from cmemu_nb.wire.function_schemas import closest
 
 if TYPE_CHECKING:
     import argparse

@@ -24,19 +24,20 @@ from cmemu_nb.errors import (
     TooBusy,
     WireError,
 )
-from cmemu_nb.executors.cells.functions import NOTEBOOK
+from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.server.api import functions
-from cmemu_nb.server.api.errors import API, api_error_response
+from cmemu_nb.server.api.errors import api_error_response
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.http import BufferedBody, Receiver, check_size
 from cmemu_nb.server.origins import LOGIN_IS_NOT_ENOUGH, check_host, check_origin, forwarded_prefix
 from cmemu_nb.server.response import Response, error_response
 from cmemu_nb.server.routes import contour, documents, platform, runtime, tools
 from cmemu_nb.server.routes import oauth as oauth_routes
-from cmemu_nb.server.routing import MODULE_HEADER, Auth, Router, Surface
+from cmemu_nb.server.routing import Auth, Router, Surface
 from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__
 from cmemu_nb.wire.jupyterhub import service_prefix
+from cmemu_nb.wire.paths import API, MODULE_HEADER, PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -242,7 +243,7 @@ class Application:
         if request.path.startswith(API):
             return api_error_response(error)
         response = error_response(error)
-        if request.path.startswith(platform.PLATFORM):
+        if request.path.startswith(PLATFORM):
             response.delay = self.refusal_seconds
         return response
 

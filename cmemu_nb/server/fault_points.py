@@ -10,7 +10,7 @@ import msgspec
 
 from cmemu_nb.errors import InjectedFault, PollRejected
 from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 from cmemu_nb.server.http import BufferedBody, Receiver
 from cmemu_nb.server.response import Response
 from cmemu_nb.server.routes import platform, runtime

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from cmemu_nb.server.http import Handler, Receiver
     from cmemu_nb.server.request import Request
 
-MODULE_HEADER = "Module-Auth-Token"
-
 
 class Auth(Enum):
     """Whose token a route wants."""

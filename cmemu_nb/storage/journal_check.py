@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import JournalError
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 from cmemu_nb.storage import journal_tables as tables
 from cmemu_nb.storage.journal_mark import mark_of, read_mark
 from cmemu_nb.storage.journal_tables import Damaged

@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.engine.sockets import close_in_children
 from cmemu_nb.errors import NotPrivate
+from cmemu_nb.eventloop.forks import close_in_children
 from cmemu_nb.storage import journal_tables as tables
 from cmemu_nb.storage.journal_check import APPLICATION_ID, VERSION, advice, beside, check, failure, log_bytes
 from cmemu_nb.storage.journal_lock import FileLock, Watch

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING
 
-from cmemu_nb.engine.sockets import close_in_children
+from cmemu_nb.eventloop.forks import close_in_children
 from cmemu_nb.storage.owner_only import without_following
 from cmemu_nb.storage.private_files import is_locked_now
 

@@ -18,8 +18,8 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.engine.sockets import close_in_children
 from cmemu_nb.errors import NotPrivate
+from cmemu_nb.eventloop.forks import close_in_children
 from cmemu_nb.storage.owner_only import check_shared_folder, is_ours, made_anew, without_following
 from cmemu_nb.storage.private_files import is_locked_now
 from cmemu_nb.tokens import Token

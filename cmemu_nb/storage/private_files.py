@@ -16,7 +16,7 @@ import weakref
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from cmemu_nb.engine.sockets import close_in_children
+from cmemu_nb.eventloop.forks import close_in_children
 from cmemu_nb.storage.owner_only import (
     FOLDER_RIGHTS,
     check_folder,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.display.job_search import ending_of
 from cmemu_nb.lifecycle.records import FunctionSchema, Job, JobStatus
+from cmemu_nb.wire.job_ids import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable

@@ -41,3 +41,8 @@ def _mark(nonce: bytes, token: str) -> str:
     if len(key) > _LONGEST_KEY:  # a token of a seed file
         key = hashlib.blake2b(key).digest()
     return hashlib.blake2b(nonce, key=key, digest_size=_HALF).hexdigest()
+
+
+def ending_of(name: str) -> str:
+    """Return an id or its end as it was copied, without the dots that stand before a short one."""
+    return name.strip().lstrip("….")

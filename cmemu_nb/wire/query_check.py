@@ -9,17 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cmemu_nb.errors import InvalidRequest, known
-from cmemu_nb.wire.function_schemas import (
-    MOST_OF_A_NAME,
-    bounded,
-    closest,
-    fields_of,
-    get_in,
-    inputs_of,
-    shown,
-    type_name,
-    words_of,
-)
+from cmemu_nb.phrases import MOST_OF_A_NAME, bounded, closest, shown
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name, words_of
 from cmemu_nb.wire.json_input import JSON_TYPES
 from cmemu_nb.wire.json_values import LongInteger
 

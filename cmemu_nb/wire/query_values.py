@@ -18,16 +18,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.wire.function_schemas import (
-    MOST_OF_A_NAME,
-    bounded,
-    fields_of,
-    get_in,
-    inputs_of,
-    shown,
-    type_name,
-    words_of,
-)
+from cmemu_nb.phrases import MOST_OF_A_NAME, bounded, shown
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name, words_of
 from cmemu_nb.wire.json_values import LongInteger, writable
 from cmemu_nb.wire.queries import Source
 from cmemu_nb.wire.query_check import INTEGERS, TIMESTAMPS

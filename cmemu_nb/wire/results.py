@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import ResultError
-from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.tracebacks import of_function
 from cmemu_nb.wire.json_values import LongInteger, read_first, read_json
 
@@ -32,32 +30,6 @@ NOT_ENCODED = (
     "dates and dataclasses. The official SDK's own error is {!r}."
 )
 _SPACE = re.compile(r"[ \t\r\n]*")
-
-
-class Outcome(StrEnum):
-    """What people look at beside the wire's status: a function that raises does not fail its job [foundry]."""
-
-    OK = "ok"
-    FUNCTION_ERROR = "function error"
-    FAILED = "failed"
-
-
-# Where a job stands, to people: its status until it has ended, then its outcome.
-STATES: tuple[JobStatus | Outcome, ...] = (JobStatus.QUEUED, JobStatus.RUNNING, *Outcome)
-
-
-def column_of(state: JobStatus | Outcome) -> str:
-    """Return a state's name as a column of a frame and as a member of JSON: `function_error`, for instance."""
-    return state.replace(" ", "_")
-
-
-def outcome(job: Job) -> Outcome | None:
-    """Tell how a job ended, or None while it has not."""
-    if job.status == JobStatus.FAILED:
-        return Outcome.FAILED
-    if job.status != JobStatus.SUCCEEDED:
-        return None
-    return Outcome.OK if function_error(job.result or b"") is None else Outcome.FUNCTION_ERROR
 
 
 def function_error(result: bytes) -> dict[str, str] | None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kernels
 BEFORE = """
 %load_ext cmemu_nb
 import asyncio, contextlib, os, signal, socket, sys, threading, urllib.request, warnings
-from cmemu_nb.display.registry import emulators
+from cmemu_nb.display.names import emulators
 warnings.simplefilter("ignore")  # interrupted before it begins, a coroutine is never awaited
 shell = get_ipython()
 

@@ -13,7 +13,7 @@ from kernels.driver import Kernel, running_cell, wait_until
 from kernels.notebooks import CONTOUR, open_notebook
 
 import cmemu_nb
-from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from kernels.notebooks import Notebook

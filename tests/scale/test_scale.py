@@ -14,8 +14,8 @@ from client import eventually
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout
-from cmemu_nb.executors.cells.functions import NOTEBOOK_APP
 from cmemu_nb.executors.cluster.worker import Lines
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 
 if TYPE_CHECKING:
     from distributed import Client

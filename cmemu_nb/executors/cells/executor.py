@@ -14,10 +14,10 @@ from cmemu_nb.clients.received_job import ReceivedJob, not_started
 from cmemu_nb.clients.runtime import RuntimeClient
 from cmemu_nb.errors import CmemuError, InvalidModuleAuthToken, NotFound, NotRunning
 from cmemu_nb.eventloop.home import STOPPED_MEANWHILE
-from cmemu_nb.executors.cells.functions import NOTEBOOK, NOTEBOOK_APP
 from cmemu_nb.executors.cells.job_thread import JobThread
 from cmemu_nb.executors.cells.served import ServedFunction
 from cmemu_nb.executors.cells.threads import Workers
+from cmemu_nb.lifecycle.records import NOTEBOOK, NOTEBOOK_APP
 from cmemu_nb.tracebacks import in_one_line
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cmemu_nb.display.registry import magic_line
+from cmemu_nb.display.names import magic_line
 from cmemu_nb.errors import (
     DefinitionWarning,
     ExportRefused,
@@ -22,10 +22,10 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.eventloop.home import STOPPED_MEANWHILE
 from cmemu_nb.eventloop.shell import cell_is_running
-from cmemu_nb.plurals import plural
+from cmemu_nb.lifecycle.records import NOTEBOOK
+from cmemu_nb.phrases import closest, plural, quoted
 from cmemu_nb.storage.owner_only import replacing
 from cmemu_nb.tokens import last_four
-from cmemu_nb.wire.function_schemas import closest, quoted
 from cmemu_nb.wire.json_values import read_exactly
 from cmemu_nb.wire.masking import SHORTEST_MASKED
 from cmemu_nb.wire.value_types import name_of_type
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 # What is called: a function by its name, or itself.
 Function: TypeAlias = str | Callable[..., Any]
-NOTEBOOK = "notebook"
-NOTEBOOK_APP = "ri.foundry.main.deployed-app.notebook"
 
 
 class Functions:

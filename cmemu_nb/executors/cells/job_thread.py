@@ -24,7 +24,7 @@ from cmemu_nb.executors.cells.current_job import RUNNING
 from cmemu_nb.executors.sdk.adapter import handle_job, posts
 from cmemu_nb.executors.sdk.output import output_to
 from cmemu_nb.lifecycle.jobs import BROKEN_OFF
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 from cmemu_nb.tracebacks import in_one_line, print_from_its_own_frame
 from cmemu_nb.wire.labels import shortened
 

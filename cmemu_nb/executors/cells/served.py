@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from cmemu_nb.display.percentiles import percentile
+from cmemu_nb.display.percentiles import MAX_TIMES, percentile
 from cmemu_nb.display.text import tally
+from cmemu_nb.lifecycle.records import Outcome
 from cmemu_nb.wire.function_schemas import schema_in_words
-from cmemu_nb.wire.results import Outcome, outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmemu_nb.executors.sdk.adapter import Definition
     from cmemu_nb.lifecycle.records import Job
-
-MAX_TIMES = 1000
-RUN_TIMES = f"run times of the last {MAX_TIMES:,} jobs of each"
 
 
 class ServedFunction:
@@ -68,7 +65,7 @@ class ServedFunction:
 
     def count(self, job: Job) -> None:
         """Count a job of it that has ended, and how long that ran."""
-        if (end := outcome(job)) is not None:
+        if (end := job.outcome) is not None:
             self.outcomes[end] += 1
         if (run_time := job.run_time()) is not None:
             self._times.append(run_time)

@@ -22,7 +22,7 @@ from cmemu_nb.executors.cluster.worker import GiveUp, Leave, NewFunctions, Start
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs
 from cmemu_nb.lifecycle.jobs import BROKEN_OFF
 from cmemu_nb.lifecycle.waiting import until
-from cmemu_nb.plurals import plural
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, SettingError
-from cmemu_nb.executors.cells.functions import NOTEBOOK
+from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.settings import is_loopback
 
 if TYPE_CHECKING:

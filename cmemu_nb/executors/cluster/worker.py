@@ -24,8 +24,8 @@ from cmemu_nb.errors import JobEnded
 from cmemu_nb.eventloop.ending import Ending
 from cmemu_nb.executors.sdk.adapter import Definition, handle_job, posts
 from cmemu_nb.executors.sdk.output import output_to
-from cmemu_nb.server.routes.platform import PLATFORM
 from cmemu_nb.tracebacks import in_one_line, print_from_its_own_frame
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.server.routes.platform import PLATFORM
 from cmemu_nb.tokens import Token, hidden, last_four
+from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

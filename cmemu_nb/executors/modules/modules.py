@@ -17,7 +17,7 @@ from cmemu_nb.executors.modules.environment import Extras, add_replica
 from cmemu_nb.executors.modules.logs import SAID_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.lifecycle.waiting import until
-from cmemu_nb.wire.function_schemas import closest
+from cmemu_nb.phrases import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compute_modules.function_registry.datetime_conversion_util import DatetimeConversionUtil
 
-from cmemu_nb.wire.function_schemas import shown
+from cmemu_nb.phrases import shown
 from cmemu_nb.wire.value_types import kinds_of, name_of_type
 
 if TYPE_CHECKING:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from cmemu_nb.errors import MOST_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError
+from cmemu_nb.phrases import quoted
 from cmemu_nb.server.api.queries import VERSION, Query, find_query
 from cmemu_nb.server.api.query_metadata import data_type
 from cmemu_nb.server.api.values import from_module, to_module
 from cmemu_nb.server.routes.contour import RESET
 from cmemu_nb.server.routing import query_options
-from cmemu_nb.wire.function_schemas import get_in, quoted, type_name
+from cmemu_nb.wire.function_schemas import get_in, type_name
 from cmemu_nb.wire.item_reader import NUMBERS, split_items
 from cmemu_nb.wire.json_input import Fields
 from cmemu_nb.wire.json_values import read_json

@@ -9,7 +9,6 @@ from typing import Any
 from cmemu_nb.errors import ApiError, JournalBehind, NotFound, WireError
 from cmemu_nb.server.response import JSON, Response, error_response, json_response
 
-API = "/api/"
 _CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHORIZED",

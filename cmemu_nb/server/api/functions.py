@@ -19,8 +19,8 @@ from cmemu_nb.errors import (
     NotFound,
 )
 from cmemu_nb.lifecycle.records import Job, JobSource
+from cmemu_nb.phrases import quoted
 from cmemu_nb.server.api.calls import CANCELED, RESOLUTIONS, api_error, check_version, of_execution, read_call, value_of
-from cmemu_nb.server.api.errors import API
 from cmemu_nb.server.api.queries import Query, find_by_rids, find_query, not_found, query_of
 from cmemu_nb.server.api.query_metadata import query_record
 from cmemu_nb.server.api.streams import EVENTS, as_events, error_event
@@ -29,8 +29,8 @@ from cmemu_nb.server.openapi.schemas import said, shown
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routes.contour import CLIENT_GONE, job_when_done, result_in_time, result_of
 from cmemu_nb.server.routing import Auth, Route, query_options
-from cmemu_nb.wire.function_schemas import quoted
 from cmemu_nb.wire.json_input import Fields, decode
+from cmemu_nb.wire.paths import EXECUTIONS, QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
 
-QUERIES = f"{API}v2/functions/queries"
-EXECUTIONS = f"{API}v2/functions/executions"
 LONGEST_POLL = 280
 LARGEST_BATCH = 100
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import ApiError, NotFound, known
 from cmemu_nb.lifecycle.records import namespace_of
-from cmemu_nb.wire.function_schemas import closest, get_in, inputs_of, quoted
+from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.wire.function_schemas import get_in, inputs_of
 from cmemu_nb.wire.json_values import read_exactly
 
 if TYPE_CHECKING:

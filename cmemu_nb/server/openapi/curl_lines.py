@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from cmemu_nb.server.response import BYTES, JSON
 from cmemu_nb.server.routes.oauth import FORM
-from cmemu_nb.server.routing import MODULE_HEADER
+from cmemu_nb.wire.paths import MODULE_HEADER
 
 # In double quotes, so that the shell puts the tokens in.
 _TOKENS = {

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmemu_nb.calls.diagnosis import KINDS as DIAGNOSES
-from cmemu_nb.lifecycle.records import JobSource, JobStatus
+from cmemu_nb.lifecycle.records import DIAGNOSES, STATES, JobSource, JobStatus, Outcome, column_of
 from cmemu_nb.server.openapi import examples
-from cmemu_nb.wire.results import STATES, Outcome, column_of
 
 Schema = dict[str, Any]
 

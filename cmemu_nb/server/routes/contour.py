@@ -15,6 +15,7 @@ from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.response import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.wire.json_input import Fields
+from cmemu_nb.wire.paths import CONTOUR
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
 
-CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 CLIENT_GONE = "the client went away before a runtime took it"
 MOST_IN_ONE_PIECE = 65_536
 RESET = "the runtime session was reset"

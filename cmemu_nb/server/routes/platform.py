@@ -19,6 +19,7 @@ from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routes.runtime import SCHEMAS_BODY, StreamedResult, job_answer, post_schemas, store_result
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.wire.job_ids import is_job_of
+from cmemu_nb.wire.paths import PLATFORM
 from cmemu_nb.wire.results import function_error
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from cmemu_nb.server.application import Application
     from cmemu_nb.server.request import Request
 
-PLATFORM = "/interactive-module/api/internal-query"
 POLL_SECONDS = 10
 KEPT_OF_A_LATE_RESULT = 65_536
 SHOWN_OF_A_LATE_RESULT = 2048

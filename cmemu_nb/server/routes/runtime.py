@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from cmemu_nb.errors import (
     InjectedFault,
@@ -23,18 +22,16 @@ from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Auth, Route
 from cmemu_nb.wire.json_input import Fields
+from cmemu_nb.wire.paths import IN_THIS_KERNEL, RUNTIMES
 from cmemu_nb.wire.schema_parser import parse_schemas
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from cmemu_nb.lifecycle.records import Job, Runtime
+    from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.server.application import Application
     from cmemu_nb.server.request import Request
 
-RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
-# How the executor of functions in cells calls itself: the jobs that it runs end with the kernel.
-IN_THIS_KERNEL = "cmemu_nb, functions in cells"
 RUNTIME = f"{RUNTIMES}/{{runtimeId}}"
 
 
@@ -53,23 +50,7 @@ def open_session(app: Application, request: Request) -> Response:
         fields.text("branch"),
         fields.text("displayName"),
     )
-    return json_response(200, session_answer(runtime, request.base_url, proxied=bool(request.prefix)))
-
-
-def session_answer(runtime: Runtime, base_url: str, *, proxied: bool = False) -> dict[str, str]:
-    """Return what the opener of a session is told: the token and the three URIs [page].
-
-    URIs for a hub's proxy have the id encoded twice, since the proxy decodes it once.
-    """
-    segment = quote(runtime.runtime_id, safe="")
-    uri = f"{base_url}{RUNTIMES}/{quote(segment, safe='') if proxied else segment}"
-    return {
-        "runtimeId": runtime.runtime_id,
-        "moduleAuthToken": runtime.module_auth_token,
-        "getJobUri": f"{uri}/job",
-        "postResultUri": f"{uri}/results",
-        "postSchemaUri": f"{uri}/schemas",
-    }
+    return json_response(200, runtime.session_answer(request.base_url, proxied=bool(request.prefix)))
 
 
 def get_job(app: Application, request: Request) -> Response | Awaitable[Response]:

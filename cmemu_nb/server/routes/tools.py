@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.display.job_search import MIN_CHARACTERS, find_unfinished
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, NotPrivate, QueueFull
-from cmemu_nb.lifecycle.records import NS_PER_MS, FunctionSchema, JobStatus
+from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, FunctionSchema, JobStatus, column_of
+from cmemu_nb.phrases import quoted
 from cmemu_nb.server.listing import listing
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import said, shown
 from cmemu_nb.server.response import JSON, Response, StreamResponse, json_response
-from cmemu_nb.server.routes.runtime import RUNTIME, RUNTIMES
+from cmemu_nb.server.routes.runtime import RUNTIME
 from cmemu_nb.server.routing import Auth, Route, query_options
 from cmemu_nb.storage import session_file
-from cmemu_nb.wire.function_schemas import quoted
 from cmemu_nb.wire.json_input import Fields
-from cmemu_nb.wire.results import STATES, column_of, outcome
+from cmemu_nb.wire.paths import RUNTIMES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -100,7 +100,7 @@ def list_jobs(app: Application, request: Request) -> Response | Awaitable[Respon
 def _job(job: Job) -> dict[str, Any]:
     return {
         **job.wire(),
-        "outcome": outcome(job),
+        "outcome": job.outcome,
         "queue_time": _milliseconds(job.queue_time()),
         "run_time": _milliseconds(job.run_time()),
     }

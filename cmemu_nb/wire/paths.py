@@ -1,0 +1,26 @@
+"""The paths and header names that routes and clients share, and the URIs of a session."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
+CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
+PLATFORM = "/interactive-module/api/internal-query"
+API = "/api/"
+QUERIES = f"{API}v2/functions/queries"
+EXECUTIONS = f"{API}v2/functions/executions"
+
+MODULE_HEADER = "Module-Auth-Token"
+# How the executor of functions in cells calls itself: the jobs that it runs end with the kernel.
+IN_THIS_KERNEL = "cmemu_nb, functions in cells"
+
+
+def session_uris(runtime_id: str, base_url: str, *, proxied: bool = False) -> dict[str, str]:
+    """Return the URIs of a runtime's session, by the names that they have in the answer to its opener [page].
+
+    URIs for a hub's proxy have the id encoded twice, since the proxy decodes it once.
+    """
+    segment = quote(runtime_id, safe="")
+    uri = f"{base_url}{RUNTIMES}/{quote(segment, safe='') if proxied else segment}"
+    return {"getJobUri": f"{uri}/job", "postResultUri": f"{uri}/results", "postSchemaUri": f"{uri}/schemas"}
