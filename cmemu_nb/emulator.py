@@ -38,8 +38,10 @@ from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.retention import Eviction
 from cmemu_nb.looking import Looking
 from cmemu_nb.phrases import listed
-from cmemu_nb.server.application import Application
+from cmemu_nb.server.application import SURFACES, Application
+from cmemu_nb.server.auth import TokenChecks
 from cmemu_nb.server.connection_limits import GuardedServer, make_guard
+from cmemu_nb.server.context import Context
 from cmemu_nb.server.http import Connections
 from cmemu_nb.settings import hide_tokens, limits_of, make_settings
 from cmemu_nb.storage import live_file
@@ -216,9 +218,10 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         parts.add(OwnLog(home.loop, state).close)
         if settings.job_timeout is not None:
             parts.add(Leases(state, home.loop, settings.job_timeout).close)
-        self.application = self._make_application()
-        parts.add(self.application.waiting.close)
-        # After the application: whoever waits for a job hears of its end first, and reads the result.
+        context = self._make_context()
+        parts.add(context.waiting.close)
+        self.application = Application(context, (*settings.local_hostnames, settings.host))
+        # After the context: whoever waits for a job hears of its end first, and reads the result.
         parts.add(Eviction(state, home.loop, settings.keep_jobs, settings.keep_bytes).close)
         # What lives on the loop ends before all of these, and the loop with it.
         parts.add(home.close, self._farewell)
@@ -230,17 +233,12 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         note_start(self)
         raise_if_interrupted(interrupts)
 
-    def _make_application(self) -> Application:
-        return Application(
-            self.lifecycle,
-            self.bearer_tokens,
-            self._oauth_client(),
-            self.settings,
-            self._journal,
-            self.seed.logins if self.seed else {},
-            self._environment,
-            partial(diagnose, self),
-        )
+    def _make_context(self) -> Context:
+        oauth, settings, logins = self._oauth_client(), self.settings, self.seed.logins if self.seed else {}
+        protect = settings.protect_notebook
+        tokens = TokenChecks(self.lifecycle, oauth, self.bearer_tokens, logins, protect_notebook=protect)
+        why = partial(diagnose, self)
+        return Context(self.lifecycle, tokens, oauth, settings, self._journal, self._environment, why, SURFACES)
 
     def _undo_start(self, undo: Parts) -> None:
         with defer_interrupts(lambda: True):

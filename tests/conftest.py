@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import RUNTIMES, Api, Wire, eventually
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmemu_nb.lifecycle.events import Event
-    from cmemu_nb.server.http import Connections
     from cmemu_nb.server.waiting import Waiting
 
 TOKEN = "the-bearer-token"
@@ -30,10 +29,8 @@ FAULTS = {"internal_error", "listener_failed", "log"}
 
 
 def waiting_of(emulator: Emulator) -> Waiting:
-    """Return the emulator's held requests, which nothing shows from outside."""
-    server = emulator._server  # noqa: SLF001
-    assert server is not None
-    return cast("Connections", server.request_callback)._app.waiting  # noqa: SLF001
+    """Return the emulator's held requests."""
+    return emulator.application.context.waiting
 
 
 def idle(emulator: Emulator) -> bool:

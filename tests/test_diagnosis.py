@@ -185,7 +185,7 @@ def test_whoever_waits_for_a_job_that_goes_with_its_session_is_told_so(emu: Emul
         job = emu.submit("f")
         with ThreadPoolExecutor(2) as pool:
             waiting, streaming = pool.submit(job.result), pool.submit(lambda job: list(job.stream()), job)
-            eventually(lambda: emu.application.waiters == 2, "both wait")
+            eventually(lambda: emu.application.context.waiters == 2, "both wait")
             end()
         said = f"Job '{job.id}' is gone. It was thrown away when the session of 'r' was {was}. Submit it again."
         for result in (waiting.result, streaming.result, job.result):

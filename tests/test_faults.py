@@ -558,7 +558,7 @@ def test_off_leaves_no_trace(emu: Emulator, plain: Side) -> None:
     assert len(emu.faults) == 1
     faults.off()
     faults.off()
-    assert (emu.application.faults, len(emu.faults)) == ((), 0)
+    assert (emu.application.context.faults, len(emu.faults)) == ((), 0)
     assert len(emu.lifecycle.events._subscribers) == listening  # noqa: SLF001
     emu.submit("f")
     assert plain.post(plain.take(), b"1") == 204
@@ -614,7 +614,7 @@ def test_stopping_the_emulator_ends_them(serve: Callable[..., Any]) -> None:
                 emulator.faults(error_rate=1)
             emulator.start()
             assert len(emulator.faults) == 0
-        assert emulator.application.faults == ()
+        assert emulator.application.context.faults == ()
 
 
 def test_they_are_set_and_ended_from_many_threads(emu: Emulator) -> None:
@@ -625,7 +625,7 @@ def test_they_are_set_and_ended_from_many_threads(emu: Emulator) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(16)))
-    assert (emu.application.faults, len(details(emu, "faults_changed"))) == ((), 160)
+    assert (emu.application.context.faults, len(details(emu, "faults_changed"))) == ((), 160)
 
 
 # What can't be

@@ -14,10 +14,11 @@ from schemathesis.specs.openapi import definitions
 from cmemu_nb import Emulator
 from cmemu_nb.errors import WireError
 from cmemu_nb.server.application import ROUTES, SURFACES
+from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.document import PATH_PARAMETERS, document
 from cmemu_nb.server.routes.oauth import FORM
-from cmemu_nb.server.routing import Auth, Route, Surface
+from cmemu_nb.server.routing import Route, Surface
 from cmemu_nb.wire.paths import API, PLATFORM
 
 if TYPE_CHECKING:

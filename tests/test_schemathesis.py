@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from cmemu_nb.lifecycle.records import JobSource, JobStatus
 from cmemu_nb.server.api.queries import Query
 from cmemu_nb.server.application import ROUTES
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.auth import Auth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.server.routing import Route
 
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 30

@@ -94,7 +94,9 @@ def finish(emulator: Process, plan: Plan, tally: Tally, threads: list[threading.
     faults = emulator.run(
         "answer = [e.detail for e in emu.lifecycle.events.recent() if e.kind in ('internal_error', 'log')]"
     )
-    held = emulator.run("answer = len(emu.application.waiting._polls) + len(emu.application.waiting._jobs)")
+    held = emulator.run(
+        "answer = len(emu.application.context.waiting._polls) + len(emu.application.context.waiting._jobs)"
+    )
     counts = emulator.run("answer = len(emu.lifecycle.jobs())")
     total = sum(tally.ends.values())
     report = [

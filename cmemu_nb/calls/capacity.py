@@ -32,7 +32,7 @@ class Capacity:
         # A replica of a cluster that may hold no job is about to leave.
         self.replicas = [each for each in state.replicas(runtime_id) if each.max_concurrent_tasks]
         self.polling = [each for each in self.replicas if each.polls]
-        self.polls = emulator.application.waiting.holds_poll(runtime_id)
+        self.polls = emulator.application.context.waiting.holds_poll(runtime_id)
         self.modules = emulator.modules.of(runtime_id)
         clusters = emulator.clusters.of(runtime_id)
         self.seats = [seat for cluster in clusters for seat in list(cluster.seats.values())]

@@ -126,7 +126,7 @@ class FaultInjection:
     def _begin(self, faults: Faults) -> None:
         faults.begin()
         if not self._on:
-            self._emulator.application.waiting.end_polls()
+            self._emulator.application.context.waiting.end_polls()
         self._set((*self._on, faults))
         self._note("on", faults)
 
@@ -137,7 +137,7 @@ class FaultInjection:
             self._note("off", faults)
 
     def _set(self, faults: tuple[Faults, ...]) -> None:
-        self._on = self._emulator.application.faults = faults
+        self._on = self._emulator.application.context.faults = faults
 
     def _note(self, state: str, faults: Faults) -> None:
         self._emulator.lifecycle.note("faults_changed", faults.runtime_id, detail=f"{state}: {faults.description}")

@@ -11,7 +11,7 @@ import msgspec
 from cmemu_nb.errors import InjectedFault, PollRejected
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.phrases import plural
-from cmemu_nb.server.http import BufferedBody, Receiver
+from cmemu_nb.server.handlers import BufferedBody, Receiver
 from cmemu_nb.server.response import Response
 from cmemu_nb.server.routes import platform, runtime
 from cmemu_nb.server.routes.runtime import envelope, post_schemas
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from cmemu_nb.lifecycle.records import Job
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.faults import Faults
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.routing import Route
@@ -31,42 +31,42 @@ RESULTS = (runtime.receive_result, platform.receive_result)
 SPOIL_A_RESULT = ("error_rate", "drop_result", "truncate_result")
 
 
-def faulty_receiver(app: Application, route: Route, request: Request) -> Receiver | None:
+def faulty_receiver(context: Context, route: Route, request: Request) -> Receiver | None:
     """Return who takes the body of a request that faults may strike; None for any other."""
     if route.handler in POLLS and request.method != "HEAD":
-        return BufferedBody(app, request, partial(_poll, route.handler))
+        return BufferedBody(context, request, partial(_poll, route.handler))
     if route.handler is post_schemas:
-        return BufferedBody(app, request, _post_schemas)
+        return BufferedBody(context, request, _post_schemas)
     if route.receiver in RESULTS:
-        job = app.lifecycle.find_job(request.params["jobId"])
-        if job is not None and job.runtime_id == request.params["runtimeId"] and _waits_for_result(app, job):
-            return FaultyResult(app, request, route.receiver, job)
+        job = context.lifecycle.find_job(request.params["jobId"])
+        if job is not None and job.runtime_id == request.params["runtimeId"] and _waits_for_result(context, job):
+            return FaultyResult(context, request, route.receiver, job)
     return None
 
 
-def _waits_for_result(app: Application, job: Job) -> bool:
+def _waits_for_result(context: Context, job: Job) -> bool:
     """Tell whether a result would count: one that comes too early, too late or beside another is answered as ever."""
-    return job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id) is None
+    return job.status == JobStatus.RUNNING and context.lifecycle.stream(job.job_id) is None
 
 
-def _first(app: Application, fault: str, job: Job, moment: str = "") -> tuple[Faults, Random] | None:
-    for faults in app.faults:
+def _first(context: Context, fault: str, job: Job, moment: str = "") -> tuple[Faults, Random] | None:
+    for faults in context.faults:
         random = faults.strikes(fault, job, moment)
         if random is not None:
             return faults, random
     return None
 
 
-def _refuse_request(app: Application, fault: str, runtime_id: str, error: InjectedFault) -> None:
-    for faults in app.faults:
+def _refuse_request(context: Context, fault: str, runtime_id: str, error: InjectedFault) -> None:
+    for faults in context.faults:
         if faults.strikes_request(fault, runtime_id):
             faults.tell(fault, f"answered {error.status}", runtime_id)
             raise error
 
 
-async def _hold_back(app: Application, job: Job, moment: str) -> None:
+async def _hold_back(context: Context, job: Job, moment: str) -> None:
     """Wait as long as the faults say, all of them together."""
-    chosen = [(faults, faults.seconds(job, moment)) for faults in app.faults]
+    chosen = [(faults, faults.seconds(job, moment)) for faults in context.faults]
     for faults, seconds in chosen:
         if seconds:
             faults.tell(
@@ -75,8 +75,8 @@ async def _hold_back(app: Application, job: Job, moment: str) -> None:
     await asyncio.sleep(sum(seconds for _, seconds in chosen))
 
 
-def _is_cut_off(app: Application, job: Job, moment: str, when: str) -> bool:
-    struck = _first(app, "disconnect", job, moment)
+def _is_cut_off(context: Context, job: Job, moment: str, when: str) -> bool:
+    struck = _first(context, "disconnect", job, moment)
     if struck is None:
         return False
     struck[0].tell("disconnect", f"closed the connection {when}", job.runtime_id, job.job_id)
@@ -86,28 +86,28 @@ def _is_cut_off(app: Application, job: Job, moment: str, when: str) -> bool:
 # Schemas and polls
 
 
-def _post_schemas(app: Application, request: Request) -> Response:
+def _post_schemas(context: Context, request: Request) -> Response:
     error = InjectedFault("The schemas were not stored: the fault error_rate struck.")
-    _refuse_request(app, "error_rate", request.params["runtimeId"], error)
-    return post_schemas(app, request)
+    _refuse_request(context, "error_rate", request.params["runtimeId"], error)
+    return post_schemas(context, request)
 
 
-async def _poll(handler: Any, app: Application, request: Request) -> Response:
+async def _poll(handler: Any, context: Context, request: Request) -> Response:
     runtime_id = request.params["runtimeId"]
     error = PollRejected("The poll was refused: the fault reject_poll struck. Poll again.")
-    _refuse_request(app, "reject_poll", runtime_id, error)
-    response = _second_delivery(app, request)
+    _refuse_request(context, "reject_poll", runtime_id, error)
+    response = _second_delivery(context, request)
     if response is not None:
-        return await _deliver(app, request, response)
-    answer = handler(app, request)
+        return await _deliver(context, request, response)
+    answer = handler(context, request)
     response = answer if isinstance(answer, Response) else await answer
-    return await _deliver(app, request, response, first=True)
+    return await _deliver(context, request, response, first=True)
 
 
-def _second_delivery(app: Application, request: Request) -> Response | None:
+def _second_delivery(context: Context, request: Request) -> Response | None:
     if request.client_gone():
         return None
-    for faults in app.faults:
+    for faults in context.faults:
         job = faults.to_repeat(request.params["runtimeId"])
         if job is not None:
             faults.tell("duplicate_dispatch", "handed the job out again", job.runtime_id, job.job_id)
@@ -115,23 +115,23 @@ def _second_delivery(app: Application, request: Request) -> Response | None:
     return None
 
 
-async def _deliver(app: Application, request: Request, response: Response, *, first: bool = False) -> Response:
+async def _deliver(context: Context, request: Request, response: Response, *, first: bool = False) -> Response:
     """Answer a poll; whatever strikes, a job that does not arrive for the first time goes back to its queue."""
-    job = _handed_out(app, response)
+    job = _handed_out(context, response)
     if job is None:
         return response
     give_back: Callable[[], None] = response.undelivered or (lambda: None)
-    if any(faults.delay for faults in app.faults):
+    if any(faults.delay for faults in context.faults):
         try:
-            await _hold_back(app, job, "poll")
+            await _hold_back(context, job, "poll")
         except asyncio.CancelledError:
             give_back()
             raise
-    if request.client_gone() or _is_cut_off(app, job, "poll", "instead of handing the job out"):
+    if request.client_gone() or _is_cut_off(context, job, "poll", "instead of handing the job out"):
         give_back()
         request.connection.stream.close()
         return Response(204)
-    if first and (struck := _first(app, "duplicate_dispatch", job)):
+    if first and (struck := _first(context, "duplicate_dispatch", job)):
         struck[0].repeat(job)
     return response
 
@@ -144,10 +144,10 @@ class _Envelope(msgspec.Struct):
     job: _Head = msgspec.field(name="computeModuleJobV1")
 
 
-def _handed_out(app: Application, response: Response) -> Job | None:
+def _handed_out(context: Context, response: Response) -> Job | None:
     if not response.body:
         return None
-    return app.lifecycle.find_job(msgspec.json.decode(response.body, type=_Envelope).job.job_id)
+    return context.lifecycle.find_job(msgspec.json.decode(response.body, type=_Envelope).job.job_id)
 
 
 # Results
@@ -157,15 +157,15 @@ class FaultyResult:
     """The result of a running job, which faults may strike. One that is to be spoilt is collected first."""
 
     def __init__(
-        self, app: Application, request: Request, receive: Callable[[Application, Request], Receiver], job: Job
+        self, context: Context, request: Request, receive: Callable[[Context, Request], Receiver], job: Job
     ) -> None:
-        self._app = app
+        self._context = context
         self._request = request
         self._receive = receive
         self._job = job
-        struck = ((fault, _first(app, fault, job)) for fault in SPOIL_A_RESULT)
+        struck = ((fault, _first(context, fault, job)) for fault in SPOIL_A_RESULT)
         self._spoiling = next(((fault, *found) for fault, found in struck if found), None)
-        self._inner = BufferedBody(app, request, self._spoil) if self._spoiling else receive(app, request)
+        self._inner = BufferedBody(context, request, self._spoil) if self._spoiling else receive(context, request)
         # What is collected to be spoilt may be a stream, too.
         self.patient = self._inner.patient or request.chunked
 
@@ -180,32 +180,32 @@ class FaultyResult:
     def finish(self) -> Any:
         """Answer, at once or later."""
         response = self._inner.finish()
-        if any(faults.delay for faults in self._app.faults):
+        if any(faults.delay for faults in self._context.faults):
             return self._answer_later(response)
         return self._answer(response)
 
     async def _answer_later(self, response: Any) -> Response:
-        await _hold_back(self._app, self._job, "result")
+        await _hold_back(self._context, self._job, "result")
         return self._answer(response)
 
     def _answer(self, response: Any) -> Response:
-        job = self._app.lifecycle.find_job(self._job.job_id)
+        job = self._context.lifecycle.find_job(self._job.job_id)
         kept = job if job and job.status == JobStatus.SUCCEEDED else None
-        if kept and _is_cut_off(self._app, kept, "result", "after the result was kept"):
+        if kept and _is_cut_off(self._context, kept, "result", "after the result was kept"):
             self._request.connection.stream.close()
         return response  # type: ignore[no-any-return]  # what takes results answers at once
 
-    def _spoil(self, app: Application, request: Request) -> Any:
+    def _spoil(self, context: Context, request: Request) -> Any:
         assert self._spoiling is not None  # noqa: S101 - or this would not be called
         fault, faults, random = self._spoiling
         size, job_id = len(request.body), self._job.job_id
-        ended = not faults.on or app.lifecycle.find_job(job_id) is not self._job
+        ended = not faults.on or context.lifecycle.find_job(job_id) is not self._job
         if ended or (fault == "truncate_result" and not size):
             return self._keep(request.body)
         if fault == "error_rate":
             faults.tell(fault, f"refused the result, {plural(size, 'byte')}, with 500", self._job.runtime_id, job_id)
             error = InjectedFault(f"The result of job '{job_id}' was not kept: the fault error_rate struck.")
-            return app.answer_error(error, request)
+            return context.answer_error(error, request)
         kept = 0 if fault == "drop_result" else random.randrange(size)
         whole = plural(size, "byte")
         what = f"threw the result away, {whole}" if fault == "drop_result" else f"kept {kept:,} of {whole}"
@@ -213,7 +213,7 @@ class FaultyResult:
         return Response(204) if fault == "drop_result" else self._keep(request.body[:kept])
 
     def _keep(self, body: bytes) -> Any:
-        receiver = self._receive(self._app, self._request)
+        receiver = self._receive(self._context, self._request)
         if body:
             receiver.receive(body)
         return receiver.finish()

@@ -1,29 +1,21 @@
 """The thin adapter between Tornado's HTTP connections and the routes.
 
-A handler is a plain function of a `Request`. It returns a `Response` or an awaitable of one; an error of
-our tree becomes the documented JSON body, any other one `internal_error` with its traceback in
-the event log. When the client goes away, an awaiting handler is cancelled.
+An error of our tree becomes the documented JSON body, any other one `internal_error` with its traceback in the event
+log. When the client goes away, an awaiting handler is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnectionDelegate, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
-from cmemu_nb.errors import (
-    InvalidRequest,
-    JournalBehind,
-    PayloadTooLarge,
-)
 from cmemu_nb.server.request import UNLIMITED, Request
 from cmemu_nb.server.response import Answer, Response, StreamResponse
-from cmemu_nb.server.routing import Auth
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
@@ -32,84 +24,18 @@ if TYPE_CHECKING:
 
     from cmemu_nb.errors import JournalBehind
     from cmemu_nb.server.application import Application
+    from cmemu_nb.server.handlers import Receiver
 
 LINGER_SECONDS = 2.0
 # What is longer goes out behind its head, uncopied.
 MOST_IN_ONE_PIECE = 65_536
 
-Handler = Callable[["Application", Request], Answer | Awaitable[Answer]]
-
-
-class Receiver(Protocol):
-    """Takes a request's body as it arrives, and answers. `patient` says whether the client may pause for long."""
-
-    patient: bool
-
-    def receive(self, chunk: bytes) -> None:
-        """Take the next piece of the body."""
-
-    def finish(self) -> Answer | Awaitable[Answer]:
-        """Answer: the body is complete."""
-
-    def break_off(self) -> None:
-        """Note that the rest of the body will never come."""
-
-
-class BufferedBody:
-    """The usual receiver: collects the body, then calls the handler.
-
-    A body takes its time: meanwhile the session may have ended whose token `auth` asked for.
-    """
-
-    patient = False
-
-    def __init__(self, app: Application, request: Request, handler: Handler, auth: Auth = Auth.NONE) -> None:
-        self._app = app
-        self._request = request
-        self._handler = handler
-        self._auth = auth
-        # Unlike joining pieces, growing in one place needs no second copy of a large body.
-        self._body = io.BytesIO()
-
-    def receive(self, chunk: bytes) -> None:
-        """Keep the next piece; a body over the limit is a `PayloadTooLarge`."""
-        check_size(self._app, self._body.tell() + len(chunk))
-        self._body.write(chunk)
-
-    def finish(self) -> Answer | Awaitable[Answer]:
-        """Call the handler with the whole body."""
-        if self._body.tell():
-            self._app.authorize(self._auth, self._request)
-        self._request.body = self._body.getvalue()
-        self._body.close()
-        return self._handler(self._app, self._request)
-
-    def break_off(self) -> None:
-        """Do nothing: an incomplete request has changed nothing."""
-
-
-def check_size(app: Application, size: int) -> None:
-    """Refuse a body of more than `max_body_bytes`."""
-    limit = app.max_body_bytes
-    if size > limit:
-        raise PayloadTooLarge(
-            f"The body is larger than {limit} bytes. Send less, or start with a larger max_body_bytes."
-        )
-
-
-def check_chunked(request: Request) -> None:
-    """Refuse a body in chunks that Tornado is about to refuse: it must not begin a stream, which would break off."""
-    if request.headers["Transfer-Encoding"].lower() != "chunked" or "Content-Length" in request.headers:
-        raise InvalidRequest(
-            "The end of the body is unclear. Send it with 'Transfer-Encoding: chunked' alone, or with a Content-Length."
-        )
-
 
 class Connections(HTTPServerConnectionDelegate):
     """Makes one `Exchange` for every request that comes in."""
 
-    def __init__(self, app: Application) -> None:
-        self._app = app
+    def __init__(self, application: Application) -> None:
+        self._application = application
 
     def start_request(
         self,
@@ -117,7 +43,7 @@ class Connections(HTTPServerConnectionDelegate):
         request_conn: HTTPConnection,
     ) -> HTTPMessageDelegate:
         """Begin the next request of a connection."""
-        return Exchange(self._app, request_conn)  # type: ignore[arg-type]  # HTTP/1 is all that Tornado serves
+        return Exchange(self._application, request_conn)  # type: ignore[arg-type]  # HTTP/1 is all that Tornado serves
 
 
 class Stage(Enum):
@@ -131,8 +57,9 @@ class Stage(Enum):
 class Exchange(HTTPMessageDelegate):
     """One request and its answer. `received` is how many bytes of the body have come."""
 
-    def __init__(self, app: Application, connection: HTTP1Connection) -> None:
-        self._app = app
+    def __init__(self, application: Application, connection: HTTP1Connection) -> None:
+        self._application = application
+        self._context = application.context
         self._connection = connection
         self._receiver: Receiver | None = None
         self._refusal: Response | None = None
@@ -157,7 +84,7 @@ class Exchange(HTTPMessageDelegate):
         """What the request is, for people."""
         if self.stage is Stage.HEAD:
             return f"a request from {self._connection.context}"
-        return f"{self._request.method} {self._app.shown_path(self._request)}"
+        return f"{self._request.method} {self._context.shown_path(self._request)}"
 
     @property
     def last(self) -> bool:
@@ -173,7 +100,7 @@ class Exchange(HTTPMessageDelegate):
         self._connection.set_close_callback(self.on_connection_close)
         request = self._request = Request(start_line, headers, self._connection)
         try:
-            self._receiver = self._app.begin(request)
+            self._receiver = self._application.begin(request)
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
             self._refuse(error)
 
@@ -209,8 +136,8 @@ class Exchange(HTTPMessageDelegate):
     # Refusals
 
     def _refuse(self, error: Exception) -> None:
-        self._refusal = self._app.answer_error(error, self._request)
-        if self._request.chunked or self._request.declared_length > self._app.max_body_bytes:
+        self._refusal = self._context.answer_error(error, self._request)
+        if self._request.chunked or self._request.declared_length > self._context.max_body_bytes:
             self._answer_early(self._refusal)
 
     def _answer_early(self, response: Response) -> None:
@@ -236,23 +163,23 @@ class Exchange(HTTPMessageDelegate):
         try:
             answer = receiver.finish()
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
-            answer = self._app.answer_error(error, self._request)
+            answer = self._context.answer_error(error, self._request)
         if isinstance(answer, Response):
             self._send(answer)
-        elif self._app.waiters < self._app.max_waiting:
-            self._app.waiters += 1
+        elif self._context.waiters < self._context.max_waiting:
+            self._context.waiters += 1
             self._task = asyncio.create_task(self._answer_later(answer))
-            self._task.add_done_callback(self._app.waits_no_more)
+            self._task.add_done_callback(self._context.waits_no_more)
         else:
             if isinstance(answer, Coroutine):
                 answer.close()  # nothing of it has run, so no job was submitted
-            self._send(self._app.answer_error(self._app.too_busy(), self._request))
+            self._send(self._context.answer_error(self._context.too_busy(), self._request))
 
     async def _answer_later(self, answer: StreamResponse | Awaitable[Answer]) -> None:
         try:
             result = answer if isinstance(answer, StreamResponse) else await answer
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
-            result = self._app.answer_error(error, self._request)
+            result = self._context.answer_error(error, self._request)
         if isinstance(result, Response):
             self._task = None
             self._send(result)
@@ -263,7 +190,7 @@ class Exchange(HTTPMessageDelegate):
         if response.delay:
             self._task = asyncio.create_task(self._send_later(response))
             return
-        journal = self._app.journal
+        journal = self._context.journal
         if journal is not None and journal.behind:
             journal.when_written(lambda error: self._deliver(response, error))
         else:
@@ -274,7 +201,7 @@ class Exchange(HTTPMessageDelegate):
         if unwritten is not None and not looks_only:
             if response.undelivered is not None:
                 response.undelivered()
-            response = self._app.error_response(unwritten, self._request)
+            response = self._context.error_response(unwritten, self._request)
         self._answered = True
         self._write(response)
         if response.undelivered is not None:
@@ -316,13 +243,13 @@ class Exchange(HTTPMessageDelegate):
             self._connection.write_headers(ResponseStartLine("HTTP/1.1", 200, "OK"), headers)
             async for chunk in answer.chunks:
                 await self._connection.write(chunk)
-            if self._app.journal is not None:
-                await self._app.journal.written()
+            if self._context.journal is not None:
+                await self._context.journal.written()
         except StreamClosedError:
             return
         except Exception as error:  # noqa: BLE001 - every error ends the answer
             # Half of the result is out: only a broken connection says that the rest will not come.
-            self._app.answer_error(error, self._request)
+            self._context.answer_error(error, self._request)
             self._hang_up()
             return
         if self._request.version == "HTTP/1.0":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_to_bytes
 
@@ -15,20 +14,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from cmemu_nb.errors import WireError
-    from cmemu_nb.server.application import Application
-    from cmemu_nb.server.http import Handler, Receiver
+    from cmemu_nb.server.auth import Auth
+    from cmemu_nb.server.context import Context
+    from cmemu_nb.server.handlers import Handler, Receiver
     from cmemu_nb.server.request import Request
-
-
-class Auth(Enum):
-    """Whose token a route wants."""
-
-    NONE = "none"
-    MODULE = "module"
-    BEARER = "bearer"
-    EITHER = "either"
-    REPLICA = "replica"
-    CLIENT = "client"
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,7 @@ class Route:
     query: dict[str, dict[str, Any]] = field(default_factory=dict)
     waits: bool = False
     body_media: str = "application/json"
-    receiver: Callable[[Application, Request], Receiver] | None = None
+    receiver: Callable[[Context, Request], Receiver] | None = None
     errors: tuple[type[WireError], ...] = ()
     error_names: dict[int, str] = field(default_factory=dict)
     media: str = "application/octet-stream"

@@ -84,10 +84,10 @@ def write(emulator: Emulator) -> LiveFile | None:
             token=Token(emulator.token),
             pid=os.getpid(),
             started_at=emulator.started_at,
-            id=application.identity,
+            id=application.context.identity,
             hostname=socket.gethostname(),
             cwd=_directory(),
-            version=application.version,
+            version=application.context.version,
         )
         where = folder()
         remove_left_files(where)

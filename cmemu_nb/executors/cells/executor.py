@@ -89,7 +89,7 @@ class NotebookExecutor:
     def rest(self) -> None:
         """Take no jobs any more: others do. What runs goes on."""
         self._takes_jobs.clear()
-        self._emulator.application.waiting.end_polls()
+        self._emulator.application.context.waiting.end_polls()
 
     def go_on(self) -> None:
         """Take jobs again."""

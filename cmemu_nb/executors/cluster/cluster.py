@@ -354,7 +354,7 @@ class Cluster:
     def _deliver(self, worker: str, attempt: str, message: Message) -> str:
         told = self._client.run(deliver, attempt, message, workers=[worker], on_error="ignore")
         if isinstance(message, Leave):  # which it sees when its poll is answered
-            self._on_loop(self._emulator.application.waiting.end_polls)
+            self._on_loop(self._emulator.application.context.waiting.end_polls)
         return str(told.get(worker, ""))
 
     def _listen(self) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cmemu_nb.errors import WireError
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
 MOST_OF_A_VALUE = 10_000
@@ -37,16 +37,16 @@ CANCELED = "the client canceled the execution"
 _TRACEBACK = "Traceback (most recent call last):"
 
 
-def read_call(app: Application, request: Request, kind: str = "") -> tuple[Query, bytes]:
+def read_call(context: Context, request: Request, kind: str = "") -> tuple[Query, bytes]:
     """Return the function that a request calls, and the query for its module; `kind` begins the names of errors.
 
     Raises the API's errors for what it refuses.
     """
     fields = Fields(request.body, "Executing a query")
     for name in ("branch", "version", "ontology"):
-        app.lifecycle.check_label(name, fields.text(name))
+        context.lifecycle.check_label(name, fields.text(name))
     given = fields.required_object("parameters")
-    query = find_query(app.lifecycle, request.params["queryApiName"], fields.text("branch"))
+    query = find_query(context.lifecycle, request.params["queryApiName"], fields.text("branch"))
     prerelease = fields.flag("includePrerelease")
     check_version(query, fields.text("version"), fields.text("latestVersionResolution"), prerelease=prerelease)
     _check_scope(query, fields.text("ontology"), query_options(request).get("transactionId"), kind)

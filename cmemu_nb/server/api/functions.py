@@ -24,18 +24,19 @@ from cmemu_nb.server.api.calls import CANCELED, RESOLUTIONS, api_error, check_ve
 from cmemu_nb.server.api.queries import Query, find_by_rids, find_query, not_found, query_of
 from cmemu_nb.server.api.query_metadata import query_record
 from cmemu_nb.server.api.streams import EVENTS, as_events, error_event
+from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import said, shown
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routes.contour import CLIENT_GONE, job_when_done, result_in_time, result_of
-from cmemu_nb.server.routing import Auth, Route, query_options
+from cmemu_nb.server.routing import Route, query_options
 from cmemu_nb.wire.json_input import Fields, decode
 from cmemu_nb.wire.paths import EXECUTIONS, QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.openapi.schemas import Schema
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
@@ -46,9 +47,9 @@ LARGEST_BATCH = 100
 # What there is
 
 
-def get(app: Application, request: Request) -> Response:
+def get(context: Context, request: Request) -> Response:
     """Answer the record of a function."""
-    query = find_query(app.lifecycle, request.params["queryApiName"])
+    query = find_query(context.lifecycle, request.params["queryApiName"])
     if query.schema is None:
         told = f"The runtime of '{query.api_name}' has posted no schemas yet, so nothing is known of it."
         raise not_found(told, query.api_name)
@@ -56,12 +57,12 @@ def get(app: Application, request: Request) -> Response:
     return json_response(200, query_record(query))
 
 
-async def get_by_rid(app: Application, request: Request) -> Response:
+async def get_by_rid(context: Context, request: Request) -> Response:
     """Answer the record of a function that is known by its RID."""
     rid = query_options(request).get("rid")
     if rid is None:
         raise InvalidRequest("Getting a query by its RID: the query option 'rid' is missing.")
-    query = (await find_by_rids(app.lifecycle, [rid])).get(rid)
+    query = (await find_by_rids(context.lifecycle, [rid])).get(rid)
     if query is None:
         told = f"No function has the RID {quoted(rid)}. client.functions.Query.get(name) tells a function's rid."
         raise ApiError(404, "FunctionNotFound", told, functionRid=rid)
@@ -69,14 +70,14 @@ async def get_by_rid(app: Application, request: Request) -> Response:
     return json_response(200, query_record(query))
 
 
-async def get_by_rid_batch(app: Application, request: Request) -> Response:
+async def get_by_rid_batch(context: Context, request: Request) -> Response:
     """Answer the records of the functions that there are of those asked for."""
     what = "Getting queries by their RIDs"
     wanted = decode(request.body, list[msgspec.Raw], what)
     if not 0 < len(wanted) <= LARGEST_BATCH:
         raise InvalidRequest(f"{what}: {len(wanted)} were asked for. Ask for 1 to {LARGEST_BATCH}.")
     asked = [Fields(bytes(element), what) for element in wanted]
-    queries = await find_by_rids(app.lifecycle, [fields.required_text("rid") for fields in asked])
+    queries = await find_by_rids(context.lifecycle, [fields.required_text("rid") for fields in asked])
     found = []
     for fields in asked:
         query = queries.get(fields.required_text("rid"))
@@ -103,9 +104,9 @@ def _check_version_options(query: Query, request: Request) -> None:
 # Running functions
 
 
-async def execute(app: Application, request: Request) -> Response:
+async def execute(context: Context, request: Request) -> Response:
     """Call a function and answer its value."""
-    query, answer = await _run(app, request)
+    query, answer = await _run(context, request)
     if isinstance(answer, ExecutionFailed):
         raise answer
     try:
@@ -115,66 +116,66 @@ async def execute(app: Application, request: Request) -> Response:
     return json_response(200, {"value": msgspec.Raw(await value_of(query, body))})
 
 
-async def streaming_execute(app: Application, request: Request) -> Answer:
+async def streaming_execute(context: Context, request: Request) -> Answer:
     """Call a function and answer its value as events, while it comes."""
-    query, answer = await _run(app, request)
+    query, answer = await _run(context, request)
     return error_event(query, answer) if isinstance(answer, ExecutionFailed) else await as_events(query, answer)
 
 
-async def streaming_execute_events(app: Application, request: Request) -> Answer:
+async def streaming_execute_events(context: Context, request: Request) -> Answer:
     """Do what `streamingExecute` does, under the name that the SDK's `streaming_execute_events` calls."""
-    return await streaming_execute(app, request)
+    return await streaming_execute(context, request)
 
 
-async def _run(app: Application, request: Request) -> tuple[Query, Answer | ExecutionFailed]:
+async def _run(context: Context, request: Request) -> tuple[Query, Answer | ExecutionFailed]:
     """Call a function and wait for the first byte of its result, or for what became of it instead."""
-    query, arguments = read_call(app, request)
-    job_id = _submit(app, request, query, arguments, JobSource.CONTOUR_SYNC).job_id
+    query, arguments = read_call(context, request)
+    job_id = _submit(context, request, query, arguments, JobSource.CONTOUR_SYNC).job_id
     try:
-        return query, await result_in_time(app, job_id)
+        return query, await result_in_time(context, job_id)
     except (JobFailed, JobTimeout) as error:
         return query, api_error(query, error)
 
 
-def _submit(app: Application, request: Request, query: Query, arguments: bytes, source: JobSource) -> Job:
+def _submit(context: Context, request: Request, query: Query, arguments: bytes, source: JobSource) -> Job:
     if request.client_gone():
         raise JobFailed(CLIENT_GONE)
-    return app.lifecycle.submit_to_app(query.deployed_app_rid, query.branch, query.name, arguments, source)
+    return context.lifecycle.submit_to_app(query.deployed_app_rid, query.branch, query.name, arguments, source)
 
 
-def execute_async(app: Application, request: Request) -> Response:
+def execute_async(context: Context, request: Request) -> Response:
     """Call a function and answer at once by which id its value is to be had."""
-    query, arguments = read_call(app, request, "Async")
-    job = _submit(app, request, query, arguments, JobSource.CONTOUR_ASYNC)
+    query, arguments = read_call(context, request, "Async")
+    job = _submit(context, request, query, arguments, JobSource.CONTOUR_ASYNC)
     return json_response(200, {"type": "submitted", "executionId": job.job_id})
 
 
 # Executions
 
 
-def get_result(app: Application, request: Request) -> Response | Awaitable[Response]:
+def get_result(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Answer the value of an execution, or that it runs; held for as many seconds as asked for, at most 280."""
     fields = Fields(request.body, "Getting a result")
     seconds = min(fields.count("timeout") or 0, LONGEST_POLL)
-    job = _execution(app, request)
+    job = _execution(context, request)
     if not (job.finished or seconds):
         return json_response(200, {"type": "running"})
-    return _state_when_done(app, job.job_id, seconds)
+    return _state_when_done(context, job.job_id, seconds)
 
 
-async def _state_when_done(app: Application, job_id: str, seconds: int) -> Response:
-    query = query_of(app.lifecycle, app.lifecycle.job(job_id))
+async def _state_when_done(context: Context, job_id: str, seconds: int) -> Response:
+    query = query_of(context.lifecycle, context.lifecycle.job(job_id))
     try:
-        job = await job_when_done(app, job_id, seconds)
+        job = await job_when_done(context, job_id, seconds)
     except JobFailed as error:
         raise of_execution(api_error(query, error)) from None
-    return await _state_of(app, job)
+    return await _state_of(context, job)
 
 
-async def _state_of(app: Application, job: Job) -> Response:
+async def _state_of(context: Context, job: Job) -> Response:
     if not job.finished:
         return json_response(200, {"type": "running"})
-    query = query_of(app.lifecycle, job)
+    query = query_of(context.lifecycle, job)
     try:
         value = await value_of(query, result_of(job).body)
     except (ExecutionFailed, JobFailed) as error:
@@ -182,18 +183,18 @@ async def _state_of(app: Application, job: Job) -> Response:
     return json_response(200, {"type": "succeeded", "value": msgspec.Raw(value)})
 
 
-def cancel(app: Application, request: Request) -> Response:
+def cancel(context: Context, request: Request) -> Response:
     """Fail the job of an execution, unless it is done."""
-    job = _execution(app, request)
+    job = _execution(context, request)
     if not job.finished:
-        app.lifecycle.fail(job.job_id, CANCELED)
+        context.lifecycle.fail(job.job_id, CANCELED)
     return json_response(200, {"id": job.job_id})
 
 
-def _execution(app: Application, request: Request) -> Job:
+def _execution(context: Context, request: Request) -> Job:
     job_id = request.params["executionId"]
     try:
-        return app.lifecycle.job(job_id)
+        return context.lifecycle.job(job_id)
     except (NotFound, JobEvicted) as error:
         raise ApiError(404, "ExecutionNotFound", str(error), executionId=job_id) from None
 

@@ -23,10 +23,10 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.server.api.errors import error_example
 from cmemu_nb.server.api.streams import EVENTS
+from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import ANYTHING, RECORDS, TEXT, record
 from cmemu_nb.server.response import BYTES, JSON
-from cmemu_nb.server.routing import Auth
 from cmemu_nb.wire.paths import API, MODULE_HEADER
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ import msgspec
 
 from cmemu_nb.errors import InvalidRequest, JobEvicted, JobFailed, JobNotReady, JobTimeout, NotFound, QueueFull
 from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus, milliseconds
+from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import said
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.response import BYTES, Response, StreamResponse, json_response
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.routing import Route
 from cmemu_nb.wire.json_input import Fields
 from cmemu_nb.wire.paths import CONTOUR
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
     from cmemu_nb.lifecycle.session import ResultStream
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
 
@@ -30,7 +31,7 @@ MOST_IN_ONE_PIECE = 65_536
 RESET = "the runtime session was reset"
 
 
-def _submit(app: Application, request: Request, source: JobSource) -> Job:
+def _submit(context: Context, request: Request, source: JobSource) -> Job:
     what = "Submitting a job"
     fields = Fields(request.body, what)
     rid = fields.required_text("deployedAppRid")
@@ -38,10 +39,10 @@ def _submit(app: Application, request: Request, source: JobSource) -> Job:
     query = fields.raw("query", b"{}")
     request.body = b""  # who waits for the result keeps one copy of a large query, not two
     branch = fields.text("deployedAppBranch")
-    return app.lifecycle.submit_to_app(rid, branch, query_type, query, source, app.user(request))
+    return context.lifecycle.submit_to_app(rid, branch, query_type, query, source, context.tokens.user(request))
 
 
-async def execute(app: Application, request: Request) -> Answer:
+async def execute(context: Context, request: Request) -> Answer:
     """Submit a job and answer its result, the very bytes that were posted; the first of them ends the time limit.
 
     The limit is the setting `execute_timeout`, 30 seconds by default. A client that goes away takes its queued job
@@ -49,40 +50,40 @@ async def execute(app: Application, request: Request) -> Answer:
     """
     if request.client_gone():
         raise JobFailed(CLIENT_GONE)
-    return await result_in_time(app, _submit(app, request, JobSource.CONTOUR_SYNC).job_id)
+    return await result_in_time(context, _submit(context, request, JobSource.CONTOUR_SYNC).job_id)
 
 
-async def result_in_time(app: Application, job_id: str) -> Answer:
+async def result_in_time(context: Context, job_id: str) -> Answer:
     """Answer a job's result if its first byte comes within `execute_timeout`; a client that goes away withdraws it.
 
     Raises `JobFailed` and `JobTimeout`.
     """
     try:
-        return await _result_as_it_comes(app, job_id, asyncio.get_running_loop().time() + app.execute_timeout)
+        return await _result_as_it_comes(context, job_id, asyncio.get_running_loop().time() + context.execute_timeout)
     except asyncio.CancelledError:
-        _withdraw(app, job_id)
+        _withdraw(context, job_id)
         raise
 
 
-async def _result_as_it_comes(app: Application, job_id: str, deadline: float | None) -> Answer:
+async def _result_as_it_comes(context: Context, job_id: str, deadline: float | None) -> Answer:
     while True:
-        job = _find_or_failed(app, job_id)
+        job = _find_or_failed(context, job_id)
         if job.finished:
             return result_of(job)
-        stream = app.lifecycle.stream(job_id)
+        stream = context.lifecycle.stream(job_id)
         if stream is not None and stream.body:
-            return StreamResponse(_relay(app, stream))
-        if not await _wait_for_change(app, job_id, deadline):
-            raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'. {app.diagnose(job_id)}")
+            return StreamResponse(_relay(context, stream))
+        if not await _wait_for_change(context, job_id, deadline):
+            raise JobTimeout(f"Timed out waiting for compute-module job '{job_id}'. {context.diagnose(job_id)}")
 
 
-def _withdraw(app: Application, job_id: str) -> None:
-    job = app.lifecycle.find_job(job_id)
+def _withdraw(context: Context, job_id: str) -> None:
+    job = context.lifecycle.find_job(job_id)
     if job is not None and job.status == JobStatus.QUEUED:
-        app.lifecycle.fail(job_id, CLIENT_GONE)
+        context.lifecycle.fail(job_id, CLIENT_GONE)
 
 
-async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]:
+async def _relay(context: Context, stream: ResultStream) -> AsyncIterator[bytes]:
     sent = 0
     while True:
         if sent < stream.size:
@@ -94,17 +95,17 @@ async def _relay(app: Application, stream: ResultStream) -> AsyncIterator[bytes]
             continue
         if stream.complete:
             return
-        job = _find_or_failed(app, stream.job_id)
+        job = _find_or_failed(context, stream.job_id)
         if job.status == JobStatus.FAILED:
             raise JobFailed(job.error_message or "")
         if job.finished:
             return
-        await app.waiting.for_change(stream.job_id, None)
+        await context.waiting.for_change(stream.job_id, None)
 
 
-def _find_or_failed(app: Application, job_id: str) -> Job:
+def _find_or_failed(context: Context, job_id: str) -> Job:
     try:
-        return app.lifecycle.job(job_id)
+        return context.lifecycle.job(job_id)
     except NotFound:
         raise JobFailed(RESET) from None
 
@@ -116,18 +117,18 @@ def result_of(job: Job) -> Response:
     return Response(200, job.result or b"", BYTES)
 
 
-async def _wait_for_change(app: Application, job_id: str, deadline: float | None) -> bool:
+async def _wait_for_change(context: Context, job_id: str, deadline: float | None) -> bool:
     if deadline is None:
-        return await app.waiting.for_change(job_id, None)
+        return await context.waiting.for_change(job_id, None)
     seconds = deadline - asyncio.get_running_loop().time()
-    return seconds > 0 and await app.waiting.for_change(job_id, seconds)
+    return seconds > 0 and await context.waiting.for_change(job_id, seconds)
 
 
-def submit(app: Application, request: Request) -> Response:
+def submit(context: Context, request: Request) -> Response:
     """Submit a job and answer its id at once, and a handle that does as well."""
     if request.client_gone():
         raise JobFailed(CLIENT_GONE)
-    job = _submit(app, request, JobSource.CONTOUR_ASYNC)
+    job = _submit(context, request, JobSource.CONTOUR_ASYNC)
     nothing = {"nodeId": None, "moduleId": None}
     handle = {"type": "v1", "jobId": job.job_id, **nothing, "persistJobResult": None}
     answer = {
@@ -140,48 +141,48 @@ def submit(app: Application, request: Request) -> Response:
     return json_response(200, answer)
 
 
-def status(app: Application, request: Request) -> Response | Awaitable[Response]:
+def status(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Answer a job's status; with `Prefer: wait=N` when the job is done."""
     job_id = request.params["jobId"]
-    return _when_done(app, request, app.lifecycle.job(job_id), lambda job: json_response(200, _status(job)))
+    return _when_done(context, request, context.lifecycle.job(job_id), lambda job: json_response(200, _status(job)))
 
 
-def result(app: Application, request: Request) -> Response | Awaitable[Response]:
+def result(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Answer a job's result: its bytes as they were posted.
 
     Give the job's id or the handle that its submission answered. With `Prefer: wait=N` the answer is held until the job
     is done.
     """
-    return _when_done(app, request, app.lifecycle.job(_job_id(request)), _result_if_ready)
+    return _when_done(context, request, context.lifecycle.job(_job_id(request)), _result_if_ready)
 
 
-async def stream_result(app: Application, request: Request) -> Answer:
+async def stream_result(context: Context, request: Request) -> Answer:
     """Answer a job's result as it comes, however long that takes; `HEAD` only says that the job exists [ours]."""
-    job_id = app.lifecycle.job(request.params["jobId"]).job_id
+    job_id = context.lifecycle.job(request.params["jobId"]).job_id
     if request.method == "HEAD":
         return Response(200, content_type=BYTES)
-    return await _result_as_it_comes(app, job_id, None)
+    return await _result_as_it_comes(context, job_id, None)
 
 
-def _when_done(app: Application, request: Request, job: Job, answer: Any) -> Response | Awaitable[Response]:
+def _when_done(context: Context, request: Request, job: Job, answer: Any) -> Response | Awaitable[Response]:
     seconds = preferred_wait(request)
     if job.finished or not seconds:
         return answer(job)  # type: ignore[no-any-return]
-    return _answer_when_done(app, job.job_id, seconds, answer)
+    return _answer_when_done(context, job.job_id, seconds, answer)
 
 
-async def _answer_when_done(app: Application, job_id: str, seconds: int, answer: Any) -> Response:
-    response: Response = answer(await job_when_done(app, job_id, seconds))
+async def _answer_when_done(context: Context, job_id: str, seconds: int, answer: Any) -> Response:
+    response: Response = answer(await job_when_done(context, job_id, seconds))
     response.headers.update(applied(seconds))
     return response
 
 
-async def job_when_done(app: Application, job_id: str, seconds: int) -> Job:
+async def job_when_done(context: Context, job_id: str, seconds: int) -> Job:
     """Return a job when it is done, or as it is when the time is over; a `JobFailed` if its session was reset."""
     deadline = asyncio.get_running_loop().time() + seconds
-    job = _find_or_failed(app, job_id)
-    while not job.finished and await _wait_for_change(app, job_id, deadline):
-        job = _find_or_failed(app, job_id)
+    job = _find_or_failed(context, job_id)
+    while not job.finished and await _wait_for_change(context, job_id, deadline):
+        job = _find_or_failed(context, job_id)
     return job
 
 

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import schemas
 from cmemu_nb.server.openapi.document import document
 from cmemu_nb.server.openapi.page import front_page, page, policy
 from cmemu_nb.server.response import Response, json_response
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.routing import Route
 
 if TYPE_CHECKING:
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
 
-def show(app: Application, _: Request) -> Response:
+def show(context: Context, _: Request) -> Response:
     """Answer the OpenAPI 3.1 document of the routes that are served, as `emu.openapi()` returns it."""
-    return json_response(200, document(app.surfaces, app.version))
+    return json_response(200, document(context.surfaces, context.version))
 
 
-def show_page(app: Application, request: Request) -> Response:
+def show_page(context: Context, request: Request) -> Response:
     """Answer the same as a page for people, with a curl line for each route. It loads nothing and runs no script."""
-    return _html(page(document(app.surfaces, app.version), request.base_url))
+    return _html(page(document(context.surfaces, context.version), request.base_url))
 
 
-def show_front_page(app: Application, _: Request) -> Response:
+def show_front_page(context: Context, _: Request) -> Response:
     """Answer who follows the emulator's address with a browser: what it is, and where its routes are described."""
-    return _html(front_page(document((), app.version)["info"]))
+    return _html(front_page(document((), context.version)["info"]))
 
 
 def _html(text: str) -> Response:

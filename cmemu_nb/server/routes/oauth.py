@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from cmemu_nb.errors import InvalidRequest, UnsupportedGrant
+from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, said, shown
 from cmemu_nb.server.response import Response, json_response
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.routing import Route
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
 OAUTH = "/multipass/api/oauth2"
@@ -24,36 +25,36 @@ FORM = "application/x-www-form-urlencoded"
 NOTHING = "text/plain"
 
 
-def _read_form(app: Application, request: Request) -> dict[str, str]:
+def _read_form(context: Context, request: Request) -> dict[str, str]:
     """Return the fields of a form whose client is the emulator's; of a repeated one the first counts."""
     text = Token(request.body.decode("latin-1"))
     try:
         form = {name: values[0] for name, values in parse_qs(text, max_num_fields=100).items()}
     except ValueError:
         form = {}
-    app.oauth.check(form.get("client_id"), form.get("client_secret"))
+    context.oauth.check(form.get("client_id"), form.get("client_secret"))
     return form
 
 
-def issue(app: Application, request: Request) -> Response:
+def issue(context: Context, request: Request) -> Response:
     """Answer a new access token for `grant_type=client_credentials`."""
-    form = _read_form(app, request)
+    form = _read_form(context, request)
     grant = form.get("grant_type")
     if grant != "client_credentials":
         raise UnsupportedGrant(
             f"Getting an access token: grant_type is {_shown(grant)}. Send grant_type=client_credentials, which needs "
             "no browser; there are no users here whom another grant could ask."
         )
-    answer = {"access_token": str(app.oauth.issue()), "token_type": "bearer", "expires_in": app.oauth.seconds}
+    answer = {"access_token": str(context.oauth.issue()), "token_type": "bearer", "expires_in": context.oauth.seconds}
     return json_response(200, answer, headers={"Pragma": "no-cache"})
 
 
-def revoke(app: Application, request: Request) -> Response:
+def revoke(context: Context, request: Request) -> Response:
     """End an access token; what is none is no error (RFC 7009)."""
-    token = _read_form(app, request).get("token")
+    token = _read_form(context, request).get("token")
     if token is None:
         raise InvalidRequest("Revoking an access token: the form has no 'token'. Send the token that is to end.")
-    app.oauth.revoke(token)
+    context.oauth.revoke(token)
     return Response(200, content_type=NOTHING)
 
 

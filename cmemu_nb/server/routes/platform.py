@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import InjectedFault, JobEvicted, JobNotRunning, NotFound, PollRejected
 from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.server.http import BufferedBody, Receiver, check_size
+from cmemu_nb.server.auth import Auth
+from cmemu_nb.server.handlers import BufferedBody, Receiver, check_size
 from cmemu_nb.server.openapi import schemas
 from cmemu_nb.server.prefer import preferred_wait
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routes.runtime import SCHEMAS_BODY, StreamedResult, job_answer, post_schemas, store_result
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.routing import Route
 from cmemu_nb.wire.job_ids import is_job_of
 from cmemu_nb.wire.paths import PLATFORM
 from cmemu_nb.wire.results import function_error
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.lifecycle.session import Replica
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
 POLL_SECONDS = 10
@@ -35,7 +36,7 @@ KEPT_OF_A_LATE_RESULT = 65_536
 SHOWN_OF_A_LATE_RESULT = 2048
 
 
-def get_job(app: Application, request: Request) -> Response | Awaitable[Response]:
+def get_job(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Hand out the runtime's next job, unless the replica holds all that it may. `HEAD` never takes one.
 
     The first poll of a replica is answered at once, later ones are held for ten seconds, or for those of
@@ -46,40 +47,40 @@ def get_job(app: Application, request: Request) -> Response | Awaitable[Response
     replica = _replica(request)
     seconds = (preferred_wait(request) or POLL_SECONDS) if replica.polls else 0
     replica.polls += 1
-    job = app.lifecycle.take(replica.runtime_id, will_wait=seconds > 0, replica=replica)
+    job = context.lifecycle.take(replica.runtime_id, will_wait=seconds > 0, replica=replica)
     if job is None and seconds:
-        return _wait_for_job(app, request, replica, seconds)
-    return _job_answer(app, job, 0)
+        return _wait_for_job(context, request, replica, seconds)
+    return _job_answer(context, job, 0)
 
 
-async def _wait_for_job(app: Application, request: Request, replica: Replica, seconds: int) -> Response:
+async def _wait_for_job(context: Context, request: Request, replica: Replica, seconds: int) -> Response:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
         # Looked at in the step in which the wait begins: what happens in between wakes nobody.
         if replica.revoked:
-            app.waiting.pass_on(replica.runtime_id)
-        replica = app.lifecycle.authenticate_replica(replica.token)
-        queued = app.lifecycle.queue_depth(replica.runtime_id)
+            context.waiting.pass_on(replica.runtime_id)
+        replica = context.lifecycle.authenticate_replica(replica.token)
+        queued = context.lifecycle.queue_depth(replica.runtime_id)
         if replica.full:
             if queued:
-                app.waiting.pass_on(replica.runtime_id)
-            woken = await app.waiting.for_slot(replica.runtime_id, deadline - loop.time())
+                context.waiting.pass_on(replica.runtime_id)
+            woken = await context.waiting.for_slot(replica.runtime_id, deadline - loop.time())
         elif queued:
             break
         else:
-            woken = await app.waiting.for_queued_job(replica.runtime_id, deadline - loop.time())
+            woken = await context.waiting.for_queued_job(replica.runtime_id, deadline - loop.time())
         if not woken:
             break
-    replica = app.lifecycle.authenticate_replica(replica.token)
+    replica = context.lifecycle.authenticate_replica(replica.token)
     if request.client_gone():
-        app.waiting.pass_on(replica.runtime_id)
+        context.waiting.pass_on(replica.runtime_id)
         return Response(204)
-    return _job_answer(app, app.lifecycle.take(replica.runtime_id, replica=replica), seconds)
+    return _job_answer(context, context.lifecycle.take(replica.runtime_id, replica=replica), seconds)
 
 
-def _job_answer(app: Application, job: Job | None, waited: int) -> Response:
-    return job_answer(app, job, waited, job.user_id if job else None)
+def _job_answer(context: Context, job: Job | None, waited: int) -> Response:
+    return job_answer(context, job, waited, job.user_id if job else None)
 
 
 def _replica(request: Request) -> Replica:
@@ -87,28 +88,28 @@ def _replica(request: Request) -> Replica:
     return request.replica
 
 
-def receive_result(app: Application, request: Request) -> Receiver:
+def receive_result(context: Context, request: Request) -> Receiver:
     """Take a result as it arrives. One for a job that has ended is noted, changes nothing and is no error."""
     runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
     try:
-        job = app.lifecycle.job_of(runtime_id, job_id)
+        job = context.lifecycle.job_of(runtime_id, job_id)
     except JobEvicted:
-        return LateResult(app, request)
+        return LateResult(context, request)
     except NotFound:
         # The token of a seed file is that of a new session too, after a reset: it has issued the id.
-        if is_job_of(job_id, app.lifecycle.runtime(runtime_id).module_auth_token):
-            return LateResult(app, request)
+        if is_job_of(job_id, context.lifecycle.runtime(runtime_id).module_auth_token):
+            return LateResult(context, request)
         raise
-    if job.finished or (job.status == JobStatus.RUNNING and app.lifecycle.stream(job.job_id)):
-        return LateResult(app, request)
-    return PlatformResult(app, request) if request.chunked else BufferedBody(app, request, _store)
+    if job.finished or (job.status == JobStatus.RUNNING and context.lifecycle.stream(job.job_id)):
+        return LateResult(context, request)
+    return PlatformResult(context, request) if request.chunked else BufferedBody(context, request, _store)
 
 
-def _store(app: Application, request: Request) -> Response:
-    job = app.lifecycle.find_job(request.params["jobId"])
+def _store(context: Context, request: Request) -> Response:
+    job = context.lifecycle.find_job(request.params["jobId"])
     if job is None or job.finished:
-        return _note_late(app, request, request.body)
-    return store_result(app, request)
+        return _note_late(context, request, request.body)
+    return store_result(context, request)
 
 
 class PlatformResult(StreamedResult):
@@ -122,10 +123,10 @@ class PlatformResult(StreamedResult):
 
     def finish(self) -> Response:
         """Store the result: the job succeeded."""
-        return _note_late(self._app, self._request, bytes(self._stream.body)) if self._ended() else super().finish()
+        return _note_late(self._context, self._request, bytes(self._stream.body)) if self._ended() else super().finish()
 
     def _ended(self) -> bool:
-        return self._app.lifecycle.stream(self._stream.job_id) is not self._stream
+        return self._context.lifecycle.stream(self._stream.job_id) is not self._stream
 
 
 class LateResult:
@@ -133,8 +134,8 @@ class LateResult:
 
     patient = True
 
-    def __init__(self, app: Application, request: Request) -> None:
-        self._app = app
+    def __init__(self, context: Context, request: Request) -> None:
+        self._context = context
         self._request = request
         self._beginning = b""
         self._size = 0
@@ -142,37 +143,37 @@ class LateResult:
     def receive(self, chunk: bytes) -> None:
         """Keep the first bytes."""
         self._size += len(chunk)
-        check_size(self._app, self._size)
+        check_size(self._context, self._size)
         self._beginning = (self._beginning + chunk)[:KEPT_OF_A_LATE_RESULT]
 
     def finish(self) -> Response:
         """Note that it came, and what it said."""
-        return _note_late(self._app, self._request, self._beginning)
+        return _note_late(self._context, self._request, self._beginning)
 
     def break_off(self) -> None:
         """Do nothing: it would not have counted."""
 
 
-def _note_late(app: Application, request: Request, result: bytes) -> Response:
+def _note_late(context: Context, request: Request, result: bytes) -> Response:
     """Answer 204: on a refusal the TypeScript SDK's process would exit."""
     runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
-    job = app.lifecycle.find_job(job_id)
+    job = context.lifecycle.find_job(job_id)
     # The same result again is a retry of a client that did not see its answer.
     if job is not None and job.status == JobStatus.SUCCEEDED and (job.result or b"")[:KEPT_OF_A_LATE_RESULT] == result:
         return Response(204)
-    shown = app.lifecycle.events.masked(result.decode(errors="replace"))[:SHOWN_OF_A_LATE_RESULT]
-    app.lifecycle.note("late_result", runtime_id, job_id, shown)
+    shown = context.lifecycle.events.masked(result.decode(errors="replace"))[:SHOWN_OF_A_LATE_RESULT]
+    context.lifecycle.note("late_result", runtime_id, job_id, shown)
     error = function_error(result)
     if job is not None and job.status == JobStatus.FAILED and error is not None:
-        app.lifecycle.add_reason(job_id, ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT])
+        context.lifecycle.add_reason(job_id, ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT])
     return Response(204)
 
 
-def restart(app: Application, request: Request) -> Response:
+def restart(context: Context, request: Request) -> Response:
     """Fail the jobs that the replica held before it restarted, and list them."""
     replica = _replica(request)
     replica.polls = 0
-    return json_response(200, app.lifecycle.fail_held(replica, "the replica restarted"))
+    return json_response(200, context.lifecycle.fail_held(replica, "the replica restarted"))
 
 
 routes = (

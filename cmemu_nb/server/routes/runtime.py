@@ -15,12 +15,13 @@ from cmemu_nb.errors import (
     TooManyRuntimes,
 )
 from cmemu_nb.lifecycle.records import FunctionSchema, JobStatus
-from cmemu_nb.server.http import BufferedBody, Receiver, check_chunked, check_size
+from cmemu_nb.server.auth import Auth
+from cmemu_nb.server.handlers import BufferedBody, Receiver, check_chunked, check_size
 from cmemu_nb.server.listing import listing
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.prefer import applied, preferred_wait
 from cmemu_nb.server.response import Response, json_response
-from cmemu_nb.server.routing import Auth, Route
+from cmemu_nb.server.routing import Route
 from cmemu_nb.wire.json_input import Fields
 from cmemu_nb.wire.paths import IN_THIS_KERNEL, RUNTIMES
 from cmemu_nb.wire.schema_parser import parse_schemas
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from cmemu_nb.lifecycle.records import Job
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
 RUNTIME = f"{RUNTIMES}/{{runtimeId}}"
 
 
-def open_session(app: Application, request: Request) -> Response:
+def open_session(context: Context, request: Request) -> Response:
     """Register a runtime, or reset the session of one that exists.
 
     A reset clears its jobs and schemas, replaces its bindings and makes a new token; the old one is worth nothing
@@ -43,8 +44,8 @@ def open_session(app: Application, request: Request) -> Response:
     """
     fields = Fields(request.body, "Opening a runtime session")
     runtime_id = fields.required_text("runtimeId")
-    app.check_may_open(runtime_id, request)
-    runtime, _ = app.lifecycle.open_session(
+    context.tokens.check_may_open(runtime_id, request)
+    runtime, _ = context.lifecycle.open_session(
         runtime_id,
         fields.text("deployedAppRid"),
         fields.text("branch"),
@@ -53,7 +54,7 @@ def open_session(app: Application, request: Request) -> Response:
     return json_response(200, runtime.session_answer(request.base_url, proxied=bool(request.prefix)))
 
 
-def get_job(app: Application, request: Request) -> Response | Awaitable[Response]:
+def get_job(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Hand out the runtime's next job, first in, first out. `HEAD` never takes one.
 
     The job is running from then on, until its result is posted. A job whose answer does not reach the client goes back
@@ -65,27 +66,27 @@ def get_job(app: Application, request: Request) -> Response | Awaitable[Response
         return Response(204)
     seconds = preferred_wait(request)
     here = _lives_here(request)
-    job = app.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0, ends_with_kernel=here)
+    job = context.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0, ends_with_kernel=here)
     if job is None and seconds:
-        return _wait_for_job(app, request, seconds)
-    return job_answer(app, job, seconds)
+        return _wait_for_job(context, request, seconds)
+    return job_answer(context, job, seconds)
 
 
-async def _wait_for_job(app: Application, request: Request, seconds: int) -> Response:
+async def _wait_for_job(context: Context, request: Request, seconds: int) -> Response:
     runtime_id = request.params["runtimeId"]
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     # Session and queue are looked at in the step in which the wait begins: what happens in between wakes nobody.
-    app.authorize_runtime(request)
-    while not app.lifecycle.queue_depth(runtime_id):
-        if not await app.waiting.for_queued_job(runtime_id, deadline - loop.time()):
+    context.tokens.authorize_runtime(request)
+    while not context.lifecycle.queue_depth(runtime_id):
+        if not await context.waiting.for_queued_job(runtime_id, deadline - loop.time()):
             break
-        app.authorize_runtime(request)
+        context.tokens.authorize_runtime(request)
     if request.client_gone():
-        app.waiting.pass_on(runtime_id)
+        context.waiting.pass_on(runtime_id)
         return Response(204)
-    job = app.lifecycle.take(runtime_id, ends_with_kernel=_lives_here(request))
-    return job_answer(app, job, seconds)
+    job = context.lifecycle.take(runtime_id, ends_with_kernel=_lives_here(request))
+    return job_answer(context, job, seconds)
 
 
 def _lives_here(request: Request) -> bool:
@@ -93,12 +94,12 @@ def _lives_here(request: Request) -> bool:
     return agent == IN_THIS_KERNEL
 
 
-def job_answer(app: Application, job: Job | None, waited: int, user_id: str | None = None) -> Response:
+def job_answer(context: Context, job: Job | None, waited: int, user_id: str | None = None) -> Response:
     """Answer a poll: a job that does not arrive goes back to its queue."""
     if job is None:
         return Response(204, headers=applied(waited))
     body = envelope(job, user_id)
-    return Response(200, body, headers=applied(waited), undelivered=lambda: app.lifecycle.give_back(job))
+    return Response(200, body, headers=applied(waited), undelivered=lambda: context.lifecycle.give_back(job))
 
 
 def envelope(job: Job, user_id: str | None = None) -> bytes:
@@ -112,48 +113,48 @@ def envelope(job: Job, user_id: str | None = None) -> bytes:
     return b"".join(parts)
 
 
-def post_schemas(app: Application, request: Request) -> Response:
+def post_schemas(context: Context, request: Request) -> Response:
     """Add or update the runtime's function schemas.
 
     One bad entry refuses them all. A function whose schema was never posted is called all the same.
     """
     runtime_id, entries = request.params["runtimeId"], parse_schemas(request.body)
-    sizes = {each.function_name: len(each.schema_payload) for each in app.lifecycle.schemas(runtime_id)}
-    size, limit = sum((sizes | {name: len(payload) for name, payload in entries}).values()), app.max_schema_bytes
+    sizes = {each.function_name: len(each.schema_payload) for each in context.lifecycle.schemas(runtime_id)}
+    size, limit = sum((sizes | {name: len(payload) for name, payload in entries}).values()), context.max_schema_bytes
     if size > limit:
         raise PayloadTooLarge(
             f"The schemas of runtime '{runtime_id}' would be {size} bytes, which is more than {limit}. They were not "
             "stored: post smaller ones, or start with a larger max_schema_bytes."
         )
-    app.lifecycle.post_schemas(runtime_id, entries)
+    context.lifecycle.post_schemas(runtime_id, entries)
     return Response(204)
 
 
-def receive_result(app: Application, request: Request) -> Receiver:
+def receive_result(context: Context, request: Request) -> Receiver:
     """Take a result as it arrives: chunked bodies are streams, others count when they are complete.
 
     The bytes are kept and handed on as they are. The same result may be posted again; a stream that breaks off fails
     its job.
     """
-    job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+    job = context.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
     # A finished job takes no stream, but the same result may come again.
     streamed = request.chunked and job.status != JobStatus.SUCCEEDED
     if not streamed:
-        return BufferedBody(app, request, store_result)
+        return BufferedBody(context, request, store_result)
     check_chunked(request)
-    return StreamedResult(app, request)
+    return StreamedResult(context, request)
 
 
-def store_result(app: Application, request: Request) -> Response:
+def store_result(context: Context, request: Request) -> Response:
     """Store a result that came as a whole."""
     params = request.params
-    app.lifecycle.finish(params["runtimeId"], params["jobId"], request.body, _content_type(app, request))
+    context.lifecycle.finish(params["runtimeId"], params["jobId"], request.body, _content_type(context, request))
     return Response(204)
 
 
-def _content_type(app: Application, request: Request) -> str | None:
+def _content_type(context: Context, request: Request) -> str | None:
     content_type = request.content_type()
-    app.lifecycle.check_label("content type", content_type)
+    context.lifecycle.check_label("content type", content_type)
     return content_type
 
 
@@ -162,21 +163,21 @@ class StreamedResult:
 
     patient = True
 
-    def __init__(self, app: Application, request: Request) -> None:
-        self._app = app
+    def __init__(self, context: Context, request: Request) -> None:
+        self._context = context
         self._request = request
-        self._content_type = _content_type(app, request)
-        self._stream = app.lifecycle.open_stream(request.params["runtimeId"], request.params["jobId"])
+        self._content_type = _content_type(context, request)
+        self._stream = context.lifecycle.open_stream(request.params["runtimeId"], request.params["jobId"])
 
     def receive(self, chunk: bytes) -> None:
         """Append a chunk."""
-        check_size(self._app, self._stream.size + len(chunk))
-        self._app.lifecycle.add_chunk(self._stream, chunk)
+        check_size(self._context, self._stream.size + len(chunk))
+        self._context.lifecycle.add_chunk(self._stream, chunk)
 
     def finish(self) -> Response:
         """Store the result: the job succeeded."""
         try:
-            self._app.lifecycle.close_stream(self._stream, self._content_type)
+            self._context.lifecycle.close_stream(self._stream, self._content_type)
         except Exception:
             self.break_off()
             raise
@@ -184,17 +185,17 @@ class StreamedResult:
 
     def break_off(self) -> None:
         """Fail the job: part of its result may be out already."""
-        self._app.lifecycle.break_stream(self._stream)
+        self._context.lifecycle.break_stream(self._stream)
 
 
-def inspect_job(app: Application, request: Request) -> Response | Awaitable[Response]:
+def inspect_job(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Show a job with its result, its runtime and the runtime's schemas."""
     runtime_id = request.params["runtimeId"]
     answer: dict[str, Any] = {
-        "runtime": app.lifecycle.runtime(runtime_id).wire(hide_token=app.hide_tokens),
-        "job": app.lifecycle.job_of(runtime_id, request.params["jobId"]).wire(),
+        "runtime": context.lifecycle.runtime(runtime_id).wire(hide_token=context.hide_tokens),
+        "job": context.lifecycle.job_of(runtime_id, request.params["jobId"]).wire(),
     }
-    return listing(answer, "schemas", app.lifecycle.schemas(runtime_id), FunctionSchema.wire)
+    return listing(answer, "schemas", context.lifecycle.schemas(runtime_id), FunctionSchema.wire)
 
 
 _SESSION_BODY = {

@@ -13,12 +13,13 @@ from cmemu_nb.display.job_search import MIN_CHARACTERS, find_unfinished
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, NotPrivate, QueueFull
 from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, FunctionSchema, JobStatus, column_of
 from cmemu_nb.phrases import quoted
+from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.listing import listing
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import said, shown
 from cmemu_nb.server.response import JSON, Response, StreamResponse, json_response
 from cmemu_nb.server.routes.runtime import RUNTIME
-from cmemu_nb.server.routing import Auth, Route, query_options
+from cmemu_nb.server.routing import Route, query_options
 from cmemu_nb.storage import session_file
 from cmemu_nb.wire.json_input import Fields
 from cmemu_nb.wire.paths import RUNTIMES
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from cmemu_nb.lifecycle.records import Job, Runtime
-    from cmemu_nb.server.application import Application
+    from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
 
@@ -39,54 +40,54 @@ JOBS = "/_emulate/jobs"
 MOST_TASKS = 10_000
 
 
-def list_runtimes(app: Application, request: Request) -> Response | Awaitable[Response]:
+def list_runtimes(context: Context, request: Request) -> Response | Awaitable[Response]:
     """List the runtimes with their bindings and how many jobs are queued, in the order of their first sessions.
 
     `?limit=` and `?after=<runtimeId>` page.
     """
     options = _options(request, {"limit", "after"})
     limit = _limit(options.get("limit"))
-    found = app.lifecycle.runtimes(options.get("after"), limit + 1)
+    found = context.lifecycle.runtimes(options.get("after"), limit + 1)
 
     def make(runtime: Runtime) -> dict[str, Any] | None:
         try:
-            return _runtime(app, app.lifecycle.runtime(runtime.runtime_id))
+            return _runtime(context, context.lifecycle.runtime(runtime.runtime_id))
         except NotFound:  # deleted while the page was made
             return None
 
     return listing({"more": len(found) > limit}, "runtimes", found[:limit], make)
 
 
-def show_runtime(app: Application, request: Request) -> Response | Awaitable[Response]:
+def show_runtime(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Show one runtime with its schemas."""
     runtime_id = request.params["runtimeId"]
-    runtime = _runtime(app, app.lifecycle.runtime(runtime_id))
-    return listing({"runtime": runtime}, "schemas", app.lifecycle.schemas(runtime_id), FunctionSchema.wire)
+    runtime = _runtime(context, context.lifecycle.runtime(runtime_id))
+    return listing({"runtime": runtime}, "schemas", context.lifecycle.schemas(runtime_id), FunctionSchema.wire)
 
 
-def _runtime(app: Application, runtime: Runtime) -> dict[str, Any]:
-    bound = [each.wire() for each in app.lifecycle.apps_of(runtime.runtime_id)]
-    depth, counts = app.lifecycle.queue_depth(runtime.runtime_id), app.lifecycle.outcomes(runtime.runtime_id)
+def _runtime(context: Context, runtime: Runtime) -> dict[str, Any]:
+    bound = [each.wire() for each in context.lifecycle.apps_of(runtime.runtime_id)]
+    depth, counts = context.lifecycle.queue_depth(runtime.runtime_id), context.lifecycle.outcomes(runtime.runtime_id)
     return {
-        **runtime.wire(hide_token=app.hide_tokens),
+        **runtime.wire(hide_token=context.hide_tokens),
         "display_name": runtime.display_name,
         "queue_depth": depth,
         "job_counts": {column_of(state): counts[state] for state in STATES},
-        "evicted_jobs": app.lifecycle.count_evicted(runtime.runtime_id),
+        "evicted_jobs": context.lifecycle.count_evicted(runtime.runtime_id),
         "deployed_apps": bound,
     }
 
 
-def list_jobs(app: Application, request: Request) -> Response | Awaitable[Response]:
+def list_jobs(context: Context, request: Request) -> Response | Awaitable[Response]:
     """List a runtime's jobs, oldest first: `?status=`, `?id=`, `?limit=` and `?after=<jobId>` filter and page.
 
     `?newest=true` is the page at the other end.
     """
     options = _options(request, {"status", "id", "limit", "after", "newest"})
     limit, newest = _limit(options.get("limit")), _flag("newest", options.get("newest"))
-    jobs = app.lifecycle.jobs(request.params["runtimeId"])
+    jobs = context.lifecycle.jobs(request.params["runtimeId"])
     if "after" in options:
-        last = app.lifecycle.job_of(request.params["runtimeId"], options["after"])
+        last = context.lifecycle.job_of(request.params["runtimeId"], options["after"])
         jobs = jobs[bisect_right(jobs, last.sequence, key=attrgetter("sequence")) :]
     status = _job_status(options["status"]) if "status" in options else None
     ending = _ending(options["id"]) if "id" in options else ""
@@ -110,31 +111,31 @@ def _milliseconds(nanoseconds: int | None) -> float | None:
     return None if nanoseconds is None else nanoseconds / NS_PER_MS
 
 
-def submit_direct(app: Application, request: Request) -> Response:
+def submit_direct(context: Context, request: Request) -> Response:
     """Queue a job for the runtime itself, whatever app is bound to it."""
     fields = Fields(request.body, "Submitting a job")
     query_type = fields.required_text("queryType")
     query = fields.raw("query", b"{}")
-    job = app.lifecycle.submit(request.params["runtimeId"], query_type, query, app.user(request))
+    job = context.lifecycle.submit(request.params["runtimeId"], query_type, query, context.tokens.user(request))
     return json_response(200, {"jobId": job.job_id})
 
 
-def add_replica(app: Application, request: Request) -> Response:
+def add_replica(context: Context, request: Request) -> Response:
     """Answer the environment of one more replica of a runtime's module, for a program that is started by hand.
 
     Tokens and certificates are files on the emulator's machine; the environment names them.
     """
     fields = Fields(request.body, "Adding a replica")
     tasks = fields.number("maxConcurrentTasks", 1, MOST_TASKS)
-    environment = app.environment(request.params["runtimeId"], tasks)
+    environment = context.environment(request.params["runtimeId"], tasks)
     return json_response(200, {"environment": dict(environment), "folder": environment.folder})
 
 
-async def export(app: Application, request: Request) -> Answer:
+async def export(context: Context, request: Request) -> Answer:
     """Answer the whole session as a document, piece by piece; `HEAD` only says that there is one."""
     if request.method == "HEAD":
         return Response(200)
-    taken = session_file.contents(app.lifecycle, request.base_url, time.time_ns(), app.lifecycle.steady())
+    taken = session_file.contents(context.lifecycle, request.base_url, time.time_ns(), context.lifecycle.steady())
     return StreamResponse(_in_turns(session_file.pieces(taken)), JSON)
 
 
@@ -145,16 +146,16 @@ async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-def fail_job(app: Application, request: Request) -> Response:
+def fail_job(context: Context, request: Request) -> Response:
     """Fail a queued or running job by hand; the reason becomes its error message."""
     reason = Fields(request.body, "Failing a job").required_text("reason")
-    app.lifecycle.check_label("reason", reason)
-    job = app.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
-    app.lifecycle.fail(job.job_id, reason)
+    context.lifecycle.check_label("reason", reason)
+    job = context.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
+    context.lifecycle.fail(job.job_id, reason)
     return Response(204)
 
 
-def cancel_jobs(app: Application, request: Request) -> Response:
+def cancel_jobs(context: Context, request: Request) -> Response:
     """End queued and running jobs as failed: one by its id, those of a function by its name, or `all`.
 
     Their error messages are "cancelled: " and the reason. Functions in a notebook's cells are ended where Python can do
@@ -162,42 +163,42 @@ def cancel_jobs(app: Application, request: Request) -> Response:
     """
     fields = Fields(request.body, "Cancelling jobs")
     reason = fields.text("reason") or "by a request"
-    app.lifecycle.check_label("reason", reason)
-    jobs = find_unfinished(app.lifecycle, fields.required_text("jobs"), time.time_ns())
-    return json_response(200, {"cancelled": app.lifecycle.cancel(jobs, reason)})
+    context.lifecycle.check_label("reason", reason)
+    jobs = find_unfinished(context.lifecycle, fields.required_text("jobs"), time.time_ns())
+    return json_response(200, {"cancelled": context.lifecycle.cancel(jobs, reason)})
 
 
-def diagnose(app: Application, request: Request) -> Response:
+def diagnose(context: Context, request: Request) -> Response:
     """Say why a job has no result yet, in one sentence that says what to do; `kind` is for programs.
 
     That is known of a finished job too, and of one that went with a reset of its session.
     """
     job_id = request.params["jobId"]
-    why = app.diagnose(job_id)
+    why = context.diagnose(job_id)
     return json_response(200, {"job_id": job_id, "kind": why.kind, "sentence": why.sentence})
 
 
-def delete_schema(app: Application, request: Request) -> Response:
+def delete_schema(context: Context, request: Request) -> Response:
     """Forget one function's schema. Its jobs stay."""
-    app.lifecycle.delete_schema(request.params["runtimeId"], request.params["functionName"])
+    context.lifecycle.delete_schema(request.params["runtimeId"], request.params["functionName"])
     return Response(204)
 
 
-def delete_runtime(app: Application, request: Request) -> Response:
+def delete_runtime(context: Context, request: Request) -> Response:
     """End a runtime's session and forget the runtime with its jobs, schemas and bindings."""
-    app.lifecycle.delete_session(request.params["runtimeId"])
+    context.lifecycle.delete_session(request.params["runtimeId"])
     return Response(204)
 
 
-def reset_all(app: Application, _: Request) -> Response:
+def reset_all(context: Context, _: Request) -> Response:
     """Forget every runtime with all that belongs to it."""
-    app.lifecycle.reset()
+    context.lifecycle.reset()
     return Response(204)
 
 
-def health(app: Application, _: Request) -> Response:
+def health(context: Context, _: Request) -> Response:
     """Say that the emulator lives, and which one it is."""
-    return json_response(200, {"status": "ok", "id": app.identity})
+    return json_response(200, {"status": "ok", "id": context.identity})
 
 
 def _options(request: Request, names: set[str]) -> dict[str, str]:

@@ -1,0 +1,121 @@
+"""Who may call a route: the tokens that requests carry."""
+
+from __future__ import annotations
+
+import hmac
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import InvalidBearerToken, InvalidModuleAuthToken, NotebookProtected, NotFound
+from cmemu_nb.lifecycle.records import NOTEBOOK
+from cmemu_nb.wire.paths import MODULE_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmemu_nb.foundry.oauth import OAuthClient
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.server.request import Request
+    from cmemu_nb.tokens import Token
+
+
+class Auth(Enum):
+    """Whose token a route wants."""
+
+    NONE = "none"
+    MODULE = "module"
+    BEARER = "bearer"
+    EITHER = "either"
+    REPLICA = "replica"
+    CLIENT = "client"
+
+
+class TokenChecks:
+    """Whose token a request carries: the emulator's bearer tokens and those of `oauth`, and the sessions' own ones.
+
+    `logins` says who sends some of the bearer tokens; `protect_notebook` is the setting.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        oauth: OAuthClient,
+        tokens: tuple[str, ...],
+        logins: Mapping[Token, str],
+        *,
+        protect_notebook: bool,
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._oauth = oauth
+        self._tokens = tuple(token.encode() for token in tokens)
+        self._logins = {token.encode(): login for token, login in logins.items()}
+        self._protect_notebook = protect_notebook
+
+    def authorize(self, auth: Auth, request: Request) -> None:
+        """Refuse a request without the token that a route wants, and set whose it is."""
+        bearer = request.headers.get("Authorization")
+        if auth is Auth.MODULE:
+            self.authorize_runtime(request)
+        elif auth is Auth.REPLICA:
+            request.replica = self._lifecycle.authenticate_replica(_only_token(request))
+            request.replica.heard = True
+            request.params["runtimeId"] = request.replica.runtime_id
+        elif auth is Auth.BEARER and not self._bearer_valid(bearer):
+            raise InvalidBearerToken
+        elif auth is Auth.EITHER:
+            self._lifecycle.runtime(request.params["runtimeId"])
+            if bearer is None:
+                self.authorize_runtime(request)
+            elif not self._bearer_valid(bearer):
+                raise InvalidBearerToken
+
+    def authorize_runtime(self, request: Request) -> None:
+        """Refuse an unknown runtime (404), then a token that is not its session's (401)."""
+        self._lifecycle.authenticate(request.params["runtimeId"], _only_token(request))
+
+    def has_token(self, request: Request) -> bool:
+        """Tell whether a request carries any token that is valid; whether it is the route's is another question."""
+        if self._bearer_valid(request.headers.get("Authorization")):
+            return True
+        try:
+            self._lifecycle.authenticate_replica(_only_token(request))
+        except InvalidModuleAuthToken:
+            return False
+        return True
+
+    def check_may_open(self, runtime_id: str, request: Request) -> None:
+        """Refuse to reset the notebook's session, if it is protected, without its module token or a bearer token."""
+        if not self._protect_notebook or runtime_id != NOTEBOOK:
+            return
+        if self._bearer_valid(request.headers.get("Authorization")):
+            return
+        try:
+            self._lifecycle.authenticate(NOTEBOOK, _only_token(request))
+        except NotFound:  # it is not open, so nothing is reset
+            return
+        except InvalidModuleAuthToken:
+            raise NotebookProtected(
+                "The session of the runtime 'notebook' is open, and the setting protect_notebook keeps it from being "
+                "reset. Send its Module-Auth-Token or a bearer token, or choose another runtime id."
+            ) from None
+
+    def user(self, request: Request) -> str | None:
+        """Return the login of the bearer token that an authorized request came with, if the seed file gives it one."""
+        if not self._logins:
+            return None
+        return self._logins.get(_scheme_and_value(request.headers.get("Authorization"))[1])
+
+    def _bearer_valid(self, header: str | None) -> bool:
+        scheme, value = _scheme_and_value(header)
+        matches = [hmac.compare_digest(value, token) for token in self._tokens]
+        return scheme.lower() == "bearer" and (any(matches) or self._oauth.accepts(value))
+
+
+def _scheme_and_value(header: str | None) -> tuple[str, bytes]:
+    scheme, _, given = (header or "").partition(" ")
+    return scheme, given.strip().encode("latin-1", "replace")
+
+
+def _only_token(request: Request) -> str | None:
+    tokens = request.headers.get_list(MODULE_HEADER)
+    return tokens[0] if len(tokens) == 1 else None

@@ -1,0 +1,129 @@
+"""What all handlers share: the Lifecycle, who is waiting, the limits, and how errors are answered."""
+
+from __future__ import annotations
+
+import secrets
+import traceback
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import (
+    ExecutionFailed,
+    InjectedFault,
+    InternalError,
+    JobFailed,
+    JobNotReady,
+    JobTimeout,
+    TooBusy,
+    WireError,
+)
+from cmemu_nb.server.api.errors import api_error_response
+from cmemu_nb.server.response import Response, error_response
+from cmemu_nb.server.waiting import Waiting
+from cmemu_nb.version import __version__
+from cmemu_nb.wire.paths import API, PLATFORM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmemu_nb.calls.diagnosis import Diagnosis
+    from cmemu_nb.executors.modules.environment import ModuleEnvironment
+    from cmemu_nb.foundry.oauth import OAuthClient
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.server.auth import TokenChecks
+    from cmemu_nb.server.faults import Faults
+    from cmemu_nb.server.request import Request
+    from cmemu_nb.server.routing import Surface
+    from cmemu_nb.settings import Settings
+    from cmemu_nb.storage.journal import Journal
+
+MOST_OF_AN_ID = 200
+MAX_SHOWN_OF_A_PATH = 200
+# Answers given as errors to requests that were right themselves.
+NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
+
+
+class Context:
+    """What handlers need of one emulator.
+
+    Answers wait until the `journal`, if there is one, has what they say; `waiters` says how many requests are held.
+    `environment` adds a replica to a runtime, with so many tasks at a time, and returns its variables; `diagnose` says
+    why a job has no result, `surfaces` are those of the OpenAPI document, and `identity` tells clients that have
+    found its file which emulator this is.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        tokens: TokenChecks,
+        oauth: OAuthClient,
+        settings: Settings,
+        journal: Journal | None,
+        environment: Callable[[str, int], ModuleEnvironment],
+        diagnose: Callable[[str], Diagnosis],
+        surfaces: tuple[Surface, ...],
+    ) -> None:
+        self.lifecycle = lifecycle
+        self.tokens = tokens
+        self.oauth = oauth
+        self.journal = journal
+        self.environment = environment
+        self.diagnose = diagnose
+        self.surfaces = surfaces
+        self.waiting = Waiting(lifecycle)
+        self.faults: tuple[Faults, ...] = ()
+        self.waiters = 0
+        # Traits are slow to read, and these are read for every request.
+        self.execute_timeout: float = settings.execute_timeout
+        self.max_body_bytes: int = settings.max_body_bytes
+        self.max_schema_bytes: int = settings.max_schema_bytes
+        self.refusal_seconds: float = settings.refusal_seconds
+        self.max_waiting: int = settings.max_waiting
+        self.hide_tokens: bool = settings.hide_tokens
+        self.version = __version__
+        self.identity = secrets.token_hex(8)
+
+    def waits_no_more(self, _: object) -> None:
+        """Note that a held request has its answer, or is gone."""
+        self.waiters -= 1
+
+    def too_busy(self) -> TooBusy:
+        """Return the refusal of a request that would have to wait, when as many as may do so already."""
+        return TooBusy(
+            f"{self.max_waiting} requests wait for a job already, as many as max_waiting allows. Ask again in a second."
+        )
+
+    def shown_path(self, request: Request) -> str:
+        """Return the beginning of a request's path, as an event shows it: a secret in it must not be cut before."""
+        return self.lifecycle.events.masked(request.path)[:MAX_SHOWN_OF_A_PATH]
+
+    def answer_error(self, error: Exception, request: Request) -> Response:
+        """Turn an error into its answer; one that nobody foresaw goes into the event log with its traceback."""
+        if isinstance(error, WireError):
+            if not isinstance(error, NO_REFUSALS):
+                self._note_refusal(error, request)
+            return self.error_response(error, request)
+        self.lifecycle.note(
+            "internal_error",
+            detail=f"{request.method} {self.shown_path(request)}: {''.join(traceback.format_exception(error))}",
+        )
+        return self.error_response(
+            InternalError("The emulator failed on this request; its events have the traceback."), request
+        )
+
+    def error_response(self, error: WireError, request: Request) -> Response:
+        """Return the answer that a route's callers expect of an error."""
+        if request.path.startswith(API):
+            return api_error_response(error)
+        response = error_response(error)
+        if request.path.startswith(PLATFORM):
+            response.delay = self.refusal_seconds
+        return response
+
+    def _note_refusal(self, error: WireError, request: Request) -> None:
+        # A token in the place of an id is a slip that happens.
+        runtime_id, job_id = (
+            self.lifecycle.events.masked(request.params.get(name, ""))[:MOST_OF_AN_ID] or None
+            for name in ("runtimeId", "jobId")
+        )
+        detail = f"{error.status} {error.code}: {request.method[:20]} {self.shown_path(request)}: {error}"
+        self.lifecycle.note("request_refused", runtime_id, job_id, detail)
