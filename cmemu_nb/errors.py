@@ -59,7 +59,7 @@ from cmemu_nb.phrases import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MOST_NAMES = 10
+MAX_NAMES = 10
 
 
 class CmemuError(Exception):
@@ -387,6 +387,6 @@ def known(names: Iterable[str], what: str) -> str:
     listed = sorted(names)
     if not listed:
         return f"There are no {what} yet."
-    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
-    names = ", ".join(map(quoted, listed[:MOST_NAMES]))
+    more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
+    names = ", ".join(map(quoted, listed[:MAX_NAMES]))
     return f"Known {what}: {names}{more}."

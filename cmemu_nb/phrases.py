@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-MOST_OF_A_VALUE = 60
-MOST_OF_A_NAME = 100
-MOST_COMPARED = 1_000
-MOST_RATIOS = 20
+MAX_SHOWN_OF_A_VALUE = 60
+MAX_SHOWN_OF_A_NAME = 100
+MAX_COMPARED = 1_000
+MAX_RATIOS = 20
 SIMILAR = 0.6
 
 
@@ -43,8 +43,8 @@ def closest(name: str, names: Iterable[str]) -> str:
 
     Upper and lower case are the same, of long names the first 100 characters count, and of many names the first 1,000.
     """
-    by_beginning = {each.casefold()[:MOST_OF_A_NAME]: each for each in islice(names, MOST_COMPARED)}
-    match = difflib.SequenceMatcher(None, b=name.casefold()[:MOST_OF_A_NAME])
+    by_beginning = {each.casefold()[:MAX_SHOWN_OF_A_NAME]: each for each in islice(names, MAX_COMPARED)}
+    match = difflib.SequenceMatcher(None, b=name.casefold()[:MAX_SHOWN_OF_A_NAME])
 
     def bound(beginning: str) -> float:
         match.set_seq1(beginning)
@@ -52,17 +52,17 @@ def closest(name: str, names: Iterable[str]) -> str:
         return match.quick_ratio() if match.real_quick_ratio() >= SIMILAR else 0.0
 
     # The ratio itself takes the square of the length, so few are compared: those that have the most letters in common.
-    likely = nlargest(MOST_RATIOS, by_beginning, key=bound)
-    found = difflib.get_close_matches(name.casefold()[:MOST_OF_A_NAME], likely, 1, SIMILAR)
+    likely = nlargest(MAX_RATIOS, by_beginning, key=bound)
+    found = difflib.get_close_matches(name.casefold()[:MAX_SHOWN_OF_A_NAME], likely, 1, SIMILAR)
     return f" Did you mean {quoted(by_beginning[found[0]])}?" if found else ""
 
 
 def quoted(name: str) -> str:
     """Return a name in quotes, as an error message repeats it: of a long one the beginning."""
-    return shown(name, MOST_OF_A_NAME)
+    return shown(name, MAX_SHOWN_OF_A_NAME)
 
 
-def shown(value: object, most: int = MOST_OF_A_VALUE) -> str:
+def shown(value: object, most: int = MAX_SHOWN_OF_A_VALUE) -> str:
     """Return the beginning of a value's repr, without making all of it."""
     short = Repr()
     short.maxlevel = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 SHOWN = 4
-SHORTEST_SHOWN = 12
+MIN_SHOWN = 12
 MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, no secret [page]
 ACCESS_TOKEN_START = "foundry_access_token_"  # noqa: S105 - a prefix, no secret [ours]
 
@@ -27,7 +27,7 @@ def last_four(token: str) -> str:
     """Return a token as it may be shown: '…' and its last four characters, of a short one none."""
     if token.startswith("…"):  # of an exported session, whose file has no more
         return str(token)  # or the repr of a Token would ask for itself
-    return "…" + (token[-SHOWN:] if len(token) >= SHORTEST_SHOWN else "")
+    return "…" + (token[-SHOWN:] if len(token) >= MIN_SHOWN else "")
 
 
 def can_be_sent(token: str) -> bool:

@@ -25,7 +25,7 @@ from cmemu_nb.wire.query_check import check_query
 if TYPE_CHECKING:
     from compute_modules.function_registry.types import ParseFunctionSchemaResult
 
-MOST_WORDS = 301
+MAX_CHARACTERS = 301
 fuzz = settings(
     max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -293,7 +293,7 @@ BROKEN = st.recursive(
 def test_nothing_that_is_posted_as_a_schema_is_an_error(schema: Any, kind: Any, value: Any) -> None:
     named = {"type": "list", "list": kind} if not isinstance(kind, dict) else {"type": "map", **kind}
     for each in (schema, schema_of(("x", kind)), schema_of(("x", named)), schema_of(("x", list_of(kind)))):
-        assert len(schema_in_words(each)) <= MOST_WORDS
+        assert len(schema_in_words(each)) <= MAX_CHARACTERS
         refusal(each, {"x": value})
         refusal(each, value)
 
@@ -336,7 +336,7 @@ def test_words_are_short_however_large_and_deep_a_schema_is() -> None:
         deep = struct(a=deep, b=deep)
     wide = [(f"field{n}", scalar("string")) for n in range(50_000)]
     for schema in (schema_of(("x", deep)), schema_of(*wide), schema_of(("x" * 1_000_000, scalar("y" * 1_000_000)))):
-        assert len(schema_in_words(schema)) == MOST_WORDS
+        assert len(schema_in_words(schema)) == MAX_CHARACTERS
         assert schema_in_words(schema).endswith("…")
 
 

@@ -21,7 +21,7 @@ from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import jobs_part
 from cmemu_nb.dashboard.panels import MOST_FUNCTIONS, functions_part, header_part, runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
-from cmemu_nb.phrases import MOST_RATIOS, closest
+from cmemu_nb.phrases import MAX_RATIOS, closest
 from cmemu_nb.server.api import queries
 from cmemu_nb.server.api.queries import MAX_QUERIES_OF_A_TURN, find_query
 from cmemu_nb.server.listing import MAX_RECORDS_OF_A_TURN
@@ -120,7 +120,7 @@ def test_commands_follow_the_pages_and_ask_only_for_runtimes_that_have_something
             return await remote.runtimes(), schemas, await show._jobs(remote, options)  # noqa: SLF001
 
     monkeypatch.setattr(Remote, "_send", noting)
-    monkeypatch.setattr(remote_module, "LARGEST_PAGE", 100)
+    monkeypatch.setattr(remote_module, "MAX_PAGE", 100)
     with serve() as emulator:
         emulator.change(lambda lifecycle: [lifecycle.open_session(f"r{number}") for number in range(250)])
         open_sessions(emulator, 7, 8)
@@ -375,7 +375,7 @@ def test_the_closest_name_is_found_with_few_comparisons(monkeypatch: pytest.Monk
     letters = "a" * 100
     names = [letters[:number] + "b" + letters[number:] for number in range(100)]
     assert "Did you mean '" in closest(letters, (f"{name}{end}" for end in range(200) for name in names))
-    assert 0 < compared[0] <= 5 * MOST_RATIOS
+    assert 0 < compared[0] <= 5 * MAX_RATIOS
     assert closest("functoin", [*(f"name{number}" for number in range(900)), "function"]) == " Did you mean 'function'?"
     assert closest("other", ["name", "function"]) == ""
 

@@ -13,7 +13,7 @@ from cmemu_nb.calls.streams import ItemStream
 from cmemu_nb.calls.wait_line import WaitLine, shows_progress
 from cmemu_nb.clients.contour import check_timeout
 from cmemu_nb.display.progress import progress_bar
-from cmemu_nb.errors import MOST_NAMES, NotFound, known
+from cmemu_nb.errors import MAX_NAMES, NotFound, known
 from cmemu_nb.eventloop.shell import echo_here
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 from cmemu_nb.phrases import closest, quoted
@@ -412,7 +412,7 @@ class Calls(ABC):
         if chosen := choose_app(rids, serving):
             return chosen
         if rids:
-            names = " or ".join(map(quoted, sorted(rids)[:MOST_NAMES]))
+            names = " or ".join(map(quoted, sorted(rids)[:MAX_NAMES]))
             raise NotFound(f"{len(rids)} deployed apps are bound: say which one, deployed_app_rid={names}.")
         raise NotFound(f"No deployed app is bound, so there is none to call. {self._way_to_call(query_type)}")
 

@@ -13,7 +13,7 @@ import msgspec
 from cmemu_nb.clients.contour import ContourClient
 from cmemu_nb.clients.http import HttpClient, Reply, wire_error
 from cmemu_nb.errors import InvalidBearerToken, InvalidRequest, NotRunning
-from cmemu_nb.server.routes.tools import LARGEST_PAGE
+from cmemu_nb.server.routes.tools import MAX_PAGE
 from cmemu_nb.tokens import Token, can_be_sent
 from cmemu_nb.wire.json_values import read_exactly
 from cmemu_nb.wire.paths import RUNTIMES
@@ -47,7 +47,7 @@ class Remote:
         more = True
         while more:
             after = found[-1]["runtime_id"] if found else None
-            answer = await self.get(RUNTIMES, limit=LARGEST_PAGE, after=after)
+            answer = await self.get(RUNTIMES, limit=MAX_PAGE, after=after)
             found += answer["runtimes"]
             more = answer["more"]
         return found

@@ -17,7 +17,7 @@ from cmemu_nb.display.job_search import MAX_CANDIDATES, candidate, none_ends_in,
 from cmemu_nb.display.text import MISSING, ago, clock, duration
 from cmemu_nb.errors import InvalidRequest, NotFound
 from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, column_of
-from cmemu_nb.server.routes.tools import LARGEST_PAGE
+from cmemu_nb.server.routes.tools import MAX_PAGE
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.function_schemas import schema_in_words
 from cmemu_nb.wire.job_ids import ending_of
@@ -99,7 +99,7 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
             status=options.status,
             id=options.job and ending_of(options.job),
             newest="true",
-            limit=min(options.last, LARGEST_PAGE),
+            limit=min(options.last, MAX_PAGE),
         )
         found += answer["jobs"]
         more = more or answer["more"]

@@ -13,12 +13,11 @@ from cmemu_nb import errors
 from cmemu_nb.clients.http import HttpClient, Reply, wire_error
 from cmemu_nb.lifecycle.session import text
 from cmemu_nb.tokens import Token
-from cmemu_nb.wire.paths import CONTOUR
+from cmemu_nb.wire.paths import CONTOUR, MAX_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LONGEST_WAIT = 60
 BUSY_SECONDS = 1.0
 
 
@@ -54,7 +53,7 @@ class ContourClient:
             raise errors.JobTimeout(f"Job '{job_id}' was not done within {timeout:g} s.") from None
 
     async def _result(self, job_id: str, timeout: float | None) -> bytes:  # noqa: ASYNC109
-        wait = LONGEST_WAIT if timeout is None else max(1, min(LONGEST_WAIT, math.ceil(timeout)))
+        wait = MAX_WAIT_SECONDS if timeout is None else max(1, min(MAX_WAIT_SECONDS, math.ceil(timeout)))
         while True:
             try:
                 reply = await self._send("PUT", f"{CONTOUR}/jobs/result/v2", {"id": job_id}, {"Prefer": f"wait={wait}"})

@@ -19,10 +19,10 @@ from cmemu_nb.display.percentiles import SHOWN
 from cmemu_nb.display.text import MISSING, ago, cut, duration, state_count, visible
 from cmemu_nb.errors import NotFound
 from cmemu_nb.lifecycle.records import NS_PER_S, STATES, JobStatus, Outcome
-from cmemu_nb.server.prefer import LONGEST_WAIT
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.function_schemas import schema_in_words
 from cmemu_nb.wire.json_values import read_exactly
+from cmemu_nb.wire.paths import MAX_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import FunctionSchema, Runtime
 
 # A poll may be held for so long: who was not heard of for longer is not polling.
-STALE_SECONDS = LONGEST_WAIT + 15
+STALE_SECONDS = MAX_WAIT_SECONDS + 15
 MOST_TEXT = 120
 MOST_NAMES = 12
 MOST_RUNTIMES = 200

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.display.text import ago
 from cmemu_nb.errors import InvalidRequest, NotFound, known
-from cmemu_nb.phrases import MOST_OF_A_NAME, closest, shown
+from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, closest, shown
 from cmemu_nb.wire.job_ids import ending_of, is_whole
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def find_unfinished(state: State, meant: object, now: int) -> list[str]:
 
 def candidate(job_id: str, function: str, stands: str, queued_at: int, now: int) -> str:
     """Say which job one is: its id, its function, where it stands, and when it was submitted, in Unix nanoseconds."""
-    return f"{job_id} ({shown(function, MOST_OF_A_NAME)}, {stands}, {ago(queued_at, now)})"
+    return f"{job_id} ({shown(function, MAX_SHOWN_OF_A_NAME)}, {stands}, {ago(queued_at, now)})"
 
 
 def several_end_in(ending: str, count: int, candidates: Sequence[str]) -> str:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.settings import Settings
 
-LONGEST_PAUSE = 5.0
-MOST_TURNED_AWAY = 64
+MAX_PAUSE = 5.0
+MAX_TURNED_AWAY = 64
 SPARE_FILES = 128
 LOOK_PIECES = 256
 AT_ONCE = 65_536
@@ -58,7 +58,7 @@ class Guard:
         self._note = note
         self._most = open_files_allow(max_connections)
         self._slow_seconds = slow_client_seconds
-        self._pause = min(LONGEST_PAUSE, slow_client_seconds / 4, idle_seconds / 4)
+        self._pause = min(MAX_PAUSE, slow_client_seconds / 4, idle_seconds / 4)
         self._exchanges: dict[HTTP1ServerConnection, Exchange] = {}
         self._unmoved: dict[HTTP1ServerConnection, tuple[Watched, float]] = {}
         self._open = 0
@@ -100,7 +100,7 @@ class Guard:
 
     def _turn_away(self, stream: IOStream) -> None:
         self._count_turned_away += 1
-        if len(self._turned_away) >= MOST_TURNED_AWAY:
+        if len(self._turned_away) >= MAX_TURNED_AWAY:
             stream.close()
             return
         task = asyncio.get_running_loop().create_task(self._answer_too_busy(stream))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cmemu_nb.settings import Settings
     from cmemu_nb.storage.journal import Journal
 
-MOST_OF_AN_ID = 200
+MAX_SHOWN_OF_AN_ID = 200
 MAX_SHOWN_OF_A_PATH = 200
 # Answers given as errors to requests that were right themselves.
 NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
@@ -122,7 +122,7 @@ class Context:
     def _note_refusal(self, error: WireError, request: Request) -> None:
         # A token in the place of an id is a slip that happens.
         runtime_id, job_id = (
-            self.lifecycle.events.masked(request.params.get(name, ""))[:MOST_OF_AN_ID] or None
+            self.lifecycle.events.masked(request.params.get(name, ""))[:MAX_SHOWN_OF_AN_ID] or None
             for name in ("runtimeId", "jobId")
         )
         detail = f"{error.status} {error.code}: {request.method[:20]} {self.shown_path(request)}: {error}"

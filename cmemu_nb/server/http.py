@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LINGER_SECONDS = 2.0
 # What is longer goes out behind its head, uncopied.
-MOST_IN_ONE_PIECE = 65_536
+MAX_PIECE_BYTES = 65_536
 
 
 class Connections(HTTPServerConnectionDelegate):
@@ -219,7 +219,7 @@ class Exchange(HTTPMessageDelegate):
         kept = "keep-alive" if self._request.version == "HTTP/1.0" else None
         head = response.head("close" if self.last else kept)
         body = b"" if self._request.method == "HEAD" else response.body
-        if len(body) <= MOST_IN_ONE_PIECE:
+        if len(body) <= MAX_PIECE_BYTES:
             self._connection.write(head + body)
         else:
             self._connection.write(head)

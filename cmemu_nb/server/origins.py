@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 # The same few names come with every request.
-MOST_NAMES = 256
+MAX_CACHED_NAMES = 256
 # A name has at most 253 characters in the DNS, and a port 5.
-LONGEST_HOST = 300
+MAX_HOST_LENGTH = 300
 CONTEXT_HEADER = "X-Forwarded-Context"
 # What stands in a URL's path.
 _PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]+", re.ASCII)
@@ -68,10 +68,10 @@ def check_origin(request: Request, local_hostnames: frozenset[str]) -> None:
 
 def hostname(host: str) -> str | None:
     """Return the name of a `host:port` in lower case, without brackets; None when it is malformed or too long."""
-    return _hostname(host) if len(host) <= LONGEST_HOST else None
+    return _hostname(host) if len(host) <= MAX_HOST_LENGTH else None
 
 
-@functools.lru_cache(MOST_NAMES)
+@functools.lru_cache(MAX_CACHED_NAMES)
 def _hostname(host: str) -> str | None:
     try:
         split = urlsplit(f"//{host}")
@@ -81,7 +81,7 @@ def _hostname(host: str) -> str | None:
     return split.hostname if split.netloc == host and "@" not in host else None
 
 
-@functools.lru_cache(MOST_NAMES)
+@functools.lru_cache(MAX_CACHED_NAMES)
 def is_local(name: str, local_hostnames: frozenset[str]) -> bool:
     """Tell whether a host name is this machine's: loopback, `localhost`, or one of the names set."""
     if name == "localhost" or name in local_hostnames:

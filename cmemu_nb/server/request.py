@@ -1,10 +1,13 @@
-"""One HTTP request as handlers see it."""
+"""One HTTP request as handlers see it, and how long its `Prefer: wait=N` header (RFC 7240) lets the answer be held."""
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from typing import TYPE_CHECKING
+
+from cmemu_nb.wire.paths import MAX_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
@@ -12,8 +15,9 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.session import Replica
 
+
 UNLIMITED = 10**1000
-MOST_DIGITS = 18
+MAX_DIGITS = 18
 
 
 class Request:
@@ -60,7 +64,7 @@ class Request:
         length: str = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdecimal()):
             return 0
-        return int(length) if len(length) <= MOST_DIGITS else UNLIMITED
+        return int(length) if len(length) <= MAX_DIGITS else UNLIMITED
 
     def content_type(self) -> str | None:
         """Return the body's content type without its parameters."""
@@ -83,3 +87,20 @@ class Request:
             return False
         except OSError:
             return True
+
+
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
+
+
+def preferred_wait(request: Request) -> int:
+    """Return the seconds of the request's `Prefer: wait=N`, at most 60; 0 when there is none."""
+    for value in request.headers.get_list("Prefer"):
+        match = _WAIT.search(value)
+        if match:
+            return min(int(match[1]), MAX_WAIT_SECONDS)
+    return 0
+
+
+def applied(seconds: int) -> dict[str, str]:
+    """Return the response header that says that the wait was granted."""
+    return {"Preference-Applied": f"wait={seconds}"} if seconds else {}

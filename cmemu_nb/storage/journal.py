@@ -16,7 +16,7 @@ from cmemu_nb.eventloop.loop import is_all_that_is_ready
 from cmemu_nb.lifecycle.records import Job, JobStatus
 from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedSession
 from cmemu_nb.lifecycle.state import in_memory_only
-from cmemu_nb.storage.journal_file import LARGEST_LOG_BYTES
+from cmemu_nb.storage.journal_file import MAX_LOG_BYTES
 from cmemu_nb.storage.journal_lock import FileReplaced
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ class Journal:
         if self._commits % LOOK_AT_LOG_EVERY:
             return
         size = self._file.log_bytes
-        if size > LARGEST_LOG_BYTES:
+        if size > MAX_LOG_BYTES:
             # Always something new comes while the thread copies; the rest is little now, and ends the log.
             self._file.checkpoint_here()
         elif size > CHECKPOINT_BYTES and self._loop.time() >= self._next_checkpoint and not self._is_checkpointing():

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CACHE_KIB = 8_000
 BUSY_SECONDS = 0.1
-LARGEST_LOG_BYTES = 64 * 1024 * 1024
+MAX_LOG_BYTES = 64 * 1024 * 1024
 
 
 class JournalFile:
@@ -102,7 +102,7 @@ class JournalFile:
             # The checkpoints are made beside the emulator's loop, since they wait for the disk.
             self.connection.execute("PRAGMA wal_autocheckpoint = 0")
             # Or a log that was once as large as it may be would be taken for one that is so ever after.
-            self.connection.execute(f"PRAGMA journal_size_limit = {LARGEST_LOG_BYTES // 2}")
+            self.connection.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES // 2}")
             self._begin(number)
         except sqlite3.Error as error:
             raise self._error(f"can't be opened: {error}. Choose another file.") from None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.snapshot import SavedSession
     from cmemu_nb.tokens import Token
 
-LARGEST = 1_000_000
+MAX_BYTES = 1_000_000
 FILE_KEYS = ("foundry", "tokens", "settings")
 FOUNDRY_KEYS = ("compute_modules",)
 MODULE_KEYS = ("runtimes", "deployed_apps")
@@ -102,12 +102,12 @@ def _read(path: str | Path, given: dict[str, Any]) -> Seed:
     try:
         where = Path(path).expanduser()
         with where.open("rb") as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(MAX_BYTES + 1)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SeedError(f"The seed file {path} can't be read: {reason}. Check the path.") from None
-    if len(content) > LARGEST:
-        raise SeedError(f"The seed file {path} has more than {LARGEST:,} bytes, too many for one. Take another file.")
+    if len(content) > MAX_BYTES:
+        raise SeedError(f"The seed file {path} has more than {MAX_BYTES:,} bytes, too many for one. Take another file.")
     document = Document(str(path), content, WORDS)
     if document.root is None or document.absent(document.root):
         raise SeedError(

@@ -12,7 +12,7 @@ from cmemu_nb.wire.job_ids import ending_of
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-LARGEST = 2**63 - 1
+MAX_INTEGER = 2**63 - 1
 # Which of these a job has in each state: it was taken, it ended, it has a result, it has an error message.
 FIELDS = ("started_at", "completed_at", "result", "error_message")
 IN_STATE = {
@@ -27,7 +27,7 @@ def check_record(record: msgspec.Struct) -> None:
     """Raise a `ValueError` for a number that no time and no count can be, for a body that is no JSON, and the like."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
-        if isinstance(value, int) and not 0 <= value <= LARGEST:
+        if isinstance(value, int) and not 0 <= value <= MAX_INTEGER:
             raise ValueError(f"{name} must be a number from 0 to 2**63 - 1")
     if isinstance(record, Job):
         if not record.job_id or record.job_id != ending_of(record.job_id):  # nobody could ask for it

@@ -20,7 +20,7 @@ from cmemu_nb.lifecycle.events import Event
 from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
 from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState
 from cmemu_nb.storage import owner_only
-from cmemu_nb.storage.session_check import LARGEST, check_record, check_unique
+from cmemu_nb.storage.session_check import MAX_INTEGER, check_record, check_unique
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.labels import shortened
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 FORMAT = "cmemu_nb session"
 VERSION = 1
 T = TypeVar("T", bound=msgspec.Struct)
-Count = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 Time = Count
-LONGEST_REASON = 500
+MAX_REASON = 500
 BODIES = ("query", "result", "schema_payload")
 
 
@@ -161,7 +161,7 @@ def read(path: Path) -> Contents:
     except OSError as error:
         raise SessionFileError(f"{path} can't be read: {error.strerror}. Check the path.") from None
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        reason = shortened(str(error).replace("`", "'"), LONGEST_REASON)
+        reason = shortened(str(error).replace("`", "'"), MAX_REASON)
         raise SessionFileError(f"{path} is damaged: {reason}. Export it again.") from None
 
 

@@ -14,7 +14,7 @@ from cmemu_nb.phrases import bounded
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-MOST_WORDS = 300
+MAX_CHARACTERS = 300
 
 # In words
 
@@ -28,7 +28,7 @@ def schema_in_words(schema: object) -> str:
     After 300 characters it ends with "…". `schema` is any JSON value.
     """
     inputs = inputs_of(schema)
-    return "" if inputs is None else bounded(_schema_words(inputs, schema), MOST_WORDS)
+    return "" if inputs is None else bounded(_schema_words(inputs, schema), MAX_CHARACTERS)
 
 
 def _schema_words(inputs: dict[str, tuple[Any, bool]], schema: object) -> Iterator[str]:

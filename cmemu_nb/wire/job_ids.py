@@ -11,7 +11,7 @@ import secrets
 
 JOB_PREFIX = "foundry_job_"
 _HALF = 8
-_LONGEST_KEY = 64
+_MAX_KEY_BYTES = 64
 
 
 def new_job_id(token: str) -> str:
@@ -38,7 +38,7 @@ def is_whole(job_id: str) -> bool:
 
 def _mark(nonce: bytes, token: str) -> str:
     key = token.encode()
-    if len(key) > _LONGEST_KEY:  # a token of a seed file
+    if len(key) > _MAX_KEY_BYTES:  # a token of a seed file
         key = hashlib.blake2b(key).digest()
     return hashlib.blake2b(nonce, key=key, digest_size=_HALF).hexdigest()
 

@@ -13,7 +13,7 @@ from cmemu_nb.tokens import ACCESS_TOKEN_START, MODULE_TOKEN_START, last_four
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SHORTEST_MASKED = 8
+MIN_MASKED = 8
 MAX_LAYERS = 3
 _OF_OURS = re.compile(f"(?:{MODULE_TOKEN_START}|{ACCESS_TOKEN_START})" + r"[\w-]+", re.ASCII)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrt])|([^\w\s]))")
@@ -48,7 +48,7 @@ class Mask:
         for text in secrets:
             in_form = text.replace(" ", "+")
             for line in (text, in_form, *text.splitlines(), *in_form.splitlines()):
-                if len(line) >= SHORTEST_MASKED and line not in self._secrets:
+                if len(line) >= MIN_MASKED and line not in self._secrets:
                     secret = self._secrets[line] = _Secret(line)
                     self._found_by += [(form, secret) for form in secret.found_by]
 
@@ -98,7 +98,7 @@ class _Secret:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        half = max(SHORTEST_MASKED, (len(text) + 1) // 2)
+        half = max(MIN_MASKED, (len(text) + 1) // 2)
         self._beginning, self._end = text[:half], text[-half:]
         self._encoded = list(dict.fromkeys(_in_base64(text)))
         self.found_by = [self._beginning, self._end, *self._encoded]

@@ -1,4 +1,4 @@
-"""The paths and header names that routes and clients share, and the URIs of a session."""
+"""The paths, header names and longest wait that routes and clients share, and the URIs of a session."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ QUERIES = f"{API}v2/functions/queries"
 EXECUTIONS = f"{API}v2/functions/executions"
 
 MODULE_HEADER = "Module-Auth-Token"
-# How the executor of functions in cells calls itself: the jobs that it runs end with the kernel.
+# The longest wait that `Prefer: wait=N` is granted (RFC 7240).
+MAX_WAIT_SECONDS = 60
+# The User-Agent of the executor of functions in cells. The jobs that it runs end with the kernel.
 IN_THIS_KERNEL = "cmemu_nb, functions in cells"
 
 
 def session_uris(runtime_id: str, base_url: str, *, proxied: bool = False) -> dict[str, str]:
-    """Return the URIs of a runtime's session, by the names that they have in the answer to its opener [page].
+    """Return the URIs of a runtime's session, by their names in the answer that opens it [page].
 
-    URIs for a hub's proxy have the id encoded twice, since the proxy decodes it once.
+    In URIs for a hub's proxy the id is encoded twice, because the proxy decodes it once.
     """
     segment = quote(runtime_id, safe="")
     uri = f"{base_url}{RUNTIMES}/{quote(segment, safe='') if proxied else segment}"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cmemu_nb.errors import InvalidRequest, known
-from cmemu_nb.phrases import MOST_OF_A_NAME, bounded, closest, shown
+from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, bounded, closest, shown
 from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name, words_of
 from cmemu_nb.wire.json_input import JSON_TYPES
 from cmemu_nb.wire.json_values import LongInteger
@@ -17,9 +17,9 @@ from cmemu_nb.wire.json_values import LongInteger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-MOST_OF_A_TYPE = 100
-MOST_PROBLEMS = 5
-MOST_OF_A_PROBLEM = 400
+MAX_SHOWN_OF_A_TYPE = 100
+MAX_PROBLEMS = 5
+MAX_SHOWN_OF_A_PROBLEM = 400
 TIMESTAMPS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ")
 
 # Where in a value, and what says what is wrong there: most problems of a large query are counted, never said.
@@ -45,9 +45,9 @@ def check_query(function_name: str, schema: object, query: object) -> None:
         return
     problems = _meant(schema, problems)
     if problems:
-        told = [bounded([say(path)], MOST_OF_A_PROBLEM) for path, say in problems[:MOST_PROBLEMS]]
-        if len(problems) > MOST_PROBLEMS:
-            told.append(f"and {len(problems) - MOST_PROBLEMS} more")
+        told = [bounded([say(path)], MAX_SHOWN_OF_A_PROBLEM) for path, say in problems[:MAX_PROBLEMS]]
+        if len(problems) > MAX_PROBLEMS:
+            told.append(f"and {len(problems) - MAX_PROBLEMS} more")
         raise InvalidRequest(
             f"The query does not match {function_name}: {'; '.join(told)}. validate=False sends anything."
         )
@@ -59,7 +59,7 @@ def problem_of_input(schema: object, name: str, kind: object, value: object) -> 
         problems = _meant(schema, list(_under(name, _problems(kind, value))))
     except RecursionError:
         return None
-    return bounded([problems[0][1](problems[0][0])], MOST_OF_A_PROBLEM) if problems else None
+    return bounded([problems[0][1](problems[0][0])], MAX_SHOWN_OF_A_PROBLEM) if problems else None
 
 
 def _meant(schema: object, problems: list[_Problem]) -> list[_Problem]:
@@ -197,19 +197,19 @@ _KEYS: dict[str, Callable[[str], object] | None] = {
 
 
 def _say_missing(kind: object, path: str) -> str:
-    return f"{shown(path, MOST_OF_A_NAME)} is missing: expected {_kind_in_words(kind)}"
+    return f"{shown(path, MAX_SHOWN_OF_A_NAME)} is missing: expected {_kind_in_words(kind)}"
 
 
 def _say_mismatch(kind: object, value: object, path: str) -> str:
-    return f"{shown(path, MOST_OF_A_NAME)}: expected {_kind_in_words(kind)}, given {_given(value)}"
+    return f"{shown(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}, given {_given(value)}"
 
 
 def _say_key(kind: object, key: object, path: str) -> str:
-    return f"the key {shown(key)} of {shown(path, MOST_OF_A_NAME)}: expected {_kind_in_words(kind)}"
+    return f"the key {shown(key)} of {shown(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}"
 
 
 def _say_unknown(name: str, fields: Mapping[str, object], path: str) -> str:
-    return f"{shown(path, MOST_OF_A_NAME)} is unknown.{closest(name, fields)} {_known(fields)}"
+    return f"{shown(path, MAX_SHOWN_OF_A_NAME)} is unknown.{closest(name, fields)} {_known(fields)}"
 
 
 def _known(fields: Iterable[str]) -> str:
@@ -217,7 +217,7 @@ def _known(fields: Iterable[str]) -> str:
 
 
 def _kind_in_words(kind: object) -> str:
-    return bounded(words_of(kind), MOST_OF_A_TYPE)
+    return bounded(words_of(kind), MAX_SHOWN_OF_A_TYPE)
 
 
 def _given(value: object) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.phrases import MOST_OF_A_NAME, bounded, shown
+from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, bounded, shown
 from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name, words_of
 from cmemu_nb.wire.json_values import LongInteger, writable
 from cmemu_nb.wire.queries import Source
@@ -99,7 +99,7 @@ class _Values:
             return MISSING
         if type_name(kind) in ("optionalType", ""):
             return None
-        expected = bounded(words_of(kind), MOST_OF_A_NAME)
+        expected = bounded(words_of(kind), MAX_SHOWN_OF_A_NAME)
         raise _refusal(
             path,
             f"is missing ({shown(value)}) and must be {expected}",
@@ -286,5 +286,5 @@ _SCALARS: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
 
 
 def _refusal(path: str, what: str, cure: str) -> InvalidRequest:
-    where = shown(path, MOST_OF_A_NAME) if path else "the query"
+    where = shown(path, MAX_SHOWN_OF_A_NAME) if path else "the query"
     return InvalidRequest(f"The query can't be sent as JSON: {where} {what}. {cure}.")

@@ -13,7 +13,7 @@ from cmemu_nb.wire.json_values import LongInteger, read_first, read_json
 if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
 
-MOST_ERROR_BYTES = 1_000_000
+MAX_ERROR_BYTES = 1_000_000
 MAX_IN_SHORT = 100
 ERROR_KEYS = ({"exception"}, {"error"}, {"error", "reason"})
 # Cheap and never wrong: an object whose first key may be one of those, escapes included.
@@ -49,7 +49,7 @@ def function_error(result: bytes) -> dict[str, str] | None:
 
 def may_be_error(result: bytes) -> bool:
     """Return False for a result that is no error object, by its first bytes: cheap enough while jobs are served."""
-    return len(result) <= MOST_ERROR_BYTES and _MAYBE_ERROR.match(result) is not None
+    return len(result) <= MAX_ERROR_BYTES and _MAYBE_ERROR.match(result) is not None
 
 
 def is_error_object(value: object) -> bool:

@@ -27,7 +27,7 @@ from cmemu_nb.phrases import closest, plural, quoted
 from cmemu_nb.storage.owner_only import replacing
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.json_values import read_exactly
-from cmemu_nb.wire.masking import SHORTEST_MASKED
+from cmemu_nb.wire.masking import MIN_MASKED
 from cmemu_nb.wire.value_types import name_of_type
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Functions:
         lifecycle, emulator = self._emulator.lifecycle, self._emulator
         tokens = [runtime.module_auth_token for runtime in lifecycle.runtimes()]
         for token in (*emulator.bearer_tokens, emulator.client_secret, *tokens):
-            if token in text and len(token) >= SHORTEST_MASKED:
+            if token in text and len(token) >= MIN_MASKED:
                 raise ExportRefused(
                     f"The module would hold a whole token of this emulator ({last_four(token)}). "
                     "Read it from an environment variable inside the function."

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from cmemu_nb.errors import MOST_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError
+from cmemu_nb.errors import MAX_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError
 from cmemu_nb.phrases import quoted
-from cmemu_nb.server.api.queries import VERSION, Query, find_query
-from cmemu_nb.server.api.query_metadata import data_type
+from cmemu_nb.server.api.queries import VERSION, Query, data_type, find_query
 from cmemu_nb.server.api.values import from_module, to_module
 from cmemu_nb.server.routes.contour import RESET
 from cmemu_nb.server.routing import query_options
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
-MOST_OF_A_VALUE = 10_000
-MOST_ON_THE_LOOP = 65_536
+MAX_REPEATED_BYTES = 10_000
+MAX_BYTES_ON_THE_LOOP = 65_536
 T = TypeVar("T")
 RESOLUTIONS = ("PUBLISH_TIME", "SEMANTIC_VERSION")
 CANCELED = "the client canceled the execution"
@@ -106,7 +105,7 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
     if unknown:
         told = f"{query.api_name} has no parameter {_listed(unknown)}. It has {_listed(inputs)}."
         raise ApiError(
-            400, "UnknownParameter", told, unknownParameters=unknown[:MOST_NAMES], expectedParameters=list(inputs)
+            400, "UnknownParameter", told, unknownParameters=unknown[:MAX_NAMES], expectedParameters=list(inputs)
         )
     there = {name for name, text in given.items() if bytes(text).strip() != b"null"}
     needed = [name for name, (kind, required) in inputs.items() if required and not _nullable(kind)]
@@ -118,8 +117,8 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     listed = list(names)
-    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
-    return ", ".join(map(quoted, listed[:MOST_NAMES])) + more
+    more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
+    return ", ".join(map(quoted, listed[:MAX_NAMES])) + more
 
 
 def _argument(query: Query, name: str, given: bytes) -> bytes:
@@ -133,7 +132,7 @@ def _argument(query: Query, name: str, given: bytes) -> bytes:
         return text
     if problem is None:
         return text
-    value = {"parameterValue": msgspec.Raw(given)} if len(given) <= MOST_OF_A_VALUE else {}
+    value = {"parameterValue": msgspec.Raw(given)} if len(given) <= MAX_REPEATED_BYTES else {}
     told = f"{query.api_name} can't take this: {problem}."
     raise ApiError(
         400, "InvalidQueryParameterValue", told, parameterDataType=data_type(kind), parameterId=name, **value
@@ -154,7 +153,7 @@ async def value_of(query: Query, result: bytes) -> bytes:
 
 
 async def _aside(size: int, read: Callable[[Query, T], bytes], query: Query, given: T) -> bytes:
-    if size <= MOST_ON_THE_LOOP:
+    if size <= MAX_BYTES_ON_THE_LOOP:
         return read(query, given)
     thread = ThreadPoolExecutor(1, "cmemu-large-value")  # which ends with its work; the loop's own would stay
     try:

@@ -21,8 +21,7 @@ from cmemu_nb.errors import (
 from cmemu_nb.lifecycle.records import Job, JobSource
 from cmemu_nb.phrases import quoted
 from cmemu_nb.server.api.calls import CANCELED, RESOLUTIONS, api_error, check_version, of_execution, read_call, value_of
-from cmemu_nb.server.api.queries import Query, find_by_rids, find_query, not_found, query_of
-from cmemu_nb.server.api.query_metadata import query_record
+from cmemu_nb.server.api.queries import Query, find_by_rids, find_query, not_found, query_of, query_record
 from cmemu_nb.server.api.streams import EVENTS, as_events, error_event
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
@@ -41,8 +40,8 @@ if TYPE_CHECKING:
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
 
-LONGEST_POLL = 280
-LARGEST_BATCH = 100
+MAX_POLL_SECONDS = 280
+MAX_BATCH = 100
 
 # What there is
 
@@ -74,8 +73,8 @@ async def get_by_rid_batch(context: Context, request: Request) -> Response:
     """Answer the records of the functions that there are of those asked for."""
     what = "Getting queries by their RIDs"
     wanted = decode(request.body, list[msgspec.Raw], what)
-    if not 0 < len(wanted) <= LARGEST_BATCH:
-        raise InvalidRequest(f"{what}: {len(wanted)} were asked for. Ask for 1 to {LARGEST_BATCH}.")
+    if not 0 < len(wanted) <= MAX_BATCH:
+        raise InvalidRequest(f"{what}: {len(wanted)} were asked for. Ask for 1 to {MAX_BATCH}.")
     asked = [Fields(bytes(element), what) for element in wanted]
     queries = await find_by_rids(context.lifecycle, [fields.required_text("rid") for fields in asked])
     found = []
@@ -156,7 +155,7 @@ def execute_async(context: Context, request: Request) -> Response:
 def get_result(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Answer the value of an execution, or that it runs; held for as many seconds as asked for, at most 280."""
     fields = Fields(request.body, "Getting a result")
-    seconds = min(fields.count("timeout") or 0, LONGEST_POLL)
+    seconds = min(fields.count("timeout") or 0, MAX_POLL_SECONDS)
     job = _execution(context, request)
     if not (job.finished or seconds):
         return json_response(200, {"type": "running"})
@@ -226,7 +225,7 @@ _BATCH_BODY = shown(
     {
         "type": "array",
         "minItems": 1,
-        "maxItems": LARGEST_BATCH,
+        "maxItems": MAX_BATCH,
         "items": {
             "type": "object",
             "required": ["rid"],

@@ -1,4 +1,7 @@
-"""Which function an application means: `com.<namespace>.computemodules.<Name>`, or just its name."""
+"""The functions of Foundry's public API: which one a name means, and how the API describes it [foundry].
+
+A name is `com.<namespace>.computemodules.<Name>`, or the function's name alone.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.errors import ApiError, NotFound, known
 from cmemu_nb.lifecycle.records import namespace_of
 from cmemu_nb.phrases import closest, quoted
-from cmemu_nb.wire.function_schemas import get_in, inputs_of
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name
 from cmemu_nb.wire.json_values import read_exactly
 
 if TYPE_CHECKING:
@@ -187,3 +190,91 @@ def _ambiguous(api_name: str, found: list[Query]) -> ApiError:
         apps = " and ".join(repr(query.deployed_app_rid) for query in found)
         told = f"'{api_name}' may mean two deployed apps, {apps}. Bind one of them under a RID with another last part."
     return ApiError(400, "QueryApiNameAmbiguous", told, queryApiName=api_name, candidates=names)
+
+
+# Descriptions
+
+# Types that have the same name in both dialects and no inner types.
+_PLAIN = frozenset(
+    ("attachment", "boolean", "date", "double", "float", "integer", "long", "mediaReference", "string", "timestamp")
+)
+_JSON_SCHEMA = {"boolean": "boolean", "integer": "integer", "null": "null", "number": "double", "string": "string"}
+TOO_DEEP = "nested too deeply"
+
+
+def query_record(query: Query) -> dict[str, Any]:
+    """Return the API's record of a function, made from the schema that its runtime posted.
+
+    A schema of another dialect is read as the JSON Schema of an object: its properties are the parameters.
+    """
+    inputs = query.inputs
+    parameters = {name: _parameter(kind, required=required) for name, (kind, required) in inputs.items()}
+    description = get_in(query.schema, "description")
+    return {
+        "apiName": query.api_name,
+        **({"description": description} if isinstance(description, str) else {}),
+        "displayName": query.name,
+        "parameters": parameters or _of_json_schema(query.schema),
+        "output": data_type(query.output),
+        "rid": query.rid,
+        "version": VERSION,
+    }
+
+
+def _parameter(kind: Any, *, required: bool) -> dict[str, Any]:
+    return {"dataType": data_type(kind), "required": required and type_name(kind) != "optionalType"}
+
+
+def data_type(kind: Any) -> dict[str, Any]:
+    """Return a type as the API describes it; a type that the API lacks is `unsupported`, with the type's name."""
+    try:
+        return _data_type(kind)
+    except RecursionError:
+        return _unsupported(TOO_DEEP)
+
+
+def _data_type(kind: Any) -> dict[str, Any]:
+    name = type_name(kind)
+    inside = get_in(kind, name)
+    if name in _PLAIN:
+        return {"type": name}
+    match name:
+        case "list" | "set":
+            return {"type": "array" if name == "list" else "set", "subType": _data_type(get_in(inside, "elementsType"))}
+        case "optionalType":
+            return {"type": "union", "unionTypes": [_data_type(get_in(inside, "wrappedType")), {"type": "null"}]}
+        case "anonymousCustomType":
+            fields = fields_of(kind) or {}
+            return {"type": "struct", "fields": [_field(each, inner) for each, inner in fields.items()]}
+    return _unsupported(name or "any")
+
+
+def _field(name: str, kind: Any) -> dict[str, Any]:
+    return {"name": name, "fieldType": _data_type(kind)}
+
+
+def _unsupported(name: str) -> dict[str, Any]:
+    return {"type": "unsupported", "unsupportedType": name, "params": {}}
+
+
+def _of_json_schema(schema: Any) -> dict[str, Any]:
+    properties, required = get_in(schema, "properties"), get_in(schema, "required")
+    if not isinstance(properties, dict):
+        return {}
+    needed = required if isinstance(required, list) else []
+    return {
+        name: {"dataType": _json_schema_type(each), "required": name in needed} for name, each in properties.items()
+    }
+
+
+def _json_schema_type(schema: Any) -> dict[str, Any]:
+    name = type_name(schema)
+    try:
+        if name == "array":
+            return {"type": "array", "subType": _json_schema_type(get_in(schema, "items"))}
+        if name == "object" and (properties := get_in(schema, "properties")) and isinstance(properties, dict):
+            fields = [{"name": each, "fieldType": _json_schema_type(inner)} for each, inner in properties.items()]
+            return {"type": "struct", "fields": fields}
+    except RecursionError:
+        return _unsupported(TOO_DEEP)
+    return {"type": _JSON_SCHEMA[name]} if name in _JSON_SCHEMA else _unsupported(name or "any")

@@ -1,4 +1,7 @@
-"""The pages for people: the OpenAPI document, at `/docs`, and the way to it. They load nothing and run no script."""
+"""The HTML pages: the OpenAPI document at `/docs`, with a curl line for each route, and the front page at `/`.
+
+They load nothing and run no script.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ import hashlib
 import html
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
-from cmemu_nb.server.openapi.curl_lines import curl_line, first_example
+from cmemu_nb.server.response import BYTES, JSON
+from cmemu_nb.server.routes.oauth import FORM
+from cmemu_nb.wire.paths import MODULE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -195,3 +202,42 @@ def _words(text: str) -> str:
 
 def _breakable(path: str) -> str:
     return html.escape(path).replace("/", "/<wbr>")
+
+
+# Curl lines, with the document's own examples
+
+
+# In double quotes, so that the shell expands the variables.
+_CURL_TOKENS = {
+    "bearer": '-H "Authorization: Bearer $TOKEN"',
+    "moduleAuthToken": f'-H "{MODULE_HEADER}: $MODULE_TOKEN"',
+}
+
+
+def curl_line(method: str, path: str, operation: dict[str, Any], base_url: str) -> str:
+    """Return the line; it reads tokens from the shell variables TOKEN and MODULE_TOKEN."""
+    for parameter in operation["parameters"]:
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", quote(str(parameter.get("example", "")), safe=""))
+        elif parameter["in"] == "query" and "example" in parameter:
+            path += f"?{urlencode({parameter['name']: parameter['example']})}"
+    words = ["curl -sS", *([] if method == "GET" else [f"-X {method}"])]
+    wanted = {name for each in operation["security"] for name in each}
+    words += [text for name, text in _CURL_TOKENS.items() if name in wanted][:1]
+    words += _curl_body(operation.get("requestBody", {}).get("content", {}))
+    return " ".join([*words, shlex.quote(f"{base_url}{path}")])
+
+
+def first_example(media: dict[str, Any]) -> Any:
+    """Return the first example of a body; None when it has none."""
+    return next((each["value"] for each in media.get("examples", {}).values()), None)
+
+
+def _curl_body(content: dict[str, Any]) -> list[str]:
+    for kind, media in content.items():
+        example = first_example(media)
+        if kind == FORM:
+            return [f"-d {shlex.quote(urlencode({name: value}))}" for name, value in example.items()]
+        text = example if kind == BYTES else json.dumps(example)
+        return [f"-H 'Content-Type: {JSON if kind == BYTES else kind}'", f"--data-binary {shlex.quote(text)}"]
+    return []

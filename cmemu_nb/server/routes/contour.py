@@ -12,7 +12,7 @@ from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus, milliseconds
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import said
-from cmemu_nb.server.prefer import applied, preferred_wait
+from cmemu_nb.server.request import applied, preferred_wait
 from cmemu_nb.server.response import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.routing import Route
 from cmemu_nb.wire.json_input import Fields
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.response import Answer
 
 CLIENT_GONE = "the client went away before a runtime took it"
-MOST_IN_ONE_PIECE = 65_536
+MAX_PIECE_BYTES = 65_536
 RESET = "the runtime session was reset"
 
 
@@ -87,7 +87,7 @@ async def _relay(context: Context, stream: ResultStream) -> AsyncIterator[bytes]
     sent = 0
     while True:
         if sent < stream.size:
-            piece = bytes(stream.body[sent : sent + MOST_IN_ONE_PIECE])
+            piece = bytes(stream.body[sent : sent + MAX_PIECE_BYTES])
             sent += len(piece)
             yield piece
             # As long as the client's system takes what it is sent, nothing else waits.

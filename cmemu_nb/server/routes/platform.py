@@ -15,7 +15,7 @@ from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.handlers import BufferedBody, Receiver, check_size
 from cmemu_nb.server.openapi import schemas
-from cmemu_nb.server.prefer import preferred_wait
+from cmemu_nb.server.request import preferred_wait
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routes.runtime import SCHEMAS_BODY, StreamedResult, job_answer, post_schemas, store_result
 from cmemu_nb.server.routing import Route

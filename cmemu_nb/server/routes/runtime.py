@@ -19,7 +19,7 @@ from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.handlers import BufferedBody, Receiver, check_chunked, check_size
 from cmemu_nb.server.listing import listing
 from cmemu_nb.server.openapi import examples, schemas
-from cmemu_nb.server.prefer import applied, preferred_wait
+from cmemu_nb.server.request import applied, preferred_wait
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Route
 from cmemu_nb.wire.json_input import Fields

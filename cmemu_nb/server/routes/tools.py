@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from cmemu_nb.server.response import Answer
 
 PAGE = 100
-LARGEST_PAGE = 10_000
+MAX_PAGE = 10_000
 EXPORT = "/_emulate/export"
 HEALTH = "/_emulate/health"
 JOBS = "/_emulate/jobs"
-MOST_TASKS = 10_000
+MAX_TASKS = 10_000
 
 
 def list_runtimes(context: Context, request: Request) -> Response | Awaitable[Response]:
@@ -126,7 +126,7 @@ def add_replica(context: Context, request: Request) -> Response:
     Tokens and certificates are files on the emulator's machine; the environment names them.
     """
     fields = Fields(request.body, "Adding a replica")
-    tasks = fields.number("maxConcurrentTasks", 1, MOST_TASKS)
+    tasks = fields.number("maxConcurrentTasks", 1, MAX_TASKS)
     environment = context.environment(request.params["runtimeId"], tasks)
     return json_response(200, {"environment": dict(environment), "folder": environment.folder})
 
@@ -213,9 +213,9 @@ def _limit(text: str | None) -> int:
     if text is None:
         return PAGE
     digits = text.lstrip("0")
-    in_range = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(LARGEST_PAGE))
-    if not (in_range and int(digits) <= LARGEST_PAGE):
-        raise InvalidRequest(f"'limit' must be a whole number from 1 to {LARGEST_PAGE}.")
+    in_range = digits.isascii() and digits.isdecimal() and len(digits) <= len(str(MAX_PAGE))
+    if not (in_range and int(digits) <= MAX_PAGE):
+        raise InvalidRequest(f"'limit' must be a whole number from 1 to {MAX_PAGE}.")
     return int(digits)
 
 
@@ -239,7 +239,7 @@ def _job_status(text: str) -> JobStatus:
 
 
 _EMPTY = {204: "Done"}
-_PAGE = {"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": PAGE}
+_PAGE = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}
 _NAME = {"type": "string", "minLength": 1}
 _DIRECT_BODY = shown(
     {
@@ -268,7 +268,7 @@ _CANCEL_BODY = shown(
     examples.CANCELLATION,
 )
 _TASKS = said(
-    {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_TASKS, "default": 1},
+    {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_TASKS, "default": 1},
     "How many unfinished jobs the replica is handed at most",
 )
 _REPLICA_BODY = shown({"type": "object", "properties": {"maxConcurrentTasks": _TASKS}}, examples.REPLICA)
