@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cmemu_nb import Emulator
 
 LONG = "7" * 5_000
+HUGE = "[-7E+99999999999999999999]"
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def change_while_it_stops(emu: Emulator) -> None:
     assert not unexpected
 
 
-@pytest.mark.parametrize("query", [f'{{"x": {LONG}}}', '{"x": 1e400}', f'[-{LONG}, 1e400, "{LONG}"]'])
+@pytest.mark.parametrize("query", [f'{{"x": {LONG}}}', '{"x": 1e400}', f'[-{LONG}, 1e400, "{LONG}"]', HUGE])
 def test_whatever_shows_a_job_takes_numbers_of_any_length(serve: Any, tmp_path: Path, query: str) -> None:
     """What Python's own JSON refuses to read or to write: results, frames, exports, and the command line, exactly."""
     with serve() as emu:
@@ -178,14 +179,28 @@ def test_whatever_shows_a_job_takes_numbers_of_any_length(serve: Any, tmp_path: 
         emu.lifecycle.take("r")
         emu.change(lambda lifecycle: lifecycle.finish("r", job.id, query.encode(), "application/json"))
         values = [repr(job.result()), repr(emu.jobs.loc[job.id, "query"]), repr(next(iter(job.stream())))]
-        assert all("777" in value or "inf" in value or "1e400" in value for value in values)
+        assert all(any(part in value for part in ("777", "inf", "1e400", "-7E+")) for value in values), values
         assert job._repr_mimebundle_()
         assert emu.jobs._repr_html_()
         again = emu.from_export(emu.export(tmp_path / "run.json"))
         assert repr(again.job(job.id).result()) == repr(job.result())
         listed = command(emu, "jobs", "--json").replace("1E+400", "1e400")
         assert query in listed
-        assert LONG[:100] in command(emu, "jobs", job.id) or "1E+400" in command(emu, "jobs", job.id)
+        assert any(part in command(emu, "jobs", job.id) for part in (LONG[:100], "1E+400", HUGE[1:-1]))
+
+
+def test_a_schema_with_a_number_beyond_decimals_stops_no_call_of_its_function(serve: Any) -> None:
+    """Also the functions routes and the command line go on."""
+    with serve() as emu:
+        runtime = emu.open_runtime("r", deployed_app_rid="ri.a")
+        schema = f'[{{"functionName": "f", "inputs": [], "more": {HUGE}}}]'
+        url, headers = f"{emu.url}/_emulate/foundry/compute-modules/runtimes/r", {"Module-Auth-Token": runtime.token}
+        requests.post(f"{url}/schemas", data=schema, headers=headers, timeout=10).raise_for_status()
+        assert emu.submit("f", {}).status == "queued"
+        path, bearer = f"{emu.url}/api/v2/functions/queries/f", {"Authorization": f"Bearer {emu.token}"}
+        assert requests.get(path, headers=bearer, timeout=10).status_code == 200
+        assert "f " in command(emu, "schemas")
+        assert HUGE in command(emu, "schemas", "--json")
 
 
 def test_integers_of_any_length_are_sent_and_come_back_exactly(serve: Any) -> None:

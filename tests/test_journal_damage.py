@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -252,6 +253,27 @@ def test_check_says_whether_a_journal_is_whole(copies: Callable[[str], Path], tm
     assert f"'cmemu journal salvage {path}' writes what is whole of it to a new file" in done.stderr
     missing = cmemu("check", tmp_path / "none.db")
     assert missing.stderr.endswith("none.db can't be read: there is no such file.\n")
+
+
+@pytest.mark.parametrize("action", ["check", "salvage"])
+@pytest.mark.parametrize("part", [f"{NAME}-wal", f"{NAME}-files/mark"])
+def test_a_folder_in_the_place_of_a_part_of_a_journal_is_named_in_one_sentence(
+    copies: Callable[[str], Path], action: str, part: str
+) -> None:
+    path = copies("killed")
+    there = path.parent / part
+    there.unlink()
+    there.mkdir()
+    done = cmemu(action, path)
+    if done.returncode:  # salvaging needs no mark
+        assert re.fullmatch(r"cmemu journal: The journal \S+ can't be read: [^\n]+\.\n", done.stderr), done.stderr
+
+
+def test_a_name_that_no_file_can_have_is_refused_in_one_sentence(copies: Callable[[str], Path]) -> None:
+    for arguments in (("check", "x" * 300), ("salvage", copies("killed"), "--into", "x" * 300)):
+        done = cmemu(*arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "File name too long" in done.stderr
 
 
 def test_salvage_saves_what_was_acknowledged_before_the_log_was_cut_off(copies: Callable[[str], Path]) -> None:

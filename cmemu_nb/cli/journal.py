@@ -34,17 +34,27 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
 
 
 def _run(parser: Parser, options: argparse.Namespace) -> int:
-    if options.action == "check":
-        if options.into is not None:
-            parser.error("--into is for 'salvage'")
-        print(_checked(options.file))
-        return 0
+    if options.action == "check" and options.into is not None:
+        parser.error("--into is for 'salvage'")
     # SQLite is imported when somebody has a journal.
+    from cmemu_nb.storage.journal_check import failure  # noqa: PLC0415
+
+    try:
+        print(_checked(options.file) if options.action == "check" else _salvaged(options))
+    except OSError as error:
+        where = error.filename or options.file
+        raise failure(
+            options.file,
+            f"can't be read: {where}: {error.strerror or error}. Make it a file that you can read, or move it away.",
+        ) from None
+    return 0
+
+
+def _salvaged(options: argparse.Namespace) -> str:
     from cmemu_nb.storage.journal_salvage import salvage  # noqa: PLC0415
 
     new = options.into or options.file.with_name(f"{options.file.name}.salvaged")
-    print(f"{_words(salvage(options.file, new))} were saved to {new}. Start with it: --journal {new}")
-    return 0
+    return f"{_words(salvage(options.file, new))} were saved to {new}. Start with it: --journal {new}"
 
 
 def _checked(path: Path) -> str:

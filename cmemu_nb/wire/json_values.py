@@ -6,9 +6,9 @@ import json
 import re
 import secrets
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -28,6 +28,23 @@ class LongInteger(Decimal):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+class HugeNumber(Decimal):
+    """A number whose exponent is beyond even Decimals: it counts as infinite, and is shown and written as its text."""
+
+    _text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Take the number's JSON text."""
+        number = super().__new__(cls, "-Infinity" if text.startswith("-") else "Infinity")
+        number._text = text
+        return number
+
+    def __str__(self) -> str:
+        return self._text
+
+    __repr__ = __str__
 
 
 def read_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
@@ -86,12 +103,17 @@ def _integer(digits: str) -> int | LongInteger:
 
 def _float(text: str) -> float | Decimal:
     number = float(text)
-    return number if isfinite(number) else Decimal(text)
+    if isfinite(number):
+        return number
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return HugeNumber(text)
 
 
 def _marked(value: object) -> str:
     if isinstance(value, Decimal):
-        return f"{_MARK}{value}"
+        return f"{_MARK}{value!s}"
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
