@@ -345,6 +345,30 @@ def test_lines_that_anybody_can_cause_are_bounded_and_counted() -> None:
     assert details[20:] == ["4,980 more lines within the same second were left out"]
 
 
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["serve", "--port", "0"]])
+def test_an_output_that_does_not_fit_on_the_disk_is_one_sentence(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        process = subprocess.run(
+            [*CMEMU, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=BUFFERED
+        )
+        silent = subprocess.run([*CMEMU, *words], stdout=full, stderr=full, timeout=60, check=False, env=BUFFERED)
+    said = "cmemu: The output can't be written: No space left on device. Make room, or write it elsewhere.\n"
+    assert (process.returncode, process.stderr, silent.returncode) == (2, said, 2)
+
+
+def test_a_reader_of_the_help_that_has_gone_away_is_no_error() -> None:
+    unread, pipe = os.pipe()
+    os.close(unread)
+    done = subprocess.run(
+        [*CMEMU, "--help"], stdout=pipe, stderr=subprocess.PIPE, timeout=60, check=False, env=BUFFERED
+    )
+    os.close(pipe)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
     words = ["sh", "-c", f'exec "$@" {closed}', "sh", *CMEMU]

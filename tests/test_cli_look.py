@@ -15,6 +15,7 @@ from cli_processes import CMEMU, OnTerminal, run, run_here, serving
 from client import MODULE_HEADER, RID, Api, eventually
 
 from cmemu_nb import Emulator
+from cmemu_nb.cli.remote import Remote
 from cmemu_nb.cli.tables import table
 from cmemu_nb.wire.paths import PLATFORM
 
@@ -103,6 +104,36 @@ def test_no_command_shows_a_whole_token(filled: Emulator) -> None:
     assert [each["module_auth_token"] for each in shown] == [f"…{token[-4:]}" for token in tokens]
     said = [str(lines(filled, *words.split())) for words in ("jobs", "runtimes", "schemas", "env app")]
     assert [token for token in (*tokens, filled.token) if token in "".join(said)] == []
+
+
+@pytest.mark.parametrize("command", ["jobs", "schemas", "call add"])
+def test_a_runtime_that_is_deleted_meanwhile_is_left_out(
+    filled: Emulator, api: Api, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Somebody else deletes it right after a command has listed all of them."""
+    other = api.open("other", "ri.other")
+    other.post_schemas({"sub": ADD})
+    other.submit("sub")
+    listed = Remote.runtimes
+
+    async def runtimes(remote: Remote) -> list[dict[str, Any]]:
+        found = await listed(remote)
+        filled.lifecycle.delete_session("other")
+        return found
+
+    monkeypatch.setattr(Remote, "runtimes", runtimes)
+    options = ("--timeout", "0.1") if command.startswith("call") else ()
+    done = run_here(*command.split(), *options, "--url", filled.url)
+    assert "There is no runtime" not in done.stderr
+    assert done.returncode == (2 if options else 0), done.stderr  # the query lacks x, so a schema was found
+
+
+def test_of_many_deployed_apps_some_are_named(emu: Emulator) -> None:
+    for number in range(25):
+        emu.open_runtime(f"r{number}", deployed_app_rid=f"ri.app{number:02}")
+    done = run_here("call", "add", "--url", emu.url)
+    assert "say which one, --app ri.app00 or ri.app01 or " in done.stderr
+    assert done.stderr.endswith(" or ri.app09 or one of 15 others.\n")
 
 
 def test_what_there_is_not_is_said_on_stderr(emu: Emulator) -> None:

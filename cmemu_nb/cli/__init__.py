@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from cmemu_nb.cli import call, cancel, fetch, journal, listing, run, serve, show
 from cmemu_nb.cli.lab import start_lab
-from cmemu_nb.cli.parser import EXIT_CODES, Parser, add_command, complain, exit_code
+from cmemu_nb.cli.parser import EXIT_CODES, WRONG, Parser, add_command, complain, drop, exit_code
 from cmemu_nb.errors import CmemuError
 from cmemu_nb.version import __version__
 
@@ -21,11 +22,30 @@ __all__ = ["main"]
 
 GROUPS = (serve, run, call, cancel, show, fetch, listing, journal)
 INTERRUPTED = 130
+# A full disk, a quota or a limit of size, a device that fails.
+CANT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; `cmemu --help` says what each means."""
     _open_what_is_closed()
+    try:
+        try:
+            return _main(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough
+        drop(sys.stdout)
+        return 0
+    except OSError as error:
+        if error.errno not in CANT_WRITE or error.filename is not None:
+            raise
+        drop(sys.stdout)
+        complain(f"cmemu: The output can't be written: {error.strerror}. Make room, or write it elsewhere.")
+        return WRONG
+
+
+def _main(argv: Sequence[str] | None) -> int:
     words, program = _split(sys.argv[1:] if argv is None else list(argv))
     parser, commands = _parsers()
     options, rest = parser.parse_known_args(words)
@@ -56,13 +76,8 @@ def _run(parser: Parser, options: argparse.Namespace) -> int:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may know ASCII only
     try:
         code: int = options.run(parser, options)
-        sys.stdout.flush()
     except CmemuError as error:
         return exit_code(parser, error)
-    except BrokenPipeError:
-        # Whoever read it has seen enough. Without this the interpreter would complain when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         complain("Interrupted.")
         return INTERRUPTED

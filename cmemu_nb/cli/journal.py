@@ -40,13 +40,14 @@ def _run(parser: Parser, options: argparse.Namespace) -> int:
     from cmemu_nb.storage.journal_check import failure  # noqa: PLC0415
 
     try:
-        print(_checked(options.file) if options.action == "check" else _salvaged(options))
+        said = _checked(options.file) if options.action == "check" else _salvaged(options)
     except OSError as error:
         where = error.filename or options.file
         raise failure(
             options.file,
             f"can't be read: {where}: {error.strerror or error}. Make it a file that you can read, or move it away.",
         ) from None
+    print(said)
     return 0
 
 

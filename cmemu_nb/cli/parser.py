@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from cmemu_nb import errors
 from cmemu_nb.display.text import visible
@@ -81,5 +82,13 @@ def exit_code(parser: Parser, error: CmemuError) -> int:
 
 
 def complain(text: str) -> None:
-    """Write a message to stderr; what a terminal would obey in it is shown instead."""
-    print(visible(text, lines=True), file=sys.stderr, flush=True)
+    """Write a message to stderr, if that can be; what a terminal would obey in it is shown instead."""
+    try:
+        print(visible(text, lines=True), file=sys.stderr, flush=True)
+    except OSError:  # a full disk: the exit code says what there is to say
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Throw away what a stream can't write; else the interpreter would complain when it flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -94,13 +94,17 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
     )
     found, more = [], False
     for runtime_id in ids:
-        answer = await remote.get(
+        answer = await _of_one(
+            remote,
+            options,
             f"{runtime_path(runtime_id)}/jobs",
             status=options.status,
             id=options.job and ending_of(options.job),
             newest="true",
             limit=min(options.last, MAX_PAGE),
         )
+        if answer is None:
+            continue
         found += answer["jobs"]
         more = more or answer["more"]
     found.sort(key=lambda job: job["queued_at"])
@@ -109,6 +113,16 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
     note = f"Older ones are not shown: --last {options.last * 10}" if more or len(found) > options.last else ""
     found = found[-options.last :]
     return View(JOB_HEADINGS, [_job_row(job) for job in found], found, "There are no jobs.", note)
+
+
+async def _of_one(remote: Remote, options: argparse.Namespace, path: str, **filters: Any) -> Any:
+    """Return what a route of one runtime answers; None where that was listed, and deleted meanwhile."""
+    try:
+        return await remote.get(path, **filters)
+    except NotFound:
+        if options.runtime:
+            raise
+        return None
 
 
 async def _one_job(remote: Remote, options: argparse.Namespace, found: list[dict[str, Any]]) -> View:
@@ -212,7 +226,8 @@ async def _schemas(remote: Remote, options: argparse.Namespace) -> View:
         if options.runtime
         else [each["runtime_id"] for each in await remote.runtimes() if each["last_schema_post_at"] is not None]
     )
-    found = [schema for each in ids for schema in (await remote.get(runtime_path(each)))["schemas"]]
+    answers = [await _of_one(remote, options, runtime_path(each)) for each in ids]
+    found = [schema for each in answers if each is not None for schema in each["schemas"]]
     rows = [
         [each["function_name"], each["runtime_id"], schema_in_words(each["schema_payload"]) or MISSING]
         for each in found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from cmemu_nb.calls.calls import choose_app
 from cmemu_nb.cli.remote import Remote, runtime_path
-from cmemu_nb.errors import InvalidRequest, NotFound, known
+from cmemu_nb.errors import MAX_NAMES, InvalidRequest, NotFound, known
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 from cmemu_nb.phrases import closest
 from cmemu_nb.wire.json_values import read_json
@@ -27,15 +28,26 @@ async def submit(remote: Remote, options: argparse.Namespace, query: bytes) -> s
         return job_id
     runtimes = [each for each in await remote.runtimes() if each["deployed_apps"]]
     apps = [app for each in runtimes for app in each["deployed_apps"]]
-    functions = {
-        each["runtime_id"]: await _functions(remote, each["runtime_id"]) if each["last_schema_post_at"] else {}
-        for each in runtimes
-    }
+    # Those of the others are needed only to choose an app.
+    asked = [each for each in runtimes if options.app in (None, *_rids(each))]
+    functions = {each["runtime_id"]: await _functions_if_any(remote, each) for each in asked}
     rid = options.app or _app_of(options.function, apps, functions)
     runtime_id = _bound_to(rid, options.branch, apps)
     if runtime_id is not None:
         _check(options, functions[runtime_id], query)
     return await remote.contour.submit(rid, options.branch, options.function, query)
+
+
+def _rids(runtime: dict[str, Any]) -> list[str]:
+    return [app["deployed_app_rid"] for app in runtime["deployed_apps"]]
+
+
+async def _functions_if_any(remote: Remote, runtime: dict[str, Any]) -> dict[str, Any]:
+    """Return the schemas of a listed runtime's functions; none where it was deleted meanwhile."""
+    if runtime["last_schema_post_at"]:
+        with contextlib.suppress(NotFound):
+            return await _functions(remote, runtime["runtime_id"])
+    return {}
 
 
 async def _functions(remote: Remote, runtime_id: str) -> dict[str, Any]:
@@ -54,9 +66,10 @@ def _app_of(function: str, apps: list[dict[str, Any]], functions: dict[str, dict
         raise NotFound("No deployed app is bound, so there is none to call. --runtime ID calls a runtime without one.")
     if names and not serving:
         raise _unknown(function, names)
-    raise NotFound(
-        f"{len(bound)} deployed apps are bound: say which one, --app {' or '.join(sorted(serving or bound))}."
-    )
+    which = sorted(serving or bound)
+    more = f" or one of {len(which) - MAX_NAMES:,} others" if len(which) > MAX_NAMES else ""
+    choice = f"{' or '.join(which[:MAX_NAMES])}{more}"
+    raise NotFound(f"{len(bound)} deployed apps are bound: say which one, --app {choice}.")
 
 
 def _bound_to(rid: str, branch: str | None, apps: list[dict[str, Any]]) -> str | None:
