@@ -203,9 +203,11 @@ def _locked(path: Path) -> Iterator[None]:
 def clean_environ() -> dict[str, str]:
     """Return this process's environment without what would make another interpreter differ from a person's.
 
-    PYTHONPATH and PYTHONHOME lead it to foreign modules, and CI hides the progress bars that people see.
+    PYTHONPATH and PYTHONHOME lead it to foreign modules, CI hides the progress bars that people see, and with
+    PYTHONDONTWRITEBYTECODE each of the hundreds of processes of a test run would compile the package for itself.
     """
-    return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME", "CI"}}
+    foreign = {"PYTHONPATH", "PYTHONHOME", "CI", "PYTHONDONTWRITEBYTECODE"}
+    return {name: value for name, value in os.environ.items() if name not in foreign}
 
 
 def _run(command: list[str]) -> None:
