@@ -237,7 +237,7 @@ class Emulator(Callbacks, Calls, Durable, Launching, Looking, Scaling):
         oauth, settings, logins = self._oauth_client(), self.settings, self.seed.logins if self.seed else {}
         protect = settings.protect_notebook
         tokens = TokenChecks(self.lifecycle, oauth, self.bearer_tokens, logins, protect_notebook=protect)
-        why = partial(diagnose, self)
+        why = partial(diagnose, self, in_shell=True)  # who asks over HTTP has no variables of the notebook
         return Context(self.lifecycle, tokens, oauth, settings, self._journal, self._environment, why, SURFACES)
 
     def _undo_start(self, undo: Parts) -> None:

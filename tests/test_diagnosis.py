@@ -234,7 +234,10 @@ def test_a_tool_asks_why_a_job_has_no_result(emu: Emulator) -> None:
         answer = api.contour("GET", f"/_emulate/jobs/{job_id}/diagnosis")
         return answer.status_code, answer.json()
 
-    assert ask(job.id) == (200, {"job_id": job.id, "kind": "no_executor", "sentence": job.diagnosis})
+    queued = "'f' is queued, and nobody has polled 'r' for jobs yet."
+    assert job.diagnosis.startswith(f"{queued} emu.launch(")
+    said = f"{queued} Start its program with the environment that this prints: cmemu env r."
+    assert ask(job.id) == (200, {"job_id": job.id, "kind": "no_executor", "sentence": said})
     done = emu.submit("f")
     emu.change(lambda lifecycle: lifecycle.fail(done.id, "it is not wanted"))
     assert ask(done.id)[1]["kind"] == "finished"

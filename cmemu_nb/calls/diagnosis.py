@@ -41,8 +41,11 @@ class Diagnosis(msgspec.Struct, frozen=True):
         return self.sentence
 
 
-def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
-    """Say why a job has no result yet; `NotFound` or `JobEvicted` for one that is not known."""
+def diagnose(emulator: Emulator, job_id: str, *, in_shell: bool = False) -> Diagnosis:
+    """Say why a job has no result yet; `NotFound` or `JobEvicted` for one that is not known.
+
+    What there is to type is for a cell, or `in_shell` for a terminal, which has no variables of the notebook.
+    """
     state = emulator.lifecycle
     job = state.find_job(job_id)
     try:
@@ -53,9 +56,9 @@ def diagnose(emulator: Emulator, job_id: str) -> Diagnosis:
         elif not emulator.running:
             kind, said = "not_running", _not_running(emulator, job)
         elif job.status == JobStatus.RUNNING:
-            kind, said = _running(emulator, job)
+            kind, said = _running(emulator, job, in_shell=in_shell)
         else:
-            kind, said = _queued(emulator, job)
+            kind, said = _queued(emulator, job, in_shell=in_shell)
     except NotFound:  # the runtime was deleted at this moment
         kind, said = _cleared(state, job_id)
     faults = f" Faults are on, which may be why; {emulator.name}.faults.off() ends them." if emulator.faults else ""
@@ -92,12 +95,12 @@ def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:
 # Running
 
 
-def _running(emulator: Emulator, job: Job) -> tuple[str, str]:
+def _running(emulator: Emulator, job: Job, *, in_shell: bool) -> tuple[str, str]:
     state, thread, runtime = emulator.lifecycle, thread_of(emulator, job), _quoted(job.runtime_id)
     said = f"{_quoted(job.query_type)} has been running for {duration(_age(emulator, job))}"
     other = last_awaited(emulator, thread)
     if other is not None:
-        why = diagnose(emulator, other.job_id)
+        why = diagnose(emulator, other.job_id, in_shell=in_shell)
         return why.kind, f"{said}, and waits for a job that it has submitted. {why}"
     if thread is not None:
         said += f" on a worker of {runtime}"
@@ -108,19 +111,19 @@ def _running(emulator: Emulator, job: Job) -> tuple[str, str]:
     stream = state.stream(job.job_id)
     have = "has" if stream and stream.size == 1 else "have"
     arrived = f"; {plural(stream.size, 'byte')} of its result {have} arrived" if stream else ""
-    return "running", f"{said}{arrived}; {_cancels(emulator, [job])}."
+    return "running", f"{said}{arrived}; {_cancels(emulator, [job], in_shell=in_shell)}."
 
 
 # Queued
 
 
-def _queued(emulator: Emulator, job: Job) -> tuple[str, str]:
+def _queued(emulator: Emulator, job: Job, *, in_shell: bool) -> tuple[str, str]:
     capacity = Capacity(emulator, job.runtime_id)
     runtime = _quoted(job.runtime_id)
     if capacity.deadlocked:
-        kind, why = "deadlock", _deadlock(capacity)
+        kind, why = "deadlock", _deadlock(capacity, in_shell=in_shell)
     elif capacity.exhausted:
-        kind, why = "workers_busy", _workers_busy(capacity, emulator.lifecycle.queued_before(job))
+        kind, why = "workers_busy", _workers_busy(capacity, emulator.lifecycle.queued_before(job), in_shell=in_shell)
     elif capacity.polls:
         kind, why = "queued", f", and the executor of {runtime} is free and has not taken it yet."
     elif capacity.executor is not None:
@@ -137,29 +140,31 @@ def _queued(emulator: Emulator, job: Job) -> tuple[str, str]:
     elif capacity.modules:
         kind, why = "replicas_ended", _ended(capacity)
     else:
-        kind, why = _without_executor(emulator, capacity, job)
+        kind, why = _without_executor(emulator, capacity, job, in_shell=in_shell)
     return kind, f"{_quoted(job.query_type)} is queued{why}"
 
 
-def _workers_busy(capacity: Capacity, ahead: int) -> str:
+def _workers_busy(capacity: Capacity, ahead: int, *, in_shell: bool) -> str:
     queued = f" and {plural(ahead, 'queued job')}" if ahead else ""
     ended = sum(each.exit_code is not None for module in capacity.modules for each in module.replicas)
     also = f" {plural(ended, 'further replica')} {'has' if ended == 1 else 'have'} exited." if ended else ""
     if capacity.executor is None and not capacity.polls:
         # Those of the official SDKs poll ahead while they are busy.
         also += f" The last poll was {ago(capacity.runtime.last_poll_at, time.time_ns())}."
+    ends = _cancels(capacity.emulator, capacity.running, in_shell=in_shell)
     return (
         f" behind {plural(len(capacity.running), 'running job')}{queued}: {_all_workers(capacity)} busy "
-        f"({_functions(capacity.emulator, capacity.running)}); {_cancels(capacity.emulator, capacity.running)}.{also}"
+        f"({_functions(capacity.emulator, capacity.running)}); {ends}.{also}"
     )
 
 
-def _deadlock(capacity: Capacity) -> str:
+def _deadlock(capacity: Capacity, *, in_shell: bool) -> str:
+    ends = _cancels(capacity.emulator, capacity.running, in_shell=in_shell)
     more = magic_line(capacity.emulator, f"start --max-concurrent-tasks {2 * len(capacity.running)}")
     return (
         f": {_all_workers(capacity)} taken by functions ({_functions(capacity.emulator, capacity.running)}) that wait "
         "for queued jobs themselves, so none of them can end. Call such a function directly instead of as a job, or "
-        f"start with more workers: {more}; {_cancels(capacity.emulator, capacity.running)}."
+        f"start with more workers: {more}; {ends}."
     )
 
 
@@ -213,7 +218,7 @@ def _ended(capacity: Capacity) -> str:
     )
 
 
-def _without_executor(emulator: Emulator, capacity: Capacity, job: Job) -> tuple[str, str]:
+def _without_executor(emulator: Emulator, capacity: Capacity, job: Job, *, in_shell: bool) -> tuple[str, str]:
     runtime, name, polled_at = _quoted(job.runtime_id), _quoted(job.query_type), capacity.runtime.last_poll_at
     if job.runtime_id == NOTEBOOK or emulator.functions.were_on(job.runtime_id):
         return "no_executor", f", and nobody polls {runtime}: run the cell that defines {name} again."
@@ -230,11 +235,15 @@ def _without_executor(emulator: Emulator, capacity: Capacity, job: Job) -> tuple
             f", and nobody has polled {runtime} since the emulator was started: start its program again, or run the "
             f"cell that defines {name} again."
         )
-    return "no_executor", f", and nobody has polled {runtime} for jobs yet. {_how_to_start(emulator.name, capacity)}"
+    how = _how_to_start(emulator.name, capacity, in_shell=in_shell)
+    return "no_executor", f", and nobody has polled {runtime} for jobs yet. {how}"
 
 
-def _how_to_start(emu: str, capacity: Capacity) -> str:
+def _how_to_start(emu: str, capacity: Capacity, *, in_shell: bool) -> str:
     runtime = _quoted(capacity.runtime.runtime_id)
+    if in_shell:
+        command = f"cmemu env {shlex.quote(cut(capacity.runtime.runtime_id, MAX_NAME)[0])}"
+        return f"Start its program with the environment that this prints: {command}."
     if capacity.replicas:
         return f"Start its program with the environment that {emu}.env({runtime}) gave."
     return (
@@ -284,10 +293,13 @@ def job_expression(emulator_name: str, job_id: str) -> str:
     return f'{emulator_name}.job("{job_id[-6:]}")'
 
 
-def _cancels(emulator: Emulator, jobs: list[Job]) -> str:
+def _cancels(emulator: Emulator, jobs: list[Job], *, in_shell: bool) -> str:
     (name, _), *_ = Counter(job.query_type for job in jobs).most_common(1) or [("all", 0)]
     name = cut(name, MAX_NAME)[0]
-    magic = magic_line(emulator, f"cancel {shlex.quote(name)}")
+    command = f"cancel {shlex.quote(name)}"
+    if in_shell:
+        return f"cmemu {command} ends {'it' if len(jobs) == 1 else 'them'}"
+    magic = magic_line(emulator, command)
     if len(jobs) == 1:
         return f"{job_expression(emulator.name, jobs[0].job_id)}.cancel() or {magic} ends it"
     return f"{emulator.name}.cancel({json.dumps(name, ensure_ascii=False)}) or {magic} ends them"

@@ -1,4 +1,4 @@
-"""Why `cmemu call` still waits: the same line as in a notebook, by the words of the emulator that it waits for."""
+"""Why `cmemu call` still waits: the same line as in a notebook, with what there is to type in a terminal."""
 
 from __future__ import annotations
 
