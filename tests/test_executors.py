@@ -189,6 +189,19 @@ def test_whatever_shows_a_job_takes_numbers_of_any_length(serve: Any, tmp_path: 
         assert any(part in command(emu, "jobs", job.id) for part in (LONG[:100], "1E+400", HUGE[1:-1]))
 
 
+def test_commands_show_jobs_as_deep_as_the_emulator_takes_them(serve: Any) -> None:
+    with serve() as emu:
+        runtime = emu.open_runtime("r", deployed_app_rid="ri.a")
+        url, headers = f"{emu.url}/_emulate/foundry/compute-modules/runtimes/r", {"Module-Auth-Token": runtime.token}
+        taken = 0
+        for depth in range(930, 990, 4):
+            job = f'{{"queryType": "f", "query": {"[" * depth}1e400{"]" * depth}}}'
+            taken += requests.post(f"{url}/jobs", data=job, headers=headers, timeout=10).status_code == 200
+        assert len(command(emu, "jobs").splitlines()) == taken + 1
+        assert command(emu, "jobs", "--json").count("1E+400") == taken
+        assert taken
+
+
 def test_a_schema_with_a_number_beyond_decimals_stops_no_call_of_its_function(serve: Any) -> None:
     """Also the functions routes and the command line go on."""
     with serve() as emu:

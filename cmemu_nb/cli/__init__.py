@@ -22,6 +22,8 @@ __all__ = ["main"]
 
 GROUPS = (serve, run, call, cancel, show, fetch, listing, journal)
 INTERRUPTED = 130
+# What an emulator takes just so is read here below more frames, and nested in its answer.
+MAX_DEPTH = 3_000
 # A full disk, a quota or a limit of size, a device that fails.
 CANT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -29,6 +31,7 @@ CANT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; `cmemu --help` says what each means."""
     _open_what_is_closed()
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), MAX_DEPTH))
     try:
         try:
             return _main(argv)
