@@ -11,8 +11,8 @@ from cmemu_nb.calls.interrupts import Interruptible
 from cmemu_nb.calls.wait_line import WaitLine
 from cmemu_nb.clients.contour import check_timeout
 from cmemu_nb.errors import NotFound
+from cmemu_nb.lifecycle.lifecycle import until
 from cmemu_nb.lifecycle.records import NS_PER_S
-from cmemu_nb.lifecycle.waiting import until
 
 if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator

@@ -82,6 +82,10 @@ class JobLog:
     def _newest(self) -> str:
         return "".join([*self._blocks, *self._pieces])[-MOST_CHARACTERS:]
 
+    def explain(self, explanation: str) -> None:
+        """Keep what is wrong with a result that can't be encoded."""
+        self.explanation = explanation
+
     def echo(self, show: Callable[[str], object]) -> None:
         """Call `show(text)` with all that there is, and with every text that comes."""
         with self._lock:

@@ -24,12 +24,12 @@ class Leases:
         self._loop = loop
         self._seconds = seconds
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._on_event)
         for job in lifecycle.jobs():
             if job.status == JobStatus.RUNNING:
                 self._grant(job.job_id, seconds - (job.run_time(lifecycle.steady()) or 0) / NS_PER_S)
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         job_id = event.job_id or ""
         if event.kind == "job_started":
             self._grant(job_id, self._seconds)

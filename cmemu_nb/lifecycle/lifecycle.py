@@ -1,46 +1,153 @@
-"""The state machine of the runtime lifecycle: sessions, bindings, queues, jobs, results, schemas.
+"""The state machine of the runtime lifecycle: every change of sessions, bindings, schemas, replicas and jobs.
 
-Plain Python: no sockets, no asyncio, no clock of its own. Every change emits one event. Every
-operation takes the same time whatever the history; opening or deleting a session is linear in
-what it throws away. One thread at a time may call the methods that change something; the records
-never change, so looking is safe from any thread.
+It has no sockets and no clock of its own. Every operation takes the same time whatever the history; opening or deleting
+a session takes time in proportion to what it discards. One thread at a time may call the methods that change something;
+the records never change, so reading is safe from any thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
+import time
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from cmemu_nb.errors import InvalidModuleAuthToken, NotFound, TooManyRuntimes, known
-from cmemu_nb.lifecycle.jobs import Jobs
-from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, JobStatus, Runtime
-from cmemu_nb.lifecycle.session import Replica, Session, ThrownAway, checked_runtime_id, trimmed
-from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
+from cmemu_nb.errors import (
+    InvalidModuleAuthToken,
+    InvalidRequest,
+    JobAlreadyCompleted,
+    JobNotRunning,
+    NotFound,
+    PayloadTooLarge,
+    QueueFull,
+    TooManyRuntimes,
+    known,
+)
+from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
+from cmemu_nb.lifecycle.fifo import LongQueue
+from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Runtime, one_text
+from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, ThrownAway, checked_runtime_id, text, trimmed
+from cmemu_nb.lifecycle.state import DEFAULT_BRANCH, State
 from cmemu_nb.phrases import closest, plural, quoted
+from cmemu_nb.settings import DEFAULT_KEEP_BYTES
 from cmemu_nb.tokens import MODULE_TOKEN_START
+from cmemu_nb.wire.job_ids import new_job_id
+from cmemu_nb.wire.labels import MAX_LABEL_BYTES, check_label, shortened
 from cmemu_nb.wire.masking import is_masked_by_its_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from cmemu_nb.lifecycle.snapshot import SavedState
+    from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState
     from cmemu_nb.storage.seed_file import Seed, SeededApp
 
+    WriteAhead = Callable[[Job | Sequence[FunctionSchema]], None]
 
-class Lifecycle(Jobs):
-    """Every runtime session, deployed-app binding, schema and job of one emulator.
+BROKEN_OFF = "the result stream broke off after"
+REPLICA_RESTARTED = "the replica restarted"
 
-    `clock` gives Unix nanoseconds, `time.time_ns()` if it is left out, and `monotonic` those of a clock that is never
-    set; `keep_events` is how many events the log holds, in at most a quarter of `keep_bytes`; `max_queued` how many
-    jobs may be queued for one runtime; `max_runtimes` how many runtimes there may be; `max_label_bytes` how long names,
-    ids and branches may be.
+
+def in_memory_only(record: Job | Sequence[FunctionSchema]) -> None:
+    """Write nothing ahead: there is no journal."""
+
+
+class Lifecycle(State):
+    """Every runtime session, deployed-app binding, schema, replica and job of one emulator, and every change of them.
+
+    Nothing else changes the state, and each change emits exactly one event:
+
+    - a session is opened, reset or deleted: `session_opened`, `session_reset`, `session_deleted`. A reset or deletion
+      is one change with all that belongs to the session: its schemas, bindings, replicas and finished jobs;
+    - each unfinished job of such a session is cleared: `job_cleared`;
+    - an app is bound, also if another runtime served it before: `app_bound`;
+    - schemas are posted, even none, or one is deleted: `schemas_posted`, `schema_deleted`;
+    - a runtime polls for the first time in its session: `runtime_connected`;
+    - a replica is added or its token revoked: `replica_added`, `replica_removed`;
+    - a job is queued, started, given back to the queue, succeeds, fails or is evicted: `job_queued`, `job_started`,
+      `job_given_back`, `job_succeeded`, `job_failed`, `job_evicted`. The last one is emitted just before the change,
+      while the job can still be read;
+    - a chunked result begins, or a chunk arrives: `result_started`, `result_chunk`. Its end is that of the job;
+    - the reason of a failed job becomes known better: `late_result`.
+
+    An operation that makes several of these changes emits one event for each: a reset of a session that binds an app,
+    for instance, or the removal of a replica that holds jobs. Other events report what changed nothing: an empty poll,
+    an applied seed file, and all that `note()` logs.
+
+    Three things are not part of this state, so they change without an event: the marks that a client was heard from
+    (`Runtime.last_poll_at`, `Replica.heard`, `Replica.polls`), what the functions of jobs print (`log()`), and how the
+    lifecycle is set up (`limit()`, `keep_app()`, `attach_journal()`). `restore()` fills a lifecycle that nobody listens
+    to yet.
+
+    `clock` returns Unix nanoseconds, `time.time_ns()` by default, and `monotonic` the nanoseconds of a clock that is
+    never set; `keep_events` is how many events the log holds, in at most a quarter of `keep_bytes`; `max_queued` how
+    many jobs may be queued for one runtime; `max_runtimes` how many runtimes there may be; `max_label_bytes` how long
+    names, ids and branches may be.
     """
 
-    _seed: Seed | None = None
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], int] | None = None,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+        keep_events: int = 10_000,
+        keep_bytes: int = DEFAULT_KEEP_BYTES,
+        max_queued: int = 100_000,
+        max_runtimes: int = 10_000,
+        max_label_bytes: int = MAX_LABEL_BYTES,
+    ) -> None:
+        super().__init__()
+        self.events = EventLog(keep_events, keep_bytes)
+        self._clock = clock or time.time_ns
+        self._monotonic = monotonic
+        self._steady_from = self._clock() - monotonic()
+        self._submitted = 0
+        self._finished = LongQueue()
+        self._max_queued = max_queued
+        self._max_runtimes = max_runtimes
+        self._max_label_bytes = max_label_bytes
+        self._seed: Seed | None = None
+        self._own_apps: dict[str, str] = {}
+        self._write_ahead: WriteAhead = in_memory_only
+        self._rebound: dict[tuple[str, str], None] | None = None
+
+    # Set-up, clocks and events
+
+    def limit(
+        self, *, keep_events: int, keep_bytes: int, max_queued: int, max_runtimes: int, max_label_bytes: int
+    ) -> None:
+        """Set from now on how many events are kept, how many jobs and runtimes are accepted, and how long labels."""
+        self.events.keep(keep_events, keep_bytes)
+        self._max_queued = max_queued
+        self._max_runtimes = max_runtimes
+        self._max_label_bytes = max_label_bytes
+
+    def check_label(self, what: str, label: str | None) -> None:
+        """Refuse a text that is longer than `max_label_bytes` with an `InvalidRequest`."""
+        check_label(what, label, self._max_label_bytes)
+
+    def now(self) -> int:
+        """Return the wall clock's time in Unix nanoseconds. A clock may be set: it can be earlier than before."""
+        return self._clock()
+
+    def steady(self) -> int:
+        """Return the time on a clock that is never set, in nanoseconds: durations are differences of it.
+
+        It begins with the wall clock's time when the lifecycle is made, and continues with the monotonic clock.
+        """
+        return self._steady_from + self._monotonic()
+
+    def note(self, kind: str, runtime_id: str | None = None, job_id: str | None = None, detail: str = "") -> None:
+        """Log what happened around the state machine, such as an internal fault."""
+        self._emit(kind, runtime_id, job_id, detail)
+
+    def _emit(
+        self, kind: str, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None
+    ) -> None:
+        self.events.emit(kind, self.now(), runtime_id, job_id, detail)
 
     # Sessions
 
@@ -56,12 +163,11 @@ class Lifecycle(Jobs):
     ) -> tuple[Runtime, ThrownAway | None]:
         """Open a runtime's session, or reset it: no jobs, schemas and bindings, and a new token [page].
 
-        Returns the runtime and what a reset threw away, or None for a runtime that is new.
-        A binding of the same app and branch moves here from whichever runtime holds it [ours].
-        Fields are trimmed, a blank optional one counts as absent; a `token` that is given must be nobody else's;
-        `keeps_apps` says that the caller binds the apps that it had. Raises
-        `InvalidRequest` for an id that is blank, or would vanish from URIs, `TooManyRuntimes` for a new one when there
-        are `max_runtimes`.
+        Returns the runtime and what a reset discarded, or None for a runtime that is new. A binding of the same app and
+        branch moves here from whichever runtime holds it [ours]. Fields are trimmed, and a blank optional one counts as
+        absent. A `token` that is given must not be in use already; `keeps_apps` says that the caller binds the apps
+        that the runtime had. Raises `InvalidRequest` for an id that is blank or would vanish from URIs, and
+        `TooManyRuntimes` for a new one when there are `max_runtimes`.
         """
         runtime_id = checked_runtime_id(runtime_id)
         deployed_app_rid = trimmed("deployed app RID", deployed_app_rid)
@@ -73,20 +179,16 @@ class Lifecycle(Jobs):
         old = self._sessions.get(runtime_id)
         if old is None:
             self._check_room(runtime_id)
-        # A Token is no text to the JSON encoder.
-        token = str(token or MODULE_TOKEN_START + secrets.token_urlsafe(32))
-        runtime = Runtime(runtime_id, token, self.now(), display_name)
-        session = self._sessions[runtime_id] = Session(runtime)
-        self._add_replica(session, Replica(runtime_id, "", token, None))
+        session = self._add_session(runtime_id, token, display_name)
         if old is None:
             self._emit("session_opened", runtime_id)
-        thrown_away = self._throw_away(old, "session_reset") if old else None
-        # A listener may have ended the session when it was told of it.
+        thrown_away = self._discard(old, "session_reset") if old else None
+        # A listener may have ended the session when it received that event.
         if deployed_app_rid is not None and self._sessions.get(runtime_id) is session:
-            self._bind(runtime_id, deployed_app_rid, branch or DEFAULT_BRANCH, runtime.display_name)
+            self._bind(runtime_id, deployed_app_rid, branch or DEFAULT_BRANCH, display_name)
         if not keeps_apps:
-            self.take_app_back(runtime_id)
-        return runtime, thrown_away
+            self._take_app_back(runtime_id)
+        return session.runtime, thrown_away
 
     def _check_room(self, runtime_id: str) -> None:
         if len(self._sessions) >= self._max_runtimes:
@@ -96,6 +198,13 @@ class Lifecycle(Jobs):
                 "needed, or start with a larger max_runtimes."
             )
 
+    def _add_session(self, runtime_id: str, token: str | None, display_name: str | None) -> Session:
+        # The JSON encoder takes a str, and not a Token.
+        token = str(token or MODULE_TOKEN_START + secrets.token_urlsafe(32))
+        session = self._sessions[runtime_id] = Session(Runtime(runtime_id, token, self.now(), display_name))
+        self._add_replica(session, Replica(runtime_id, "", token, None))
+        return session
+
     def reset_session(self, runtime_id: str) -> tuple[Runtime, ThrownAway | None]:
         """Reset a runtime's session and keep its bindings and display name [ours]."""
         session = self._session(runtime_id)
@@ -103,61 +212,56 @@ class Lifecycle(Jobs):
         runtime, thrown_away = self.open_session(runtime_id, display_name=session.runtime.display_name, keeps_apps=True)
         for app in apps:
             self._bind_missing(app)
-        self.take_app_back(runtime_id)
+        self._take_app_back(runtime_id)
         return runtime, thrown_away
 
     def delete_session(self, runtime_id: str) -> ThrownAway:
         """End a runtime's session and forget the runtime [ours]."""
         session = self._session(runtime_id)
         del self._sessions[runtime_id]
-        return self._throw_away(session, "session_deleted")
+        return self._discard(session, "session_deleted")
 
     def undo_session(self, runtime_id: str, before: DeployedApp | None) -> None:
-        """Delete a session that was opened in vain, and bind its app as it was bound `before` [ours]."""
+        """Delete a session that turned out not to be needed, and bind its app as it was bound `before` [ours]."""
         self.delete_session(runtime_id)
         if before is not None:
             self._bind_missing(before)
 
     def reset(self) -> None:
-        """Delete every session: an emulator as new, so with those of its seed file, if it has one [ours]."""
+        """Delete every session, and open those of the seed file, if there is one, as in a new emulator [ours]."""
         for runtime_id in list(self._sessions):
             self.delete_session(runtime_id)
         if self._seed is not None:
             self.apply_seed(self._seed)
 
     def apply_seed(self, seed: Seed) -> None:
-        """Open the sessions and make the bindings of a seed file that are not there [ours]; `reset()` does too then.
+        """Open the sessions and make the bindings of a seed file that do not exist yet [ours]; `reset()` repeats it.
 
-        A runtime that is there keeps its session, whatever token the file gives it, and an app its binding.
+        A runtime that exists keeps its session, whatever token the file gives it, and a bound app its binding.
         """
         self._seed = seed
-        there = sorted({each.runtime_id for each in seed.runtimes} & self._sessions.keys())
+        existing = sorted({each.runtime_id for each in seed.runtimes} & self._sessions.keys())
         for each in seed.runtimes:
             if each.runtime_id not in self._sessions:
                 self.open_session(each.runtime_id, token=each.module_auth_token)
         for app in seed.apps:
             if app.active:
                 self._bind_missing(app)
-        inactive = [f"{app.deployed_app_rid} on branch {app.branch!r}" for app in seed.apps if not app.active]
-        runtimes, apps = plural(len(seed.runtimes), "runtime"), plural(len(seed.apps) - len(inactive), "deployed app")
-        told = [f"{runtimes}, {apps} of {seed.path}"]
-        told += [f"kept as they were: {', '.join(map(repr, there))}"] if there else []
-        told += [f"inactive, so bound to no runtime: {', '.join(inactive)}"] if inactive else []
-        self._emit("seed_applied", detail="; ".join(told))
+        self._emit("seed_applied", detail=_describe_seed(seed, existing))
 
     def authenticate(self, runtime_id: str, token: str | None) -> Runtime:
-        """Return the runtime if the token is its session's; an unknown runtime is told before a wrong token."""
+        """Return the runtime if the token is its session's; an unknown runtime is reported before a wrong token."""
         runtime = self._session(runtime_id).runtime
         given = (token or "").encode(errors="surrogatepass")
         if not hmac.compare_digest(given, runtime.module_auth_token.encode()):
             raise InvalidModuleAuthToken
         return runtime
 
-    def _throw_away(self, session: Session, kind: str) -> ThrownAway:
+    def _discard(self, session: Session, kind: str) -> ThrownAway:
         thrown_away = ThrownAway(len(session.jobs), len(session.schemas), len(session.apps))
         self._forget_jobs(session)
         for name in session.schemas:
-            _drop(self._serving, name, session.runtime.runtime_id)
+            _remove_from(self._serving, name, session.runtime.runtime_id)
         for rid, branch in session.apps:
             self._unbind(rid, branch)
         for replica in session.replicas.values():
@@ -169,101 +273,43 @@ class Lifecycle(Jobs):
                 self._emit("job_cleared", job.runtime_id, job.job_id, kind.replace("_", " "))
         return thrown_away
 
-    # Replicas
-
-    def add_replica(
-        self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False, name: str | None = None
-    ) -> Replica:
-        """Make a token for one more copy of a runtime's module, valid as long as the session [ours].
-
-        It is handed at most so many unfinished jobs at a time, because real clients poll ahead [foundry]. `launched`
-        says that it ends with this process; `name` is its id, a random one if left out; one that is taken gets an end.
-        """
-        session = self._session(runtime_id)
-        token, name = MODULE_TOKEN_START + secrets.token_urlsafe(32), name or secrets.token_hex(4)
-        if name in session.replicas:  # by one that is still leaving, for instance
-            name = f"{name}-{secrets.token_hex(2)}"
-        replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched)
-        self._add_replica(session, replica)
-        self._emit("replica_added", runtime_id, detail=name)
-        return replica
-
-    def _add_replica(self, session: Session, replica: Replica) -> Replica:
-        session.replicas[replica.replica_id] = replica
-        self._replicas[_hashed(replica.token)] = replica
-        if not is_masked_by_its_form(replica.token):
-            self.events.hide(replica.token)
-        return replica
-
-    def remove_replica(self, replica: Replica, reason: str) -> list[str]:
-        """Revoke a replica's token and fail the jobs that it holds; returns their ids."""
-        failed = self.fail_held(replica, reason)
-        if not replica.revoked:
-            self._revoke(replica)
-            del self._session(replica.runtime_id).replicas[replica.replica_id]
-        return failed
-
-    def _revoke(self, replica: Replica) -> None:
-        replica.revoked = True
-        del self._replicas[_hashed(replica.token)]
-
-    def fail_held(self, replica: Replica, reason: str) -> list[str]:
-        """Fail the jobs that a replica holds, because it can't finish them any more; returns their ids [foundry]."""
-        held = list(replica.held)
-        for job_id in held:
-            if job_id in replica.held:  # a listener may have ended it when it was told of another
-                self.fail(job_id, reason)
-        return held
-
-    def authenticate_replica(self, token: str | None) -> Replica:
-        """Find a replica by its token alone; an unknown one is an `InvalidModuleAuthToken`."""
-        replica = self._replicas.get(_hashed(token or ""))
-        if replica is None:
-            raise InvalidModuleAuthToken
-        return replica
-
-    # After the end of a process
-
-    def restore(self, saved: SavedState) -> None:
-        """Take over what another process had, into a lifecycle that has nothing [ours]. No events."""
-        for each in saved.sessions:
-            session = self._sessions[each.runtime.runtime_id] = Session(each.runtime)
-            session.schemas = {schema.function_name: schema for schema in each.schemas}
-            for function_name in session.schemas:
-                self._serving.setdefault(function_name, {})[each.runtime.runtime_id] = None
-            session.evicted = each.evicted
-            if session.evicted:
-                self._evicting[each.runtime.runtime_id] = session
-            name, token = each.runtime.runtime_id, each.runtime.module_auth_token
-            self._add_replica(session, Replica(name, "", token, None))
-            for replica in each.replicas:
-                limit = replica.max_concurrent_tasks
-                self._add_replica(session, Replica(name, replica.replica_id, replica.token, limit))
-        for app in saved.apps:
-            self._apps.setdefault(app.deployed_app_rid, {})[app.branch] = app
-            self._namespaces.setdefault(app.namespace, {})[app.deployed_app_rid] = None
-            self._sessions[app.runtime_id].apps[app.deployed_app_rid, app.branch] = None
-        self._restore_jobs(self._sessions, saved.jobs)
-
-    def fail_what_ended_with_kernel(self, reason: str) -> None:
-        """Fail the running jobs of functions in cells and of launched replicas of a process that ended."""
-        for job in self.jobs():
-            if job.status == JobStatus.RUNNING and job.ends_with_kernel:
-                self.fail(job.job_id, reason)
+    def _forget_jobs(self, session: Session) -> None:
+        for job in session.jobs.values():
+            del self._owners[job.job_id]
+            self._counts[job.status] -= 1
+            self._kept_bytes -= job.size
+        for job_id in list(session.logs):
+            session.drop_log(job_id)
+        for sessions in (self._evicting, self._noted):
+            if sessions.get(session.runtime.runtime_id) is session:
+                del sessions[session.runtime.runtime_id]
+        if len(self._finished) > 2 * len(self._owners):
+            self._finished = LongQueue(job_id for job_id in self._finished if job_id in self._owners)
 
     # Deployed apps
+
+    def keep_app(self, runtime_id: str, deployed_app_rid: str) -> None:
+        """Bind an app to a runtime, now and after every reset, while no app is bound to it and no runtime serves it.
+
+        `release_app()` ends that [ours].
+        """
+        self._own_apps[runtime_id] = deployed_app_rid
+        self._take_app_back(runtime_id)
+
+    def release_app(self, runtime_id: str) -> None:
+        """Bind a runtime's own app no more after a reset; a binding that there is stays."""
+        self._own_apps.pop(runtime_id, None)
+
+    def _take_app_back(self, runtime_id: str) -> None:
+        session, own = self._sessions.get(runtime_id), self._own_apps.get(runtime_id)
+        if session is not None and own is not None and not session.apps and own not in self._apps:
+            self._bind(runtime_id, own, DEFAULT_BRANCH, session.runtime.display_name)
 
     def _bind_missing(self, app: DeployedApp | SeededApp) -> None:
         """Bind an app that no runtime serves, unless a listener has deleted its runtime meanwhile."""
         rid, branch = app.deployed_app_rid, app.branch
         if branch not in self._apps.get(rid, {}) and app.runtime_id in self._sessions:
             self._bind(app.runtime_id, rid, branch, app.display_name)
-
-    def take_app_back(self, runtime_id: str) -> None:
-        """Bind a runtime's own app to it if no app is, unless another runtime serves it [ours]."""
-        session, own = self._sessions.get(runtime_id), self.own_apps.get(runtime_id)
-        if session is not None and own is not None and not session.apps and own not in self._apps:
-            self._bind(runtime_id, own, DEFAULT_BRANCH, session.runtime.display_name)
 
     def _bind(self, runtime_id: str, rid: str, branch: str, display_name: str | None) -> None:
         taken_from = None
@@ -272,13 +318,15 @@ class Lifecycle(Jobs):
             taken_from = held.runtime_id
             self._sessions[held.runtime_id].apps.pop((rid, branch), None)
             self._unbind(rid, branch)
-        app = DeployedApp(rid, branch, runtime_id, self.now(), display_name)
-        self._apps.setdefault(rid, {})[branch] = app
-        self._namespaces.setdefault(app.namespace, {})[rid] = None
-        self._sessions[runtime_id].apps[rid, branch] = None
+        self._hold_binding(DeployedApp(rid, branch, runtime_id, self.now(), display_name))
         self._note_rebound(rid, branch)
         moved = f", taken from runtime {taken_from!r}" if taken_from else ""
         self._emit("app_bound", runtime_id, detail=f"{rid} on branch {branch!r}{moved}")
+
+    def _hold_binding(self, app: DeployedApp) -> None:
+        self._apps.setdefault(app.deployed_app_rid, {})[app.branch] = app
+        self._namespaces.setdefault(app.namespace, {})[app.deployed_app_rid] = None
+        self._sessions[app.runtime_id].apps[app.deployed_app_rid, app.branch] = None
 
     def _unbind(self, rid: str, branch: str) -> None:
         self._note_rebound(rid, branch)
@@ -286,13 +334,7 @@ class Lifecycle(Jobs):
         app = branches.pop(branch)
         if not branches:
             del self._apps[rid]
-            _drop(self._namespaces, app.namespace, rid)
-
-    def _note_rebound(self, rid: str, branch: str) -> None:
-        if self.rebound is not None:
-            # At its end: what is bound anew comes after all that was bound before.
-            self.rebound.pop((rid, branch), None)
-            self.rebound[rid, branch] = None
+            _remove_from(self._namespaces, app.namespace, rid)
 
     # Schemas
 
@@ -304,12 +346,15 @@ class Lifecycle(Jobs):
             self.check_label("function name", name)
         now = self.now()
         posted = {name: FunctionSchema(runtime_id, name, payload, now) for name, payload in schemas}
-        self.write_ahead([*(session.schemas | posted).values()])
+        self._write_ahead([*(session.schemas | posted).values()])
         session.runtime = replace(session.runtime, last_schema_post_at=now)
-        session.schemas.update(posted)
-        for name in posted:
-            self._serving.setdefault(name, {})[runtime_id] = None
+        self._hold_schemas(session, posted)
         self._emit("schemas_posted", runtime_id, detail=", ".join(map(repr, posted)) or "none")
+
+    def _hold_schemas(self, session: Session, schemas: dict[str, FunctionSchema]) -> None:
+        session.schemas.update(schemas)
+        for name in schemas:
+            self._serving.setdefault(name, {})[session.runtime.runtime_id] = None
 
     def delete_schema(self, runtime_id: str, function_name: str) -> None:
         """Forget one function's schema [ours]."""
@@ -319,12 +364,468 @@ class Lifecycle(Jobs):
                 f"Runtime '{runtime_id}' has no schema of function {quoted(function_name)}."
                 f"{closest(function_name, session.schemas)} {known(session.schemas, 'functions')}"
             )
-        _drop(self._serving, function_name, runtime_id)
+        _remove_from(self._serving, function_name, runtime_id)
         self._emit("schema_deleted", runtime_id, detail=repr(function_name))
 
+    # Replicas
 
-def _drop(index: dict[str, dict[str, None]], key: str, value: str) -> None:
-    """Take a value from under a key of an index, and the key with its last value."""
+    def add_replica(
+        self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False, name: str | None = None
+    ) -> Replica:
+        """Make a token for one more copy of a runtime's module, valid as long as the session [ours].
+
+        The replica gets at most `max_concurrent_tasks` unfinished jobs at a time, because real clients poll ahead
+        [foundry]. `launched` says that it ends with this process. `name` is its id, a random one by default; a suffix
+        is added to one that is in use.
+        """
+        session = self._session(runtime_id)
+        token, name = MODULE_TOKEN_START + secrets.token_urlsafe(32), name or secrets.token_hex(4)
+        if name in session.replicas:  # by one that is still leaving, for instance
+            name = f"{name}-{secrets.token_hex(2)}"
+        replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched)
+        self._add_replica(session, replica)
+        self._emit("replica_added", runtime_id, detail=name)
+        return replica
+
+    def _add_replica(self, session: Session, replica: Replica) -> None:
+        session.replicas[replica.replica_id] = replica
+        self._replicas[_hashed(replica.token)] = replica
+        if not is_masked_by_its_form(replica.token):
+            self.events.hide(replica.token)
+
+    def authenticate_replica(self, token: str | None) -> Replica:
+        """Find a replica by its token alone and mark it as heard; an unknown token is an `InvalidModuleAuthToken`."""
+        replica = self._replicas.get(_hashed(token or ""))
+        if replica is None:
+            raise InvalidModuleAuthToken
+        replica.heard = True
+        return replica
+
+    def count_poll(self, replica: Replica) -> bool:
+        """Count a poll of a replica; return whether it is its first since its start or last restart."""
+        replica.polls += 1
+        return replica.polls == 1
+
+    def restart_replica(self, replica: Replica) -> list[str]:
+        """Fail the jobs that a replica held before it restarted, and count its polls anew; returns the jobs' ids."""
+        replica.polls = 0
+        return self._fail_held(replica, REPLICA_RESTARTED)
+
+    def remove_replica(self, replica: Replica, reason: str) -> list[str]:
+        """Revoke a replica's token and fail the jobs that it holds; returns their ids."""
+        failed = self._fail_held(replica, reason)
+        if not replica.revoked:
+            self._revoke(replica)
+            del self._session(replica.runtime_id).replicas[replica.replica_id]
+            self._emit("replica_removed", replica.runtime_id, detail=f"{replica.replica_id}: {reason}")
+        return failed
+
+    def _revoke(self, replica: Replica) -> None:
+        replica.revoked = True
+        del self._replicas[_hashed(replica.token)]
+
+    def _fail_held(self, replica: Replica, reason: str) -> list[str]:
+        """Fail the jobs that a replica holds, because it can't finish them any more; return their ids [foundry]."""
+        held = list(replica.held)
+        for job_id in held:
+            if job_id in replica.held:  # a listener may have ended it when another one failed
+                self.fail(job_id, reason)
+        return held
+
+    # Jobs
+
+    def submit_to_app(
+        self,
+        deployed_app_rid: str,
+        branch: str | None,
+        query_type: str,
+        query: bytes,
+        source: JobSource,
+        user_id: str | None = None,
+    ) -> Job:
+        """Queue a job for the runtime that serves a deployed app; `query` is JSON text, `user_id` the submitter."""
+        app = self.resolve_app(deployed_app_rid, branch)
+        return self._enqueue(self._sessions[app.runtime_id], query_type, query, source, app, user_id)
+
+    def submit(self, runtime_id: str, query_type: str, query: bytes, user_id: str | None = None) -> Job:
+        """Queue a `runtime-direct` job for a runtime; `query` is JSON text, `user_id` the submitter [ours]."""
+        return self._enqueue(self._session(runtime_id), query_type, query, JobSource.RUNTIME_DIRECT, None, user_id)
+
+    def _enqueue(
+        self,
+        session: Session,
+        query_type: str,
+        query: bytes,
+        source: JobSource,
+        app: DeployedApp | None,
+        user_id: str | None,
+    ) -> Job:
+        if not text("query type", query_type).strip():
+            raise InvalidRequest("Submitting a job: the query type is blank. Give the function's name.")
+        self.check_label("query type", query_type)
+        if len(session.queue) >= self._max_queued:
+            raise QueueFull(
+                f"Runtime '{session.runtime.runtime_id}' has {plural(len(session.queue), 'job')} queued already "
+                "(max_queued). Submit again when it has taken some."
+            )
+        self._submitted += 1
+        job = Job(
+            new_job_id(session.runtime.module_auth_token),
+            self._submitted,
+            session.runtime.runtime_id,
+            one_text(query_type),
+            query,
+            source,
+            self.now(),
+            app.deployed_app_rid if app else None,
+            app.branch if app else None,
+            user_id=user_id,
+            queue_clock=self.steady(),
+        )
+        self._write_ahead(job)
+        session.queue[job.job_id] = job
+        self._owners[job.job_id] = session
+        return self._change(session, job, "job_queued", query_type)
+
+    def take(
+        self,
+        runtime_id: str,
+        *,
+        will_wait: bool = False,
+        replica: Replica | None = None,
+        ends_with_kernel: bool = False,
+    ) -> Job | None:
+        """Record a poll, and return the oldest queued job, now running; None when nothing is queued [page].
+
+        A poll that will wait is not reported as empty yet. A replica that holds as many jobs as it may gets None.
+        `ends_with_kernel` says that the executor lives in this process, as launched replicas do.
+        """
+        session, now = self._session(runtime_id), self.now()
+        first = not session.runtime.connected
+        session.runtime = replace(session.runtime, connected=True, last_poll_at=now)
+        if first:
+            self._emit("runtime_connected", runtime_id)
+            session = self._session(runtime_id)  # a listener may have reset it
+        if not session.queue or (replica and replica.full):
+            if not will_wait:
+                self._emit("poll_empty", runtime_id)
+            return None
+        _, job = session.queue.popitem(last=False)
+        if replica is not None:
+            replica.held[job.job_id] = None
+            ends_with_kernel = replica.launched
+        steady = self.steady()
+        running = replace(
+            job,
+            status=JobStatus.RUNNING,
+            started_at=now,
+            replica_id=None if replica is None else replica.replica_id,
+            ends_with_kernel=ends_with_kernel,
+            queue_clock=job.queue_time(steady),
+            run_clock=steady,
+        )
+        self._change(session, running, "job_started", job.query_type)
+        if session.schemas and job.query_type not in session.schemas:
+            self._emit("unknown_query_type", runtime_id, job.job_id, _describe_unknown(job, session))
+        return running
+
+    def give_back(self, job: Job) -> None:
+        """Put a job that was taken but never arrived back at the head of its queue [ours]."""
+        session = self._owners.get(job.job_id)
+        if session is None or session.jobs[job.job_id] is not job or job.job_id in session.streams:
+            return
+        if job.status != JobStatus.RUNNING:
+            return
+        queued = replace(
+            job,
+            status=JobStatus.QUEUED,
+            started_at=None,
+            replica_id=None,
+            ends_with_kernel=False,
+            queue_clock=None if job.run_clock is None else job.run_clock - (job.queue_time() or 0),
+            run_clock=None,
+        )
+        session.put_back(queued)
+        self._change(session, queued, "job_given_back", "the client disconnected before the job reached it")
+
+    def finish(self, runtime_id: str, job_id: str, result: bytes, content_type: str | None = None) -> Job:
+        """Store the result of a running job; the same result again changes nothing [page, ours]."""
+        session, job = self._job_of(runtime_id, job_id)
+        if job.status == JobStatus.SUCCEEDED and job.result == result:
+            return job
+        _require_running(session, job)
+        return self._succeed(session, self._done(job, result, content_type))
+
+    def fail(self, job_id: str, reason: str) -> Job:
+        """End a queued or running job as `failed`, with the reason [ours]."""
+        session, job = self._owner(job_id)
+        reason = shortened(text("reason", reason).strip(), MAX_DETAIL_BYTES) or "failed by hand"
+        if job.finished:
+            raise JobAlreadyCompleted(f"Job '{job_id}' can't be failed: it has {job.status} already.")
+        session.queue.pop(job_id, None)
+        session.streams.pop(job_id, None)
+        failed = replace(self._ended(job), status=JobStatus.FAILED, error_message=reason)
+        return self._change(session, failed, "job_failed", reason)
+
+    def cancel(self, job_ids: Iterable[str], reason: str) -> int:
+        """Fail those of the jobs that are queued or running [ours]; return how many those were.
+
+        Their error messages say that they were cancelled, and the reason.
+        """
+        count = 0
+        for job_id in list(job_ids):
+            job = self.find_job(job_id)  # only now: a listener may have ended it when another one failed
+            if job is not None and not job.finished:
+                self.fail(job_id, f"cancelled: {reason}")
+                count += 1
+        return count
+
+    def add_reason(self, job_id: str, reason: str, detail: str | None = None) -> None:
+        """Append to a failed job's message a reason that became known later, from a result that came too late.
+
+        `detail` is that of the event, the reason by default.
+        """
+        session, job = self._owner(job_id)
+        message = shortened(f"{job.error_message}: {reason}", MAX_DETAIL_BYTES)
+        session.jobs[job_id] = replace(job, error_message=message)
+        self._kept_bytes += session.jobs[job_id].size - job.size
+        self._emit("late_result", job.runtime_id, job_id, reason if detail is None else detail)
+
+    def _change(self, session: Session, job: Job, kind: str, detail: str) -> Job:
+        before = session.jobs.get(job.job_id)
+        if before is not None and before.replica_id in session.replicas and job.status != JobStatus.RUNNING:
+            session.replicas[before.replica_id].held.pop(job.job_id, None)
+        if before is not None:
+            session.counts[before.status] -= 1
+            self._counts[before.status] -= 1
+            self._kept_bytes -= before.size
+        self._hold_job(session, job)
+        if job.finished:
+            self._finished.append(job.job_id)
+        self._emit(kind, job.runtime_id, job.job_id, detail)
+        return job
+
+    def _hold_job(self, session: Session, job: Job) -> None:
+        session.counts[job.status] += 1
+        self._counts[job.status] += 1
+        self._kept_bytes += job.size
+        session.jobs[job.job_id] = job
+
+    def _ended(self, job: Job) -> Job:
+        """Return a job with the time at which it ended, and how long it was queued and ran."""
+        now, steady = self.now(), self.steady()
+        return replace(job, completed_at=now, queue_clock=job.queue_time(steady), run_clock=job.run_time(steady))
+
+    def _done(self, job: Job, result: bytes, content_type: str | None) -> Job:
+        """Return a job with its result; one whose result can't be kept fails, and the sender gets the reason."""
+        done = replace(
+            self._ended(job),
+            status=JobStatus.SUCCEEDED,
+            result=result,
+            result_content_type=content_type and one_text(content_type),
+        )
+        try:
+            self._write_ahead(done)
+        except PayloadTooLarge as error:
+            self.fail(job.job_id, str(error))
+            raise
+        return done
+
+    def _succeed(self, session: Session, done: Job) -> Job:
+        self._note_result(session, done)
+        return self._change(session, done, "job_succeeded", plural(len(done.result or b""), "byte"))
+
+    def _note_result(self, session: Session, job: Job) -> None:
+        session.note_result(job)
+        if session.unread:
+            self._noted[job.runtime_id] = session
+
+    # Results that arrive in chunks
+
+    def open_stream(self, runtime_id: str, job_id: str) -> ResultStream:
+        """Begin to receive the result of a running job in chunks."""
+        session, job = self._job_of(runtime_id, job_id)
+        _require_running(session, job)
+        stream = session.streams[job_id] = ResultStream(job_id)
+        self._emit("result_started", runtime_id, job_id)
+        return stream
+
+    def add_chunk(self, stream: ResultStream, chunk: bytes) -> None:
+        """Append a chunk; a `JobAlreadyCompleted` or `NotFound` says that the job ended meanwhile."""
+        session = self._streaming(stream)
+        stream.body += chunk
+        self._emit("result_chunk", session.runtime.runtime_id, stream.job_id)
+
+    def close_stream(self, stream: ResultStream, content_type: str | None = None) -> Job:
+        """End the result: the job succeeded."""
+        session = self._streaming(stream)
+        done = self._done(session.jobs[stream.job_id], bytes(stream.body), content_type)
+        del session.streams[stream.job_id]
+        stream.complete = True
+        return self._succeed(session, done)
+
+    def break_stream(self, stream: ResultStream) -> None:
+        """Fail the job of a stream that broke off; do nothing if the job ended before."""
+        session = self._owners.get(stream.job_id)
+        if session and session.streams.get(stream.job_id) is stream:
+            self.fail(stream.job_id, f"{BROKEN_OFF} {plural(stream.size, 'byte')}")
+
+    def _streaming(self, stream: ResultStream) -> Session:
+        session, job = self._owner(stream.job_id)
+        if session.streams.get(stream.job_id) is not stream:
+            raise JobAlreadyCompleted(f"Job '{stream.job_id}' has {job.status} already; this result was not kept.")
+        return session
+
+    # Eviction
+
+    @property
+    def evictable(self) -> int:
+        """How many finished jobs can be evicted, at most."""
+        return len(self._finished)
+
+    def keeps_more_than(self, jobs: int, size: int) -> bool:
+        """Return whether more jobs are kept, or more bytes of jobs, of what they have printed and of events."""
+        return len(self._owners) > jobs or self._kept_bytes + self._printed.size + self.events.size > size
+
+    def evict(self, keep_jobs: int, keep_bytes: int, most: int) -> int:
+        """Evict the jobs that finished first, at most `most`, while more are kept than the two limits allow [ours].
+
+        Queued and running jobs are never evicted. Returns how many were.
+        """
+        count = 0
+        for _ in range(min(most, self.evictable)):
+            if not self.keeps_more_than(keep_jobs, keep_bytes):
+                break
+            count += self._evict_job(self._finished.popleft())
+        return count
+
+    def _evict_job(self, job_id: str) -> bool:
+        session = self._owners.get(job_id)
+        if session is None:  # a reset has cleared it
+            return False
+        job = session.jobs[job_id]
+        session.evicted += 1
+        self._evicting[job.runtime_id] = session
+        # Before the job is dropped: the journal reads its number.
+        self._emit("job_evicted", job.runtime_id, job_id)
+        session.forget(job_id)
+        del self._owners[job_id]
+        session.counts[job.status] -= 1
+        self._counts[job.status] -= 1
+        self._kept_bytes -= job.size
+        return True
+
+    # The journal, and the state of a process that has ended
+
+    @property
+    def rebound(self) -> list[tuple[str, str]]:
+        """The apps' branches that were bound or lost their binding since a journal wrote them, in that order."""
+        return list(self._rebound or ())
+
+    def attach_journal(self, write_ahead: WriteAhead, *, new: bool) -> None:
+        """Call `write_ahead` with each record that may be large before it is kept, and collect what is `rebound`.
+
+        A `PayloadTooLarge` from it refuses the record. A `new` journal has no binding yet, so it needs all of them.
+        """
+        self._write_ahead = write_ahead
+        self._rebound = {(app.deployed_app_rid, app.branch): None for app in self.deployed_apps()} if new else {}
+
+    def forget_rebound(self) -> None:
+        """Start to collect anew what is `rebound`: the journal has written it."""
+        self._rebound = {}
+
+    def detach_journal(self) -> None:
+        """Keep records in memory only from now on."""
+        self._write_ahead = in_memory_only
+        self._rebound = None
+
+    def _note_rebound(self, rid: str, branch: str) -> None:
+        if self._rebound is not None:
+            # At the end: the journal keeps bindings in the order in which they were made.
+            self._rebound.pop((rid, branch), None)
+            self._rebound[rid, branch] = None
+
+    def restore(self, saved: SavedState) -> None:
+        """Adopt the state of another process, in a lifecycle that is empty [ours]. It emits no events."""
+        for each in saved.sessions:
+            self._restore_session(each)
+        for app in saved.apps:
+            self._hold_binding(app)
+        for job in saved.jobs:
+            self._restore_job(self._sessions[job.runtime_id], job)
+        finished = [job for job in saved.jobs if job.finished]
+        self._finished = LongQueue(job.job_id for job in sorted(finished, key=lambda job: job.completed_at or 0))
+
+    def _restore_session(self, saved: SavedSession) -> None:
+        name, token = saved.runtime.runtime_id, saved.runtime.module_auth_token
+        session = self._sessions[name] = Session(saved.runtime)
+        self._hold_schemas(session, {schema.function_name: schema for schema in saved.schemas})
+        session.evicted = saved.evicted
+        if session.evicted:
+            self._evicting[name] = session
+        self._add_replica(session, Replica(name, "", token, None))
+        for each in saved.replicas:
+            self._add_replica(session, Replica(name, each.replica_id, each.token, each.max_concurrent_tasks))
+
+    def _restore_job(self, session: Session, job: Job) -> None:
+        self._hold_job(session, job)
+        self._owners[job.job_id] = session
+        self._submitted = max(self._submitted, job.sequence)
+        if job.status == JobStatus.SUCCEEDED:
+            self._note_result(session, job)
+        elif job.status == JobStatus.QUEUED:
+            session.queue[job.job_id] = job
+        elif job.status == JobStatus.RUNNING and job.replica_id in session.replicas:
+            session.replicas[job.replica_id].held[job.job_id] = None
+
+    def fail_what_ended_with_kernel(self, reason: str) -> None:
+        """Fail the running jobs of functions in cells and of launched replicas of a process that ended."""
+        for job in self.jobs():
+            if job.status == JobStatus.RUNNING and job.ends_with_kernel:
+                self.fail(job.job_id, reason)
+
+
+async def until(lifecycle: Lifecycle, condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds, which is checked after every event; return False after `seconds` without it."""
+    changed = asyncio.Event()
+    unsubscribe = lifecycle.events.subscribe(lambda _: changed.set())
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                changed.clear()
+                await changed.wait()
+    except TimeoutError:
+        return False
+    finally:
+        unsubscribe()
+    return True
+
+
+def _require_running(session: Session, job: Job) -> None:
+    if job.status == JobStatus.QUEUED:
+        raise JobNotRunning(f"Job '{job.job_id}' is still queued: poll for it before posting its result.")
+    if job.finished:
+        why = f" ({job.error_message})" if job.error_message else ""
+        raise JobAlreadyCompleted(f"Job '{job.job_id}' has {job.status} already{why}; this result was not kept.")
+    if job.job_id in session.streams:
+        raise JobAlreadyCompleted(f"Job '{job.job_id}' is receiving another result; this one was not kept.")
+
+
+def _describe_unknown(job: Job, session: Session) -> str:
+    return f"'{job.query_type}' is in none of the posted schemas. {known(session.schemas, 'functions')}"
+
+
+def _describe_seed(seed: Seed, existing: list[str]) -> str:
+    inactive = [f"{app.deployed_app_rid} on branch {app.branch!r}" for app in seed.apps if not app.active]
+    runtimes, apps = plural(len(seed.runtimes), "runtime"), plural(len(seed.apps) - len(inactive), "deployed app")
+    parts = [f"{runtimes}, {apps} of {seed.path}"]
+    parts += [f"kept as they were: {', '.join(map(repr, existing))}"] if existing else []
+    parts += [f"inactive, so bound to no runtime: {', '.join(inactive)}"] if inactive else []
+    return "; ".join(parts)
+
+
+def _remove_from(index: dict[str, dict[str, None]], key: str, value: str) -> None:
+    """Remove a value from under a key of an index, and the key with its last value."""
     del index[key][value]
     if not index[key]:
         del index[key]

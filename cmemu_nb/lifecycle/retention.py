@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 ADDS_TO_WHAT_IS_KEPT = frozenset({"job_queued", "job_succeeded", "job_failed"})
-MOST_AT_ONCE = 200
+MAX_AT_ONCE = 200
 
 
 class Eviction:
@@ -25,18 +25,18 @@ class Eviction:
         self._keep_bytes = keep_bytes
         self._handle: asyncio.Handle | None = None
         self._began = False
-        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._on_event)
         self._look()
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if event.kind in ADDS_TO_WHAT_IS_KEPT:
             self._look()
 
     def _look(self) -> None:
         over = self._lifecycle.keeps_more_than(self._keep_jobs, self._keep_bytes)
-        if self._handle is None and over and self._lifecycle.may_go:
+        if self._handle is None and over and self._lifecycle.evictable:
             # Not at once, and not what finishes meanwhile: whoever waits for a job is to read its result before.
-            self._handle = self._loop.call_soon(self._evict, min(self._lifecycle.may_go, MOST_AT_ONCE))
+            self._handle = self._loop.call_soon(self._evict, min(self._lifecycle.evictable, MAX_AT_ONCE))
 
     def _evict(self, most: int) -> None:
         self._handle = None

@@ -15,18 +15,10 @@ from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.job_ids import is_job_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
     from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
 
-    WriteAhead = Callable[[Job | Sequence[FunctionSchema]], None]
-
 DEFAULT_BRANCH = "master"
-
-
-def in_memory_only(record: Job | Sequence[FunctionSchema]) -> None:
-    """Write nothing ahead: there is no journal."""
 
 
 class State:
@@ -42,14 +34,8 @@ class State:
         self._noted: dict[str, Session] = {}
         self._serving: dict[str, dict[str, None]] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
-        self.rebound: dict[tuple[str, str], None] | None = None
-        """Which apps' branches were bound anew or to nobody since a journal wrote them; None without one."""
         self._kept_bytes = 0
         self._printed = Printed()
-        self.own_apps: dict[str, str] = {}
-        """The apps that runtimes take back when their sessions are opened without one, by runtime."""
-        self.write_ahead: WriteAhead = in_memory_only
-        """Called with a record that may be large, before it is kept; a `PayloadTooLarge` refuses it."""
 
     def runtime(self, runtime_id: str) -> Runtime:
         """Return a runtime, or a `NotFound` that lists the known ones."""

@@ -58,7 +58,6 @@ class TokenChecks:
             self.authorize_runtime(request)
         elif auth is Auth.REPLICA:
             request.replica = self._lifecycle.authenticate_replica(_only_token(request))
-            request.replica.heard = True
             request.params["runtimeId"] = request.replica.runtime_id
         elif auth is Auth.BEARER and not self._bearer_valid(bearer):
             raise InvalidBearerToken

@@ -15,7 +15,6 @@ from cmemu_nb.errors import JournalBehind, PayloadTooLarge
 from cmemu_nb.eventloop.loop import is_all_that_is_ready
 from cmemu_nb.lifecycle.records import Job, JobStatus
 from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedSession
-from cmemu_nb.lifecycle.state import in_memory_only
 from cmemu_nb.storage.journal_file import MAX_LOG_BYTES
 from cmemu_nb.storage.journal_lock import FileReplaced
 
@@ -87,10 +86,9 @@ class Journal:
         self._checkpointing: threading.Thread | None = None
         self._next_checkpoint = 0.0
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
-        lifecycle.write_ahead = self.write_ahead
+        lifecycle.attach_journal(self.write_ahead, new=file.new)
         self.behind = False
         """Whether something has happened that is not in the file yet."""
-        lifecycle.rebound = {}
         if file.new and lifecycle.runtimes():
             self._write_all()
 
@@ -118,7 +116,6 @@ class Journal:
         self._changes.sessions = dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes())
         self._changes.queued = dict.fromkeys(job.job_id for job in self._lifecycle.jobs())
         self._changes.jobs = dict(self._changes.queued)
-        self._lifecycle.rebound = {(app.deployed_app_rid, app.branch): None for app in self._lifecycle.deployed_apps()}
         self.behind = True
         self._handle = self._loop.call_soon_threadsafe(self._write)
 
@@ -213,7 +210,7 @@ class Journal:
             if changes.evicted:
                 rows.delete_jobs(changes.evicted)
             self._put_sessions(rows)
-            for rid, branch in state.rebound or ():
+            for rid, branch in state.rebound:
                 rows.put_app(rid, branch, state.binding(rid, branch))
             if changes.queued:
                 rows.put_jobs(self._not_ahead(map(state.find_job, changes.queued)))
@@ -222,7 +219,7 @@ class Journal:
             if ahead is not None:
                 _put_ahead(rows, ahead)
         self._changes = Changes()
-        state.rebound = {}
+        state.forget_rebound()
 
     def _not_ahead(self, jobs: Iterable[Job | None]) -> list[Job]:
         return [job for job in jobs if job is not None and job is not self._changes.ahead]
@@ -274,15 +271,17 @@ class Journal:
     def close(self) -> None:
         """Write what is left, and when each runtime polled last."""
         self._unsubscribe()
-        self._lifecycle.write_ahead = in_memory_only
         self._stop_timer()
         polled = [runtime.runtime_id for runtime in self._lifecycle.runtimes() if runtime.connected]
         self._changes.runtimes.update(dict.fromkeys(polled))
+        failure = ""
         try:
             self._commit()
         except Exception as error:  # noqa: BLE001 - the emulator stops all the same
-            self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
-        self._lifecycle.rebound = None
+            failure = f"{self._file.path} can't be written: {error}"
+        self._lifecycle.detach_journal()
+        if failure:
+            self._lifecycle.note("journal_failed", detail=failure)
         if self._checkpointing is not None:
             self._checkpointing.join()
 

@@ -71,8 +71,7 @@ class NotebookExecutor:
         except NotFound:
             await self._client.open_session(self.runtime_id, NOTEBOOK_APP, "Notebook")
         if self.runtime_id == NOTEBOOK:
-            self._emulator.lifecycle.own_apps[NOTEBOOK] = NOTEBOOK_APP
-            self._emulator.lifecycle.take_app_back(NOTEBOOK)
+            self._emulator.lifecycle.keep_app(NOTEBOOK, NOTEBOOK_APP)
         if self.functions:
             await self._post_schemas(self.functions.values())
         if self._stopping:
@@ -253,7 +252,7 @@ class NotebookExecutor:
             task, self._task = self._task, None
             task.cancel()
             self._unsubscribe()
-            self._emulator.lifecycle.own_apps.pop(self.runtime_id, None)
+            self._emulator.lifecycle.release_app(self.runtime_id)
             self._client.close()
             self._workers.close()
 

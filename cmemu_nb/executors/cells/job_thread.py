@@ -23,7 +23,7 @@ from cmemu_nb.eventloop.ending import Ending
 from cmemu_nb.executors.cells.current_job import RUNNING
 from cmemu_nb.executors.sdk.adapter import handle_job, posts
 from cmemu_nb.executors.sdk.output import output_to
-from cmemu_nb.lifecycle.jobs import BROKEN_OFF
+from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF
 from cmemu_nb.phrases import plural
 from cmemu_nb.tracebacks import in_one_line, print_from_its_own_frame
 from cmemu_nb.wire.labels import shortened
@@ -107,7 +107,7 @@ class JobThread:
             self._emulator.home.run(self._fail(said))
 
     def _explain(self, why: str) -> None:
-        self._emulator.lifecycle.log(self.job_id).explanation = why
+        self._emulator.lifecycle.log(self.job_id).explain(why)
 
     @property
     def _forgotten(self) -> bool:

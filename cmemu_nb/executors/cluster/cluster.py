@@ -20,8 +20,7 @@ from cmemu_nb.executors.cluster.pickling import pickled
 from cmemu_nb.executors.cluster.tasks import check_versions, replica_name, said, watch
 from cmemu_nb.executors.cluster.worker import GiveUp, Leave, NewFunctions, Start, deliver, leave, serve
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs
-from cmemu_nb.lifecycle.jobs import BROKEN_OFF
-from cmemu_nb.lifecycle.waiting import until
+from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
 from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
@@ -249,7 +248,7 @@ class Cluster:
         elif what == "printed":
             self._print(message)
         elif what == "explained":
-            self._emulator.lifecycle.log(message["job_id"]).explanation = message["why"]
+            self._emulator.lifecycle.log(message["job_id"]).explain(message["why"])
         elif what == "failed":
             self._fail(message["job_id"], message["reason"])
         elif what == "broke":

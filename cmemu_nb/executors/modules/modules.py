@@ -16,7 +16,7 @@ from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
 from cmemu_nb.executors.modules.environment import Extras, add_replica
 from cmemu_nb.executors.modules.logs import SAID_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.modules.process import ReplicaProcess
-from cmemu_nb.lifecycle.waiting import until
+from cmemu_nb.lifecycle.lifecycle import until
 from cmemu_nb.phrases import closest
 
 if TYPE_CHECKING:

@@ -45,8 +45,7 @@ def get_job(context: Context, request: Request) -> Response | Awaitable[Response
     if request.method == "HEAD" or request.client_gone():
         return Response(204)
     replica = _replica(request)
-    seconds = (preferred_wait(request) or POLL_SECONDS) if replica.polls else 0
-    replica.polls += 1
+    seconds = 0 if context.lifecycle.count_poll(replica) else preferred_wait(request) or POLL_SECONDS
     job = context.lifecycle.take(replica.runtime_id, will_wait=seconds > 0, replica=replica)
     if job is None and seconds:
         return _wait_for_job(context, request, replica, seconds)
@@ -162,18 +161,17 @@ def _note_late(context: Context, request: Request, result: bytes) -> Response:
     if job is not None and job.status == JobStatus.SUCCEEDED and (job.result or b"")[:KEPT_OF_A_LATE_RESULT] == result:
         return Response(204)
     shown = context.lifecycle.events.masked(result.decode(errors="replace"))[:SHOWN_OF_A_LATE_RESULT]
-    context.lifecycle.note("late_result", runtime_id, job_id, shown)
     error = function_error(result)
     if job is not None and job.status == JobStatus.FAILED and error is not None:
-        context.lifecycle.add_reason(job_id, ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT])
+        context.lifecycle.add_reason(job_id, ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT], shown)
+    else:
+        context.lifecycle.note("late_result", runtime_id, job_id, shown)
     return Response(204)
 
 
 def restart(context: Context, request: Request) -> Response:
     """Fail the jobs that the replica held before it restarted, and list them."""
-    replica = _replica(request)
-    replica.polls = 0
-    return json_response(200, context.lifecycle.fail_held(replica, "the replica restarted"))
+    return json_response(200, context.lifecycle.restart_replica(_replica(request)))
 
 
 routes = (
