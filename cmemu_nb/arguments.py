@@ -1,4 +1,4 @@
-"""Arguments that commands of the command line and of `%cmemu` have in common."""
+"""The arguments that commands of the command line and of `%cmemu` share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from traitlets import TraitType
 
 
-def add_settings(parser: argparse._ActionsContainer, *, notebook: bool) -> None:
-    """Add an option for each setting of an emulator; without a `notebook` those that say nothing there are left out.
+JOB = "a job's id, or at least its last 4 characters"
 
-    Their names, kinds, help and defaults are those of `Settings`. One that is not given is not set; a list is given
-    by repeating the option.
+
+def add_settings(parser: argparse._ActionsContainer, *, notebook: bool) -> None:
+    """Add an option for each setting of an emulator; without a `notebook`, only those that apply outside notebooks.
+
+    Names, types, help and defaults come from `Settings`. An option that is not given leaves its setting alone; an
+    option whose setting is a list may be repeated.
     """
     for name, trait in Settings.class_traits(config=True).items():
         if notebook or not trait.metadata.get("notebook_only"):
@@ -27,8 +30,15 @@ def add_settings(parser: argparse._ActionsContainer, *, notebook: bool) -> None:
             parser.add_argument(flag, default=argparse.SUPPRESS, help=_help_of(trait), **_kind_of(trait))
 
 
+def add_seed(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add the option for a seed file; `more` follows its help."""
+    parser.add_argument(
+        "--seed", metavar="FILE", help=f"A YAML file with the sessions and settings to start with.{more}"
+    )
+
+
 def given_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings that were given, by name."""
+    """Return the settings that were given as options, by name."""
     return {name: value for name, value in vars(options).items() if name in Settings.class_trait_names(config=True)}
 
 
@@ -58,7 +68,7 @@ def _kind_of(trait: TraitType[Any, Any]) -> dict[str, Any]:
 
 
 def positive(value: str) -> int:
-    """Read a whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     number = int(value)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
@@ -66,50 +76,73 @@ def positive(value: str) -> int:
 
 
 def add_job_filters(parser: argparse.ArgumentParser) -> None:
-    """Add what chooses among jobs."""
-    parser.add_argument("--status", choices=[str(status) for status in JobStatus], help="Only jobs of this status.")
+    """Add the options that select jobs."""
+    parser.add_argument("--status", choices=[str(status) for status in JobStatus], help="Only jobs with this status.")
     parser.add_argument("--runtime", help="Only jobs of this runtime.")
 
 
-def add_app(parser: argparse.ArgumentParser) -> None:
-    """Add which deployed app is called."""
-    parser.add_argument("--app", help="The deployed app's RID; may be left out when only one is bound.")
+def add_function_and_query(parser: argparse.ArgumentParser, query: str) -> None:
+    """Add the function to call, its query, whose help is `query`, and the deployed app."""
+    parser.add_argument("function", help="The function's name; it is the query type on the wire.")
+    parser.add_argument("query", nargs="?", help=query)
+    parser.add_argument("--app", help="The deployed app's RID. It may be omitted when only one app is bound.")
     parser.add_argument(
-        "--branch", help="The app's branch; master if left out, or the newest where there is no master."
+        "--branch", help="The app's branch. Default: master, or the newest branch of an app without master."
+    )
+
+
+def add_call_options(parser: argparse.ArgumentParser) -> None:
+    """Add how a call waits, and whether its query is checked."""
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="Seconds to wait. Default: no limit.")
+    parser.add_argument(
+        "--no-validate", action="store_true", help="Don't check the function's name and the query before the call."
+    )
+    parser.add_argument(
+        "--no-progress",
+        action="store_true",
+        help="Don't show why the call is waiting. It is not shown either where the variable CI is set.",
+    )
+
+
+def add_cancel(parser: argparse.ArgumentParser, jobs: str) -> None:
+    """Add the jobs to cancel, whose help is `jobs`, and the reason."""
+    parser.add_argument("jobs", metavar="ID|FUNCTION|all", help=jobs)
+    parser.add_argument(
+        "reason", nargs="*", default=[], help="The reason, which the clients that wait for the jobs receive."
     )
 
 
 def add_launch(parser: argparse.ArgumentParser) -> None:
-    """Add how a program is launched."""
-    parser.add_argument("--runtime", help="The runtime's id; named after the program's file if left out.")
-    parser.add_argument("--cwd", help="The directory to run in.")
+    """Add how a program is launched as a module."""
+    parser.add_argument("--runtime", help="The runtime's id. Default: the name of the program's file.")
+    parser.add_argument("--cwd", help="The program's working directory.")
     add_replicas(parser)
 
 
 def add_replicas(parser: argparse.ArgumentParser) -> None:
-    """Add how many copies of a module run."""
-    parser.add_argument("--replicas", type=positive, default=1, help="How many processes. Default: 1.")
+    """Add the number of a module's replicas, and the number of tasks of each."""
+    parser.add_argument("--replicas", type=positive, default=1, help="Number of processes. Default: 1.")
     add_tasks(parser)
 
 
 def add_tasks(parser: argparse.ArgumentParser) -> None:
-    """Add how much a copy of a module takes."""
+    """Add the number of jobs that a replica runs at a time."""
     parser.add_argument(
         "--max-concurrent-tasks",
         type=positive,
         default=1,
-        help="How many jobs a replica is handed at a time. Default: 1.",
+        help="Number of jobs that a replica receives at a time. Default: 1.",
     )
 
 
 def add_env(parser: argparse.ArgumentParser) -> None:
-    """Add what an environment is for."""
+    """Add the runtime whose environment is printed, and its form."""
     parser.add_argument("runtime", help="The runtime's id.")
-    parser.add_argument("--docker", metavar="IMAGE", help="One line that runs a container instead.")
+    parser.add_argument("--docker", metavar="IMAGE", help="Print one line that runs a container of this image instead.")
     add_tasks(parser)
 
 
 def add_export(parser: argparse.ArgumentParser, path: str) -> None:
-    """Add where something is written to."""
+    """Add the file to write to."""
     parser.add_argument("path", help=path)
-    parser.add_argument("--force", action="store_true", help="Write over a file that exists.")
+    parser.add_argument("--force", action="store_true", help="Overwrite an existing file.")

@@ -56,7 +56,7 @@ def test_behind_a_hub_it_also_says_where_a_browser_reaches_it(monkeypatch: pytes
     with serving() as served:
         output, errors = served.end()
     port = served.url.rpartition(":")[2]
-    assert output == f"Behind the hub, for a browser and with a token: /user/jo/proxy/{port}\n"
+    assert output == f"Through the hub, for requests with a token: /user/jo/proxy/{port}\n"
     assert errors == ""
 
 
@@ -247,7 +247,7 @@ def test_a_synchronous_execute_waits_as_long_as_the_option_says() -> None:
         (["jobs", "--", "python"], "cmemu jobs: only 'cmemu run' takes a program after '--'."),
         (["jobs", "--last", "0"], "cmemu jobs: argument --last: 0 is less than 1."),
         (["run"], "cmemu run: the program is missing: cmemu run -- python app.py."),
-        (["run", "app.py"], "cmemu run: unknown arguments: app.py. A program stands behind '--': cmemu run -- python"),
+        (["run", "app.py"], "cmemu run: unknown arguments: app.py. Write '--' before the program: cmemu run -- python"),
         (["run", "--env", "X", "--", "python"], "cmemu run: --env takes NAME=VALUE, not 'X'."),
     ],
 )
@@ -303,7 +303,7 @@ def test_lab_without_jupyterlab_says_how_to_install_it() -> None:
     done = subprocess.run([sys.executable, "-c", NO_JUPYTERLAB], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "JupyterLab can't be started, No module named 'jupyterlab'. Install it with: pip install 'cmemu_nb[lab]'\n"
+        "JupyterLab can't be started: No module named 'jupyterlab'. Install it with: pip install 'cmemu_nb[lab]'\n"
     )
 
 
@@ -355,7 +355,7 @@ def test_an_output_that_does_not_fit_on_the_disk_is_one_sentence(words: list[str
             [*CMEMU, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False, env=BUFFERED
         )
         silent = subprocess.run([*CMEMU, *words], stdout=full, stderr=full, timeout=60, check=False, env=BUFFERED)
-    said = "cmemu: The output can't be written: No space left on device. Make room, or write it elsewhere.\n"
+    said = "cmemu: The output can't be written: No space left on device. Free some space, or write it elsewhere.\n"
     assert (process.returncode, process.stderr, silent.returncode) == (2, said, 2)
 
 

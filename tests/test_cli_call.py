@@ -142,11 +142,11 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(emu: Emulator) -> None:
         (["ad", "--no-validate"], 1, "Unknown query type"),
         (["add", '{"x": "1"}'], 2, "The query does not match add: 'x': expected integer, given a string ('1')."),
         (["add", "{x: 1}"], 2, "The query is not JSON: Expecting property name"),
-        (["add", '{"x": NaN}'], 2, "The query is not JSON: NaN is no JSON value."),
+        (["add", '{"x": NaN}'], 2, "The query is not JSON: NaN is not a JSON value."),
         (["add", "@/no/such/file"], 2, "The query can't be read from /no/such/file: No such file or directory."),
         (["add", "--runtime", "no"], 5, "There is no runtime 'no'. Known runtimes: 'notebook'."),
         (["add", '{"x": 1}', "--app", "no"], 5, "No active compute-module runtime is bound to 'no'."),
-        (["add", "--runtime", "no", "--app", "a"], 2, "--runtime calls a runtime itself"),
+        (["add", "--runtime", "no", "--app", "a"], 2, "--runtime calls a runtime directly"),
         (["add", "--timeout", "-1"], 2, "The timeout must be a number of seconds"),
         (["add", "--token", "wrong"], 7, "The emulator at http://127.0.0.1:"),
     ],
@@ -168,7 +168,7 @@ def test_a_job_that_takes_too_long_stays_as_it_is_and_the_message_says_why(
         assert done.returncode == 4
         assert done.stderr.startswith("cmemu call: Job 'foundry_job_")
         assert "was not done within 0.2 s. 'wait' has been running for " in done.stderr
-        assert "on a worker of 'notebook'; cmemu cancel wait ends it. 'cmemu jobs' shows where it stands" in done.stderr
+        assert "on a worker of 'notebook'; cmemu cancel wait ends it. 'cmemu jobs' shows its state" in done.stderr
     assert emu.lifecycle.jobs()[-1].status == "running"
 
 
@@ -199,7 +199,7 @@ def test_who_waits_is_told_why_and_what_to_type_in_a_terminal(emu: Emulator) -> 
         )
         runtime.delete()
         gone = "It was thrown away when the session of 'nobody polls' was deleted. Submit it again."
-        assert process.stderr.read() == f"cmemu call: Job '{job.job_id}' is gone. {gone}\n"
+        assert process.stderr.read() == f"cmemu call: Job '{job.job_id}' no longer exists. {gone}\n"
     assert process.returncode == 3
     runtime = emu.open_runtime("nobody polls")
     quiet = run("call", "f", "--runtime", runtime.id, "--timeout", "2.5", "--url", emu.url, CI="true")
@@ -228,7 +228,7 @@ def test_ctrl_c_cancels_the_job_or_leaves_it(emu: Emulator, way: str) -> None:
         job = _running(emu)
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.process.wait(20) == 130
-        said = "was cancelled." if way == "cancel" else "was left as it is; 'cmemu jobs' shows where it stands."
+        said = "was cancelled." if way == "cancel" else "continues; 'cmemu jobs' shows its state."
         assert f"Job '{job.id}' {said}" in terminal.until("Interrupted.").replace("\r\n", " ")
         assert "Traceback" not in terminal.seen
     if way == "cancel":
@@ -283,7 +283,7 @@ def test_the_only_one_that_runs_is_found_without_a_word(tmp_path: Path, monkeypa
         with emulator_serving() as other:
             done = run("call", "add", '{"x": 1}')
             assert done.returncode == 2
-            assert done.stderr.startswith("cmemu call: 2 emulators run here: say which one, --url URL.\n")
+            assert done.stderr.startswith("cmemu call: 2 emulators run here. Choose one with --url URL.\n")
             assert emulator.url in done.stderr
             assert other.url in done.stderr
             assert emulator.token not in done.stderr
@@ -316,7 +316,7 @@ def test_one_that_is_not_found_by_its_file_needs_a_token(
 def test_a_url_that_can_be_none_is_one_sentence(url: str) -> None:
     done = run_here("jobs", f"--url={url or 'http://'}", "--token", "a-token-of-mine")
     assert done.returncode == 2
-    assert "can't be an emulator's URL. Give it as http://HOST:PORT, as cmemu serve says it.\n" in done.stderr
+    assert "can't be the URL of an emulator. Use the form http://HOST:PORT, as 'cmemu list' shows it.\n" in done.stderr
     assert "a-token-of-mine" not in done.stderr
 
 
@@ -329,11 +329,12 @@ def test_where_nobody_or_somebody_else_listens_is_one_sentence() -> None:
         thread.join()
     assert (done.returncode, done.stdout) == (6, "")
     assert done.stderr == (
-        f"cmemu jobs: What answers at {url} is no emulator of cmemu_nb. 'cmemu list' shows those that run here.\n"
+        f"cmemu jobs: The program that answers at {url} is not a cmemu_nb emulator. "
+        "'cmemu list' shows the emulators that run here.\n"
     )
     done = run("jobs", "--url", url, "--token", "a-token-of-mine")
     assert done.returncode == 6
-    assert done.stderr == f"cmemu jobs: No emulator answers at {url}. 'cmemu list' shows those that run here.\n"
+    assert done.stderr == f"cmemu jobs: No emulator answers at {url}. 'cmemu list' shows the emulators that run here.\n"
 
 
 def _answer(listening: socket.socket, answer: bytes) -> None:

@@ -83,7 +83,7 @@ def test_jobs_are_chosen_by_status_runtime_and_age(filled: Emulator) -> None:
     assert chosen("--last", "2") == [second, third]
     assert chosen("--last", "1", "--runtime", "app") == [second]
     note = run_here("jobs", "--last", "2", "--url", filled.url).stderr
-    assert note == "Older ones are not shown: --last 20\n"
+    assert note == "Older jobs are not shown. To see more: --last 20\n"
 
 
 def test_runtimes_and_schemas_are_tables_too(filled: Emulator) -> None:
@@ -132,7 +132,7 @@ def test_of_many_deployed_apps_some_are_named(emu: Emulator) -> None:
     for number in range(25):
         emu.open_runtime(f"r{number}", deployed_app_rid=f"ri.app{number:02}")
     done = run_here("call", "add", "--url", emu.url)
-    assert "say which one, --app ri.app00 or ri.app01 or " in done.stderr
+    assert "Choose one with --app ri.app00 or ri.app01 or " in done.stderr
     assert done.stderr.endswith(" or ri.app09 or one of 15 others.\n")
 
 

@@ -142,4 +142,4 @@ def test_a_program_whose_runtime_is_deleted_ends(poller: list[str]) -> None:
         assert requests.delete(f"{runtimes}/poller", headers=headers, timeout=10).status_code == 204
         assert server.process.wait(20) == 3
         said = server.errors.read().splitlines()[-1]
-    assert said.startswith("cmemu run: the runtime 'poller' was deleted, and python ")
+    assert said.startswith("cmemu run: the runtime 'poller' was deleted, so python ")

@@ -244,7 +244,8 @@ def test_check_says_whether_a_journal_is_whole(copies: Callable[[str], Path], tm
         path = copies(how)
         before = contents(path)
         done = cmemu("check", path)
-        assert (done.returncode, done.stdout) == (0, f"The journal {path} is whole: 2 runtimes and 30 jobs.\n")
+        said = f"The journal {path} is complete and undamaged: 2 runtimes and 30 jobs.\n"
+        assert (done.returncode, done.stdout) == (0, said)
         assert contents(path) == before
     path.with_name(f"{NAME}-wal").unlink()
     done = cmemu("check", path)
@@ -252,7 +253,7 @@ def test_check_says_whether_a_journal_is_whole(copies: Callable[[str], Path], tm
     assert f"cmemu journal: The journal {path} lacks the last " in done.stderr
     assert f"'cmemu journal salvage {path}' writes what is whole of it to a new file" in done.stderr
     missing = cmemu("check", tmp_path / "none.db")
-    assert missing.stderr.endswith("none.db can't be read: there is no such file.\n")
+    assert missing.stderr.endswith("none.db can't be read: the file does not exist.\n")
 
 
 @pytest.mark.parametrize("action", ["check", "salvage"])
@@ -284,7 +285,7 @@ def test_salvage_saves_what_was_acknowledged_before_the_log_was_cut_off(copies: 
     done = cmemu("salvage", path)
     new = path.with_name(f"{NAME}.salvaged")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"were saved to {new}. Start with it: --journal {new}\n")
+    assert done.stdout.endswith(f"were saved to {new}. To start with it: --journal {new}\n")
     assert cmemu("salvage", path).stderr.endswith("left as it is. Choose another file with --into.\n")
     new = new.rename(path.parent.parent / "moved.db")
     assert contents(path) == before

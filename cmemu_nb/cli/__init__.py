@@ -1,4 +1,4 @@
-"""The command line, `cmemu`; `python -m cmemu_nb` is the same."""
+"""The command line, `cmemu` or `python -m cmemu_nb`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cmemu_nb.cli import call, cancel, fetch, journal, listing, run, serve, show
+from cmemu_nb.cli import call, cancel, discovery, fetch, journal, run, serve, show
 from cmemu_nb.cli.lab import start_lab
 from cmemu_nb.cli.parser import EXIT_CODES, WRONG, Parser, add_command, complain, drop, exit_code
 from cmemu_nb.errors import CmemuError
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-GROUPS = (serve, run, call, cancel, show, fetch, listing, journal)
+GROUPS = (serve, run, call, cancel, show, fetch, discovery, journal)
 INTERRUPTED = 130
-# What an emulator takes just so is read here below more frames, and nested in its answer.
+# JSON that the emulator just accepts is nested more deeply in its answer, and is parsed here below more stack frames.
 MAX_DEPTH = 3_000
-# A full disk, a quota or a limit of size, a device that fails.
+# A full disk, a quota, a limit on file size, a device that fails.
 CANT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; `cmemu --help` says what each means."""
-    _open_what_is_closed()
+    """Run the command line and return its exit code; `cmemu --help` explains the exit codes."""
+    _open_closed_streams()
     sys.setrecursionlimit(max(sys.getrecursionlimit(), MAX_DEPTH))
     try:
         try:
             return _main(argv)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it has seen enough
+    except BrokenPipeError:  # the reader has closed stdout
         drop(sys.stdout)
         return 0
     except OSError as error:
         if error.errno not in CANT_WRITE or error.filename is not None:
             raise
         drop(sys.stdout)
-        complain(f"cmemu: The output can't be written: {error.strerror}. Make room, or write it elsewhere.")
+        complain(f"cmemu: The output can't be written: {error.strerror}. Free some space, or write it elsewhere.")
         return WRONG
 
 
@@ -59,15 +59,15 @@ def _main(argv: Sequence[str] | None) -> int:
         return 0
     used: Parser = commands.get(options.command, parser)
     if rest:
-        used.error(f"unknown arguments: {' '.join(rest)}{_where_a_program_stands(options.command, program)}")
+        used.error(f"unknown arguments: {' '.join(rest)}{_hint_about_program(options.command, program)}")
     if program is not None and options.command != "run":
         used.error("only 'cmemu run' takes a program after '--'")
     options.program = program
     return _run(used, options)
 
 
-def _open_what_is_closed() -> None:
-    """Let stdout and stderr be there, wherever they lead: a shell closes them with `>&-`."""
+def _open_closed_streams() -> None:
+    """Replace a closed stdout or stderr, which a shell makes with `>&-`, by the null device."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
@@ -76,7 +76,7 @@ def _open_what_is_closed() -> None:
 def _run(parser: Parser, options: argparse.Namespace) -> int:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may know ASCII only
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may be ASCII only
     try:
         code: int = options.run(parser, options)
     except CmemuError as error:
@@ -87,12 +87,13 @@ def _run(parser: Parser, options: argparse.Namespace) -> int:
     return code
 
 
-def _where_a_program_stands(command: str | None, program: list[str] | None) -> str:
-    return ". A program stands behind '--': cmemu run -- python app.py" if command == "run" and program is None else ""
+def _hint_about_program(command: str | None, program: list[str] | None) -> str:
+    missing = command == "run" and program is None
+    return ". Write '--' before the program: cmemu run -- python app.py" if missing else ""
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str] | None]:
-    """Cut off what stands after the first '--', which argparse would look at."""
+    """Cut off the arguments after the first '--', which argparse would parse too."""
     if "--" not in words:
         return words, None
     position = words.index("--")
@@ -109,9 +110,9 @@ def _parsers() -> tuple[Parser, dict[str | None, Parser]]:
     add_command(
         added,
         "lab",
-        "Open JupyterLab on the first tutorial.",
+        "Open JupyterLab with the first tutorial.",
         "  cmemu lab\n  cmemu lab mine.ipynb --port 9999",
-        "The first argument may be another notebook; all others are for 'jupyter lab'.",
+        "The first argument may be another notebook; all others are passed to 'jupyter lab'.",
         usage="cmemu lab [-h] [NOTEBOOK] [ARGUMENT ...]",
     )
     return parser, commands

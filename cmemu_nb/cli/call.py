@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from cmemu_nb.arguments import add_app
+from cmemu_nb.arguments import add_call_options, add_function_and_query
 from cmemu_nb.calls.interrupts import LEAVE, WAYS
 from cmemu_nb.cli.cancel import cancel
 from cmemu_nb.cli.discovery import add_where, find
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from cmemu_nb.cli.remote import Remote
 
 TICK_SECONDS = 0.1
-# JSON strings may hold these as they are, and terminals obey some of them.
+# Characters that JSON strings may contain unescaped, although terminals interpret some of them.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
-# In JSON they stand between values only.
+# JSON allows line ends only between values.
 _LINE_ENDS = re.compile(r"[\r\n]+")
 
 
@@ -56,27 +56,20 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "  echo '{\"x\": 1}' | cmemu call add -\n"
         "  cmemu call add @query.json --timeout 10\n"
         "  cmemu call count '{}' --stream | head -3",
-        "Without --app it is the only deployed app, or the only one that has the function.",
+        "Without --app, the function is called on the only deployed app, or on the only one that serves it.",
     )
-    parser.add_argument("function", help="The function's name, on the wire the query type.")
-    parser.add_argument(
-        "query", nargs="?", default="{}", help="Its input: JSON, - for stdin, @FILE for a file's; {} if left out."
-    )
-    add_app(parser)
-    parser.add_argument("--runtime", metavar="ID", help="Call this runtime itself, whatever app is bound to it.")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="As long as it takes if left out.")
+    add_function_and_query(parser, "Its input: JSON, - to read stdin, or @FILE to read a file. Default: {}.")
+    parser.set_defaults(query="{}")
+    parser.add_argument("--runtime", metavar="ID", help="Call this runtime directly, without a deployed app.")
+    add_call_options(parser)
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--stream", action="store_true", help="Print each item of the result on a line, as it arrives.")
-    kinds.add_argument("--raw", action="store_true", help="Write the bytes of the result as they are.")
-    parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
+    kinds.add_argument("--raw", action="store_true", help="Write the bytes of the result unchanged.")
     parser.add_argument(
         "--interrupt",
         choices=WAYS,
         default=WAYS[0],
-        help="What Ctrl-C does to the job: it cancels it, or with 'leave' leaves it as it is.",
-    )
-    parser.add_argument(
-        "--no-progress", action="store_true", help="Don't say why it waits; nor does it where CI is set."
+        help="What Ctrl-C does: 'cancel' the job (the default), or 'leave' it queued or running.",
     )
     add_where(parser)
     does(parser, _call)
@@ -84,7 +77,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
 
 def _call(parser: Parser, options: argparse.Namespace) -> int:
     if options.runtime and (options.app or options.branch):
-        parser.error("--runtime calls a runtime itself, so leave --app and --branch out")
+        parser.error("--runtime calls a runtime directly, so it excludes --app and --branch")
     check_timeout(options.timeout)
     asyncio.run(_run(options, _read_query(options.query)))
     return 0
@@ -101,17 +94,17 @@ def _read_query(given: str) -> bytes:
     except OSError as error:
         raise InvalidRequest(f"The query can't be read from {given[1:]}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"The query is not JSON: {error}. Write it as in '{{\"x\": 1}}', in quotes.") from None
+        raise InvalidRequest(f"The query is not JSON: {error}. Quote it for the shell: '{{\"x\": 1}}'.") from None
     return text
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON value")
+    raise ValueError(f"{constant} is not a JSON value")
 
 
 async def _run(options: argparse.Namespace, query: bytes) -> None:
     async with await find(options) as remote:
-        awake = asyncio.create_task(_stay_awake())
+        ticking = asyncio.create_task(_tick())
         submission = asyncio.create_task(submit(remote, options, query))
         try:
             await _wait(remote, await asyncio.shield(submission), options)
@@ -119,7 +112,7 @@ async def _run(options: argparse.Namespace, query: bytes) -> None:
             await _interrupted(remote, submission, options.interrupt)
             raise
         finally:
-            awake.cancel()
+            ticking.cancel()
 
 
 async def _wait(remote: Remote, job_id: str, options: argparse.Namespace) -> None:
@@ -127,9 +120,9 @@ async def _wait(remote: Remote, job_id: str, options: argparse.Namespace) -> Non
         async with RemoteWaitLine(remote, job_id, progress=not options.no_progress) as line:
             await _print(remote, job_id, line, options)
     except TimeoutError:
-        raise await _late(remote, job_id, options.timeout) from None
+        raise await _timed_out(remote, job_id, options.timeout) from None
     except (NotFound, JobFailed) as error:
-        raise await _gone(remote, job_id) or error from None
+        raise await _cleared(remote, job_id) or error from None
 
 
 async def _print(remote: Remote, job_id: str, line: RemoteWaitLine, options: argparse.Namespace) -> None:
@@ -142,34 +135,34 @@ async def _print(remote: Remote, job_id: str, line: RemoteWaitLine, options: arg
     _print_result(result, raw=options.raw)
 
 
-async def _late(remote: Remote, job_id: str, seconds: float) -> JobTimeout:
+async def _timed_out(remote: Remote, job_id: str, seconds: float) -> JobTimeout:
     why = await diagnosis(remote, job_id)
-    said = f"{why} " if why else ""
+    reason = f"{why} " if why else ""
     return JobTimeout(
-        f"Job '{job_id}' was not done within {seconds:g} s. {said}'cmemu jobs' shows where it stands, 'cmemu runtimes' "
-        "who polls."
+        f"Job '{job_id}' was not done within {seconds:g} s. {reason}'cmemu jobs' shows its state, 'cmemu runtimes' "
+        "which runtimes poll."
     )
 
 
-async def _gone(remote: Remote, job_id: str) -> JobFailed | None:
-    """Say what became of a job that is not there any more; None for one that is."""
+async def _cleared(remote: Remote, job_id: str) -> JobFailed | None:
+    """Return the error for a job that was deleted by a reset; None for any other job."""
     why = await diagnosis(remote, job_id)
-    return JobFailed(f"Job '{job_id}' is gone. {why}") if why and why.kind == "cleared" else None
+    return JobFailed(f"Job '{job_id}' no longer exists. {why}") if why and why.kind == "cleared" else None
 
 
 async def _interrupted(remote: Remote, submission: asyncio.Task[str], way: str) -> None:
-    """Cancel the job of a call that was interrupted, or leave it. Another Ctrl-C ends this."""
-    with contextlib.suppress(CmemuError):  # it was not even submitted
-        job_id = await submission  # what was sent can't be taken back
+    """Cancel the job of an interrupted call, or leave it running. A second Ctrl-C ends the command at once."""
+    with contextlib.suppress(CmemuError):  # the submission failed, so there is no job
+        job_id = await submission  # a request that was sent can't be withdrawn
         if way == LEAVE:
-            complain(f"Job '{job_id}' was left as it is; 'cmemu jobs' shows where it stands.")
+            complain(f"Job '{job_id}' continues; 'cmemu jobs' shows its state.")
         elif await cancel(remote, job_id, "Ctrl-C in 'cmemu call'"):
             complain(f"Job '{job_id}' was cancelled.")
 
 
-async def _stay_awake() -> None:
-    """Have the loop turn: an interrupt that comes just before it falls asleep does not wake it."""
-    while True:  # noqa: ASYNC110 - nobody could set an event
+async def _tick() -> None:
+    """Wake the event loop regularly: a signal that arrives just before the loop starts to wait does not wake it."""
+    while True:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(TICK_SECONDS)
 
 
@@ -184,14 +177,14 @@ def _print_result(result: bytes, *, raw: bool) -> None:
         values = split_result(result)
     except ResultError as wrong:
         raise _for_the_shell(wrong) from None
-    if len(values) == 1:  # its own text: Python's numbers are not as exact as JSON's
+    if len(values) == 1:  # the text as it was posted: Python's numbers are less exact than JSON's
         print(_safe(values[0][1]))
     else:
         print(_safe(f"[{', '.join(_in_one_line(*each) for each in values)}]" if values else "null"))
 
 
 def _in_one_line(value: object, text: str) -> str:
-    """Return a value as JSON on one line: as it was sent where Python can't write its numbers."""
+    """Return a value as JSON on one line; its original text where Python can't write its numbers."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError):
@@ -199,7 +192,7 @@ def _in_one_line(value: object, text: str) -> str:
 
 
 def _safe(text: str) -> str:
-    """Return the same JSON without characters that a terminal would obey."""
+    """Return the same JSON with escapes for the characters that a terminal would interpret."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -208,7 +201,7 @@ def _for_the_shell(error: ResultError) -> ResultError:
 
 
 class Items:
-    """Prints the items of a result as they arrive, each time after `before()`."""
+    """Prints the items of a result as they arrive; calls `before()` each time before it prints."""
 
     def __init__(self, before: Callable[[], object]) -> None:
         self._before = before
@@ -216,7 +209,7 @@ class Items:
         self._first = FirstHeld()
 
     async def print(self, remote: Remote, job_id: str) -> None:
-        """Print all of them; `FunctionError` if the only one says that the function raised."""
+        """Print all items. Raises `FunctionError` if the only item is the error object of a function that raised."""
         try:
             with receiving(lambda piece: self._print(self._reader.split(piece))) as take:
                 await remote.contour.stream(job_id, take)
@@ -224,7 +217,7 @@ class Items:
         except ResultError as error:
             raise _for_the_shell(error) from None
         except NotRunning as error:
-            raise JobFailed(f"The result broke off: {error}") from None
+            raise JobFailed(f"The result is incomplete: {error}") from None
         posted = self._first.error()
         if posted is not None:
             raise FunctionError(error_for_people(posted))

@@ -1,10 +1,11 @@
-"""`cmemu cancel`: end jobs of a running emulator."""
+"""`cmemu cancel`: cancel jobs of a running emulator."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+from cmemu_nb.arguments import JOB, add_cancel
 from cmemu_nb.cli.discovery import add_where, find
 from cmemu_nb.cli.parser import Commands, Parser, add_command, complain, does
 from cmemu_nb.phrases import plural
@@ -23,14 +24,9 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "cancel",
         "Cancel a job, or all queued and running jobs of a function.",
         "  cmemu cancel a4c966\n  cmemu cancel add it takes too long\n  cmemu cancel all",
-        "Functions in a notebook's cells are ended where Python can do that.",
+        "Functions in the cells of a notebook are interrupted where Python can do that.",
     )
-    parser.add_argument(
-        "jobs",
-        metavar="ID|FUNCTION|all",
-        help="A job's id or at least the last 4 characters of it, a function's name for all of its jobs, or: all.",
-    )
-    parser.add_argument("reason", nargs="*", default=[], help="Why; those who wait for the jobs are told.")
+    add_cancel(parser, f"{JOB}; a function's name for all of its jobs; or: all.".capitalize())
     add_where(parser)
     does(parser, _cancel)
 
@@ -47,6 +43,6 @@ async def _run(options: argparse.Namespace) -> int:
 
 
 async def cancel(remote: Remote, jobs: str, reason: str) -> int:
-    """Cancel jobs: by id, by the name of their function, or "all"; returns how many were queued or running."""
+    """Cancel jobs by id, by the name of their function, or "all"; returns how many were queued or running."""
     answer = await remote.post(f"{JOBS}/cancel", {"jobs": jobs, "reason": reason})
     return int(answer["cancelled"])

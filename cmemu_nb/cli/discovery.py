@@ -1,4 +1,4 @@
-"""Which emulator a command talks to: the one that is named, or the only one that runs here."""
+"""The emulators that run on this machine: `cmemu list`, and which of them a command uses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cmemu_nb.cli.parser import Commands, Parser, add_command, complain, does
 from cmemu_nb.cli.remote import Remote
 from cmemu_nb.cli.tables import table
 from cmemu_nb.clients.http import HttpClient
@@ -30,34 +31,63 @@ NONE_RUNS = "No emulator runs here. Start one: cmemu serve in a terminal, or %cm
 
 
 class Unreachable(Exception):
-    """Nobody listens, or whoever does speaks no HTTP."""
+    """No program listens at the address, or the one that listens does not speak HTTP."""
 
 
 class Health(msgspec.Struct):
-    """What the health route answers."""
+    """The answer of the health route."""
 
     status: str
     id: str
 
 
+def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
+    """Add `list`."""
+    parser = parsers["list"] = add_command(
+        commands,
+        "list",
+        "List the emulators that run on this machine under your account.",
+        "  cmemu list\n  cmemu list --json",
+    )
+    parser.add_argument("--json", action="store_true", help="Print one JSON object for each emulator, without tokens.")
+    does(parser, _list)
+
+
+def _list(_: Parser, options: argparse.Namespace) -> int:
+    found = asyncio.run(live_emulators())
+    if options.json:
+        for each in found:
+            fields = msgspec.structs.asdict(each)
+            del fields["token"]
+            print(msgspec.json.encode(fields).decode())
+    elif found:
+        print(as_table(found))
+    else:
+        complain(NONE_RUNS)
+    return 0
+
+
 def add_where(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name an emulator."""
+    """Add the options that choose an emulator."""
     group = parser.add_argument_group("which emulator")
     group.add_argument(
-        "--url", metavar="URL", help="Its address; CMEMU_URL if left out, else that of the only one that runs here."
+        "--url",
+        metavar="URL",
+        help="The emulator's address. Default: CMEMU_URL, or else the only emulator that runs here.",
     )
     group.add_argument(
         "--token",
         metavar="TEXT",
         type=Token,
-        help="Its bearer token; if left out CMEMU_TOKEN, which no list of processes shows, or what its file says.",
+        help="The emulator's bearer token, which other users can read in the list of processes. Default: CMEMU_TOKEN, "
+        "or else the token in the emulator's file.",
     )
 
 
 async def find(options: argparse.Namespace) -> Remote:
-    """Return the emulator that a command means; whoever else answers there is not told the token.
+    """Return the emulator that a command uses. The token is sent only after it has identified itself.
 
-    Raises `InvalidRequest` when it is not clear which, `NotRunning` when none is there.
+    Raises `InvalidRequest` when several emulators could be meant, and `NotRunning` when there is none.
     """
     url = options.url or os.environ.get("CMEMU_URL")
     token = options.token or (None if options.url else Token(os.environ.get("CMEMU_TOKEN", "")) or None)
@@ -65,17 +95,17 @@ async def find(options: argparse.Namespace) -> Remote:
         chosen = _only(await live_emulators())
         return Remote(chosen.url, token or chosen.token)
     url = _checked(url)
-    await _check_that_it_is_one(url)
+    await _check_identity(url)
     return Remote(url, token or await _token_of(url))
 
 
-async def _check_that_it_is_one(url: str) -> None:
-    hint = "'cmemu list' shows those that run here."
+async def _check_identity(url: str) -> None:
+    hint = "'cmemu list' shows the emulators that run here."
     try:
         if await identity(url) is None:
-            raise NotRunning(f"What answers at {url} is no emulator of cmemu_nb. {hint}")
+            raise NotRunning(f"The program that answers at {url} is not a cmemu_nb emulator. {hint}")
     except TimeoutError:
-        raise NotRunning(f"What listens at {url} does not answer. Is its process stopped, or busy?") from None
+        raise NotRunning(f"The program that listens at {url} does not answer. Is it stopped or busy?") from None
     except Unreachable:
         raise NotRunning(f"No emulator answers at {url}. {hint}") from None
 
@@ -93,7 +123,7 @@ def _only(found: list[LiveEmulator]) -> LiveEmulator:
     if not found:
         raise NotRunning(NONE_RUNS)
     if len(found) > 1:
-        raise InvalidRequest(f"{len(found)} emulators run here: say which one, --url URL.\n{as_table(found)}")
+        raise InvalidRequest(f"{len(found)} emulators run here. Choose one with --url URL.\n{as_table(found)}")
     return found[0]
 
 
@@ -112,7 +142,7 @@ def _checked(url: str) -> str:
         sound = False
     if not sound:
         raise InvalidRequest(
-            f"{url!r} can't be an emulator's URL. Give it as http://HOST:PORT, as cmemu serve says it."
+            f"{url!r} can't be the URL of an emulator. Use the form http://HOST:PORT, as 'cmemu list' shows it."
         )
     return url.rstrip("/")
 
@@ -123,9 +153,9 @@ def _address(url: str) -> tuple[str | None, int]:
 
 
 async def identity(url: str) -> str | None:
-    """Ask who answers at a URL: an emulator's id, or None for anything else.
+    """Return the id of the emulator at a URL, or None if another program answers there.
 
-    `Unreachable` when nobody does, `TimeoutError` when somebody takes too long.
+    Raises `Unreachable` when nothing answers over HTTP, and `TimeoutError` when the answer takes too long.
     """
     client = HttpClient(url)
     try:
@@ -141,27 +171,27 @@ async def identity(url: str) -> str | None:
 
 
 async def live_emulators() -> list[LiveEmulator]:
-    """Return the emulators of this machine and account that run, oldest first; files of dead ones are removed."""
+    """Return the running emulators of this machine and account, oldest first; files of dead ones are removed."""
     paths = sorted(live_file.folder().glob(live_file.PATTERN))
-    states = await asyncio.gather(*map(_look, paths))
-    return sorted(filter(None, states), key=lambda each: each.started_at)
+    found = await asyncio.gather(*map(_read_if_alive, paths))
+    return sorted(filter(None, found), key=lambda each: each.started_at)
 
 
-async def _look(path: Path) -> LiveEmulator | None:
+async def _read_if_alive(path: Path) -> LiveEmulator | None:
     found = live_file.read(path)
-    # Of another machine with the same home directory nothing can be said.
+    # Machines may share a home directory, and whether an emulator of another machine runs can't be found out here.
     if found is None or found.hostname != socket.gethostname():
         return None
-    if await _is_there(found):
+    if await _is_alive(found):
         return found
     live_file.remove(path, found.id)
     return None
 
 
-async def _is_there(found: LiveEmulator) -> bool:
+async def _is_alive(found: LiveEmulator) -> bool:
     try:
         return await identity(_checked(found.url)) == found.id
     except TimeoutError:
-        return True  # one that hangs has not ended
+        return True  # a process that hangs has not ended
     except (InvalidRequest, Unreachable):
         return False

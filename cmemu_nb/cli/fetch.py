@@ -1,4 +1,4 @@
-"""`cmemu env` and `cmemu export`: what a running emulator makes for others."""
+"""`cmemu env` and `cmemu export`: a module's environment and an exported session, from a running emulator."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
     parser = parsers["env"] = add_command(
         commands,
         "env",
-        "Print the environment for a module that you start yourself.",
+        "Print the environment variables for a module that you start yourself.",
         '  eval "$(cmemu env my-runtime)" && python app.py\n  sh -c "$(cmemu env my-runtime --docker my-image)"',
-        "Each call makes one more replica of the runtime's module, with a token of its own.",
+        "Each call adds a replica to the runtime, with a token of its own.",
     )
     add_env(parser)
-    parser.add_argument("--json", action="store_true", help="A JSON object instead of export lines.")
+    parser.add_argument("--json", action="store_true", help="Print a JSON object instead of 'export' lines.")
     add_where(parser)
     does(parser, _env)
     parser = parsers["export"] = add_command(
@@ -40,7 +40,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "export",
         "Write the whole session to a file, for Emulator.from_export().",
         "  cmemu export run.json\n  cmemu export - | gzip > run.json.gz",
-        "It has jobs, queries, results, logs and events; of tokens the last four characters.",
+        "The file has the jobs, queries, results, logs and events, and only the last four characters of each token.",
     )
     add_export(parser, "The file to write, such as run.json; - for stdout.")
     add_where(parser)
@@ -56,12 +56,14 @@ def _env(parser: Parser, options: argparse.Namespace) -> int:
     else:
         print(environment.docker_line(options.docker) if options.docker else environment.export_lines)
     if not Path(environment["MODULE_AUTH_TOKEN"]).is_file():
-        complain("The files that it names are on the emulator's machine: copy them to the same place here.")
+        complain(
+            "The files that the environment names are on the emulator's machine. Copy them to the same paths here."
+        )
     return 0
 
 
 async def _ask_for_environment(options: argparse.Namespace) -> ModuleEnvironment:
-    from cmemu_nb.executors.modules.environment import ModuleEnvironment  # noqa: PLC0415 - other commands need none
+    from cmemu_nb.executors.modules.environment import ModuleEnvironment  # noqa: PLC0415 - for `cmemu env` only
 
     async with await find(options) as remote:
         fields = {"maxConcurrentTasks": options.max_concurrent_tasks}

@@ -1,4 +1,4 @@
-"""`cmemu journal`: whether a journal is whole, and what can be saved of a damaged one."""
+"""`cmemu journal`: check a journal, and salvage the intact records of a damaged one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections import Counter
 
 MORE = """\
-'check' says whether it is whole, and changes nothing. 'salvage' writes what is whole of a damaged or incomplete journal
-to a new file, FILE.salvaged if there is no --into, and leaves FILE as it is."""
+'check' tests whether the journal is complete and undamaged, and changes nothing. 'salvage' writes the intact records of
+a damaged or incomplete journal to a new file (--into, or else FILE.salvaged) and does not change FILE."""
 
 
 def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
@@ -23,7 +23,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
     parser = parsers["journal"] = add_command(
         commands,
         "journal",
-        "Check a journal, or save what is whole of a damaged one.",
+        "Check a journal, or salvage the intact records of a damaged one.",
         "  cmemu journal check lifecycle.db\n  cmemu journal salvage lifecycle.db --into whole.db",
         MORE,
     )
@@ -36,18 +36,19 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
 def _run(parser: Parser, options: argparse.Namespace) -> int:
     if options.action == "check" and options.into is not None:
         parser.error("--into is for 'salvage'")
-    # SQLite is imported when somebody has a journal.
+    # SQLite is imported only by the commands that need it.
     from cmemu_nb.storage.journal_check import failure  # noqa: PLC0415
 
     try:
-        said = _checked(options.file) if options.action == "check" else _salvaged(options)
+        message = _checked(options.file) if options.action == "check" else _salvaged(options)
     except OSError as error:
         where = error.filename or options.file
         raise failure(
             options.file,
-            f"can't be read: {where}: {error.strerror or error}. Make it a file that you can read, or move it away.",
+            f"can't be read: {where}: {error.strerror or error}. Make this path a file that you can read, or move it "
+            "away.",
         ) from None
-    print(said)
+    print(message)
     return 0
 
 
@@ -55,7 +56,7 @@ def _salvaged(options: argparse.Namespace) -> str:
     from cmemu_nb.storage.journal_salvage import salvage  # noqa: PLC0415
 
     new = options.into or options.file.with_name(f"{options.file.name}.salvaged")
-    return f"{_words(salvage(options.file, new))} were saved to {new}. Start with it: --journal {new}"
+    return f"{_described(salvage(options.file, new))} were saved to {new}. To start with it: --journal {new}"
 
 
 def _checked(path: Path) -> str:
@@ -65,14 +66,14 @@ def _checked(path: Path) -> str:
     from cmemu_nb.storage.journal_salvage import count  # noqa: PLC0415
 
     if not path.is_file():
-        raise failure(path, "can't be read: there is no such file.")
+        raise failure(path, "can't be read: the file does not exist.")
     try:
         check(path)
         with contextlib.closing(look(path)) as connection:
-            return f"The journal {path} is whole: {_words(count(connection))}."
+            return f"The journal {path} is complete and undamaged: {_described(count(connection))}."
     except sqlite3.OperationalError as error:
         raise failure(path, f"can't be read: {error}.") from None
 
 
-def _words(counted: Counter[str]) -> str:
+def _described(counted: Counter[str]) -> str:
     return f"{plural(counted['runtimes'], 'runtime')} and {plural(counted['jobs'], 'job')}"

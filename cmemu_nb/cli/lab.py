@@ -1,4 +1,4 @@
-"""`cmemu lab`: JupyterLab on the first tutorial."""
+"""`cmemu lab`: JupyterLab with the first tutorial."""
 
 from __future__ import annotations
 
@@ -19,27 +19,29 @@ ROOT_OR_URL = ("root_dir", "notebook_dir", "notebook-dir", "default_url")
 def start_lab(arguments: Sequence[str]) -> int:
     """Run JupyterLab until it is stopped, and return an exit code.
 
-    A first argument that is no option is the notebook to open, the first tutorial if there is none; the others
-    are passed on to `jupyter lab`.
+    The first argument is the notebook to open, unless it is an option; the default is the first tutorial. All
+    other arguments are passed to `jupyter lab`.
     """
     try:
-        from jupyterlab.labapp import LabApp  # noqa: PLC0415 - an extra, which may be missing
+        from jupyterlab.labapp import LabApp  # noqa: PLC0415 - of the extra `lab`, which may not be installed
     except ModuleNotFoundError as error:
-        _complain(f"JupyterLab can't be started, {error}. Install it with: pip install 'cmemu_nb[lab]'")
+        _complain(f"JupyterLab can't be started: {error}. Install it with: pip install 'cmemu_nb[lab]'")
         return 2
     LabApp.launch_instance([*_with_notebook(arguments), *_for_this_machine()])
     return 0
 
 
 def _with_notebook(arguments: Sequence[str]) -> list[str]:
-    """Put the tutorial first if no notebook is given, and make the URL that Jupyter prints one of the notebook."""
+    """Add the tutorial if no notebook is given, and let the URL that Jupyter prints lead to the notebook."""
     if not arguments or arguments[0].startswith("-"):
         if not TUTORIAL.is_file():
-            _complain(f"The tutorials come with the repository, not with the installed package: opening {Path.cwd()}.")
+            _complain(
+                f"The tutorials are in the repository, not in the installed package. JupyterLab opens {Path.cwd()}."
+            )
             return [*arguments]
         arguments = [str(TUTORIAL), *arguments]
-    notebook, theirs = Path(arguments[0]), " ".join(arguments[1:])
-    if not notebook.is_file() or any(name in theirs for name in ROOT_OR_URL):
+    notebook, options = Path(arguments[0]), " ".join(arguments[1:])
+    if not notebook.is_file() or any(name in options for name in ROOT_OR_URL):
         return [*arguments]
     return [*arguments, f"--LabApp.default_url=/lab/tree/{quote(notebook.name)}"]
 
@@ -50,7 +52,7 @@ def _for_this_machine() -> list[str]:
 
 
 def _has_browser() -> bool:
-    # Without a display webbrowser finds text browsers, which are no use to JupyterLab.
+    # Without a display, webbrowser finds text browsers, which can't run JupyterLab.
     if sys.platform == "linux" and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
         return False
     try:

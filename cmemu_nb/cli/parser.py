@@ -1,4 +1,4 @@
-"""What every command has: its help with an example, its exit codes, and one sentence when it is used wrongly."""
+"""What all commands share: help with an example, exit codes, and errors of one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.errors import CmemuError
 
-# What `add_subparsers` returns.
+# The type that `add_subparsers` returns, which argparse does not export.
 Commands = Any
 
 RAISED, WRONG, FAILED, LATE, UNKNOWN, ABSENT, REFUSED = 1, 2, 3, 4, 5, 6, 7
@@ -34,32 +34,32 @@ _CODES: dict[type[CmemuError], int] = {
 EXIT_CODES = f"""\
 exit codes:
   0  done
-  {RAISED}  the function itself raised
-  {WRONG}  used wrongly, or what was asked for can't be done; the message says why
-  {FAILED}  the job failed, or the program that was launched
-  {LATE}  the time is over
+  {RAISED}  the function itself raised an exception
+  {WRONG}  the command line is wrong, or the request can't be fulfilled; the message says why
+  {FAILED}  the job failed, or the launched program failed
+  {LATE}  the time limit was reached
   {UNKNOWN}  there is no such function, app, runtime or job
-  {ABSENT}  no emulator was found, or it went away, or it is too busy
-  {REFUSED}  the emulator refused the token
+  {ABSENT}  no emulator was found, or it has ended, or it is too busy
+  {REFUSED}  the emulator rejected the token
   130  interrupted with Ctrl-C
-'cmemu run' ends with its program's own exit code when that ended by itself.
+'cmemu run' ends with the exit code of its program if the program ends by itself.
 Results and JSON are written to stdout, messages to stderr."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help keeps its lines, and that complains in one sentence."""
+    """A parser whose help keeps its line breaks, and whose errors are one sentence."""
 
     def __init__(self, **keywords: Any) -> None:
         super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **keywords})
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one sentence, and where to look, instead of the whole usage."""
+        """Exit with one sentence that says what is wrong and names the help, instead of the whole usage."""
         sentence = message if message.endswith(".") else f"{message}."
         self.exit(WRONG, f"{self.prog}: {visible(sentence)} See '{self.prog} --help'.\n")
 
 
 def add_command(commands: Commands, name: str, does: str, example: str, more: str = "", **keywords: Any) -> Parser:
-    """Add a command: `does` is one sentence, `more` what else there is to say, `example` lines to type."""
+    """Add a command. `does` describes it in one sentence, `more` adds details, and `example` has lines to type."""
     parser: Parser = commands.add_parser(
         name,
         help=f"{does[0].lower()}{does[1:].rstrip('.')}",
@@ -71,24 +71,24 @@ def add_command(commands: Commands, name: str, does: str, example: str, more: st
 
 
 def does(parser: Parser, run: Callable[[Parser, argparse.Namespace], int]) -> None:
-    """Let a command do something; what it returns is the exit code."""
+    """Set the function that carries out a command and returns the exit code."""
     parser.set_defaults(run=run)
 
 
 def exit_code(parser: Parser, error: CmemuError) -> int:
-    """Say an error on stderr, and return the exit code that it has."""
+    """Print an error to stderr, and return its exit code."""
     complain(f"{parser.prog}: {error}")
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), WRONG)
 
 
 def complain(text: str) -> None:
-    """Write a message to stderr, if that can be; what a terminal would obey in it is shown instead."""
+    """Print a message to stderr, with control characters made visible so that a terminal does not interpret them."""
     try:
         print(visible(text, lines=True), file=sys.stderr, flush=True)
-    except OSError:  # a full disk: the exit code says what there is to say
+    except OSError:  # for instance a full disk; the exit code still reports the error
         drop(sys.stderr)
 
 
 def drop(stream: TextIO) -> None:
-    """Throw away what a stream can't write; else the interpreter would complain when it flushes it at its end."""
+    """Discard what a stream can't write; without this, the interpreter prints an error when it flushes it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

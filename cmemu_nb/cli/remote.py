@@ -1,4 +1,4 @@
-"""A running emulator, as commands see it: its routes, with the bearer token."""
+"""A running emulator as the commands use it: its routes, called with the bearer token."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Remote:
         self._headers = {"Authorization": Token(f"Bearer {token}"), "Content-Type": "application/json"}
 
     async def get(self, path: str, **options: Any) -> Any:
-        """Return what a route answers, as Python values; its error is raised."""
+        """Return the answer of a route as Python values. An error on the wire is raised."""
         given = {name: value for name, value in options.items() if value is not None}
         return read_exactly(await self._send("GET", f"{path}?{urlencode(given)}" if given else path))
 
     async def runtimes(self) -> list[dict[str, Any]]:
-        """Return all runtimes, as the tool routes list them."""
+        """Return all runtimes, in the form that the tool routes list them in."""
         found: list[dict[str, Any]] = []
         more = True
         while more:
@@ -53,11 +53,11 @@ class Remote:
         return found
 
     async def post(self, path: str, fields: dict[str, Any]) -> Any:
-        """Post JSON, and return the answer as Python values; its error is raised."""
+        """Post JSON and return the answer as Python values. An error on the wire is raised."""
         return read_exactly(await self._send("POST", path, msgspec.json.encode(fields)))
 
     async def download(self, path: str, receive: Callable[[bytes], object]) -> None:
-        """Call `receive` with each piece of what a route answers, however long it takes."""
+        """Call `receive` with each piece of a route's answer, without a time limit."""
         exchange = await self._http.begin("GET", path, {"Content-Length": "0", **self._headers})
         with receiving(receive) as take:
             self._check(await exchange.end(receive=take))
@@ -67,7 +67,7 @@ class Remote:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return self._check(await self._http.request(method, path, self._headers, body)).body
         except TimeoutError:
-            raise NotRunning(f"The emulator at {self.url} does not answer. Is its process stopped, or busy?") from None
+            raise NotRunning(f"The emulator at {self.url} does not answer. Is its process stopped or busy?") from None
 
     def _check(self, reply: Reply) -> Reply:
         if reply.status == OK:
@@ -75,8 +75,9 @@ class Remote:
         error = wire_error(reply)
         if isinstance(error, InvalidBearerToken):
             raise InvalidBearerToken(
-                f"The emulator at {self.url} refused the token. Leave --token and CMEMU_TOKEN out if it is yours, or "
-                "give the one that 'cmemu serve --print-token' or print() of the emulator's .token in a notebook shows."
+                f"The emulator at {self.url} rejected the token. If it is your own emulator, omit --token and "
+                "CMEMU_TOKEN; otherwise use the token that 'cmemu serve --print-token', or print(emu.token) in a "
+                "notebook, shows."
             )
         raise error
 
@@ -90,7 +91,7 @@ class Remote:
 
 @contextlib.contextmanager
 def receiving(receive: Callable[[bytes], object]) -> Iterator[Callable[[bytes], None]]:
-    """Raise what `receive` raises; Tornado would take it for a fault of the connection, and log it."""
+    """Raise the exceptions of `receive`; Tornado would log them and close the connection instead."""
     failures: list[Exception] = []
 
     def take(piece: bytes) -> None:

@@ -1,4 +1,4 @@
-"""`cmemu run`: the emulator, and a program as a module of it, until Ctrl-C."""
+"""`cmemu run`: the emulator with a program as its module, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.arguments import add_launch
 from cmemu_nb.cli.parser import FAILED, LATE, Commands, Parser, add_command, does
-from cmemu_nb.cli.serve import Signals, add_beginning, started
-from cmemu_nb.cli.stderr_writer import Report
+from cmemu_nb.cli.serve import Signals, add_start_options, started
+from cmemu_nb.cli.stderr_writer import StderrWriter
 from cmemu_nb.display.text import visible
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
 from cmemu_nb.storage import live_file
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ENDS = ("replica_exited", "session_deleted")
 MAX_LINES = 100_000
-SIGNALLED, POLLS, LOOK = "signalled", "polls", "look"
+SIGNALLED, POLLS, CHECK = "signalled", "polls", "check"
 
 
 def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
@@ -35,21 +35,27 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
     parser = parsers["run"] = add_command(
         commands,
         "run",
-        "Run the emulator and a program as a compute module of it, until SIGTERM or Ctrl-C.",
+        "Run the emulator with a program as its compute module, until SIGTERM or Ctrl-C.",
         "  cmemu run -- python app.py\n  cmemu run --replicas 2 --env LOG_LEVEL=DEBUG --port 4100 -- node app.mjs",
-        "'python' is the interpreter of cmemu itself. What the program writes goes to stderr.",
+        "'python' means the interpreter that runs cmemu. The program's output is written to stderr.",
         usage="cmemu run [OPTION ...] -- PROGRAM [ARGUMENT ...]",
     )
     add_launch(parser)
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="Set in its environment.")
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Set an environment variable of the program. May be repeated.",
+    )
     parser.add_argument(
         "--ready-timeout",
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="How long it may take until it polls for jobs; 30 if left out.",
+        help="How long the program may take until it polls for jobs. Default: 30.",
     )
-    add_beginning(parser)
+    add_start_options(parser)
     does(parser, _run)
 
 
@@ -59,9 +65,9 @@ def _run(parser: Parser, options: argparse.Namespace) -> int:
     environment = _environment(options.env)
     signals = Signals()
     with started(parser, options) as emulator:
-        running = Running(parser, options, emulator, environment)
-        threading.Thread(target=signals.then, args=(lambda: running.tell(SIGNALLED),), daemon=True).start()
-        return running.until_it_ends()
+        program = Program(parser, options, emulator, environment)
+        threading.Thread(target=signals.then, args=(lambda: program.notify(SIGNALLED),), daemon=True).start()
+        return program.run()
 
 
 def _environment(given: list[str]) -> dict[str, str]:
@@ -72,37 +78,40 @@ def _environment(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-class Running:
-    """A program that runs as a module. What happens comes by a queue; nobody waits for a stderr that is not read."""
+class Program:
+    """A program that runs as a module. A queue brings what happens to the main thread.
+
+    Its output goes through a `StderrWriter`, so that a stderr that is not read does not block it.
+    """
 
     def __init__(
         self, parser: Parser, options: argparse.Namespace, emulator: Emulator, environment: dict[str, str]
     ) -> None:
         self._parser, self._options, self._emulator, self._environment = parser, options, emulator, environment
         self._module: LaunchedModule | None = None
-        self._happened: queue.SimpleQueue[Exception | str] = queue.SimpleQueue()
-        self._report = Report(MAX_LINES)
+        self._notices: queue.SimpleQueue[Exception | str] = queue.SimpleQueue()
+        self._stderr = StderrWriter(MAX_LINES)
         self._launching = threading.Thread(target=self._launch)
 
-    def tell(self, what: Exception | str) -> None:
-        """Let something have happened; from any thread."""
-        self._happened.put(what)
+    def notify(self, what: Exception | str) -> None:
+        """Tell the main thread what has happened; may be called from any thread."""
+        self._notices.put(what)
 
-    def until_it_ends(self) -> int:
-        """Launch the program and tell what it does until it ends or a signal comes; returns the exit code."""
-        unsubscribe = self._emulator.lifecycle.events.subscribe(self._hear)
+    def run(self) -> int:
+        """Launch the program, and report its state until it ends or a signal arrives; returns the exit code."""
+        unsubscribe = self._emulator.lifecycle.events.subscribe(self._on_event)
         self._launching.start()
         try:
-            return self._tell_all()
+            return self._handle_notices()
         finally:
             unsubscribe()
-            self._emulator.stop()  # which ends the launching, too
+            self._emulator.stop()  # this ends a launch that is under way, too
             self._launching.join()
-            self._report.end()
+            self._stderr.end()
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if event.kind in ENDS:
-            self.tell(LOOK)
+            self.notify(CHECK)
 
     def _launch(self) -> None:
         options = self._options
@@ -115,26 +124,26 @@ class Running:
                 env=self._environment,
                 cwd=options.cwd,
             )
-            self._emulator.change(lambda _: module.logs.follow(lambda line: self._report.add(str(line))))
+            self._emulator.change(lambda _: module.logs.follow(lambda line: self._stderr.add(str(line))))
             module.wait_until_responsive(options.ready_timeout)
         except Exception as error:  # noqa: BLE001 - the main thread raises it
-            self.tell(error)
+            self.notify(error)
         else:
-            self.tell(POLLS)
+            self.notify(POLLS)
 
-    def _tell_all(self) -> int:
+    def _handle_notices(self) -> int:
         while True:
-            what = self._happened.get()
+            what = self._notices.get()
             if what == SIGNALLED:
                 return 0
             if isinstance(what, Exception):
                 return self._fail(what)
-            if what == LOOK:
-                code = self._look()
+            if what == CHECK:
+                code = self._check()
                 if code is not None:
                     return code
             elif what == POLLS and self._module is not None:
-                self._say_how_to_call(self._module)
+                self._print_how_to_call(self._module)
 
     def _fail(self, error: Exception) -> int:
         module = self._module
@@ -142,32 +151,32 @@ class Running:
             return self._end(module)
         if module is None or not isinstance(error, LaunchFailed):
             raise error
-        self._report.add(
+        self._stderr.add(
             f"{self._parser.prog}: {module.command} did not poll for jobs within {self._options.ready_timeout:g} s: "
             f"{', '.join(module.states)}. Is it a module with an official SDK? --ready-timeout waits longer."
         )
         return LATE
 
-    def _look(self) -> int | None:
-        """Return the exit code when the program has ended for good."""
+    def _check(self) -> int | None:
+        """Return the exit code if the program has ended and is not restarted; None if it runs."""
         module = self._module
         if module is None:
             return None
         if module.ended:
             return self._end(module)
         if module not in self._emulator.modules.of(module.runtime_id):
-            self._report.add(
-                f"{self._parser.prog}: the runtime '{module.runtime_id}' was deleted, and {module.command} with it."
+            self._stderr.add(
+                f"{self._parser.prog}: the runtime '{module.runtime_id}' was deleted, so {module.command} was ended."
             )
             return FAILED
         return None
 
     def _end(self, module: LaunchedModule) -> int:
         self._launching.join()
-        self._report.add(f"{self._parser.prog}: {module.command} ended with exit code {module.exit_code}.")
+        self._stderr.add(f"{self._parser.prog}: {module.command} ended with exit code {module.exit_code}.")
         return module.exit_code
 
-    def _say_how_to_call(self, module: LaunchedModule) -> None:
+    def _print_how_to_call(self, module: LaunchedModule) -> None:
         schemas = self._emulator.lifecycle.schemas(module.runtime_id)
         shown = {each.function_name: read_exactly(each.schema_payload) for each in schemas}
         print(f"{module.command} polls for jobs, as the runtime '{module.runtime_id}'.", flush=True)
@@ -180,7 +189,7 @@ class Running:
 
 
 def _example(name: str, schema: object) -> str:
-    """Return a call to fill in."""
+    """Return a command line that calls a function, with `...` in place of the values."""
     fields = ", ".join(f"{json.dumps(each, ensure_ascii=False)}: ..." for each in inputs_of(schema) or ())
     query = "{" + fields + "}" if fields else "{}"
     return f"cmemu call {shlex.quote(name)} {shlex.quote(query)}"

@@ -1,4 +1,4 @@
-"""`cmemu serve`: the emulator without a notebook."""
+"""`cmemu serve`: an emulator without a notebook."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from cmemu_nb.arguments import add_settings, given_settings
+from cmemu_nb.arguments import add_seed, add_settings, given_settings
 from cmemu_nb.cli.parser import Commands, Parser, add_command, does
-from cmemu_nb.cli.stderr_writer import Report
+from cmemu_nb.cli.stderr_writer import StderrWriter
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import WARNINGS, JournalError, SettingError
 
@@ -31,25 +31,26 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
     parser = parsers["serve"] = add_command(
         commands,
         "serve",
-        "Run the emulator without a notebook, until SIGTERM or Ctrl-C.",
+        "Run an emulator without a notebook, until SIGTERM or Ctrl-C.",
         "  cmemu serve --port 4000 --print-token\n  cmemu serve --tls --journal lifecycle.db\n"
         "  cmemu serve --seed seed.yaml",
     )
-    add_beginning(parser)
+    add_start_options(parser)
     does(parser, _serve)
 
 
-def add_beginning(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say what an emulator begins with, and what is printed when it has started."""
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a start: the settings, the seed file, and what is printed after the start."""
     add_settings(parser.add_argument_group("settings of the emulator"), notebook=False)
-    parser.add_argument("--seed", metavar="FILE", help="A YAML file with the sessions and settings to begin with.")
+    add_seed(parser)
     parser.add_argument(
-        "--print-token", action="store_true", help="Print the bearer token also when the output is no terminal."
+        "--print-token", action="store_true", help="Print the bearer token even if stdout is not a terminal."
     )
     parser.add_argument(
         "--tls",
         action="store_true",
-        help="Print the HTTPS address of the platform routes, which are always served, and the file to trust it with.",
+        help="Print the HTTPS address of the platform routes, which are always served, and the path of the "
+        "certificate authority that clients must trust.",
     )
 
 
@@ -62,16 +63,16 @@ def _serve(parser: Parser, options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
-    """Start an emulator with the options' settings, say where it is, and stop it in the end."""
+    """Start an emulator with the options' settings, print its address, and stop it at the end of the block."""
     try:
         settings = {**given_settings(options), "home": "thread"}
         emulator = Emulator.from_seed(options.seed, **settings) if options.seed else Emulator(**settings)
     except (SettingError, JournalError) as error:
         parser.error(str(error))
-    with faults_reported(emulator) as report, _running(parser, emulator, report):
+    with faults_reported(emulator) as stderr, _running(parser, emulator, stderr):
         print(f"The emulator is at {emulator.url}", flush=True)
         if emulator.proxy_url is not None:
-            print(f"Behind the hub, for a browser and with a token: {emulator.proxy_url}", flush=True)
+            print(f"Through the hub, for requests with a token: {emulator.proxy_url}", flush=True)
         if options.print_token or sys.stdout.isatty():
             print(f"Bearer token: {emulator.token}", flush=True)
         if options.tls:
@@ -81,7 +82,7 @@ def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
 
 
 @contextlib.contextmanager
-def _running(parser: Parser, emulator: Emulator, report: Report) -> Iterator[None]:
+def _running(parser: Parser, emulator: Emulator, stderr: StderrWriter) -> Iterator[None]:
     try:
         with warnings.catch_warnings(record=True) as warned:
             for kind in WARNINGS:
@@ -91,42 +92,42 @@ def _running(parser: Parser, emulator: Emulator, report: Report) -> Iterator[Non
         parser.error(str(error))
     with emulator:
         for warning in warned:
-            report.add(f"Warning: {warning.message}")
+            stderr.add(f"Warning: {warning.message}")
         yield
 
 
 class Signals:
-    """Takes SIGINT and SIGTERM from now on."""
+    """Catches SIGINT and SIGTERM from its creation on."""
 
     def __init__(self) -> None:
-        self._heard, self._bell = socket.socketpair()
-        self._bell.settimeout(0)
-        # A descriptor wakes the wait on Windows too, and takes no lock that the interrupted code may hold.
-        signal.set_wakeup_fd(self._bell.fileno())
+        self._reader, self._writer = socket.socketpair()
+        self._writer.settimeout(0)
+        # A wakeup descriptor ends the wait on Windows too, and needs no lock that the interrupted code may hold.
+        signal.set_wakeup_fd(self._writer.fileno())
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
 
     def wait(self) -> None:
-        """Wait for the first signal, which may have come already."""
-        self._heard.recv(1)
+        """Wait for the first signal. It may have arrived before this call."""
+        self._reader.recv(1)
 
-    def then(self, tell: Callable[[], None]) -> None:
-        """Wait for the first signal, and tell."""
+    def then(self, callback: Callable[[], None]) -> None:
+        """Wait for the first signal, then call `callback`."""
         self.wait()
-        tell()
+        callback()
 
 
 @contextlib.contextmanager
-def faults_reported(emulator: Emulator) -> Iterator[Report]:
-    """Write the emulator's own faults to stderr as they happen: without a notebook nobody looks at its events."""
-    report = Report()
+def faults_reported(emulator: Emulator) -> Iterator[StderrWriter]:
+    """Write the emulator's own faults to stderr as they happen: without a notebook, its events are not displayed."""
+    stderr = StderrWriter()
 
-    def hear(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if event.kind in FAULTS:
-            report.add(f"{event.kind}: {event.detail}")
+            stderr.add(f"{event.kind}: {event.detail}")
 
-    emulator.lifecycle.events.subscribe(hear)
+    emulator.lifecycle.events.subscribe(on_event)
     try:
-        yield report
+        yield stderr
     finally:
-        report.end()
+        stderr.end()

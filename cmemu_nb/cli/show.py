@@ -1,4 +1,4 @@
-"""`cmemu jobs`, `cmemu runtimes` and `cmemu schemas`: what a running emulator holds."""
+"""`cmemu jobs`, `cmemu runtimes` and `cmemu schemas`: the records of a running emulator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.arguments import add_job_filters, positive
+from cmemu_nb.arguments import JOB, add_job_filters, positive
 from cmemu_nb.cli.discovery import add_where, find
 from cmemu_nb.cli.parser import Commands, Parser, add_command, does
 from cmemu_nb.cli.remote import Remote, runtime_path
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Fetch = Callable[[Remote, argparse.Namespace], Awaitable[View]]
 
 DEFAULT_LAST = 50
-MOST_OF_A_RESULT = 40
+MAX_RESULT = 40
 WIDTH = 80
 JOB_HEADINGS = ["state", "function", "runtime", "queued (UTC)", "queue time", "run time", "result", "job"]
 
@@ -48,14 +48,16 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "  cmemu jobs --status failed --last 10\n  cmemu jobs a4c966",
         _jobs,
     )
-    jobs.add_argument(
-        "job", nargs="?", metavar="ID", help="One job, in full: its id, or at least the last 4 characters of it."
-    )
+    jobs.add_argument("job", nargs="?", metavar="ID", help=f"Show all fields of one job; {JOB}.")
     add_job_filters(jobs)
     jobs.add_argument(
-        "--last", type=positive, metavar="N", default=DEFAULT_LAST, help=f"Only the newest so many; {DEFAULT_LAST}."
+        "--last",
+        type=positive,
+        metavar="N",
+        default=DEFAULT_LAST,
+        help=f"Show only the newest N jobs. Default: {DEFAULT_LAST}.",
     )
-    _add(commands, parsers, "runtimes", "Show the runtimes, and who polls.", "  cmemu runtimes --watch", _runtimes)
+    _add(commands, parsers, "runtimes", "Show the runtimes and when they last polled.", "  cmemu runtimes", _runtimes)
     schemas = _add(commands, parsers, "schemas", "Show the functions that are served.", "  cmemu schemas", _schemas)
     schemas.add_argument("--runtime", help="Only functions of this runtime.")
 
@@ -64,11 +66,11 @@ def _add(
     commands: Commands, parsers: dict[str | None, Parser], name: str, does_what: str, example: str, fetch: Fetch
 ) -> Parser:
     parser = parsers[name] = add_command(commands, name, does_what, f"{example}\n  cmemu {name} --json --watch")
-    parser.add_argument("--json", action="store_true", help="JSON, with all fields, one object on a line.")
+    parser.add_argument("--json", action="store_true", help="Print JSON with all fields, one object per line.")
     parser.add_argument(
         "--watch",
         action="store_true",
-        help="Go on until Ctrl-C: drawn again on a terminal, else whatever is new or has changed.",
+        help="Continue until Ctrl-C: redraw the table on a terminal, or else print what is new or has changed.",
     )
     add_where(parser)
 
@@ -110,7 +112,8 @@ async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
     found.sort(key=lambda job: job["queued_at"])
     if options.job is not None:
         return await _one_job(remote, options, found)
-    note = f"Older ones are not shown: --last {options.last * 10}" if more or len(found) > options.last else ""
+    cut = more or len(found) > options.last
+    note = f"Older jobs are not shown. To see more: --last {options.last * 10}" if cut else ""
     found = found[-options.last :]
     return View(JOB_HEADINGS, [_job_row(job) for job in found], found, "There are no jobs.", note)
 
@@ -126,7 +129,7 @@ async def _of_one(remote: Remote, options: argparse.Namespace, path: str, **filt
 
 
 async def _one_job(remote: Remote, options: argparse.Namespace, found: list[dict[str, Any]]) -> View:
-    """Show the only job that was found, in full; of several, or of none, say which there are."""
+    """Return all fields of the only job that was found. Raises an error with candidates for several jobs or none."""
     if len(found) == 1:
         (job,) = found
         why = await diagnosis(remote, job["job_id"]) if job["outcome"] is None else None
@@ -147,9 +150,9 @@ def _candidates(jobs: list[dict[str, Any]]) -> list[str]:
 
 
 def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
-    """Return a job's fields, a row for each line of them, with why it has no result."""
+    """Return a job's fields, one row for each of their lines, with the reason why it has no result yet."""
     fields = dict(zip(JOB_HEADINGS, _job_row(job), strict=True))
-    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": _said(job)}
+    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": _result_or_error(job)}
     del fields["job"]
     if why is not None:
         fields["diagnosis"] = textwrap.fill(why.sentence, WIDTH)
@@ -165,7 +168,7 @@ def _job_row(job: dict[str, Any]) -> list[str]:
         clock(job["queued_at"] * NS_PER_MS, time.time_ns()),
         _took(job["queue_time"]),
         _took(job["run_time"]),
-        _beginning(_said(job)),
+        _beginning(_result_or_error(job)),
         job["job_id"],
     ]
 
@@ -174,15 +177,15 @@ def _state(job: dict[str, Any]) -> str:
     return str(job["outcome"] or job["status"])
 
 
-def _said(job: dict[str, Any]) -> str:
-    """Return why a job has no value, or its result."""
+def _result_or_error(job: dict[str, Any]) -> str:
+    """Return a job's result, or the error that it ended with; empty if it has neither."""
     error = function_error((job["result_body_utf8"] or "").encode())
     return error_for_people(error) if error else job["error_message"] or job["result_body_utf8"] or ""
 
 
 def _beginning(text: str) -> str:
-    # So that what comes after it is seen on most terminals.
-    return text if len(text) <= MOST_OF_A_RESULT else f"{text[:MOST_OF_A_RESULT]}…"
+    # Short enough for the column behind it to be visible on most terminals.
+    return text if len(text) <= MAX_RESULT else f"{text[:MAX_RESULT]}…"
 
 
 def _took(milliseconds: float | None) -> str:
@@ -204,7 +207,7 @@ def _without_token(runtime: dict[str, Any]) -> dict[str, Any]:
 async def _runtimes(remote: Remote, _: argparse.Namespace) -> View:
     found = await _all_runtimes(remote)
     headings = ["runtime", "connected", "last poll", *STATES, "deployed apps"]
-    nothing = "There are no runtimes. Whoever opens a session makes one: cmemu run -- python app.py"
+    nothing = "There are no runtimes. A runtime opens when a program starts: cmemu run -- python app.py"
     return View(headings, [_runtime_row(each) for each in found], found, nothing, volatile="last_poll_at")
 
 

@@ -1,4 +1,4 @@
-"""Who is called when an application calls a function, told by what the routes say of apps and schemas."""
+"""Which runtime a call reaches, found out from the deployed apps and schemas of a running emulator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def submit(remote: Remote, options: argparse.Namespace, query: bytes) -> str:
-    """Submit a job as `cmemu call` was asked to, and return its id; unless it is told not to, check the query first."""
+    """Submit the job of `cmemu call` and return its id. The query is checked first, unless `--no-validate` is given."""
     if options.runtime is not None:
         _check(options, await _functions(remote, options.runtime), query)
         fields = {"queryType": options.function, "query": msgspec.Raw(query)}
@@ -63,13 +63,13 @@ def _app_of(function: str, apps: list[dict[str, Any]], functions: dict[str, dict
         return chosen
     names = {name for each in functions.values() for name in each}
     if not bound:
-        raise NotFound("No deployed app is bound, so there is none to call. --runtime ID calls a runtime without one.")
+        raise NotFound("No deployed app is bound, so there is none to call. --runtime ID calls a runtime directly.")
     if names and not serving:
         raise _unknown(function, names)
     which = sorted(serving or bound)
     more = f" or one of {len(which) - MAX_NAMES:,} others" if len(which) > MAX_NAMES else ""
     choice = f"{' or '.join(which[:MAX_NAMES])}{more}"
-    raise NotFound(f"{len(bound)} deployed apps are bound: say which one, --app {choice}.")
+    raise NotFound(f"{len(bound)} deployed apps are bound. Choose one with --app {choice}.")
 
 
 def _bound_to(rid: str, branch: str | None, apps: list[dict[str, Any]]) -> str | None:
@@ -86,7 +86,7 @@ def _bound_at(app: dict[str, Any]) -> int:
 
 
 def _check(options: argparse.Namespace, functions: dict[str, Any], query: bytes) -> None:
-    # A runtime that has posted no schemas may serve anything.
+    # A runtime without posted schemas may serve any function.
     if options.no_validate or not functions:
         return
     if options.function not in functions:

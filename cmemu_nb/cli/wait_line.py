@@ -1,4 +1,4 @@
-"""Why `cmemu call` still waits: the same line as in a notebook, with what there is to type in a terminal."""
+"""The line that shows why `cmemu call` is waiting, as in a notebook, with the commands for a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def diagnosis(remote: Remote, job_id: str) -> Diagnosis | None:
-    """Ask why a job has no result yet; None if that can't be found out."""
+    """Return why a job has no result yet; None if that can't be found out."""
     with contextlib.suppress(CmemuError):
         answer = await remote.get(f"{JOBS}/{quote(job_id, safe='')}/diagnosis")
         return Diagnosis(answer["kind"], answer["sentence"])
@@ -27,7 +27,7 @@ async def diagnosis(remote: Remote, job_id: str) -> Diagnosis | None:
 
 
 class RemoteWaitLine:
-    """The line of one job, for as long as an `async with` block waits for it."""
+    """The line of one job, which is shown while an `async with` block waits for the job."""
 
     def __init__(self, remote: Remote, job_id: str, *, progress: bool) -> None:
         self._remote = remote
@@ -37,7 +37,7 @@ class RemoteWaitLine:
         self.clear()
 
     def clear(self) -> None:
-        """Take the line away, because something came that is printed now."""
+        """Remove the line, because output is about to be printed."""
         self._line.clear()
         self._since = asyncio.get_running_loop().time()
         self._due = self._since + PATIENCE_SECONDS if self._wanted else math.inf
@@ -57,7 +57,7 @@ class RemoteWaitLine:
                 await asyncio.sleep(self._due - now())
                 continue
             why = await diagnosis(self._remote, self._job_id)
-            if now() >= self._due:  # nothing came meanwhile
+            if now() >= self._due:  # no output came in the meantime
                 self._due = now() + UPDATE_SECONDS
                 if why is not None and why.kind != "finished":
                     self._line.show(why.kind, f"{no_result(now() - self._since)} {why}")

@@ -1,4 +1,4 @@
-"""How commands show what they have found: once, or again whenever it has changed."""
+"""How commands show records: once, or again after each change."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cmemu_nb.wire.json_values import write_json
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-LOOK_SECONDS = 0.5
+REFRESH_SECONDS = 0.5
 HOME_AND_CLEAR = "\x1b[H\x1b[2J"
 
 
 class View(NamedTuple):
-    """A table's headings and rows, and the same `records` as JSON values; `nothing` says that there are none.
+    """The headings and rows of a table, the same `records` as JSON values, and `nothing`, shown if there are none.
 
-    `volatile` is a field of the records that changes all the time.
+    `volatile` is a field of the records that changes all the time, so that a change of it does not count.
     """
 
     headings: list[str]
@@ -34,12 +34,12 @@ class View(NamedTuple):
     volatile: str = ""
 
     def stable(self) -> list[str]:
-        """Return the records as JSON lines, without the field whose change is none."""
+        """Return the records as JSON lines, without the volatile field."""
         return [write_json({k: v for k, v in each.items() if k != self.volatile}) for each in self.records]
 
 
 def show_once(view: View, *, as_json: bool) -> None:
-    """Print what there is."""
+    """Print the view once: the table, or the records as JSON."""
     if as_json:
         _print_records(view.records)
     elif view.rows:
@@ -51,7 +51,7 @@ def show_once(view: View, *, as_json: bool) -> None:
 
 
 async def watch(fetch: Callable[[], Awaitable[View]], *, as_json: bool) -> int:
-    """Print what there is, and what changes, until Ctrl-C; `NotRunning` when the emulator goes away."""
+    """Print the view, and print it again after each change, until Ctrl-C. Raises `NotRunning` if the emulator ends."""
     last: list[Any] | None = None
     try:
         while not _is_closed():
@@ -64,15 +64,15 @@ async def watch(fetch: Callable[[], Awaitable[View]], *, as_json: bool) -> int:
             elif shown != last:
                 _draw(view)
             last = shown
-            # Large results take a while to fetch: the emulator has other things to do, too.
-            await asyncio.sleep(max(LOOK_SECONDS, 10 * (time.monotonic() - began)))
+            # Fetching may take a while; the pause keeps its share of the emulator's time below a tenth.
+            await asyncio.sleep(max(REFRESH_SECONDS, 10 * (time.monotonic() - began)))
     except asyncio.CancelledError:
         return 0
     return 0
 
 
 def _is_closed() -> bool:
-    """Tell whether whoever read the output has gone: without it nobody would notice before the next change."""
+    """Return whether the reader of stdout has closed it; a write would notice that only at the next change."""
     if not hasattr(select, "poll"):
         return False
     output = select.poll()
@@ -90,7 +90,7 @@ def _draw(view: View) -> None:
 
 
 def _print_records(records: list[dict[str, Any]]) -> None:
-    # ASCII, so that no name can be obeyed by a terminal.
+    # JSON in ASCII: a terminal can't interpret any name in it.
     for each in records:
         print(write_json(each))
     sys.stdout.flush()

@@ -1,16 +1,19 @@
-"""`%%cmemu_functions`: a cell whose functions are served; and what is said when a cell of functions is broken."""
+"""The cell magics: `%%cmemu_functions` serves a cell's functions, `%%compute_module` launches a cell as a module."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
 from cmemu_nb.display.names import running_emulators
+from cmemu_nb.storage.owner_only import write_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -18,17 +21,21 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.modules.modules import LaunchedModule
+    from cmemu_nb.notebook.commands import Arguments
 
 CELL_MAGIC = "%%cmemu_functions"
+NODE_PACKAGE = "@palantir/compute-module"
 _DEF = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
+_ES_MODULE = re.compile(r"^[ \t]*(?:import\b(?!\s*\()|export\b)", re.MULTILINE)
 
 
 def run_cell(shell: InteractiveShell, cell: str) -> list[Callable[..., Any]]:
-    """Run a cell in the user's namespace, and return the functions that it defines, without those named `_...`.
+    """Run a cell in the user's namespace, and return the functions that it defines, except those named `_...`.
 
-    The line of the magic counts, so that tracebacks point at the cell's lines as they are shown.
+    Lines are counted from the line of the magic, so that tracebacks have the line numbers that the notebook shows.
     """
-    running = shell.displayhook.exec_result  # None for a cell that is run by a program
+    running = shell.displayhook.exec_result  # None when a program runs the cell
     raw = running.info.raw_cell if running and running.info else f"{CELL_MAGIC}\n{cell}"
     count = running.execution_count if running else None
     source = "\n" * (_blank_lines(raw) + 1 + _blank_lines(cell)) + shell.transform_cell(cell)
@@ -41,7 +48,7 @@ def run_cell(shell: InteractiveShell, cell: str) -> list[Callable[..., Any]]:
 
 
 def _blank_lines(cell: str) -> int:
-    """Count the lines that IPython drops at the beginning of a cell."""
+    """Return the number of blank lines that IPython removes from the beginning of a cell."""
     stripped = cell.lstrip()
     return cell[: len(cell) - len(stripped)].count("\n") if stripped else 0
 
@@ -52,12 +59,12 @@ def _defined(tree: ast.Module) -> list[str]:
 
 
 def with_streaming(functions: Iterable[Callable[..., Any]]) -> list[tuple[Callable[..., Any], bool]]:
-    """Say of each function whether it streams: generators do."""
+    """Return each function with whether it streams its result; generator functions do."""
     return [(function, inspect.isgeneratorfunction(function)) for function in functions]
 
 
 def cell_sources(shell: InteractiveShell) -> list[str]:
-    """Return all that was run in this session as plain Python, oldest first; cells that can't be read are left out."""
+    """Return the cells of this session as plain Python, oldest first, without those that have a syntax error."""
     return list(_sources(shell))
 
 
@@ -72,22 +79,60 @@ def _sources(shell: InteractiveShell) -> Iterator[str]:
         yield source
 
 
-def tell_what_is_still_served(result: ExecutionResult) -> None:
-    """After a cell with a syntax error, which leaves the last good versions served, print which they are."""
+def print_still_served(result: ExecutionResult) -> None:
+    """Print which versions of its functions are still served after a cell had a syntax error."""
     if not isinstance(result.error_before_exec, SyntaxError) or result.info is None:
         return
     names = set(_DEF.findall(result.info.raw_cell))
     served = [each for emulator in running_emulators() for each in emulator.functions if each.name in names]
     if served:
         kept = ", ".join(f"{each.name} v{each.version}" for each in served)
-        print(f"This cell has a syntax error, so nothing of it was run. Still served: {kept}.", file=sys.stderr)  # noqa: T201
+        print(f"This cell has a syntax error, so none of it was run. Still served: {kept}.", file=sys.stderr)  # noqa: T201
 
 
 def syntax_error(error: SyntaxError, emulator: Emulator, cell: str) -> UsageError:
-    """Say what is wrong with a cell of functions, and what is still served."""
+    """Return the error for a cell of functions that can't be compiled, with the versions that are still served."""
     names = set(_DEF.findall(cell))
     kept = ", ".join(f"{each.name} v{each.version}" for each in emulator.functions if each.name in names)
     still = f" Still served: {kept}." if kept else ""
     return UsageError(
-        f"{CELL_MAGIC}: line {error.lineno} is no Python: {error.msg}. Nothing of the cell was run.{still}"
+        f"{CELL_MAGIC}: syntax error in line {error.lineno}: {error.msg}. None of the cell was run.{still}"
+    )
+
+
+# %%compute_module
+
+
+def launch_cell(emulator: Emulator, given: Arguments, text: str) -> LaunchedModule:
+    """Write a cell's text into a file and launch it, in place of the module that the cell launched before."""
+    emulator.modules.stop(given.module)
+    folder = emulator.files.folder(f"module-{re.sub(r'[^A-Za-z0-9._-]', '_', given.module)}")
+    write = _write_node if given.language == "node" else _write_python
+    command = write(folder, text)
+    tasks = given.max_concurrent_tasks
+    return emulator.launch(command, given.module, replicas=given.replicas, max_concurrent_tasks=tasks)
+
+
+def _write_python(folder: Path, text: str) -> list[str]:
+    path = write_in(folder, "app.py", text.encode())
+    return ["python", str(path)]
+
+
+def _write_node(folder: Path, text: str) -> list[str]:
+    modules = _node_modules()
+    link = folder / "node_modules"
+    link.unlink(missing_ok=True)  # an earlier run of the cell may have used another working directory
+    link.symlink_to(modules)
+    path = write_in(folder, "app.mjs" if _ES_MODULE.search(text) else "app.cjs", text.encode())
+    return ["node", str(path)]
+
+
+def _node_modules() -> Path:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "node_modules" / NODE_PACKAGE).is_dir():
+            return folder / "node_modules"
+    raise UsageError(
+        f"%%compute_module: {NODE_PACKAGE} is not installed in {os.fspath(here)} or a folder above it. "
+        f"Type: !npm install {NODE_PACKAGE}"
     )

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from IPython.core.error import UsageError
 
 from cmemu_nb.arguments import (
-    add_app,
+    JOB,
+    add_call_options,
+    add_cancel,
     add_env,
     add_export,
+    add_function_and_query,
     add_job_filters,
     add_launch,
     add_replicas,
+    add_seed,
     add_settings,
     positive,
 )
@@ -27,11 +31,11 @@ from cmemu_nb.wire.json_values import read_first, read_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-JOB = "The job: its id, at least the last 4 characters of it, or a variable that holds it."
+JOB_OR_VARIABLE = f"{JOB}, or a variable that holds the job".capitalize()
 
 
 class Arguments(argparse.Namespace):
-    """A command's parsed arguments; one that the command does not have is None."""
+    """A command's parsed arguments. An argument that the command does not have is None."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -47,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Command:
-    """One command: what it does, in a sentence, and its arguments."""
+    """A command: its help, in one sentence, and its arguments."""
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
@@ -56,7 +60,7 @@ class Command:
 
 def _start(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, notebook=True)
-    parser.add_argument("--seed", metavar="FILE", help="A YAML file to begin with: %%cmemu help seed.")
+    add_seed(parser, " See %%cmemu help seed.")
     thread: dict[str, Any] = {"action": "store_const", "dest": "home", "const": "thread", "default": argparse.SUPPRESS}
     parser.add_argument("--thread", help="The same as --home thread.", **thread)
 
@@ -72,40 +76,39 @@ def _reset(parser: argparse.ArgumentParser) -> None:
 def _jobs(parser: argparse.ArgumentParser) -> None:
     add_job_filters(parser)
     parser.add_argument("--function", help="Only calls of this function.")
-    parser.add_argument("--limit", type=positive, help="Only the newest so many.")
+    parser.add_argument("--limit", type=positive, metavar="N", help="Only the newest N jobs.")
 
 
 def _timeline(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=positive, default=200, help="Only the newest so many jobs; 200 if left out.")
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", default=200, help="Only the newest N jobs. Default: 200."
+    )
 
 
 def _events(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=positive, help="Only the newest so many.")
-    parser.add_argument("--all", action="store_true", help="Also the empty polls and the chunks of streams.")
+    parser.add_argument("--limit", type=positive, metavar="N", help="Only the newest N events.")
+    parser.add_argument("--all", action="store_true", help="Include the empty polls and the chunks of streams.")
 
 
 def _submit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("function", help="The function's name, on the wire the query type.")
-    parser.add_argument("query", nargs="?", help="Its input: JSON, or the name of a variable; {} if left out.")
-    add_app(parser)
+    add_function_and_query(parser, "Its input: JSON, or the name of a variable. Default: {}.")
 
 
 def _call(parser: argparse.ArgumentParser) -> None:
     _submit(parser)
-    parser.add_argument("--timeout", type=float, help="Seconds to wait; as long as it takes if left out.")
-
-    parser.add_argument("--echo", action="store_true", help="Show what the function prints, while it does.")
-    parser.add_argument("--no-validate", action="store_true", help="Send any query, even of an unknown function.")
-    parser.add_argument("--no-progress", action="store_true", help="Don't say why it waits.")
+    add_call_options(parser)
+    parser.add_argument("--echo", action="store_true", help="Show what the function prints, as it prints it.")
 
 
 def _job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", help=JOB)
+    parser.add_argument("job", help=f"{JOB_OR_VARIABLE}.")
 
 
 def _launch(parser: argparse.ArgumentParser) -> None:
     add_launch(parser)
-    parser.add_argument("words", nargs="+", metavar="-- COMMAND", help="The program, such as: -- python app.py")
+    parser.add_argument(
+        "words", nargs="+", metavar="-- COMMAND", help="The program and its arguments, such as: -- python app.py"
+    )
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -117,13 +120,12 @@ def _export_module(parser: argparse.ArgumentParser) -> None:
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("jobs", help=f"{JOB} A function's name means all of its jobs; or: all.")
-    parser.add_argument("reason", nargs="*", default=[], help="Why.")
+    add_cancel(parser, f"{JOB_OR_VARIABLE}; a function's name for all of its jobs; or: all.")
 
 
 def _fail(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", help=JOB)
-    parser.add_argument("reason", nargs="*", default=[], help="Why.")
+    _job(parser)
+    parser.add_argument("reason", nargs="*", default=[], help="The reason, which becomes the job's error message.")
 
 
 def _delay(value: str) -> float | tuple[float, float]:
@@ -131,47 +133,49 @@ def _delay(value: str) -> float | tuple[float, float]:
     try:
         return (float(low), float(high)) if colon else float(low)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{value!r} is neither seconds nor LOW:HIGH") from None
+        raise argparse.ArgumentTypeError(f"{value!r} is neither a number of seconds nor LOW:HIGH") from None
 
 
 def _faults(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--off", action="store_true", help="End all faults.")
-    parser.add_argument("--runtime", help="Only towards this runtime.")
-    parser.add_argument("--function", help="Only in jobs of this function.")
-    parser.add_argument("--delay", type=_delay, metavar="SECONDS", help="Hold answers back: 0.5, or 0.1:0.5.")
+    parser.add_argument("--runtime", help="Only for this runtime.")
+    parser.add_argument("--function", help="Only for jobs of this function.")
+    parser.add_argument("--delay", type=_delay, metavar="SECONDS", help="Delay answers: by 0.5, or by 0.1:0.5.")
     for name in CHANCES:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="CHANCE", help=CHANCES[name])
-    parser.add_argument("--seed", type=int, help="The same seed strikes the same jobs; random if left out.")
+    parser.add_argument(
+        "--seed", type=int, help="With the same seed the faults hit the same jobs. Default: a random seed."
+    )
 
 
 def _help(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "topic", nargs="?", choices=[*topics.names(), *COMMANDS], help="A command, or one of the longer documents."
+        "topic", nargs="?", choices=[*topics.names(), *COMMANDS], help="A command, or the name of a longer document."
     )
 
 
 COMMANDS = {
-    "start": Command("Start the emulator, or show the one that runs.", _start),
+    "start": Command("Start the emulator, or show the running one.", _start),
     "stop": Command("Stop the emulator.", _nothing),
     "status": Command("Show the emulator.", _nothing),
-    "reset": Command("Forget every runtime, or reset the session of one.", _reset),
+    "reset": Command("Delete every runtime, or reset the session of one.", _reset),
     "dashboard": Command("Show everything live, with buttons, forms and charts.", _nothing),
-    "timeline": Command("A chart of who ran which job, and when.", _timeline),
-    "latency": Command("Histograms of how long the jobs waited and ran.", _nothing),
-    "runtimes": Command("The runtimes, as a DataFrame.", _nothing),
-    "jobs": Command("The jobs, as a DataFrame.", _jobs),
-    "schemas": Command("The function schemas, as a DataFrame.", _nothing),
-    "apps": Command("The deployed apps and who serves them, as a DataFrame.", _nothing),
-    "events": Command("What happened, as a DataFrame.", _events),
-    "functions": Command("The functions that this notebook serves.", _nothing),
-    "launch": Command("Launch a program with an official SDK as a runtime's module.", _launch),
-    "env": Command("Print the environment for a module that you start yourself.", add_env),
+    "timeline": Command("Show a chart of which executor ran which job, and when.", _timeline),
+    "latency": Command("Show histograms of how long the jobs waited and ran.", _nothing),
+    "runtimes": Command("Return the runtimes as a DataFrame.", _nothing),
+    "jobs": Command("Return the jobs as a DataFrame.", _jobs),
+    "schemas": Command("Return the function schemas as a DataFrame.", _nothing),
+    "apps": Command("Return the deployed apps and the runtimes that serve them as a DataFrame.", _nothing),
+    "events": Command("Return the events as a DataFrame.", _events),
+    "functions": Command("Show the functions that this notebook serves.", _nothing),
+    "launch": Command("Launch a program with an official SDK as the module of a runtime.", _launch),
+    "env": Command("Print the environment variables for a module that you start yourself.", add_env),
     "submit": Command("Submit a job and return its handle.", _submit, takes_query=True),
     "call": Command("Run a function and return its value.", _call, takes_query=True),
-    "logs": Command("Print what a job's function has printed and logged.", _job),
+    "logs": Command("Print what the function of a job has printed and logged.", _job),
     "cancel": Command("Cancel a job, or all queued and running jobs of a function.", _cancel),
-    "fail": Command("Fail a queued or running job by hand.", _fail),
-    "faults": Command("Let the platform misbehave, end that, or show which faults are on.", _faults),
+    "fail": Command("Fail a queued or running job manually.", _fail),
+    "faults": Command("Inject faults, end them, or show which ones are active.", _faults),
     "export": Command("Write the whole session to a file, for Emulator.from_export().", _export),
     "export-module": Command("Write the served functions as a module for the official SDK.", _export_module),
     "url": Command("Print the emulator's URL.", _nothing),
@@ -180,7 +184,7 @@ COMMANDS = {
 
 
 def parse(line: str, namespace: Mapping[str, Any]) -> tuple[str, Arguments]:
-    """Read a line as a command and its arguments; what is wrong with it is a `UsageError`."""
+    """Parse a line into a command and its arguments. Raises `UsageError` for a line that is not valid."""
     name, _, rest = line.strip().partition(" ")
     if name in ("", "-h", "--help"):
         name = "help"
@@ -203,11 +207,11 @@ def _words(magic: str, line: str) -> list[str]:
     try:
         return shlex.split(line, comments=True)
     except ValueError as error:
-        raise UsageError(f"{magic}: the line can't be read ({error}). Close the quotes.") from None
+        raise UsageError(f"{magic}: the line can't be parsed ({error}). Close the quotes.") from None
 
 
 def parse_cell_line(line: str) -> Arguments:
-    """Read the line of `%%cmemu_functions`."""
+    """Parse the line of `%%cmemu_functions`."""
     parser = _Parser(prog="%%cmemu_functions", add_help=False, allow_abbrev=False)
     parser.add_argument("runtime", nargs="?")
     parser.add_argument("--echo", action="store_true")
@@ -216,7 +220,7 @@ def parse_cell_line(line: str) -> Arguments:
 
 
 def parse_module_line(line: str) -> Arguments:
-    """Read the line of `%%compute_module`."""
+    """Parse the line of `%%compute_module`."""
     parser = _Parser(prog="%%compute_module", add_help=False, allow_abbrev=False)
     parser.add_argument("module", metavar="NAME")
     parser.add_argument("--language", choices=("python", "node"), default="python")
@@ -238,7 +242,7 @@ def describe(name: str | None = None) -> str:
             "",
             "%%cmemu_functions [RUNTIME] [--echo] serves every function that its cell defines.",
             "%%compute_module NAME [--language python|node] launches its cell as a module with an official SDK.",
-            "Every command takes --name NAME for an emulator that was started under another name than 'emu'.",
+            "Every command takes --name NAME, for an emulator whose variable is not called 'emu'.",
             "%cmemu help COMMAND shows a command's arguments.",
             f"%cmemu help TOPIC shows a longer document: {', '.join(topics.names())}.",
         ]
@@ -251,7 +255,7 @@ def options_of(name: str) -> list[str]:
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
-    """Return what reads the arguments of a command."""
+    """Return the parser of a command's arguments."""
     parser = _Parser(prog=f"%cmemu {name}", description=COMMANDS[name].help, add_help=False, allow_abbrev=False)
     COMMANDS[name].add_arguments(parser)
     parser.add_argument("--name", help="The variable that holds the emulator, if it is not 'emu'.")
@@ -259,12 +263,12 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 def _read(parser: argparse.ArgumentParser, words: list[str]) -> Arguments:
-    # Not into an Arguments from the start: it seems to have every attribute, and argparse would set no defaults.
+    # argparse sets a default only where the namespace lacks the attribute, and an Arguments seems to have every one.
     return Arguments(**vars(parser.parse_args(words)))
 
 
 def _cut_out_json(text: str) -> tuple[tuple[Any] | None, str]:
-    """Take the first JSON object or array out of a line, whether it is quoted or not."""
+    """Cut the first JSON object or array out of a line, whether it is quoted or not."""
     starts = [position for position in (text.find("{"), text.find("[")) if position >= 0]
     if not starts:
         return None, text
@@ -272,7 +276,7 @@ def _cut_out_json(text: str) -> tuple[tuple[Any] | None, str]:
     try:
         value, end = read_first(text, start)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"The query is not JSON: {error}. Write it as in JSON, with double quotes.") from None
+        raise UsageError(f"The query is not JSON: {error}. JSON needs double quotes.") from None
     before, after = text[:start], text[end:]
     if before.endswith("'") and after.startswith("'"):
         before, after = before[:-1], after[1:]

@@ -29,14 +29,14 @@ from cmemu_nb.lifecycle.records import Job
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.cell_magics import (
     cell_sources,
+    launch_cell,
+    print_still_served,
     run_cell,
     syntax_error,
-    tell_what_is_still_served,
     with_streaming,
 )
 from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, parse_cell_line, parse_module_line
 from cmemu_nb.notebook.completion import make_matcher
-from cmemu_nb.notebook.module_cells import launch_cell
 from cmemu_nb.notebook.registry import Names
 from cmemu_nb.phrases import closest, listed, plural
 from cmemu_nb.settings import Settings
@@ -422,7 +422,7 @@ def load(shell: InteractiveShell) -> None:
     give_back = take_over(_serve_what_the_sdk_registers)
     # Kept with the magics, where neither a reload nor %autoreload wipes it.
     magics = shell.magics_manager.registry["CMEmu"]
-    after_cell = (tell_what_is_still_served, magics.names.note)
+    after_cell = (print_still_served, magics.names.note)
     for listener in after_cell:
         shell.events.register("post_run_cell", listener)
     magics.undo = [give_back, *(partial(shell.events.unregister, "post_run_cell", each) for each in after_cell)]

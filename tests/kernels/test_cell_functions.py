@@ -179,7 +179,7 @@ def test_a_cell_with_a_syntax_error_keeps_the_last_good_version_and_says_so(note
 def test_a_magic_cell_with_a_syntax_error_keeps_the_last_good_versions_and_says_so(notebook: Notebook) -> None:
     notebook.kernel.run("%%cmemu_functions\ndef firm(context, event):\n    return 1\n")
     said = attempt(notebook, "%%cmemu_functions\ndef firm(context, event):\n    return (\n")
-    assert "UsageError: %%cmemu_functions: line 3 is no Python" in said
+    assert "UsageError: %%cmemu_functions: syntax error in line 3" in said
     assert "Still served: firm v1." in said
     assert notebook.kernel.run("print(emu.call('firm'))") == "1"
 
