@@ -1,9 +1,9 @@
-"""Every error of the package, one tree.
+"""All errors and warnings of the package, in one tree.
 
 ::
 
     CmemuError
-    ├── WireError                  has a code and an HTTP status, so the server answers with it
+    ├── WireError                  an error with a code and an HTTP status, which the server can answer with
     │   ├── InvalidRequest             400 invalid_request
     │   ├── UnsupportedGrant           400 unsupported_grant_type
     │   ├── InvalidModuleAuthToken     401 invalid_module_auth_token
@@ -21,8 +21,8 @@
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── QueueFull                  429 queue_full
     │   ├── TooManyRuntimes            429 too_many_runtimes
-    │   ├── ApiError                   an error of Foundry's public API: its name and status are the instance's
-    │   │   └── ExecutionFailed            the function raised, or its job failed
+    │   ├── ApiError                   an error of Foundry's public API; each instance has its own name and status
+    │   │   └── ExecutionFailed            the function raised an exception, or its job failed
     │   ├── JobFailed                  500 job_failed
     │   ├── InjectedFault              500 injected_fault
     │   │   └── PollRejected               503 injected_fault
@@ -31,21 +31,21 @@
     │   ├── NotPrivate                 503 not_private
     │   ├── TooBusy                    503 too_busy
     │   └── JobTimeout                 504 job_timeout
-    ├── FunctionRefused            the function can't be a compute module's, as it is defined
-    ├── LaunchFailed               a program that was launched ended, or does not poll for jobs
-    ├── ExportRefused              the served functions can't be written as a module faithfully
-    ├── FunctionError              the function itself raised; the job succeeded on the wire
-    ├── ResultError                the result's bytes are not what was asked for
-    ├── NotRunning                 the emulator is stopped, or was not started yet
-    ├── JournalError               the journal's file can't be used
+    ├── FunctionRefused            the function, as it is defined, can't be served by a compute module
+    ├── LaunchFailed               a launched program ended, or does not poll for jobs
+    ├── ExportRefused              the served functions can't be written faithfully as a module
+    ├── FunctionError              the function itself raised an exception; the job succeeded on the wire
+    ├── ResultError                the bytes of the result can't be read as requested
+    ├── NotRunning                 the emulator is stopped, or has not been started
+    ├── JournalError               the journal file can't be used
     ├── SessionFileError           an exported session can't be written or read
     ├── HomeError                  the emulator's loop can't be used in this way
     └── SettingError               a setting is unknown or has a wrong value
-        └── SeedError                  a seed file can't be read, or says what can't be
-    PortTakenWarning           the wanted port is in use, so another one was taken
-    ExposedWarning             the emulator listens for other machines too
-    StopWarning                the emulator is stopped, but a part of it failed when it ended
-    DefinitionWarning          the official SDK takes the function, and hands over or posts other types than it says
+        └── SeedError                  a seed file can't be read, or its content is invalid
+    PortTakenWarning           the requested port is in use, so the emulator uses another one
+    ExposedWarning             other machines can reach the emulator
+    StopWarning                the emulator is stopped, but a part of it failed while stopping
+    DefinitionWarning          the official SDK accepts the function, but uses other types than its annotations
 
 A message says what was attempted, why it failed and what to do next.
 """
@@ -63,9 +63,9 @@ MAX_NAMES = 10
 
 
 class CmemuError(Exception):
-    """The root of every error that this package raises on purpose.
+    """The base class of every error that this package raises on purpose.
 
-    A notebook shows one with the user's own lines only; `%tb` has all of them.
+    A notebook shows it with the frames of the user's own code only; `%tb` shows the complete traceback.
     """
 
     def _render_traceback_(self) -> list[str]:
@@ -75,23 +75,23 @@ class CmemuError(Exception):
 
 
 class WireError(CmemuError):
-    """An error that has a place in the protocol: a code and an HTTP status."""
+    """An error that the protocol defines, with a code and an HTTP status."""
 
     code = "internal_error"
     status = 500
     retry_after: ClassVar[int | None] = None
-    """After how many seconds the request is worth another try."""
+    """The number of seconds after which the client should try again; None if a retry does not help."""
 
 
 class InvalidRequest(WireError):
-    """The request can't be understood: its JSON, a field or its path."""
+    """The request is invalid: its JSON, one of its fields or its path."""
 
     code = "invalid_request"
     status = 400
 
 
 class InvalidModuleAuthToken(WireError):
-    """The `Module-Auth-Token` header is missing, wrong or of an earlier session."""
+    """The `Module-Auth-Token` header is missing or wrong, or its token belongs to an earlier session."""
 
     code = "invalid_module_auth_token"
     status = 401
@@ -109,9 +109,9 @@ class InvalidBearerToken(WireError):
     def __init__(
         self,
         message: str = (
-            "The bearer token is missing or wrong. Send 'Authorization: Bearer <token>'; "
-            "the emulator's token is the attribute .token of its variable in the notebook, "
-            "or what 'cmemu serve --print-token' shows."
+            "The bearer token is missing or wrong. Send 'Authorization: Bearer <token>'. "
+            "The emulator's token is the attribute .token of its variable in the notebook; "
+            "'cmemu serve --print-token' prints it."
         ),
     ) -> None:
         super().__init__(message)
@@ -126,22 +126,23 @@ class InvalidClient(WireError):
     def __init__(
         self,
         message: str = (
-            "The client's id or secret is missing or wrong. Send client_id and client_secret as fields of a form; "
-            "they are the emulator's .client_id and .client_secret in its notebook, or settings of those names."
+            "The client's id or secret is missing or wrong. Send client_id and client_secret as fields of a form. "
+            "In the notebook they are the emulator's attributes .client_id and .client_secret; there are settings of "
+            "the same names."
         ),
     ) -> None:
         super().__init__(message)
 
 
 class UnsupportedGrant(WireError):
-    """An access token was asked for in another way than by client credentials."""
+    """The `grant_type` of the request for an access token is not `client_credentials`."""
 
     code = "unsupported_grant_type"
     status = 400
 
 
 class ForbiddenHost(WireError):
-    """The `Host` header names neither this machine nor one of the `local_hostnames`."""
+    """The `Host` header names neither this machine nor one of the setting `local_hostnames`."""
 
     code = "forbidden_host"
     status = 403
@@ -155,67 +156,67 @@ class ForbiddenOrigin(WireError):
 
 
 class NotFound(WireError):
-    """No such route, runtime, job, function or bound app."""
+    """The route, runtime, job, function or bound app does not exist."""
 
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowed(WireError):
-    """The route exists, with other methods."""
+    """The path exists, but not for this method."""
 
     code = "method_not_allowed"
     status = 405
 
     def __init__(self, method: str, path: str, allowed: Iterable[str]) -> None:
         self.allowed = sorted(allowed)
-        super().__init__(f"{method[:20]} is not possible on {path}. It takes {', '.join(self.allowed)}.")
+        super().__init__(f"{method[:20]} is not allowed on {path}. Allowed methods: {', '.join(self.allowed)}.")
 
 
 class JobNotReady(WireError):
-    """The result was asked for before the job was done."""
+    """The job has not finished, so it has no result yet."""
 
     code = "job_not_ready"
     status = 409
 
 
 class JobNotRunning(WireError):
-    """A result came for a job that no runtime has taken."""
+    """A result was posted for a job that is not running: no runtime has taken it."""
 
     code = "job_not_running"
     status = 409
 
 
 class JobAlreadyCompleted(WireError):
-    """A different result came for a job that is done."""
+    """A different result was posted for a job that has finished."""
 
     code = "job_already_completed"
     status = 409
 
 
 class NotebookProtected(WireError):
-    """Somebody without a token tried to reset the notebook's session, which `protect_notebook` forbids."""
+    """A request without a valid token tried to reset the notebook's session, which `protect_notebook` forbids."""
 
     code = "notebook_protected"
     status = 409
 
 
 class JobEvicted(WireError):
-    """The finished job was let go to make room for newer ones."""
+    """The job had finished and was evicted to make room for newer jobs."""
 
     code = "job_evicted"
     status = 410
 
 
 class PayloadTooLarge(WireError):
-    """A body is larger than `max_body_bytes`, schemas than `max_schema_bytes`, or a record than a journal can take."""
+    """A body exceeds `max_body_bytes`, schemas exceed `max_schema_bytes`, or a record is too large for the journal."""
 
     code = "payload_too_large"
     status = 413
 
 
 class QueueFull(WireError):
-    """The runtime has `max_queued` jobs queued already."""
+    """The queue of the runtime is full: it already holds `max_queued` jobs."""
 
     code = "queue_full"
     status = 429
@@ -223,16 +224,17 @@ class QueueFull(WireError):
 
 
 class TooManyRuntimes(WireError):
-    """There are `max_runtimes` runtimes already."""
+    """The emulator already has `max_runtimes` runtimes."""
 
     code = "too_many_runtimes"
     status = 429
 
 
 class ApiError(WireError):
-    """An error of Foundry's public API, of which its client SDK makes an exception [foundry].
+    """An error of Foundry's public API, which its client SDK raises as an exception [foundry].
 
-    `name` is its errorName, `parameters` its own fields; its errorCode follows from the status.
+    `name` becomes the `errorName`, and `parameters` are the error's own fields. The `errorCode` follows from the
+    status.
     """
 
     def __init__(self, status: int, name: str, message: str, /, **parameters: Any) -> None:
@@ -243,38 +245,38 @@ class ApiError(WireError):
 
 
 class ExecutionFailed(ApiError):
-    """A function was called through the public API, and raised, or its job failed or was not done in time."""
+    """A function called through the public API raised an exception, or its job failed or did not finish in time."""
 
 
 class JobFailed(WireError):
-    """The job failed: its error message says why."""
+    """The job failed. Its error message says why."""
 
     code = "job_failed"
     status = 500
 
 
 class InjectedFault(WireError):
-    """A fault that was asked for with `emu.faults(...)` struck: nothing was kept."""
+    """A fault injected with `emu.faults(...)` struck the request, so nothing was stored."""
 
     code = "injected_fault"
     status = 500
 
 
 class PollRejected(InjectedFault):
-    """The fault `reject_poll` struck a poll."""
+    """The injected fault `reject_poll` struck the poll."""
 
     status = 503
 
 
 class InternalError(WireError):
-    """A fault of the emulator itself; the details are in its log."""
+    """The emulator itself failed. Its event log has the details."""
 
     code = "internal_error"
     status = 500
 
 
 class JournalBehind(WireError):
-    """What the request did is not in the journal, because it can't be written."""
+    """The changes of the request are not in the journal, because the journal can't be written."""
 
     code = "journal_behind"
     status = 503
@@ -282,14 +284,14 @@ class JournalBehind(WireError):
 
 
 class NotPrivate(WireError):
-    """A file or folder for tokens, keys and the like is not used, because others could read or replace it."""
+    """A file or folder for secrets, such as tokens and keys, can't be used: other users could read or replace it."""
 
     code = "not_private"
     status = 503
 
 
 class TooBusy(WireError):
-    """As many connections or held requests as `max_connections` and `max_waiting` allow; ask again in a second."""
+    """The limit `max_connections` or `max_waiting` is reached. Try again in a second."""
 
     code = "too_busy"
     status = 503
@@ -297,26 +299,26 @@ class TooBusy(WireError):
 
 
 class JobTimeout(WireError, TimeoutError):
-    """The job was not done in the time allowed; the message says why. The job stays as it is."""
+    """The job did not finish within the time limit; the message says why. The job itself is unchanged."""
 
     code = "job_timeout"
     status = 504
 
 
 class FunctionRefused(CmemuError):
-    """The function can't be a compute module's: the official SDK refuses it, or it could never work."""
+    """The function can't be served by a compute module: the official SDK rejects it, or no call could succeed."""
 
 
 class LaunchFailed(CmemuError):
-    """A program that was launched ended, or does not poll for jobs; the message has its last lines."""
+    """A launched program ended, or does not poll for jobs; the message has the last lines of its output."""
 
 
 class ExportRefused(CmemuError):
-    """The functions can't be written as a module faithfully; the message names what hinders."""
+    """The functions can't be written faithfully as a module; the message names the obstacle."""
 
 
 class FunctionError(CmemuError):
-    """The function raised: what it posted is an error object, though the job succeeded on the wire."""
+    """The function raised an exception: its result is an error object, although the job succeeded on the wire."""
 
 
 class ResultError(CmemuError):
@@ -324,19 +326,19 @@ class ResultError(CmemuError):
 
 
 class NotRunning(CmemuError):
-    """The emulator is stopped, or was not started yet."""
+    """The emulator is stopped, or has not been started."""
 
 
 class JournalError(CmemuError):
-    """The journal's file can't be used; it was left as it is."""
+    """The journal file can't be used; it was not changed."""
 
 
 class SessionFileError(CmemuError):
-    """An exported session can't be written to a file, or read from one."""
+    """An exported session can't be written to a file or read from one."""
 
 
 class HomeError(CmemuError):
-    """The emulator's loop can't be used in this way, from this process or from this thread."""
+    """The emulator's event loop can't be used in this way, from this process or from this thread."""
 
 
 class SettingError(CmemuError):
@@ -344,14 +346,14 @@ class SettingError(CmemuError):
 
 
 class SeedError(SettingError):
-    """A seed file can't be read, or says what can't be; the message has the line, and never a token."""
+    """A seed file can't be read, or its content is invalid. The message names the line and never contains a token."""
 
 
 class JobEnded(KeyboardInterrupt):
-    """Raised in a function whose job was cancelled, has failed or timed out, to end its thread; no `CmemuError`.
+    """Raised in a function whose job was cancelled, failed or timed out, to end its thread. It is not a `CmemuError`.
 
-    It is an interrupt of the function: `finally` and `with` run, `except Exception` does not catch it, and asyncio and
-    other libraries let it pass. A function that catches it runs on, and its result is dropped.
+    It interrupts the function: `finally` and `with` blocks run, `except Exception` does not catch it, and asyncio and
+    other libraries let it pass. A function that catches it continues to run, and its result is discarded.
     """
 
     def __init__(self, message: str = "the job of this function was ended") -> None:
@@ -359,30 +361,30 @@ class JobEnded(KeyboardInterrupt):
 
 
 class PortTakenWarning(UserWarning):
-    """The wanted port is in use by another program, so the emulator took a free one."""
+    """The requested port is in use by another program, so the emulator listens on a free one."""
 
 
 class ExposedWarning(UserWarning):
-    """The emulator listens on an address that other machines reach; the message says what they can do."""
+    """The emulator listens on an address that other machines can reach; the message says what they can do."""
 
 
 class StopWarning(UserWarning):
-    """The emulator is stopped, but a part of it failed when it ended; the message says why."""
+    """The emulator is stopped, but a part of it failed while stopping; the message says why."""
 
 
 class DefinitionWarning(UserWarning):
-    """The official SDK takes the function, but hands over, or posts as the schema, other types than it says."""
+    """The official SDK accepts the function, but passes or publishes other types than its annotations say."""
 
 
 WARNINGS = (PortTakenWarning, ExposedWarning)
-"""What `start()` may warn of."""
+"""The warnings that `start()` may give."""
 
 
 def known(names: Iterable[str], what: str) -> str:
-    """Say which names there are, for the end of an error message.
+    """Return a sentence that lists the known names, for the end of an error message.
 
-    Returns a sentence such as "Known runtimes: a, b." or "There are no runtimes yet.";
-    of more than ten names it gives the first ten and how many more there are.
+    Examples are "Known runtimes: a, b." and "There are no runtimes yet."; of more than ten names it lists the first
+    ten and says how many more there are.
     """
     listed = sorted(names)
     if not listed:

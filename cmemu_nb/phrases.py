@@ -1,4 +1,4 @@
-"""Numbers with their nouns, lists of names, and names and values in short, as all that people read writes them."""
+"""Plurals, lists of names, suggestions for misspelt names, and names and values cut to a readable length."""
 
 from __future__ import annotations
 
@@ -29,45 +29,45 @@ def listed(names: Sequence[str]) -> str:
 
 
 def bounded(pieces: Iterable[str], most: int) -> str:
-    """Join words until there are `most` characters."""
-    words = ""
+    """Join pieces of text, and cut the text after `most` characters; later pieces are not produced."""
+    text = ""
     for piece in pieces:
-        words += piece
-        if len(words) > most:
-            return f"{words[:most]}…"
-    return words
+        text += piece
+        if len(text) > most:
+            return f"{text[:most]}…"
+    return text
 
 
 def closest(name: str, names: Iterable[str]) -> str:
-    """Return a sentence that asks for the most similar name, with a blank before it; "" when none is similar.
+    """Return " Did you mean 'x'?" for the most similar name, with the leading space; "" when none is similar.
 
-    Upper and lower case are the same, of long names the first 100 characters count, and of many names the first 1,000.
+    The comparison ignores case. It considers the first 100 characters of a name and the first 1,000 names.
     """
     by_beginning = {each.casefold()[:MAX_SHOWN_OF_A_NAME]: each for each in islice(names, MAX_COMPARED)}
     match = difflib.SequenceMatcher(None, b=name.casefold()[:MAX_SHOWN_OF_A_NAME])
 
     def bound(beginning: str) -> float:
         match.set_seq1(beginning)
-        # The first, of lengths alone, takes next to no time.
+        # The bound from the lengths alone takes almost no time, so it is computed first.
         return match.quick_ratio() if match.real_quick_ratio() >= SIMILAR else 0.0
 
-    # The ratio itself takes the square of the length, so few are compared: those that have the most letters in common.
+    # The ratio itself takes quadratic time in the length, so only the names with the most letters in common get one.
     likely = nlargest(MAX_RATIOS, by_beginning, key=bound)
     found = difflib.get_close_matches(name.casefold()[:MAX_SHOWN_OF_A_NAME], likely, 1, SIMILAR)
     return f" Did you mean {quoted(by_beginning[found[0]])}?" if found else ""
 
 
 def quoted(name: str) -> str:
-    """Return a name in quotes, as an error message repeats it: of a long one the beginning."""
+    """Return a name in quotes for an error message, cut after 100 characters."""
     return shown(name, MAX_SHOWN_OF_A_NAME)
 
 
 def shown(value: object, most: int = MAX_SHOWN_OF_A_VALUE) -> str:
-    """Return the beginning of a value's repr, without making all of it."""
+    """Return the beginning of a value's repr without computing all of it."""
     short = Repr()
     short.maxlevel = 3
     short.maxstring = short.maxother = short.maxlong = most
     try:
         return bounded([short.repr(value)], most)
-    except ValueError:  # Python refuses to print an integer of more than 4300 digits
+    except ValueError:  # Python does not convert an integer of more than 4300 digits to text
         return "too long to show"

@@ -1,4 +1,4 @@
-"""Tokens, and how they may be shown: with their last four characters, because notebooks are saved and shared."""
+"""Tokens. Only their last four characters are shown, because notebooks are saved and shared."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 SHOWN = 4
 MIN_SHOWN = 12
-MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, no secret [page]
-ACCESS_TOKEN_START = "foundry_access_token_"  # noqa: S105 - a prefix, no secret [ours]
+MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, not a secret [page]
+ACCESS_TOKEN_START = "foundry_access_token_"  # noqa: S105 - a prefix, not a secret [ours]
 
 
 class Token(str):
-    """A token. `print()`, headers and files get all of it, its repr, so outputs and tracebacks, four characters.
+    """A token. `print()`, headers and files get all of it; its repr, and so outputs and tracebacks, four characters.
 
     >>> Token("foundry_module_auth_0123456789abcdef")
     '…cdef'
@@ -24,19 +24,19 @@ class Token(str):
 
 
 def last_four(token: str) -> str:
-    """Return a token as it may be shown: '…' and its last four characters, of a short one none."""
-    if token.startswith("…"):  # of an exported session, whose file has no more
-        return str(token)  # or the repr of a Token would ask for itself
+    """Return a token as it may be shown: '…' and its last four characters, or '…' alone if the token is short."""
+    if token.startswith("…"):  # a token of an exported session, whose file contains only this
+        return str(token)  # without str(), the repr of a Token would call itself
     return "…" + (token[-SHOWN:] if len(token) >= MIN_SHOWN else "")
 
 
 def can_be_sent(token: str) -> bool:
-    """Tell whether a header can hold a token."""
+    """Return whether a header can hold a token."""
     return token.isascii() and token.isprintable() and token.strip() == token
 
 
 def hidden(value: Any) -> Any:
-    """Return plain JSON values with every text as a `Token`; anything else as it is."""
+    """Return a JSON value with every string as a `Token`; other values stay as they are."""
     if isinstance(value, str):
         return Token(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Tracebacks as people read them: of their own lines, without the frames of this package and of the official SDK."""
+"""Tracebacks of the user's own code, without the frames of this package and of the official SDK."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _CALLER = re.compile(r'File "(?=[^"\n]*+", line)[^"\n]*[\\/](?:compute_modules[\
 
 
 def shortened(error: E) -> E:
-    """Let a notebook show an error without the frames of this package, as it does with a `CmemuError`; returns it."""
+    """Make a notebook show an error like a `CmemuError`, without the frames of this package; return the error."""
     error._render_traceback_ = functools.partial(render, error)  # type: ignore[attr-defined]
     return error
 
 
 def render(error: BaseException) -> list[str]:
-    """Return what IPython shows of an error; called by IPython, which looks for the method `_render_traceback_`.
+    """Return the lines that IPython shows for an error; IPython calls it as the method `_render_traceback_`.
 
-    While the error is handled, in the cell that raised it, these are the user's own frames. `%tb` shows all of it.
+    While the error is being handled, in the cell that raised it, these are the user's own frames. `%tb` shows all.
     """
     show = sys.modules["IPython"].get_ipython().InteractiveTB
     if sys.exc_info()[1] is not error:
@@ -65,7 +65,7 @@ def _without_hidden_frames(error: BaseException) -> Iterator[None]:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return an error and those that led to it."""
+    """Return an error, its cause or context, and theirs."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
@@ -74,7 +74,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 
 def _shown(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback of the same frames but IPython's, ours and those of libraries that we have called."""
+    """Return a traceback without the frames of IPython, of this package and of libraries that this package called."""
     parts, below_ours = [], False
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
@@ -90,38 +90,38 @@ def _shown(trace: TracebackType | None) -> TracebackType | None:
     return shown
 
 
-# Their text
+# Tracebacks as text
 
 
 def of_function(posted: str) -> str:
-    """Make readable what the official Python SDK posts of a function that raised; any other text stays as it is.
+    """Make the error text readable that the official Python SDK posts for a function that raised.
 
-    That is the error's message, a colon and the traceback. It becomes a line with the kind of the error and the first
-    line of its message, and the traceback from the function's own frame on.
+    That text is the error's message, a colon and the traceback. It becomes a line with the type of the error and the
+    first line of its message, and the traceback starting at the function's own frame. Any other text stays as it is.
     """
     found = _POSTED.fullmatch(posted)
     if found is None:
         return posted
-    said, trace = found.groups()
-    first = said.partition("\n")[0]
-    # Of a long message each line of the traceback may be a beginning, so that all of it takes the square of the time.
-    kinds = re.findall(rf"^[ |]*([\w.<>]+){re.escape(f': {first}' if said else '')}$", trace, re.MULTILINE)
+    message, trace = found.groups()
+    first = message.partition("\n")[0]
+    # Only the first line: with a long message, every line of the traceback may begin a match, in quadratic time.
+    kinds = re.findall(rf"^[ |]*([\w.<>]+){re.escape(f': {first}' if message else '')}$", trace, re.MULTILINE)
     head = ": ".join(part for part in (*kinds[-1:], first) if part)
     return f"{head}\n\n{from_its_own_frame(trace.rstrip())}"
 
 
 def from_its_own_frame(trace: str) -> str:
-    """Return a traceback without the frames that called the function, the official SDK's and ours, cells by name."""
+    """Return a traceback's text without the frames of the SDK and of this package, and with cells named."""
     return point_at_cells("\n".join(_without_callers(trace.split("\n"))))
 
 
 def print_from_its_own_frame() -> None:
-    """Print the error that is handled, where the function that raised it prints."""
+    """Print the exception being handled to the same place where the function that raised it prints."""
     print(from_its_own_frame(traceback.format_exc()), file=sys.stderr, end="")  # noqa: T201
 
 
 def _without_callers(lines: list[str]) -> Iterator[str]:
-    """Leave out the callers' frames at the beginning of each traceback, and ours, each with its lines of source."""
+    """Drop the callers' frames at the beginning of each traceback, and all of ours, with their source lines."""
     leading, hidden_at = False, sys.maxsize
     for line in lines:
         text = line.lstrip(" |+")
@@ -137,12 +137,12 @@ def _without_callers(lines: list[str]) -> Iterator[str]:
 
 
 def in_one_line(error: BaseException | None) -> str:
-    """Return an error's type and message, as the last line of its traceback says them."""
+    """Return an error's type and message, like the last line of its traceback."""
     return traceback.format_exception_only(error)[-1].strip() if error is not None else "no error"
 
 
 def point_at_cells(traceback: str) -> str:
-    """Name the cells in a traceback's text as IPython does: 'Cell In[3], line 2', where it has their files' names."""
+    """Replace the file names of cells in a traceback's text with IPython's names, such as 'Cell In[3], line 2'."""
     compiler = getattr(current_shell(), "compile", None)
 
     def name(found: re.Match[str]) -> str:

@@ -74,7 +74,7 @@ def _tasks(emulator: Emulator, _: object) -> list[str]:
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     named = [f"task {task.get_name()} of {task.get_coro()!r}" for task in tasks]
     # The guard looks after connections, and ends some seconds after the last of them.
-    return [name for name in named if " Guard._look " not in name]
+    return [name for name in named if " Guard._inspect_all " not in name]
 
 
 def _children() -> list[str]:

@@ -239,7 +239,7 @@ def test_a_synchronous_execute_waits_as_long_as_the_option_says() -> None:
         (["serve", "--port", "many"], "cmemu serve: argument --port: invalid int value: 'many'."),
         (["serve", "--port", "70000"], "cmemu serve: A setting was refused: The value of the 'port' trait"),
         (["serve", "--max-body-bytes", "0"], "cmemu serve: A setting was refused: The value of the 'max_body_bytes'"),
-        (["serve", "--host", "0.0.0.0"], "cmemu serve: Listening on 0.0.0.0 would let other machines in."),
+        (["serve", "--host", "0.0.0.0"], "cmemu serve: Listening on 0.0.0.0 would let other machines connect."),
         (["serve", "--host", "no.such.invalid", "--allow-remote"], "cmemu serve: Listening on no.such.invalid port"),
         (["serve", "--token", " "], "cmemu serve: A token can't be sent in a header"),
         (["--frobnicate"], "cmemu: unknown arguments: --frobnicate."),
@@ -290,7 +290,7 @@ def test_commands_start_without_what_only_notebooks_need(command: str, tmp_path:
 
 def test_the_help_of_serve_has_every_setting_with_its_default() -> None:
     text = " ".join(run("serve", "--help").stdout.split())
-    assert "Port to listen on; a free one if it is taken, or if it is 0. Default: 4000." in text
+    assert "Port to listen on; a free port is used if it is taken or if it is 0. Default: 4000." in text
     assert "--execute-timeout SECONDS" in text
 
 

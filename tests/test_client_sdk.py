@@ -285,7 +285,7 @@ def test_a_name_that_two_apps_serve_is_refused_with_both_full_names(
         query.execute("f", parameters={})
     _, name, said = error_of(failed)
     assert name == "QueryApiNameAmbiguous"
-    assert "say which one, 'com.my-app.computemodules.f' or 'com.other.computemodules.f'" in said
+    assert "Call 'com.my-app.computemodules.f' or 'com.other.computemodules.f'" in said
     for called, server in (
         ("com.other.computemodules.f", other),
         ("com.my-app.computemodules.f", runtime),
@@ -299,7 +299,7 @@ def test_a_name_that_two_apps_serve_is_refused_with_both_full_names(
 @pytest.mark.usefixtures("runtime")
 def test_two_apps_with_the_same_last_part_are_told_apart_by_no_name(query: Any, api: Api) -> None:
     api.open("s", "ri.foundry.test.deployed-app.my-app").post_schemas([{"functionName": "f"}])
-    with pytest.raises(BadRequestError, match=r"may mean two deployed apps, 'ri.foundry.main.*' and 'ri.foundry.test"):
+    with pytest.raises(BadRequestError, match=r"of two deployed apps, 'ri.foundry.main.*' and 'ri.foundry.test"):
         query.execute("com.my-app.computemodules.f", parameters={})
 
 
@@ -391,7 +391,7 @@ def test_an_ontology_is_none_of_the_emulator_s(cells: Emulator) -> None:
         (b"{}", "'parameters' must be an object"),
         (b'{"parameters": []}', "'parameters' must be an object"),
         (b'{"parameters": {}, "includePrerelease": 1}', "'includePrerelease' must be true or false"),
-        (b'{"parameters": {}, "latestVersionResolution": "X"}', "It is PUBLISH_TIME or SEMANTIC_VERSION"),
+        (b'{"parameters": {}, "latestVersionResolution": "X"}', "It must be PUBLISH_TIME or SEMANTIC_VERSION"),
     ],
 )
 def test_a_body_that_is_none_is_refused(api: Api, body: bytes, said: str) -> None:
@@ -523,7 +523,7 @@ def test_a_client_that_goes_away_leaves_no_job(
     connection.close()
     (job,) = emu.lifecycle.jobs()
     eventually(lambda: emu.lifecycle.job(job.job_id).status == "failed", "the job has left the queue")
-    assert emu.lifecycle.job(job.job_id).error_message == "the client went away before a runtime took it"
+    assert emu.lifecycle.job(job.job_id).error_message == "the client disconnected before a runtime took the job"
 
 
 # Executions

@@ -354,7 +354,7 @@ def test_the_job_of_a_sync_client_that_goes_away_leaves_the_queue(
     until_held(jobs=0)
     assert runtime.poll().status_code == 204
     (job,) = runtime.send("GET", f"{runtime.uri}/jobs").json()["jobs"]
-    assert (job["status"], job["error_message"]) == ("failed", "the client went away before a runtime took it")
+    assert (job["status"], job["error_message"]) == ("failed", "the client disconnected before a runtime took the job")
 
 
 @pytest.mark.parametrize("go_away", GOING_AWAY)

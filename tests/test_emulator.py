@@ -492,7 +492,7 @@ def test_a_port_that_is_taken_is_replaced_with_a_warning_that_names_both() -> No
         ({"host": "0.0.0.0"}, "allow_remote=True"),
         ({"token": "a b\n"}, "printable ASCII"),
         ({"tokens": ["ok", "é"]}, "printable ASCII"),
-        ({"token": ""}, "let everybody in"),
+        ({"token": ""}, "let every client in"),
         ({"execute_timeout": -1}, "execute_timeout"),
         ({"execute_timeout": float("nan")}, "execute_timeout"),
     ],

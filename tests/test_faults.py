@@ -16,7 +16,7 @@ from conftest import waiting_of
 
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
-from cmemu_nb.server.faults import KEPT_ENDED, Faults
+from cmemu_nb.server.faults import MAX_ENDED, Faults
 from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
@@ -280,8 +280,8 @@ def test_answers_about_jobs_are_held_back(emu: Emulator, side: Side, delay: Any,
         assert time.monotonic() - taken >= 0.1
         assert faults.struck == {"delay": 2}
     first, second = (str(each) for each in details(emu))
-    assert first.startswith("delay: held the answer to the poll back for 0.")
-    assert second.startswith("delay: held the answer to the result back for 0.")
+    assert first.startswith("delay: delayed the answer to the poll by 0.")
+    assert second.startswith("delay: delayed the answer to the result by 0.")
 
 
 def test_a_result_counts_before_its_answer(emu: Emulator, plain: Side) -> None:
@@ -310,7 +310,7 @@ def test_a_delay_that_goes_wrong_later_is_in_the_log_and_holds_nothing_back(emu:
     with emu.faults(delay=lambda _: next(answers)):  # type: ignore[arg-type,return-value]
         job_id = plain.take()
         plain.post(job_id, b"1")
-    said = "delay: nothing was held back: Setting faults: the delay of <lambda> gave {}, which is no number of seconds."
+    said = "delay: nothing was delayed: Setting faults: the delay of <lambda> gave {}, which is no number of seconds."
     assert details(emu) == [said.format(-1.0), said.format("'soon'")]
 
 
@@ -526,13 +526,13 @@ def test_faults_that_are_on_for_days_do_not_remember_every_call(emu: Emulator) -
     with emu.faults(error_rate=0.5) as faults:
 
         def run(lifecycle: Lifecycle) -> None:
-            for _ in range(KEPT_ENDED + 100):
+            for _ in range(MAX_ENDED + 100):
                 job = lifecycle.submit("r", "f", b"{}")
                 lifecycle.take("r")
                 lifecycle.finish("r", job.job_id, b"1")
 
         emu.change(run)
-        assert len(faults._calls) == KEPT_ENDED  # noqa: SLF001
+        assert len(faults._calls) == MAX_ENDED  # noqa: SLF001
 
 
 def test_a_seed_that_was_left_out_is_shown_so_that_the_run_can_be_repeated(emu: Emulator) -> None:

@@ -291,7 +291,7 @@ def test_who_is_not_logged_in_to_jupyter_does_not_get_so_far(proxy: Proxy) -> No
 def test_the_address_that_says_nothing_of_the_proxy_is_refused(proxy: Proxy) -> None:
     url = proxy.url.replace("/proxy/", "/proxy/absolute/")
     said = refused(proxy.send("GET", url + HEALTH, headers=BEARER), "forbidden_host")
-    assert "is not of this machine" in said
+    assert "does not name this machine" in said
 
 
 @pytest.mark.browser

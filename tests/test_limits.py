@@ -60,7 +60,8 @@ def test_a_head_that_has_begun_must_end_in_time(slow: Emulator, head: bytes) -> 
     with Wire(slow.port) as connection:
         connection.send(head)
         assert connection.closed_by_server()
-    until_refused(slow, "a request from 127.0.0.1: the connection was closed, because its client did not end the head")
+    reason = "the connection was closed, because its client did not complete the head"
+    until_refused(slow, f"a request from 127.0.0.1: {reason}")
 
 
 def test_a_head_that_trickles_is_closed_all_the_same(slow: Emulator) -> None:
@@ -76,7 +77,7 @@ def test_a_head_that_trickles_is_closed_all_the_same(slow: Emulator) -> None:
             return closed.done()
 
         eventually(trickle, "the connection is closed while the head still comes")
-    until_refused(slow, "did not end the head")
+    until_refused(slow, "did not complete the head")
 
 
 def test_a_connection_may_be_idle_between_requests_while_others_are_closed(slow: Emulator) -> None:
@@ -107,7 +108,7 @@ def test_a_handshake_that_has_begun_must_end_in_time(slow: Emulator) -> None:
     with Wire(port) as connection:
         connection.send(b"\x16\x03\x01")
         assert connection.closed_by_server()
-    until_refused(slow, "did not end the head")
+    until_refused(slow, "did not complete the head")
 
 
 # Slow bodies
@@ -186,7 +187,7 @@ def test_a_job_whose_poll_takes_nothing_of_its_answer_is_given_back(slow: Emulat
         connection.request("GET", f"{runtime.path}/job", runtime.headers)
         assert connection.head().status == 200
         eventually(lambda: api.status(job_id)["type"] == "queued", "the job is given back")
-    until_refused(slow, "took nothing of its answer")
+    until_refused(slow, "read nothing of its answer")
     assert runtime.take_id() == job_id
 
 

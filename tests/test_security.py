@@ -79,7 +79,7 @@ def test_a_loopback_address_needs_no_permission_and_gives_no_warning(host: str) 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "a.host.invalid"])
 def test_any_other_address_needs_allow_remote(host: str) -> None:
-    with pytest.raises(SettingError, match=r"would let other machines in\. Set allow_remote=True"):
+    with pytest.raises(SettingError, match=r"would let other machines connect\. Set allow_remote=True"):
         Emulator(host=host)
 
 

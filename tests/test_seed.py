@@ -438,11 +438,11 @@ REFUSED = [
     ),
     ("settings:\n  keep_jobs: 1\n  port: many\n", "line 3: settings.port: A setting was refused: "),
     ("settings: {port: 99999999}\n", "line 1: settings.port: A setting was refused: "),
-    ("settings: {host: 0.0.0.0}\n", "line 1: settings.host: Listening on 0.0.0.0 would let other machines in."),
+    ("settings: {host: 0.0.0.0}\n", "line 1: settings.host: Listening on 0.0.0.0 would let other machines connect."),
     ("settings: {host: 0.0.0.0, allow_remote: perhaps}\n", "line 1: settings.allow_remote: A setting was refused: "),
     ("settings: {execute_timeout: .inf}\n", "line 1: settings.execute_timeout: execute_timeout must be a number of"),
-    ("settings: {token: 1}\n", "line 1: settings.token: A setting was refused: token and client_secret must be texts"),
-    ("settings: {token: ''}\n", "line 1: settings.token: An empty token would let everybody in"),
+    ("settings: {token: 1}\n", "line 1: settings.token: A setting was refused: token and client_secret must be"),
+    ("settings: {token: ''}\n", "line 1: settings.token: An empty token would let every client in"),
     ("settings: {port: !!python/object:os.system {}}\n", "line 1: settings.port is no value that a setting can have."),
     ("settings: {port: 2026-99-99}\n", "line 1: settings.port is no value that a setting can have."),
     ("a: [\n", "line 2: this is not YAML ("),
@@ -528,7 +528,7 @@ def check_traceback(error: BaseException) -> None:
 
 def test_given_tokens_that_are_no_texts_are_shown_nowhere(path: Path) -> None:
     for given in ({"token": SECRET.encode()}, {"tokens": [SECRET, SECRET.encode()]}):
-        with pytest.raises(SettingError, match="token and client_secret must be texts") as refused:
+        with pytest.raises(SettingError, match="token and client_secret must be strings") as refused:
             Emulator.from_seed(path, **given)
         check_traceback(refused.value)
 

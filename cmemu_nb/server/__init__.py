@@ -1,1 +1,1 @@
-"""The HTTP surfaces of the emulator: requests become calls on the Lifecycle."""
+"""The HTTP server of the emulator: it turns requests into calls of the Lifecycle."""

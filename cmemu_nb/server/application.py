@@ -1,4 +1,4 @@
-"""The application: which handler a request goes to, and what it passes before."""
+"""The application: it checks each request and finds the handler of its route."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 
 
 class Application:
-    """One emulator's HTTP surface. `local_hostnames` are those that a request may name as its host."""
+    """The routes of one emulator. `local_hostnames` are further host names that requests may use."""
 
     def __init__(self, context: Context, local_hostnames: Iterable[str]) -> None:
         self.context = context
@@ -44,15 +44,15 @@ class Application:
         self._local_hostnames = frozenset(name.lower() for name in local_hostnames)
 
     def begin(self, request: Request) -> Receiver:
-        """Check all that can be checked before the body is read, and return who takes the body."""
+        """Make every check that is possible before the body is read, and return the receiver of the body."""
         context = self.context
         if self._hub_prefix is not None:
             request.prefix = forwarded_prefix(request, self._hub_prefix)
         self._check_sender(request)
         route, request.params = self._router.match(request.method, request.path)
         if request.prefix:
-            # The proxy decodes a path and encodes it anew, without slashes and question marks: so a URI for it is
-            # encoded twice.
+            # The proxy decodes the path and encodes it again, except for slashes and question marks. URIs for the
+            # proxy are therefore encoded twice.
             request.params = {name: unquote(value) for name, value in request.params.items()}
         context.tokens.authorize(route.auth, request)
         check_size(context, request.declared_length)
@@ -60,7 +60,7 @@ class Application:
             return faulty
         if route.receiver is not None:
             return route.receiver(context, request)
-        assert route.handler is not None  # noqa: S101 - a route has one or the other
+        assert route.handler is not None  # noqa: S101 - a route has either a handler or a receiver
         return BufferedBody(context, request, route.handler, route.auth)
 
     def _check_sender(self, request: Request) -> None:

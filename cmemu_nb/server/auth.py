@@ -1,4 +1,4 @@
-"""Who may call a route: the tokens that requests carry."""
+"""Authorization: which token each route requires, and whether a request carries it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Auth(Enum):
-    """Whose token a route wants."""
+    """The kind of token that a route requires."""
 
     NONE = "none"
     MODULE = "module"
@@ -31,9 +31,9 @@ class Auth(Enum):
 
 
 class TokenChecks:
-    """Whose token a request carries: the emulator's bearer tokens and those of `oauth`, and the sessions' own ones.
+    """Checks the token of a request: the emulator's bearer tokens, access tokens of `oauth`, and sessions' tokens.
 
-    `logins` says who sends some of the bearer tokens; `protect_notebook` is the setting.
+    `logins` are the user names that belong to some of the bearer tokens; `protect_notebook` is the setting.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TokenChecks:
         self._protect_notebook = protect_notebook
 
     def authorize(self, auth: Auth, request: Request) -> None:
-        """Refuse a request without the token that a route wants, and set whose it is."""
+        """Refuse a request without the token that a route requires; set the replica to which a module token belongs."""
         bearer = request.headers.get("Authorization")
         if auth is Auth.MODULE:
             self.authorize_runtime(request)
@@ -69,11 +69,11 @@ class TokenChecks:
                 raise InvalidBearerToken
 
     def authorize_runtime(self, request: Request) -> None:
-        """Refuse an unknown runtime (404), then a token that is not its session's (401)."""
+        """Refuse an unknown runtime (404), and then a token that is not the token of its session (401)."""
         self._lifecycle.authenticate(request.params["runtimeId"], _only_token(request))
 
     def has_token(self, request: Request) -> bool:
-        """Tell whether a request carries any token that is valid; whether it is the route's is another question."""
+        """Return whether a request carries any valid token, even if it is not the kind that its route requires."""
         if self._bearer_valid(request.headers.get("Authorization")):
             return True
         try:
@@ -83,23 +83,23 @@ class TokenChecks:
         return True
 
     def check_may_open(self, runtime_id: str, request: Request) -> None:
-        """Refuse to reset the notebook's session, if it is protected, without its module token or a bearer token."""
+        """Refuse to reset a protected notebook's session without its module token or a bearer token."""
         if not self._protect_notebook or runtime_id != NOTEBOOK:
             return
         if self._bearer_valid(request.headers.get("Authorization")):
             return
         try:
             self._lifecycle.authenticate(NOTEBOOK, _only_token(request))
-        except NotFound:  # it is not open, so nothing is reset
+        except NotFound:  # the session is not open, so nothing is reset
             return
         except InvalidModuleAuthToken:
             raise NotebookProtected(
-                "The session of the runtime 'notebook' is open, and the setting protect_notebook keeps it from being "
-                "reset. Send its Module-Auth-Token or a bearer token, or choose another runtime id."
+                "The session of the runtime 'notebook' is open, and the setting protect_notebook protects it from "
+                "resets. Send its Module-Auth-Token or a bearer token, or choose another runtime id."
             ) from None
 
     def user(self, request: Request) -> str | None:
-        """Return the login of the bearer token that an authorized request came with, if the seed file gives it one."""
+        """Return the user name that the seed file gives to the bearer token of an authorized request, if any."""
         if not self._logins:
             return None
         return self._logins.get(_scheme_and_value(request.headers.get("Authorization"))[1])

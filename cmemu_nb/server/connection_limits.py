@@ -1,7 +1,7 @@
-"""How many connections an emulator has, and the end of those whose clients are too slow.
+"""The limit of an emulator's connections, and the closing of connections whose clients are too slow.
 
-No request has a timer of its own: one look at all connections, every few seconds while there are any, finds those on
-which nothing has moved since the last looks.
+No request has a timer of its own. Instead, one task inspects all connections every few seconds, as long as there are
+any, and finds those without progress since the previous inspections.
 """
 
 from __future__ import annotations
@@ -31,15 +31,21 @@ if TYPE_CHECKING:
 MAX_PAUSE = 5.0
 MAX_TURNED_AWAY = 64
 SPARE_FILES = 128
-LOOK_PIECES = 256
-AT_ONCE = 65_536
+INSPECTIONS_OF_A_TURN = 256
+READ_BYTES = 65_536
 
 Watched = tuple[str, float, object]
-"""What a client fails to do, in how many seconds, and what changes when it does it; its silence has no words."""
+"""What a client fails to do, the seconds it has for it, and a value that changes when it makes progress.
+
+The first is empty for a client that is only idle.
+"""
 
 
 def open_files_allow(wanted: int) -> int:
-    """Return as many connections as are wanted, or as the process may open: without files, nothing in it works."""
+    """Return the wanted number of connections, or fewer if the process may not open that many files.
+
+    Some files are kept free for the rest of the process.
+    """
     try:
         import resource  # noqa: PLC0415 - Windows has none
     except ImportError:
@@ -49,54 +55,54 @@ def open_files_allow(wanted: int) -> int:
 
 
 class Guard:
-    """Looks after the connections of one emulator's servers. `note(detail)` tells of each that it closes."""
+    """Guards the connections of one emulator's servers. It calls `note(detail)` for each connection that it closes."""
 
     def __init__(
         self, note: Callable[[str], None], *, max_connections: int, slow_client_seconds: float, idle_seconds: float
     ) -> None:
         self.idle_seconds = idle_seconds
         self._note = note
-        self._most = open_files_allow(max_connections)
+        self._limit = open_files_allow(max_connections)
         self._slow_seconds = slow_client_seconds
         self._pause = min(MAX_PAUSE, slow_client_seconds / 4, idle_seconds / 4)
         self._exchanges: dict[HTTP1ServerConnection, Exchange] = {}
         self._unmoved: dict[HTTP1ServerConnection, tuple[Watched, float]] = {}
         self._open = 0
         self._now = 0.0
-        self._looking: asyncio.Task[None] | None = None
+        self._inspection: asyncio.Task[None] | None = None
         self._turned_away: set[asyncio.Task[None]] = set()
         self._count_turned_away = 0
 
-    # What the servers tell
+    # Calls of the servers
 
     def admit(self, stream: IOStream) -> bool:
-        """Count a new connection, or turn it away: there are as many as there may be."""
-        if self._open >= self._most:
+        """Count a new connection and return True, or turn it away if the limit is reached."""
+        if self._open >= self._limit:
             self._turn_away(stream)
             return False
         self._open += 1
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+        if self._inspection is None:
+            self._inspection = asyncio.get_running_loop().create_task(self._inspect_all())
         return True
 
     def follow(self, connection: HTTP1ServerConnection, exchange: Exchange) -> None:
-        """Note that a connection is about to begin a request."""
+        """Record that a connection is about to begin a request."""
         self._exchanges[connection] = exchange
 
     def has_ended(self, connection: HTTP1ServerConnection) -> bool:
-        """Tell whether the request before was the last one of a connection."""
+        """Return whether the previous request was the last one of a connection."""
         before = self._exchanges.get(connection)
         return before is not None and before.last
 
     def left(self, connection: HTTP1ServerConnection) -> None:
-        """Note that a connection has ended."""
+        """Record that a connection has ended."""
         self._open -= 1
         exchange = self._exchanges.pop(connection, None)
         self._unmoved.pop(connection, None)
         if exchange is not None and isinstance(connection.stream.error, UnsatisfiableReadError):
             self._note(f"{exchange.what}: the connection was closed, because the head is longer than 64 KiB")
 
-    # Too many
+    # Too many connections
 
     def _turn_away(self, stream: IOStream) -> None:
         self._count_turned_away += 1
@@ -108,11 +114,11 @@ class Guard:
         task.add_done_callback(self._turned_away.discard)
 
     async def _answer_too_busy(self, stream: IOStream) -> None:
-        """Answer before anything was asked, and read on for a moment, or the client would see a reset connection."""
+        """Answer without waiting for a request, and keep reading for a moment: else the client would see a reset."""
         response = error_response(
             TooBusy(
-                f"The emulator has {self._most} connections, as many as max_connections and the limit of open files "
-                "allow. Close some, or ask again in a second."
+                f"The emulator has {self._limit} connections, as many as max_connections and the limit of open files "
+                "allow. Close some, or try again in a second."
             )
         )
         try:
@@ -122,28 +128,28 @@ class Guard:
                     if not isinstance(stream, SSLIOStream):
                         stream.socket.shutdown(socket.SHUT_WR)
                     while True:
-                        await stream.read_bytes(AT_ONCE, partial=True)
+                        await stream.read_bytes(READ_BYTES, partial=True)
         finally:
             stream.close()
 
-    # Too slow
+    # Slow clients
 
-    async def _look(self) -> None:
-        """Look at all connections again and again, as long as there are any."""
+    async def _inspect_all(self) -> None:
+        """Inspect all connections at regular intervals, as long as there are any."""
         while self._open:
             await asyncio.sleep(self._pause)
-            # Not the clock's time: while something held the loop up, no client was slow.
+            # The sum of the pauses, not the clock: a client is not slow while something else blocks the loop.
             self._now += self._pause
             if self._count_turned_away:
                 count, self._count_turned_away = self._count_turned_away, 0
-                self._note(f"{count} connections were turned away: {self._most} are open")
+                self._note(f"{count} connections were turned away: {self._limit} are open")
             for position, connection in enumerate(list(self._exchanges)):
-                if position % LOOK_PIECES == LOOK_PIECES - 1:
+                if position % INSPECTIONS_OF_A_TURN == INSPECTIONS_OF_A_TURN - 1:
                     await asyncio.sleep(0)
-                self._look_at(connection)
-        self._looking = None
+                self._inspect(connection)
+        self._inspection = None
 
-    def _look_at(self, connection: HTTP1ServerConnection) -> None:
+    def _inspect(self, connection: HTTP1ServerConnection) -> None:
         exchange = self._exchanges.get(connection)
         watched = None if exchange is None else self._watch(exchange)
         if exchange is None or watched is None:
@@ -161,26 +167,26 @@ class Guard:
             connection.stream.close()
 
     def _watch(self, exchange: Exchange) -> Watched | None:
-        """Return what is waited for from the client of an exchange, if anything is."""
+        """Return what the server waits for from the client of an exchange; None if it waits for nothing."""
         stream = exchange.stream
         if stream.writing():
-            return "took nothing of its answer", self._slow_seconds, stream._total_write_done_index  # noqa: SLF001
+            return "read nothing of its answer", self._slow_seconds, stream._total_write_done_index  # noqa: SLF001
         if exchange.stage is Stage.BODY:
             seconds = self.idle_seconds if exchange.patient else self._slow_seconds
             return "sent nothing of the body", seconds, exchange.received
         if exchange.stage is Stage.ANSWER:
             return None
-        # A head that has begun, or a handshake.
+        # The head of a request or a TLS handshake has begun.
         begun = stream._read_buffer_size or getattr(stream, "_ssl_accepting", False)  # noqa: SLF001
         return (
-            ("did not end the head of a request", self._slow_seconds, exchange)
+            ("did not complete the head of a request", self._slow_seconds, exchange)
             if begun
             else ("", self.idle_seconds, exchange)
         )
 
 
 def make_guard(lifecycle: Lifecycle, settings: Settings) -> Guard:
-    """Make the guard of an emulator; what it does is an event."""
+    """Make the guard of an emulator; each connection that it closes is an event."""
     return Guard(
         lambda detail: lifecycle.note("request_refused", detail=detail),
         max_connections=settings.max_connections,
@@ -190,29 +196,30 @@ def make_guard(lifecycle: Lifecycle, settings: Settings) -> Guard:
 
 
 class GuardedServer(HTTPServer):
-    """An HTTP server whose connections a `Guard` looks after."""
+    """An HTTP server whose connections a `Guard` watches."""
 
     def initialize(self, request_callback: Any, *, guard: Guard, **options: Any) -> None:  # type: ignore[override]
-        """Take Tornado's options; the guard does what Tornado would need a timer for, for every request."""
+        """Take Tornado's options, without its timeout for heads, which needs a timer for every request."""
         super().initialize(request_callback, **options)
         self.conn_params.header_timeout = None
         self._guard = guard
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        """Serve a new connection, if there may be one more."""
+        """Serve a new connection if the limit allows it."""
         if self._guard.admit(stream):
             super().handle_stream(stream, address)
 
     def start_request(self, server_conn: Any, request_conn: Any) -> Any:
         """Begin the next request of a connection."""
         if self._guard.has_ended(server_conn):
-            # Tornado serves what it has read of a connection that it has closed: a job that nobody knows of.
+            # Tornado would still serve a request that it has read from a connection that it has closed: it could
+            # submit a job that no client knows of.
             return HTTPMessageDelegate()
         exchange = super().start_request(server_conn, request_conn)
-        self._guard.follow(server_conn, exchange)  # type: ignore[arg-type]  # our Connections make them
+        self._guard.follow(server_conn, exchange)  # type: ignore[arg-type]  # our Connections makes them
         return exchange
 
     def on_close(self, server_conn: Any) -> None:
-        """Note that a connection has ended."""
+        """Record that a connection has ended."""
         super().on_close(server_conn)
         self._guard.left(server_conn)

@@ -1,4 +1,4 @@
-"""What all handlers share: the Lifecycle, who is waiting, the limits, and how errors are answered."""
+"""The context that all handlers share: the Lifecycle, held requests, limits, and how errors are answered."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_OF_AN_ID = 200
 MAX_SHOWN_OF_A_PATH = 200
-# Answers given as errors to requests that were right themselves.
+# Errors that answer valid requests, so they are not refusals.
 NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
 
 
 class Context:
     """What handlers need of one emulator.
 
-    Answers wait until the `journal`, if there is one, has what they say; `waiters` says how many requests are held.
-    `environment` adds a replica to a runtime, with so many tasks at a time, and returns its variables; `diagnose` says
-    why a job has no result, `surfaces` are those of the OpenAPI document, and `identity` tells clients that have
-    found its file which emulator this is.
+    An answer waits until the `journal`, if there is one, contains the changes of its request. `waiters` is the number
+    of held requests. `environment` adds a replica to a runtime, with a number of concurrent tasks, and returns its
+    environment variables. `diagnose` says why a job has no result, `surfaces` are those of the OpenAPI document, and
+    `identity` lets clients check that this is the emulator whose live file they have found.
     """
 
     def __init__(
@@ -82,22 +82,22 @@ class Context:
         self.version = __version__
         self.identity = secrets.token_hex(8)
 
-    def waits_no_more(self, _: object) -> None:
-        """Note that a held request has its answer, or is gone."""
+    def release_waiter(self, _: object) -> None:
+        """Record that a held request has its answer, or that its client has disconnected."""
         self.waiters -= 1
 
     def too_busy(self) -> TooBusy:
-        """Return the refusal of a request that would have to wait, when as many as may do so already."""
+        """Return the error for a request that would have to wait although `max_waiting` requests are held already."""
         return TooBusy(
-            f"{self.max_waiting} requests wait for a job already, as many as max_waiting allows. Ask again in a second."
+            f"{self.max_waiting} requests wait for a job already, as many as max_waiting allows. Try again in a second."
         )
 
     def shown_path(self, request: Request) -> str:
-        """Return the beginning of a request's path, as an event shows it: a secret in it must not be cut before."""
+        """Return the beginning of a request's path for an event; secrets in it are masked before it is cut."""
         return self.lifecycle.events.masked(request.path)[:MAX_SHOWN_OF_A_PATH]
 
     def answer_error(self, error: Exception, request: Request) -> Response:
-        """Turn an error into its answer; one that nobody foresaw goes into the event log with its traceback."""
+        """Return the answer for an error. An unexpected error is logged as an event with its traceback."""
         if isinstance(error, WireError):
             if not isinstance(error, NO_REFUSALS):
                 self._note_refusal(error, request)
@@ -107,11 +107,11 @@ class Context:
             detail=f"{request.method} {self.shown_path(request)}: {''.join(traceback.format_exception(error))}",
         )
         return self.error_response(
-            InternalError("The emulator failed on this request; its events have the traceback."), request
+            InternalError("The emulator failed on this request. Its event log has the traceback."), request
         )
 
     def error_response(self, error: WireError, request: Request) -> Response:
-        """Return the answer that a route's callers expect of an error."""
+        """Return the answer for an error in the format that the callers of the route expect."""
         if request.path.startswith(API):
             return api_error_response(error)
         response = error_response(error)
@@ -120,7 +120,7 @@ class Context:
         return response
 
     def _note_refusal(self, error: WireError, request: Request) -> None:
-        # A token in the place of an id is a slip that happens.
+        # A token may have been sent by mistake where an id belongs, so ids are masked too.
         runtime_id, job_id = (
             self.lifecycle.events.masked(request.params.get(name, ""))[:MAX_SHOWN_OF_AN_ID] or None
             for name in ("runtimeId", "jobId")

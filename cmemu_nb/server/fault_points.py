@@ -1,4 +1,4 @@
-"""Where faults strike: around polls, results and schemas, while any are on."""
+"""Where injected faults strike: polls, results and schemas are handled here while any faults are on."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 POLLS = (runtime.get_job, platform.get_job)
 RESULTS = (runtime.receive_result, platform.receive_result)
-SPOIL_A_RESULT = ("error_rate", "drop_result", "truncate_result")
+RESULT_FAULTS = ("error_rate", "drop_result", "truncate_result")
 
 
 def faulty_receiver(context: Context, route: Route, request: Request) -> Receiver | None:
-    """Return who takes the body of a request that faults may strike; None for any other."""
+    """Return the receiver for a request that faults may strike; None for any other request."""
     if route.handler in POLLS and request.method != "HEAD":
         return BufferedBody(context, request, partial(_poll, route.handler))
     if route.handler is post_schemas:
@@ -45,7 +45,7 @@ def faulty_receiver(context: Context, route: Route, request: Request) -> Receive
 
 
 def _waits_for_result(context: Context, job: Job) -> bool:
-    """Tell whether a result would count: one that comes too early, too late or beside another is answered as ever."""
+    """Return whether a result would be stored; one that is too early, too late or a second one is answered as usual."""
     return job.status == JobStatus.RUNNING and context.lifecycle.stream(job.job_id) is None
 
 
@@ -65,13 +65,11 @@ def _refuse_request(context: Context, fault: str, runtime_id: str, error: Inject
 
 
 async def _hold_back(context: Context, job: Job, moment: str) -> None:
-    """Wait as long as the faults say, all of them together."""
+    """Wait for the sum of the delays that all faults choose."""
     chosen = [(faults, faults.seconds(job, moment)) for faults in context.faults]
     for faults, seconds in chosen:
         if seconds:
-            faults.tell(
-                "delay", f"held the answer to the {moment} back for {seconds:.3g} s", job.runtime_id, job.job_id
-            )
+            faults.tell("delay", f"delayed the answer to the {moment} by {seconds:.3g} s", job.runtime_id, job.job_id)
     await asyncio.sleep(sum(seconds for _, seconds in chosen))
 
 
@@ -105,7 +103,7 @@ async def _poll(handler: Any, context: Context, request: Request) -> Response:
 
 
 def _second_delivery(context: Context, request: Request) -> Response | None:
-    if request.client_gone():
+    if request.client_disconnected():
         return None
     for faults in context.faults:
         job = faults.to_repeat(request.params["runtimeId"])
@@ -116,7 +114,7 @@ def _second_delivery(context: Context, request: Request) -> Response | None:
 
 
 async def _deliver(context: Context, request: Request, response: Response, *, first: bool = False) -> Response:
-    """Answer a poll; whatever strikes, a job that does not arrive for the first time goes back to its queue."""
+    """Answer a poll. Whichever fault strikes, a job whose first delivery fails goes back to its queue."""
     job = _handed_out(context, response)
     if job is None:
         return response
@@ -127,7 +125,7 @@ async def _deliver(context: Context, request: Request, response: Response, *, fi
         except asyncio.CancelledError:
             give_back()
             raise
-    if request.client_gone() or _is_cut_off(context, job, "poll", "instead of handing the job out"):
+    if request.client_disconnected() or _is_cut_off(context, job, "poll", "instead of handing the job out"):
         give_back()
         request.connection.stream.close()
         return Response(204)
@@ -154,7 +152,7 @@ def _handed_out(context: Context, response: Response) -> Job | None:
 
 
 class FaultyResult:
-    """The result of a running job, which faults may strike. One that is to be spoilt is collected first."""
+    """Receives the result of a running job, which faults may strike. A result to be spoilt is collected first."""
 
     def __init__(
         self, context: Context, request: Request, receive: Callable[[Context, Request], Receiver], job: Job
@@ -163,22 +161,22 @@ class FaultyResult:
         self._request = request
         self._receive = receive
         self._job = job
-        struck = ((fault, _first(context, fault, job)) for fault in SPOIL_A_RESULT)
+        struck = ((fault, _first(context, fault, job)) for fault in RESULT_FAULTS)
         self._spoiling = next(((fault, *found) for fault, found in struck if found), None)
         self._inner = BufferedBody(context, request, self._spoil) if self._spoiling else receive(context, request)
-        # What is collected to be spoilt may be a stream, too.
+        # A result that is collected to be spoilt may be a stream, too.
         self.patient = self._inner.patient or request.chunked
 
     def receive(self, chunk: bytes) -> None:
-        """Take the next piece."""
+        """Take the next chunk."""
         self._inner.receive(chunk)
 
     def break_off(self) -> None:
-        """Note that the rest will never come; of a result that was to be spoilt nothing has counted."""
+        """Handle that the rest will never arrive. Nothing of a result that was to be spoilt has been stored."""
         self._inner.break_off()
 
     def finish(self) -> Any:
-        """Answer, at once or later."""
+        """Answer, at once or after a delay."""
         response = self._inner.finish()
         if any(faults.delay for faults in self._context.faults):
             return self._answer_later(response)
@@ -193,10 +191,10 @@ class FaultyResult:
         kept = job if job and job.status == JobStatus.SUCCEEDED else None
         if kept and _is_cut_off(self._context, kept, "result", "after the result was kept"):
             self._request.connection.stream.close()
-        return response  # type: ignore[no-any-return]  # what takes results answers at once
+        return response  # type: ignore[no-any-return]  # receivers of results answer at once
 
     def _spoil(self, context: Context, request: Request) -> Any:
-        assert self._spoiling is not None  # noqa: S101 - or this would not be called
+        assert self._spoiling is not None  # noqa: S101 - only called if it is set
         fault, faults, random = self._spoiling
         size, job_id = len(request.body), self._job.job_id
         ended = not faults.on or context.lifecycle.find_job(job_id) is not self._job

@@ -1,6 +1,6 @@
-"""Faults of the platform, injected on purpose: when they strike, and what people hold of them.
+"""Faults of the platform that are injected on purpose: the decision when they strike, and the handle for users.
 
-Plain Python, without sockets: `server/fault_points.py` asks here, and does to the request what is said.
+This module knows no sockets: `server/fault_points.py` asks it, and lets the faults strike the requests.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
 
 ENDS_CALL = frozenset({"job_succeeded", "job_failed", "job_cleared"})
-KEPT_ENDED = 10_000
+MAX_ENDED = 10_000
 
 
 class _Call:
-    """One call of a function: which it is, and how often it was asked whether a fault strikes it."""
+    """One call of a function: its number, and how often each fault was asked whether it strikes the call."""
 
     __slots__ = ("asked", "number")
 
@@ -35,12 +35,12 @@ class _Call:
 
 
 class Faults:
-    """Faults that are on, until `off()` or the end of the `with` block.
+    """Injected faults, which are on until `off()` or the end of the `with` block.
 
-    `struck` counts how often each has struck. Whether one strikes depends on the `seed`, the runtime, the function,
-    which of its calls since the faults were set this is, and the attempt: never on which request comes first.
-    `chances` are from 0 to 1 by name, `delay` is in seconds, `runtime_id` and `function` are None where every one is
-    meant, and `on` says whether they still strike.
+    `struck` counts how often each fault has struck. Whether a fault strikes depends on the `seed`, the runtime, the
+    function, the number of the call since the faults were set, and the attempt, but never on the order of requests.
+    `chances` are probabilities from 0 to 1, by name; `delay` is in seconds. `runtime_id` and `function` are None if the
+    faults concern every runtime or function, and `on` says whether they still strike.
     """
 
     def __init__(
@@ -64,42 +64,42 @@ class Faults:
         self._lifecycle = lifecycle
         self._end = end
         self._calls: dict[str, _Call] = {}
-        # Answers to the results of ended calls may still be due, but not for ever.
+        # The results of ended calls may still be unanswered, so the most recently ended calls are kept.
         self._ended: deque[str] = deque()
         self._submitted: Counter[tuple[str, str]] = Counter()
         self._asked: Counter[tuple[object, ...]] = Counter()
         self._to_repeat: list[Job] = []
 
-    # Being on
+    # On and off
 
     def off(self) -> None:
-        """End these faults; nothing when they are off already."""
+        """Turn these faults off. It does nothing if they are off already."""
         self._end(self)
 
     def begin(self) -> None:
-        """Count calls from now on, those that are unfinished first. On the emulator's loop."""
+        """Turn the faults on and count calls from now on, unfinished ones first. Call it on the emulator's loop."""
         self.on = True
         for job in self._lifecycle.jobs(self.runtime_id):
             if not job.finished:
                 self._call(job)
-        self._unsubscribe = self._lifecycle.events.subscribe(self._hear)
+        self._unsubscribe = self._lifecycle.events.subscribe(self._on_event)
 
     def end(self) -> None:
-        """Listen no more. On the emulator's loop."""
+        """Stop following events. Call it on the emulator's loop."""
         self.on = False
         self._unsubscribe()
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         job = self._lifecycle.find_job(event.job_id or "") if event.kind == "job_queued" else None
         if job is not None:
             self._call(job)
         elif event.kind in ENDS_CALL and event.job_id in self._calls:
             self._ended.append(event.job_id)
-            if len(self._ended) > KEPT_ENDED:
+            if len(self._ended) > MAX_ENDED:
                 self._calls.pop(self._ended.popleft(), None)
 
     def _call(self, job: Job) -> _Call:
-        """Return a job as a call of its function, which is counted when it is new."""
+        """Return the call that a job is, and count it if it is new."""
         call = self._calls.get(job.job_id)
         if call is None:
             called = job.runtime_id, job.query_type
@@ -107,28 +107,28 @@ class Faults:
             call = self._calls[job.job_id] = _Call(self._submitted[called])
         return call
 
-    # Deciding
+    # Decisions
 
     def strikes(self, fault: str, job: Job, moment: str = "") -> Random | None:
-        """Tell whether a fault strikes a job, this time; what else is to be chosen comes from what is returned."""
+        """Return a `Random` for further choices if a fault strikes a job this time; None if it does not."""
         if fault not in self.chances or not self._concerns(job):
             return None
         return self._struck(fault, self._random_of(job, fault, moment))
 
     def strikes_request(self, fault: str, runtime_id: str) -> bool:
-        """Tell whether a fault strikes a runtime's request that is about no job, this time."""
+        """Return whether a fault strikes, this time, a request of a runtime that concerns no job."""
         if fault not in self.chances or self.function is not None or self.runtime_id not in (None, runtime_id):
             return False
         return self._struck(fault, self._random(self._asked, fault, runtime_id)) is not None
 
     def seconds(self, job: Job, moment: str) -> float:
-        """Return how long an answer about a job is to be held back."""
+        """Return by how many seconds an answer about a job is delayed."""
         if self.delay is None or not self._concerns(job):
             return 0.0
         try:
             return self.delay.seconds(self._random_of(job, "delay", moment))
         except InvalidRequest as error:
-            self._note("delay", f"nothing was held back: {error}", job.runtime_id, job.job_id)
+            self._note("delay", f"nothing was delayed: {error}", job.runtime_id, job.job_id)
             return 0.0
 
     def _concerns(self, job: Job) -> bool:
@@ -143,43 +143,43 @@ class Faults:
 
     def _random(self, asked: Counter[tuple[object, ...]], *about: object) -> Random:
         asked[about] += 1
-        return Random(repr((self.seed, *about, asked[about])))  # noqa: S311 - it is to be repeatable
+        return Random(repr((self.seed, *about, asked[about])))  # noqa: S311 - it must be reproducible
 
-    # Delivering twice
+    # Duplicate deliveries
 
     def repeat(self, job: Job) -> None:
-        """Have a job that was handed out handed out again."""
+        """Hand out a job again that has been handed out."""
         self._to_repeat.append(job)
 
     def to_repeat(self, runtime_id: str) -> Job | None:
-        """Return a runtime's next job to hand out again, if it still runs in the same hands."""
+        """Return the next job of a runtime to hand out again, if its call has not been replaced meanwhile."""
         for job in [each for each in self._to_repeat if each.runtime_id == runtime_id]:
             self._to_repeat.remove(job)
             if self._lifecycle.find_job(job.job_id) is job:
                 return job
         return None
 
-    # Telling
+    # Recording
 
     def tell(self, fault: str, what: str, runtime_id: str, job_id: str | None = None) -> None:
-        """Note that a fault has struck, and what it did."""
+        """Count that a fault has struck, and add an event that says what it did."""
         self.struck[fault] += 1
         self._note(fault, what, runtime_id, job_id)
 
     def _note(self, fault: str, what: str, runtime_id: str, job_id: str | None) -> None:
         self._lifecycle.note("fault_injected", runtime_id, job_id, f"{fault}: {what}")
 
-    # Looking
+    # Descriptions
 
     @property
     def words(self) -> dict[str, str]:
-        """Each fault in words, by its name."""
+        """The chance or the delay of each fault as text, by the fault's name."""
         chances = {name: f"{chance:g}" for name, chance in self.chances.items()}
         return chances if self.delay is None else {"delay": self.delay.words, **chances}
 
     @property
     def where(self) -> str:
-        """What the faults strike."""
+        """The runtime and function that the faults strike."""
         parts = [
             f"{noun} {name!r}" for noun, name in (("runtime", self.runtime_id), ("function", self.function)) if name
         ]
@@ -187,7 +187,7 @@ class Faults:
 
     @property
     def description(self) -> str:
-        """The faults, what they strike and the seed."""
+        """The faults, the runtime and function that they strike, and the seed."""
         words = ", ".join(f"{name}={word}" for name, word in self.words.items())
         return f"{words} on {self.where}, seed={self.seed}"
 

@@ -1,7 +1,7 @@
-"""Handlers and receivers: what answers a request, and what takes its body.
+"""Handlers, which answer requests, and receivers, which take the bodies of requests.
 
 A handler is a plain function of the `Context` and a `Request`. It returns a `Response` or an awaitable of one. A route
-whose body is to be used as it arrives has a receiver instead.
+that processes the body while it arrives has a receiver instead.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ Handler = Callable[["Context", Request], Answer | Awaitable[Answer]]
 
 
 class Receiver(Protocol):
-    """Takes a request's body as it arrives, and answers. `patient` says whether the client may pause for long."""
+    """Takes a request's body as it arrives, and answers. `patient` is True if the client may make long pauses."""
 
     patient: bool
 
     def receive(self, chunk: bytes) -> None:
-        """Take the next piece of the body."""
+        """Take the next chunk of the body."""
 
     def finish(self) -> Answer | Awaitable[Answer]:
-        """Answer: the body is complete."""
+        """Answer the request; the body is complete."""
 
     def break_off(self) -> None:
-        """Note that the rest of the body will never come."""
+        """Handle that the rest of the body will never arrive."""
 
 
 class BufferedBody:
     """The usual receiver: collects the body, then calls the handler.
 
-    A body takes its time: meanwhile the session may have ended whose token `auth` asked for.
+    While the body arrives, the session may end to which the token belongs, so `auth` is checked again at the end.
     """
 
     patient = False
@@ -49,11 +49,11 @@ class BufferedBody:
         self._request = request
         self._handler = handler
         self._auth = auth
-        # Unlike joining pieces, growing in one place needs no second copy of a large body.
+        # Joining chunks at the end would need a second copy of a large body; a BytesIO does not.
         self._body = io.BytesIO()
 
     def receive(self, chunk: bytes) -> None:
-        """Keep the next piece; a body over the limit is a `PayloadTooLarge`."""
+        """Append the next chunk. Raises `PayloadTooLarge` for a body over the limit."""
         check_size(self._context, self._body.tell() + len(chunk))
         self._body.write(chunk)
 
@@ -79,8 +79,9 @@ def check_size(context: Context, size: int) -> None:
 
 
 def check_chunked(request: Request) -> None:
-    """Refuse a body in chunks that Tornado is about to refuse: it must not begin a stream, which would break off."""
+    """Refuse a chunked body that Tornado would refuse later: it would begin a streamed result and then break it off."""
     if request.headers["Transfer-Encoding"].lower() != "chunked" or "Content-Length" in request.headers:
         raise InvalidRequest(
-            "The end of the body is unclear. Send it with 'Transfer-Encoding: chunked' alone, or with a Content-Length."
+            "The end of the body is ambiguous. Send it with 'Transfer-Encoding: chunked' alone, or with a "
+            "Content-Length."
         )

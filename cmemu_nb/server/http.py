@@ -1,7 +1,7 @@
-"""The thin adapter between Tornado's HTTP connections and the routes.
+"""The adapter between Tornado's HTTP connections and the routes.
 
-An error of our tree becomes the documented JSON body, any other one `internal_error` with its traceback in the event
-log. When the client goes away, an awaiting handler is cancelled.
+A `WireError` becomes the documented JSON body; any other error becomes `internal_error`, with its traceback in the
+event log. When the client disconnects, a handler that is waiting is cancelled.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from cmemu_nb.server.handlers import Receiver
 
 LINGER_SECONDS = 2.0
-# What is longer goes out behind its head, uncopied.
+# A longer body is written after the head in a second call, so that it need not be copied.
 MAX_PIECE_BYTES = 65_536
 
 
 class Connections(HTTPServerConnectionDelegate):
-    """Makes one `Exchange` for every request that comes in."""
+    """Makes an `Exchange` for every request."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -43,11 +43,11 @@ class Connections(HTTPServerConnectionDelegate):
         request_conn: HTTPConnection,
     ) -> HTTPMessageDelegate:
         """Begin the next request of a connection."""
-        return Exchange(self._application, request_conn)  # type: ignore[arg-type]  # HTTP/1 is all that Tornado serves
+        return Exchange(self._application, request_conn)  # type: ignore[arg-type]  # Tornado serves HTTP/1 only
 
 
 class Stage(Enum):
-    """How far a request has come."""
+    """The progress of a request."""
 
     HEAD = "head"
     BODY = "body"
@@ -55,7 +55,7 @@ class Stage(Enum):
 
 
 class Exchange(HTTPMessageDelegate):
-    """One request and its answer. `received` is how many bytes of the body have come."""
+    """One request and its answer. `received` is the number of bytes of the body that have arrived."""
 
     def __init__(self, application: Application, connection: HTTP1Connection) -> None:
         self._application = application
@@ -76,25 +76,25 @@ class Exchange(HTTPMessageDelegate):
 
     @property
     def patient(self) -> bool:
-        """Whether the client may pause for long in the body."""
+        """Whether the client may make long pauses while it sends the body."""
         return self._receiver is not None and self._receiver.patient
 
     @property
     def what(self) -> str:
-        """What the request is, for people."""
+        """A short description of the request, for events."""
         if self.stage is Stage.HEAD:
             return f"a request from {self._connection.context}"
         return f"{self._request.method} {self._context.shown_path(self._request)}"
 
     @property
     def last(self) -> bool:
-        """Whether the connection ends with this exchange."""
-        return self._connection._disconnect_on_finish  # noqa: SLF001 - Tornado keeps it to itself
+        """Whether the connection closes after this exchange."""
+        return self._connection._disconnect_on_finish  # noqa: SLF001 - Tornado has no public name for it
 
-    # What Tornado tells us
+    # Calls of Tornado
 
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
-        """Find the route and refuse what can be refused before the body is read."""
+        """Find the route, and make every check that is possible before the body is read."""
         self.stage = Stage.BODY
         self._connection.set_max_body_size(UNLIMITED)
         self._connection.set_close_callback(self.on_connection_close)
@@ -105,7 +105,7 @@ class Exchange(HTTPMessageDelegate):
             self._refuse(error)
 
     def data_received(self, chunk: bytes) -> None:
-        """Pass a piece of the body on; what comes after a refusal is dropped."""
+        """Pass a chunk of the body to the receiver. After a refusal the rest of the body is discarded."""
         self.received += len(chunk)
         if self._refusal is not None or self._receiver is None:
             return
@@ -116,7 +116,7 @@ class Exchange(HTTPMessageDelegate):
             self._refuse(error)
 
     def finish(self) -> None:
-        """Answer: the request is complete."""
+        """Answer the request, which is complete."""
         self.stage = Stage.ANSWER
         if self._answered:
             self._connection.finish()
@@ -126,7 +126,7 @@ class Exchange(HTTPMessageDelegate):
             self._answer(self._receiver)
 
     def on_connection_close(self) -> None:
-        """Stop working for a client that has gone away."""
+        """Stop the work for a client that has disconnected."""
         if self._task is not None:
             self._task.cancel()
         elif self._receiver is not None and self._refusal is None and not self._answered:
@@ -141,15 +141,15 @@ class Exchange(HTTPMessageDelegate):
             self._answer_early(self._refusal)
 
     def _answer_early(self, response: Response) -> None:
-        """Answer while the body still comes, and read on for a moment.
+        """Answer while the body is still arriving, and keep reading for a moment.
 
         Closing at once would reset the connection, and a client that is still sending would never
         see the answer.
         """
         self._answered = True
-        # Or Tornado would invite the body that is refused.
+        # Without this, Tornado would ask the client (100 Continue) for the body that is refused.
         self._request.headers.pop("Expect", None)
-        self._connection._disconnect_on_finish = True  # noqa: SLF001 - or a next request would be served after all
+        self._connection._disconnect_on_finish = True  # noqa: SLF001 - else a next request would be served
         self._write(response)
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self._hang_up)
 
@@ -169,10 +169,10 @@ class Exchange(HTTPMessageDelegate):
         elif self._context.waiters < self._context.max_waiting:
             self._context.waiters += 1
             self._task = asyncio.create_task(self._answer_later(answer))
-            self._task.add_done_callback(self._context.waits_no_more)
+            self._task.add_done_callback(self._context.release_waiter)
         else:
             if isinstance(answer, Coroutine):
-                answer.close()  # nothing of it has run, so no job was submitted
+                answer.close()  # it has not begun to run, so no job was submitted
             self._send(self._context.answer_error(self._context.too_busy(), self._request))
 
     async def _answer_later(self, answer: StreamResponse | Awaitable[Answer]) -> None:
@@ -197,8 +197,8 @@ class Exchange(HTTPMessageDelegate):
             self._deliver(response)
 
     def _deliver(self, response: Response, unwritten: JournalBehind | None = None) -> None:
-        looks_only = self._request.method in ("GET", "HEAD") and response.undelivered is None
-        if unwritten is not None and not looks_only:
+        read_only = self._request.method in ("GET", "HEAD") and response.undelivered is None
+        if unwritten is not None and not read_only:
             if response.undelivered is not None:
                 response.undelivered()
             response = self._context.error_response(unwritten, self._request)
@@ -226,7 +226,7 @@ class Exchange(HTTPMessageDelegate):
             self._connection.write(body)
 
     def _watch_delivery(self, undelivered: Callable[[], None]) -> None:
-        # The connection's own futures swallow a failed write; the stream's future tells it exactly.
+        # Futures of the connection hide a failed write; the future of the stream's write does not.
         if self._stream_closed():
             undelivered()
             return
@@ -237,7 +237,7 @@ class Exchange(HTTPMessageDelegate):
     async def _stream(self, answer: StreamResponse) -> None:
         headers = HTTPHeaders({"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff"})
         self._answered = True
-        # Or the first chunk would wait until the client's system acknowledges the head, 40 ms later.
+        # Else the first chunk would wait until the client's system acknowledges the head, 40 ms later.
         self._connection.stream.set_nodelay(True)
         try:
             self._connection.write_headers(ResponseStartLine("HTTP/1.1", 200, "OK"), headers)
@@ -248,12 +248,12 @@ class Exchange(HTTPMessageDelegate):
         except StreamClosedError:
             return
         except Exception as error:  # noqa: BLE001 - every error ends the answer
-            # Half of the result is out: only a broken connection says that the rest will not come.
+            # Part of the result is sent already: only a broken connection shows that the rest will not follow.
             self._context.answer_error(error, self._request)
             self._hang_up()
             return
         if self._request.version == "HTTP/1.0":
-            # Without chunks, only the end of the connection says where the body ends.
+            # HTTP/1.0 has no chunks: only the end of the connection marks the end of the body.
             self._hang_up()
         elif not self._stream_closed():
             self._connection.finish()

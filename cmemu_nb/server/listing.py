@@ -1,4 +1,4 @@
-"""Answers that list records: long ones are made in turns, between which others have the loop."""
+"""Answers that list records. A long list is made in turns, so that other requests are served in between."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ MAX_BYTES_OF_A_TURN = 262_144
 def listing(
     fields: dict[str, Any], name: str, records: Sequence[T], make: Callable[[T], dict[str, Any] | None]
 ) -> Response | Awaitable[Response]:
-    """Answer `fields` and, under `name`, what `make` says of each record; one that is None meanwhile is left out."""
+    """Answer `fields` and, under `name`, the value that `make` returns for each record; None is left out.
+
+    `make` returns None for a record that was deleted while the answer was made.
+    """
     if len(records) > MAX_RECORDS_OF_A_TURN:
         return _in_turns(fields, name, records, make)
     return _answer(fields, name, [msgspec.json.encode(made) for made in map(make, records) if made is not None])

@@ -1,8 +1,8 @@
-"""Who may talk to the emulator: requests to this machine's own names, from no other site's pages.
+"""The checks of the Host and Origin headers: requests must name this machine, and not come from other sites' pages.
 
-A page in the same browser can reach a server on localhost, under a name that it makes point there (DNS
-rebinding) or from its own origin. Both are refused, as Jupyter Server does. Behind a hub the names are the hub's:
-there a token takes the place of the two checks, because no page of another site can know one.
+A web page in the same browser can reach a server on localhost, either under a host name that it makes resolve to
+127.0.0.1 (DNS rebinding) or from its own origin. Both are refused, as in Jupyter Server. Behind a hub the host names
+are the hub's: there a token replaces the two checks, because no page of another site can know one.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ if TYPE_CHECKING:
     from cmemu_nb.server.request import Request
 
 
-# The same few names come with every request.
+# Requests use the same few names, so the results are cached.
 MAX_CACHED_NAMES = 256
-# A name has at most 253 characters in the DNS, and a port 5.
+# A DNS name has at most 253 characters, and a port number 5.
 MAX_HOST_LENGTH = 300
 CONTEXT_HEADER = "X-Forwarded-Context"
-# What stands in a URL's path.
+# The characters that the path of a URL may contain.
 _PATH = re.compile(r"[\w.~!$&'()*+,;=:@%/-]+", re.ASCII)
 LOGIN_IS_NOT_ENOUGH = (
-    "This request comes through the hub's proxy, where a login alone does not tell people from web pages, so it needs "
-    "a token: send 'Authorization: Bearer <token>' with the emulator's token, or a runtime's valid Module-Auth-Token. "
-    "Programs beside the notebook use the emulator's own URL, without the proxy."
+    "This request comes through the hub's proxy, where a login alone does not distinguish people from web pages, so it "
+    "needs a token: send 'Authorization: Bearer <token>' with the emulator's token, or a runtime's valid "
+    "Module-Auth-Token. Programs on the notebook's machine can use the emulator's own URL, without the proxy."
 )
 
 
 def forwarded_prefix(request: Request, hub_prefix: str) -> str:
-    """Return where the hub's proxy has taken a request from, or nothing when it does not say so."""
-    told = request.headers.get_list(CONTEXT_HEADER)
-    fits = len(told) == 1 and told[0].startswith(hub_prefix) and _PATH.fullmatch(told[0])
-    return told[0].rstrip("/") if fits else ""
+    """Return the path prefix that the hub's proxy removed from a request; "" when the proxy does not name one."""
+    prefixes = request.headers.get_list(CONTEXT_HEADER)
+    valid = len(prefixes) == 1 and prefixes[0].startswith(hub_prefix) and _PATH.fullmatch(prefixes[0])
+    return prefixes[0].rstrip("/") if valid else ""
 
 
 def check_host(request: Request, local_hostnames: frozenset[str]) -> None:
-    """Refuse a request whose `Host` is neither local nor one of the names set."""
+    """Refuse a request whose `Host` is neither local nor one of `local_hostnames`."""
     hosts = request.headers.get_list("Host")
     if len(hosts) != 1:
         raise InvalidRequest("A request needs exactly one Host header.")
     name = hostname(hosts[0])
     if name is None or not is_local(name, local_hostnames):
         raise ForbiddenHost(
-            f"The Host header '{hosts[0][:200]}' is not of this machine. Use 127.0.0.1 or localhost, or add the "
+            f"The Host header '{hosts[0][:200]}' does not name this machine. Use 127.0.0.1 or localhost, or add the "
             "name to local_hostnames (cmemu serve --local-hostname NAME)."
         )
 
 
 def check_origin(request: Request, local_hostnames: frozenset[str]) -> None:
-    """Refuse a request that a web page of another site sent."""
+    """Refuse a request from a web page of another site."""
     origin = request.headers.get("Origin")
     if origin is None:
         return
@@ -62,12 +62,12 @@ def check_origin(request: Request, local_hostnames: frozenset[str]) -> None:
     if name is None or not is_local(name, local_hostnames):
         raise ForbiddenOrigin(
             f"Web pages of '{origin[:200]}' may not use this emulator. Add the page's host name to local_hostnames "
-            "if it is yours."
+            "if the page is yours."
         )
 
 
 def hostname(host: str) -> str | None:
-    """Return the name of a `host:port` in lower case, without brackets; None when it is malformed or too long."""
+    """Return the host name of `host:port` in lower case, without brackets; None if it is malformed or too long."""
     return _hostname(host) if len(host) <= MAX_HOST_LENGTH else None
 
 
@@ -83,7 +83,7 @@ def _hostname(host: str) -> str | None:
 
 @functools.lru_cache(MAX_CACHED_NAMES)
 def is_local(name: str, local_hostnames: frozenset[str]) -> bool:
-    """Tell whether a host name is this machine's: loopback, `localhost`, or one of the names set."""
+    """Return whether a host name is this machine's: loopback, `localhost`, or one of `local_hostnames`."""
     if name == "localhost" or name in local_hostnames:
         return True
     try:

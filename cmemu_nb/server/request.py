@@ -21,9 +21,9 @@ MAX_DIGITS = 18
 
 
 class Request:
-    """One HTTP request; `path` is as sent, `params` are decoded path segments, by name.
+    """One HTTP request. `path` is the path as it was sent, and `params` are its decoded parameters, by name.
 
-    `prefix` is where a hub's proxy has taken it from, such as `/user/jo/proxy/4000`; empty without one.
+    `prefix` is the path prefix that a hub's proxy removed, such as `/user/jo/proxy/4000`; empty without a proxy.
     """
 
     __slots__ = (
@@ -45,22 +45,22 @@ class Request:
 
     @property
     def base_url(self) -> str:
-        """The emulator's address as the caller wrote it, so that one in a container or behind a hub can reach it."""
+        """The emulator's URL as the caller used it, so that a caller in a container or behind a hub can reach it."""
         scheme = self.scheme
         if self.prefix:
-            # Each proxy on the way adds what it was asked by: the first is the caller's.
-            told = self.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
-            scheme = told if told in ("http", "https") else scheme
+            # Each proxy on the way appends the scheme by which it was reached: the first one is the caller's.
+            forwarded = self.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
+            scheme = forwarded if forwarded in ("http", "https") else scheme
         return f"{scheme}://{self.headers.get('Host', '127.0.0.1')}{self.prefix}"
 
     @property
     def chunked(self) -> bool:
-        """Whether the body comes in chunks, its length unknown."""
+        """Whether the body is sent in chunks, so that its length is unknown."""
         return "Transfer-Encoding" in self.headers
 
     @property
     def declared_length(self) -> int:
-        """The body's length in bytes as the client declared it; 0 when it did not."""
+        """The body's length in bytes as the client declared it; 0 if it did not."""
         length: str = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdecimal()):
             return 0
@@ -71,10 +71,10 @@ class Request:
         value: str | None = self.headers.get("Content-Type")
         return value.partition(";")[0].strip() or None if value else None
 
-    def client_gone(self) -> bool:
-        """Tell whether the client has hung up, also when the loop has not heard of it yet.
+    def client_disconnected(self) -> bool:
+        """Return whether the client has disconnected, even if the event loop has not noticed it yet.
 
-        Work for a client that gave up would be a ghost job, or a job handed to nobody.
+        For a disconnected client no job should be submitted, and no job should be handed out to it.
         """
         if self.connection.stream.closed():
             return True
@@ -93,7 +93,7 @@ _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGN
 
 
 def preferred_wait(request: Request) -> int:
-    """Return the seconds of the request's `Prefer: wait=N`, at most 60; 0 when there is none."""
+    """Return the seconds of the request's `Prefer: wait=N`, at most 60; 0 if there is none."""
     for value in request.headers.get_list("Prefer"):
         match = _WAIT.search(value)
         if match:
@@ -102,5 +102,5 @@ def preferred_wait(request: Request) -> int:
 
 
 def applied(seconds: int) -> dict[str, str]:
-    """Return the response header that says that the wait was granted."""
+    """Return the response header that confirms the wait."""
     return {"Preference-Applied": f"wait={seconds}"} if seconds else {}

@@ -1,4 +1,4 @@
-"""Answers: what a handler returns, and how it goes over the wire."""
+"""Responses: what a handler returns, and how it is written to the wire."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
-STANDING = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+FIXED_HEADERS = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 
 _encoder = msgspec.json.Encoder()
 
 
 class Response:
-    """One answer. `undelivered` is called when it could not be written to the client; `delay` is in seconds.
+    """One complete answer. `undelivered` is called if it can't be written to the client; `delay` is in seconds.
 
-    Names and values of `headers` are of ours, never from outside: they are sent as they are.
+    The names and values of `headers` are sent unescaped, so they must never come from outside.
     """
 
     __slots__ = ("body", "content_type", "delay", "headers", "status", "undelivered")
@@ -46,16 +46,16 @@ class Response:
         self.delay = 0.0
 
     def head(self, connection: str | None = None) -> bytes:
-        """Return what goes before the body: status line, headers, what becomes of the `connection`, an empty line."""
+        """Return the bytes before the body: status line, headers (with `Connection` if given) and an empty line."""
         headers = self.headers if connection is None else {**self.headers, "Connection": connection}
         own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         if self.status != HTTPStatus.NO_CONTENT:
             own = f"{own}Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"
-        return f"{_status_line(self.status)}{STANDING}{own}\r\n".encode("latin-1")
+        return f"{_status_line(self.status)}{FIXED_HEADERS}{own}\r\n".encode("latin-1")
 
 
 class StreamResponse:
-    """An answer that is sent chunk by chunk; chunks that end with an error break the connection off."""
+    """An answer that is sent chunk by chunk. An error of the iterator breaks off the connection."""
 
     __slots__ = ("chunks", "content_type")
 
@@ -73,7 +73,7 @@ def _status_line(status: int) -> str:
 
 
 def json_response(status: int, value: Any, **kwargs: Any) -> Response:
-    """Answer with JSON; `msgspec.Raw` values inside are sent as the text they hold."""
+    """Answer with JSON. `msgspec.Raw` values inside are sent as the text that they hold."""
     return Response(status, _encoder.encode(value), **kwargs)
 
 

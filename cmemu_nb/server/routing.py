@@ -1,4 +1,4 @@
-"""Routes as data: what the server matches against, and what the OpenAPI document is made from."""
+"""Routes as data: the server matches requests against them, and the OpenAPI document is generated from them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class Route:
     """One method of one path. A `{name}` segment of the path is a parameter.
 
-    `handler` answers when the body is there; a route with a `receiver` takes the body as it arrives.
-    `answers` says in words what each status means; `errors` are those that the route has beside the common ones, at
-    least one for each of its statuses from 400 on; under `/api/`, where an error's name is no class's, `error_names`
-    has the usual one of a status. `body` is the JSON schema of the request, which is of `body_media`,
-    `answer` that of a 200, both with `examples`, and with a `description` of each member; without `answer`, a 200 is
-    of the type `media`. `query` has the JSON schemas of the query options, by name. The handler's documentation
-    describes the route.
+    `handler` answers when the body is complete; a route with a `receiver` takes the body while it arrives.
+    `answers` describes each status. `errors` are the errors of the route besides the common ones, at least one for
+    each of its statuses from 400 on; under `/api/`, where the names of errors are not those of classes, `error_names`
+    has the usual name for a status. `body` is the JSON schema of the request body, whose media type is `body_media`;
+    `answer` is the JSON schema of the body of a 200. Both have `examples` and a `description` of each member. Without
+    `answer`, the body of a 200 has the media type `media`. `query` has the JSON schemas of the query options, by
+    name. `waits` says whether the route supports `Prefer: wait=N`. The docstring of the handler describes the route.
     """
 
     method: str
@@ -52,7 +52,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Surface:
-    """The routes of one module: what one kind of client calls. The module's documentation describes them."""
+    """The routes of one module, for one kind of client. The module's docstring describes them."""
 
     name: str
     description: str
@@ -60,7 +60,7 @@ class Surface:
 
     @classmethod
     def of(cls, name: str, module: ModuleType) -> Surface:
-        """Make a surface of a module such as `routes.runtime`. Its name is a tag of the OpenAPI document."""
+        """Make a surface from a module such as `routes.runtime`. Its name is a tag of the OpenAPI document."""
         return cls(name, inspect.cleandoc(module.__doc__ or ""), module.routes)
 
 
@@ -73,7 +73,7 @@ class _Node:
 
 
 class Router:
-    """Finds the route of a method and a path; `masked(path)` is what an error shows of it."""
+    """Finds the route for a method and a path. Error messages show `masked(path)`."""
 
     def __init__(self, routes: Iterable[Route], masked: Callable[[str], str] = str) -> None:
         self.routes = tuple(routes)
@@ -93,10 +93,10 @@ class Router:
         node.methods[route.method] = route
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
-        """Return the route and its decoded parameters; HEAD goes where GET goes.
+        """Return the route and its decoded parameters. HEAD uses the route of GET.
 
-        Raises `NotFound` for an unknown path, `MethodNotAllowed` for an unknown method of a known one
-        and `InvalidRequest` for a parameter that is no UTF-8.
+        Raises `NotFound` for an unknown path, `MethodNotAllowed` for a method that a known path does not have,
+        and `InvalidRequest` for a parameter that is not UTF-8.
         """
         node: _Node | None = self._root
         params = {}
@@ -116,12 +116,12 @@ class Router:
 
 
 def query_options(request: Request) -> dict[str, str]:
-    """Return the options behind the path's question mark; of a repeated one the last counts."""
+    """Return the query options of the URL; the last value counts if an option is repeated."""
     return {name: values[-1] for name, values in parse_qs(request.query, keep_blank_values=True).items()}
 
 
 def decode_segment(segment: str) -> str:
-    """Decode one path segment; the header bytes came as Latin-1."""
+    """Decode one path segment. Tornado has decoded its bytes as Latin-1."""
     if segment.isascii() and "%" not in segment:
         return segment
     try:

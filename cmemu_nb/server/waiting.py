@@ -1,4 +1,4 @@
-"""Requests that wait: for a job to take, or for a job to be done. Futures wake them, nobody polls."""
+"""Held requests: polls that wait for a job, and clients that wait for a result. Events wake them through futures."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Waiting:
         self._polls: defaultdict[str | None, OrderedDict[Future, None]] = defaultdict(OrderedDict)
         self._slots: defaultdict[str | None, set[Future]] = defaultdict(set)
         self._jobs: defaultdict[str | None, set[Future]] = defaultdict(set)
-        self.close: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+        self.close: Callable[[], None] = lifecycle.events.subscribe(self._on_event)
 
     async def for_queued_job(self, runtime_id: str, seconds: float) -> bool:
-        """Wait until a job may be queued for a runtime or its session ends; False when the time is over."""
+        """Wait until a job may be queued for a runtime, or its session ends; return False when the time is over."""
         future = _future(seconds)
         self._polls[runtime_id][future] = None
         try:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                # Woken, and its client gone at once: the job is for the next in line.
+                # The client disconnected just after the poll was woken: the job is for the next poll.
                 self.pass_on(runtime_id)
             raise
         finally:
@@ -49,18 +49,18 @@ class Waiting:
                 del self._polls[runtime_id]
 
     def holds_poll(self, runtime_id: str) -> bool:
-        """Tell whether a poll of a runtime is held until there is a job for it; from any thread."""
+        """Return whether a poll of a runtime is held until there is a job for it. It may be called in any thread."""
         return runtime_id in self._polls or runtime_id in self._slots
 
     async def for_slot(self, runtime_id: str, seconds: float) -> bool:
-        """Wait until a job of a runtime may have ended or its session ends; False when the time is over."""
+        """Wait until a job of a runtime may have ended, or its session ends; return False when the time is over."""
         return await _wait_in(self._slots, runtime_id, seconds)
 
     async def for_change(self, job_id: str, seconds: float | None) -> bool:
-        """Wait until something happens to a job; False when the time is over."""
+        """Wait until the state of a job changes; return False when the time is over."""
         return await _wait_in(self._jobs, job_id, seconds)
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         job_id, runtime_id = event.job_id, event.runtime_id
         if job_id in self._jobs and event.kind in WAKES_JOB:
             for future in self._jobs[job_id]:
@@ -76,7 +76,7 @@ class Waiting:
                     _wake(future)
 
     def pass_on(self, runtime_id: str | None) -> None:
-        """Wake the next poll in line."""
+        """Wake the runtime's longest waiting poll."""
         polls = self._polls.get(runtime_id)
         while polls:
             future, _ = polls.popitem(last=False)
@@ -85,7 +85,7 @@ class Waiting:
                 return
 
     def end_polls(self) -> None:
-        """Let every held poll end as if its time were over."""
+        """End every held poll as if its time were over."""
         for futures in (*self._polls.values(), *self._slots.values()):
             for future in futures:
                 _wake(future, False)  # noqa: FBT003

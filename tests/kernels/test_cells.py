@@ -133,7 +133,7 @@ def test_an_interrupted_request_leaves_no_ghost_job(notebook: Notebook) -> None:
     kernel.finish(cell)
     notebook.wait_for_job("failed", "nobody")
     state = "[(j.status.value, j.error_message) for j in emu.lifecycle.jobs('nobody')]"
-    assert kernel.run(f"print({state})") == "[('failed', 'the client went away before a runtime took it')]"
+    assert kernel.run(f"print({state})") == "[('failed', 'the client disconnected before a runtime took the job')]"
     kernel.run("nobody.delete()")
 
 

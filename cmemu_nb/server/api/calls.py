@@ -1,4 +1,4 @@
-"""A call of a function as the public API has it: reading it, and answering what became of it [foundry]."""
+"""Calls of functions through the public API: reading the request, and making the answer or the error [foundry]."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _TRACEBACK = "Traceback (most recent call last):"
 
 
 def read_call(context: Context, request: Request, kind: str = "") -> tuple[Query, bytes]:
-    """Return the function that a request calls, and the query for its module; `kind` begins the names of errors.
+    """Return the function that a request calls, and the query for its module.
 
-    Raises the API's errors for what it refuses.
+    Raises the errors of the API for an invalid request; the names of some of them begin with `kind`.
     """
     fields = Fields(request.body, "Executing a query")
     for name in ("branch", "version", "ontology"):
@@ -53,44 +53,44 @@ def read_call(context: Context, request: Request, kind: str = "") -> tuple[Query
 
 
 def check_version(query: Query, version: str | None, resolution: str | None, *, prerelease: bool | None) -> None:
-    """Refuse a version that there is not, and a way to choose one together with a version."""
+    """Refuse a version that does not exist, and a version together with options that choose one."""
     if resolution not in (None, *RESOLUTIONS):
         raise _bad_resolution(
-            f"latestVersionResolution is {quoted(str(resolution))}. It is {' or '.join(RESOLUTIONS)}."
+            f"latestVersionResolution is {quoted(str(resolution))}. It must be {' or '.join(RESOLUTIONS)}."
         )
     if version is not None and (resolution is not None or prerelease is not None):
-        raise _bad_resolution("A version was given, and how to choose one. Leave one of them out.")
+        raise _bad_resolution("The request has a version and also an option to choose one. Leave one of them out.")
     if version not in (None, VERSION):
-        told = (
-            f"{query.api_name} has no version {quoted(version)}. In the emulator every function has {VERSION}, its "
-            "newest."
+        message = (
+            f"{query.api_name} has no version {quoted(version)}. In the emulator every function has only version "
+            f"{VERSION}."
         )
-        raise ApiError(404, "QueryVersionNotFound", told, apiName=query.api_name, version=version)
+        raise ApiError(404, "QueryVersionNotFound", message, apiName=query.api_name, version=version)
 
 
-def _bad_resolution(told: str) -> ApiError:
-    return ApiError(400, "InvalidVersionResolutionParameters", told, message=told)
+def _bad_resolution(message: str) -> ApiError:
+    return ApiError(400, "InvalidVersionResolutionParameters", message, message=message)
 
 
 def _check_scope(query: Query, ontology: str | None, transaction: str | None, kind: str) -> None:
     if ontology is not None:
-        told = (
-            f"There is no ontology {quoted(ontology)}: the emulator has none. Leave 'ontology' out to call the "
-            "function."
+        message = (
+            f"There is no ontology {quoted(ontology)}: the emulator has no ontologies. Leave 'ontology' out to call "
+            "the function."
         )
-        raise ApiError(404, "OntologyNotFound", told, ontologyApiName=ontology)
+        raise ApiError(404, "OntologyNotFound", message, ontologyApiName=ontology)
     if transaction is not None:
-        told = "A compute module can't run in a transaction. Leave the transaction id out."
-        raise ApiError(400, f"{kind}FunctionNotSupportedWithTransaction", told, **query.ids, message=told)
+        message = "A compute module can't run in a transaction. Leave the transaction id out."
+        raise ApiError(400, f"{kind}FunctionNotSupportedWithTransaction", message, **query.ids, message=message)
 
 
 def _arguments(query: Query, given: dict[str, msgspec.Raw]) -> bytes:
-    """Return the parameters as the module takes them; where its inputs are not known, as they are."""
+    """Return the parameters as the module takes them; they stay unchanged if the function's inputs are not known."""
     inputs = query.inputs
     if inputs:
         _check_names(query, given)
         given = {name: msgspec.Raw(_argument(query, name, bytes(text))) for name, text in given.items()}
-        # A parameter that is null and may not be is one that was left out.
+        # A null for a parameter that may not be null counts as omitted.
         given = {name: text for name, text in given.items() if bytes(text) != b"null" or _nullable(inputs[name][0])}
     return msgspec.json.encode(given)
 
@@ -103,16 +103,16 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
     inputs = query.inputs
     unknown = [name for name in given if name not in inputs]
     if unknown:
-        told = f"{query.api_name} has no parameter {_listed(unknown)}. It has {_listed(inputs)}."
+        message = f"{query.api_name} has no parameter {_listed(unknown)}. It has {_listed(inputs)}."
         raise ApiError(
-            400, "UnknownParameter", told, unknownParameters=unknown[:MAX_NAMES], expectedParameters=list(inputs)
+            400, "UnknownParameter", message, unknownParameters=unknown[:MAX_NAMES], expectedParameters=list(inputs)
         )
     there = {name for name, text in given.items() if bytes(text).strip() != b"null"}
     needed = [name for name, (kind, required) in inputs.items() if required and not _nullable(kind)]
     missing = [name for name in needed if name not in there]
     if missing:
-        told = f"{query.api_name} was called without {_listed(missing)}. Give a value for each."
-        raise ApiError(400, "MissingParameter", told, parameters=missing)
+        message = f"{query.api_name} was called without {_listed(missing)}. Give a value for each."
+        raise ApiError(400, "MissingParameter", message, parameters=missing)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -133,29 +133,28 @@ def _argument(query: Query, name: str, given: bytes) -> bytes:
     if problem is None:
         return text
     value = {"parameterValue": msgspec.Raw(given)} if len(given) <= MAX_REPEATED_BYTES else {}
-    told = f"{query.api_name} can't take this: {problem}."
+    message = f"{query.api_name} can't take this: {problem}."
     raise ApiError(
-        400, "InvalidQueryParameterValue", told, parameterDataType=data_type(kind), parameterId=name, **value
+        400, "InvalidQueryParameterValue", message, parameterDataType=data_type(kind), parameterId=name, **value
     )
 
 
-# What became of it
+# Values and errors
 
 
 async def value_of(query: Query, result: bytes) -> bytes:
-    """Return a result's value as JSON text; the items of a stream are an array.
+    """Return a result's value as JSON text; the items of a stream become an array.
 
-    A large one is read in a thread, so that others are served meanwhile.
-
-    Raises what the SDK is to raise for a function that raised, or whose result is not JSON.
+    A large result is read in a thread, so that the event loop serves other requests meanwhile. Raises the error that
+    the SDK should raise for a function that raised an exception, or whose result is not JSON.
     """
-    return await _aside(len(result), _value_of, query, result)
+    return await _off_the_loop(len(result), _value_of, query, result)
 
 
-async def _aside(size: int, read: Callable[[Query, T], bytes], query: Query, given: T) -> bytes:
+async def _off_the_loop(size: int, read: Callable[[Query, T], bytes], query: Query, given: T) -> bytes:
     if size <= MAX_BYTES_ON_THE_LOOP:
         return read(query, given)
-    thread = ThreadPoolExecutor(1, "cmemu-large-value")  # which ends with its work; the loop's own would stay
+    thread = ThreadPoolExecutor(1, "cmemu-large-value")  # unlike the loop's own threads, it ends after its work
     try:
         return await asyncio.get_running_loop().run_in_executor(thread, read, query, given)
     finally:
@@ -180,14 +179,14 @@ def _value_of(query: Query, result: bytes) -> bytes:
 
 
 def _refuse_bare_numbers(items: list[bytes]) -> None:
-    # Behind another item they were refused when the result was split.
+    # A bare number after another item was already refused when the result was split.
     if items and items[0][:1] in NUMBERS:
         raise ResultError(BARE_NUMBERS)
 
 
 async def batch_of(query: Query, items: list[bytes]) -> bytes:
-    """Return items of a stream, the JSON text of each, as one JSON array; `ResultError` if one is no JSON."""
-    return await _aside(sum(map(len, items)), _batch_of, query, items)
+    """Return the items of a stream, each a JSON text, as one JSON array. Raises `ResultError` if one is not JSON."""
+    return await _off_the_loop(sum(map(len, items)), _batch_of, query, items)
 
 
 def _batch_of(query: Query, items: list[bytes]) -> bytes:
@@ -196,46 +195,49 @@ def _batch_of(query: Query, items: list[bytes]) -> bytes:
 
 
 def _checked(text: bytes) -> bytes:
-    """Return a text that is JSON as Python reads it, without making a value of it if that can be helped."""
+    """Return a text after checking that it is JSON as Python reads it, if possible without building its value."""
     try:
         text.decode()
         msgspec.json.decode(text, type=msgspec.Raw)
-    except (ValueError, RecursionError):  # msgspec takes no NaN
+    except (ValueError, RecursionError):  # msgspec does not accept NaN
         item_value(text)
     return text
 
 
 def no_value(query: Query, error: ResultError) -> ExecutionFailed:
-    """Return the API's error for a result that is no value."""
+    """Return the API's error for a result that can't be read as a value."""
     return ExecutionFailed(
         400, "InvalidQueryOutputValue", str(error), outputDataType=data_type(query.output), **query.ids
     )
 
 
-def raised(query: Query, said: str) -> ExecutionFailed:
-    """Return the API's error for a function that raised, or whose job failed: what it said, and its traceback."""
-    message, traceback, rest = said.partition(_TRACEBACK)
+def raised(query: Query, text: str) -> ExecutionFailed:
+    """Return the API's error for a function that raised an exception, or whose job failed.
+
+    `text` is the error's message, with the traceback if there is one.
+    """
+    message, traceback, rest = text.partition(_TRACEBACK)
     stack = {"stacktrace": traceback + rest} if traceback else {}
-    message = message.rstrip(": \n") or said
-    told = f"{query.api_name} failed: {message}"
-    return ExecutionFailed(400, "QueryRuntimeError", told, **query.ids, message=message, **stack, parameters={})
+    message = message.rstrip(": \n") or text
+    description = f"{query.api_name} failed: {message}"
+    return ExecutionFailed(400, "QueryRuntimeError", description, **query.ids, message=message, **stack, parameters={})
 
 
 def api_error(query: Query, error: WireError) -> ExecutionFailed:
-    """Return the API's error for a job that failed, or was not done in time."""
-    said = str(error)
+    """Return the API's error for a job that failed or did not finish in time."""
+    message = str(error)
     if isinstance(error, ExecutionFailed):
         return error
     if isinstance(error, JobTimeout):
-        told = f"{said} Query.execute_async has no such limit; here it is the setting execute_timeout."
-        return ExecutionFailed(400, "QueryTimeExceededLimit", told, **query.ids)
-    if said == RESET:
+        description = f"{message} The limit is the setting execute_timeout; Query.execute_async has no such limit."
+        return ExecutionFailed(400, "QueryTimeExceededLimit", description, **query.ids)
+    if message == RESET:
         return ExecutionFailed(500, "QueryDeploymentNotAvailable", f"{query.api_name}: {RESET}.", **query.ids)
-    if said == CANCELED:
+    if message == CANCELED:
         return ExecutionFailed(400, "QueryCanceled", f"{query.api_name}: {CANCELED}.", **query.ids)
-    return raised(query, said)
+    return raised(query, message)
 
 
 def of_execution(error: ExecutionFailed) -> ExecutionFailed:
-    """Return the error under the name that it has for an asynchronous execution."""
+    """Return the error with its name for an asynchronous execution."""
     return ExecutionFailed(error.status, f"Async{error.code}", str(error), **error.parameters)

@@ -1,4 +1,4 @@
-"""Errors as Foundry's public API answers them, so that its client SDK raises its own exceptions [foundry]."""
+"""Errors in the format of Foundry's public API, so that its client SDK raises its own exceptions [foundry]."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CODES = {
 
 
 def api_error_response(error: WireError) -> Response:
-    """Answer an error of a route under `/api/`.
+    """Return the answer for an error of a route under `/api/`.
 
-    An unknown route has no body: that is what the SDK makes an `ApiNotFoundError` of. It sends a request again that
-    was answered with 503, unless it is told not to.
+    The answer for an unknown route has no body, because the SDK raises `ApiNotFoundError` for that. The SDK retries a
+    request that was answered with 503, unless a header forbids it.
     """
     if isinstance(error, NotFound):
         return Response(http.HTTPStatus.NOT_FOUND, b"", JSON)
@@ -35,22 +35,22 @@ def api_error_response(error: WireError) -> Response:
 
 
 def error_fields(error: WireError) -> dict[str, Any]:
-    """Return the body of an error; one that is not of the API's own has the name of its class."""
+    """Return the body of an error. The name of an error that the API does not define is the name of its class."""
     if isinstance(error, ApiError):
         return _fields(error.status, error.code, str(error), str(uuid.uuid4())) | {"parameters": error.parameters}
     return _fields(error.status, type(error).__name__, str(error), str(uuid.uuid4()))
 
 
-def error_example(status: int, name: str, words: str) -> dict[str, Any]:
-    """Return what the body of an error looks like, for the OpenAPI document."""
-    return _fields(status, name, words, "0d5c1b6e-9a7d-42c3-8e1f-0a2b4c6d8e90")
+def error_example(status: int, name: str, description: str) -> dict[str, Any]:
+    """Return an example of the body of an error, for the OpenAPI document."""
+    return _fields(status, name, description, "0d5c1b6e-9a7d-42c3-8e1f-0a2b4c6d8e90")
 
 
-def _fields(status: int, name: str, words: str, instance: str) -> dict[str, Any]:
+def _fields(status: int, name: str, description: str, instance: str) -> dict[str, Any]:
     return {
         "errorCode": _CODES.get(status, f"CUSTOM_{'SERVER' if status >= 500 else 'CLIENT'}"),  # noqa: PLR2004
         "errorName": name,
         "errorInstanceId": instance,
-        "errorDescription": words,
+        "errorDescription": description,
         "parameters": {},
     }

@@ -1,6 +1,6 @@
-"""The functions routes of Foundry's public API: what its official client SDK calls [foundry].
+"""The functions routes of Foundry's public API, which its official client SDK calls [foundry].
 
-They reach the same jobs as the contour routes.
+They submit the same kind of jobs as the contour routes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from cmemu_nb.server.api.queries import Query, find_by_rids, find_query, not_fou
 from cmemu_nb.server.api.streams import EVENTS, as_events, error_event
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
-from cmemu_nb.server.openapi.schemas import said, shown
+from cmemu_nb.server.openapi.schemas import described, with_examples
 from cmemu_nb.server.response import Response, json_response
-from cmemu_nb.server.routes.contour import CLIENT_GONE, job_when_done, result_in_time, result_of
+from cmemu_nb.server.routes.contour import CLIENT_DISCONNECTED, job_when_done, result_in_time, result_of
 from cmemu_nb.server.routing import Route, query_options
 from cmemu_nb.wire.json_input import Fields, decode
 from cmemu_nb.wire.paths import EXECUTIONS, QUERIES
@@ -43,38 +43,38 @@ if TYPE_CHECKING:
 MAX_POLL_SECONDS = 280
 MAX_BATCH = 100
 
-# What there is
+# Descriptions of functions
 
 
 def get(context: Context, request: Request) -> Response:
-    """Answer the record of a function."""
+    """Answer with the description of a function: its names, parameters and output type."""
     query = find_query(context.lifecycle, request.params["queryApiName"])
     if query.schema is None:
-        told = f"The runtime of '{query.api_name}' has posted no schemas yet, so nothing is known of it."
-        raise not_found(told, query.api_name)
+        message = f"The runtime of '{query.api_name}' has posted no schemas yet, so the function can't be described."
+        raise not_found(message, query.api_name)
     _check_version_options(query, request)
     return json_response(200, query_record(query))
 
 
 async def get_by_rid(context: Context, request: Request) -> Response:
-    """Answer the record of a function that is known by its RID."""
+    """Answer with the description of the function that has a RID."""
     rid = query_options(request).get("rid")
     if rid is None:
         raise InvalidRequest("Getting a query by its RID: the query option 'rid' is missing.")
     query = (await find_by_rids(context.lifecycle, [rid])).get(rid)
     if query is None:
-        told = f"No function has the RID {quoted(rid)}. client.functions.Query.get(name) tells a function's rid."
-        raise ApiError(404, "FunctionNotFound", told, functionRid=rid)
+        message = f"No function has the RID {quoted(rid)}. client.functions.Query.get(name).rid is a function's RID."
+        raise ApiError(404, "FunctionNotFound", message, functionRid=rid)
     _check_version_options(query, request)
     return json_response(200, query_record(query))
 
 
 async def get_by_rid_batch(context: Context, request: Request) -> Response:
-    """Answer the records of the functions that there are of those asked for."""
+    """Answer with the descriptions of the requested functions. RIDs that no function has are left out."""
     what = "Getting queries by their RIDs"
     wanted = decode(request.body, list[msgspec.Raw], what)
     if not 0 < len(wanted) <= MAX_BATCH:
-        raise InvalidRequest(f"{what}: {len(wanted)} were asked for. Ask for 1 to {MAX_BATCH}.")
+        raise InvalidRequest(f"{what}: the request has {len(wanted)} RIDs. Send 1 to {MAX_BATCH}.")
     asked = [Fields(bytes(element), what) for element in wanted]
     queries = await find_by_rids(context.lifecycle, [fields.required_text("rid") for fields in asked])
     found = []
@@ -100,11 +100,11 @@ def _check_version_options(query: Query, request: Request) -> None:
     )
 
 
-# Running functions
+# Calls of functions
 
 
 async def execute(context: Context, request: Request) -> Response:
-    """Call a function and answer its value."""
+    """Call a function and answer with its value."""
     query, answer = await _run(context, request)
     if isinstance(answer, ExecutionFailed):
         raise answer
@@ -116,18 +116,18 @@ async def execute(context: Context, request: Request) -> Response:
 
 
 async def streaming_execute(context: Context, request: Request) -> Answer:
-    """Call a function and answer its value as events, while it comes."""
+    """Call a function and answer with its value as Server-Sent Events, while it arrives."""
     query, answer = await _run(context, request)
     return error_event(query, answer) if isinstance(answer, ExecutionFailed) else await as_events(query, answer)
 
 
 async def streaming_execute_events(context: Context, request: Request) -> Answer:
-    """Do what `streamingExecute` does, under the name that the SDK's `streaming_execute_events` calls."""
+    """Do the same as `streamingExecute`. The SDK's `streaming_execute_events` calls this path."""
     return await streaming_execute(context, request)
 
 
 async def _run(context: Context, request: Request) -> tuple[Query, Answer | ExecutionFailed]:
-    """Call a function and wait for the first byte of its result, or for what became of it instead."""
+    """Call a function and return its result, as soon as the first byte has arrived, or the error instead."""
     query, arguments = read_call(context, request)
     job_id = _submit(context, request, query, arguments, JobSource.CONTOUR_SYNC).job_id
     try:
@@ -137,13 +137,13 @@ async def _run(context: Context, request: Request) -> tuple[Query, Answer | Exec
 
 
 def _submit(context: Context, request: Request, query: Query, arguments: bytes, source: JobSource) -> Job:
-    if request.client_gone():
-        raise JobFailed(CLIENT_GONE)
+    if request.client_disconnected():
+        raise JobFailed(CLIENT_DISCONNECTED)
     return context.lifecycle.submit_to_app(query.deployed_app_rid, query.branch, query.name, arguments, source)
 
 
 def execute_async(context: Context, request: Request) -> Response:
-    """Call a function and answer at once by which id its value is to be had."""
+    """Call a function and answer at once with the id of the execution, for fetching its value."""
     query, arguments = read_call(context, request, "Async")
     job = _submit(context, request, query, arguments, JobSource.CONTOUR_ASYNC)
     return json_response(200, {"type": "submitted", "executionId": job.job_id})
@@ -153,7 +153,10 @@ def execute_async(context: Context, request: Request) -> Response:
 
 
 def get_result(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """Answer the value of an execution, or that it runs; held for as many seconds as asked for, at most 280."""
+    """Answer with the value of an execution, or that it is still running.
+
+    The answer is held for up to `timeout` seconds, at most 280, until the execution has finished.
+    """
     fields = Fields(request.body, "Getting a result")
     seconds = min(fields.count("timeout") or 0, MAX_POLL_SECONDS)
     job = _execution(context, request)
@@ -183,7 +186,7 @@ async def _state_of(context: Context, job: Job) -> Response:
 
 
 def cancel(context: Context, request: Request) -> Response:
-    """Fail the job of an execution, unless it is done."""
+    """Cancel an execution: its job fails, unless it has finished."""
     job = _execution(context, request)
     if not job.finished:
         context.lifecycle.fail(job.job_id, CANCELED)
@@ -200,28 +203,28 @@ def _execution(context: Context, request: Request) -> Job:
 
 # Routes
 
-_PRERELEASE = "Together with a version refused; else without effect, since there is one version"
-_RESOLUTION = "Which version is the latest; together with a version refused"
+_PRERELEASE = "Refused together with `version`; otherwise it has no effect, because every function has one version"
+_RESOLUTION = "How the latest version is chosen; refused together with `version`"
 _VERSION: Schema = {
-    "version": {"type": ["string", "null"], "description": "`1.0.0`, or left out"},
+    "version": {"type": ["string", "null"], "description": "`1.0.0`, or omitted"},
     "includePrerelease": {"type": ["boolean", "null"], "description": _PRERELEASE},
     "latestVersionResolution": {"enum": [*RESOLUTIONS, None], "description": _RESOLUTION},
 }
-_BODY: Schema = shown(
+_BODY: Schema = with_examples(
     {
         "type": "object",
         "required": ["parameters"],
         "properties": {
-            "parameters": {"type": "object", "description": "Values by the names of the function's inputs"},
-            "branch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
+            "parameters": {"type": "object", "description": "The values of the function's inputs, by name"},
+            "branch": schemas.BRANCH_OF_A_CALL,
             **_VERSION,
         },
     },
     examples.PARAMETERS,
 )
-_ONTOLOGY = said(schemas.MAYBE_TEXT, "Refused: the emulator has no ontologies")
+_ONTOLOGY = described(schemas.MAYBE_TEXT, "Refused: the emulator has no ontologies")
 _SCOPED_BODY = {**_BODY, "properties": {**_BODY["properties"], "ontology": _ONTOLOGY}}
-_BATCH_BODY = shown(
+_BATCH_BODY = with_examples(
     {
         "type": "array",
         "minItems": 1,
@@ -238,20 +241,21 @@ _BATCH_BODY = shown(
     },
     examples.QUERY_RIDS,
 )
-_SECONDS: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "For how many seconds to wait at most"}
-_POLL_BODY = shown({"type": "object", "properties": {"timeout": _SECONDS}}, examples.POLL)
-_RID = shown(said(schemas.TEXT, "The function's RID"), examples.QUERY_RID)
-_PREVIEW: Schema = {"preview": {"type": "boolean", "description": "Needed nowhere here, and taken everywhere"}}
-_RUN_OPTIONS: Schema = {**_PREVIEW, "transactionId": {"type": "string", "description": "Refused: modules have none"}}
+_SECONDS: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "The longest wait in seconds"}
+_POLL_BODY = with_examples({"type": "object", "properties": {"timeout": _SECONDS}}, examples.POLL)
+_RID = with_examples(described(schemas.TEXT, "The function's RID"), examples.QUERY_RID)
+_PREVIEW: Schema = {"preview": {"type": "boolean", "description": "Accepted, but the emulator does not require it"}}
+_NO_TRANSACTION = "Refused: a compute module can't run in a transaction"
+_RUN_OPTIONS: Schema = {**_PREVIEW, "transactionId": {"type": "string", "description": _NO_TRANSACTION}}
 _VERSION_OPTIONS: Schema = {
     **_PREVIEW,
-    "version": {"type": "string", "description": "`1.0.0`, or left out"},
-    "includePrerelease": said(schemas.FLAG, _PRERELEASE),
-    "latestVersionResolution": said(schemas.one_of(RESOLUTIONS), _RESOLUTION),
+    "version": {"type": "string", "description": "`1.0.0`, or omitted"},
+    "includePrerelease": described(schemas.FLAG, _PRERELEASE),
+    "latestVersionResolution": described(schemas.one_of(RESOLUTIONS), _RESOLUTION),
 }
 _ANSWERS = {
-    400: "The call is refused, or the function failed",
-    404: "No such function",
+    400: "The call is invalid, or the function failed",
+    404: "The function does not exist",
     429: "Too many jobs are queued",
     500: "The runtime's session was reset",
 }
@@ -264,7 +268,7 @@ routes = (
         f"{QUERIES}/getByRid",
         get_by_rid,
         Auth.BEARER,
-        {200: "The function", 404: "No such function"},
+        {200: "The function", 404: "The function does not exist"},
         "Describe a function by its RID",
         answer=schemas.QUERY,
         error_names={404: "FunctionNotFound"},
@@ -275,7 +279,7 @@ routes = (
         f"{QUERIES}/getByRidBatch",
         get_by_rid_batch,
         Auth.BEARER,
-        {200: "The functions that there are"},
+        {200: "The requested functions that exist"},
         "Describe functions by their RIDs",
         body=_BATCH_BODY,
         answer=schemas.QUERIES,
@@ -286,7 +290,7 @@ routes = (
         f"{QUERIES}/{{queryApiName}}",
         get,
         Auth.BEARER,
-        {200: "The function", 404: "No such function"},
+        {200: "The function", 404: "The function does not exist"},
         "Describe a function",
         answer=schemas.QUERY,
         error_names={404: _NAMES[404]},
@@ -322,8 +326,8 @@ routes = (
             f"{QUERIES}/{{queryApiName}}/{name}",
             handler,
             Auth.BEARER,
-            {200: "The value as Server-Sent Events, while it comes", **_ANSWERS},
-            "Call a function and receive its value as it comes",
+            {200: "The value as Server-Sent Events, while it arrives", **_ANSWERS},
+            "Call a function and receive its value while it arrives",
             body=_SCOPED_BODY,
             query=_RUN_OPTIONS,
             media=EVENTS,
@@ -340,9 +344,9 @@ routes = (
         get_result,
         Auth.BEARER,
         {
-            200: "The value, or that it runs",
+            200: "The value, or that the execution is still running",
             400: "The function failed",
-            404: "No such execution",
+            404: "The execution does not exist",
             500: _ANSWERS[500],
         },
         "Fetch the value of an execution",
@@ -356,7 +360,7 @@ routes = (
         f"{EXECUTIONS}/{{executionId}}/cancel",
         cancel,
         Auth.BEARER,
-        {200: "It is canceled, or was done already", 404: "No such execution"},
+        {200: "The execution is canceled, or had already finished", 404: "The execution does not exist"},
         "Cancel an execution",
         answer=schemas.CANCELED,
         error_names={404: _RESULT_NAMES[404]},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import DeployedApp, Job
     from cmemu_nb.lifecycle.state import State
 
-# What the emulator serves has one version, the newest.
+# Every function has this one version.
 VERSION = "1.0.0"
 MAX_QUERIES_OF_A_TURN = 500
 _COM, _MODULES = "com.", ".computemodules."
@@ -31,7 +31,7 @@ _COM, _MODULES = "com.", ".computemodules."
 
 @dataclass(frozen=True)
 class Query:
-    """One function of one bound app, as the public API sees it; without a `payload` the runtime has posted none."""
+    """One function of one bound app, as the public API sees it. `payload` is None if the runtime posted no schema."""
 
     deployed_app_rid: str
     branch: str
@@ -41,32 +41,32 @@ class Query:
 
     @functools.cached_property
     def schema(self) -> Any:
-        """The posted schema; None without one, and {} for one that can't be read."""
+        """The posted schema; None if there is none, and {} if it can't be read."""
         return None if self.payload is None else _decoded(self.payload)
 
     @property
     def api_name(self) -> str:
-        """The name by which no other function is called."""
+        """The full name of the function, which is unique."""
         return prefix(self.deployed_app_rid) + self.name
 
     @functools.cached_property
     def rid(self) -> str:
-        """The function's RID, the same whenever the app has a function of this name."""
+        """The RID of the function, which depends only on the app and the name of the function."""
         return _rid(self.deployed_app_rid, self.name)
 
     @functools.cached_property
     def inputs(self) -> dict[str, tuple[Any, bool]]:
-        """The parameters by name, each with its type and whether it is required; empty where nothing is known."""
+        """The parameters by name, each with its type and whether it is required; empty if they are not known."""
         return inputs_of(self.schema) or {}
 
     @property
     def output(self) -> Any:
-        """The type of the result; None where nothing is known."""
+        """The type of the result; None if it is not known."""
         return get_in(self.schema, "output", "single", "dataType")
 
     @property
     def ids(self) -> dict[str, Any]:
-        """What errors say of the function."""
+        """The parameters that errors have to identify the function."""
         return {"functionRid": self.rid, "functionVersion": VERSION}
 
 
@@ -76,22 +76,22 @@ def _rid(deployed_app_rid: str, name: str) -> str:
 
 
 def prefix(deployed_app_rid: str) -> str:
-    """Return what stands before a function's name: its namespace is the last part of the app's RID."""
+    """Return the prefix of the API names of an app's functions; its namespace is the last part of the app's RID."""
     return f"{_COM}{namespace_of(deployed_app_rid)}{_MODULES}"
 
 
 def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
-    """Return the function that an API name means, on a branch or on each app's `master`, else its newest.
+    """Return the function that an API name means, on a branch, or else on each app's `master` or newest branch.
 
-    A runtime that has posted no schemas may serve anything. An `ApiError` names the known functions, or those between
-    which a name does not decide.
+    A runtime that has posted no schemas may serve any function. Raises an `ApiError` that lists the known functions,
+    or the candidates if the name is ambiguous.
     """
     named = {rid: None for namespace in _namespaces(api_name) for rid in state.app_rids(namespace)}
     serving = [app for each in state.runtimes_serving(api_name) for app in state.apps_of(each)]
     apps = _bound(state, branch, {**named, **dict.fromkeys(app.deployed_app_rid for app in serving)})
     found = [query for app in apps for query in _called(state, app, api_name)]
     if not found:
-        # Only a name without a namespace may be of any app.
+        # A name with a namespace can only mean a function of that app; a name without one may be of any app.
         apps = _bound(state, branch, named or state.app_rids())
         found = [query for app in apps if not state.count_schemas(app.runtime_id) for query in _perhaps(app, api_name)]
     if len(found) == 1:
@@ -100,7 +100,7 @@ def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
 
 
 async def find_by_rids(state: State, rids: Collection[str]) -> dict[str, Query]:
-    """Return those functions that there are, by their RIDs, which are made of all names in turns."""
+    """Return the functions that have one of the RIDs, by RID. It compares the RIDs of all functions, in turns."""
     wanted, found = set(rids), dict[str, Query]()
     for number, query in enumerate(_all(state), 1):
         if query.rid in wanted:
@@ -113,13 +113,13 @@ async def find_by_rids(state: State, rids: Collection[str]) -> dict[str, Query]:
 
 
 def query_of(state: State, job: Job) -> Query:
-    """Return the function that a job is a call of."""
+    """Return the function that a job calls."""
     rid, branch = job.deployed_app_rid or job.runtime_id, job.deployed_app_branch or ""
     return _query(state, rid, branch, job.runtime_id, job.query_type)
 
 
 def _namespaces(api_name: str) -> Iterator[str]:
-    """Return what may be the namespace of a name, which may have dots."""
+    """Yield each possible namespace in a name; both the namespace and the name may contain dots."""
     start = api_name.find(_MODULES) if api_name.startswith(_COM) else -1
     while start >= 0:
         yield api_name[len(_COM) : start]
@@ -162,7 +162,7 @@ def _all(state: State, branch: str | None = None) -> Iterator[Query]:
     for app in _bound(state, branch, state.app_rids()):
         try:
             schemas = state.schemas(app.runtime_id)
-        except NotFound:  # deleted between two turns
+        except NotFound:  # the runtime was deleted between two turns
             continue
         for schema in schemas:
             name, payload = schema.function_name, schema.schema_payload
@@ -177,19 +177,22 @@ def _unknown(state: State, api_name: str, branch: str | None) -> ApiError:
     return not_found(f"No function {quoted(api_name)} is served{where}.{similar} {names}", api_name)
 
 
-def not_found(told: str, api_name: str) -> ApiError:
-    """Return the API's error for a function that is not there; the SDK's `QueryNotFound` shows only parameters."""
-    return ApiError(404, "QueryNotFound", told, queryApiName=api_name, message=told)
+def not_found(message: str, api_name: str) -> ApiError:
+    """Return the API's error for an unknown function; the message is repeated as the SDK shows only parameters."""
+    return ApiError(404, "QueryNotFound", message, queryApiName=api_name, message=message)
 
 
 def _ambiguous(api_name: str, found: list[Query]) -> ApiError:
     names = sorted({query.api_name for query in found})
     if len(names) > 1:
-        told = f"'{api_name}' is served by {len(found)} deployed apps: say which one, {' or '.join(map(repr, names))}."
+        message = f"'{api_name}' is served by {len(found)} deployed apps. Call {' or '.join(map(repr, names))}."
     else:
         apps = " and ".join(repr(query.deployed_app_rid) for query in found)
-        told = f"'{api_name}' may mean two deployed apps, {apps}. Bind one of them under a RID with another last part."
-    return ApiError(400, "QueryApiNameAmbiguous", told, queryApiName=api_name, candidates=names)
+        message = (
+            f"'{api_name}' may mean a function of two deployed apps, {apps}. Bind one of them under a RID with another "
+            "last part."
+        )
+    return ApiError(400, "QueryApiNameAmbiguous", message, queryApiName=api_name, candidates=names)
 
 
 # Descriptions

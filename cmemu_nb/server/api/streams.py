@@ -1,7 +1,7 @@
 """Results as Server-Sent Events, while they arrive [foundry].
 
-Each event is `{"type": "data", "value": ...}`, of a streaming function an array of the items that have come, of any
-other its whole value; what goes wrong after the function was called is a last event, `{"type": "error", ...}`.
+Each event is `{"type": "data", "value": ...}`. The value is an array of the items that have arrived if the function
+streams, and the whole value otherwise. An error after the call is a last event, `{"type": "error", ...}`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from cmemu_nb.server.response import Answer
 
 EVENTS = "text/event-stream"
-# In JSON they stand between values only.
+# JSON has line ends only between values, so they can become spaces; in an event they would end a line.
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
 
 async def as_events(query: Query, answer: Answer) -> Answer:
-    """Answer as events what the contour routes would answer as bytes."""
+    """Turn the answer of the contour routes into Server-Sent Events."""
     if isinstance(answer, StreamResponse):
         return StreamResponse(_events(query, answer.chunks), EVENTS)
     try:
@@ -40,7 +40,7 @@ async def as_events(query: Query, answer: Answer) -> Answer:
 
 
 def error_event(query: Query, error: WireError) -> Response:
-    """Answer as the only event that a job failed or was not done in time."""
+    """Answer with a single event, the error of a job that failed or did not finish in time."""
     return Response(200, _error(query, error), EVENTS)
 
 

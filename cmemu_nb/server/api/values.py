@@ -1,7 +1,7 @@
-"""Values as the public API encodes them, and as a module takes and posts them [foundry].
+"""Conversion of values between the public API's encoding and the encoding of modules [foundry].
 
-Both are JSON. A long is a string in the API, since not every client reads large numbers exactly, and a number for a
-module; a decimal is a string in both; a timestamp is in UTC and ends with Z. All else is the same, to the letter.
+Both are JSON. In the API a long is a string, because not every client reads large numbers exactly; for a module it is a
+number. A decimal is a string in both. A timestamp is in UTC and ends with Z. All other values are identical.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _NUMBER_STARTS = b"-0123456789"
 
 
 def to_module(kind: Any, text: bytes) -> bytes:
-    """Return a parameter's JSON text as the module takes it; what is not of its type stays as it is."""
+    """Return a parameter's JSON text in the module's encoding. A value of another type stays as it is."""
     return _recoded(kind, text, _TO_MODULE)
 
 
 def from_module(kind: Any, text: bytes) -> bytes:
-    """Return a result's JSON text as the API answers it; what is not of its type stays as it is."""
+    """Return a result's JSON text in the API's encoding. A value of another type stays as it is."""
     return _recoded(kind, text, _FROM_MODULE)
 
 
@@ -42,7 +42,7 @@ def _recoded(kind: Any, text: bytes, leaves: Leaves) -> bytes:
 
 
 def _has(kind: Any, leaves: Leaves) -> bool:
-    """Tell whether a type has a part that may look different."""
+    """Return whether a type is or contains a type whose encodings differ."""
     return type_name(kind) in leaves or any(_has(each, leaves) for each in _parts(kind))
 
 
@@ -88,7 +88,7 @@ def _quoted_number(text: bytes) -> bytes:
 
 
 def _timestamp_in_utc(text: bytes) -> bytes:
-    """Return a timestamp in UTC; one without an offset is taken for UTC, as by the SDK."""
+    """Return a timestamp in UTC. One without an offset is assumed to be UTC, as in the SDK."""
     try:
         moment = datetime.fromisoformat(json.loads(text))
     except (ValueError, TypeError):

@@ -1,1 +1,1 @@
-"""The OpenAPI document of the routes, made from their tables, and its page for people."""
+"""The OpenAPI document of the routes, generated from their tables, and its HTML page."""

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the same route tables that serve."""
+"""The OpenAPI document, generated from the same route tables that the server uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import ANYTHING, RECORDS, TEXT, record
 from cmemu_nb.server.response import BYTES, JSON
-from cmemu_nb.wire.paths import API, MODULE_HEADER
+from cmemu_nb.wire.paths import API, MAX_WAIT_SECONDS, MODULE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,19 +39,23 @@ ABOUT = """\
 An emulator of the runtime lifecycle of Foundry's compute modules. A runtime opens a session, posts the schemas of its
 functions, polls for jobs and posts their results; an application submits jobs and gets the results.
 
-Every error is `{"error": "<code>", "error_description": "<sentence>"}`; the sentence says what to do next. A path that
-is not listed here is 404 `not_found`, another method of one that is 405 `method_not_allowed`, and a fault of the
-emulator itself is 500 `internal_error`. Under `/api/` errors are those of Foundry's public API instead: `errorName` is
-the code and `errorDescription` the sentence. `HEAD` is answered wherever `GET` is, without a body.
+The body of every error is `{"error": "<code>", "error_description": "<message>"}`, and the message says what to do
+next. A path that is not listed here is answered with 404 `not_found`, a method that a path does not have with 405
+`method_not_allowed`, and a failure of the emulator itself with 500 `internal_error`. Routes under `/api/` answer with
+the errors of Foundry's public API instead: `errorName` is the code, and `errorDescription` is the message. `HEAD` works
+wherever `GET` does, and its answer has no body.
 
-Behaviour that is marked [page] is Palantir's documentation, [foundry] what the official SDKs do and expect, [ours] this
-emulator's."""
+A mark names the source of a behaviour: [page] is Palantir's documentation, [foundry] is what the official SDKs do and
+expect, and [ours] is a decision of this emulator."""
 PATH_PARAMETERS = {
-    "runtimeId": ("The id that the runtime's session was opened with", examples.RUNTIME_ID),
-    "jobId": ("The job's id, as its submission or a poll gave it", examples.JOB_ID),
-    "functionName": ("The function's name, as its schema was posted", examples.FUNCTION),
-    "queryApiName": ("`com.<namespace>.computemodules.<Name>`, or the name alone if one app has it", examples.API_NAME),
-    "executionId": ("The execution's id, as `executeAsync` answered it", examples.JOB_ID),
+    "runtimeId": ("The id with which the runtime's session was opened", examples.RUNTIME_ID),
+    "jobId": ("The job's id, from the answer to its submission or to a poll", examples.JOB_ID),
+    "functionName": ("The function's name in its schema", examples.FUNCTION),
+    "queryApiName": (
+        "`com.<namespace>.computemodules.<Name>`, or the name alone if only one app has it",
+        examples.API_NAME,
+    ),
+    "executionId": ("The execution's id, from the answer of `executeAsync`", examples.JOB_ID),
 }
 _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
     Auth.NONE: (),
@@ -70,10 +74,10 @@ _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
 }
 _HEADERS = {
-    "Allow": ("The methods that the path takes", "GET, HEAD"),
-    "Preference-Applied": ("How long the answer was held at most; left out without a wait", "wait=10"),
-    "Retry-After": ("After how many seconds the request is worth another try", "1"),
-    "WWW-Authenticate": ("That a bearer token is wanted", "Bearer"),
+    "Allow": ("The methods that the path has", "GET, HEAD"),
+    "Preference-Applied": ("The longest time for which the answer was held; absent without a wait", "wait=10"),
+    "Retry-After": ("After how many seconds the client should try again", "1"),
+    "WWW-Authenticate": ("That the route requires a bearer token", "Bearer"),
 }
 _FIRST_ERROR = 400
 
@@ -88,7 +92,7 @@ def document(surfaces: Iterable[Surface], version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "cmemu_nb: an emulator of the compute-module runtime lifecycle",
-            "summary": "What this emulator serves",
+            "summary": "The routes of this emulator",
             "description": ABOUT,
             "version": version,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
@@ -100,8 +104,8 @@ def document(surfaces: Iterable[Surface], version: str) -> dict[str, Any]:
 
 
 def _components() -> dict[str, Any]:
-    module_token = "`moduleAuthToken` of the answer that opened the runtime's session"  # noqa: S105 - words
-    bearer = "The emulator's: its `.token` in the notebook, or what `cmemu serve --print-token` shows"
+    module_token = "`moduleAuthToken` in the answer that opened the runtime's session"  # noqa: S105 - a description
+    bearer = "The emulator's bearer token: its `.token` in the notebook; `cmemu serve --print-token` prints it"
     return {
         "securitySchemes": {
             "moduleAuthToken": {
@@ -113,12 +117,12 @@ def _components() -> dict[str, Any]:
             "bearer": {"type": "http", "scheme": "bearer", "description": bearer},
         },
         "headers": {
-            name: {"description": words, "schema": TEXT, "example": example}
-            for name, (words, example) in _HEADERS.items()
+            name: {"description": description, "schema": TEXT, "example": example}
+            for name, (description, example) in _HEADERS.items()
         },
         "responses": {
             "MethodNotAllowed": {
-                "description": "The path takes other methods",
+                "description": "The path has other methods",
                 "headers": {"Allow": _header("Allow")},
                 "content": _error_content([MethodNotAllowed]),
             }
@@ -139,14 +143,14 @@ def _operation(surface: str, route: Route) -> dict[str, Any]:
         "security": _SECURITY[route.auth],
     }
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": {route.body_media: _shown(route.body)}}
+        operation["requestBody"] = {"required": True, "content": {route.body_media: _body(route.body)}}
     elif route.receiver is not None:
         operation["requestBody"] = {"required": True, "content": {BYTES: _unparsed(BYTES)}}
     return operation
 
 
-def _shown(schema: dict[str, Any]) -> dict[str, Any]:
-    """Describe a JSON body: its schema, and apart from that its examples."""
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a JSON body with its schema and its examples, which stand beside the schema."""
     given = schema.get("examples", [])
     media: dict[str, Any] = {"schema": _without_examples(schema)}
     if given:
@@ -163,7 +167,7 @@ def _first_example(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unparsed(kind: str) -> dict[str, Any]:
-    """Describe a body of which nothing but its type is known: a result, or events that have one, or text."""
+    """Describe a body that has no schema: a result, Server-Sent Events, or text."""
     shown = {BYTES: examples.RESULT, EVENTS: examples.EVENTS}
     if kind not in shown:
         return {"schema": TEXT}
@@ -176,9 +180,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         described = {"name": name, "in": "query", "description": schema.get("description", "")}
         parameters.append(described | {"schema": _without_examples(schema)} | _first_example(schema))
     if route.waits:
-        words = "`wait=N` holds the answer for at most N seconds (RFC 7240), N at most 60"
+        waits = f"`wait=N` holds the answer for at most N seconds (RFC 7240); N is at most {MAX_WAIT_SECONDS}"
         parameters.append(
-            {"name": "Prefer", "in": "header", "description": words, "schema": TEXT, "example": "wait=10"}
+            {"name": "Prefer", "in": "header", "description": waits, "schema": TEXT, "example": "wait=10"}
         )
     return parameters
 
@@ -191,7 +195,7 @@ def _path_parameter(name: str) -> dict[str, Any]:
 
 
 def _errors(route: Route) -> dict[int, list[type[WireError]]]:
-    """Return every error that a route may answer with, by status."""
+    """Return every error with which a route may answer, by status."""
     kinds: list[type[WireError]] = [InvalidRequest, ForbiddenHost, ForbiddenOrigin, JournalBehind, TooBusy]
     kinds += _TOKEN_ERRORS[route.auth]
     if "{" in route.path and not route.path.startswith(API):
@@ -211,9 +215,9 @@ def _responses(route: Route) -> dict[str, Any]:
     described = {}
     for status in sorted({*errors, *route.answers}):
         kinds = errors.get(status, [])
-        words = route.answers.get(status) or " ".join(dict.fromkeys(map(_sentence, kinds)))
+        description = route.answers.get(status) or " ".join(dict.fromkeys(map(_sentence, kinds)))
         headers = {name: _header(name) for name in _header_names(route, status, kinds)}
-        answer = {"description": words, **({"headers": headers} if headers else {})}
+        answer = {"description": description, **({"headers": headers} if headers else {})}
         described[str(status)] = answer | _content(route, status, kinds)
     return described
 
@@ -239,7 +243,7 @@ def _content(route: Route, status: int, kinds: list[type[WireError]]) -> dict[st
     if status >= _FIRST_ERROR:
         return {"content": _api_error_content(route, status) if route.path.startswith(API) else _error_content(kinds)}
     if route.answer is not None:
-        return {"content": {JSON: _shown(route.answer)}}
+        return {"content": {JSON: _body(route.answer)}}
     return {"content": {route.media: _unparsed(route.media)}}
 
 
@@ -252,13 +256,13 @@ def _error_content(kinds: list[type[WireError]]) -> dict[str, Any]:
 def _api_error_content(route: Route, status: int) -> dict[str, Any]:
     own = [(route.error_names[status], route.answers[status])] if status in route.error_names else []
     named = [*own, *((kind.__name__, _sentence(kind)) for kind in _errors(route).get(status, []))]
-    shown = {name: {"summary": words, "value": error_example(status, name, words)} for name, words in named}
-    return {JSON: {"schema": record("ApiError"), "examples": shown}}
+    examples = {name: {"summary": text, "value": error_example(status, name, text)} for name, text in named}
+    return {JSON: {"schema": record("ApiError"), "examples": examples}}
 
 
 def _error_example(kind: type[WireError]) -> dict[str, str]:
-    words = str(kind()) if kind in (InvalidBearerToken, InvalidClient, InvalidModuleAuthToken) else _sentence(kind)
-    return {"error": kind.code, "error_description": words}
+    has_message = kind in (InvalidBearerToken, InvalidClient, InvalidModuleAuthToken)
+    return {"error": kind.code, "error_description": str(kind()) if has_message else _sentence(kind)}
 
 
 def _sentence(kind: type[WireError]) -> str:

@@ -1,4 +1,4 @@
-"""What requests and answers look like, for the OpenAPI document: one job, from its session to its end."""
+"""Examples of requests and answers for the OpenAPI document: one job, from the opening of its session to its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 RUNTIME_ID = "my-runtime"
 RID = "ri.foundry.main.deployed-app.my-app"
 JOB_ID = "foundry_job_5f0c1b6e9a7d42c38e1f0a2b4c6d8e90"
-MODULE_TOKEN = "foundry_module_auth_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"  # noqa: S105 - nobody's
+MODULE_TOKEN = "foundry_module_auth_abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"  # noqa: S105 - an example
 FUNCTION = "add"
 API_NAME = f"com.my-app.computemodules.{FUNCTION}"
 QUERY_RID = "ri.function-registry.main.function.65a89ac8-a96d-5fe0-b4c3-1864fcf00367"
@@ -132,7 +132,7 @@ DIAGNOSIS = {
 }
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
 REPLICA = {"maxConcurrentTasks": 2}
-_FOLDER = "/tmp/cmemu-v52elwi5"  # noqa: S108 - what one looks like
+_FOLDER = "/tmp/cmemu-v52elwi5"  # noqa: S108 - an example
 _SERVER = "https://127.0.0.1:8945"
 _INTERNAL = "/interactive-module/api/internal-query"
 ENVIRONMENT = {

@@ -37,29 +37,32 @@ def _style() -> str:
 
 @functools.cache
 def policy() -> str:
-    """Return the page's Content-Security-Policy: its own style, and nothing else from anywhere."""
+    """Return the page's Content-Security-Policy, which allows its own style and nothing else."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    nobody = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    return f"default-src 'none'; style-src 'sha256-{digest}'; {nobody}"
+    others = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return f"default-src 'none'; style-src 'sha256-{digest}'; {others}"
 
 
 def page(document: Document, base_url: str) -> str:
-    """Write an OpenAPI document as a page of its own; `base_url` is where its curl lines call."""
+    """Return an OpenAPI document as an HTML page. Its curl lines call the server at `base_url`."""
     info = document["info"]
     surfaces = "".join(_surface(document, tag, base_url) for tag in document["tags"])
-    about = f'<p>Version {html.escape(info["version"])}. For programs: <a href="openapi.json">openapi.json</a>.</p>'
+    about = (
+        f"<p>Version {html.escape(info['version'])}. The same description for programs is "
+        '<a href="openapi.json">openapi.json</a>.</p>'
+    )
     header = f"{_paragraphs(info['description'])}{about}{_about_tokens(document)}"
     return _page(info["title"], header, f"<main>{surfaces}</main>")
 
 
 def front_page(info: dict[str, str]) -> str:
-    """Write what a browser gets that was sent to the emulator's address; `info` is the OpenAPI document's."""
+    """Return the HTML page for a browser that opens the emulator's address; `info` is from the OpenAPI document."""
     first = info["description"].partition("\n\n")[0]
     header = (
-        f"{_paragraphs(first)}<p>cmemu_nb {html.escape(info['version'])} answers here, for programs. "
-        '<a href="docs">Every route</a> is described, with a curl line to try it; for programs as '
-        '<a href="openapi.json">openapi.json</a>.</p><p>What happens in it is shown by its <code>dashboard()</code> in '
-        "the notebook that runs it, and by <code>cmemu jobs --watch</code> in a terminal.</p>"
+        f"{_paragraphs(first)}<p>This is cmemu_nb {html.escape(info['version'])}, a server for programs. "
+        '<a href="docs">Every route</a> is described on a page, with a curl line to try it; the same description for '
+        'programs is <a href="openapi.json">openapi.json</a>.</p><p>To see what happens in the emulator, call its '
+        "<code>dashboard()</code> in the notebook that runs it, or <code>cmemu jobs --watch</code> in a terminal.</p>"
     )
     return _page(info["title"], header)
 
@@ -75,8 +78,8 @@ def _page(title: str, header: str, rest: str = "") -> str:
 
 def _about_tokens(document: Document) -> str:
     schemes = document["components"]["securitySchemes"]
-    rows = [(words, f"`{_VARIABLES[name]}`", schemes[name]["description"]) for name, words in _TOKENS.items()]
-    return _table(("token", "in the curl lines", "where it is from"), rows)
+    rows = [(token, f"`{_VARIABLES[name]}`", schemes[name]["description"]) for name, token in _TOKENS.items()]
+    return _table(("token", "variable in the curl lines", "where to get it"), rows)
 
 
 def _surface(document: Document, tag: dict[str, str], base_url: str) -> str:
@@ -97,7 +100,7 @@ def _route(document: Document, method: str, path: str, operation: dict[str, Any]
     curl = _code(curl_line(method, path, operation, base_url))
     return (
         f'<details><summary><span class="method {html.escape(method.lower())}">{html.escape(method)}</span> '
-        f"<code>{_breakable(path)}</code> <span>{_words(operation['summary'])}</span></summary>"
+        f"<code>{_breakable(path)}</code> <span>{_text(operation['summary'])}</span></summary>"
         f'<div id="{html.escape(operation["operationId"])}">{_paragraphs(operation["description"])}'
         f'<p>Token: {_wanted(operation)}</p><div class="curl">{curl}</div>'
         f"{_parameters(operation)}{_body(document, operation)}{answers}"
@@ -115,12 +118,12 @@ def _parameters(operation: dict[str, Any]) -> str:
         (f"`{each['name']}`", each["in"], f"{each.get('description', '')}{_default(each['schema'])}")
         for each in operation["parameters"]
     ]
-    return f"<h3>Parameters</h3>{_table(('name', 'in', 'what'), rows)}" if rows else ""
+    return f"<h3>Parameters</h3>{_table(('name', 'in', 'description'), rows)}" if rows else ""
 
 
 def _default(schema: dict[str, Any]) -> str:
     values = f"; one of {', '.join(f'`{value}`' for value in schema['enum'])}" if "enum" in schema else ""
-    return f"{values}; `{schema['default']}` if left out" if "default" in schema else values
+    return f"{values}; `{schema['default']}` if omitted" if "default" in schema else values
 
 
 def _body(document: Document, operation: dict[str, Any]) -> str:
@@ -133,22 +136,26 @@ def _body(document: Document, operation: dict[str, Any]) -> str:
 def _answer(document: Document, status: str, answer: dict[str, Any]) -> str:
     kinds = "".join(f", <code>{html.escape(kind)}</code>" for kind in answer.get("content", {}))
     headers = ", ".join(f"`{name}`" for name in answer.get("headers", {}))
-    words = f"{answer['description']}. Header: {headers}" if headers else answer["description"]
+    text = f"{answer['description']}. Header: {headers}" if headers else answer["description"]
     media = "".join(_media(document, each) for each in answer.get("content", {}).values())
-    return f"<h3>Answer {html.escape(status)}{kinds}</h3>{_paragraphs(words)}{media}"
+    return f"<h3>Answer {html.escape(status)}{kinds}</h3>{_paragraphs(text)}{media}"
 
 
 def _media(document: Document, media: dict[str, Any]) -> str:
-    """Show a body: what is said of it, its first example, and all of its members."""
+    """Show a body: its description, its first example, and all of its members."""
     schema, example = media["schema"], first_example(media)
     rows = list(dict.fromkeys(_members(document, schema, "")))
-    members = f"<details><summary>Members</summary>{_table(('member', 'type', 'what'), rows)}</details>" if rows else ""
+    members = (
+        f"<details><summary>Members</summary>{_table(('member', 'type', 'description'), rows)}</details>"
+        if rows
+        else ""
+    )
     shown = "" if example is None else _code(example if isinstance(example, str) else json.dumps(example, indent=2))
     return f"{_paragraphs(schema.get('description', ''))}{shown}{members}"
 
 
 def _members(document: Document, schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, str, str]]:
-    """Return path, type and description of each member, and of theirs."""
+    """Yield the path, type and description of each member, and of the members inside it."""
     schema = _resolved(document, schema)
     for each in schema.get("oneOf", []):
         yield from _members(document, each, prefix)
@@ -183,7 +190,7 @@ def _error_rows(status: str, answer: dict[str, Any]) -> Iterator[tuple[str, str,
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     titles = "".join(f'<th scope="col">{html.escape(each)}</th>' for each in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{_words(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    lines = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide"><table><thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
@@ -192,11 +199,11 @@ def _code(text: str) -> str:
 
 
 def _paragraphs(text: str) -> str:
-    return "".join(f"<p>{_words(each)}</p>" for each in text.split("\n\n") if each)
+    return "".join(f"<p>{_text(each)}</p>" for each in text.split("\n\n") if each)
 
 
-def _words(text: str) -> str:
-    """Escape a text; what stands in backquotes is code."""
+def _text(text: str) -> str:
+    """Return a text as HTML; text in backquotes becomes code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
@@ -215,21 +222,21 @@ _CURL_TOKENS = {
 
 
 def curl_line(method: str, path: str, operation: dict[str, Any], base_url: str) -> str:
-    """Return the line; it reads tokens from the shell variables TOKEN and MODULE_TOKEN."""
+    """Return the curl line of a route. It reads tokens from the shell variables TOKEN and MODULE_TOKEN."""
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", quote(str(parameter.get("example", "")), safe=""))
         elif parameter["in"] == "query" and "example" in parameter:
             path += f"?{urlencode({parameter['name']: parameter['example']})}"
-    words = ["curl -sS", *([] if method == "GET" else [f"-X {method}"])]
+    parts = ["curl -sS", *([] if method == "GET" else [f"-X {method}"])]
     wanted = {name for each in operation["security"] for name in each}
-    words += [text for name, text in _CURL_TOKENS.items() if name in wanted][:1]
-    words += _curl_body(operation.get("requestBody", {}).get("content", {}))
-    return " ".join([*words, shlex.quote(f"{base_url}{path}")])
+    parts += [text for name, text in _CURL_TOKENS.items() if name in wanted][:1]
+    parts += _curl_body(operation.get("requestBody", {}).get("content", {}))
+    return " ".join([*parts, shlex.quote(f"{base_url}{path}")])
 
 
 def first_example(media: dict[str, Any]) -> Any:
-    """Return the first example of a body; None when it has none."""
+    """Return the first example of a body; None if it has none."""
     return next((each["value"] for each in media.get("examples", {}).values()), None)
 
 

@@ -1,6 +1,6 @@
-"""JSON schemas of what the routes answer, for the OpenAPI document.
+"""JSON schemas of the answers of the routes, for the OpenAPI document.
 
-The answers have these members and no others, all of them unless `optional` says so.
+An answer has exactly the members of its schema, except that those listed as `optional` may be missing.
 """
 
 from __future__ import annotations
@@ -17,70 +17,73 @@ TEXT: Schema = {"type": "string"}
 MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 FLAG: Schema = {"type": "boolean"}
-NOTHING: Schema = {"type": "null", "description": "Always null; the platform may say more"}
+NOTHING: Schema = {"type": "null", "description": "Always null here; the platform may have a value"}
 TIME: Schema = {"type": "integer", "description": "Unix milliseconds"}
 MAYBE_TIME: Schema = {"type": ["integer", "null"], "description": "Unix milliseconds"}
 MAYBE_DURATION: Schema = {"type": ["number", "null"], "minimum": 0, "description": "milliseconds, with fractions"}
 
 
-def said(schema: Schema, words: str) -> Schema:
-    """Describe a schema in words, before those that it has already."""
-    return {**schema, "description": ", ".join([words, *filter(None, [schema.get("description")])])}
+def described(schema: Schema, description: str) -> Schema:
+    """Return a schema with a description, which comes before the description that it has already."""
+    return {**schema, "description": ", ".join([description, *filter(None, [schema.get("description")])])}
 
 
-def shown(schema: Schema, *examples: Any) -> Schema:
-    """Give a body's schema its examples."""
+def with_examples(schema: Schema, *examples: Any) -> Schema:
+    """Return the schema of a body with examples."""
     return {**schema, "examples": list(examples)}
 
 
 def one_of(values: Any) -> Schema:
-    """Describe a string that is one of these."""
+    """Return the schema of a string that is one of the values."""
     return {"type": "string", "enum": [str(value) for value in values]}
 
 
 def array(items: Schema) -> Schema:
-    """Describe an array."""
+    """Return the schema of an array."""
     return {"type": "array", "items": items}
 
 
 def members(properties: dict[str, Schema], optional: tuple[str, ...] = ()) -> Schema:
-    """Describe an object by its members."""
+    """Return the schema of an object with these members and no others."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
 
 
 def record(name: str) -> Schema:
-    """Refer to one of the `RECORDS`."""
+    """Return a reference to one of the `RECORDS`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_RUNTIME_ID = said(TEXT, "The runtime's id")
-_APP_RID = "The deployed app that is bound to the runtime"
-_DISPLAY_NAME = said(MAYBE_TEXT, "The name for people that the session was opened with")
-_JOB_ID = said(TEXT, "The job's id; it starts with `foundry_job_`")
-_SCHEMAS = said(array(record("FunctionSchema")), "The schemas that the runtime has posted, by name")
+_RUNTIME_ID = described(TEXT, "The runtime's id")
+BRANCH_OF_A_CALL = described(
+    MAYBE_TEXT, "The branch of the deployed app; if omitted, `master`, or else its newest branch"
+)
+_APP_RID = "The RID of the deployed app that is bound to the runtime"
+_DISPLAY_NAME = described(MAYBE_TEXT, "The human-readable name that the session was opened with")
+_JOB_ID = described(TEXT, "The job's id; it starts with `foundry_job_`")
+_SCHEMAS = described(array(record("FunctionSchema")), "The schemas that the runtime has posted, by name")
 _RUNTIME: dict[str, Schema] = {
     "runtime_id": _RUNTIME_ID,
-    "module_auth_token": said(TEXT, "The session's token. Left out with the setting hide_tokens"),
-    "connected": said(FLAG, "Whether the runtime has polled for jobs since its session was opened"),
-    "last_poll_at": said(MAYBE_TIME, "When it last polled"),
-    "last_schema_post_at": said(MAYBE_TIME, "When it last posted schemas"),
-    "created_at": said(TIME, "When its session was opened"),
+    "module_auth_token": described(TEXT, "The session's token; left out if the setting `hide_tokens` is on"),
+    "connected": described(FLAG, "Whether the runtime has polled for jobs since its session was opened"),
+    "last_poll_at": described(MAYBE_TIME, "When the runtime last polled"),
+    "last_schema_post_at": described(MAYBE_TIME, "When the runtime last posted schemas"),
+    "created_at": described(TIME, "When the session was opened"),
 }
 _TIMING: Schema = members(
     {
-        "multiplexerSubmitTimeMillis": said(TIME, "When the job was submitted"),
-        "queueSubmitTimeMillis": said(TIME, "When it was queued"),
-        "queuedJobDispatchTimeMillis": said(MAYBE_TIME, "When a runtime took it"),
-        "moduleSubmitTimeMillis": said(MAYBE_TIME, "When it was handed to the module"),
+        "multiplexerSubmitTimeMillis": described(TIME, "When the job was submitted"),
+        "queueSubmitTimeMillis": described(TIME, "When the job was queued"),
+        "queuedJobDispatchTimeMillis": described(MAYBE_TIME, "When a runtime took the job"),
+        "moduleSubmitTimeMillis": described(MAYBE_TIME, "When the job was handed to the module"),
     }
 )
-_GOING_ON = members(
+_PROGRESS = members(
     {
         "metadata": NOTHING,
-        "intermediateJobInfoList": said(array(ANYTHING), "Always empty; the platform may say more"),
-        "multiplexerJobTiming": said(
-            members({"type": {"const": "queuedJob"}, "queuedJob": said(_TIMING, "The times so far")}),
+        "intermediateJobInfoList": described(array(ANYTHING), "Always empty here; the platform may have entries"),
+        "multiplexerJobTiming": described(
+            members({"type": {"const": "queuedJob"}, "queuedJob": described(_TIMING, "The times of the job so far")}),
             "When the job was submitted, queued and taken",
         ),
     }
@@ -88,64 +91,66 @@ _GOING_ON = members(
 
 
 def _tagged(kind: JobStatus, content: Schema) -> Schema:
-    return members({"type": {"const": str(kind)}, str(kind): said(content, f"What there is to say of a {kind} job")})
+    return members({"type": {"const": str(kind)}, str(kind): described(content, f"The details of a {kind} job")})
 
 
 _DATA_TYPE: Schema = {
     "type": "object",
     "required": ["type"],
-    "properties": {"type": said(TEXT, "The type's name in the public API")},
+    "properties": {"type": described(TEXT, "The type's name in the public API")},
 }
 _QUERY_PARAMETER = members(
     {
-        "dataType": said(_DATA_TYPE, "What values it takes"),
-        "required": said(FLAG, "Whether a call must give it"),
+        "dataType": described(_DATA_TYPE, "The type of its values"),
+        "required": described(FLAG, "Whether a call must have a value for it"),
     }
 )
 _JOB: dict[str, Schema] = {
     "job_id": _JOB_ID,
     "runtime_id": _RUNTIME_ID,
-    "deployed_app_rid": said(MAYBE_TEXT, "The app that it was submitted to; null for the runtime itself"),
-    "deployed_app_branch": said(MAYBE_TEXT, "The app's branch"),
-    "query_type": said(TEXT, "The function's name"),
-    "query": said(ANYTHING, "The function's input as it was submitted"),
-    "source": said(one_of(JobSource), "By which route it came"),
-    "status": said(one_of(JobStatus), "Where it stands"),
-    "queued_at": said(TIME, "When it was queued"),
-    "started_at": said(MAYBE_TIME, "When a runtime took it"),
-    "completed_at": said(MAYBE_TIME, "When it succeeded or failed"),
-    "result_content_type": said(MAYBE_TEXT, "The content type that its result was posted with"),
-    "result_body_utf8": said(MAYBE_TEXT, "Its result as text; null when there is none, or no UTF-8"),
-    "result_body_base64": said(TEXT, "Instead of result_body_utf8, for what is no UTF-8"),
-    "error_message": said(MAYBE_TEXT, "Why it failed"),
+    "deployed_app_rid": described(
+        MAYBE_TEXT, "The RID of the app that the job was submitted to; null if it was the runtime itself"
+    ),
+    "deployed_app_branch": described(MAYBE_TEXT, "The app's branch"),
+    "query_type": described(TEXT, "The function's name"),
+    "query": described(ANYTHING, "The function's input, as it was submitted"),
+    "source": described(one_of(JobSource), "The kind of route by which the job was submitted"),
+    "status": described(one_of(JobStatus), "The status of the job"),
+    "queued_at": described(TIME, "When the job was queued"),
+    "started_at": described(MAYBE_TIME, "When a runtime took the job"),
+    "completed_at": described(MAYBE_TIME, "When the job succeeded or failed"),
+    "result_content_type": described(MAYBE_TEXT, "The content type with which the result was posted"),
+    "result_body_utf8": described(MAYBE_TEXT, "The result as text; null if there is none, or if it is not UTF-8"),
+    "result_body_base64": described(TEXT, "The result in Base64; only present if it is not UTF-8"),
+    "error_message": described(MAYBE_TEXT, "Why the job failed"),
 }
 RECORDS: dict[str, Schema] = {
     "Error": members(
         {
-            "error": said(TEXT, "A code for programs"),
-            "error_description": said(TEXT, "What was attempted, why it failed and what to do next"),
+            "error": described(TEXT, "A code for programs"),
+            "error_description": described(TEXT, "What was attempted, why it failed and what to do next"),
         }
     ),
     "ApiError": members(
         {
-            "errorCode": said(TEXT, "The kind of error, which follows from the status"),
-            "errorName": said(TEXT, "The error's name, for programs"),
-            "errorInstanceId": said(TEXT, "A UUID of this one answer"),
-            "errorDescription": said(TEXT, "What was attempted, why it failed and what to do next"),
-            "parameters": said({"type": "object"}, "What the error of this name says besides"),
+            "errorCode": described(TEXT, "The kind of error, which follows from the status"),
+            "errorName": described(TEXT, "The error's name, for programs"),
+            "errorInstanceId": described(TEXT, "A UUID that identifies this answer"),
+            "errorDescription": described(TEXT, "What was attempted, why it failed and what to do next"),
+            "parameters": described({"type": "object"}, "Further fields, which depend on the error's name"),
         }
     ),
     "Query": members(
         {
-            "apiName": said(TEXT, "The name by which no other function is called"),
-            "description": said(TEXT, "The function's description, if its schema has one"),
-            "displayName": said(TEXT, "The function's name, as its schema was posted"),
-            "parameters": said(
+            "apiName": described(TEXT, "The full name of the function, which is unique"),
+            "description": described(TEXT, "The function's description, if its schema has one"),
+            "displayName": described(TEXT, "The function's name in its schema"),
+            "parameters": described(
                 {"type": "object", "additionalProperties": _QUERY_PARAMETER}, "The function's inputs, by name"
             ),
-            "output": said(_DATA_TYPE, "The type of its value"),
-            "rid": said(TEXT, "The function's RID, the same whenever the app has a function of this name"),
-            "version": said(TEXT, "Always `1.0.0`"),
+            "output": described(_DATA_TYPE, "The type of the function's value"),
+            "rid": described(TEXT, "The function's RID, which depends only on the app and the name of the function"),
+            "version": described(TEXT, "Always `1.0.0`"),
         },
         ("description",),
     ),
@@ -154,158 +159,162 @@ RECORDS: dict[str, Schema] = {
         {
             **_RUNTIME,
             "display_name": _DISPLAY_NAME,
-            "queue_depth": said(COUNT, "How many jobs are queued"),
-            "job_counts": said(
-                members({column_of(state): said(COUNT, f"How many jobs are {state}") for state in STATES}),
-                "How many jobs are queued, running, or ended how; function_error counts functions that raised",
+            "queue_depth": described(COUNT, "How many jobs are queued"),
+            "job_counts": described(
+                members({column_of(state): described(COUNT, f"How many jobs are {state}") for state in STATES}),
+                "How many jobs are in each state; `function_error` counts jobs whose function raised an exception",
             ),
-            "evicted_jobs": said(COUNT, "How many finished jobs were let go to make room"),
-            "deployed_apps": said(array(record("DeployedApp")), "The apps whose jobs it gets"),
+            "evicted_jobs": described(COUNT, "How many finished jobs were evicted to make room for newer jobs"),
+            "deployed_apps": described(array(record("DeployedApp")), "The apps that are bound to the runtime"),
         },
         ("module_auth_token",),
     ),
     "DeployedApp": members(
         {
-            "deployed_app_rid": said(TEXT, _APP_RID),
-            "branch": said(TEXT, "The app's branch"),
+            "deployed_app_rid": described(TEXT, _APP_RID),
+            "branch": described(TEXT, "The app's branch"),
             "runtime_id": _RUNTIME_ID,
             "display_name": _DISPLAY_NAME,
-            "bound_at": said(TIME, "When the app was bound"),
+            "bound_at": described(TIME, "When the app was bound"),
         }
     ),
     "FunctionSchema": members(
         {
             "runtime_id": _RUNTIME_ID,
-            "function_name": said(TEXT, "The function's name"),
-            "schema_payload": said(ANYTHING, "The schema as it was posted"),
-            "posted_at": said(TIME, "When it was posted"),
+            "function_name": described(TEXT, "The function's name"),
+            "schema_payload": described(ANYTHING, "The schema as it was posted"),
+            "posted_at": described(TIME, "When the schema was posted"),
         }
     ),
     "Job": members(_JOB, ("result_body_base64",)),
     "JobInFull": members(
         {
             **_JOB,
-            "outcome": said({"enum": [*map(str, Outcome), None]}, "How it ended; null while it has not"),
-            "queue_time": said(MAYBE_DURATION, "How long it was queued; null while it is"),
-            "run_time": said(MAYBE_DURATION, "How long it ran; null while it has not ended, and if it was never taken"),
+            "outcome": described({"enum": [*map(str, Outcome), None]}, "How the job ended; null until it has ended"),
+            "queue_time": described(MAYBE_DURATION, "How long the job was queued; null while it is queued"),
+            "run_time": described(MAYBE_DURATION, "How long the job ran; null until it has ended, and if it never ran"),
         },
         ("result_body_base64",),
     ),
     "Status": {
         "oneOf": [
             _tagged(JobStatus.QUEUED, members({"queueInfo": {"const": "NORMAL_OPERATION"}})),
-            _tagged(JobStatus.RUNNING, _GOING_ON),
-            _tagged(JobStatus.SUCCEEDED, _GOING_ON),
-            _tagged(JobStatus.FAILED, members({"message": said(MAYBE_TEXT, "Why it failed")})),
+            _tagged(JobStatus.RUNNING, _PROGRESS),
+            _tagged(JobStatus.SUCCEEDED, _PROGRESS),
+            _tagged(JobStatus.FAILED, members({"message": described(MAYBE_TEXT, "Why the job failed")})),
         ]
     },
 }
 
 _URI: Schema = {**TEXT, "format": "uri"}
-SESSION = shown(
+SESSION = with_examples(
     members(
         {
             "runtimeId": _RUNTIME_ID,
-            "moduleAuthToken": said(TEXT, "The session's token, for the Module-Auth-Token header"),
-            "getJobUri": said(_URI, "Where to poll for jobs"),
-            "postResultUri": said(_URI, "Where to post results: this, a slash and the job's id"),
-            "postSchemaUri": said(_URI, "Where to post function schemas"),
+            "moduleAuthToken": described(TEXT, "The session's token, for the Module-Auth-Token header"),
+            "getJobUri": described(_URI, "Where to poll for jobs"),
+            "postResultUri": described(_URI, "Where to post results: append a slash and the job's id"),
+            "postSchemaUri": described(_URI, "Where to post function schemas"),
         }
     ),
     examples.SESSION,
 )
 _CALL = {
     "jobId": _JOB_ID,
-    "queryType": said(TEXT, "The function's name"),
-    "query": said(ANYTHING, "The function's input, the very JSON text that was submitted"),
+    "queryType": described(TEXT, "The function's name"),
+    "query": described(ANYTHING, "The function's input, exactly the JSON text that was submitted"),
 }
-_USER = {"userId": said(TEXT, "Who asked, if a seed file says whose bearer token it was")}
+_USER = {"userId": described(TEXT, "The user who submitted the job, if a seed file names the user of the bearer token")}
 
 
 def _envelope(job: Schema) -> Schema:
-    envelope = members({"type": {"const": "computeModuleJobV1"}, "computeModuleJobV1": said(job, "The job")})
-    return shown(envelope, examples.ENVELOPE)
+    envelope = members({"type": {"const": "computeModuleJobV1"}, "computeModuleJobV1": described(job, "The job")})
+    return with_examples(envelope, examples.ENVELOPE)
 
 
 ENVELOPE = _envelope(members(_CALL))
 PLATFORM_ENVELOPE = _envelope(members({**_CALL, **_USER}, ("userId",)))
-INSPECTION = shown(
+INSPECTION = with_examples(
     members(
         {
-            "runtime": said(record("Runtime"), "The runtime"),
-            "job": said(record("Job"), "The job"),
+            "runtime": described(record("Runtime"), "The runtime"),
+            "job": described(record("Job"), "The job"),
             "schemas": _SCHEMAS,
         }
     ),
     examples.INSPECTION,
 )
-SUBMITTED = shown(
+SUBMITTED = with_examples(
     members(
         {
             "id": _JOB_ID,
             "nodeId": NOTHING,
             "moduleId": NOTHING,
-            "jobHandle": said(TEXT, "JSON text; the result route takes it in place of the id"),
+            "jobHandle": described(TEXT, "A JSON text that the result route accepts in place of the id"),
             "persistJobResult": NOTHING,
-            "status": said(record("Status"), "Where the job stands"),
+            "status": described(record("Status"), "The status of the job"),
         }
     ),
     examples.SUBMITTED,
 )
-STATUS = shown(record("Status"), examples.STATUS)
-JOB_IDS = shown(array(TEXT), examples.JOB_IDS)
-RUNTIMES = shown(
+STATUS = with_examples(record("Status"), examples.STATUS)
+JOB_IDS = with_examples(array(TEXT), examples.JOB_IDS)
+_MORE = described(FLAG, "Whether there are more; the next page has the id of the last one as `after`")
+RUNTIMES = with_examples(
     members(
         {
-            "runtimes": said(array(record("RuntimeInFull")), "The runtimes, in the order of their first sessions"),
-            "more": said(FLAG, "Whether there are more: ask again with the last one's id as `after`"),
+            "runtimes": described(array(record("RuntimeInFull")), "The runtimes, in the order of their first sessions"),
+            "more": _MORE,
         }
     ),
     examples.RUNTIMES,
 )
-ONE_RUNTIME = shown(
-    members({"runtime": said(record("RuntimeInFull"), "The runtime"), "schemas": _SCHEMAS}), examples.ONE_RUNTIME
+ONE_RUNTIME = with_examples(
+    members({"runtime": described(record("RuntimeInFull"), "The runtime"), "schemas": _SCHEMAS}), examples.ONE_RUNTIME
 )
-JOBS = shown(
+JOBS = with_examples(
     members(
         {
-            "jobs": said(array(record("JobInFull")), "The jobs, oldest first"),
-            "more": said(FLAG, "Whether there are more: ask again with the last one's id as `after`"),
+            "jobs": described(array(record("JobInFull")), "The jobs, oldest first"),
+            "more": _MORE,
         }
     ),
     examples.JOBS,
 )
-QUEUED_DIRECTLY = shown(members({"jobId": _JOB_ID}), examples.QUEUED_DIRECTLY)
-CANCELLED = shown(
-    members({"cancelled": said(COUNT, "How many jobs were queued or running, and have failed now")}), examples.CANCELLED
+QUEUED_DIRECTLY = with_examples(members({"jobId": _JOB_ID}), examples.QUEUED_DIRECTLY)
+CANCELLED = with_examples(
+    members({"cancelled": described(COUNT, "How many queued or running jobs have failed by this request")}),
+    examples.CANCELLED,
 )
-DIAGNOSIS = shown(
+DIAGNOSIS = with_examples(
     members(
         {
             "job_id": _JOB_ID,
-            "kind": said(one_of(DIAGNOSES), "What it waits for, for programs"),
-            "sentence": said(TEXT, "The same for people, and what to do"),
+            "kind": described(one_of(DIAGNOSES), "Why the job has no result yet, for programs"),
+            "sentence": described(TEXT, "Why the job has no result yet and what to do, for people"),
         }
     ),
     examples.DIAGNOSIS,
 )
-HEALTH = shown(
-    members({"status": {"const": "ok"}, "id": said(TEXT, "Which emulator this is: another one for each start")}),
+HEALTH = with_examples(
+    members({"status": {"const": "ok"}, "id": described(TEXT, "An id of this emulator, which is new at each start")}),
     examples.HEALTH,
 )
-DOCUMENT: Schema = shown({"type": "object", "required": ["openapi", "info", "paths", "components"]}, examples.DOCUMENT)
-_VALUE = said(ANYTHING, "What the function returned; of a streaming one an array of its items")
-QUERY = shown(record("Query"), examples.QUERY_RECORD)
-QUERIES = shown(
-    members({"data": said(array(record("Query")), "The functions that there are of those asked for")}),
+DOCUMENT: Schema = with_examples(
+    {"type": "object", "required": ["openapi", "info", "paths", "components"]}, examples.DOCUMENT
+)
+_VALUE = described(ANYTHING, "The value that the function returned; for a streaming function, an array of its items")
+QUERY = with_examples(record("Query"), examples.QUERY_RECORD)
+QUERIES = with_examples(
+    members({"data": described(array(record("Query")), "The requested functions that exist")}),
     examples.QUERIES,
 )
-VALUE = shown(members({"value": _VALUE}), examples.VALUE)
-EXECUTION = shown(
-    members({"type": {"const": "submitted"}, "executionId": said(TEXT, "The execution's id, which is its job's")}),
+VALUE = with_examples(members({"value": _VALUE}), examples.VALUE)
+EXECUTION = with_examples(
+    members({"type": {"const": "submitted"}, "executionId": described(TEXT, "The execution's id, which is its job's")}),
     examples.EXECUTION,
 )
-EXECUTION_STATE: Schema = shown(
+EXECUTION_STATE: Schema = with_examples(
     {
         "oneOf": [
             members({"type": {"const": "running"}}),
@@ -314,26 +323,28 @@ EXECUTION_STATE: Schema = shown(
     },
     examples.EXECUTION_STATE,
 )
-CANCELED = shown(members({"id": said(TEXT, "The execution's id")}), examples.CANCELED)
-ACCESS_TOKEN = shown(
+CANCELED = with_examples(members({"id": described(TEXT, "The execution's id")}), examples.CANCELED)
+ACCESS_TOKEN = with_examples(
     members(
         {
-            "access_token": said(TEXT, "The token, for the header `Authorization: Bearer`"),
+            "access_token": described(TEXT, "The token, for the header `Authorization: Bearer`"),
             "token_type": {"const": "bearer"},
-            "expires_in": said(COUNT, "After how many seconds it ends"),
+            "expires_in": described(COUNT, "After how many seconds the token expires"),
         }
     ),
     examples.ACCESS_TOKEN,
 )
-ENVIRONMENT = shown(
+ENVIRONMENT = with_examples(
     members(
         {
-            "environment": said({"type": "object", "additionalProperties": TEXT}, "What to set, by name"),
-            "folder": said(TEXT, "A private directory of the emulator's machine that holds the files named in it"),
+            "environment": described(
+                {"type": "object", "additionalProperties": TEXT}, "The environment variables to set, by name"
+            ),
+            "folder": described(TEXT, "A private directory on the emulator's machine with the files that they name"),
         }
     ),
     examples.ENVIRONMENT,
 )
-EXPORTED: Schema = shown(
+EXPORTED: Schema = with_examples(
     {"type": "object", "required": ["format", "version", "runtimes", "jobs", "events"]}, examples.EXPORTED
 )

@@ -1,1 +1,1 @@
-"""The routes of the emulator, a module for each kind of client."""
+"""The routes of the emulator, one module for each kind of client."""

@@ -1,4 +1,4 @@
-"""The contour routes: what an application calls that wants a function run."""
+"""The contour routes: applications call them to run functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmemu_nb.errors import InvalidRequest, JobEvicted, JobFailed, JobNotReady, 
 from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus, milliseconds
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
-from cmemu_nb.server.openapi.schemas import said
+from cmemu_nb.server.openapi.schemas import described
 from cmemu_nb.server.request import applied, preferred_wait
 from cmemu_nb.server.response import BYTES, Response, StreamResponse, json_response
 from cmemu_nb.server.routing import Route
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
 
-CLIENT_GONE = "the client went away before a runtime took it"
+CLIENT_DISCONNECTED = "the client disconnected before a runtime took the job"
 MAX_PIECE_BYTES = 65_536
 RESET = "the runtime session was reset"
 
@@ -37,26 +37,26 @@ def _submit(context: Context, request: Request, source: JobSource) -> Job:
     rid = fields.required_text("deployedAppRid")
     query_type = fields.required_text("queryType")
     query = fields.raw("query", b"{}")
-    request.body = b""  # who waits for the result keeps one copy of a large query, not two
+    request.body = b""  # so that a request that waits for the result holds one copy of a large query, not two
     branch = fields.text("deployedAppBranch")
     return context.lifecycle.submit_to_app(rid, branch, query_type, query, source, context.tokens.user(request))
 
 
 async def execute(context: Context, request: Request) -> Answer:
-    """Submit a job and answer its result, the very bytes that were posted; the first of them ends the time limit.
+    """Submit a job and answer with its result, exactly the bytes that the runtime posted.
 
-    The limit is the setting `execute_timeout`, 30 seconds by default. A client that goes away takes its queued job
-    along.
+    The first byte of the result must arrive within the setting `execute_timeout`, 30 seconds by default. If the client
+    disconnects while the job is queued, the job fails.
     """
-    if request.client_gone():
-        raise JobFailed(CLIENT_GONE)
+    if request.client_disconnected():
+        raise JobFailed(CLIENT_DISCONNECTED)
     return await result_in_time(context, _submit(context, request, JobSource.CONTOUR_SYNC).job_id)
 
 
 async def result_in_time(context: Context, job_id: str) -> Answer:
-    """Answer a job's result if its first byte comes within `execute_timeout`; a client that goes away withdraws it.
+    """Answer with a job's result if its first byte arrives within `execute_timeout`.
 
-    Raises `JobFailed` and `JobTimeout`.
+    If the client disconnects, its queued job fails. Raises `JobFailed` and `JobTimeout`.
     """
     try:
         return await _result_as_it_comes(context, job_id, asyncio.get_running_loop().time() + context.execute_timeout)
@@ -80,7 +80,7 @@ async def _result_as_it_comes(context: Context, job_id: str, deadline: float | N
 def _withdraw(context: Context, job_id: str) -> None:
     job = context.lifecycle.find_job(job_id)
     if job is not None and job.status == JobStatus.QUEUED:
-        context.lifecycle.fail(job_id, CLIENT_GONE)
+        context.lifecycle.fail(job_id, CLIENT_DISCONNECTED)
 
 
 async def _relay(context: Context, stream: ResultStream) -> AsyncIterator[bytes]:
@@ -90,7 +90,7 @@ async def _relay(context: Context, stream: ResultStream) -> AsyncIterator[bytes]
             piece = bytes(stream.body[sent : sent + MAX_PIECE_BYTES])
             sent += len(piece)
             yield piece
-            # As long as the client's system takes what it is sent, nothing else waits.
+            # Writing does not suspend while the client's system accepts data, so give way to other tasks here.
             await asyncio.sleep(0)
             continue
         if stream.complete:
@@ -111,7 +111,7 @@ def _find_or_failed(context: Context, job_id: str) -> Job:
 
 
 def result_of(job: Job) -> Response:
-    """Answer the result of a job that is done; a `JobFailed` if it failed."""
+    """Answer with the result of a finished job. Raises `JobFailed` if it failed."""
     if job.status == JobStatus.FAILED:
         raise JobFailed(job.error_message or "")
     return Response(200, job.result or b"", BYTES)
@@ -125,9 +125,9 @@ async def _wait_for_change(context: Context, job_id: str, deadline: float | None
 
 
 def submit(context: Context, request: Request) -> Response:
-    """Submit a job and answer its id at once, and a handle that does as well."""
-    if request.client_gone():
-        raise JobFailed(CLIENT_GONE)
+    """Submit a job and answer at once with its id, and with a handle that can be used in place of the id."""
+    if request.client_disconnected():
+        raise JobFailed(CLIENT_DISCONNECTED)
     job = _submit(context, request, JobSource.CONTOUR_ASYNC)
     nothing = {"nodeId": None, "moduleId": None}
     handle = {"type": "v1", "jobId": job.job_id, **nothing, "persistJobResult": None}
@@ -142,22 +142,22 @@ def submit(context: Context, request: Request) -> Response:
 
 
 def status(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """Answer a job's status; with `Prefer: wait=N` when the job is done."""
+    """Answer with a job's status. With `Prefer: wait=N`, the answer is held until the job has finished."""
     job_id = request.params["jobId"]
     return _when_done(context, request, context.lifecycle.job(job_id), lambda job: json_response(200, _status(job)))
 
 
 def result(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """Answer a job's result: its bytes as they were posted.
+    """Answer with a job's result, exactly the bytes that the runtime posted.
 
-    Give the job's id or the handle that its submission answered. With `Prefer: wait=N` the answer is held until the job
-    is done.
+    The body of the request has the job's id, or the handle from the answer to its submission. With `Prefer: wait=N`,
+    the answer is held until the job has finished.
     """
     return _when_done(context, request, context.lifecycle.job(_job_id(request)), _result_if_ready)
 
 
 async def stream_result(context: Context, request: Request) -> Answer:
-    """Answer a job's result as it comes, however long that takes; `HEAD` only says that the job exists [ours]."""
+    """Answer with a job's result while it arrives, without a time limit. `HEAD` only checks that it exists [ours]."""
     job_id = context.lifecycle.job(request.params["jobId"]).job_id
     if request.method == "HEAD":
         return Response(200, content_type=BYTES)
@@ -178,7 +178,7 @@ async def _answer_when_done(context: Context, job_id: str, seconds: int, answer:
 
 
 async def job_when_done(context: Context, job_id: str, seconds: int) -> Job:
-    """Return a job when it is done, or as it is when the time is over; a `JobFailed` if its session was reset."""
+    """Return a job when it has finished or the time is over. Raises `JobFailed` if its session was reset."""
     deadline = asyncio.get_running_loop().time() + seconds
     job = _find_or_failed(context, job_id)
     while not job.finished and await _wait_for_change(context, job_id, deadline):
@@ -200,7 +200,7 @@ def _job_id(request: Request) -> str:
         return job_id
     handle = fields.text("jobHandle")
     if handle is None:
-        raise InvalidRequest(f"{what}: give the job's 'id', or the 'jobHandle' that its submission answered.")
+        raise InvalidRequest(f"{what}: give the job's 'id', or the 'jobHandle' from the answer to its submission.")
     return Fields(handle.encode(), f"{what} (jobHandle)").required_text("jobId")
 
 
@@ -228,18 +228,18 @@ _JOB_BODY = {
     "type": "object",
     "required": ["deployedAppRid", "queryType"],
     "properties": {
-        "deployedAppRid": {"type": "string", "minLength": 1, "description": "The app that a runtime is bound to"},
-        "deployedAppBranch": {"type": ["string", "null"], "description": "`master`, else the newest, if left out"},
+        "deployedAppRid": {"type": "string", "minLength": 1, "description": "The RID of an app bound to a runtime"},
+        "deployedAppBranch": schemas.BRANCH_OF_A_CALL,
         "queryType": {"type": "string", "minLength": 1, "description": "The function's name"},
-        "query": {"description": "The function's input, any JSON; `{}` if left out"},
+        "query": {"description": "The function's input, any JSON value; `{}` if omitted"},
     },
 }
 _RESULT_BODY = {
     "examples": [examples.FETCH],
     "type": "object",
     "properties": {
-        "id": said(schemas.MAYBE_TEXT, "The job's id"),
-        "jobHandle": said(schemas.MAYBE_TEXT, "The handle that its submission answered, in place of the id"),
+        "id": described(schemas.MAYBE_TEXT, "The job's id"),
+        "jobHandle": described(schemas.MAYBE_TEXT, "The handle from the answer to its submission, in place of the id"),
     },
 }
 
@@ -250,11 +250,11 @@ routes = (
         execute,
         Auth.BEARER,
         {
-            200: "The bytes of the result, as a stream when they arrive as one",
+            200: "The bytes of the result, streamed if the runtime streams them",
             404: "No runtime is bound to the app",
             429: "Too many jobs are queued",
             500: "The job failed",
-            504: "The time is over; the job stays queued or running",
+            504: "The time limit is exceeded; the job stays queued or running",
         },
         "Run a function and wait for its result",
         body=_JOB_BODY,
@@ -276,8 +276,8 @@ routes = (
         f"{CONTOUR}/jobs/{{jobId}}/status",
         status,
         Auth.BEARER,
-        {200: "Where the job stands", 500: "The job went with a reset while its end was awaited"},
-        "Ask for a job's status",
+        {200: "The status of the job", 500: "A reset cleared the job while the answer was held"},
+        "Get a job's status",
         answer=schemas.STATUS,
         waits=True,
         errors=(JobFailed,),
@@ -287,8 +287,8 @@ routes = (
         f"{CONTOUR}/jobs/{{jobId}}/result",
         stream_result,
         Auth.BEARER,
-        {200: "The bytes of the result, as a stream when they arrive as one", 500: "The job failed"},
-        "Wait for a job's result and receive it as it comes",
+        {200: "The bytes of the result, streamed if the runtime streams them", 500: "The job failed"},
+        "Wait for a job's result and receive it while it arrives",
         errors=(JobFailed,),
     ),
     Route(
@@ -298,9 +298,9 @@ routes = (
         Auth.BEARER,
         {
             200: "The bytes of the result",
-            404: "No such job",
-            409: "The job is not done",
-            410: "The job was let go to make room",
+            404: "The job does not exist",
+            409: "The job has not finished",
+            410: "The job was evicted to make room for newer jobs",
             500: "The job failed",
         },
         "Fetch a job's result",

@@ -1,4 +1,4 @@
-"""The routes that say what the emulator serves [ours]: for programs, and as a page for people."""
+"""The routes that describe the emulator's routes [ours]: as an OpenAPI document and as HTML pages."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 
 def show(context: Context, _: Request) -> Response:
-    """Answer the OpenAPI 3.1 document of the routes that are served, as `emu.openapi()` returns it."""
+    """Answer with the OpenAPI 3.1 document of all routes, the same that `emu.openapi()` returns."""
     return json_response(200, document(context.surfaces, context.version))
 
 
 def show_page(context: Context, request: Request) -> Response:
-    """Answer the same as a page for people, with a curl line for each route. It loads nothing and runs no script."""
+    """Answer with the OpenAPI document as an HTML page, with a curl line for each route.
+
+    The page loads nothing and runs no script.
+    """
     return _html(page(document(context.surfaces, context.version), request.base_url))
 
 
 def show_front_page(context: Context, _: Request) -> Response:
-    """Answer who follows the emulator's address with a browser: what it is, and where its routes are described."""
+    """Answer a browser that opens the emulator's address: what this server is, and where its routes are described."""
     return _html(front_page(document((), context.version)["info"]))
 
 
@@ -52,7 +55,7 @@ routes = (
         show_page,
         Auth.NONE,
         {200: "The page"},
-        "Show every route on a page",
+        "Describe every route (HTML page)",
         media="text/html",
     ),
     Route(
@@ -61,7 +64,7 @@ routes = (
         show_front_page,
         Auth.NONE,
         {200: "The page"},
-        "Say in a browser what is here",
+        "Show what this server is (HTML page)",
         media="text/html",
     ),
 )

@@ -1,6 +1,6 @@
 """The OAuth routes: an application gets access tokens for its client id and secret, as on the platform [foundry].
 
-Requests are forms, and errors have the shape of RFC 6749, which is the one of all routes here.
+Requests are forms. Errors have the format of RFC 6749, which is also the format of the emulator's other routes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from cmemu_nb.errors import InvalidRequest, UnsupportedGrant
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
-from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, said, shown
+from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, described, with_examples
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Route
 from cmemu_nb.tokens import Token
@@ -26,7 +26,7 @@ NOTHING = "text/plain"
 
 
 def _read_form(context: Context, request: Request) -> dict[str, str]:
-    """Return the fields of a form whose client is the emulator's; of a repeated one the first counts."""
+    """Return the fields of a form after checking its client; the first value counts if a field is repeated."""
     text = Token(request.body.decode("latin-1"))
     try:
         form = {name: values[0] for name, values in parse_qs(text, max_num_fields=100).items()}
@@ -37,23 +37,23 @@ def _read_form(context: Context, request: Request) -> dict[str, str]:
 
 
 def issue(context: Context, request: Request) -> Response:
-    """Answer a new access token for `grant_type=client_credentials`."""
+    """Answer with a new access token for `grant_type=client_credentials`."""
     form = _read_form(context, request)
     grant = form.get("grant_type")
     if grant != "client_credentials":
         raise UnsupportedGrant(
             f"Getting an access token: grant_type is {_shown(grant)}. Send grant_type=client_credentials, which needs "
-            "no browser; there are no users here whom another grant could ask."
+            "no browser. Other grants are not supported, because the emulator has no users."
         )
     answer = {"access_token": str(context.oauth.issue()), "token_type": "bearer", "expires_in": context.oauth.seconds}
     return json_response(200, answer, headers={"Pragma": "no-cache"})
 
 
 def revoke(context: Context, request: Request) -> Response:
-    """End an access token; what is none is no error (RFC 7009)."""
+    """Revoke an access token. A token that is not valid is not an error (RFC 7009)."""
     token = _read_form(context, request).get("token")
     if token is None:
-        raise InvalidRequest("Revoking an access token: the form has no 'token'. Send the token that is to end.")
+        raise InvalidRequest("Revoking an access token: the form has no 'token'. Send the access token to revoke.")
     context.oauth.revoke(token)
     return Response(200, content_type=NOTHING)
 
@@ -64,11 +64,11 @@ def _shown(grant: str | None) -> str:
 
 _FILLED = {**TEXT, "minLength": 1}
 _CLIENT = {
-    "client_id": said(_FILLED, "The emulator's `client_id`"),
-    "client_secret": said(_FILLED, "The emulator's `client_secret`"),
+    "client_id": described(_FILLED, "The emulator's `client_id`"),
+    "client_secret": described(_FILLED, "The emulator's `client_secret`"),
 }
-_SCOPE = said(TEXT, "Taken and not looked at: a token is good for everything")
-_GRANT_BODY = shown(
+_SCOPE = described(TEXT, "Accepted and ignored: every access token is valid for all routes")
+_GRANT_BODY = with_examples(
     {
         "type": "object",
         "required": [*_CLIENT, "grant_type"],
@@ -76,11 +76,11 @@ _GRANT_BODY = shown(
     },
     examples.GRANT,
 )
-_REVOCATION_BODY = shown(
+_REVOCATION_BODY = with_examples(
     {
         "type": "object",
         "required": [*_CLIENT, "token"],
-        "properties": {**_CLIENT, "token": said(_FILLED, "The access token that is to end")},
+        "properties": {**_CLIENT, "token": described(_FILLED, "The access token to revoke")},
     },
     examples.REVOCATION,
 )
@@ -91,7 +91,7 @@ routes = (
         f"{OAUTH}/token",
         issue,
         Auth.CLIENT,
-        {200: "An access token, which every route takes that wants a bearer token"},
+        {200: "An access token, which is valid for every route that requires a bearer token"},
         "Get an access token for a client's id and secret",
         body=_GRANT_BODY,
         answer=ACCESS_TOKEN,
@@ -103,8 +103,8 @@ routes = (
         f"{OAUTH}/revoke_token",
         revoke,
         Auth.CLIENT,
-        {200: "The token is valid no longer"},
-        "End an access token",
+        {200: "The token is no longer valid"},
+        "Revoke an access token",
         body=_REVOCATION_BODY,
         body_media=FORM,
         media=NOTHING,

@@ -1,8 +1,8 @@
-"""The platform routes: what the official SDKs and other real compute-module clients call, unmodified [foundry].
+"""The platform routes: the official SDKs and other real compute-module clients call them, unmodified [foundry].
 
-The runtime is found by the token alone. Clients call again without any pause, so that answers are held: an empty
-poll for ten seconds, a refusal for one. The first poll of a replica is answered at once, because the TypeScript
-SDK posts its schemas only after it.
+The module token alone identifies the runtime. These clients retry without a pause, so answers are delayed: an empty
+poll is held for ten seconds, and a refusal for one. The first poll of a replica is answered at once, because the
+TypeScript SDK posts its schemas only after it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ SHOWN_OF_A_LATE_RESULT = 2048
 
 
 def get_job(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """Hand out the runtime's next job, unless the replica holds all that it may. `HEAD` never takes one.
+    """Hand out the runtime's next job, unless the replica already has as many as it may. `HEAD` never takes a job.
 
-    The first poll of a replica is answered at once, later ones are held for ten seconds, or for those of
+    The first poll of a replica is answered at once. Later polls are held for ten seconds, or for the seconds of
     `Prefer: wait=N`.
     """
-    if request.method == "HEAD" or request.client_gone():
+    if request.method == "HEAD" or request.client_disconnected():
         return Response(204)
     replica = _replica(request)
     seconds = 0 if context.lifecycle.count_poll(replica) else preferred_wait(request) or POLL_SECONDS
@@ -56,7 +56,7 @@ async def _wait_for_job(context: Context, request: Request, replica: Replica, se
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
-        # Looked at in the step in which the wait begins: what happens in between wakes nobody.
+        # Session and queue are checked in the same step in which the wait begins: no event can be missed in between.
         if replica.revoked:
             context.waiting.pass_on(replica.runtime_id)
         replica = context.lifecycle.authenticate_replica(replica.token)
@@ -72,7 +72,7 @@ async def _wait_for_job(context: Context, request: Request, replica: Replica, se
         if not woken:
             break
     replica = context.lifecycle.authenticate_replica(replica.token)
-    if request.client_gone():
+    if request.client_disconnected():
         context.waiting.pass_on(replica.runtime_id)
         return Response(204)
     return _job_answer(context, context.lifecycle.take(replica.runtime_id, replica=replica), seconds)
@@ -88,14 +88,14 @@ def _replica(request: Request) -> Replica:
 
 
 def receive_result(context: Context, request: Request) -> Receiver:
-    """Take a result as it arrives. One for a job that has ended is noted, changes nothing and is no error."""
+    """Take a result while it arrives. A result for a job that has ended is logged, changes nothing and is no error."""
     runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
     try:
         job = context.lifecycle.job_of(runtime_id, job_id)
     except JobEvicted:
         return LateResult(context, request)
     except NotFound:
-        # The token of a seed file is that of a new session too, after a reset: it has issued the id.
+        # After a reset, a new session has the same token if it comes from a seed file: the id was issued with it.
         if is_job_of(job_id, context.lifecycle.runtime(runtime_id).module_auth_token):
             return LateResult(context, request)
         raise
@@ -112,7 +112,7 @@ def _store(context: Context, request: Request) -> Response:
 
 
 class PlatformResult(StreamedResult):
-    """A result in chunks; when its job is ended while it comes, the rest is let pass."""
+    """A result in chunks. If its job ends while it arrives, the rest is ignored."""
 
     def receive(self, chunk: bytes) -> None:
         """Append a chunk."""
@@ -129,7 +129,7 @@ class PlatformResult(StreamedResult):
 
 
 class LateResult:
-    """A result that comes too late: its beginning is kept for the event."""
+    """A result that arrives too late. Its beginning is kept for the event."""
 
     patient = True
 
@@ -146,18 +146,18 @@ class LateResult:
         self._beginning = (self._beginning + chunk)[:KEPT_OF_A_LATE_RESULT]
 
     def finish(self) -> Response:
-        """Note that it came, and what it said."""
+        """Add an event with the beginning of the result."""
         return _note_late(self._context, self._request, self._beginning)
 
     def break_off(self) -> None:
-        """Do nothing: it would not have counted."""
+        """Do nothing: the result would have been ignored anyway."""
 
 
 def _note_late(context: Context, request: Request, result: bytes) -> Response:
-    """Answer 204: on a refusal the TypeScript SDK's process would exit."""
+    """Log the result as an event and answer 204: a refusal would make the TypeScript SDK's process exit."""
     runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
     job = context.lifecycle.find_job(job_id)
-    # The same result again is a retry of a client that did not see its answer.
+    # The same result again is a retry of a client that did not receive the answer.
     if job is not None and job.status == JobStatus.SUCCEEDED and (job.result or b"")[:KEPT_OF_A_LATE_RESULT] == result:
         return Response(204)
     shown = context.lifecycle.events.masked(result.decode(errors="replace"))[:SHOWN_OF_A_LATE_RESULT]
@@ -170,7 +170,7 @@ def _note_late(context: Context, request: Request, result: bytes) -> Response:
 
 
 def restart(context: Context, request: Request) -> Response:
-    """Fail the jobs that the replica held before it restarted, and list them."""
+    """Fail the jobs that the replica was running before it restarted, and answer with their ids."""
     return json_response(200, context.lifecycle.restart_replica(_replica(request)))
 
 
@@ -180,7 +180,7 @@ routes = (
         f"{PLATFORM}/job",
         get_job,
         Auth.REPLICA,
-        {200: "A job, now running", 204: "No job came in time", 503: "An injected fault"},
+        {200: "A job, which is running now", 204: "No job was queued in time", 503: "An injected fault"},
         "Poll for the next job",
         answer=schemas.PLATFORM_ENVELOPE,
         waits=True,
@@ -191,7 +191,7 @@ routes = (
         f"{PLATFORM}/results/{{jobId}}",
         None,
         Auth.REPLICA,
-        {204: "The result is stored, or came too late", 409: "The job is not running", 500: "An injected fault"},
+        {204: "The result is stored, or arrived too late", 409: "The job is not running", 500: "An injected fault"},
         "Post the result of a job",
         receiver=receive_result,
         errors=(JobNotRunning, InjectedFault),
@@ -211,7 +211,7 @@ routes = (
         f"{PLATFORM}/restart",
         restart,
         Auth.REPLICA,
-        {200: "The ids of the jobs that the replica held"},
+        {200: "The ids of the jobs that the replica was running"},
         "Report that the replica restarted",
         answer=schemas.JOB_IDS,
     ),

@@ -1,4 +1,4 @@
-"""The emulator routes: what a runtime calls, from its session to its results [page]."""
+"""The runtime routes: a runtime calls them, from the opening of its session to its results [page]."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ RUNTIME = f"{RUNTIMES}/{{runtimeId}}"
 
 
 def open_session(context: Context, request: Request) -> Response:
-    """Register a runtime, or reset the session of one that exists.
+    """Register a runtime, or reset the session of an existing one.
 
-    A reset clears its jobs and schemas, replaces its bindings and makes a new token; the old one is worth nothing
-    any more. An app that is bound already moves to this runtime.
+    A reset clears the jobs and schemas of the runtime, replaces its bindings and makes a new token; the old token is
+    no longer valid. An app that is bound to another runtime is bound to this one instead.
     """
     fields = Fields(request.body, "Opening a runtime session")
     runtime_id = fields.required_text("runtimeId")
@@ -55,18 +55,18 @@ def open_session(context: Context, request: Request) -> Response:
 
 
 def get_job(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """Hand out the runtime's next job, first in, first out. `HEAD` never takes one.
+    """Hand out the runtime's next job, first in, first out. `HEAD` never takes a job.
 
-    The job is running from then on, until its result is posted. A job whose answer does not reach the client goes back
-    to its queue. With `Prefer: wait=N` the answer is held until a job comes.
+    From then on the job is running, until its result is posted. A job goes back to its queue if the answer does not
+    reach the client. With `Prefer: wait=N`, the answer is held until a job is queued.
     """
     if request.method == "HEAD":
         return Response(204)
-    if request.client_gone():
+    if request.client_disconnected():
         return Response(204)
     seconds = preferred_wait(request)
-    here = _lives_here(request)
-    job = context.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0, ends_with_kernel=here)
+    ends_with_kernel = _is_in_this_kernel(request)
+    job = context.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0, ends_with_kernel=ends_with_kernel)
     if job is None and seconds:
         return _wait_for_job(context, request, seconds)
     return job_answer(context, job, seconds)
@@ -76,26 +76,26 @@ async def _wait_for_job(context: Context, request: Request, seconds: int) -> Res
     runtime_id = request.params["runtimeId"]
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    # Session and queue are looked at in the step in which the wait begins: what happens in between wakes nobody.
+    # Session and queue are checked in the same step in which the wait begins: no event can be missed in between.
     context.tokens.authorize_runtime(request)
     while not context.lifecycle.queue_depth(runtime_id):
         if not await context.waiting.for_queued_job(runtime_id, deadline - loop.time()):
             break
         context.tokens.authorize_runtime(request)
-    if request.client_gone():
+    if request.client_disconnected():
         context.waiting.pass_on(runtime_id)
         return Response(204)
-    job = context.lifecycle.take(runtime_id, ends_with_kernel=_lives_here(request))
+    job = context.lifecycle.take(runtime_id, ends_with_kernel=_is_in_this_kernel(request))
     return job_answer(context, job, seconds)
 
 
-def _lives_here(request: Request) -> bool:
+def _is_in_this_kernel(request: Request) -> bool:
     agent: str | None = request.headers.get("User-Agent")
     return agent == IN_THIS_KERNEL
 
 
 def job_answer(context: Context, job: Job | None, waited: int, user_id: str | None = None) -> Response:
-    """Answer a poll: a job that does not arrive goes back to its queue."""
+    """Answer a poll. A job goes back to its queue if the answer does not reach the client."""
     if job is None:
         return Response(204, headers=applied(waited))
     body = envelope(job, user_id)
@@ -103,9 +103,9 @@ def job_answer(context: Context, job: Job | None, waited: int, user_id: str | No
 
 
 def envelope(job: Job, user_id: str | None = None) -> bytes:
-    """Return a job as a runtime gets it [page], with who asked for it if that is to be told [foundry].
+    """Return a job as a runtime receives it [page], with the user who submitted it if `user_id` is given [foundry].
 
-    The query is the very text that was submitted.
+    The query is exactly the text that was submitted.
     """
     fields = {"jobId": job.job_id, "queryType": job.query_type}
     head = json_response(200, fields if user_id is None else {**fields, "userId": user_id}).body
@@ -116,7 +116,7 @@ def envelope(job: Job, user_id: str | None = None) -> bytes:
 def post_schemas(context: Context, request: Request) -> Response:
     """Add or update the runtime's function schemas.
 
-    One bad entry refuses them all. A function whose schema was never posted is called all the same.
+    If one entry is invalid, none is stored. A function can be called even if its schema was never posted.
     """
     runtime_id, entries = request.params["runtimeId"], parse_schemas(request.body)
     sizes = {each.function_name: len(each.schema_payload) for each in context.lifecycle.schemas(runtime_id)}
@@ -124,20 +124,20 @@ def post_schemas(context: Context, request: Request) -> Response:
     if size > limit:
         raise PayloadTooLarge(
             f"The schemas of runtime '{runtime_id}' would be {size} bytes, which is more than {limit}. They were not "
-            "stored: post smaller ones, or start with a larger max_schema_bytes."
+            "stored. Post smaller ones, or start with a larger max_schema_bytes."
         )
     context.lifecycle.post_schemas(runtime_id, entries)
     return Response(204)
 
 
 def receive_result(context: Context, request: Request) -> Receiver:
-    """Take a result as it arrives: chunked bodies are streams, others count when they are complete.
+    """Take a result. A chunked body is a streamed result; any other body is stored when it is complete.
 
-    The bytes are kept and handed on as they are. The same result may be posted again; a stream that breaks off fails
-    its job.
+    The bytes are kept and passed on unchanged. The same result may be posted again. If a stream breaks off, its job
+    fails.
     """
     job = context.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
-    # A finished job takes no stream, but the same result may come again.
+    # A finished job accepts no stream, but the same result may be posted again.
     streamed = request.chunked and job.status != JobStatus.SUCCEEDED
     if not streamed:
         return BufferedBody(context, request, store_result)
@@ -146,7 +146,7 @@ def receive_result(context: Context, request: Request) -> Receiver:
 
 
 def store_result(context: Context, request: Request) -> Response:
-    """Store a result that came as a whole."""
+    """Store a result whose body was not streamed."""
     params = request.params
     context.lifecycle.finish(params["runtimeId"], params["jobId"], request.body, _content_type(context, request))
     return Response(204)
@@ -159,7 +159,7 @@ def _content_type(context: Context, request: Request) -> str | None:
 
 
 class StreamedResult:
-    """A result in chunks, passed on to waiting clients while it arrives."""
+    """Receives a result in chunks and passes it on to waiting clients while it arrives."""
 
     patient = True
 
@@ -184,12 +184,12 @@ class StreamedResult:
         return Response(204)
 
     def break_off(self) -> None:
-        """Fail the job: part of its result may be out already."""
+        """Fail the job: part of its result may have been sent to a client."""
         self._context.lifecycle.break_stream(self._stream)
 
 
 def inspect_job(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """Show a job with its result, its runtime and the runtime's schemas."""
+    """Answer with a job and its result, its runtime, and the schemas of the runtime."""
     runtime_id = request.params["runtimeId"]
     answer: dict[str, Any] = {
         "runtime": context.lifecycle.runtime(runtime_id).wire(hide_token=context.hide_tokens),
@@ -205,14 +205,14 @@ _SESSION_BODY = {
     "properties": {
         "runtimeId": {"type": "string", "description": "Unique identifier of the runtime", "minLength": 1},
         "deployedAppRid": {"type": ["string", "null"], "description": "Deployed app to bind to this runtime"},
-        "branch": {"type": ["string", "null"], "description": "Branch of the deployed app, `master` if left out"},
+        "branch": {"type": ["string", "null"], "description": "Branch of the deployed app; `master` if omitted"},
         "displayName": {"type": ["string", "null"], "description": "Human-readable name"},
     },
 }
 
 SCHEMAS_BODY = {
     "type": ["array", "object"],
-    "description": "An array, a container, a named object or a map of schemas",
+    "description": "An array of schemas, an object that contains one, a single schema, or schemas by function name",
     "examples": examples.SCHEMAS,
 }
 
@@ -223,11 +223,11 @@ routes = (
         open_session,
         Auth.NONE,
         {
-            200: "The session is open: its token and its URIs",
+            200: "The session is open; the answer has its token and URIs",
             409: "The notebook's session is protected",
-            429: "There are `max_runtimes` runtimes already",
+            429: "The emulator already has `max_runtimes` runtimes",
         },
-        "Open a runtime session, or reset the one that exists",
+        "Open a runtime session, or reset an existing one",
         body=_SESSION_BODY,
         answer=schemas.SESSION,
         errors=(NotebookProtected, TooManyRuntimes),
@@ -237,7 +237,7 @@ routes = (
         f"{RUNTIME}/job",
         get_job,
         Auth.MODULE,
-        {200: "A job, now running", 204: "No job is queued", 503: "An injected fault"},
+        {200: "A job, which is running now", 204: "No job is queued", 503: "An injected fault"},
         "Poll for the next job",
         answer=schemas.ENVELOPE,
         waits=True,
@@ -260,10 +260,10 @@ routes = (
         Auth.MODULE,
         {
             204: "The result is stored",
-            409: "The job is not running, or has another result already",
+            409: "The job is not running, or already has another result",
             500: "An injected fault",
         },
-        "Post the result of a job: any bytes, chunked bodies as streams",
+        "Post the result of a job: any bytes; a chunked body is a stream",
         receiver=receive_result,
         errors=(JobNotRunning, JobAlreadyCompleted, InjectedFault),
     ),
@@ -273,7 +273,7 @@ routes = (
         inspect_job,
         Auth.NONE,
         {200: "The runtime, the job and the runtime's schemas"},
-        "Inspect a job, its runtime and the schemas",
+        "Inspect a job, its runtime and the runtime's schemas",
         answer=schemas.INSPECTION,
     ),
 )

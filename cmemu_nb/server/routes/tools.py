@@ -1,4 +1,4 @@
-"""The routes for tools and headless use [ours]: looking at everything, and acting on it by hand."""
+"""The routes for tools and headless use [ours]: they inspect runtimes and jobs, and change them by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cmemu_nb.phrases import quoted
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.listing import listing
 from cmemu_nb.server.openapi import examples, schemas
-from cmemu_nb.server.openapi.schemas import said, shown
+from cmemu_nb.server.openapi.schemas import described, with_examples
 from cmemu_nb.server.response import JSON, Response, StreamResponse, json_response
 from cmemu_nb.server.routes.runtime import RUNTIME
 from cmemu_nb.server.routing import Route, query_options
@@ -41,9 +41,9 @@ MAX_TASKS = 10_000
 
 
 def list_runtimes(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """List the runtimes with their bindings and how many jobs are queued, in the order of their first sessions.
+    """List the runtimes with their bindings and numbers of jobs, in the order of their first sessions.
 
-    `?limit=` and `?after=<runtimeId>` page.
+    `?limit=` and `?after=<runtimeId>` select a page.
     """
     options = _options(request, {"limit", "after"})
     limit = _limit(options.get("limit"))
@@ -52,14 +52,14 @@ def list_runtimes(context: Context, request: Request) -> Response | Awaitable[Re
     def make(runtime: Runtime) -> dict[str, Any] | None:
         try:
             return _runtime(context, context.lifecycle.runtime(runtime.runtime_id))
-        except NotFound:  # deleted while the page was made
+        except NotFound:  # the runtime was deleted while the page was made
             return None
 
     return listing({"more": len(found) > limit}, "runtimes", found[:limit], make)
 
 
 def show_runtime(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """Show one runtime with its schemas."""
+    """Answer with one runtime and its schemas."""
     runtime_id = request.params["runtimeId"]
     runtime = _runtime(context, context.lifecycle.runtime(runtime_id))
     return listing({"runtime": runtime}, "schemas", context.lifecycle.schemas(runtime_id), FunctionSchema.wire)
@@ -79,9 +79,10 @@ def _runtime(context: Context, runtime: Runtime) -> dict[str, Any]:
 
 
 def list_jobs(context: Context, request: Request) -> Response | Awaitable[Response]:
-    """List a runtime's jobs, oldest first: `?status=`, `?id=`, `?limit=` and `?after=<jobId>` filter and page.
+    """List a runtime's jobs, oldest first.
 
-    `?newest=true` is the page at the other end.
+    `?status=` and `?id=` filter the jobs; `?limit=` and `?after=<jobId>` select a page. With `?newest=true` it is the
+    last page instead of the first.
     """
     options = _options(request, {"status", "id", "limit", "after", "newest"})
     limit, newest = _limit(options.get("limit")), _flag("newest", options.get("newest"))
@@ -112,7 +113,7 @@ def _milliseconds(nanoseconds: int | None) -> float | None:
 
 
 def submit_direct(context: Context, request: Request) -> Response:
-    """Queue a job for the runtime itself, whatever app is bound to it."""
+    """Queue a job for the runtime itself, whichever apps are bound to it."""
     fields = Fields(request.body, "Submitting a job")
     query_type = fields.required_text("queryType")
     query = fields.raw("query", b"{}")
@@ -121,9 +122,9 @@ def submit_direct(context: Context, request: Request) -> Response:
 
 
 def add_replica(context: Context, request: Request) -> Response:
-    """Answer the environment of one more replica of a runtime's module, for a program that is started by hand.
+    """Add a replica to a runtime and answer with its environment variables, for a program that is started by hand.
 
-    Tokens and certificates are files on the emulator's machine; the environment names them.
+    The environment names files with a token and certificates. They are on the emulator's machine.
     """
     fields = Fields(request.body, "Adding a replica")
     tasks = fields.number("maxConcurrentTasks", 1, MAX_TASKS)
@@ -132,7 +133,7 @@ def add_replica(context: Context, request: Request) -> Response:
 
 
 async def export(context: Context, request: Request) -> Answer:
-    """Answer the whole session as a document, piece by piece; `HEAD` only says that there is one."""
+    """Answer with the whole session as one JSON document, in chunks. `HEAD` answers without exporting anything."""
     if request.method == "HEAD":
         return Response(200)
     taken = session_file.contents(context.lifecycle, request.base_url, time.time_ns(), context.lifecycle.steady())
@@ -142,12 +143,12 @@ async def export(context: Context, request: Request) -> Answer:
 async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
     for piece in pieces:
         yield piece
-        # Others wait for the loop meanwhile, and a client that takes it fast would never let go of it.
+        # Writing to a client that reads fast never suspends, so give way to other tasks here.
         await asyncio.sleep(0)
 
 
 def fail_job(context: Context, request: Request) -> Response:
-    """Fail a queued or running job by hand; the reason becomes its error message."""
+    """Fail a queued or running job by hand. The reason becomes its error message."""
     reason = Fields(request.body, "Failing a job").required_text("reason")
     context.lifecycle.check_label("reason", reason)
     job = context.lifecycle.job_of(request.params["runtimeId"], request.params["jobId"])
@@ -156,10 +157,10 @@ def fail_job(context: Context, request: Request) -> Response:
 
 
 def cancel_jobs(context: Context, request: Request) -> Response:
-    """End queued and running jobs as failed: one by its id, those of a function by its name, or `all`.
+    """Cancel queued and running jobs: one job by its id, the jobs of a function by its name, or `all`.
 
-    Their error messages are "cancelled: " and the reason. Functions in a notebook's cells are ended where Python can do
-    that. Jobs that are done stay as they are.
+    They fail with the error message "cancelled: " and the reason. Functions in a notebook's cells are interrupted where
+    Python can do that. Finished jobs are not changed.
     """
     fields = Fields(request.body, "Cancelling jobs")
     reason = fields.text("reason") or "by a request"
@@ -169,9 +170,9 @@ def cancel_jobs(context: Context, request: Request) -> Response:
 
 
 def diagnose(context: Context, request: Request) -> Response:
-    """Say why a job has no result yet, in one sentence that says what to do; `kind` is for programs.
+    """Answer why a job has no result yet and what to do, in one sentence for people and as a `kind` for programs.
 
-    That is known of a finished job too, and of one that went with a reset of its session.
+    There is also an answer for a finished job, and for a job that a reset of its session cleared.
     """
     job_id = request.params["jobId"]
     why = context.diagnose(job_id)
@@ -179,25 +180,25 @@ def diagnose(context: Context, request: Request) -> Response:
 
 
 def delete_schema(context: Context, request: Request) -> Response:
-    """Forget one function's schema. Its jobs stay."""
+    """Delete the schema of one function. The jobs of the function stay."""
     context.lifecycle.delete_schema(request.params["runtimeId"], request.params["functionName"])
     return Response(204)
 
 
 def delete_runtime(context: Context, request: Request) -> Response:
-    """End a runtime's session and forget the runtime with its jobs, schemas and bindings."""
+    """End a runtime's session and delete the runtime with its jobs, schemas and bindings."""
     context.lifecycle.delete_session(request.params["runtimeId"])
     return Response(204)
 
 
 def reset_all(context: Context, _: Request) -> Response:
-    """Forget every runtime with all that belongs to it."""
+    """Delete all runtimes with their jobs, schemas and bindings."""
     context.lifecycle.reset()
     return Response(204)
 
 
 def health(context: Context, _: Request) -> Response:
-    """Say that the emulator lives, and which one it is."""
+    """Answer that the emulator is running, and with the id of this start."""
     return json_response(200, {"status": "ok", "id": context.identity})
 
 
@@ -238,40 +239,44 @@ def _job_status(text: str) -> JobStatus:
         raise InvalidRequest(f"Unknown status '{text[:100]}'. Known statuses: {', '.join(JobStatus)}.") from None
 
 
-_EMPTY = {204: "Done"}
+_DONE = {204: "Done"}
 _PAGE = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}
 _NAME = {"type": "string", "minLength": 1}
-_DIRECT_BODY = shown(
+_DIRECT_BODY = with_examples(
     {
         "type": "object",
         "required": ["queryType"],
         "properties": {
-            "queryType": said(_NAME, "The function's name"),
-            "query": said({}, "The function's input, any JSON; `{}` if left out"),
+            "queryType": described(_NAME, "The function's name"),
+            "query": described({}, "The function's input, any JSON value; `{}` if omitted"),
         },
     },
     examples.DIRECT,
 )
-_REASON_BODY = shown(
-    {"type": "object", "required": ["reason"], "properties": {"reason": said(_NAME, "Why it fails, in words")}},
+_REASON_BODY = with_examples(
+    {
+        "type": "object",
+        "required": ["reason"],
+        "properties": {"reason": described(_NAME, "Why the job fails; it becomes the error message")},
+    },
     examples.REASON,
 )
-_CANCEL_BODY = shown(
+_CANCEL_BODY = with_examples(
     {
         "type": "object",
         "required": ["jobs"],
         "properties": {
-            "jobs": said(_NAME, "A job's id or at least the last 4 characters of it, a function's name, or `all`"),
-            "reason": said({"type": ["string", "null"]}, "Why they are cancelled, in words"),
+            "jobs": described(_NAME, "A job's id or at least the last 4 characters of it, a function's name, or `all`"),
+            "reason": described({"type": ["string", "null"]}, "Why the jobs are cancelled; `by a request` if omitted"),
         },
     },
     examples.CANCELLATION,
 )
-_TASKS = said(
+_TASKS = described(
     {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_TASKS, "default": 1},
-    "How many unfinished jobs the replica is handed at most",
+    "The maximum number of jobs that the replica runs at the same time",
 )
-_REPLICA_BODY = shown({"type": "object", "properties": {"maxConcurrentTasks": _TASKS}}, examples.REPLICA)
+_REPLICA_BODY = with_examples({"type": "object", "properties": {"maxConcurrentTasks": _TASKS}}, examples.REPLICA)
 
 routes = (
     Route(
@@ -281,17 +286,17 @@ routes = (
         Auth.BEARER,
         {
             200: "The runtimes, in the order of their first sessions, and whether there are more",
-            404: "No such runtime as `after`",
+            404: "The runtime given as `after` does not exist",
         },
         "List the runtimes",
         answer=schemas.RUNTIMES,
         query={
-            "limit": {**_PAGE, "description": "At most so many runtimes"},
-            "after": said(schemas.TEXT, "The id of the last runtime of the page before"),
+            "limit": {**_PAGE, "description": "The maximum number of runtimes in the answer"},
+            "after": described(schemas.TEXT, "The id of the last runtime of the previous page"),
         },
         errors=(NotFound,),
     ),
-    Route("DELETE", RUNTIMES, reset_all, Auth.BEARER, _EMPTY, "Forget every runtime: an emulator as new"),
+    Route("DELETE", RUNTIMES, reset_all, Auth.BEARER, _DONE, "Delete all runtimes, so that the emulator is as new"),
     Route(
         "GET",
         RUNTIME,
@@ -301,7 +306,7 @@ routes = (
         "Show one runtime",
         answer=schemas.ONE_RUNTIME,
     ),
-    Route("DELETE", RUNTIME, delete_runtime, Auth.EITHER, _EMPTY, "Delete a runtime"),
+    Route("DELETE", RUNTIME, delete_runtime, Auth.EITHER, _DONE, "Delete a runtime"),
     Route(
         "GET",
         f"{RUNTIME}/jobs",
@@ -309,17 +314,17 @@ routes = (
         Auth.EITHER,
         {
             200: "The jobs, oldest first, and whether there are more",
-            404: "No such runtime, or no such job as `after`",
-            410: "The job given as `after` was let go to make room",
+            404: "The runtime, or the job given as `after`, does not exist",
+            410: "The job given as `after` was evicted to make room for newer jobs",
         },
         "List a runtime's jobs",
         answer=schemas.JOBS,
         query={
-            "status": said(schemas.one_of(JobStatus), "Only jobs of this status"),
-            "id": said({"type": "string", "minLength": MIN_CHARACTERS}, "Only jobs whose ids are this, or end so"),
-            "limit": {**_PAGE, "description": "At most so many jobs"},
-            "after": said(schemas.TEXT, "The id of the last job of the page before"),
-            "newest": said({**schemas.FLAG, "default": False}, "Whether to list the newest ones"),
+            "status": described(schemas.one_of(JobStatus), "Only jobs of this status"),
+            "id": described({"type": "string", "minLength": MIN_CHARACTERS}, "Only jobs whose id is or ends with this"),
+            "limit": {**_PAGE, "description": "The maximum number of jobs in the answer"},
+            "after": described(schemas.TEXT, "The id of the last job of the previous page"),
+            "newest": described({**schemas.FLAG, "default": False}, "Whether to list the newest jobs"),
         },
         errors=(NotFound, JobEvicted),
     ),
@@ -339,7 +344,7 @@ routes = (
         f"{RUNTIME}/replicas",
         add_replica,
         Auth.BEARER,
-        {200: "The environment of the replica, and the folder that its files are in"},
+        {200: "The environment variables of the replica, and the folder of its files"},
         "Add a replica for a module that is started by hand",
         body=_REPLICA_BODY,
         answer=schemas.ENVIRONMENT,
@@ -350,7 +355,7 @@ routes = (
         EXPORT,
         export,
         Auth.BEARER,
-        {200: "All that there is, for Emulator.from_export()"},
+        {200: "The whole session, for `Emulator.from_export()`"},
         "Export the session",
         answer=schemas.EXPORTED,
     ),
@@ -359,7 +364,7 @@ routes = (
         f"{RUNTIME}/jobs/{{jobId}}/fail",
         fail_job,
         Auth.EITHER,
-        {204: "The job failed", 409: "The job is done already"},
+        {204: "The job has failed", 409: "The job had already finished"},
         "Fail a job by hand",
         body=_REASON_BODY,
         errors=(JobAlreadyCompleted,),
@@ -369,7 +374,11 @@ routes = (
         f"{JOBS}/cancel",
         cancel_jobs,
         Auth.BEARER,
-        {200: "How many jobs were cancelled", 404: "No such job or function", 410: "The job was let go to make room"},
+        {
+            200: "The number of cancelled jobs",
+            404: "The job or function does not exist",
+            410: "The job was evicted to make room for newer jobs",
+        },
         "Cancel jobs",
         body=_CANCEL_BODY,
         answer=schemas.CANCELLED,
@@ -380,8 +389,12 @@ routes = (
         f"{JOBS}/{{jobId}}/diagnosis",
         diagnose,
         Auth.BEARER,
-        {200: "Why the job has no result yet", 404: "No such job", 410: "The job was let go to make room"},
-        "Ask why a job has no result yet",
+        {
+            200: "Why the job has no result yet",
+            404: "The job does not exist",
+            410: "The job was evicted to make room for newer jobs",
+        },
+        "Explain why a job has no result yet",
         answer=schemas.DIAGNOSIS,
         errors=(NotFound, JobEvicted),
     ),
@@ -390,7 +403,7 @@ routes = (
         f"{RUNTIME}/schemas/{{functionName}}",
         delete_schema,
         Auth.EITHER,
-        _EMPTY,
+        _DONE,
         "Delete a function's schema",
     ),
     Route(
@@ -398,8 +411,8 @@ routes = (
         HEALTH,
         health,
         Auth.NONE,
-        {200: "The emulator lives"},
-        "Ask whether the emulator lives",
+        {200: "The emulator is running"},
+        "Check that the emulator is running",
         answer=schemas.HEALTH,
     ),
 )
