@@ -79,8 +79,8 @@ class Lifecycle(State):
 
     Three things are not part of this state, so they change without an event: the marks that a client was heard from
     (`Runtime.last_poll_at`, `Replica.heard`, `Replica.polls`), what the functions of jobs print (`log()`), and how the
-    lifecycle is set up (`limit()`, `keep_app()`, `attach_journal()`). `restore()` fills a lifecycle that nobody listens
-    to yet.
+    lifecycle is set up (`limit()`, `keep_app()`, `drain_replica()`, `attach_journal()`). `restore()` fills a lifecycle
+    that has no listener yet.
 
     `clock` returns Unix nanoseconds, `time.time_ns()` by default, and `monotonic` the nanoseconds of a clock that is
     never set; `keep_events` is how many events the log holds, in at most a quarter of `keep_bytes`; `max_queued` how
@@ -405,6 +405,10 @@ class Lifecycle(State):
         """Count a poll of a replica; return whether it is its first since its start or last restart."""
         replica.polls += 1
         return replica.polls == 1
+
+    def drain_replica(self, replica: Replica) -> None:
+        """Hand a replica no more jobs; its token stays valid for the results of those that it holds."""
+        replica.max_concurrent_tasks = 0
 
     def restart_replica(self, replica: Replica) -> list[str]:
         """Fail the jobs that a replica held before it restarted, and count its polls anew; returns the jobs' ids."""

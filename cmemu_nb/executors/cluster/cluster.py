@@ -186,7 +186,7 @@ class Cluster:
         """Let a replica end when its jobs are done: its token is good for their results only."""
         seat.future = None
         if seat.replica is not None:
-            seat.replica.max_concurrent_tasks = 0
+            self._emulator.lifecycle.drain_replica(seat.replica)
             self._leaving[seat.attempt] = seat
             self._send(seat, Leave(finishes_jobs=True))
 

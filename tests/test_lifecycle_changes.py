@@ -1,0 +1,645 @@
+"""Only `Lifecycle` changes the state, and every change emits exactly one event: each public operation, driven once.
+
+Which changes an operation made is found by comparing the state before and after it, not by asking the operation.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import itertools
+import pkgutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+import cmemu_nb
+from cmemu_nb import lifecycle as package
+from cmemu_nb.errors import (
+    CmemuError,
+    InvalidModuleAuthToken,
+    InvalidRequest,
+    JobAlreadyCompleted,
+    JobNotRunning,
+    NotFound,
+    PayloadTooLarge,
+    QueueFull,
+    TooManyRuntimes,
+)
+from cmemu_nb.lifecycle.events import KINDS, EventLog
+from cmemu_nb.lifecycle.fifo import LongQueue
+from cmemu_nb.lifecycle.job_log import JobLog, Printed
+from cmemu_nb.lifecycle.lifecycle import Lifecycle, in_memory_only
+from cmemu_nb.lifecycle.records import FunctionSchema, Job, JobSource, Runtime
+from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
+from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState
+from cmemu_nb.lifecycle.state import State
+from cmemu_nb.storage.seed_file import Seed, SeededApp, SeededRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+APP, OTHER_APP, NEW_APP = (f"ri.foundry.main.deployed-app.{name}" for name in ("a", "b", "c"))
+CONTOUR = JobSource.CONTOUR_SYNC
+LIMITS = {"keep_events": 1000, "keep_bytes": 10**6, "max_queued": 2, "max_runtimes": 4, "max_label_bytes": 100}
+SEED = Seed(
+    "seed.yaml",
+    {},
+    [SeededRuntime("rt"), SeededRuntime("seeded")],
+    [SeededApp(NEW_APP, "seeded"), SeededApp(APP, "seeded"), SeededApp("x", "rt", active=False)],
+    {},
+)
+SAVED = SavedState(
+    [SavedSession(Runtime("saved", "token-of-saved", 1), [FunctionSchema("saved", "f", b"{}", 1)], [], 2)], [], []
+)
+
+
+class World:
+    """A lifecycle with something of everything, whose clocks tick at each look at them."""
+
+    def __init__(self) -> None:
+        clock = itertools.count(10**18)
+        self.state = state = Lifecycle(clock=lambda: next(clock), monotonic=lambda: next(clock), **LIMITS)
+        state.open_session("rt", APP)
+        state.open_session("other", OTHER_APP, "dev")
+        state.post_schemas("rt", [("add", b"{}"), ("mul", b"{}")])
+        self.replica = state.add_replica("rt", 2, launched=True, name="replica")
+        self.idle = state.add_replica("rt", name="idle")
+        self.succeeded = state.finish("rt", self.running().job_id, b'{"error":"no"}')
+        self.failed = state.fail(self.running().job_id, "broke")
+        self.taken = self.running()
+        self.held = [self.running(self.replica), self.running(self.replica)]
+        self.stream = state.open_stream("rt", self.running().job_id)
+        state.add_chunk(self.stream, b"[1")
+        self.queued = state.submit_to_app(APP, None, "add", b"{}", CONTOUR, "user")
+        state.log(self.succeeded.job_id).write("printed")
+
+    def running(self, replica: Replica | None = None) -> Job:
+        self.state.submit("rt", "add", b"{}")
+        job = self.state.take("rt", replica=replica)
+        assert job is not None
+        return job
+
+    def refuse_large_records(self) -> World:
+        def refuse(_: Job | Sequence[FunctionSchema]) -> None:
+            raise PayloadTooLarge("too large")
+
+        self.state.attach_journal(refuse, new=True)
+        return self
+
+
+@dataclass
+class Case:
+    work: Callable[[World], object]
+    emits: tuple[str, ...]
+    raises: type[CmemuError] | None
+
+
+def does(work: Callable[[World], object], *emits: str, raises: type[CmemuError] | None = None) -> Case:
+    return Case(work, emits, raises)
+
+
+def in_turn(*works: Callable[[World], object]) -> Callable[[World], object]:
+    def work(world: World) -> None:
+        for each in works:
+            each(world)
+
+    return work
+
+
+CLEARED = ("job_cleared",) * 5  # in "rt": a taken job, two that a replica holds, a streaming one and a queued one
+OPERATIONS: dict[str, list[Case]] = {
+    # Set-up, clocks and events
+    "limit": [does(lambda world: world.state.limit(**LIMITS))],
+    "check_label": [
+        does(lambda world: world.state.check_label("name", "short")),
+        does(lambda world: world.state.check_label("name", "x" * 101), raises=InvalidRequest),
+    ],
+    "now": [does(lambda world: world.state.now())],
+    "steady": [does(lambda world: world.state.steady())],
+    "note": [does(lambda world: world.state.note("log", "rt", detail="noted"), "log")],
+    # Sessions
+    "open_session": [
+        does(lambda world: world.state.open_session("new"), "session_opened"),
+        does(lambda world: world.state.open_session("new", NEW_APP), "session_opened", "app_bound"),
+        does(lambda world: world.state.open_session("new", APP), "session_opened", "app_bound"),  # moved
+        does(lambda world: world.state.open_session("rt", APP), "session_reset", *CLEARED, "app_bound"),
+        does(lambda world: world.state.open_session("other"), "session_reset"),
+        does(
+            lambda world: [world.state.open_session(name) for name in ("3", "4", "5")],
+            *["session_opened"] * 2,
+            raises=TooManyRuntimes,
+        ),
+        does(lambda world: world.state.open_session(" "), raises=InvalidRequest),
+    ],
+    "reset_session": [
+        does(lambda world: world.state.reset_session("rt"), "session_reset", *CLEARED, "app_bound"),
+        does(lambda world: world.state.reset_session("unknown"), raises=NotFound),
+    ],
+    "delete_session": [
+        does(lambda world: world.state.delete_session("rt"), "session_deleted", *CLEARED),
+        does(lambda world: world.state.delete_session("unknown"), raises=NotFound),
+    ],
+    "undo_session": [
+        does(lambda world: world.state.undo_session("other", None), "session_deleted"),
+        does(
+            lambda world: world.state.undo_session(
+                "other", msgspec.structs.replace(world.state.apps_of("other")[0], runtime_id="rt")
+            ),
+            *("session_deleted", "app_bound"),
+        ),
+    ],
+    "reset": [does(lambda world: world.state.reset(), "session_deleted", *CLEARED, "session_deleted")],
+    "apply_seed": [does(lambda world: world.state.apply_seed(SEED), "session_opened", "app_bound", "seed_applied")],
+    "authenticate": [
+        does(lambda world: world.state.authenticate("rt", world.state.runtime("rt").module_auth_token)),
+        does(lambda world: world.state.authenticate("rt", "wrong"), raises=InvalidModuleAuthToken),
+    ],
+    # Deployed apps
+    "keep_app": [
+        does(lambda world: world.state.keep_app("rt", NEW_APP)),  # another app is bound to it
+        does(
+            in_turn(lambda world: world.state.open_session("new"), lambda world: world.state.keep_app("new", NEW_APP)),
+            "session_opened",
+            "app_bound",
+        ),
+    ],
+    "release_app": [does(lambda world: world.state.release_app("rt"))],
+    # Schemas
+    "post_schemas": [
+        does(lambda world: world.state.post_schemas("rt", [("add", b"[]"), ("new", b"{}")]), "schemas_posted"),
+        does(lambda world: world.state.post_schemas("rt", []), "schemas_posted"),
+        does(lambda world: world.state.post_schemas("rt", [("x" * 101, b"{}")]), raises=InvalidRequest),
+        does(lambda world: world.refuse_large_records().state.post_schemas("rt", [("a", b"")]), raises=PayloadTooLarge),
+    ],
+    "delete_schema": [
+        does(lambda world: world.state.delete_schema("rt", "add"), "schema_deleted"),
+        does(lambda world: world.state.delete_schema("rt", "unknown"), raises=NotFound),
+    ],
+    # Replicas
+    "add_replica": [does(lambda world: world.state.add_replica("rt", name="idle"), "replica_added")],
+    "authenticate_replica": [
+        does(lambda world: world.state.authenticate_replica(world.replica.token)),
+        does(lambda world: world.state.authenticate_replica("wrong"), raises=InvalidModuleAuthToken),
+    ],
+    "count_poll": [does(lambda world: world.state.count_poll(world.replica))],
+    "drain_replica": [
+        does(
+            in_turn(
+                lambda world: world.state.drain_replica(world.idle),
+                lambda world: world.state.take("rt", replica=world.idle),
+            ),
+            "poll_empty",
+        ),
+    ],
+    "restart_replica": [
+        does(lambda world: world.state.restart_replica(world.replica), "job_failed", "job_failed"),
+        does(lambda world: world.state.restart_replica(world.idle)),
+    ],
+    "remove_replica": [
+        does(
+            lambda world: world.state.remove_replica(world.replica, "ended"),
+            "job_failed",
+            "job_failed",
+            "replica_removed",
+        ),
+        does(lambda world: [world.state.remove_replica(world.idle, "ended") for _ in range(2)], "replica_removed"),
+    ],
+    # Jobs
+    "submit_to_app": [
+        does(lambda world: world.state.submit_to_app(APP, None, "add", b"{}", CONTOUR), "job_queued"),
+        does(lambda world: world.state.submit_to_app(NEW_APP, None, "add", b"{}", CONTOUR), raises=NotFound),
+    ],
+    "submit": [
+        does(lambda world: world.state.submit("other", "add", b"{}"), "job_queued"),
+        does(lambda world: [world.state.submit("rt", "add", b"{}") for _ in range(2)], "job_queued", raises=QueueFull),
+        does(lambda world: world.state.submit("rt", " ", b"{}"), raises=InvalidRequest),
+        does(lambda world: world.refuse_large_records().state.submit("rt", "add", b"{}"), raises=PayloadTooLarge),
+    ],
+    "take": [
+        does(lambda world: world.state.take("rt", ends_with_kernel=True), "job_started"),
+        does(lambda world: world.state.take("rt", replica=world.idle), "job_started"),
+        does(lambda world: world.state.take("rt", replica=world.replica), "poll_empty"),  # it holds all that it may
+        does(lambda world: world.state.take("other"), "runtime_connected", "poll_empty"),
+        does(lambda world: world.state.take("other", will_wait=True), "runtime_connected"),
+        does(lambda world: world.state.take("rt", replica=world.replica, will_wait=True)),
+        does(
+            lambda world: [world.state.submit("rt", "unknown", b"{}"), world.state.take("rt"), world.state.take("rt")],
+            *("job_queued", "job_started", "job_started", "unknown_query_type"),
+        ),
+    ],
+    "give_back": [
+        does(lambda world: world.state.give_back(world.taken), "job_given_back"),
+        does(lambda world: world.state.give_back(world.held[0]), "job_given_back"),
+        does(
+            in_turn(
+                lambda world: world.state.give_back(world.queued), lambda world: world.state.give_back(world.failed)
+            )
+        ),
+    ],
+    "finish": [
+        does(lambda world: world.state.finish("rt", world.held[0].job_id, b"1", "text/plain"), "job_succeeded"),
+        does(lambda world: world.state.finish("rt", world.succeeded.job_id, b'{"error":"no"}')),
+        does(lambda world: world.state.finish("rt", world.succeeded.job_id, b"2"), raises=JobAlreadyCompleted),
+        does(lambda world: world.state.finish("rt", world.queued.job_id, b"2"), raises=JobNotRunning),
+        does(
+            lambda world: world.refuse_large_records().state.finish("rt", world.taken.job_id, b"1"),
+            "job_failed",
+            raises=PayloadTooLarge,
+        ),
+    ],
+    "fail": [
+        does(lambda world: world.state.fail(world.queued.job_id, ""), "job_failed"),
+        does(lambda world: world.state.fail(world.held[1].job_id, "why"), "job_failed"),
+        does(lambda world: world.state.fail(world.failed.job_id, "why"), raises=JobAlreadyCompleted),
+    ],
+    "cancel": [
+        does(lambda world: world.state.cancel(world.state.job_ids(), "enough"), *["job_failed"] * 5),
+        does(lambda world: world.state.cancel([world.succeeded.job_id, "unknown"], "enough")),
+    ],
+    "add_reason": [does(lambda world: world.state.add_reason(world.failed.job_id, "why"), "late_result")],
+    "fail_what_ended_with_kernel": [
+        does(lambda world: world.state.fail_what_ended_with_kernel("the kernel ended"), "job_failed", "job_failed")
+    ],
+    # Results that arrive in chunks
+    "open_stream": [
+        does(lambda world: world.state.open_stream("rt", world.taken.job_id), "result_started"),
+        does(lambda world: world.state.open_stream("rt", world.queued.job_id), raises=JobNotRunning),
+    ],
+    "add_chunk": [
+        does(lambda world: world.state.add_chunk(world.stream, b",2]"), "result_chunk"),
+        does(lambda world: world.state.add_chunk(ResultStream(world.taken.job_id), b"1"), raises=JobAlreadyCompleted),
+    ],
+    "close_stream": [
+        does(lambda world: world.state.close_stream(world.stream), "job_succeeded"),
+        does(
+            lambda world: world.refuse_large_records().state.close_stream(world.stream),
+            "job_failed",
+            raises=PayloadTooLarge,
+        ),
+    ],
+    "break_stream": [
+        does(in_turn(*[lambda world: world.state.break_stream(world.stream)] * 2), "job_failed"),
+    ],
+    # Eviction
+    "evictable": [does(lambda world: world.state.evictable)],
+    "keeps_more_than": [does(lambda world: world.state.keeps_more_than(1, 1))],
+    "evict": [
+        does(lambda world: world.state.evict(0, 0, 1), "job_evicted"),
+        does(lambda world: world.state.evict(0, 0, 9), "job_evicted", "job_evicted"),
+        does(lambda world: world.state.evict(100, 10**9, 9)),
+    ],
+    # The journal, and the state of a process that has ended
+    "rebound": [does(lambda world: world.state.rebound)],
+    "attach_journal": [does(lambda world: world.state.attach_journal(in_memory_only, new=True))],
+    "forget_rebound": [does(lambda world: world.state.forget_rebound())],
+    "detach_journal": [does(lambda world: world.state.detach_journal())],
+}
+READS: dict[str, Callable[[World], object]] = {
+    "runtime": lambda world: world.state.runtime("rt"),
+    "runtimes": lambda world: world.state.runtimes("rt", 1),
+    "count_runtimes": lambda world: world.state.count_runtimes(),
+    "has_runtime": lambda world: world.state.has_runtime("rt"),
+    "job": lambda world: world.state.job(world.queued.job_id),
+    "find_job": lambda world: world.state.find_job("unknown"),
+    "job_ids": lambda world: world.state.job_ids(),
+    "jobs": lambda world: world.state.jobs(),
+    "unfinished": lambda world: world.state.unfinished("add"),
+    "has_function": lambda world: world.state.has_function("add"),
+    "function_names": lambda world: world.state.function_names(),
+    "runtimes_serving": lambda world: world.state.runtimes_serving("add"),
+    "newest_jobs": lambda world: world.state.newest_jobs(3),
+    "count": lambda world: world.state.count("rt"),
+    "outcomes": lambda world: world.state.outcomes(),
+    "outcomes_by_runtime": lambda world: world.state.outcomes_by_runtime(),
+    "evicted": lambda world: world.state.evicted(),
+    "count_evicted": lambda world: world.state.count_evicted(),
+    "replicas": lambda world: world.state.replicas("rt"),
+    "job_of": lambda world: world.state.job_of("rt", world.queued.job_id),
+    "schemas": lambda world: world.state.schemas(),
+    "count_schemas": lambda world: world.state.count_schemas(),
+    "find_schema": lambda world: world.state.find_schema("rt", "add"),
+    "log": lambda world: world.state.log(world.queued.job_id),
+    "logs": lambda world: world.state.logs(),
+    "deployed_apps": lambda world: world.state.deployed_apps(),
+    "apps_of": lambda world: world.state.apps_of("rt"),
+    "app_rids": lambda world: world.state.app_rids(),
+    "is_bound": lambda world: world.state.is_bound("rt"),
+    "running_jobs": lambda world: world.state.running_jobs("rt"),
+    "queued_before": lambda world: world.state.queued_before(world.queued),
+    "queue_depth": lambda world: world.state.queue_depth("rt"),
+    "resolve_app": lambda world: world.state.resolve_app(APP),
+    "stream": lambda world: world.state.stream(world.stream.job_id),
+    "binding": lambda world: world.state.binding(APP, "master"),
+}
+FILLS_EMPTY = {"restore"}
+
+# Events that report what changed nothing.
+REPORTS = frozenset({"poll_empty", "unknown_query_type", "seed_applied", "log"})
+# What is not part of the state, as the class says.
+SET_UP = frozenset(
+    {
+        *("events", "_clock", "_monotonic", "_steady_from", "_max_queued", "_max_runtimes", "_max_label_bytes"),
+        *("_seed", "_own_apps", "_write_ahead", "_rebound", "_submitted", "max_concurrent_tasks"),
+    }
+)
+MARKS = frozenset({"last_poll_at", "heard", "polls"})
+# What readers find out and keep: whose results are a function's error, logs that are still empty.
+KEPT_BY_READERS = frozenset({"unread", "function_errors", "_noted"})
+APART = SET_UP | MARKS | KEPT_BY_READERS
+
+
+def picture(value: Any) -> Any:  # noqa: PLR0911 - one for each type
+    """Return a copy of all that a state holds, which compares by value; without what is no part of it."""
+    if isinstance(value, State):
+        return {name: picture(each) for name, each in vars(value).items() if name not in APART}
+    if isinstance(value, Session | Replica | ResultStream):
+        return {name: picture(getattr(value, name)) for name in value.__slots__ if name not in APART}
+    if isinstance(value, msgspec.Struct):
+        return {name: each for name, each in msgspec.structs.asdict(value).items() if name not in APART}
+    if isinstance(value, Counter):
+        return +value
+    if isinstance(value, dict):
+        copied = [(key, picture(each)) for key, each in value.items()]
+        return [(key, each) for key, each in copied if each != ""]
+    if isinstance(value, JobLog):
+        return value.text
+    if isinstance(value, Printed):
+        return value.size
+    if isinstance(value, LongQueue):
+        return list(value)
+    if isinstance(value, bytearray):
+        return bytes(value)
+    assert value is None or isinstance(value, str | bytes | int), f"the picture has no {type(value)}"
+    return value
+
+
+@dataclass
+class Seen:
+    """What the public methods show, by what each change is about."""
+
+    runtimes: dict[str, Runtime]
+    jobs: dict[str, Job]
+    evicted: dict[str, int]
+    apps: dict[tuple[str, str], int]
+    schemas: dict[tuple[str, str], FunctionSchema]
+    replicas: set[tuple[str, str]]
+    streams: dict[str, int]
+
+
+def look(state: State) -> Seen:
+    jobs = {job.job_id: job for job in state.jobs()}
+    streams = {name: state.stream(name) for name in jobs}
+    return Seen(
+        {each.runtime_id: each for each in state.runtimes()},
+        jobs,
+        state.evicted(),
+        {(each.deployed_app_rid, each.branch): each.bound_at for each in state.deployed_apps()},
+        {(each.runtime_id, each.function_name): each for each in state.schemas()},
+        {(name.runtime_id, each.token) for name in state.runtimes() for each in state.replicas(name.runtime_id)},
+        {name: stream.size for name, stream in streams.items() if stream is not None},
+    )
+
+
+def changes(before: Seen, after: Seen) -> Iterator[str]:
+    """Name each change between two looks by the kind of event that it should emit."""
+    ended = set()
+    for name in before.runtimes | after.runtimes:
+        old, new = before.runtimes.get(name), after.runtimes.get(name)
+        if old is None or new is None:
+            yield "session_opened" if old is None else "session_deleted"
+        elif old.module_auth_token != new.module_auth_token:
+            yield "session_reset"
+        else:
+            yield from ["runtime_connected"] * (new.connected and not old.connected)
+            yield from ["schemas_posted"] * (old.last_schema_post_at != new.last_schema_post_at)
+            yield from ["job_evicted"] * (after.evicted[name] - before.evicted[name])
+            continue
+        ended.add(name)
+    for app, bound_at in after.apps.items():
+        yield from ["app_bound"] * (before.apps.get(app) != bound_at)
+    yield from ("schema_deleted" for name, _ in before.schemas.keys() - after.schemas.keys() if name not in ended)
+    yield from ("replica_removed" for name, _ in before.replicas - after.replicas if name not in ended)
+    yield from ("replica_added" for _ in after.replicas - before.replicas)
+    for job_id in before.jobs | after.jobs:
+        yield from changes_of_job(before.jobs.get(job_id), after.jobs.get(job_id))
+    for job_id, size in after.streams.items():
+        yield from ["result_started"] * (job_id not in before.streams)
+        yield from ["result_chunk"] * (before.streams.get(job_id, 0) != size)
+
+
+def changes_of_job(before: Job | None, after: Job | None) -> Iterator[str]:
+    if after is None:
+        assert before is not None
+        yield from ["job_cleared"] * (not before.finished)
+    elif before is None:
+        # One that was submitted and taken in one case was queued first.
+        yield from ["job_queued"] + ["job_started"] * (after.status == "running")
+    elif before.status != after.status:
+        given = {"queued": "job_given_back", "running": "job_started"}
+        yield given.get(after.status, f"job_{after.status}")
+    elif before.error_message != after.error_message:
+        yield "late_result"
+    else:
+        assert before == after
+
+
+CASES = [
+    pytest.param(case, id=f"{name}-{number}") for name, cases in OPERATIONS.items() for number, case in enumerate(cases)
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_change_of_an_operation_emits_one_event(case: Case) -> None:
+    world = World()
+    state, newest = world.state, world.state.events.recent(all=True)[-1].sequence
+    before, seen = picture(state), look(state)
+    if case.raises is None:
+        case.work(world)
+    else:
+        with pytest.raises(case.raises):
+            case.work(world)
+    emitted = [event.kind for event in state.events.recent(all=True) if event.sequence > newest]
+    assert emitted == list(case.emits)
+    made = Counter(changes(seen, look(state)))
+    assert made == Counter(kind for kind in emitted if kind not in REPORTS)
+    assert bool(made) == (picture(state) != before)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_look_changes_nothing_and_emits_nothing(name: str) -> None:
+    world = World()
+    before, newest = picture(world.state), world.state.events.recent(all=True)[-1]
+    READS[name](world)
+    assert picture(world.state) == before
+    assert world.state.events.recent(all=True)[-1] is newest
+
+
+def test_every_public_operation_is_driven_here() -> None:
+    public = {name for name in (*vars(State), *vars(Lifecycle)) if not name.startswith("_")}
+    assert {*OPERATIONS, *READS, *FILLS_EMPTY} == public
+    kinds = {kind for cases in OPERATIONS.values() for case in cases for kind in case.emits}
+    assert kinds - REPORTS == kinds_of_the_docstring() <= {*KINDS}
+
+
+def kinds_of_the_docstring() -> set[str]:
+    changes_in_words, _, _ = (Lifecycle.__doc__ or "").partition("An operation that makes several")
+    return {word for word in changes_in_words.split("`") if word in KINDS}
+
+
+def test_a_lifecycle_that_is_restored_emits_nothing() -> None:
+    state = Lifecycle()
+    state.restore(SAVED)
+    assert (state.runtimes(), state.schemas(), state.evicted()) == (
+        [SAVED.sessions[0].runtime],
+        SAVED.sessions[0].schemas,
+        {"saved": 2},
+    )
+    assert state.events.recent(all=True) == []
+
+
+def test_a_listener_that_resets_the_session_of_the_first_poll_leaves_no_job_to_it() -> None:
+    state = Lifecycle()
+    state.open_session("rt")
+    state.submit("rt", "add", b"{}")
+    state.events.subscribe(lambda event: state.reset_session("rt") if event.kind == "runtime_connected" else None)
+    assert state.take("rt") is None
+    assert (state.jobs(), +state.count()) == ([], {})
+
+
+# Nothing outside the package assigns to what a lifecycle holds
+
+ROOT = Path(cmemu_nb.__file__).parent
+MUTATORS = frozenset(
+    {
+        *(
+            "append",
+            "add",
+            "clear",
+            "discard",
+            "extend",
+            "insert",
+            "move_to_end",
+            "pop",
+            "popitem",
+            "popleft",
+            "remove",
+        ),
+        *("setdefault", "update", "subtract"),
+    }
+)
+
+
+def held_names() -> set[str]:
+    """Return the names of all attributes of the objects that a lifecycle holds, but for the private ones."""
+    slots = {name for kind in (Session, Replica, ResultStream, JobLog) for name in kind.__slots__}
+    return {name for name in slots | vars(Lifecycle()).keys() | vars(EventLog()).keys() if not name.startswith("_")}
+
+
+HELD = held_names()
+# Objects of other classes that have attributes of the same names: requests, and what a journal has not written yet.
+OTHERS = frozenset({"request", "_request", "changes", "_changes"})
+
+
+def chain(node: ast.expr) -> list[str]:
+    """Return the names in `a.b[i].c`, here a, b and c."""
+    if isinstance(node, ast.Attribute):
+        return [*chain(node.value), node.attr]
+    if isinstance(node, ast.Subscript):
+        return chain(node.value)
+    if isinstance(node, ast.Call):
+        return chain(node.func)
+    return [node.id] if isinstance(node, ast.Name) else []
+
+
+def is_held(names: list[str], *, itself: bool) -> bool:
+    """Return whether a chain of names leads into a lifecycle, or to an attribute of what one holds.
+
+    `self.jobs` belongs to the class in which it stands. `itself` says that the last name is assigned to, and not an
+    item of it.
+    """
+    if {"lifecycle", "_lifecycle"} & {*(names[:-1] if itself else names)}:
+        return True
+    owned = itertools.pairwise(names[1:] if names[:1] == ["self"] else names)
+    return any(name in HELD and owner not in OTHERS for owner, name in owned)
+
+
+def is_mutator(function: ast.expr) -> bool:
+    """Return whether a function that is called is a container's method that changes what a lifecycle holds."""
+    if not isinstance(function, ast.Attribute) or function.attr not in MUTATORS:
+        return False
+    names = chain(function.value)
+    return is_held(names, itself=False) and names[-1] != "events"  # an EventLog has a method clear() of its own
+
+
+def assignments(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of each statement that changes what a lifecycle holds."""
+    for node in ast.walk(tree):
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign | ast.Delete):
+            targets = [
+                each for target in node.targets for each in (target.elts if isinstance(target, ast.Tuple) else [target])
+            ]
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and is_mutator(node.func):
+            yield node.lineno, ast.unparse(node)
+        for target in targets:
+            if isinstance(target, ast.Attribute | ast.Subscript) and is_held(
+                chain(target), itself=isinstance(target, ast.Attribute)
+            ):
+                yield target.lineno, ast.unparse(target)
+
+
+def test_nothing_outside_assigns_to_what_a_lifecycle_holds() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {what}"
+        for path in sorted(ROOT.rglob("*.py"))
+        if not path.is_relative_to(ROOT / "lifecycle")
+        for line, what in assignments(ast.parse(path.read_text("utf-8")))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(
+            "request.replica.heard = True",
+            "replica.polls += 1",
+            "seat.replica.held.pop(job_id)",
+            "seat.replica.max_concurrent_tasks = 0",
+            "del replica.held[job_id]",
+        ),
+        *(
+            "self._lifecycle.rebound = {}",
+            "emulator.lifecycle.own_apps[name] = rid",
+            "lifecycle.log(job_id).explanation = why",
+        ),
+        *(
+            "self._stream.body += chunk",
+            "self._emulator.lifecycle.own_apps.pop(name, None)",
+            "a, session.runtime = b, runtime",
+        ),
+    ],
+)
+def test_an_assignment_from_outside_would_be_found(code: str) -> None:
+    assert len(list(assignments(ast.parse(code)))) == 1
+
+
+def test_records_are_frozen() -> None:
+    modules = [
+        importlib.import_module(f"{package.__name__}.{each.name}") for each in pkgutil.iter_modules(package.__path__)
+    ]
+    records = {
+        each
+        for module in modules
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, msgspec.Struct)
+    }
+    assert {Job, Runtime, FunctionSchema} < records
+    assert [each for each in records if each is not msgspec.Struct and not each.__struct_config__.frozen] == []
