@@ -53,7 +53,12 @@ class InstallError(Exception):
 
 def suite_python(interpreter: str = sys.executable) -> Path:
     """Return the interpreter of the environment that runs lint, types and tests, made with this or another Python."""
-    return _environment("tests", ["-e", f"{ROOT}[dask,lab,test]"], interpreter)
+    python = _environment("tests", ["-e", f"{ROOT}[dask,lab,test]"], interpreter)
+    # With it each process that imports jsonschema, such as a server of notebooks, first compiles grammars for a second
+    # and more, which only two formats need: https://github.com/python-jsonschema/jsonschema/issues/1428
+    if any(python.parent.parent.glob("lib/python*/site-packages/rfc3987_syntax")):
+        _run([str(python), "-m", "pip", "uninstall", "--yes", "rfc3987-syntax"])
+    return python
 
 
 def other_python() -> str | None:

@@ -214,13 +214,15 @@ def test_a_stream_that_is_closed_leaves_the_job_and_no_connection(emu: Emulator,
     eventually(emu.job(items.job_id).done, "the job is done")
 
 
-ROWS = [{"n": number, "text": "a" * 20, "values": [1, 2, 3]} for number in range(120_000)]
+def rows(count: int) -> list[dict[str, Any]]:
+    return [{"n": number, "text": "a" * 20, "values": [1, 2, 3]} for number in range(count)]
 
 
 def test_a_large_stream_is_read_once_and_never_on_the_loop(
     emu: Emulator, chunks: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = json.dumps(ROWS).encode()
+    sent = rows(120_000)
+    body = json.dumps(sent).encode()
     assert len(body) > 7_600_000
     items = emu.stream("f")
     connection = chunks(items)
@@ -228,7 +230,7 @@ def test_a_large_stream_is_read_once_and_never_on_the_loop(
         connection.send_chunk(body[at : at + 100_000])
     connection.send_chunk(b"")
     read = count_what_is_parsed(monkeypatch)
-    assert list(items) == [ROWS]
+    assert list(items) == [sent]
     assert sum(characters for characters, _ in read) <= 2 * len(body)
     assert all(characters < 100_000 for characters, thread in read if thread != threading.get_ident())
 
@@ -236,7 +238,7 @@ def test_a_large_stream_is_read_once_and_never_on_the_loop(
 def test_a_large_value_of_the_public_api_is_read_beside_the_loop(
     emu: Emulator, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = json.dumps([ROWS, float("nan")]).encode()
+    body = json.dumps([rows(120_000), float("nan")]).encode()
     runtime.post_schemas([{"functionName": "f", "output": {"type": "long", "long": {}}}])
     on_loop = asyncio.run_coroutine_threadsafe(_thread(), emu.home.loop).result()
     for path in ("streamingExecute", "execute"):
@@ -263,7 +265,7 @@ async def _thread() -> int:
 def test_chunks_of_two_bytes_cost_no_more_than_their_bytes(emu: Emulator, chunks: Callable[..., Any]) -> None:
     items = emu.stream("f")
     connection = chunks(items)
-    body = json.dumps(ROWS[:1000]).encode()
+    body = json.dumps(rows(1000)).encode()
     for at in range(0, 2_000, 2):  # each in a packet of its own
         connection.send_chunk(body[at : at + 2])
     connection.send(b"".join(b"2\r\n%b\r\n" % body[at : at + 2] for at in range(2_000, len(body) - 2, 2)))
@@ -271,7 +273,7 @@ def test_chunks_of_two_bytes_cost_no_more_than_their_bytes(emu: Emulator, chunks
     assert sys.getsizeof(received(emu, items)) < 2 * len(body)
     connection.send_chunk(body[len(received(emu, items)) :])
     connection.send_chunk(b"")
-    assert list(items) == [ROWS[:1000]]
+    assert list(items) == [rows(1000)]
 
 
 def received(emu: Emulator, items: ItemStream) -> bytearray:
