@@ -183,7 +183,7 @@ def test_what_is_missing_is_left_out_or_null_or_refused_as_the_schema_says(missi
         (float, 1j, r"'x' is complex \(1j\)\. Use plain JSON values"),
         (str, object(), r"'x' is object .*\. Use plain JSON values"),
         (str, pd.Period("2026"), r"'x' is pandas\.Period .*\. Send str"),
-        (bytes, b"\xff", r"'x' is bytes that are no UTF-8 .*\. Send base64"),
+        (bytes, b"\xff", r"'x' is bytes that are not UTF-8 .*\. Send base64"),
         (dt.date, MOMENT, r"'x' is datetime\.datetime\(2026, 1, 2, 3.* must be a date\. Send its \.date\(\)"),
         (dt.datetime, pd.Timestamp(1), r"'x' is 1970.*001, and timestamps have microseconds\. Send its \.floor"),
         (

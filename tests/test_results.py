@@ -175,7 +175,7 @@ def test_a_stream_of_bare_numbers_is_an_error_that_points_to_the_bytes(result: b
         (b'{"a": 1} oops', "column 10"),
         (b'{"a": 1},{"a": 2}', "column 9"),
         (b'"a\nb"', "control character"),
-        (b'["\xff"]', "byte 2 is no UTF-8"),
+        (b'["\xff"]', "byte 2 is not UTF-8"),
         (b"[" * DEEP + b"]" * DEEP, "nested too deeply"),
     ],
 )

@@ -134,7 +134,7 @@ def test_arrays_nested_beyond_reason_are_refused(depth: int) -> None:
 
 @pytest.mark.parametrize(("body", "byte"), [(b'{"\xff": 1}', 2), (b"\xfe[]", 0), (b'[{"name": "\xc3("}]', 11)])
 def test_bytes_that_are_no_utf8_are_refused_with_their_position(body: bytes, byte: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"byte {byte} is no UTF-8"):
+    with pytest.raises(InvalidRequest, match=f"byte {byte} is not UTF-8"):
         parse_schemas(body)
 
 

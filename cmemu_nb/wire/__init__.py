@@ -1,1 +1,1 @@
-"""What travels on the wire, read and checked without sockets: JSON, function schemas, queries, results, ids."""
+"""The data of the wire protocol, read and checked without sockets: JSON, function schemas, queries, results and ids."""

@@ -1,6 +1,6 @@
-"""Foundry's function schemas, in words and as a check of a query.
+"""Foundry's function schemas, read and described as text.
 
-They are what the official SDKs post [foundry]:
+The official SDKs post them in this form [foundry]:
 `{"functionName": "add", "inputs": [{"name": "x", "required": true, "dataType": {"type": "integer", "integer": {}}}],
 "output": {"type": "single", "single": {"dataType": {...}}}}`.
 """
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 300
 
-# In words
+# Schemas as text
 
 
 def schema_in_words(schema: object) -> str:
-    """Say a schema: "x: integer, limit: integer (may be left out), tags: optional list of string -> string".
+    """Describe a schema: "x: integer, limit: integer (may be left out), tags: optional list of string -> string".
 
-    "(may be left out)" is a field that is not required; "optional" is a value that may be null, and such a field may
-    be left out, too. A nested object is "struct {a: integer, b: date}", a name that is no identifier is quoted, an
-    unknown type is shown by its name. Without inputs it is "anything -> string"; a payload of another dialect is "".
-    After 300 characters it ends with "…". `schema` is any JSON value.
+    "(may be left out)" marks a field that is not required. "optional" marks a value that may be null; such a field may
+    be left out, too. A nested object is "struct {a: integer, b: date}", a name that is not an identifier is quoted, and
+    an unknown type is shown by its name. A schema without inputs is "anything -> string"; one of another dialect is "".
+    After 300 characters the text ends with "…". `schema` is any JSON value.
     """
     inputs = inputs_of(schema)
     return "" if inputs is None else bounded(_schema_words(inputs, schema), MAX_CHARACTERS)
@@ -46,7 +46,7 @@ def _field_words(fields: Mapping[str, object], left_out: Iterable[str] = ()) -> 
 
 
 def words_of(kind: object) -> Iterator[str]:
-    """Yield a type in words, piece by piece: whoever stops early is never nested deeply."""
+    """Yield a description of a type, piece by piece, so that a caller that stops early never recurses deeply."""
     name = type_name(kind)
     inside = get_in(kind, name)
     match name:
@@ -70,7 +70,7 @@ def words_of(kind: object) -> Iterator[str]:
 
 
 def name_in_words(name: str) -> str:
-    """Return a field's name, quoted where it could be misread."""
+    """Return a field's name, quoted if it is not an identifier."""
     return name if name.isidentifier() else repr(name)
 
 
@@ -92,19 +92,19 @@ def inputs_of(schema: object) -> dict[str, tuple[Any, bool]] | None:
 
 
 def type_name(kind: object) -> str:
-    """Return the name of a type; "" of what is none, which takes any value."""
+    """Return the name of a type; "" if `kind` is not a type, which means any value."""
     name = kind.get("type") if isinstance(kind, dict) else None
     return name if isinstance(name, str) else ""
 
 
 def fields_of(kind: object) -> dict[str, Any] | None:
-    """Return a struct's fields by name; None where there are none."""
+    """Return a struct's fields by name; None if it has no fields or is not a struct."""
     fields = get_in(kind, "anonymousCustomType", "fields")
     return fields if isinstance(fields, dict) else None
 
 
 def get_in(value: object, *keys: str) -> Any:
-    """Return what stands under keys in nested objects, or None."""
+    """Return the value under a path of keys in nested objects, or None."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

@@ -1,4 +1,4 @@
-"""Splits a stream's bytes into the JSON texts of its items while they arrive, in one pass over the bytes."""
+"""A reader that splits a stream's bytes into the JSON texts of its items while they arrive, in one pass."""
 
 from __future__ import annotations
 
@@ -8,45 +8,46 @@ from typing import Any
 from cmemu_nb.errors import ResultError
 from cmemu_nb.wire.results import BARE_NUMBERS, function_error, not_json, split_result
 
-# No parser of Python reads what is nested as deep as that.
+# Python's JSON parsers can't read values that are nested more deeply.
 MAX_DEPTH = 10_000
-# How much is scanned in one call of the regular expressions, during which no other thread runs.
+# The number of bytes that one call of a regular expression scans, during which no other thread runs.
 SLICE_BYTES = 65_536
 _QUOTE, _BACKSLASH = b'"', b"\\"
 _OPENING, _STARTS = b"[{", b'"[{'
 NUMBERS = b"-0123456789NI"
 _WORDS = (b"true", b"false", b"null")
 _BLANKS = re.compile(rb"[ \t\r\n]*+")
-# Possessive throughout: what does not match is never tried again in another way, so each is linear.
+# All quantifiers are possessive: the expressions never backtrack, so each takes linear time.
 _STRING_END = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _FLAT = rb'[^"\[\]{}]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SHALLOW = rb"[\[{](?:%b)*+[\]}]" % _FLAT
 _LESS_SHALLOW = rb"[\[{](?:%b|%b)*+[\]}]" % (_FLAT, _SHALLOW)
-# All that changes no depth: strings, scalars, and what is nested two deep, in one step instead of one a bracket.
+# Everything that leaves the depth unchanged (strings, scalars, values nested two deep), in one step instead of many.
 _LEVEL = re.compile(rb"(?:%b|%b)*+" % (_FLAT, _LESS_SHALLOW), re.DOTALL)
 
 
 class ItemReader:
-    """Splits the bytes of a stream into JSON texts as they become complete. Whoever needs their values parses them.
+    """Splits the bytes of a stream into JSON texts as they become complete; callers parse the texts.
 
-    Bare numbers can't be split: with `streaming=True` they are an error at once, else when something else came too.
+    Bare numbers can't be split: with `streaming=True` a bare number is an error at once, otherwise only if there is
+    also another item.
     """
 
     def __init__(self, *, streaming: bool) -> None:
         self._streaming = streaming
         self._any = False
-        self._open = bytearray()  # the text that is not complete yet
+        self._open = bytearray()  # the bytes of the text that is not complete yet
         self._depth = 0
         self._in_string = False
         self._escaped = False
         self._number = False
 
     def split(self, piece: bytes) -> list[bytes]:
-        """Take the next bytes and return the texts that they complete; `ResultError` for what can't be split.
+        """Take the next bytes and return the texts that they complete. Raises `ResultError` if they can't be split.
 
-        Where a text ends is all that was found out of it: it may be no JSON.
+        Only the end of a text has been determined: a text may still be invalid JSON.
         """
-        if self._between and self._open:  # the beginning of a word
+        if self._between and self._open:  # the beginning of `true`, `false` or `null`
             piece = bytes(self._open) + piece
             self._open.clear()
         texts = []
@@ -66,12 +67,12 @@ class ItemReader:
         return texts
 
     def split_end(self) -> list[bytes]:
-        """Return the text that only the end completes, a number; `ResultError` if something else is left."""
+        """Return the text that only the end of the stream completes, a number. Raises `ResultError` for other rests."""
         return [text.encode() for _, text in split_result(bytes(self._open))]
 
     @property
     def _between(self) -> bool:
-        """Whether no text has begun, or only a word."""
+        """Whether no text has begun, or only `true`, `false` or `null`."""
         return not (self._depth or self._in_string or self._number)
 
     @staticmethod
@@ -80,7 +81,7 @@ class ItemReader:
         return match.end() if match else start
 
     def _end(self, piece: bytes, start: int) -> int | None:
-        """Return where the text ends that goes on, or begins, at `start`; None if that is not in this piece."""
+        """Return the end of the text that continues or begins at `start`; None if it does not end in this piece."""
         if self._number or start >= len(piece):
             return None
         if not self._between:
@@ -120,7 +121,7 @@ class ItemReader:
         match = _LEVEL.match(piece, position)
         position = match.end() if match else position
         bracket = piece[position : position + 1]
-        if bracket == _QUOTE:  # of a string that does not end in this piece
+        if bracket == _QUOTE:  # a string that does not end in this piece
             self._in_string = True
         elif bracket:
             self._depth += 1 if bracket in _OPENING else -1
@@ -147,7 +148,7 @@ def split_items(result: bytes) -> list[bytes]:
 
 
 class FirstHeld:
-    """Holds the first item back as long as it may be all that a function that raised has posted."""
+    """Holds back the first item as long as it may be the error object of a function that raised an exception."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
@@ -163,5 +164,5 @@ class FirstHeld:
         return ready
 
     def error(self) -> Any:
-        """Return, after the end, the error object that was all that came; None if it was not."""
+        """Return, after the end of the stream, the error object if it was the only item, else None."""
         return function_error(self._held[0]) if self._held else None

@@ -1,6 +1,6 @@
-"""Job ids: a session recognises those that it has issued, also when the jobs are gone, without a list of them.
+"""Job ids: a session recognises the ids that it has issued without a list of them, even after the jobs are deleted.
 
-Half of an id is random, the other half says under the session's token that the first half is genuine.
+Half of an id is random; the other half is a keyed hash of the first half, with the session's token as the key.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _MAX_KEY_BYTES = 64
 
 
 def new_job_id(token: str) -> str:
-    """Make an id for a job of the session with this token; nobody can guess one [page: the prefix]."""
+    """Make an id for a job of the session with this token. Ids can't be guessed [page: the prefix]."""
     nonce = secrets.token_bytes(_HALF)
     return JOB_PREFIX + nonce.hex() + _mark(nonce, token)
 
 
 def is_job_of(job_id: str, token: str) -> bool:
-    """Tell whether the session with this token has issued an id."""
+    """Return whether the session with this token has issued an id."""
     digits = job_id.removeprefix(JOB_PREFIX)
     try:
         nonce = bytes.fromhex(digits[: 2 * _HALF])
@@ -32,7 +32,7 @@ def is_job_of(job_id: str, token: str) -> bool:
 
 
 def is_whole(job_id: str) -> bool:
-    """Tell whether this is a whole id, as sessions issue them, and not the end of one."""
+    """Return whether this is a whole id, as sessions issue them, and not only the end of one."""
     return job_id.startswith(JOB_PREFIX) and len(job_id) == len(JOB_PREFIX) + 4 * _HALF
 
 
@@ -44,5 +44,5 @@ def _mark(nonce: bytes, token: str) -> str:
 
 
 def ending_of(name: str) -> str:
-    """Return an id or its end as it was copied, without the dots that stand before a short one."""
+    """Return an id, or the end of one, without the dots that precede a shortened id when it is shown."""
     return name.strip().lstrip("….")

@@ -1,4 +1,4 @@
-"""Reading JSON that came from outside: UTF-8 first, then msgspec, with errors in one clear sentence."""
+"""Reading JSON from outside. UTF-8 is checked first, then msgspec decodes it; each error is one clear sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmemu_nb.errors import InvalidRequest
 T = TypeVar("T")
 _GIVEN = re.compile(r"got `(\w+)`")
 
-# By the names that Python and msgspec have for them.
+# The keys are the names of types in Python and in msgspec.
 JSON_TYPES = {
     **dict.fromkeys(("dict", "object"), "an object"),
     **dict.fromkeys(("list", "array"), "an array"),
@@ -21,18 +21,18 @@ JSON_TYPES = {
     "str": "a string",
     "bool": "true or false",
 }
-# msgspec calls a body truncated, too, when half a surrogate pair stands in its last few bytes.
+# msgspec also calls a body truncated if half a surrogate pair is in its last few bytes.
 _HALF_A_PAIR_AT_THE_END = re.compile(rb"(?<!\\)\\u[dD][89abAB][0-9a-fA-F]{2}[^\\]{1,5}\Z")
 
 
 def decode(body: bytes | msgspec.Raw, kind: type[T], what: str) -> T:
-    """Decode JSON text into `kind`; whatever is wrong with it is an `InvalidRequest` that begins with `what`."""
+    """Decode JSON text into `kind`. Raises an `InvalidRequest` that begins with `what` for any error."""
     try:
-        if not isinstance(body, msgspec.Raw) and not body.isascii():  # which most are, and no text is made of them
+        if not isinstance(body, msgspec.Raw) and not body.isascii():  # most bodies are ASCII, and need no decoding
             body.decode()
         return msgspec.json.decode(body, type=kind)
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{what} can't be read: byte {error.start} is no UTF-8. Send JSON as UTF-8.") from None
+        raise InvalidRequest(f"{what} can't be read: byte {error.start} is not UTF-8. Send JSON as UTF-8.") from None
     except RecursionError:
         raise InvalidRequest(f"{what} can't be read: the JSON is nested too deeply.") from None
     except msgspec.DecodeError as error:
@@ -48,19 +48,19 @@ def _reason(error: msgspec.DecodeError, body: bytes) -> str:
     if "truncated" not in str(error):
         return str(error).replace("JSON is malformed:", "malformed JSON,")
     if _HALF_A_PAIR_AT_THE_END.search(body):
-        return "malformed JSON, a \\uD800-\\uDFFF escape stands alone, which is no character"
+        return "malformed JSON, a \\uD800-\\uDFFF escape stands alone, which is not a character"
     return "malformed JSON, it ends too early"
 
 
 class Fields:
-    """The members of a JSON object from outside, read one by one with their types checked."""
+    """The members of a JSON object from outside. Its methods read them one by one and check their types."""
 
     def __init__(self, body: bytes, what: str) -> None:
         self._what = what
         self._members = decode(body, dict[str, msgspec.Raw], what)
 
     def text(self, name: str) -> str | None:
-        """Return a string member, trimmed; None when it is absent, null or blank."""
+        """Return a member that is a string, trimmed; None if it is absent, null or blank."""
         raw = self._members.get(name)
         value: Any = None if raw is None else decode(raw, object, f"{self._what} ({name})")
         if value is None:
@@ -70,18 +70,18 @@ class Fields:
         return value.strip() or None
 
     def required_text(self, name: str) -> str:
-        """Return a string member, trimmed; an `InvalidRequest` when it is absent, null or blank."""
+        """Return a member that is a string, trimmed. Raises `InvalidRequest` if it is absent, null or blank."""
         value = self.text(name)
         if value is None:
             raise InvalidRequest(f"{self._what}: '{name}' is missing or blank. Give it as a non-blank string.")
         return value
 
     def flag(self, name: str) -> bool | None:
-        """Return a member that is true or false; None when it is absent or null."""
+        """Return a member that is true or false; None if it is absent or null."""
         return self._of(name, bool, "true or false")
 
     def count(self, name: str) -> int | None:
-        """Return a member that is a whole number, 0 or more; None when it is absent or null."""
+        """Return a member that is a whole number, 0 or more; None if it is absent or null."""
         value = self._of(name, int, "a whole number, 0 or more")
         if value is not None and value < 0:
             raise self._wrong(name, "a whole number, 0 or more")
@@ -94,29 +94,29 @@ class Fields:
             raise self._wrong(name, "an object")
         return value
 
-    def _of(self, name: str, kind: type[T], words: str) -> T | None:
+    def _of(self, name: str, kind: type[T], expected: str) -> T | None:
         raw = self._members.get(name)
         if raw is None or bytes(raw) == b"null":
             return None
         try:
             return msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, RecursionError):
-            raise self._wrong(name, words) from None
+            raise self._wrong(name, expected) from None
 
-    def _wrong(self, name: str, words: str) -> InvalidRequest:
-        return InvalidRequest(f"{self._what}: '{name}' must be {words}.")
+    def _wrong(self, name: str, expected: str) -> InvalidRequest:
+        return InvalidRequest(f"{self._what}: '{name}' must be {expected}.")
 
     def number(self, name: str, default: int, most: int) -> int:
-        """Return a member that is a whole number from 1 to `most`; `default` when it is absent or null."""
-        words = f"a whole number from 1 to {most}"
-        value = self._of(name, float, words)
+        """Return a member that is a whole number from 1 to `most`; `default` if it is absent or null."""
+        expected = f"a whole number from 1 to {most}"
+        value = self._of(name, float, expected)
         if value is None:
             return default
         if not (value.is_integer() and 1 <= value <= most):
-            raise self._wrong(name, words)
+            raise self._wrong(name, expected)
         return int(value)
 
     def raw(self, name: str, default: bytes) -> bytes:
-        """Return a member as the very JSON text that was sent."""
+        """Return a member as exactly the JSON text that was sent."""
         raw = self._members.get(name)
         return default if raw is None else bytes(raw)

@@ -1,4 +1,4 @@
-"""JSON as Python values, and back, with the numbers that Python's own reader and writer refuse."""
+"""Conversion between JSON and Python values, including numbers that Python's own reader and writer refuse."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# An integer of more digits may be one that Python does not write; how many digits is a setting of the process.
+# A longer integer may have more digits than Python converts to text; their number is a setting of the process.
 MAX_BITS = 2_000
 _DECODER = json.JSONDecoder()
-# No text that comes from outside can hold it.
+# A random text, so that no text from outside can contain it.
 _MARK = secrets.token_hex()
 _MARKED = re.compile(rf'"{_MARK}([^"]*)"')
 
 
 class LongInteger(Decimal):
-    """An integer of more digits than Python reads, usually 4,300: exact, shown as its digits; `int()` makes an int."""
+    """An exact integer with more digits than Python reads, usually 4,300. It shows its digits; `int()` converts it."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 class HugeNumber(Decimal):
-    """A number whose exponent is beyond even Decimals: it counts as infinite, and is shown and written as its text."""
+    """A number whose exponent is too large even for a Decimal: it compares as infinite, and is written as its text."""
 
     _text: str
 
@@ -48,9 +48,9 @@ class HugeNumber(Decimal):
 
 
 def read_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
-    """Return JSON text as Python values, as `json.loads` does, and an integer that it refuses as a `LongInteger`.
+    """Return JSON text as Python values, like `json.loads`; an integer that it refuses becomes a `LongInteger`.
 
-    Numbers beyond floats are infinite. Raises ValueError and RecursionError.
+    Numbers beyond the range of floats become infinite. Raises ValueError and RecursionError.
     """
     text = text if isinstance(text, str) else text.decode()
     try:
@@ -62,7 +62,7 @@ def read_json(text: str | bytes, *, parse_constant: Callable[[str], Any] | None 
 
 
 def read_first(text: str, position: int = 0) -> tuple[Any, int]:
-    """Return the JSON value that begins at a position of a text, read as `read_json` does, and where it ends."""
+    """Return the JSON value that begins at a position of a text, read like `read_json`, and the position of its end."""
     try:
         return _DECODER.raw_decode(text, position)
     except json.JSONDecodeError:
@@ -72,7 +72,7 @@ def read_first(text: str, position: int = 0) -> tuple[Any, int]:
 
 
 def read_exactly(text: bytes) -> Any:
-    """Return JSON text as Python values that `write_json` can write again: a number beyond floats is a Decimal."""
+    """Return JSON text as Python values that `write_json` can write again: numbers beyond floats become Decimals."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -80,13 +80,13 @@ def read_exactly(text: bytes) -> Any:
 
 
 def write_json(value: Any, *, allow_nan: bool = True, ensure_ascii: bool = True) -> str:
-    """Return values as JSON text, as `json.dumps` does; long integers and Decimals are numbers."""
+    """Return values as JSON text, like `json.dumps`; long integers and Decimals become numbers."""
     text = json.dumps(value, allow_nan=allow_nan, ensure_ascii=ensure_ascii, default=_marked)
     return _MARKED.sub(r"\1", text) if _MARK in text else text
 
 
 def writable(value: int) -> int | LongInteger:
-    """Return an integer as one that `write_json` can write."""
+    """Return an integer as a value that `write_json` can write."""
     if value.bit_length() > MAX_BITS:
         try:
             str(value)

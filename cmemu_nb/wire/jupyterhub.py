@@ -1,6 +1,6 @@
-"""Behind a JupyterHub, Binder's too: where a browser reaches what listens in the notebook's machine.
+"""The URLs under which a browser reaches the emulator behind a JupyterHub, such as Binder's.
 
-The hub tells a server its place in `JUPYTERHUB_SERVICE_PREFIX`, such as `/user/jo/`, and the server's extension
+The hub passes a server its path prefix in `JUPYTERHUB_SERVICE_PREFIX`, such as `/user/jo/`. The server's extension
 jupyter-server-proxy serves a local port under `<prefix>proxy/<port>`.
 """
 
@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 
 
 def service_prefix() -> str | None:
-    """Return the hub's prefix, from slash to slash; None without a hub."""
+    """Return the hub's path prefix, which begins and ends with a slash; None without a hub."""
     inside = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "").strip().strip("/")
     return f"/{inside}/" if inside else None
 
 
 def proxy_url(port: int) -> str | None:
-    """Return where jupyter-server-proxy serves a port; None without a hub.
+    """Return the URL under which jupyter-server-proxy serves a port; None without a hub.
 
-    It begins with the hub's host where the hub tells that (JupyterHub 5 with a `public_url`), else with a slash: it
-    goes behind the host that stands in the browser.
+    It begins with the hub's host if the hub announces it (JupyterHub 5 with a `public_url`), otherwise with a slash: it
+    is then relative to the host in the browser's address bar.
     """
     prefix = service_prefix()
     if prefix is None:

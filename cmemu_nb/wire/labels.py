@@ -1,4 +1,4 @@
-"""Texts from outside that are kept as they are, such as names, ids, branches and reasons: how long they may be."""
+"""The length limit of labels: texts from outside that are kept, such as names, ids, branches and reasons."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ MAX_LABEL_BYTES = 4096
 
 
 def size_of(text: str | None) -> int:
-    """Return how many bytes a text has as UTF-8; 0 for None."""
+    """Return the number of bytes of a text in UTF-8; 0 for None."""
     if text is None:
         return 0
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
 def check_label(what: str, text: str | None, most: int) -> None:
-    """Refuse a text of more than `most` bytes, which is the setting `max_label_bytes`, with an `InvalidRequest`."""
+    """Raise `InvalidRequest` for a text of more than `most` bytes, which is the setting `max_label_bytes`."""
     size = size_of(text)
     if size > most:
         raise InvalidRequest(
@@ -25,7 +25,7 @@ def check_label(what: str, text: str | None, most: int) -> None:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return a text as it is, or the beginning of one of more than `most` bytes, with a note of its size."""
+    """Return a text; if it has more than `most` bytes, return its beginning with a note of its size."""
     size = size_of(text)
     if size <= most:
         return text

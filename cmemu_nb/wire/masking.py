@@ -1,4 +1,4 @@
-"""Texts without secrets: what is logged shows no more than the last four characters of a token or a credential."""
+"""The masking of secrets in texts: logs show at most the last four characters of a token or a credential."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _NAMED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def is_masked_by_its_form(token: str) -> bool:
-    """Tell whether a `Mask` knows a module token without being told of it."""
+    """Return whether a `Mask` recognises a module token even if it was not added."""
     return token.startswith("…") or _OF_OURS.fullmatch(token) is not None
 
 
 class Mask:
-    """Replaces secrets in a text by their last four characters: those that it knows, and any module or access token.
+    """Replaces secrets in a text with their last four characters: the added ones, and any module or access token.
 
-    It finds a secret also in base64, half of one that was cut, and one that is percent-encoded or escaped as in JSON,
-    up to three times: then all of the text is returned without the escapes. Secrets of less than eight characters
-    stay: who sets such a one finds it in many words.
+    It also finds a secret in base64, one that was cut to at least its half, and one that is percent-encoded or escaped
+    as in JSON, up to three times; the text is then returned without the escapes. Secrets of less than eight characters
+    are not masked, because they would match parts of ordinary words.
 
     >>> from cmemu_nb.wire.masking import Mask
     >>> Mask("a secret/of mine")("GET /a%20secret%2Fof%20mine")
@@ -44,7 +44,7 @@ class Mask:
         self.add(*secrets)
 
     def add(self, *secrets: str) -> None:
-        """Hide these too from now on; of one in several lines, such as a key, each line."""
+        """Add secrets to mask. Each line of a secret with several lines, such as a key, is masked by itself."""
         for text in secrets:
             in_form = text.replace(" ", "+")
             for line in (text, in_form, *text.splitlines(), *in_form.splitlines()):
@@ -53,13 +53,13 @@ class Mask:
                     self._found_by += [(form, secret) for form in secret.found_by]
 
     def with_one_more(self, secret: str) -> Callable[[str], str]:
-        """Return what hides one more secret, and all that are added to this one later."""
+        """Return a function that masks one more secret, and also those that are added to this mask later."""
         more = Mask(secret)
         return lambda text: self(more(text))
 
     def __call__(self, text: str) -> str:
         """Return a text without the secrets."""
-        # Halves after everything else: without its end a secret that is escaped would not be found.
+        # Halves are masked last: an escaped secret whose end was already masked would not be found as a whole.
         return _in_layers(_in_layers(text, self._without_wholes), self._without_halves)
 
     def _without_wholes(self, text: str) -> str:
@@ -76,12 +76,12 @@ class Mask:
 
     def _found_in(self, text: str) -> list[_Secret]:
         found = {secret for form, secret in self._found_by if form in text}
-        # One may be in another one, or begin as module tokens do and go on with other characters.
+        # The longest first: one secret may contain another, or begin like a module token and continue differently.
         return sorted(found, key=lambda each: len(each.text), reverse=True)
 
 
 def _in_layers(text: str, without: Callable[[str], str]) -> str:
-    """Hide secrets in a text, and in what is left of it without one layer of escapes after the other."""
+    """Mask secrets in a text, then again after removing each layer of escapes."""
     text = plain = without(text)
     for _ in range(MAX_LAYERS):
         escaped, plain = plain, _unescaped(plain)
@@ -94,7 +94,7 @@ def _in_layers(text: str, without: Callable[[str], str]) -> str:
 
 
 class _Secret:
-    """A secret, and what it looks like in a text: whole, its halves, and in base64."""
+    """A secret and the forms in which it may occur in a text: whole, either half, and in base64."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -104,32 +104,32 @@ class _Secret:
         self.found_by = [self._beginning, self._end, *self._encoded]
 
     def whole_hidden_in(self, text: str) -> str:
-        """Return a text without all of it."""
+        """Return a text with each whole occurrence of the secret masked."""
         text = text.replace(self.text, last_four(self.text))
         for form in self._encoded:
             text = text.replace(form, "…")
         return text
 
     def halves_hidden_in(self, text: str) -> str:
-        """Return a text without what begins or ends as it does, for at least its half."""
+        """Return a text with each part masked that matches at least the first or the last half of the secret."""
         text = _without_part(text, self._beginning, self.text)
         return _without_part(text[::-1], self._end[::-1], self.text[::-1])[::-1]
 
 
 def _without_part(text: str, beginning: str, whole: str) -> str:
-    """Replace what begins so, as far as it goes on like the whole."""
+    """Replace each occurrence of `beginning`, and what follows as far as it agrees with `whole`."""
     rest = whole[len(beginning) :]
     first, *others = text.split(beginning)
     return "…".join([first, *(each[_common(each, rest) :] for each in others)])
 
 
 def _common(one: str, other: str) -> int:
-    """Return how many characters two texts have in common at their beginning."""
+    """Return the length of the common prefix of two texts."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _in_base64(text: str) -> Iterator[str]:
-    """Return the characters of a secret in base64 text, wherever it begins there, that are not shared with others."""
+    """Yield the base64 forms of a secret at each alignment, without characters that depend on neighbouring bytes."""
     for shift, shared in ((0, 0), (1, 2), (2, 3)):
         content = bytes(shift) + text.encode(errors="surrogatepass")
         whole = slice(shared, len(content) * 8 // 6)
@@ -138,12 +138,12 @@ def _in_base64(text: str) -> Iterator[str]:
 
 
 def _unescaped(text: str) -> str:
-    """Return a text without one layer of the escapes of URLs and of JSON."""
+    """Return a text after removing one layer of the escapes of URLs and of JSON."""
     if "%" in text:
         text = unquote(text)
     if "\\" in text:
         text = _ESCAPE.sub(_character, text)
-        if _SURROGATE.search(text):  # the halves of one character
+        if _SURROGATE.search(text):  # join the two halves of a character
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 

@@ -1,4 +1,4 @@
-"""Queries as JSON text, checked against a function's schema where that is wanted."""
+"""The encoding of queries as JSON text, with an optional check against the function's schema."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Source(Enum):
-    """Where a query comes from, which says what its values may mean.
+    """The source of a query, which determines the meaning of some values.
 
-    A float that somebody wrote is one. In a row of a map, as in all that numpy and pandas have, a whole one may be an
-    integer beside missing ones. In a DataFrame None is a missing value too, and not null.
+    A float in a query that a person wrote is a float. In a row of a `map`, as in values of numpy and pandas, a whole
+    float may be an integer of a column with missing values. In a DataFrame, None is also a missing value, not null.
     """
 
     PERSON = 1
@@ -30,7 +30,7 @@ class Source(Enum):
 
 
 class QueryEncoder:
-    """Encodes queries of one function. `schema()` returns what it takes, None for anything."""
+    """Encodes queries of one function. `schema()` returns the function's schema, or None, which allows any query."""
 
     def __init__(self, function_name: str, schema: Callable[[], object], *, check: bool) -> None:
         self._function_name = function_name
@@ -38,9 +38,9 @@ class QueryEncoder:
         self._check = check
 
     def encode(self, query: object, source: Source = Source.PERSON) -> bytes:
-        """Return a query as JSON text; None is `{}`, and a `msgspec.Raw` is JSON text already.
+        """Return a query as JSON text. None becomes `{}`, and a `msgspec.Raw` is already JSON text.
 
-        What JSON has no type for is converted as the schema asks for it (`cmemu_nb.wire.query_values`). Raises
+        Values for which JSON has no type are converted according to the schema (`cmemu_nb.wire.query_values`). Raises
         `InvalidRequest`, which says what does not match or can't be sent.
         """
         if isinstance(query, msgspec.Raw):
@@ -49,7 +49,7 @@ class QueryEncoder:
         return self._encode_converted(query, source) if text is None else text
 
     def _encode_plain(self, query: object) -> bytes | None:
-        """Encode what is JSON already, and matches, without a copy of it; None for the rest."""
+        """Encode a query of plain JSON values that matches the schema, without copying it; None for other queries."""
         try:
             text = json.dumps({} if query is None else query, allow_nan=False).encode()
             self._match(query)
@@ -73,7 +73,7 @@ class QueryEncoder:
 
 
 def query_of(query: object, fields: Mapping[str, Any], name: str) -> object:
-    """Return the query that was given: as one object, or its fields as keywords; `InvalidRequest` for both."""
+    """Return a query that was given as one object or as keywords. Raises `InvalidRequest` if it was given as both."""
     if not fields:
         return query
     if query is not None:
@@ -85,7 +85,7 @@ def query_of(query: object, fields: Mapping[str, Any], name: str) -> object:
 
 
 def refuse_clashes(name: str, schema: object, parameters: Mapping[str, object]) -> None:
-    """Refuse a parameter of a call that was given, and may have been meant as the function's field of that name."""
+    """Raise `InvalidRequest` if a parameter of the call has the same name as a field of the function."""
     clashing = [each for each in inputs_of(schema) or () if parameters.get(each) is not None]
     if clashing:
         field = clashing[0]

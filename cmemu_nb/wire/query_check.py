@@ -1,4 +1,4 @@
-"""A query checked against a function's schema, before it is submitted."""
+"""The check of a query against a function's schema, before the query is submitted."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ MAX_PROBLEMS = 5
 MAX_SHOWN_OF_A_PROBLEM = 400
 TIMESTAMPS = ("%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ")
 
-# Where in a value, and what says what is wrong there: most problems of a large query are counted, never said.
+# The path in the value, and a function that describes the problem there: a large query may have many problems, most of
+# which are only counted.
 _Problem: TypeAlias = "tuple[str, Callable[[str], str]]"
 
 
 def check_query(function_name: str, schema: object, query: object) -> None:
     """Raise an `InvalidRequest` if a query does not match a schema's inputs: which fields, what is expected and given.
 
-    `query` is what would be encoded as JSON; None is `{}`. The JSON types must be exactly what the SDK's conversion
-    needs; null is for optional types only. A required field must be there unless its type is optional; of nested
-    objects those that the schema calls `required`, which is known of functions that are served here. Unknown fields are
-    refused. Integers of any size pass, as in the SDK, and so does any value of an unknown type. What has no inputs, is
-    of another dialect or is nested too deeply to be looked at takes anything, and so does a string in a schema of the
-    TypeScript SDK, which calls every type that it does not know a string. The message tells the first five problems.
+    `query` is the value that would be encoded as JSON; None means `{}`. The JSON types must be exactly those that the
+    SDK's conversion needs; null is only valid for optional types. A required field must be present unless its type is
+    optional. In nested objects the required fields are those under `required`, which only schemas of functions that
+    are served here have. Unknown fields are refused. Integers of any size are valid, as in the SDK, and so is any value
+    of an unknown type. A schema without inputs, of another dialect or nested too deeply accepts any query. A string in
+    a schema of the TypeScript SDK accepts any value, because that SDK uses it for every type that it does not know. The
+    message lists the first five problems.
     """
     inputs = inputs_of(schema)
     if not inputs:
@@ -43,35 +45,35 @@ def check_query(function_name: str, schema: object, query: object) -> None:
         problems = list(_problems_of_inputs(inputs, {} if query is None else query))
     except RecursionError:
         return
-    problems = _meant(schema, problems)
+    problems = _without_unknown_types(schema, problems)
     if problems:
-        told = [bounded([say(path)], MAX_SHOWN_OF_A_PROBLEM) for path, say in problems[:MAX_PROBLEMS]]
+        described = [bounded([describe(path)], MAX_SHOWN_OF_A_PROBLEM) for path, describe in problems[:MAX_PROBLEMS]]
         if len(problems) > MAX_PROBLEMS:
-            told.append(f"and {len(problems) - MAX_PROBLEMS} more")
+            described.append(f"and {len(problems) - MAX_PROBLEMS} more")
         raise InvalidRequest(
-            f"The query does not match {function_name}: {'; '.join(told)}. validate=False sends anything."
+            f"The query does not match {function_name}: {'; '.join(described)}. validate=False sends anything."
         )
 
 
 def problem_of_input(schema: object, name: str, kind: object, value: object) -> str | None:
-    """Say what is wrong with the value of one input first, as `check_query` does; None when nothing is."""
+    """Describe the first problem of the value of one input, as in `check_query`; None if there is none."""
     try:
-        problems = _meant(schema, list(_under(name, _problems(kind, value))))
+        problems = _without_unknown_types(schema, list(_under(name, _problems(kind, value))))
     except RecursionError:
         return None
     return bounded([problems[0][1](problems[0][0])], MAX_SHOWN_OF_A_PROBLEM) if problems else None
 
 
-def _meant(schema: object, problems: list[_Problem]) -> list[_Problem]:
-    """Return the problems that are some: the TypeScript SDK says string of every type that it does not know."""
+def _without_unknown_types(schema: object, problems: list[_Problem]) -> list[_Problem]:
+    """Drop mismatches with `string` in schemas of the TypeScript SDK, which uses it for every type it does not know."""
     if isinstance(schema, dict) and "ontologyProvenance" in schema:
         return problems
     return [problem for problem in problems if not _is_about_a_string(problem)]
 
 
 def _is_about_a_string(problem: _Problem) -> bool:
-    say: Any = problem[1]
-    return getattr(say, "func", None) is _say_mismatch and type_name(say.args[0]) == "string"
+    describe: Any = problem[1]
+    return getattr(describe, "func", None) is _describe_mismatch and type_name(describe.args[0]) == "string"
 
 
 def _problems_of_inputs(inputs: dict[str, tuple[Any, bool]], query: object) -> Iterator[_Problem]:
@@ -82,7 +84,7 @@ def _problems_of_inputs(inputs: dict[str, tuple[Any, bool]], query: object) -> I
         if name in query:
             yield from _under(name, _problems(kind, query[name]))
         elif required and type_name(kind) != "optionalType":
-            yield name, partial(_say_missing, kind)
+            yield name, partial(_describe_missing, kind)
     yield from _unknown(inputs, query, "")
 
 
@@ -102,16 +104,16 @@ def _problems(kind: Any, value: object) -> Iterator[_Problem]:
         case "anonymousCustomType", dict():
             yield from _problems_of_struct(fields_of(kind), get_in(kind, name, "required") or (), value)
         case _ if not _fits(name, value):
-            yield "", partial(_say_mismatch, kind, value)
+            yield "", partial(_describe_mismatch, kind, value)
 
 
 def _problems_of_map(kind: object, value: dict[Any, object]) -> Iterator[_Problem]:
     keys, values = get_in(kind, "keysType"), get_in(kind, "valuesType")
     for key, each in value.items():
         if not _key_fits(type_name(keys), key):
-            yield "", partial(_say_key, keys, key)
-        for path, say in _problems(values, each):
-            yield f"[{shown(key)}]{path}", say
+            yield "", partial(_describe_key, keys, key)
+        for path, describe in _problems(values, each):
+            yield f"[{shown(key)}]{path}", describe
 
 
 def _problems_of_struct(
@@ -123,7 +125,7 @@ def _problems_of_struct(
         if name in value:
             yield from _under(f".{name}", _problems(kind, value[name]))
         elif name in required:
-            yield f".{name}", partial(_say_missing, kind)
+            yield f".{name}", partial(_describe_missing, kind)
     yield from _unknown(fields, value, ".")
 
 
@@ -131,14 +133,14 @@ def _unknown(fields: Mapping[str, object], value: dict[Any, object], dot: str) -
     for key in value:
         if key not in fields:
             name = key if isinstance(key, str) else shown(key)
-            yield f"{dot}{name}", partial(_say_unknown, name, fields)
+            yield f"{dot}{name}", partial(_describe_unknown, name, fields)
 
 
 def _under(parent: str, problems: Iterator[_Problem]) -> Iterator[_Problem]:
-    return ((parent + path, say) for path, say in problems)
+    return ((parent + path, describe) for path, describe in problems)
 
 
-# One value
+# Single values
 
 
 def _fits(name: str, value: object) -> bool:
@@ -153,7 +155,7 @@ def _fits(name: str, value: object) -> bool:
 
 
 def _key_fits(name: str, key: object) -> bool:
-    """Tell whether the SDK can convert a map's key from the text that it is on the wire."""
+    """Return whether the SDK can convert a map's key from the text that the key is on the wire."""
     convert = _KEYS.get(name)
     return convert is None or _converts(lambda each: convert(each if isinstance(each, str) else json.dumps(each)), key)
 
@@ -167,7 +169,7 @@ def _converts(convert: Callable[[Any], object], value: object) -> bool:
 
 
 def _to_decimal(value: str | float) -> int:
-    # A signaling NaN can't be hashed, so it can be neither in a set nor a key.
+    # A signaling NaN can't be hashed, so it can't be an element of a set or a key of a map.
     return hash(Decimal(value))
 
 
@@ -177,7 +179,7 @@ def _to_timestamp(text: str) -> datetime:
 
 INTEGERS = ("integer", "long", "short", "byte")
 _CONTAINERS = frozenset({"list", "set", "map", "anonymousCustomType"})
-# The Python types of a scalar's JSON values, and what the SDK's conversion does that may fail.
+# The Python types of a scalar's JSON values, and the step of the SDK's conversion that may fail.
 _SCALARS: dict[str, tuple[tuple[type, ...], Callable[[Any], object] | None]] = {
     **dict.fromkeys(INTEGERS, ((int,), None)),
     **dict.fromkeys(("float", "double"), ((int, float), float)),
@@ -193,22 +195,22 @@ _KEYS: dict[str, Callable[[str], object] | None] = {
     **dict.fromkeys(INTEGERS, int),
 }
 
-# What is said
+# Descriptions of problems
 
 
-def _say_missing(kind: object, path: str) -> str:
+def _describe_missing(kind: object, path: str) -> str:
     return f"{shown(path, MAX_SHOWN_OF_A_NAME)} is missing: expected {_kind_in_words(kind)}"
 
 
-def _say_mismatch(kind: object, value: object, path: str) -> str:
+def _describe_mismatch(kind: object, value: object, path: str) -> str:
     return f"{shown(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}, given {_given(value)}"
 
 
-def _say_key(kind: object, key: object, path: str) -> str:
+def _describe_key(kind: object, key: object, path: str) -> str:
     return f"the key {shown(key)} of {shown(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}"
 
 
-def _say_unknown(name: str, fields: Mapping[str, object], path: str) -> str:
+def _describe_unknown(name: str, fields: Mapping[str, object], path: str) -> str:
     return f"{shown(path, MAX_SHOWN_OF_A_NAME)} is unknown.{closest(name, fields)} {_known(fields)}"
 
 

@@ -1,8 +1,9 @@
-"""What people have at hand, as the JSON values that a function's schema asks for.
+"""Conversion of Python, numpy and pandas values to the JSON values that a function's schema requires.
 
-A function gets back what was given, as its declared type reads it [foundry: the SDK's payload converter]: dates and
-times as ISO text in UTC, a Decimal as text, bytes as the text that they are in UTF-8. What is missing (NaN, NaT, NA) is
-left out where the field has a default, null where it is optional or of no known type, and else refused.
+The function receives the original value if its declared type can represent it [foundry: the SDK's payload converter]:
+dates and times are sent as ISO text in UTC, a Decimal as text, and bytes as their UTF-8 text. A missing value (NaN,
+NaT, NA) is left out if the field has a default, becomes null if the field is optional or its type is not known, and is
+refused otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FLOATS = ("float", "double")
 OBJECTS = ("map", "anonymousCustomType")
 MISSING = object()
 PLAIN = "Use plain JSON values: dict, list, str, int, float, bool, None"
-_CURES = {
+_REMEDIES = {
     "datetime.timedelta": "Send its .total_seconds()",
     "numpy.timedelta64": "Send a number of seconds",
     "builtins.generator": "Send list(...)",
@@ -42,13 +43,13 @@ _CURES = {
 
 
 def plain_query(query: object, schema: object, source: Source = Source.PERSON) -> object:
-    """Return a query as JSON values, of the types that the schema's inputs ask for; None as the schema takes anything.
+    """Return a query as JSON values of the types that the schema's inputs require. A schema of None accepts anything.
 
-    Raises `InvalidRequest`, which names the field, its value and what helps.
+    Raises `InvalidRequest`, which names the field, its value and a remedy.
     """
     inputs = inputs_of(schema) or {}
     if is_missing(query):
-        raise _refusal("", f"is a missing value ({shown(query)})", "Leave it out: {} is sent then")
+        raise _refusal("", f"is a missing value ({shown(query)})", "Leave it out: then {} is sent")
     try:
         members = _members_of_query(query)
         if members is None:
@@ -73,7 +74,7 @@ def _is_series(value: object) -> bool:
 
 
 class _Values:
-    """Turns values of one source into JSON values."""
+    """Converts values of one source to JSON values."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -81,7 +82,7 @@ class _Values:
     def struct(
         self, members: Mapping[Any, Any], kinds: Mapping[str, Any], may_lack: Iterable[str], path: str
     ) -> dict[Any, Any]:
-        """Convert the fields of an object; what is missing of those that may lack is left out."""
+        """Convert the fields of an object. A missing value of a field in `may_lack` is left out."""
         result = {}
         for given, member in members.items():
             name = self._key(given, path)
@@ -92,7 +93,7 @@ class _Values:
         return result
 
     def optional(self, value: Any, kind: Any, path: str, *, may_lack: bool = False) -> Any:
-        """Convert a value that may be missing, which gives `MISSING`, None, or an `InvalidRequest`."""
+        """Convert a value that may be missing. A missing one becomes `MISSING` or None, or raises `InvalidRequest`."""
         if not (is_missing(value) or (value is None and self._source is Source.FRAME)):
             return self.value(value, kind, path)
         if may_lack:
@@ -107,7 +108,7 @@ class _Values:
         )
 
     def value(self, value: Any, kind: Any, path: str) -> Any:
-        """Convert a value that is there."""
+        """Convert a value that is not missing."""
         name = type_name(kind)
         if name == "optionalType":
             return self.value(value, get_in(kind, name, "wrappedType"), path)
@@ -131,12 +132,12 @@ class _Values:
             return self._object(members, kind, path)
         if isinstance(value, Sequence | AbstractSet | ValuesView):
             return self._elements(value, kind, path)
-        if callable(getattr(value, "tolist", None)):  # tensors, and what else is like an array
+        if callable(getattr(value, "tolist", None)):  # tensors and other array-like objects
             return self.optional(value.tolist(), kind, path)
-        raise _refusal(path, f"is {name_of_type(value)} ({shown(value)})", _cure(kinds))
+        raise _refusal(path, f"is {name_of_type(value)} ({shown(value)})", _remedy(kinds))
 
     def table(self, value: Any, kinds: frozenset[str], kind: Any, path: str) -> Any:
-        """Convert what numpy or pandas keeps many values in: an object where the schema has one, else a list."""
+        """Convert an array, Series, Index or DataFrame to an object if the schema requires one, else to a list."""
         as_object = type_name(kind) in OBJECTS
         if "pandas.DataFrame" in kinds:
             return self.value(_of_frame(value, path, as_columns=as_object), kind, path)
@@ -148,7 +149,7 @@ class _Values:
 
     def _numpy_scalar(self, value: Any, kinds: frozenset[str], kind: Any, path: str) -> Any:
         if kinds & {"numpy.timedelta64", "numpy.complexfloating"}:
-            raise _refusal(path, f"is {name_of_type(value)} ({shown(value)})", _cure(kinds))
+            raise _refusal(path, f"is {name_of_type(value)} ({shown(value)})", _remedy(kinds))
         if "numpy.datetime64" in kinds:
             return self.value(_datetime_of_numpy(value, path), kind, path)
         plain = float(value) if "numpy.floating" in kinds else value.item()
@@ -205,12 +206,12 @@ def _is_whole(value: Decimal) -> bool:
 _TABLES = frozenset({"numpy.ndarray", "pandas.DataFrame", "pandas.Series", "pandas.Index", "pandas.ExtensionArray"})
 
 
-def _cure(kinds: Iterable[str]) -> str:
-    return next((cure for each in kinds if (cure := _CURES.get(each))), PLAIN)
+def _remedy(kinds: Iterable[str]) -> str:
+    return next((remedy for each in kinds if (remedy := _REMEDIES.get(each))), PLAIN)
 
 
 def _is_plain_array(array: Any, kind: Any) -> bool:
-    """Tell whether every element is a JSON value as it is: of large arrays none is looked at alone."""
+    """Return whether every element is already a JSON value, without inspecting elements one by one."""
     inner = get_in(kind, type_name(kind), "elementsType")
     if array.dtype.kind == "f":
         return type_name(inner) not in INTEGERS and bool((abs(array) < math.inf).all())
@@ -238,20 +239,20 @@ def _date_of(value: dt.datetime, path: str) -> str:
 
 
 def _nanoseconds(value: dt.datetime) -> int:
-    return getattr(value, "nanosecond", 0)  # of pandas' Timestamps
+    return getattr(value, "nanosecond", 0)  # pandas' Timestamps have it
 
 
 def _timestamp(value: dt.datetime, path: str) -> str:
-    """Write a time as the SDK reads it: in UTC, to which one without a zone belongs."""
+    """Return a time as the SDK reads it, in UTC; a time without a zone is taken as UTC."""
     if _nanoseconds(value):
         raise _refusal(path, f"is {value}, and timestamps have microseconds", "Send its .floor('us')")
     in_utc = value if value.tzinfo is None else value.astimezone(dt.UTC)
-    # Not strftime alone: on some systems it writes the year 1 with one digit.
+    # The year is formatted separately: on some systems strftime writes the year 1 with one digit.
     return f"{in_utc.year:04}{in_utc.strftime(TIMESTAMPS[in_utc.microsecond > 0][2:])}"
 
 
 def _datetime_of_numpy(value: Any, path: str) -> dt.date:
-    import numpy as np  # noqa: PLC0415 - is imported already, for there is a value of it
+    import numpy as np  # noqa: PLC0415 - already imported, as there is a value of it
 
     unit = np.datetime_data(value)[0]
     in_microseconds = value if unit == "D" else value.astype("datetime64[us]")
@@ -269,7 +270,7 @@ def _text(value: bytes | bytearray | memoryview, _: str, path: str, *__: object)
     except UnicodeDecodeError:
         raise _refusal(
             path,
-            f"is bytes that are no UTF-8 ({shown(value)}), and the SDK makes bytes of a text's UTF-8",
+            f"is bytes that are not UTF-8 ({shown(value)}), and the SDK makes bytes from a text's UTF-8",
             "Send base64.b64encode(...).decode(), and decode it in the function",
         ) from None
 
@@ -285,6 +286,6 @@ _SCALARS: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
 )
 
 
-def _refusal(path: str, what: str, cure: str) -> InvalidRequest:
+def _refusal(path: str, what: str, remedy: str) -> InvalidRequest:
     where = shown(path, MAX_SHOWN_OF_A_NAME) if path else "the query"
-    return InvalidRequest(f"The query can't be sent as JSON: {where} {what}. {cure}.")
+    return InvalidRequest(f"The query can't be sent as JSON: {where} {what}. {remedy}.")

@@ -1,4 +1,4 @@
-"""What a job's result says: its outcome, and its value in Python."""
+"""Reading a job's result: the error of its function, or its value in Python."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 MAX_ERROR_BYTES = 1_000_000
 MAX_IN_SHORT = 100
 ERROR_KEYS = ({"exception"}, {"error"}, {"error", "reason"})
-# Cheap and never wrong: an object whose first key may be one of those, escapes included.
+# A cheap test without false negatives: an object whose first key may be one of those, escapes included.
 _MAYBE_ERROR = re.compile(rb'\s*\{\s*"(?:exception"|error"|reason"|[^"]{0,40}\\)')
 BARE_NUMBERS = (
-    "The result is a stream of bare numbers, which nobody can split again: 1 2 3 is 123 on the wire. "
-    "job.raw() gives its bytes; a function that yields objects or strings has no such doubt."
+    "The result is a stream of bare numbers, which can't be split into items: 1 2 3 is 123 on the wire. "
+    "job.raw() gives its bytes; streams of objects or strings can be split."
 )
-# Where the Python SDK's own traceback says that it was encoding the result [foundry].
+# The line in the Python SDK's traceback that shows that it was encoding the result [foundry].
 _NOT_ENCODED = "serialized_result = json.dumps(result, cls=CustomJSONEncoder)"
 NOT_ENCODED = (
     "The result can't be encoded as JSON: something in it is of a type that the official SDK does not know, such as a "
@@ -33,9 +33,9 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def function_error(result: bytes) -> dict[str, str] | None:
-    """Return the error object that the SDKs post for a function that raised, or None [foundry].
+    """Return the error object that the SDKs post for a function that raised an exception, or None [foundry].
 
-    It is one exactly when the result is at most 1 MB and a JSON object of strings whose keys are
+    A result is an error object exactly if it has at most 1 MB and is a JSON object of strings whose keys are
     {exception}, {error} or {error, reason}.
     """
     if not may_be_error(result):
@@ -48,26 +48,26 @@ def function_error(result: bytes) -> dict[str, str] | None:
 
 
 def may_be_error(result: bytes) -> bool:
-    """Return False for a result that is no error object, by its first bytes: cheap enough while jobs are served."""
+    """Return False if the first bytes show that a result is not an error object. It is cheap enough for every job."""
     return len(result) <= MAX_ERROR_BYTES and _MAYBE_ERROR.match(result) is not None
 
 
 def is_error_object(value: object) -> bool:
-    """Tell whether a value is what the SDKs post for a function that raised."""
+    """Return whether a value is an error object, which the SDKs post for a function that raised an exception."""
     if not isinstance(value, dict) or set(value) not in ERROR_KEYS:
         return False
     return all(isinstance(text, str) for text in value.values())
 
 
 def error_text(error: dict[str, str]) -> str:
-    """Return an error object's words."""
+    """Return the text of an error object."""
     return ": ".join(error[key] for key in ("exception", "error", "reason") if key in error)
 
 
 def error_for_people(error: dict[str, str], explanation: str = "") -> str:
-    """Return what an error object means: the function's traceback, or of a result that could not be encoded what helps.
+    """Return an error object as text for people: the function's traceback, or how to return an encodable result.
 
-    `explanation` is what is known of such a result where its function ran.
+    `explanation` replaces that text if the executor knows more about a result that could not be encoded.
     """
     text = error_text(error)
     if explanation or _NOT_ENCODED not in text:
@@ -76,7 +76,7 @@ def error_for_people(error: dict[str, str], explanation: str = "") -> str:
 
 
 def why_no_value(job: Job, explanation: str = "") -> str:
-    """Return, for people, why a job failed or what its function raised; "" of any other job."""
+    """Return, for people, why a job failed or which exception its function raised; "" for any other job."""
     if job.error_message:
         return job.error_message
     error = function_error(job.result or b"")
@@ -84,7 +84,7 @@ def why_no_value(job: Job, explanation: str = "") -> str:
 
 
 def error_in_short(job: Job) -> str:
-    """Return the first line of why a job has no value, for people."""
+    """Return the first line of the reason why a job has no value, for people."""
     return _cut(why_no_value(job).partition("\n")[0])
 
 
@@ -100,11 +100,11 @@ def _cut(text: str) -> str:
 
 
 def parse_result(result: bytes, *, streaming: bool = False) -> Any:
-    """Read a result as Python: nothing is None, one JSON text its value, several a list.
+    """Read a result as a Python value: no bytes are None, one JSON text is its value, several are a list.
 
-    NaN and Infinity are accepted, and an integer of more digits than Python reads is a `LongInteger`. With
-    `streaming=True`, for a function known to stream, it is always a list. Raises `ResultError` when the bytes are no
-    JSON, and for a stream with bare numbers in it, which nobody can split again, however certain a single one may look.
+    NaN and Infinity are accepted, and an integer with more digits than Python reads becomes a `LongInteger`. With
+    `streaming=True`, for a function known to stream, the value is always a list. Raises `ResultError` if the bytes are
+    not JSON, or if a stream contains bare numbers, even a single one: bare numbers can't be split into items.
     """
     if not result.strip(b" \t\r\n"):
         return [] if streaming else None
@@ -113,7 +113,7 @@ def parse_result(result: bytes, *, streaming: bool = False) -> Any:
 
 
 def split_result(result: bytes, *, streaming: bool = False) -> list[tuple[Any, str]]:
-    """Return the values of a result, each with the JSON text that it was; raises what `parse_result` does."""
+    """Return the values of a result, each with its JSON text. Raises the same errors as `parse_result`."""
     try:
         values, bare_numbers = _split(result.decode())
     except (ValueError, RecursionError) as error:
@@ -124,7 +124,7 @@ def split_result(result: bytes, *, streaming: bool = False) -> list[tuple[Any, s
 
 
 def item_value(text: bytes) -> Any:
-    """Return the value of one JSON text of a result; `ResultError` when it is none, or is nested too deeply."""
+    """Return the value of one JSON text of a result. Raises `ResultError` if it is invalid or nested too deeply."""
     try:
         return read_json(text)
     except (ValueError, RecursionError) as error:
@@ -132,7 +132,7 @@ def item_value(text: bytes) -> Any:
 
 
 def not_json(error: Exception) -> ResultError:
-    """Return what to raise for a result that can't be read, because of the error of who tried."""
+    """Return the error for a result that can't be read, from the error of the JSON reader."""
     return ResultError(f"The result is not JSON ({_cause(error)}). job.raw() gives its bytes.")
 
 
@@ -157,5 +157,5 @@ def _cause(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is no UTF-8"
+        return f"byte {error.start} is not UTF-8"
     return str(error)

@@ -1,9 +1,9 @@
-"""The schema formats that a runtime may post, read as (function name, payload) pairs.
+"""A parser of the schema formats that a runtime may post; it returns (function name, payload) pairs.
 
-Accepted: an array of named objects (nested arrays flatten), `{"functions": [...]}`,
-`{"schemas": [...]}`, one bare named object, and a map from name to payload. The name stands under
-`functionName`, `function_name` or `name`; the payload under `schema` or `schemaPayload`, else the
-whole object is the payload, which is what the official SDKs post. [page, foundry, ours]
+Accepted are an array of named objects (nested arrays are flattened), `{"functions": [...]}`, `{"schemas": [...]}`, one
+bare named object, and a map from name to payload. The name is under `functionName`, `function_name` or `name`. The
+payload is under `schema` or `schemaPayload`; otherwise the whole object is the payload, which is what the official SDKs
+post. [page, foundry, ours]
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from cmemu_nb.wire.json_input import decode
 
 NAME_KEYS = ("functionName", "function_name", "name")
 PAYLOAD_KEYS = ("schema", "schemaPayload")
-DEEPEST = 20
+MAX_NESTING = 20
 CONTAINER_KEYS = ("functions", "schemas")
 
 Entry = tuple[str, bytes]
 
 
 def parse_schemas(body: bytes) -> list[Entry]:
-    """Read a posted body as (function name, payload) pairs; a payload is the JSON text that was sent.
+    """Return a posted body as (function name, payload) pairs; each payload is exactly the JSON text that was sent.
 
-    One bad entry refuses the whole body with `InvalidRequest`, which names its position.
+    Raises `InvalidRequest` for the whole body if one entry is invalid; the message names its position.
     """
     text = decode(body, msgspec.Raw, "The schemas")
     if _is(text, b"["):
@@ -44,8 +44,8 @@ def parse_schemas(body: bytes) -> list[Entry]:
 
 
 def _read_array(text: msgspec.Raw, path: str) -> list[Entry]:
-    if path.count("[") > DEEPEST:
-        raise InvalidRequest(f"The schemas were not stored: arrays may be nested {DEEPEST} deep, not more.")
+    if path.count("[") > MAX_NESTING:
+        raise InvalidRequest(f"The schemas were not stored: arrays may be nested {MAX_NESTING} deep, not more.")
     entries: list[Entry] = []
     for index, item in enumerate(decode(text, list[msgspec.Raw], "The schemas")):
         position = f"{path}[{index}]"

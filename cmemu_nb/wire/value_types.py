@@ -1,4 +1,4 @@
-"""Which kind of value something is, by the names of its classes: nothing is imported to find out."""
+"""The recognition of kinds of values by the names of their classes, without importing any library."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def kinds_of(value: object) -> list[str]:
-    """Return the names of a value's classes, its own first, each as its package and name: `pandas.DataFrame`."""
+    """Return the names of a value's class and its base classes, as package and name, such as `pandas.DataFrame`."""
     return [_short(kind) for kind in type(value).__mro__]
 
 
 def name_of_type(value: object) -> str:
-    """Return the name of a value's class as people write it: `numpy.int64`, `set`, `Item`."""
+    """Return the name of a value's class as people write it, such as `numpy.int64`, `set` or `Item`."""
     kind = type(value)
     short, package = _short(kind), kind.__module__.partition(".")[0]
     if package in ("builtins", "__main__"):
@@ -29,7 +29,7 @@ def _short(kind: type) -> str:
 
 
 def fields_of_object(value: Any) -> dict[str, Any] | None:
-    """Return the fields of a dataclass, a pydantic model, an attrs object or a named tuple; None of anything else."""
+    """Return the fields of a dataclass, a pydantic model, an attrs object or a named tuple; None for other values."""
     if isinstance(value, type):
         return None
     if dataclasses.is_dataclass(value):
@@ -43,7 +43,7 @@ def fields_of_object(value: Any) -> dict[str, Any] | None:
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether this stands for a missing value: NaN, pandas' NaT and NA, numpy's NaT and masked."""
+    """Return whether a value is a missing value: NaN, pandas' NaT and NA, numpy's NaT and masked."""
     kind = type(value).__name__
     if isinstance(value, float) or kind in _OTHER_FLOATS:
         return math.isnan(value)
@@ -56,7 +56,7 @@ _MISSING = frozenset({"NaTType", "NAType", "MaskedConstant"})
 
 
 def duplicate_column(frame: Any) -> str | None:
-    """Say which name two columns of a DataFrame have, if two have: an object has one field of a name."""
+    """Describe a DataFrame in which two columns have the same name, which can't be an object; None otherwise."""
     if frame.columns.is_unique:
         return None
     return f"a DataFrame with two columns {frame.columns[frame.columns.duplicated()][0]!r}"
