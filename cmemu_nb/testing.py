@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import re
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.storage.session_file import Contents
 
+ENDED = "the test has ended"
 LISTENERS_SECONDS = 1.0
 STUCK_SECONDS = 5.0
 STUCK = (
@@ -90,13 +90,13 @@ class EmulatorForTests(Emulator):
         for end in self._listeners:
             end()
         self._listeners.clear()
-        await self._end_deliveries()
-        self.faults.end_all()
-        await self.end_modules("the test has ended")
+        await self._engine.listeners.cancel_deliveries(LISTENERS_SECONDS)
+        await self.faults.stopping(ENDED)
+        await self.end_modules(ENDED)
         self.lifecycle.reset()
         await self._hear_what_was_sent()
         self.lifecycle.events.clear()
-        await self._written()
+        await self._engine.identity.written()
 
     async def _hear_what_was_sent(self) -> None:
         """Answer the polls that were held, and what clients of this process had sent before they were closed."""
@@ -105,13 +105,6 @@ class EmulatorForTests(Emulator):
             await client.request("GET", RUNTIMES, {"Authorization": f"Bearer {self.token}"})
         finally:
             client.close()
-
-    async def _end_deliveries(self) -> None:
-        deliveries = list(self._deliveries)
-        for delivery in deliveries:
-            delivery.cancel()
-        if deliveries:
-            await asyncio.wait(deliveries, timeout=LISTENERS_SECONDS)
 
     def _settings(self) -> dict[str, Any]:
         values: dict[str, Any] = self.settings.trait_values(config=True)

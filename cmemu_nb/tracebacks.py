@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import re
 import sys
 import sysconfig
 import traceback
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -153,3 +155,11 @@ def point_at_cells(traceback: str) -> str:
 
 
 _FILE_AND_LINE = re.compile(r'File "([^"\n]+)", line')
+
+
+def warn_user(warning: Warning) -> None:
+    """Warn at the line outside of this package that has led here."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cmemu_nb":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(warning, stacklevel=level)

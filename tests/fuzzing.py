@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
     from cmemu_nb.lifecycle.events import Event
-    from cmemu_nb.server.connection_limits import GuardedServer
+    from cmemu_nb.server.connection_limits import Guard
 
 LONGEST_HEAD = 65_536
 LONGEST_SIZE_LINE = 64
@@ -240,7 +240,7 @@ class Watched:
         self.emu = emu
         self.faults: list[Event] = []
         self.queued: list[str | None] = []
-        self._server = cast("GuardedServer", emu._server)  # noqa: SLF001 - nothing shows it from outside
+        self._guard: Guard = emu._engine._guard  # noqa: SLF001 - nothing shows it from outside
         self._unsubscribe = emu.lifecycle.events.subscribe(self._note)
 
     def __enter__(self) -> Self:
@@ -262,7 +262,7 @@ class Watched:
         """
 
         async def look() -> str:
-            for connection, exchange in self._server._guard._exchanges.items():  # noqa: SLF001
+            for connection, exchange in self._guard._exchanges.items():  # noqa: SLF001
                 context: Any = connection.context
                 if context.address[1] == port:
                     state, task = _state(exchange, sent), exchange._task  # noqa: SLF001
@@ -271,9 +271,7 @@ class Watched:
                     return state if state != "held" or exchange._task is task else "busy"  # noqa: SLF001
             return "closed"
 
-        home = self.emu._home  # noqa: SLF001
-        assert home is not None
-        return home.run(look())
+        return self.emu.home.run(look())
 
     def converse(self, pieces: Iterable[bytes]) -> tuple[bytes, str]:
         """Send pieces, each when the one before is read; return all that was answered, and how it ended."""

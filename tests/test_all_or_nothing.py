@@ -119,13 +119,13 @@ def no_part(*_: object, **__: object) -> None:
 BREAKS = {
     "certificates": ("cmemu_nb.engine.identity.Certificates", no_certificate),
     "home": ("cmemu_nb.eventloop.home.start_thread", no_part),
-    "log": ("cmemu_nb.emulator.OwnLog", no_part),
-    "leases": ("cmemu_nb.emulator.Leases", no_part),
-    "application": ("cmemu_nb.emulator.Application", no_part),
-    "eviction": ("cmemu_nb.emulator.Eviction", no_part),
-    "server": ("cmemu_nb.emulator.GuardedServer.add_sockets", no_part),
-    "functions": ("cmemu_nb.executors.cells.functions.Functions.resume", no_part),
-    "cells": ("cmemu_nb.emulator.watch_cells", no_part),
+    "log": ("cmemu_nb.engine.engine.OwnLog", no_part),
+    "leases": ("cmemu_nb.engine.engine.Leases", no_part),
+    "application": ("cmemu_nb.engine.engine.Application", no_part),
+    "eviction": ("cmemu_nb.engine.engine.Eviction", no_part),
+    "server": ("cmemu_nb.engine.engine.GuardedServer.add_sockets", no_part),
+    "functions": ("cmemu_nb.executors.cells.functions.Functions.started", no_part),
+    "cells": ("cmemu_nb.engine.engine.watch_cells", no_part),
     "journal": ("cmemu_nb.storage.journal.Journal.__init__", no_part),
 }
 
@@ -134,7 +134,7 @@ BREAKS = {
 def test_a_start_of_which_one_part_fails_leaves_nothing_and_the_next_one_works(
     emu: Emulator, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vars(emu).pop("certificates", None)
+    vars(emu._engine.identity).pop("certificates", None)  # noqa: SLF001
     leaks, listening, started_at = Leaks(None), listeners(emu), emu.started_at
     with monkeypatch.context() as patch:
         patch.setattr(*BREAKS[part])
@@ -170,7 +170,7 @@ def descriptors_left(count: int) -> Iterator[None]:
 def test_a_start_without_file_descriptors_fails_in_our_own_words_and_leaves_nothing(
     emu: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmemu_nb.emulator.RESUME_SECONDS", 0.5)
+    monkeypatch.setattr("cmemu_nb.engine.engine.RESUME_SECONDS", 0.5)
     leaks, listening = Leaks(None), listeners(emu)
     failed = 0
     for count in range(60):
@@ -204,10 +204,10 @@ def test_a_warning_that_is_an_error_leaves_no_port_taken(emu: Emulator) -> None:
     "part",
     [
         "storage.live_file.LiveFile.close",
-        "engine.fault_injection.FaultInjection.end_all",
+        "engine.fault_injection.FaultInjection.stopping",
         "executors.cells.executor.NotebookExecutor.end",
-        "emulator.Emulator.end_modules",
-        "executors.cluster.clusters.Clusters.end_all",
+        "executors.modules.modules.Modules.stopping",
+        "executors.cluster.clusters.Clusters.stopping",
         "clients.contour.ContourClient.close",
         "server.connection_limits.GuardedServer.stop",
         "lifecycle.retention.Eviction.close",
@@ -226,6 +226,7 @@ def test_a_part_that_fails_to_end_is_reported_and_all_others_end(
         no_part()
 
     before = set(threading.enumerate())
+    assert len(emu.modules) == len(list(emu.clusters)) == 0  # as parts, they are made by their first use
     with monkeypatch.context() as patch:
         patch.setattr(f"cmemu_nb.{part}", end_and_fail)
         emu.start()

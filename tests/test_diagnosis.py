@@ -156,7 +156,7 @@ def test_after_a_restart_with_a_journal_the_cells_have_to_run_again(tmp_path: Pa
             return 2
         emu.function(dbl)
         emu.open_runtime("app", "ri.app").function(dbl)
-        emu.change(lambda _: emu.functions.pause())
+        emu.home.run(emu.functions.stopping("the test has stopped them"))
         emu.runtime("notebook").enqueue("dbl"), emu.runtime("app").enqueue("dbl")
         answer = None
     """

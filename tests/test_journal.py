@@ -198,7 +198,7 @@ def test_an_official_sdk_program_goes_on_across_kill_9(path: Path) -> None:
 def test_functions_of_a_new_kernel_take_the_jobs_that_were_queued(path: Path) -> None:
     with process(path) as first:
         first.run("@emu.function\ndef double(context, event):\n    return 2 * event['x']\n")
-        first.run("emu.functions.remove('double')\nemu.functions.pause()")
+        first.run("emu.functions.remove('double')\nemu.home.run(emu.functions.stopping('the test has stopped them'))")
         job_id = Api(first.url, first.token).submit("double", {"x": 21}, rid="ri.foundry.main.deployed-app.notebook")
         first.kill()
     with process(path) as second:
@@ -525,7 +525,7 @@ def test_one_record_that_sqlite_cant_take_is_refused_and_stops_nobody_else(path:
     with journaled(path) as emulator, ThreadPoolExecutor(4) as pool:
         api = Api(emulator.url, emulator.token)
         runtime = api.open("r", RID)
-        file = emulator._journal_file  # noqa: SLF001
+        file = emulator._engine.identity._journal_file  # noqa: SLF001
         assert file is not None
         file.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2_000_000)
         others = [pool.submit(api.submit, "other") for _ in range(20)]
@@ -556,7 +556,7 @@ def test_a_result_that_there_is_no_memory_for_is_refused_and_stops_nobody_else(p
         runtime = api.open("r", RID)
         large, small = api.submit("f"), api.submit("f")
         assert [runtime.take_id(), runtime.take_id()] == [large, small]
-        first.run("emu._journal_file.connection.execute('PRAGMA hard_heap_limit = 20000000')")
+        first.run("emu._engine.identity._journal_file.connection.execute('PRAGMA hard_heap_limit = 20000000')")
         assert not_taken(runtime.post_result(large, b"x" * 30_000_000), f"the result of job '{large}'")
         assert runtime.post_result(small, b"1").status_code == 204
         job = api.submit("f")
@@ -756,5 +756,6 @@ def test_the_log_does_not_grow_for_ever(path: Path) -> None:
 def test_full_sync_is_what_sqlite_was_told(path: Path) -> None:
     for sync, number in (("full", 2), ("normal", 1)):
         with journaled(path, journal_sync=sync) as emulator:
-            assert emulator._journal_file is not None  # noqa: SLF001
-            assert emulator._journal_file.connection.execute("PRAGMA synchronous").fetchone() == (number,)  # noqa: SLF001
+            file = emulator._engine.identity._journal_file  # noqa: SLF001
+            assert file is not None
+            assert file.connection.execute("PRAGMA synchronous").fetchone() == (number,)

@@ -320,7 +320,7 @@ def test_cancelling_one_job_takes_the_same_work_however_many_there_are(serve: Se
 def test_opening_a_session_writes_the_same_to_a_journal_however_many_there_are(serve: Serve, tmp_path: Path) -> None:
     with serve(journal=str(tmp_path / "j.db")) as emulator:
         api = Api(emulator.url, emulator.token)
-        file = emulator._journal_file  # noqa: SLF001
+        file = emulator._engine.identity._journal_file  # noqa: SLF001
         assert file is not None
 
         def written(number: int) -> int:

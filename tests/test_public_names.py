@@ -52,8 +52,6 @@ def lines() -> Iterator[str]:
     yield from heading("cmemu_nb", [*cmemu_nb.__all__])
     for kind in HELD:
         yield from heading(f"{kind.__name__}({', '.join(own_bases(kind))})", members(kind))
-    held = sorted(name for name in vars(Emulator(port=0)) if not name.startswith("_"))
-    yield from heading("attributes of an Emulator", held)
     yield from heading("settings", [*settings()])
     yield from heading("cmemu_nb.errors", of_errors())
     fixtures = [name for name in vars(pytest_plugin) if name.startswith("cmemu")]

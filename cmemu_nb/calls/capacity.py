@@ -10,8 +10,8 @@ from cmemu_nb.lifecycle.records import JobStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.cells.job_thread import JobThread
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.records import Job
 
@@ -23,18 +23,19 @@ class Capacity:
     Raises `NotFound` for a runtime that was deleted.
     """
 
-    def __init__(self, emulator: Emulator, runtime_id: str) -> None:
-        state, executor = emulator.lifecycle, emulator.functions.executor(runtime_id)
-        self.emulator = emulator
+    def __init__(self, executors: Executors, runtime_id: str) -> None:
+        engine, executor = executors.engine, executors.functions.executor(runtime_id)
+        state = engine.lifecycle
+        self.engine = engine
         self.runtime = state.runtime(runtime_id)
         self.running = state.running_jobs(runtime_id)
         self.executor = executor if executor is not None and executor.takes_jobs else None
         # A replica of a cluster that may hold no job is about to leave.
         self.replicas = [each for each in state.replicas(runtime_id) if each.max_concurrent_tasks]
         self.polling = [each for each in self.replicas if each.polls]
-        self.polls = emulator.application.context.waiting.holds_poll(runtime_id)
-        self.modules = emulator.modules.of(runtime_id)
-        clusters = emulator.clusters.of(runtime_id)
+        self.polls = engine.application.context.waiting.holds_poll(runtime_id)
+        self.modules = executors.modules.of(runtime_id)
+        clusters = executors.clusters.of(runtime_id)
         self.seats = [seat for cluster in clusters for seat in list(cluster.seats.values())]
         self._state = state
 
@@ -66,9 +67,9 @@ class Capacity:
         )
 
 
-def thread_of(emulator: Emulator, job: Job) -> JobThread | None:
+def thread_of(executors: Executors, job: Job) -> JobThread | None:
     """Return the thread of this process that runs a job's function, if one does."""
-    executor = emulator.functions.executor(job.runtime_id)
+    executor = executors.functions.executor(job.runtime_id)
     return next((each for each in executor.busy if each.job_id == job.job_id), None) if executor else None
 
 
@@ -78,13 +79,13 @@ def awaited(state: Lifecycle, thread: JobThread) -> Iterator[Job]:
     return (job for job in map(state.find_job, ids) if job is not None and not job.finished)
 
 
-def last_awaited(emulator: Emulator, thread: JobThread | None) -> Job | None:
+def last_awaited(executors: Executors, thread: JobThread | None) -> Job | None:
     """Return the job that a function waits for in the end, as that one's function may wait for a further one."""
     last, seen = None, set()
     while thread is not None and thread not in seen:
         seen.add(thread)
-        job = next(awaited(emulator.lifecycle, thread), None)
+        job = next(awaited(executors.engine.lifecycle, thread), None)
         if job is None:
             break
-        last, thread = job, thread_of(emulator, job)
+        last, thread = job, thread_of(executors, job)
     return last

@@ -21,7 +21,8 @@ from cmemu_nb.lifecycle.records import NOTEBOOK, JobStatus
 from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.executors.modules.modules import LaunchedModule
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.records import Job
@@ -32,7 +33,7 @@ MAX_FUNCTIONS = 3
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Why a job has no result: `kind` is one of `KINDS`, for programs, `sentence` for people."""
+    """Why a job has no result: `kind` is one of `DIAGNOSES`, for programs, `sentence` for people."""
 
     kind: str
     sentence: str
@@ -41,45 +42,46 @@ class Diagnosis(msgspec.Struct, frozen=True):
         return self.sentence
 
 
-def diagnose(emulator: Emulator, job_id: str, *, in_shell: bool = False) -> Diagnosis:
+def diagnose(executors: Executors, job_id: str, *, in_shell: bool = False) -> Diagnosis:
     """Say why a job has no result yet; `NotFound` or `JobEvicted` for one that is not known.
 
     What there is to type is for a cell, or `in_shell` for a terminal, which has no variables of the notebook.
     """
-    state = emulator.lifecycle
+    engine = executors.engine
+    state = engine.lifecycle
     job = state.find_job(job_id)
     try:
         if job is None:
             kind, said = _cleared(state, job_id)
         elif job.finished:
             kind, said = "finished", f"{_quoted(job.query_type)} is done, and its result is on its way."
-        elif not emulator.running:
-            kind, said = "not_running", _not_running(emulator, job)
+        elif not engine.running:
+            kind, said = "not_running", _not_running(engine, job)
         elif job.status == JobStatus.RUNNING:
-            kind, said = _running(emulator, job, in_shell=in_shell)
+            kind, said = _running(executors, job, in_shell=in_shell)
         else:
-            kind, said = _queued(emulator, job, in_shell=in_shell)
+            kind, said = _queued(executors, job, in_shell=in_shell)
     except NotFound:  # the runtime was deleted at this moment
         kind, said = _cleared(state, job_id)
-    faults = f" Faults are on, which may be why; {emulator.name}.faults.off() ends them." if emulator.faults else ""
+    faults = f" Faults are on, which may be why; {engine.name}.faults.off() ends them." if engine.faults else ""
     return Diagnosis(kind, visible(f"{said}{faults}"))
 
 
-def what_became_of(emulator: Emulator, job_id: str) -> JobFailed | None:
+def what_became_of(executors: Executors, job_id: str) -> JobFailed | None:
     """Return the error of whoever waits for a job that went with its session; None for one that is there."""
-    if emulator.lifecycle.find_job(job_id) is not None:
+    if executors.engine.lifecycle.find_job(job_id) is not None:
         return None
     try:
-        why = diagnose(emulator, job_id).sentence
+        why = diagnose(executors, job_id).sentence
     except NotFound:  # it had finished, and of such a job no event says that it was cleared
         why = "Its runtime's session was reset or deleted before its result was read."
     return JobFailed(f"Job '{job_id}' is gone. {why}")
 
 
-def _not_running(emulator: Emulator, job: Job) -> str:
-    if emulator.read_from:
+def _not_running(engine: Engine, job: Job) -> str:
+    if engine.read_from:
         return f"{_quoted(job.query_type)} was {job.status} when the session was exported."
-    start = f"{emulator.name}.start() starts it again."
+    start = f"{engine.name}.start() starts it again."
     return f"{_quoted(job.query_type)} is {job.status}, and the emulator is not running. {start}"
 
 
@@ -95,12 +97,13 @@ def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:
 # Running
 
 
-def _running(emulator: Emulator, job: Job, *, in_shell: bool) -> tuple[str, str]:
-    state, thread, runtime = emulator.lifecycle, thread_of(emulator, job), _quoted(job.runtime_id)
-    said = f"{_quoted(job.query_type)} has been running for {duration(_age(emulator, job))}"
-    other = last_awaited(emulator, thread)
+def _running(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str]:
+    engine, thread, runtime = executors.engine, thread_of(executors, job), _quoted(job.runtime_id)
+    state = engine.lifecycle
+    said = f"{_quoted(job.query_type)} has been running for {duration(_age(state, job))}"
+    other = last_awaited(executors, thread)
     if other is not None:
-        why = diagnose(emulator, other.job_id, in_shell=in_shell)
+        why = diagnose(executors, other.job_id, in_shell=in_shell)
         return why.kind, f"{said}, and waits for a job that it has submitted. {why}"
     if thread is not None:
         said += f" on a worker of {runtime}"
@@ -111,28 +114,29 @@ def _running(emulator: Emulator, job: Job, *, in_shell: bool) -> tuple[str, str]
     stream = state.stream(job.job_id)
     have = "has" if stream and stream.size == 1 else "have"
     arrived = f"; {plural(stream.size, 'byte')} of its result {have} arrived" if stream else ""
-    return "running", f"{said}{arrived}; {_cancels(emulator, [job], in_shell=in_shell)}."
+    return "running", f"{said}{arrived}; {_cancels(engine.name, [job], in_shell=in_shell)}."
 
 
 # Queued
 
 
-def _queued(emulator: Emulator, job: Job, *, in_shell: bool) -> tuple[str, str]:
-    capacity = Capacity(emulator, job.runtime_id)
+def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str]:
+    capacity = Capacity(executors, job.runtime_id)
+    engine = capacity.engine
     runtime = _quoted(job.runtime_id)
     if capacity.deadlocked:
         kind, why = "deadlock", _deadlock(capacity, in_shell=in_shell)
     elif capacity.exhausted:
-        kind, why = "workers_busy", _workers_busy(capacity, emulator.lifecycle.queued_before(job), in_shell=in_shell)
+        kind, why = "workers_busy", _workers_busy(capacity, engine.lifecycle.queued_before(job), in_shell=in_shell)
     elif capacity.polls:
         kind, why = "queued", f", and the executor of {runtime} is free and has not taken it yet."
     elif capacity.executor is not None:
         kind, why = (
             "executor_silent",
-            f", and the executor of {runtime} is free, but does not poll. {emulator.name}.events may say why.",
+            f", and the executor of {runtime} is free, but does not poll. {engine.name}.events may say why.",
         )
     elif capacity.polling:
-        kind, why = "executor_silent", _silent_replicas(emulator, capacity)
+        kind, why = "executor_silent", _silent_replicas(capacity)
     elif any(module.running for module in capacity.modules):
         kind, why = "replicas_starting", _starting(capacity)
     elif capacity.seats:
@@ -140,41 +144,41 @@ def _queued(emulator: Emulator, job: Job, *, in_shell: bool) -> tuple[str, str]:
     elif capacity.modules:
         kind, why = "replicas_ended", _ended(capacity)
     else:
-        kind, why = _without_executor(emulator, capacity, job, in_shell=in_shell)
+        kind, why = _without_executor(executors, capacity, job, in_shell=in_shell)
     return kind, f"{_quoted(job.query_type)} is queued{why}"
 
 
 def _workers_busy(capacity: Capacity, ahead: int, *, in_shell: bool) -> str:
+    engine, running = capacity.engine, capacity.running
     queued = f" and {plural(ahead, 'queued job')}" if ahead else ""
     ended = sum(each.exit_code is not None for module in capacity.modules for each in module.replicas)
     also = f" {plural(ended, 'further replica')} {'has' if ended == 1 else 'have'} exited." if ended else ""
     if capacity.executor is None and not capacity.polls:
         # Those of the official SDKs poll ahead while they are busy.
         also += f" The last poll was {ago(capacity.runtime.last_poll_at, time.time_ns())}."
-    ends = _cancels(capacity.emulator, capacity.running, in_shell=in_shell)
     return (
-        f" behind {plural(len(capacity.running), 'running job')}{queued}: {_all_workers(capacity)} busy "
-        f"({_functions(capacity.emulator, capacity.running)}); {ends}.{also}"
+        f" behind {plural(len(running), 'running job')}{queued}: {_all_workers(capacity)} busy "
+        f"({_functions(engine.lifecycle, running)}); {_cancels(engine.name, running, in_shell=in_shell)}.{also}"
     )
 
 
 def _deadlock(capacity: Capacity, *, in_shell: bool) -> str:
-    ends = _cancels(capacity.emulator, capacity.running, in_shell=in_shell)
-    more = magic_line(capacity.emulator, f"start --max-concurrent-tasks {2 * len(capacity.running)}")
+    engine, running = capacity.engine, capacity.running
+    more = magic_line(engine.name, f"start --max-concurrent-tasks {2 * len(running)}")
     return (
-        f": {_all_workers(capacity)} taken by functions ({_functions(capacity.emulator, capacity.running)}) that wait "
+        f": {_all_workers(capacity)} taken by functions ({_functions(engine.lifecycle, running)}) that wait "
         "for queued jobs themselves, so none of them can end. Call such a function directly instead of as a job, or "
-        f"start with more workers: {more}; {ends}."
+        f"start with more workers: {more}; {_cancels(engine.name, running, in_shell=in_shell)}."
     )
 
 
-def _silent_replicas(emulator: Emulator, capacity: Capacity) -> str:
+def _silent_replicas(capacity: Capacity) -> str:
     runtime_id = capacity.runtime.runtime_id
     modules = capacity.modules
     again = f"{modules[-1].expression}.restart() starts its module again" if modules else "Start its program again"
     return (
         f", and no replica of {_quoted(runtime_id)} polls for jobs now: the last poll was "
-        f"{_last_poll(emulator.lifecycle, runtime_id)}. {again}, if it hangs."
+        f"{_last_poll(capacity.engine.lifecycle, runtime_id)}. {again}, if it hangs."
     )
 
 
@@ -218,24 +222,29 @@ def _ended(capacity: Capacity) -> str:
     )
 
 
-def _without_executor(emulator: Emulator, capacity: Capacity, job: Job, *, in_shell: bool) -> tuple[str, str]:
+def _without_executor(executors: Executors, capacity: Capacity, job: Job, *, in_shell: bool) -> tuple[str, str]:
+    engine = capacity.engine
     runtime, name, polled_at = _quoted(job.runtime_id), _quoted(job.query_type), capacity.runtime.last_poll_at
-    if job.runtime_id == NOTEBOOK or emulator.functions.were_on(job.runtime_id):
+    if job.runtime_id == NOTEBOOK or executors.functions.were_on(job.runtime_id):
         return "no_executor", f", and nobody polls {runtime}: run the cell that defines {name} again."
-    if polled_at is not None and polled_at >= emulator.started_at:
+    if polled_at is not None and polled_at >= engine.identity.started_at:
         running = capacity.running
-        behind = f" behind {plural(len(running), 'running job')} ({_functions(emulator, running)})" if running else ""
-        polled = _last_poll(emulator.lifecycle, job.runtime_id)
+        behind = (
+            f" behind {plural(len(running), 'running job')} ({_functions(engine.lifecycle, running)})"
+            if running
+            else ""
+        )
+        polled = _last_poll(engine.lifecycle, job.runtime_id)
         said = (
             f"{behind}, and nobody polls {runtime} now: the last poll was {polled}. Start its executor again if it has "
         )
         return "executor_silent", f"{said}ended."
-    if polled_at is not None or emulator.lifecycle.schemas(job.runtime_id):  # by a process before this one
+    if polled_at is not None or engine.lifecycle.schemas(job.runtime_id):  # by a process before this one
         return "no_executor", (
             f", and nobody has polled {runtime} since the emulator was started: start its program again, or run the "
             f"cell that defines {name} again."
         )
-    how = _how_to_start(emulator.name, capacity, in_shell=in_shell)
+    how = _how_to_start(engine.name, capacity, in_shell=in_shell)
     return "no_executor", f", and nobody has polled {runtime} for jobs yet. {how}"
 
 
@@ -260,8 +269,8 @@ def _quoted(name: str) -> str:
     return f"'{short}{'…' if note else ''}'"
 
 
-def _age(emulator: Emulator, job: Job) -> int:
-    now = emulator.lifecycle.steady()
+def _age(state: Lifecycle, job: Job) -> int:
+    now = state.steady()
     return job.run_time(now) or job.queue_time(now) or 0
 
 
@@ -278,13 +287,13 @@ def _all_workers(capacity: Capacity) -> str:
     return f"{' and '.join(nouns)} of {_quoted(capacity.runtime.runtime_id)} {verb}"
 
 
-def _functions(emulator: Emulator, jobs: list[Job]) -> str:
+def _functions(state: Lifecycle, jobs: list[Job]) -> str:
     """Say which functions run, the most frequent first, and for how long."""
     names = Counter(job.query_type for job in jobs).most_common()
     shown = [f"{count} x {cut(name, MAX_NAME)[0]}" for name, count in names[:MAX_FUNCTIONS]]
     if len(names) > MAX_FUNCTIONS:
         shown.append(plural(len(names) - MAX_FUNCTIONS, "other function"))
-    longest = duration(max((_age(emulator, job) for job in jobs), default=0))
+    longest = duration(max((_age(state, job) for job in jobs), default=0))
     return f"{', '.join(shown)}, {'for' if len(jobs) == 1 else 'longest'} {longest}"
 
 
@@ -293,16 +302,16 @@ def job_expression(emulator_name: str, job_id: str) -> str:
     return f'{emulator_name}.job("{job_id[-6:]}")'
 
 
-def _cancels(emulator: Emulator, jobs: list[Job], *, in_shell: bool) -> str:
+def _cancels(emu: str, jobs: list[Job], *, in_shell: bool) -> str:
     (name, _), *_ = Counter(job.query_type for job in jobs).most_common(1) or [("all", 0)]
     name = cut(name, MAX_NAME)[0]
     command = f"cancel {shlex.quote(name)}"
     if in_shell:
         return f"cmemu {command} ends {'it' if len(jobs) == 1 else 'them'}"
-    magic = magic_line(emulator, command)
+    magic = magic_line(emu, command)
     if len(jobs) == 1:
-        return f"{job_expression(emulator.name, jobs[0].job_id)}.cancel() or {magic} ends it"
-    return f"{emulator.name}.cancel({json.dumps(name, ensure_ascii=False)}) or {magic} ends them"
+        return f"{job_expression(emu, jobs[0].job_id)}.cancel() or {magic} ends it"
+    return f"{emu}.cancel({json.dumps(name, ensure_ascii=False)}) or {magic} ends them"
 
 
 def _last_line(module: LaunchedModule) -> str:

@@ -19,38 +19,39 @@ from cmemu_nb.wire.results import error_for_people, function_error, parse_result
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.cells.functions import Function
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.lifecycle.records import Job, Runtime
     from cmemu_nb.lifecycle.session import ThrownAway
 
 
-async def fetch(emulator: Emulator, job_id: str, timeout: float | None) -> bytes:  # noqa: ASYNC109
+async def fetch(executors: Executors, job_id: str, timeout: float | None) -> bytes:  # noqa: ASYNC109
     """Wait for a job on the emulator's own loop, as `JobHandle.raw()` does anywhere; `timeout` is in seconds."""
     try:
-        return await emulator.client.result(job_id, timeout)
+        return await executors.engine.client.result(job_id, timeout)
     except JobTimeout as late:
-        again = f"{job_expression(emulator.name, job_id)}.result() waits for it again."
-        raise JobTimeout(f"{late} {diagnose(emulator, job_id)} {again}") from None
+        again = f"{job_expression(executors.engine.name, job_id)}.result() waits for it again."
+        raise JobTimeout(f"{late} {diagnose(executors, job_id)} {again}") from None
     except (NotFound, JobFailed) as error:
-        raise what_became_of(emulator, job_id) or error from None
+        raise what_became_of(executors, job_id) or error from None
 
 
-def value_of(emulator: Emulator, job_id: str, result: bytes) -> Any:
+def value_of(executors: Executors, job_id: str, result: bytes) -> Any:
     """Read the bytes of a job's result; raises `FunctionError` when the function raised, and `ResultError`."""
     error = function_error(result)
     if error is not None:
-        raise FunctionError(error_for_people(error, emulator.lifecycle.log(job_id).explanation))
-    job = emulator.lifecycle.find_job(job_id)
-    streaming = job is not None and emulator.functions.streams(job.runtime_id, job.query_type)
+        raise FunctionError(error_for_people(error, executors.engine.lifecycle.log(job_id).explanation))
+    job = executors.engine.lifecycle.find_job(job_id)
+    streaming = job is not None and executors.functions.streams(job.runtime_id, job.query_type)
     return parse_result(result, streaming=streaming)
 
 
 class JobHandle:
     """A job, by its `id`. Awaiting it gives its result."""
 
-    def __init__(self, emulator: Emulator, job_id: str) -> None:
-        self._emulator = emulator
+    def __init__(self, executors: Executors, job_id: str) -> None:
+        self._executors = executors
+        self._engine = executors.engine
         self.id = job_id
         self._cell: object | None = None
 
@@ -62,7 +63,7 @@ class JobHandle:
     @property
     def record(self) -> Job:
         """The job as it is at this moment; `NotFound` after its runtime was reset."""
-        return self._emulator.lifecycle.job(self.id)
+        return self._engine.lifecycle.job(self.id)
 
     @property
     def status(self) -> JobStatus:
@@ -77,12 +78,12 @@ class JobHandle:
     @property
     def logs(self) -> str:
         """What the job's function in a cell has printed and logged so far, the newest million characters."""
-        return self._emulator.lifecycle.log(self.id).text
+        return self._engine.lifecycle.log(self.id).text
 
     @property
     def explanation(self) -> str:
         """What is wrong with a result that its function could not post: where it holds what; "" for any other."""
-        return self._emulator.lifecycle.log(self.id).explanation
+        return self._engine.lifecycle.log(self.id).explanation
 
     @property
     def diagnosis(self) -> str:
@@ -91,16 +92,16 @@ class JobHandle:
         >>> emu.open_runtime("my-runtime").enqueue("f").diagnosis
         "'f' is queued, and nobody has polled 'my-runtime' for jobs yet. emu.launch('python app.py', 'my-runtime') ..."
         """
-        return diagnose(self._emulator, self.id).sentence
+        return diagnose(self._executors, self.id).sentence
 
     @property
     def expression(self) -> str:
         """What to type to get this handle: `emu.job("a4c966")`."""
-        return job_expression(self._emulator.name, self.id)
+        return job_expression(self._engine.name, self.id)
 
     def find(self) -> Job | None:
         """Return the job as it is at this moment, or None after it was let go or its runtime was reset."""
-        return self._emulator.lifecycle.find_job(self.id)
+        return self._engine.lifecycle.find_job(self.id)
 
     def done(self) -> bool:
         """Tell whether the job succeeded or failed."""
@@ -119,7 +120,7 @@ class JobHandle:
         """
         at_hand = self._at_hand()
         return (
-            self._waiting(progress=progress).run(fetch(self._emulator, self.id, timeout))
+            self._waiting(progress=progress).run(fetch(self._executors, self.id, timeout))
             if at_hand is None
             else at_hand
         )
@@ -135,7 +136,7 @@ class JobHandle:
         >>> emu.submit("add", {"x": 40}).result(timeout=30)
         41
         """
-        return value_of(self._emulator, self.id, self.raw(timeout, progress=progress))
+        return value_of(self._executors, self.id, self.raw(timeout, progress=progress))
 
     async def aresult(
         self,
@@ -146,8 +147,8 @@ class JobHandle:
         """Do as `result()` does, in async code: awaitable on any loop."""
         at_hand = self._at_hand()
         if at_hand is None:
-            at_hand = await self._waiting(progress=progress).arun(fetch(self._emulator, self.id, timeout))
-        return value_of(self._emulator, self.id, at_hand)
+            at_hand = await self._waiting(progress=progress).arun(fetch(self._executors, self.id, timeout))
+        return value_of(self._executors, self.id, at_hand)
 
     def stream(self, *, progress: bool | None = None) -> ItemStream:
         """Iterate over the items of the result as they arrive, with `for` or `async for`.
@@ -155,12 +156,12 @@ class JobHandle:
         `progress` is that of `result()`. Raises what `result()` raises: `JobFailed` when the stream breaks off,
         `FunctionError`, `ResultError` for bare numbers, which nobody can split again.
         """
-        return ItemStream(self._emulator, self.id, self._waiting(progress=progress))
+        return ItemStream(self._executors, self.id, self._waiting(progress=progress))
 
     def _waiting(self, *, progress: bool | None) -> Interruptible:
         here = self._cell is not None and self._cell is running_cell()
-        line = WaitLine(self._emulator, [self.id], progress=progress)
-        return Interruptible(self._emulator, line, jobs=[self.id] if here else [])
+        line = WaitLine(self._executors, [self.id], progress=progress)
+        return Interruptible(self._engine, line, jobs=[self.id] if here else [])
 
     def cancel(self, reason: str = "by job.cancel()") -> bool:
         """End the queued or running job: it has failed, and its message says that it was cancelled and why [ours].
@@ -173,7 +174,7 @@ class JobHandle:
         (True, 'cancelled: by job.cancel()')
         """
         job_id = self.record.job_id
-        return bool(self._emulator.change(lambda lifecycle: lifecycle.cancel([job_id], reason)))
+        return bool(self._engine.change(lambda lifecycle: lifecycle.cancel([job_id], reason)))
 
     def fail(self, reason: str = "failed by hand") -> None:
         """End the queued or running job as failed [ours]; `JobAlreadyCompleted` when it is done.
@@ -183,14 +184,14 @@ class JobHandle:
         >>> job.outcome
         <Outcome.FAILED: 'failed'>
         """
-        self._emulator.change(lambda lifecycle: lifecycle.fail(self.id, reason))
+        self._engine.change(lambda lifecycle: lifecycle.fail(self.id, reason))
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self.aresult().__await__()
 
     def _at_hand(self) -> bytes | None:
         """Return the result of a job that is done, when nobody serves any more."""
-        job = None if self._emulator.running else self.find()
+        job = None if self._engine.running else self.find()
         if job is None or not job.finished:
             return None
         if job.status == JobStatus.FAILED:
@@ -217,14 +218,15 @@ class RuntimeHandle:
     (<JobStatus.QUEUED: 'queued'>, 1)
     """
 
-    def __init__(self, emulator: Emulator, runtime_id: str) -> None:
-        self._emulator = emulator
+    def __init__(self, executors: Executors, runtime_id: str) -> None:
+        self._executors = executors
+        self._engine = executors.engine
         self.id = runtime_id
 
     @property
     def record(self) -> Runtime:
         """The runtime as it is at this moment; `NotFound` after it was deleted."""
-        return self._emulator.lifecycle.runtime(self.id)
+        return self._engine.lifecycle.runtime(self.id)
 
     @property
     def token(self) -> Token:
@@ -254,18 +256,18 @@ class RuntimeHandle:
     @property
     def expression(self) -> str:
         """What to type to get this handle: `emu.runtime("my-runtime")`."""
-        return f"{self._emulator.name}.runtime({json.dumps(self.id)})"
+        return f"{self._engine.name}.runtime({json.dumps(self.id)})"
 
     @property
     def deployed_apps(self) -> list[str]:
         """The bound apps, as "rid (branch)"."""
-        apps = self._emulator.lifecycle.apps_of(self.id)
+        apps = self._engine.lifecycle.apps_of(self.id)
         return [f"{app.deployed_app_rid} ({app.branch})" for app in apps]
 
     @property
     def queue_depth(self) -> int:
         """How many jobs are queued."""
-        return self._emulator.lifecycle.queue_depth(self.id)
+        return self._engine.lifecycle.queue_depth(self.id)
 
     def enqueue(self, query_type: Function, query: object = None, **fields: Any) -> JobHandle:
         """Queue a `runtime-direct` job for this runtime, whatever app is bound to it [ours].
@@ -273,12 +275,12 @@ class RuntimeHandle:
         The function, its query and its fields are those of `emu.submit()`. Raises `InvalidRequest` for what can't be
         sent, `QueueFull`, and `NotFound` after the runtime was deleted.
         """
-        functions = self._emulator.functions
+        functions = self._executors.functions
         name, _ = functions.name_of(query_type)
         encoder = QueryEncoder(name, lambda: functions.schema_of(self.id, name), check=False)
         text = encoder.encode(query_of(query, fields, name))
-        job = self._emulator.change(lambda lifecycle: lifecycle.submit(self.id, name, text))
-        return JobHandle(self._emulator, job.job_id).submitted_here()
+        job = self._engine.change(lambda lifecycle: lifecycle.submit(self.id, name, text))
+        return JobHandle(self._executors, job.job_id).submitted_here()
 
     def function(
         self, function: Callable[..., Any] | None = None, *, streaming: bool = False, edits: Sequence[Any] | None = None
@@ -292,20 +294,20 @@ class RuntimeHandle:
         >>> rt.enqueue("shout", {"text": "hello"}).result()
         'HELLO'
         """
-        return self._emulator.functions.decorate(function, self.record.runtime_id, streaming=streaming, edits=edits)
+        return self._executors.functions.decorate(function, self.record.runtime_id, streaming=streaming, edits=edits)
 
     def reset(self) -> RuntimeHandle:
         """Reset the session and keep its binding [ours]: no jobs, no schemas, a new token."""
-        _, thrown_away = self._emulator.change(lambda lifecycle: lifecycle.reset_session(self.id))
-        say_reset(self.id, thrown_away)
+        _, thrown_away = self._engine.change(lambda lifecycle: lifecycle.reset_session(self.id))
+        print_reset(self.id, thrown_away)
         return self
 
     def delete(self) -> None:
         """End the session and forget the runtime [ours]; `NotFound` when it is deleted already."""
-        self._emulator.change(lambda lifecycle: lifecycle.delete_session(self.id))
+        self._engine.change(lambda lifecycle: lifecycle.delete_session(self.id))
 
     def _uris(self) -> dict[str, str]:
-        return self.record.session_answer(self._emulator.url)
+        return self.record.session_answer(self._engine.url)
 
     def __repr__(self) -> str:
         try:
@@ -320,7 +322,7 @@ class RuntimeHandle:
         return show_runtime(self)
 
 
-def say_reset(runtime_id: str, thrown_away: ThrownAway | None) -> None:
+def print_reset(runtime_id: str, thrown_away: ThrownAway | None) -> None:
     """Print what a reset threw away, if anything."""
     if thrown_away:
         print(f"Runtime {runtime_id!r} was reset, which threw away {thrown_away}.")  # noqa: T201

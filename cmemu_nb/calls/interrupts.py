@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.calls.handles import JobHandle
     from cmemu_nb.calls.wait_line import WaitLine
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
 
 T = TypeVar("T")
 LEAVE = "leave"
@@ -32,14 +32,12 @@ class Interruptible:
     start.
     """
 
-    def __init__(
-        self, emulator: Emulator, line: WaitLine, interrupt: str | None = None, jobs: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, engine: Engine, line: WaitLine, interrupt: str | None = None, jobs: Iterable[str] = ()) -> None:
         if interrupt not in (None, *WAYS):
             raise InvalidRequest(f"interrupt must be 'cancel' or 'leave', not {interrupt!r}.")
-        self._home = emulator.home
-        self._lifecycle = emulator.lifecycle
-        self._cancels = (interrupt or emulator.settings.interrupt) != LEAVE
+        self._home = engine.home
+        self._lifecycle = engine.lifecycle
+        self._cancels = (interrupt or engine.settings.interrupt) != LEAVE
         self._ending = ending_here()
         self._caller = "cell" if cell_is_running() else "program"
         self._jobs = set(jobs)

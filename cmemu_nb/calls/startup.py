@@ -15,7 +15,7 @@ from cmemu_nb.lifecycle.lifecycle import until
 from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.executors.modules.modules import LaunchedModule
 
 MAX_SCHEMA_SECONDS = 30.0
@@ -30,9 +30,9 @@ class Starting:
     There are none if an app is given, or one only is bound, or one is known to have the function.
     """
 
-    def __init__(self, emulator: Emulator, query_type: str, rid: str | None, timeout: float | None) -> None:
+    def __init__(self, executors: Executors, query_type: str, rid: str | None, timeout: float | None) -> None:
         check_timeout(timeout)
-        self._emulator = emulator
+        self._executors = executors
         self._query_type = query_type
         self._rid = rid
         self._seconds = MAX_SCHEMA_SECONDS if timeout is None else min(timeout, MAX_SCHEMA_SECONDS)
@@ -48,18 +48,18 @@ class Starting:
             await self._call(progress=progress).arun(self._until_posted())
 
     def _call(self, *, progress: bool | None) -> Interruptible:
-        return Interruptible(self._emulator, WaitLine(self._emulator, progress=progress, before=self._why))
+        return Interruptible(self._executors.engine, WaitLine(self._executors, progress=progress, before=self._why))
 
     def _modules(self) -> list[LaunchedModule]:
-        state = self._emulator.lifecycle
-        if self._rid is not None or "modules" not in vars(self._emulator) or len(state.app_rids()) < 2:  # noqa: PLR2004
+        state = self._executors.engine.lifecycle
+        if self._rid is not None or not self._executors.launched or len(state.app_rids()) < 2:  # noqa: PLR2004
             return []
         if any(map(state.is_bound, state.runtimes_serving(self._query_type))):
             return []
-        return [each for each in self._emulator.modules if state.is_bound(each.runtime_id) and self._may_post(each)]
+        return [each for each in self._executors.modules if state.is_bound(each.runtime_id) and self._may_post(each)]
 
     def _may_post(self, module: LaunchedModule) -> bool:
-        state = self._emulator.lifecycle
+        state = self._executors.engine.lifecycle
         if not module.running or state.schemas(module.runtime_id):
             return False
         if not any(replica.replica.polls for replica in module.replicas):
@@ -78,7 +78,7 @@ class Starting:
                     f"{self._why()} The call has waited for {self._seconds:g} s. Call again, or say which app to call: "
                     "deployed_app_rid=..."
                 )
-            await until(self._emulator.lifecycle, lambda: not self._modules(), min(left, LOOK_SECONDS))
+            await until(self._executors.engine.lifecycle, lambda: not self._modules(), min(left, LOOK_SECONDS))
 
     def _why(self) -> Diagnosis:
         modules = self._modules()

@@ -13,7 +13,7 @@ from cmemu_nb.wire.results import error_for_people, function_error, item_value
 
 if TYPE_CHECKING:
     from cmemu_nb.calls.interrupts import Interruptible
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.executors import Executors
 
 
 class ItemStream:
@@ -22,13 +22,14 @@ class ItemStream:
     `waiting` is the call that waits for them, for the case that it is interrupted.
     """
 
-    def __init__(self, emulator: Emulator, job_id: str, waiting: Interruptible) -> None:
-        self._emulator = emulator
-        self._home = emulator.home
+    def __init__(self, executors: Executors, job_id: str, waiting: Interruptible) -> None:
+        self._executors = executors
+        self._engine = executors.engine
+        self._home = executors.engine.home
         self.job_id = job_id
         self._waiting = waiting
-        job = emulator.lifecycle.job(job_id)
-        self._reader = ItemReader(streaming=emulator.functions.streams(job.runtime_id, job.query_type))
+        job = executors.engine.lifecycle.job(job_id)
+        self._reader = ItemReader(streaming=executors.functions.streams(job.runtime_id, job.query_type))
         # As JSON text: whoever iterates makes values of them, not the loop that everybody waits for.
         self._items: deque[bytes] = deque()
         self._begun = False
@@ -91,7 +92,7 @@ class ItemStream:
             await self._until_arrived(2)
             if len(self._items) == 1:
                 self._items.clear()
-                raise FunctionError(error_for_people(error, self._emulator.lifecycle.log(self.job_id).explanation))
+                raise FunctionError(error_for_people(error, self._engine.lifecycle.log(self.job_id).explanation))
         self._begun = True
         if self._items:
             return self._items.popleft()
@@ -106,12 +107,12 @@ class ItemStream:
 
     async def _read(self) -> None:
         try:
-            await self._emulator.client.stream(self.job_id, self._receive)
+            await self._engine.client.stream(self.job_id, self._receive)
             self._items.extend(self._reader.split_end())
         except NotRunning as error:
             raise self._why_it_broke_off(error) from None
         except (NotFound, JobFailed) as error:
-            raise what_became_of(self._emulator, self.job_id) or error from None
+            raise what_became_of(self._executors, self.job_id) or error from None
         except asyncio.CancelledError:
             if self._error is None:
                 raise
@@ -132,7 +133,7 @@ class ItemStream:
         self._arrived.set()
 
     def _why_it_broke_off(self, error: NotRunning) -> CmemuError:
-        job = self._emulator.lifecycle.find_job(self.job_id)
+        job = self._engine.lifecycle.find_job(self.job_id)
         return JobFailed(job.error_message) if job is not None and job.error_message else error
 
     async def _close(self) -> None:

@@ -15,8 +15,9 @@ from cmemu_nb.lifecycle.records import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.cells.job_thread import JobThread
+    from cmemu_nb.executors.executors import Executors
+    from cmemu_nb.settings import Settings
 
 PATIENCE_SECONDS = 2.0
 UPDATE_SECONDS = 1.0
@@ -30,9 +31,9 @@ def no_result(seconds: float) -> str:
     return f"No result for {int(seconds)} s."
 
 
-def shows_progress(emulator: Emulator, progress: bool | None) -> bool:  # noqa: FBT001
+def shows_progress(settings: Settings, progress: bool | None) -> bool:  # noqa: FBT001
     """Tell whether a call is to show how it goes: None is the setting `progress`."""
-    return is_wanted(progress=bool(emulator.settings.progress if progress is None else progress))
+    return is_wanted(progress=bool(settings.progress if progress is None else progress))
 
 
 class WaitLine:
@@ -46,7 +47,7 @@ class WaitLine:
 
     def __init__(
         self,
-        emulator: Emulator,
+        executors: Executors,
         jobs: Iterable[str] = (),
         *,
         progress: bool | None = None,
@@ -54,7 +55,7 @@ class WaitLine:
         before: Callable[[], Diagnosis] = lambda: NOT_TAKEN,
     ) -> None:
         self.jobs = dict.fromkeys(jobs)
-        self._emulator = emulator
+        self._executors = executors
         self._wanted = progress
         self._total = total
         self._before = before
@@ -104,18 +105,18 @@ class WaitLine:
         self._due = self._begun + PATIENCE_SECONDS
 
     def _show(self, seconds: int) -> None:
-        if not shows_progress(self._emulator, self._wanted):
+        if not shows_progress(self._executors.engine.settings, self._wanted):
             self._due = math.inf
             return
         job_id = next(iter(self.jobs), None)
-        why = self._before() if job_id is None else diagnose(self._emulator, job_id)
+        why = self._before() if job_id is None else diagnose(self._executors, job_id)
         if job_id is not None and self._has_just_ended(job_id):
             return
         self._line = self._line or one_line()
         self._line.show(why.kind, f"{self._beginning(seconds)} {why}")
 
     def _has_just_ended(self, job_id: str) -> bool:
-        job = self._emulator.lifecycle.find_job(job_id)
+        job = self._executors.engine.lifecycle.find_job(job_id)
         ended_at = job.completed_at if job is not None else None
         return ended_at is not None and time.time_ns() - ended_at < PATIENCE_SECONDS * NS_PER_S
 

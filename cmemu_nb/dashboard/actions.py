@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.calls.handles import JobHandle
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.wire.json_values import read_json
 
@@ -45,13 +44,13 @@ def run_again(emulator: Emulator, fields: Fields) -> str:
 
 def cancel_job(emulator: Emulator, fields: Fields) -> str:
     """Cancel a job, and say whether it was done already."""
-    cancelled = JobHandle(emulator, fields["job"]).cancel("in the dashboard")
+    cancelled = emulator.job(fields["job"]).cancel("in the dashboard")
     return "The job was cancelled." if cancelled else "The job is done already."
 
 
 def fail_job(emulator: Emulator, fields: Fields) -> str:
     """Fail a job by hand."""
-    JobHandle(emulator, fields["job"]).fail(fields.get("reason") or "failed in the dashboard")
+    emulator.job(fields["job"]).fail(fields.get("reason") or "failed in the dashboard")
     return "The job failed."
 
 

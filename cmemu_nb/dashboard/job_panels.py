@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.calls.diagnosis import diagnose
 from cmemu_nb.calls.wait_line import PATIENCE_SECONDS
 from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
@@ -114,7 +113,7 @@ def _diagnosis(emulator: Emulator, job: Job, now: int) -> str:
     waited = (job.queue_time(now) if job.started_at is None else job.run_time(now)) or 0
     if job.finished or waited < PATIENCE_SECONDS * NS_PER_S:
         return ""
-    return diagnose(emulator, job.job_id).sentence
+    return emulator.job(job.job_id).diagnosis
 
 
 _remember = lru_cache(maxsize=8)(readable)

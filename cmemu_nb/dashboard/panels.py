@@ -72,9 +72,8 @@ def badge(words: str, tone: str) -> Part:
 def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     """Return where the emulator is and how it does."""
     if not emulator.running:
-        again = (
-            f"The emulator is not running. {magic_line(emulator, 'start')} or {emulator.name}.start() starts it again."
-        )
+        emu = emulator.name
+        again = f"The emulator is not running. {magic_line(emu, 'start')} or {emu}.start() starts it again."
         return {"running": False, "hint": emulator.read_from or again}
     counts, evicted = emulator.lifecycle.outcomes(), emulator.lifecycle.count_evicted()
     jobs = [badge(state_count(state, counts[state]), TONES[state] if counts[state] else "grey") for state in STATES]

@@ -43,7 +43,7 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
     """Return the emulator's display bundle: where it is, what it has, what to type next."""
     emu, state = emulator.name, emulator.lifecycle
     if not emulator.running:
-        what, following = ("not running", magic_line(emulator, "start"))
+        what, following = ("not running", magic_line(emu, "start"))
         if emulator.read_from:
             what, following = "read from a file", f"{emu}.jobs   {emu}.dashboard()"
         return mimebundle(repr(emulator), card("Emulator", [("state", what), ("next", following)]))
@@ -105,7 +105,7 @@ def show_job(job: JobHandle) -> dict[str, str]:
         ("function", record.query_type),
         ("runtime", record.runtime_id),
         *([("asked for by", record.user_id)] if record.user_id else []),
-        ("status", _standing(record, job._emulator.steady_at())),  # noqa: SLF001 - a handle shows no clock
+        ("status", _standing(record, job._engine.steady_at())),  # noqa: SLF001 - a handle shows no clock
         ("query", _shortened(record.query)),
         *([("result", _shortened(record.result))] if record.result is not None and not why else []),
         *([("error", why)] if why else []),

@@ -30,9 +30,8 @@ def name_of(emulator: Emulator) -> str:
     return next((name for name, each in emulators().items() if each is emulator), USUAL_NAME)
 
 
-def magic_line(emulator: Emulator, command: str) -> str:
-    """Return a command of `%cmemu` for an emulator, for hints of what to type: with its name, unless that is `emu`."""
-    name = name_of(emulator)
+def magic_line(name: str, command: str) -> str:
+    """Return a command of `%cmemu` for the emulator of a name, for hints of what to type."""
     return f"%cmemu {command}" if name == USUAL_NAME else f"%cmemu {command} --name {name}"
 
 

@@ -13,6 +13,7 @@ from cmemu_nb.engine.fault_arguments import (
     read_runtime,
     read_seed,
 )
+from cmemu_nb.engine.parts import Part
 from cmemu_nb.server.faults import Faults
 
 if TYPE_CHECKING:
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
     from random import Random
 
     from cmemu_nb.calls.handles import RuntimeHandle
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
 
 SEEDS = 1_000_000
 
 
-class FaultInjection:
+class FaultInjection(Part):
     """The faults that are on: call it to set some, iterate over them, `off()` ends all. So does `emu.stop()`."""
 
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        engine.parts.append(self)
         self._on: tuple[Faults, ...] = ()
 
     def __call__(  # noqa: PLR0913 - each is a fault of its own
@@ -82,7 +84,7 @@ class FaultInjection:
         >>> faults
         <Faults off: error_rate=0.5 on function 'add', seed=1; struck: error_rate ...>
         """
-        lifecycle = self._emulator.lifecycle
+        lifecycle = self._engine.lifecycle
         chances = read_chances(
             {
                 "error_rate": error_rate,
@@ -104,7 +106,7 @@ class FaultInjection:
             function=read_function(lifecycle, runtime_id, function),
             seed=secrets.randbelow(SEEDS) if seed is None else read_seed(seed),
         )
-        self._emulator.change(lambda _: self._begin(faults))
+        self._engine.change(lambda _: self._begin(faults))
         return faults
 
     def off(self) -> None:
@@ -114,19 +116,19 @@ class FaultInjection:
 
     def _off(self, faults: Faults) -> None:
         if faults.on:
-            self._emulator.change(lambda _: self._end(faults))
+            self._engine.change(lambda _: self._end(faults))
 
     # On the emulator's loop
 
-    def end_all(self) -> None:
-        """End all faults, on the emulator's loop."""
+    async def stopping(self, reason: str) -> None:  # noqa: ARG002 - no job ends with a fault
+        """End all faults."""
         for faults in self:
             self._end(faults)
 
     def _begin(self, faults: Faults) -> None:
         faults.begin()
         if not self._on:
-            self._emulator.application.context.waiting.end_polls()
+            self._engine.application.context.waiting.end_polls()
         self._set((*self._on, faults))
         self._note("on", faults)
 
@@ -137,10 +139,10 @@ class FaultInjection:
             self._note("off", faults)
 
     def _set(self, faults: tuple[Faults, ...]) -> None:
-        self._on = self._emulator.application.context.faults = faults
+        self._on = self._engine.application.context.faults = faults
 
     def _note(self, state: str, faults: Faults) -> None:
-        self._emulator.lifecycle.note("faults_changed", faults.runtime_id, detail=f"{state}: {faults.description}")
+        self._engine.lifecycle.note("faults_changed", faults.runtime_id, detail=f"{state}: {faults.description}")
 
     # Looking
 
@@ -156,7 +158,7 @@ class FaultInjection:
     @property
     def nothing(self) -> str:
         """What to say when no faults are on."""
-        return f"No faults are on. Try: {self._emulator.name}.faults(error_rate=0.2)"
+        return f"No faults are on. Try: {self._engine.name}.faults(error_rate=0.2)"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.display.cards import show_faults  # noqa: PLC0415 - only a notebook wants it

@@ -1,4 +1,4 @@
-"""What an emulator keeps beyond its process, when it has a journal: who it is, and all that it holds."""
+"""What makes an emulator the same after a stop, and with a journal after the end of its process."""
 
 from __future__ import annotations
 
@@ -33,24 +33,29 @@ DEFAULT_PORTS = (4000, 0)
 LOST = "the kernel or process that ran it ended"
 
 
-class Durable:
-    """The ports, the token, the OAuth client, the certificates and the journal of an emulator."""
+class Identity:
+    """The settings, the token, the OAuth client, the ports, the certificates and the journal of an emulator.
 
-    settings: Settings
-    lifecycle: Lifecycle
-    token: Token
-    client_id: str
-    client_secret: Token
-    seed: Seed | None
-    _journal: Journal | None
-    _journal_file: JournalFile | None
-    _identity: dict[str, str]
-    started_at: int
-    replica_files: ReplicaFiles
-    _path: Path | None = None
+    `started_at` is when it was started last, in Unix nanoseconds, 0 before; `seed` is the seed file that it began with.
+    """
+
+    def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
+        self.settings = settings
+        self.seed: Seed | None = None
+        self.journal: Journal | None = None
+        self.started_at = 0
+        self.token: Token
+        self.client_id: str
+        self.client_secret: Token
+        self.replica_files: ReplicaFiles
+        self._lifecycle = lifecycle
+        self._journal_file: JournalFile | None = None
+        self._known: dict[str, str] = {}
+        self._path: Path | None = None
+        self._adopt(_new_identity())
 
     def other_settings(self, settings: Mapping[str, Any]) -> list[str]:
-        """Return the names of those settings that it has otherwise; a wrong one is a `SettingError`."""
+        """Return the names of those settings that differ from its own; a wrong one is a `SettingError`."""
         wanted = self._settings_with(settings)
         return [name for name in settings if not self._has(name, getattr(wanted, name))]
 
@@ -71,20 +76,20 @@ class Durable:
         path = _real_path(journal)
         return not path.exists() or not path.stat().st_size
 
-    def _change_settings(self, settings: Mapping[str, Any]) -> Callable[[], None]:
+    def change_settings(self, settings: Mapping[str, Any]) -> Callable[[], None]:
         """Take other settings while it is stopped; returns the function that takes the old ones again."""
         if not self.can_have_journal(settings.get("journal")):
             raise JournalError(
                 f"The journal {settings['journal']} has another emulator's records, and this one has its own. "
                 "Choose a new file, or make a new Emulator with that one, which has all that is in it."
             )
-        old, identity = self.settings, dict(self._identity)
+        old, identity = self.settings, dict(self._known)
         who = {name: getattr(self, name) for name in ("token", "client_id", "client_secret")}
 
         def take(settings: Settings, identity: dict[str, str]) -> None:
-            self.settings, self._identity, self._path = settings, identity, None
-            self.lifecycle.limit(**limits_of(settings))
-            self._be(who)
+            self.settings, self._known, self._path = settings, identity, None
+            self._lifecycle.limit(**limits_of(settings))
+            self._adopt(who)
 
         # A port that is asked for goes before the one of the last start.
         take(self._settings_with(settings), {name: each for name, each in identity.items() if name not in settings})
@@ -95,8 +100,8 @@ class Durable:
         """Every token that the contour routes accept."""
         return (self.token, *self.settings.tokens, *(self.seed.logins if self.seed else ()))
 
-    def _open_journal(self) -> None:
-        """Open the journal, if there is to be one, and take over what it has; the first time only."""
+    def open_journal(self) -> None:
+        """Open the journal, if the settings name one, and restore what it has if this is the first start."""
         if self.settings.journal is None:
             return
         # SQLite is imported when somebody wants a journal.
@@ -118,8 +123,8 @@ class Durable:
 
     def _take_over(self, file: JournalFile) -> None:
         known = file.identity()
-        if known and (self.started_at or "owner" in self._identity):
-            if known.get("owner") != self._identity.get("owner"):
+        if known and (self.started_at or "owner" in self._known):
+            if known.get("owner") != self._known.get("owner"):
                 raise JournalError(
                     f"The journal {file.path} was used by another emulator since this one was stopped. Make a new "
                     "Emulator with it, which has all that is in it. In a notebook delete the variable, then type "
@@ -131,44 +136,43 @@ class Durable:
             self.seed.check_tokens(saved.sessions)
         file.remember({"owner": owner})
         if not self.started_at:
-            self.lifecycle.restore(saved)
-        self._identity |= {"token": self.token, "client_id": self.client_id, "client_secret": self.client_secret}
-        self._identity |= {**known, "owner": owner}
-        self._be(self._identity)
+            self._lifecycle.restore(saved)
+        self._known |= {"token": self.token, "client_id": self.client_id, "client_secret": self.client_secret}
+        self._known |= {**known, "owner": owner}
+        self._adopt(self._known)
 
-    def _be(self, identity: Mapping[str, str]) -> None:
+    def _adopt(self, identity: Mapping[str, str]) -> None:
         """Take the token and the client that are set, or else those of an identity."""
         self.token = Token(self.settings.token or identity["token"])
         self.client_id = self.settings.client_id or identity["client_id"]
         self.client_secret = Token(self.settings.client_secret or identity["client_secret"])
-        self.lifecycle.events.hide(self.token, self.client_secret, *self.settings.tokens)
+        self._lifecycle.events.hide(self.token, self.client_secret, *self.settings.tokens)
 
-    def _new_identity(self) -> dict[str, str]:
-        new = {name: secrets.token_urlsafe(32) for name in ("token", "client_secret")}
-        return {**new, "client_id": DEFAULT_CLIENT_ID}
-
-    def _oauth_client(self) -> OAuthClient:
-        revoked = msgspec.json.decode(self._identity.get("revoked", "{}"), type=dict[str, int])
+    def oauth_client(self) -> OAuthClient:
+        """Return what issues access tokens and knows which of them were revoked."""
+        revoked = msgspec.json.decode(self._known.get("revoked", "{}"), type=dict[str, int])
         return OAuthClient(
             self.client_id, self.client_secret, int(self.settings.access_token_seconds), revoked, self._keep_revoked
         )
 
     def _keep_revoked(self, revoked: Mapping[str, int]) -> None:
-        self._identity["revoked"] = msgspec.json.encode(revoked).decode()
+        self._known["revoked"] = msgspec.json.encode(revoked).decode()
         if self._journal_file is None:
             return
         try:
-            self._journal_file.remember({"revoked": self._identity["revoked"]})
+            self._journal_file.remember({"revoked": self._known["revoked"]})
         except JournalError as error:
             raise JournalBehind(
                 f"The token is revoked, but would not be after a restart: {error} Then revoke it again."
             ) from None
 
-    def _wanted_port(self) -> int:
+    def wanted_port(self) -> int:
+        """Return the port to listen on: the setting, or by default the one of the last start."""
         port = int(self.settings.port)
         return self._known_port("port", port) if port in DEFAULT_PORTS else port
 
-    def _wanted_tls_port(self) -> int:
+    def wanted_tls_port(self) -> int:
+        """Return the port of the platform routes to listen on, as `wanted_port()` does."""
         wanted = self.settings.tls_port
         if wanted:
             return int(wanted)
@@ -176,32 +180,33 @@ class Durable:
         return self._known_port("tls_port", 0 if a_free_one else TLS_PORT)
 
     def _known_port(self, name: str, otherwise: int) -> int:
-        known = self._identity.get(name, "")
+        known = self._known.get(name, "")
         return int(known) if known.isascii() and known.isdecimal() else otherwise
 
-    def _remember(self, port: int, tls_port: int) -> None:
+    def remember(self, port: int, tls_port: int) -> None:
         """Note who this is for the next start, and in the journal, if there is one."""
         # A port that is taken today may be free again at the next start, and executors outside know it.
         ports = {"port": str(port), "tls_port": str(tls_port)}
         asked_for = {"port": self.settings.port not in DEFAULT_PORTS, "tls_port": bool(self.settings.tls_port)}
-        self._identity |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._identity}
+        self._known |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._known}
         if self._journal_file is not None:
             authority = self.certificates.authority
-            self._identity |= {"token": str(self.token), "client_id": self.client_id}
-            self._identity["client_secret"] = str(self.client_secret)
-            self._identity |= {"authority": authority.certificate, "authority_key": authority.key}
-            self._journal_file.remember(self._identity)
+            self._known |= {"token": str(self.token), "client_id": self.client_id}
+            self._known["client_secret"] = str(self.client_secret)
+            self._known |= {"authority": authority.certificate, "authority_key": authority.key}
+            self._journal_file.remember(self._known)
 
-    def _begin_journal(self, loop: asyncio.AbstractEventLoop) -> None:
+    def begin_journal(self, loop: asyncio.AbstractEventLoop) -> None:
         """Write down everything that happens from now on."""
         if self._journal_file is not None:
             from cmemu_nb.storage.journal import Journal  # noqa: PLC0415
 
-            self._journal = Journal(self._journal_file, self.lifecycle, loop)
+            self.journal = Journal(self._journal_file, self._lifecycle, loop)
 
-    def _close_journal(self) -> None:
-        journal, file = self._journal, self._journal_file
-        self._journal = self._journal_file = None
+    def close_journal(self) -> None:
+        """Write what is left to the journal and close it; nothing when there is none."""
+        journal, file = self.journal, self._journal_file
+        self.journal = self._journal_file = None
         try:
             if journal is not None:
                 journal.close()
@@ -209,25 +214,31 @@ class Durable:
             if file is not None:
                 file.close()
 
-    async def _written(self) -> None:
-        if self._journal is not None:
-            await self._journal.written()
+    async def written(self) -> None:
+        """Wait until the journal, if there is one, has everything that was changed so far."""
+        if self.journal is not None:
+            await self.journal.written()
 
     @functools.cached_property
     def files(self) -> PrivateFiles:
         """The private directory of this emulator's certificates and tokens; beside the journal, if there is one."""
         remove_left_directories()
         files = PrivateFiles(self._journal_file.folder if self._journal_file else None)
-        self.replica_files = ReplicaFiles(files, self.lifecycle)
+        self.replica_files = ReplicaFiles(files, self._lifecycle)
         return files
 
     @functools.cached_property
     def certificates(self) -> Certificates:
         """The certificate of the platform routes, and its authority."""
-        known = self._identity
+        known = self._known
         authority = Authority(known["authority"], known["authority_key"]) if "authority" in known else None
         names = (*self.settings.local_hostnames, *([self.settings.host] if self.settings.allow_remote else []))
         return Certificates(self.files, names, authority)
+
+
+def _new_identity() -> dict[str, str]:
+    new = {name: secrets.token_urlsafe(32) for name in ("token", "client_secret")}
+    return {**new, "client_id": DEFAULT_CLIENT_ID}
 
 
 def _real_path(journal: str) -> Path:

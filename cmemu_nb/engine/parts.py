@@ -1,43 +1,16 @@
-"""What runs of an emulator, part by part, so that its end forgets none of them."""
+"""The parts of an emulator beside its servers, such as the functions that it runs."""
 
 from __future__ import annotations
 
-import inspect
-from functools import partial
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from abc import ABC, abstractmethod
 
 
-class Parts:
-    """The ends of all parts that have begun. They are called in the reverse order, whatever becomes of the others.
+class Part(ABC):
+    """Something that works while the emulator runs. Both methods are called on the emulator's loop."""
 
-    `contextlib.ExitStack` does the same, but keeps only the last error; here `failures` has all of them.
-    """
+    async def started(self) -> None:  # noqa: B027 - most parts wait until they are used
+        """Begin to work: the emulator answers requests from now on."""
 
-    def __init__(self) -> None:
-        self._ends: list[Callable[[], object]] = []
-        self.failures: list[BaseException] = []
-
-    def add(self, end: Callable[..., object], *arguments: Any) -> None:
-        """Note how a part ends."""
-        self._ends.append(partial(end, *arguments))
-
-    def end(self) -> None:
-        """End all parts. Nothing when there are none."""
-        while self._ends:
-            try:
-                self._ends.pop()()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the other parts must end, too
-                self.failures.append(error)
-
-    async def aend(self) -> None:
-        """End all parts, on an event loop: those that are coroutines, too."""
-        while self._ends:
-            try:
-                ended = self._ends.pop()()
-                if inspect.isawaitable(ended):
-                    await ended
-            except BaseException as error:  # noqa: BLE001
-                self.failures.append(error)
+    @abstractmethod
+    async def stopping(self, reason: str) -> None:
+        """End, while the emulator still answers; `reason` is why the jobs fail that it ends."""

@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 import socket
-import warnings
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import ExposedWarning, PortTakenWarning, SettingError
 from cmemu_nb.eventloop.forks import close, close_in_children, closed_in_children
 from cmemu_nb.settings import is_loopback
+from cmemu_nb.tracebacks import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,9 +40,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
         in_use = "in use by another emulator of this process" if _is_ours(port) else "in use"
         why = in_use if error.errno == errno.EADDRINUSE else "not permitted"
         try:
-            warnings.warn(
-                PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."), stacklevel=6
-            )
+            warn_user(PortTakenWarning(f"Port {port} is {why}; the emulator listens on port {taken}."))
         except PortTakenWarning:  # where warnings are errors
             close(sockets)
             raise
@@ -66,7 +64,7 @@ def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
         "token, open and reset sessions, take over deployed apps with the queries that are meant for them, and so "
         "run the functions of your cells. It is plain HTTP: tokens, queries and results can be read on the way."
     )
-    warnings.warn(ExposedWarning(message), stacklevel=6)
+    warn_user(ExposedWarning(message))
 
 
 def _bind(hosts: list[str], port: int) -> list[socket.socket]:

@@ -14,7 +14,7 @@ import re
 import socket
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,10 +22,10 @@ from cmemu_nb.errors import NotPrivate
 from cmemu_nb.eventloop.forks import close_in_children
 from cmemu_nb.storage.owner_only import check_shared_folder, is_ours, made_anew, without_following
 from cmemu_nb.storage.private_files import is_locked_now
-from cmemu_nb.tokens import Token
+from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 PATTERN = "cmemu-*.json"
 
@@ -74,26 +74,20 @@ def folder() -> Path:
     return Path(jupyter_runtime_dir())
 
 
-def write(emulator: Emulator) -> LiveFile | None:
-    """Write the file of an emulator that serves; one that can't be written is an event, and None."""
-    application = emulator.application
+def write(lifecycle: Lifecycle, **known: Any) -> LiveFile | None:
+    """Write the file of an emulator that serves; one that can't be written is an event, and None.
+
+    `known` are the fields of a `LiveEmulator` that this process can't find out by itself.
+    """
     try:
         found = LiveEmulator(
-            url=emulator.url,
-            platform_url=emulator.platform_url,
-            token=Token(emulator.token),
-            pid=os.getpid(),
-            started_at=emulator.started_at,
-            id=application.context.identity,
-            hostname=socket.gethostname(),
-            cwd=_directory(),
-            version=application.context.version,
+            pid=os.getpid(), hostname=socket.gethostname(), cwd=_directory(), version=__version__, **known
         )
         where = folder()
         remove_left_files(where)
         return _write(where, found)
     except (OSError, ValueError, RuntimeError, NotPrivate) as error:
-        emulator.lifecycle.note("live_file_failed", detail=f"{type(error).__name__}: {error}")
+        lifecycle.note("live_file_failed", detail=f"{type(error).__name__}: {error}")
         return None
 
 

@@ -102,21 +102,25 @@ def test_what_can_not_be_is_refused_in_one_sentence(emu: Emulator, client: Clien
         without.scale(client)
 
 
+def address_for_workers(emu: Emulator, workers: list[str]) -> str:
+    return address_for(emu._engine, workers)  # noqa: SLF001
+
+
 def test_workers_on_other_machines_need_an_emulator_that_they_can_reach(emu: Emulator) -> None:
     workers = ["tcp://127.0.0.1:1", "tcp://192.0.2.7:34567"]
     with pytest.raises(SettingError, match=r"workers on 192\.0\.2\.7 can't reach .* --allow-remote --local-hostnames"):
-        address_for(emu, workers)
-    assert address_for(emu, workers[:1]) == emu.platform_url
+        address_for_workers(emu, workers)
+    assert address_for_workers(emu, workers[:1]) == emu.platform_url
 
 
 @pytest.mark.filterwarnings("ignore::cmemu_nb.errors.ExposedWarning")
 def test_the_address_for_workers_on_other_machines_is_the_first_of_this_machines_names() -> None:
     with Emulator(port=0, home="thread", host="0.0.0.0", allow_remote=True) as emu:
         with pytest.raises(SettingError, match="need a name or address of this machine"):
-            address_for(emu, ["tcp://192.0.2.7:34567"])
+            address_for_workers(emu, ["tcp://192.0.2.7:34567"])
         emu.settings.local_hostnames = ["notebook.example"]
         port = emu.platform_url.rpartition(":")[2]
-        assert address_for(emu, ["tcp://192.0.2.7:34567"]) == f"https://notebook.example:{port}"
+        assert address_for_workers(emu, ["tcp://192.0.2.7:34567"]) == f"https://notebook.example:{port}"
 
 
 def test_replicas_that_are_stopped_say_so(emu: Emulator, client: Client) -> None:

@@ -23,7 +23,7 @@ from cmemu_nb.tracebacks import in_one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.sdk.adapter import Definition
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.records import Job
@@ -37,10 +37,10 @@ FINISHES_JOB = frozenset({"job_succeeded", "job_failed"})
 class NotebookExecutor:
     """Serves functions of this process on one runtime. Its methods run on the emulator's loop."""
 
-    def __init__(self, emulator: Emulator, runtime_id: str) -> None:
+    def __init__(self, engine: Engine, runtime_id: str) -> None:
         self.runtime_id = runtime_id
         self.functions: dict[str, ServedFunction] = {}
-        self._emulator = emulator
+        self._engine = engine
         self._threads: set[JobThread] = set()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -51,8 +51,8 @@ class NotebookExecutor:
     async def begin(self) -> None:
         """Join the runtime's session, or open the notebook's own, and begin to poll; `NotRunning` if it is stopped."""
         self._stopping = False
-        self._client = RuntimeClient(self._emulator.url)
-        self._slots = asyncio.Semaphore(self._emulator.settings.max_concurrent_tasks)
+        self._client = RuntimeClient(self._engine.url)
+        self._slots = asyncio.Semaphore(self._engine.settings.max_concurrent_tasks)
         # Made anew with each loop, since an event that was waited for belongs to its loop.
         self._takes_jobs = asyncio.Event()
         self._takes_jobs.set()
@@ -62,16 +62,16 @@ class NotebookExecutor:
         except BaseException:
             self._client.close()
             raise
-        self._unsubscribe = self._emulator.lifecycle.events.subscribe(self._hear)
+        self._unsubscribe = self._engine.lifecycle.events.subscribe(self._hear)
         self._poll()
 
     async def _join(self) -> None:
         try:
-            self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
+            self._client.join(self._engine.lifecycle.runtime(self.runtime_id))
         except NotFound:
             await self._client.open_session(self.runtime_id, NOTEBOOK_APP, "Notebook")
         if self.runtime_id == NOTEBOOK:
-            self._emulator.lifecycle.keep_app(NOTEBOOK, NOTEBOOK_APP)
+            self._engine.lifecycle.keep_app(NOTEBOOK, NOTEBOOK_APP)
         if self.functions:
             await self._post_schemas(self.functions.values())
         if self._stopping:
@@ -80,17 +80,17 @@ class NotebookExecutor:
     def end(self, reason: str) -> None:
         """Stop polling; the jobs that run are failed with the reason, if they still exist."""
         for thread in list(self._threads):
-            job = self._emulator.lifecycle.find_job(thread.job_id)
+            job = self._engine.lifecycle.find_job(thread.job_id)
             if job is not None and not job.finished:
-                self._emulator.lifecycle.fail(thread.job_id, reason)
+                self._engine.lifecycle.fail(thread.job_id, reason)
         self._stop_polling()
 
-    def rest(self) -> None:
-        """Take no jobs any more: others do. What runs goes on."""
+    def pause(self) -> None:
+        """Take no further jobs, because others do. Functions that run are not touched."""
         self._takes_jobs.clear()
-        self._emulator.application.context.waiting.end_polls()
+        self._engine.application.context.waiting.end_polls()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Take jobs again."""
         self._takes_jobs.set()
 
@@ -102,7 +102,7 @@ class NotebookExecutor:
     @property
     def slots(self) -> int:
         """How many functions may run at a time."""
-        return int(self._emulator.settings.max_concurrent_tasks)
+        return int(self._engine.settings.max_concurrent_tasks)
 
     @property
     def busy(self) -> list[JobThread]:
@@ -158,7 +158,7 @@ class NotebookExecutor:
             return
         said = "it was cancelled" if task.cancelled() else in_one_line(task.exception())
         told = f"the notebook's executor ended ({said}) and is started again in {self._restart_in:g} s"
-        self._emulator.lifecycle.note("executor_restarted", self.runtime_id, detail=told)
+        self._engine.lifecycle.note("executor_restarted", self.runtime_id, detail=told)
         self._timer = task.get_loop().call_later(self._restart_in, self._poll)
         self._restart_in = min(2 * self._restart_in or RETRY_SECONDS, MAX_RESTART_SECONDS)
 
@@ -183,14 +183,14 @@ class NotebookExecutor:
             except InvalidModuleAuthToken:
                 await self._join_again()
             except CmemuError as error:
-                if not self._emulator.faults:
-                    self._emulator.lifecycle.note("log", self.runtime_id, detail=f"the notebook's executor: {error}")
+                if not self._engine.faults:
+                    self._engine.lifecycle.note("log", self.runtime_id, detail=f"the notebook's executor: {error}")
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _join_again(self) -> None:
         """Go on after a reset as a restarted program would: with the new token, and with all schemas."""
         with contextlib.suppress(CmemuError):
-            self._client.join(self._emulator.lifecycle.runtime(self.runtime_id))
+            self._client.join(self._engine.lifecycle.runtime(self.runtime_id))
             await self._post_schemas(self.functions.values())
 
     def _start_or_fail(self, job: ReceivedJob) -> None:
@@ -198,7 +198,7 @@ class NotebookExecutor:
         thread = None
         try:
             served = self.functions.get(job.query_type)
-            thread = JobThread(self._emulator, self._client, served, job, self._ended)
+            thread = JobThread(self._engine, self._client, served, job, self._ended)
             self._start(thread)
         except Exception as error:  # noqa: BLE001 - the executor must outlive every job
             if thread is None:
@@ -206,19 +206,19 @@ class NotebookExecutor:
             else:
                 self._ended(thread)
             with contextlib.suppress(CmemuError):  # it has ended meanwhile
-                self._emulator.lifecycle.fail(job.job_id, not_started(error))
+                self._engine.lifecycle.fail(job.job_id, not_started(error))
 
     def _start(self, thread: JobThread) -> None:
         self._threads.add(thread)
         if thread.served is not None:
             thread.served.running += 1
             if thread.served.echo is not None:
-                self._emulator.lifecycle.log(thread.job_id).echo(thread.served.echo)
+                self._engine.lifecycle.log(thread.job_id).echo(thread.served.echo)
         self._workers.run(thread.name, thread.run)
 
     def _hear(self, event: Event) -> None:
         if event.kind in FINISHES_JOB and event.runtime_id == self.runtime_id:
-            self._count(self._emulator.lifecycle.find_job(event.job_id or ""))
+            self._count(self._engine.lifecycle.find_job(event.job_id or ""))
         if event.kind in STOPS_JOB:
             # A job that was delivered twice has two.
             for thread in [each for each in self._threads if each.job_id == event.job_id]:
@@ -252,7 +252,7 @@ class NotebookExecutor:
             task, self._task = self._task, None
             task.cancel()
             self._unsubscribe()
-            self._emulator.lifecycle.release_app(self.runtime_id)
+            self._engine.lifecycle.release_app(self.runtime_id)
             self._client.close()
             self._workers.close()
 

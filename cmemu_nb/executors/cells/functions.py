@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cmemu_nb.display.names import magic_line
+from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import (
     DefinitionWarning,
     ExportRefused,
@@ -26,6 +26,7 @@ from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.phrases import closest, plural, quoted
 from cmemu_nb.storage.owner_only import replacing
 from cmemu_nb.tokens import last_four
+from cmemu_nb.tracebacks import warn_user
 from cmemu_nb.wire.json_values import read_exactly
 from cmemu_nb.wire.masking import MIN_MASKED
 from cmemu_nb.wire.value_types import name_of_type
@@ -33,16 +34,16 @@ from cmemu_nb.wire.value_types import name_of_type
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
-    from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.cells.executor import NotebookExecutor
     from cmemu_nb.executors.cells.served import ServedFunction
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.executors.sdk.adapter import Definition
 
 # What is called: a function by its name, or itself.
 Function: TypeAlias = str | Callable[..., Any]
 
 
-class Functions:
+class Functions(Part):
     """What is served: iterable, by name, and a table where it is shown.
 
     >>> emu.functions["add"]
@@ -52,8 +53,10 @@ class Functions:
     False
     """
 
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
+    def __init__(self, executors: Executors) -> None:
+        self._owner = executors
+        self._engine = executors.engine
+        self._engine.parts.append(self)
         self._executors: dict[str, NotebookExecutor] = {}
         self._paused = True
         self._one_at_a_time: asyncio.Lock
@@ -92,10 +95,10 @@ class Functions:
         self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None = None
     ) -> list[ServedFunction]:
         """Serve functions that the SDK has read, here and on the clusters that serve them."""
-        self._emulator.clusters.check(runtime_id, definitions)
-        still_running = self._emulator.home.run(self._serve(runtime_id, definitions, echo))
-        self._emulator.clusters.ship(runtime_id, definitions)
-        _print_still_running(self._emulator, still_running)
+        self._owner.clusters.check(runtime_id, definitions)
+        still_running = self._engine.home.run(self._serve(runtime_id, definitions, echo))
+        self._owner.clusters.ship(runtime_id, definitions)
+        _print_still_running(self._engine.name, still_running)
         served = self._executors[runtime_id].functions
         # Another thread may have removed some, or stopped serving all, in this very moment.
         return [served[definition.name] for definition in definitions if definition.name in list(served)]
@@ -130,7 +133,7 @@ class Functions:
             executor = self._executors.get(runtime_id)
             if executor is None or not executor.working:
                 # Known from now on, so that it is stopped with the others.
-                executor = self._executors[runtime_id] = NotebookExecutor(self._emulator, runtime_id)
+                executor = self._executors[runtime_id] = NotebookExecutor(self._engine, runtime_id)
                 await executor.begin()
             return await executor.serve(definitions, echo)
 
@@ -156,12 +159,12 @@ class Functions:
 
     def _check_runtime(self, runtime_id: str) -> None:
         """Refuse an unknown runtime, but not the notebook's own, which is opened when it is needed."""
-        if runtime_id == NOTEBOOK or not self._emulator.running:
+        if runtime_id == NOTEBOOK or not self._engine.running:
             return
         try:
-            self._emulator.lifecycle.runtime(runtime_id)
+            self._engine.lifecycle.runtime(runtime_id)
         except NotFound as error:
-            raise NotFound(f"{error} {self._emulator.name}.open_runtime({runtime_id!r}) opens it.") from None
+            raise NotFound(f"{error} {self._engine.name}.open_runtime({runtime_id!r}) opens it.") from None
 
     def _kept(self, runtime_id: str, function: object) -> str:
         executor = self._executors.get(runtime_id)
@@ -171,8 +174,8 @@ class Functions:
     def remove(self, name: str, runtime_id: str | None = None) -> None:
         """Serve a function no longer and withdraw its schema; `NotFound` lists those that are served."""
         served = self._find(name, runtime_id)
-        self._emulator.home.run(self._remove(served.runtime_id, name))
-        self._emulator.clusters.ship(served.runtime_id, [])
+        self._engine.home.run(self._remove(served.runtime_id, name))
+        self._owner.clusters.ship(served.runtime_id, [])
 
     def export(self, path: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Path:
         """Write what is served as a module for the official SDK, with all that the functions need; returns its path.
@@ -194,16 +197,16 @@ class Functions:
         return path
 
     def _refuse_tokens(self, text: str) -> None:
-        lifecycle, emulator = self._emulator.lifecycle, self._emulator
-        tokens = [runtime.module_auth_token for runtime in lifecycle.runtimes()]
-        for token in (*emulator.bearer_tokens, emulator.client_secret, *tokens):
+        identity = self._engine.identity
+        tokens = [runtime.module_auth_token for runtime in self._engine.lifecycle.runtimes()]
+        for token in (*identity.bearer_tokens, identity.client_secret, *tokens):
             if token in text and len(token) >= MIN_MASKED:
                 raise ExportRefused(
                     f"The module would hold a whole token of this emulator ({last_four(token)}). "
                     "Read it from an environment variable inside the function."
                 )
 
-    async def resume(self) -> None:
+    async def started(self) -> None:
         """Serve again what was served before the emulator was stopped."""
         self._one_at_a_time = asyncio.Lock()  # made anew with each loop, since it belongs to one
         for executor in list(self._executors.values()):
@@ -211,22 +214,22 @@ class Functions:
                 await executor.begin()
         self._paused = False
 
-    def pause(self) -> None:
+    async def stopping(self, reason: str) -> None:
         """Serve nothing while the emulator is stopped."""
         self._paused = True
         with contextlib.ExitStack() as each_even_if_one_fails:
             for executor in self._executors.values():
-                each_even_if_one_fails.callback(executor.end, "the emulator was stopped while the function ran")
+                each_even_if_one_fails.callback(executor.end, f"{reason} while the function ran")
 
-    def rest(self, runtime_id: str) -> None:
+    def pause(self, runtime_id: str) -> None:
         """Leave a runtime's jobs to others, for instance to a cluster."""
         if runtime_id in self._executors:
-            self._executors[runtime_id].rest()
+            self._executors[runtime_id].pause()
 
-    def go_on(self, runtime_id: str) -> None:
+    def resume(self, runtime_id: str) -> None:
         """Take a runtime's jobs again."""
         if runtime_id in self._executors:
-            self._executors[runtime_id].go_on()
+            self._executors[runtime_id].resume()
 
     # Looking
 
@@ -281,7 +284,7 @@ class Functions:
         if others:
             raise NotFound(
                 f"The {name} that was given is not the one that is served, {others[0]!r}. Serve it with "
-                f"@{self._emulator.name}.function, or give {name!r} to call the one that is served."
+                f"@{self._engine.name}.function, or give {name!r} to call the one that is served."
             )
         return name, None
 
@@ -291,7 +294,7 @@ class Functions:
         Of a function that is served here its structs say which fields they need: `required`, which the SDK does not
         post.
         """
-        posted = self._emulator.lifecycle.find_schema(runtime_id, name)
+        posted = self._engine.lifecycle.find_schema(runtime_id, name)
         if posted is None:
             return None
         executor = self._executors.get(runtime_id)
@@ -332,7 +335,7 @@ class Functions:
     @property
     def nothing(self) -> str:
         """What to say when no functions are served."""
-        return f"No functions are served. Write @{self._emulator.name}.function above one."
+        return f"No functions are served. Write @{self._engine.name}.function above one."
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.display.cards import show_functions  # noqa: PLC0415 - only a notebook wants it
@@ -340,17 +343,9 @@ class Functions:
         return show_functions(self)
 
 
-def warn_user(warning: Warning) -> None:
-    """Warn at the line outside of this package that has led here."""
-    frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cmemu_nb":
-        frame, level = frame.f_back, level + 1
-    warnings.warn(warning, stacklevel=level)
-
-
-def _print_still_running(emulator: Emulator, jobs: dict[str, int]) -> None:
+def _print_still_running(emu: str, jobs: dict[str, int]) -> None:
     """Say that jobs of earlier versions still run, and how to end them."""
     for name, count in jobs.items():
         run, them = ("runs", "it") if count == 1 else ("run", "them")
-        cancel = magic_line(emulator, f"cancel {name}") if cell_is_running() else f'{emulator.name}.cancel("{name}")'
+        cancel = magic_line(emu, f"cancel {name}") if cell_is_running() else f'{emu}.cancel("{name}")'
         print(f"{plural(count, 'job')} of {name}'s earlier version still {run}. {cancel} ends {them}.")  # noqa: T201

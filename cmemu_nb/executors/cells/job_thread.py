@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cmemu_nb.calls.wait_line import WaitLine
     from cmemu_nb.clients.received_job import ReceivedJob
     from cmemu_nb.clients.runtime import RuntimeClient
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.cells.served import ServedFunction
 
 SHOWN_OF_A_RESULT = 2048
@@ -54,17 +54,17 @@ class JobThread:
 
     def __init__(
         self,
-        emulator: Emulator,
+        engine: Engine,
         client: RuntimeClient,
         served: ServedFunction | None,
         job: ReceivedJob,
         on_end: Callable[[JobThread], None],
     ) -> None:
-        self._emulator = emulator
+        self._engine = engine
         self._client = client
         self._envelope = job.envelope()
         self._on_end = on_end
-        self._cleared = emulator.lifecycle.events.cleared
+        self._cleared = engine.lifecycle.events.cleared
         self._definition = served.definition if served else None
         self.served = served
         self.job_id = job.job_id
@@ -85,14 +85,14 @@ class JobThread:
         self._ending.begin()
         try:
             # Made by the first print: most functions print nothing, and their jobs are kept for long.
-            log = functools.cache(functools.partial(self._emulator.lifecycle.log, self.job_id))
+            log = functools.cache(functools.partial(self._engine.lifecycle.log, self.job_id))
             with output_to(lambda text: log().write(text)), contextlib.suppress(NotRunning):
                 self._handle()
         except BaseException as error:  # noqa: BLE001 - such as no memory; a job must end whatever goes wrong
             self._failure = in_one_line(error)
         finally:
             with contextlib.suppress(NotRunning, RuntimeError):  # the emulator is stopped
-                self._emulator.home.loop.call_soon_threadsafe(self._finish_soon)
+                self._engine.home.loop.call_soon_threadsafe(self._finish_soon)
 
     def _handle(self) -> None:
         try:
@@ -100,19 +100,19 @@ class JobThread:
         except JobEnded:  # nobody waits for a result
             pass
         except CmemuError as error:  # not the function's own: that is a result
-            self._emulator.home.run(self._fail_unposted(error))
+            self._engine.home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit ends the SDK's worker process, which posts nothing
             print_from_its_own_frame()
             said = f"the function ended with {type(error).__name__}, for which the official SDK posts no result"
-            self._emulator.home.run(self._fail(said))
+            self._engine.home.run(self._fail(said))
 
     def _explain(self, why: str) -> None:
-        self._emulator.lifecycle.log(self.job_id).explain(why)
+        self._engine.lifecycle.log(self.job_id).explain(why)
 
     @property
     def _forgotten(self) -> bool:
         """Whether all that happened when the job began is forgotten, so that nobody wants to hear of its end."""
-        return self._cleared != self._emulator.lifecycle.events.cleared
+        return self._cleared != self._engine.lifecycle.events.cleared
 
     def _post(self, body: bytes | Iterable[bytes]) -> None:
         if self._forgotten:
@@ -123,7 +123,7 @@ class JobThread:
             self._post_stream(body)
 
     def _post_stream(self, chunks: Iterable[bytes]) -> None:
-        home = self._emulator.home
+        home = self._engine.home
         exchange = home.run(self._client.stream_result(self.job_id))
         sent = 0
         try:
@@ -155,7 +155,7 @@ class JobThread:
         """Have the function end, if it still runs: as soon as it may, in C code when that returns to Python."""
         if not self._ending.request():
             later = min(2 * again_in, LATEST_SECONDS)
-            self._emulator.home.loop.call_later(again_in, self.end, later)
+            self._engine.home.loop.call_later(again_in, self.end, later)
 
     def _finish_soon(self) -> None:
         self._finishing = asyncio.get_running_loop().create_task(self._finish())
@@ -176,7 +176,7 @@ class JobThread:
         """Fail the job without a request, which may be what does not work."""
         if not self.abandoned and not self._forgotten:
             with contextlib.suppress(CmemuError):
-                self._emulator.lifecycle.fail(self.job_id, reason)
+                self._engine.lifecycle.fail(self.job_id, reason)
 
     async def _post_whole(self) -> None:
         """Post the first of the bodies that is taken; when all are refused the job runs on, as with the SDK."""
@@ -207,12 +207,12 @@ class JobThread:
     def _note_late(self, body: bytes) -> None:
         if not self._forgotten:
             runtime_id = self.served.runtime_id if self.served else None
-            masked = self._emulator.lifecycle.events.masked(body[:KEPT_OF_A_RESULT].decode(errors="replace"))
-            self._emulator.lifecycle.note("late_result", runtime_id, self.job_id, masked[:SHOWN_OF_A_RESULT])
+            masked = self._engine.lifecycle.events.masked(body[:KEPT_OF_A_RESULT].decode(errors="replace"))
+            self._engine.lifecycle.note("late_result", runtime_id, self.job_id, masked[:SHOWN_OF_A_RESULT])
 
     async def _fail_unposted(self, error: CmemuError) -> None:
         """Fail the job whose result was not taken, unless that was because it has ended or the emulator is stopped."""
-        if self._emulator.running and not self.abandoned:
+        if self._engine.running and not self.abandoned:
             await self._fail(f"the result could not be posted: {error}")
 
     async def _fail(self, reason: str) -> None:
@@ -220,4 +220,4 @@ class JobThread:
             return
         with contextlib.suppress(*ENDED_MEANWHILE, JournalBehind):
             # The route takes no longer reason from anybody.
-            await self._client.fail(self.job_id, shortened(reason, self._emulator.settings.max_label_bytes // 2))
+            await self._client.fail(self.job_id, shortened(reason, self._engine.settings.max_label_bytes // 2))

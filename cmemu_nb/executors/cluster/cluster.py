@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed import Future as DaskFuture
 
-    from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.cluster.worker import Message
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.lifecycle.session import Replica
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class Cluster:
 
     def __init__(
         self,
-        emulator: Emulator,
+        executors: Executors,
         client: Client,
         runtime_id: str,
         url: str,
@@ -92,7 +92,8 @@ class Cluster:
         self._one_left = asyncio.Event()
         self.logs = ModuleLogs()
         self.stopped = False
-        self._emulator = emulator
+        self._executors = executors
+        self._engine = executors.engine
         self._client = client
         self._url = url
         self._slots = max_concurrent_tasks
@@ -107,7 +108,7 @@ class Cluster:
     def scale(self, replicas: int) -> Cluster:
         """Have so many replicas. Those that are too many end when their jobs are done. Returns this at once."""
         check_at_least_one(replicas=replicas)
-        self._emulator.home.run(self._resize(replicas))
+        self._engine.home.run(self._resize(replicas))
         return self
 
     def wait_until_responsive(self, timeout: float = 60.0) -> Cluster:
@@ -115,21 +116,21 @@ class Cluster:
 
         Raises `LaunchFailed`, which says how each of them stands.
         """
-        self._emulator.home.run(self._wait_until_responsive(timeout))
+        self._engine.home.run(self._wait_until_responsive(timeout))
         return self
 
     def stop(self) -> None:
         """End every replica; the jobs that they hold fail, those that are queued wait."""
         if not self.stopped:
-            self._emulator.home.run(self.end("the replicas on the cluster were stopped"))
+            self._engine.home.run(self.end("the replicas on the cluster were stopped"))
 
     def ship(self) -> None:
         """Bring the functions as they are now to every replica, and wait a moment for it; jobs that run go on.
 
         Raises `FunctionRefused` when a worker can't read them; its replicas go on with the ones before.
         """
-        functions = pickled(self._emulator.functions.definitions(self.runtime_id))
-        sent = self._emulator.home.run(self._ship(functions))
+        functions = pickled(self._executors.functions.definitions(self.runtime_id))
+        sent = self._engine.home.run(self._ship(functions))
         _wait_for(sent)
         problems = {told.result() for *_, told in sent if told.done() and told.exception() is None} - {""}
         if problems:
@@ -142,7 +143,7 @@ class Cluster:
 
     async def begin(self, replicas: int) -> None:
         """Start the replicas."""
-        self._functions = pickled(self._emulator.functions.definitions(self.runtime_id))
+        self._functions = pickled(self._executors.functions.definitions(self.runtime_id))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await asyncio.wrap_future(self._call(check_versions, self._client))
@@ -167,13 +168,13 @@ class Cluster:
     def _check_not_stopped(self) -> None:
         if self.stopped:
             raise LaunchFailed(
-                f"The replicas of {self.runtime_id!r} are stopped. {self._emulator.name}.scale(client) starts new ones."
+                f"The replicas of {self.runtime_id!r} are stopped. {self._engine.name}.scale(client) starts new ones."
             )
 
     @property
     def nothing(self) -> str:
         """What to say when it is stopped."""
-        return f"Stopped. {self._emulator.name}.scale(client) starts replicas again."
+        return f"Stopped. {self._engine.name}.scale(client) starts replicas again."
 
     def give_up(self, job_id: str, replica_id: str | None) -> None:
         """Free the slot of a job that was ended, in case its function goes on; without a replica all slots."""
@@ -206,7 +207,7 @@ class Cluster:
         for seat in self._leaving.values():
             self._send(seat, Leave(finishes_jobs=False))
             self._remove(seat, reason)
-        self._emulator.clusters.share(self.runtime_id)
+        self._executors.clusters.share(self.runtime_id)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 while self._leaving:
@@ -221,7 +222,7 @@ class Cluster:
             problem = self.stopped or any(seat.problem for seat in self.seats.values())
             return problem or all(seat.state == "responsive" for seat in self.seats.values())
 
-        there = await until(self._emulator.lifecycle, settled, timeout)
+        there = await until(self._engine.lifecycle, settled, timeout)
         self._check_not_stopped()
         if not there or any(seat.problem for seat in self.seats.values()):
             states = ", ".join(f"{seat.number} {seat.state}" for seat in self.seats.values())
@@ -236,8 +237,8 @@ class Cluster:
             seat.left.add(seat.attempt)
             gone = f"replica {seat.replica.replica_id} is gone: {reason}"
             if not seat.replica.revoked:
-                self._emulator.lifecycle.remove_replica(seat.replica, gone)
-            self._emulator.lifecycle.note("replica_exited", self.runtime_id, detail=gone)
+                self._engine.lifecycle.remove_replica(seat.replica, gone)
+            self._engine.lifecycle.note("replica_exited", self.runtime_id, detail=gone)
 
     # What happens on the cluster
 
@@ -248,7 +249,7 @@ class Cluster:
         elif what == "printed":
             self._print(message)
         elif what == "explained":
-            self._emulator.lifecycle.log(message["job_id"]).explain(message["why"])
+            self._engine.lifecycle.log(message["job_id"]).explain(message["why"])
         elif what == "failed":
             self._fail(message["job_id"], message["reason"])
         elif what == "broke":
@@ -261,19 +262,19 @@ class Cluster:
     def _start_again(self, message: dict[str, Any]) -> None:
         """Fail the jobs of a replica whose polling has ended; it asks for a new token next."""
         told = f"replica {message['number']} on {message['worker']} ended ({message['reason']}) and is started again"
-        self._emulator.lifecycle.note("executor_restarted", self.runtime_id, detail=told)
+        self._engine.lifecycle.note("executor_restarted", self.runtime_id, detail=told)
         seat = self.seats.get(message["number"])
         if seat is not None and seat.attempt == message["attempt"] and seat.replica and not seat.replica.revoked:
-            self._emulator.lifecycle.remove_replica(seat.replica, told)
+            self._engine.lifecycle.remove_replica(seat.replica, told)
 
     def _fail(self, job_id: str, reason: str) -> None:
         """Fail a job with the reason, or add it to that of one whose stream is known to have broken off."""
-        job = self._emulator.lifecycle.find_job(job_id)
+        job = self._engine.lifecycle.find_job(job_id)
         if job is not None and (job.error_message or "").startswith(BROKEN_OFF):
-            self._emulator.lifecycle.add_reason(job_id, reason)
+            self._engine.lifecycle.add_reason(job_id, reason)
             return
         with contextlib.suppress(CmemuError):  # it has ended otherwise
-            self._emulator.lifecycle.fail(job_id, reason)
+            self._engine.lifecycle.fail(job_id, reason)
 
     def _has_left(self, attempt: str) -> None:
         seat = self._leaving.pop(attempt, None)
@@ -296,20 +297,18 @@ class Cluster:
         seat.attempt, seat.worker, seat.problem = message["attempt"], message["worker"], ""
         name = replica_name(seat.number, seat.worker)
         try:
-            seat.replica = self._emulator.lifecycle.add_replica(self.runtime_id, self._slots, launched=True, name=name)
+            seat.replica = self._engine.lifecycle.add_replica(self.runtime_id, self._slots, launched=True, name=name)
         except NotFound:
-            self._emulator.home.loop.create_task(self.end("the runtime was deleted"))
+            self._engine.home.loop.create_task(self.end("the runtime was deleted"))
             return
-        self._emulator.lifecycle.note(
-            "replica_started", self.runtime_id, detail=f"{name}: on Dask worker {seat.worker}"
-        )
-        authority = self._emulator.certificates.authority.certificate
+        self._engine.lifecycle.note("replica_started", self.runtime_id, detail=f"{name}: on Dask worker {seat.worker}")
+        authority = self._engine.identity.certificates.authority.certificate
         self._send(seat, Start(self._url, authority, seat.replica.token, self._slots, self._functions, self._version))
 
     def _print(self, message: dict[str, Any]) -> None:
         # A function that prints its environment would leave its token in a saved notebook.
-        job_id, text = message["job_id"], self._emulator.lifecycle.events.masked(message["text"])
-        self._emulator.lifecycle.log(job_id).write(text)
+        job_id, text = message["job_id"], self._engine.lifecycle.events.masked(message["text"])
+        self._engine.lifecycle.log(job_id).write(text)
         name = replica_name(message["number"], message["worker"])
         for line in text.splitlines():
             self.logs.append(LogLine(time.time_ns(), name, line, job_id=job_id))
@@ -320,7 +319,7 @@ class Cluster:
             self._remove(seat, problem)
             self._note(f"replica {seat.number} on the cluster: {problem}")
             if self._client.status in ("closing", "closed"):
-                self._emulator.home.loop.create_task(self.end("the Dask client was closed"))
+                self._engine.home.loop.create_task(self.end("the Dask client was closed"))
 
     # Calls of Dask, in threads of its own
 
@@ -341,11 +340,11 @@ class Cluster:
         return done
 
     def _note(self, detail: str) -> None:
-        self._emulator.lifecycle.note("log", self.runtime_id, detail=detail)
+        self._engine.lifecycle.note("log", self.runtime_id, detail=detail)
 
     def _on_loop(self, work: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(CmemuError, RuntimeError):  # the emulator is stopped
-            self._emulator.home.loop.call_soon_threadsafe(work, *arguments)
+            self._engine.home.loop.call_soon_threadsafe(work, *arguments)
 
     def _send(self, seat: Seat, message: Message) -> Future[str]:
         return self._call(self._deliver, seat.worker, seat.attempt, message)
@@ -353,7 +352,7 @@ class Cluster:
     def _deliver(self, worker: str, attempt: str, message: Message) -> str:
         told = self._client.run(deliver, attempt, message, workers=[worker], on_error="ignore")
         if isinstance(message, Leave):  # which it sees when its poll is answered
-            self._on_loop(self._emulator.application.context.waiting.end_polls)
+            self._on_loop(self._engine.application.context.waiting.end_polls)
         return str(told.get(worker, ""))
 
     def _listen(self) -> None:

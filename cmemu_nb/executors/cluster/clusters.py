@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import ipaddress
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, SettingError
 from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.settings import is_loopback
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from cmemu_nb.calls.handles import RuntimeHandle
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.cluster.cluster import Cluster
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.executors.sdk.adapter import Definition
     from cmemu_nb.lifecycle.events import Event
 
@@ -29,83 +29,64 @@ CLUSTER = "cluster"
 ANY = ("0.0.0.0", "::")
 
 
-class Scaling:
-    """How an emulator's functions go to a cluster."""
+class Clusters(Part):
+    """Every cluster that serves functions of an emulator."""
 
-    def _emulator(self) -> Emulator:
-        return cast("Emulator", self)
-
-    @functools.cached_property
-    def clusters(self) -> Clusters:
-        """The clusters that serve functions."""
-        return Clusters(self._emulator())
+    def __init__(self, executors: Executors) -> None:
+        self._executors = executors
+        self._engine = executors.engine
+        self._engine.parts.append(self)
+        self._clusters: list[Cluster] = []
+        self._unsubscribe: Callable[[], None] | None = None
 
     def scale(
         self,
         client: Client,
-        replicas: int = 8,
-        functions: Sequence[Callable[..., Any] | str] | Callable[..., Any] | str | None = None,
-        runtime: RuntimeHandle | str | None = None,
+        replicas: int,
+        functions: Sequence[Callable[..., Any] | str] | Callable[..., Any] | str | None,
+        runtime_id: str | None,
+        max_concurrent_tasks: int,
         *,
-        max_concurrent_tasks: int = 1,
-        local: bool = False,
+        local: bool,
     ) -> Cluster:
-        """Serve functions by replicas on the workers of a `dask.distributed` cluster, each with a token of its own.
-
-        A replica is handed at most `max_concurrent_tasks` unfinished jobs at a time. `functions` are all that the
-        runtime serves (`notebook` if left out); when some are given, by name or themselves, they are served on a
-        runtime of their own, `cluster` if left out. A function's next version goes to all replicas. With `local=True`
-        the notebook takes jobs as well. Returns at once; `wait_until_responsive()` waits. Raises `FunctionRefused` for
-        functions that can't be shipped, `SettingError` when workers could not reach the emulator, `LaunchFailed` when
-        the cluster can't run it, `InvalidRequest`.
-        """
-        emulator = self._emulator()
+        """Serve functions by replicas on the workers of a cluster, as `Emulator.scale` describes it."""
         _check_client(client)
         from cmemu_nb.executors.cluster.cluster import Cluster, check_at_least_one  # noqa: PLC0415 - without Dask nobody needs it
 
         check_at_least_one(replicas=replicas, max_concurrent_tasks=max_concurrent_tasks)
-        url = address_for(emulator, client.nthreads())
-        runtime_id = runtime if isinstance(runtime, str) else runtime.id if runtime else NOTEBOOK
+        url = address_for(self._engine, client.nthreads())
         if functions is not None:
-            runtime_id = self._serve_apart(functions, CLUSTER if runtime is None else runtime_id)
-        if not emulator.functions.definitions(runtime_id):
+            runtime_id = self._serve_apart(functions, runtime_id or CLUSTER)
+        runtime_id = runtime_id or NOTEBOOK
+        if not self._executors.functions.definitions(runtime_id):
             raise InvalidRequest(
-                f"No functions are served on runtime {runtime_id!r}. Write @{emulator.name}.function above one."
+                f"No functions are served on runtime {runtime_id!r}. Write @{self._engine.name}.function above one."
             )
-        cluster = Cluster(emulator, client, runtime_id, url, max_concurrent_tasks, local=local)
-        return emulator.clusters.begin(cluster, replicas)
+        cluster = Cluster(self._executors, client, runtime_id, url, max_concurrent_tasks, local=local)
+        return self._begin(cluster, replicas)
 
     def _serve_apart(self, functions: Any, runtime_id: str) -> str:
         """Serve some functions on a runtime of their own; replicas take all jobs of theirs."""
         from cmemu_nb.executors.cluster.pickling import pickled  # noqa: PLC0415 - who has no cluster needs none
 
-        emulator = self._emulator()
+        served = self._executors.functions
         chosen = [functions] if isinstance(functions, str) or callable(functions) else list(functions)
         if not chosen:
             raise InvalidRequest("functions=[] names none. Name some, or leave it out for all of the notebook's.")
-        definitions = [emulator.functions.definition_of(each) for each in chosen]
+        definitions = [served.definition_of(each) for each in chosen]
         pickled(definitions)
-        with emulator.launchable_runtime(runtime_id):
-            emulator.functions.serve_defined(runtime_id, definitions)
+        with self._executors.opened_runtime(runtime_id):
+            served.serve_defined(runtime_id, definitions)
         return runtime_id
 
-
-class Clusters:
-    """Every cluster that serves functions of an emulator."""
-
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
-        self._clusters: list[Cluster] = []
-        self._unsubscribe: Callable[[], None] | None = None
-
-    def begin(self, cluster: Cluster, replicas: int) -> Cluster:
+    def _begin(self, cluster: Cluster, replicas: int) -> Cluster:
         """Start a cluster's replicas, and let the notebook leave the jobs to them unless it is to go on."""
         # Every event is told to whoever subscribes, and most emulators have no cluster.
-        self._unsubscribe = self._unsubscribe or self._emulator.lifecycle.events.subscribe(self._hear)
+        self._unsubscribe = self._unsubscribe or self._engine.lifecycle.events.subscribe(self._hear)
         self._clusters = [*self, cluster]
         try:
-            self._emulator.home.run(cluster.begin(replicas))
-            self._emulator.change(lambda _: self.share(cluster.runtime_id))
+            self._engine.home.run(cluster.begin(replicas))
+            self._engine.change(lambda _: self.share(cluster.runtime_id))
         except BaseException:
             cluster.stop()
             raise
@@ -113,9 +94,9 @@ class Clusters:
 
     def share(self, runtime_id: str) -> None:
         """Let the notebook take a runtime's jobs, unless a cluster is to take them all."""
-        functions = self._emulator.functions
+        functions = self._executors.functions
         alone = any(not each.local for each in self.of(runtime_id))
-        (functions.rest if alone else functions.go_on)(runtime_id)
+        (functions.pause if alone else functions.resume)(runtime_id)
 
     def __iter__(self) -> Iterator[Cluster]:
         return iter([each for each in self._clusters if not each.stopped])
@@ -138,23 +119,23 @@ class Clusters:
         if runtime_id != NOTEBOOK:
             return
         for apart in {each.runtime_id for each in self if each.runtime_id != NOTEBOOK}:
-            names = {each.name for each in self._emulator.functions.definitions(apart)}
+            names = {each.name for each in self._executors.functions.definitions(apart)}
             news = [each for each in definitions if each.name in names]
             if news:
-                self._emulator.functions.serve_defined(apart, news)
+                self._executors.functions.serve_defined(apart, news)
 
     def _hear(self, event: Event) -> None:
         for cluster in self.of(event.runtime_id or ""):
             if event.kind == "session_deleted":
-                self._emulator.home.loop.create_task(cluster.end("the runtime was deleted"))
+                self._engine.home.loop.create_task(cluster.end("the runtime was deleted"))
             elif event.kind == "session_reset":
                 cluster.give_up("", None)
             elif event.kind == "job_failed" and event.job_id is not None:
-                job = self._emulator.lifecycle.find_job(event.job_id)
+                job = self._engine.lifecycle.find_job(event.job_id)
                 if job is not None and job.replica_id is not None:
                     cluster.give_up(event.job_id, job.replica_id)
 
-    async def end_all(self, reason: str) -> None:
+    async def stopping(self, reason: str) -> None:
         """End every replica."""
         async with contextlib.AsyncExitStack() as each_even_if_one_fails:
             if self._unsubscribe is not None:
@@ -175,14 +156,14 @@ def _check_client(client: Client) -> None:
         raise LaunchFailed(f"The Dask client is {client.status}. Connect it again: Client(address).")
 
 
-def address_for(emulator: Emulator, workers: Iterable[str]) -> str:
+def address_for(engine: Engine, workers: Iterable[str]) -> str:
     """Return where workers reach the platform routes; a `SettingError` says what to set when they can't."""
     hosts = {urlsplit(worker).hostname or "" for worker in workers}
     others = sorted(host for host in hosts if host and not _is_here(host))
-    port = urlsplit(emulator.platform_url).port
+    port = urlsplit(engine.platform_url).port
     if not others:
-        return emulator.platform_url
-    host = emulator.settings.host
+        return engine.platform_url
+    host = engine.settings.host
     if is_loopback(host):
         raise SettingError(
             f"Dask workers on {', '.join(others)} can't reach the emulator, which listens on this machine only. Start "
@@ -190,7 +171,7 @@ def address_for(emulator: Emulator, workers: Iterable[str]) -> str:
             "this machine's name or address for them."
         )
     names = [] if host in ANY else [host]
-    names += emulator.settings.local_hostnames
+    names += engine.settings.local_hostnames
     if not names:
         raise SettingError(
             f"Dask workers on {', '.join(others)} need a name or address of this machine to call. Start the emulator "

@@ -17,7 +17,7 @@ from cmemu_nb.wire.paths import PLATFORM
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
     from cmemu_nb.lifecycle.session import Replica
     from cmemu_nb.storage.replica_files import ReplicaFiles
 
@@ -99,7 +99,7 @@ class ModuleEnvironment(dict[str, str]):
 
 
 def add_replica(
-    emulator: Emulator,
+    engine: Engine,
     runtime_id: str,
     max_concurrent_tasks: int,
     extras: Extras | None = None,
@@ -112,22 +112,22 @@ def add_replica(
     no replica.
     """
     if extras is not None:
-        emulator.lifecycle.events.hide(*extras.secrets)
-    replica = emulator.lifecycle.add_replica(runtime_id, max_concurrent_tasks, launched=launched)
+        engine.lifecycle.events.hide(*extras.secrets)
+    replica = engine.lifecycle.add_replica(runtime_id, max_concurrent_tasks, launched=launched)
     try:
-        return replica, _environment(emulator, replica, extras or Extras())
+        return replica, _environment(engine, replica, extras or Extras())
     except BaseException:
-        emulator.lifecycle.remove_replica(replica, "its files could not be written")
-        emulator.replica_files.delete(replica)
+        engine.lifecycle.remove_replica(replica, "its files could not be written")
+        engine.identity.replica_files.delete(replica)
         raise
 
 
-def _environment(emulator: Emulator, replica: Replica, extras: Extras) -> ModuleEnvironment:
+def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvironment:
     """Return the variables of the platform routes for one replica; tokens and certificates are files [foundry]."""
-    address = urlsplit(emulator.platform_url)
-    base = f"{emulator.platform_url}{PLATFORM}"
-    authority = str(emulator.certificates.authority_path)
-    token = emulator.replica_files.write(replica, "token", replica.token)
+    address = urlsplit(engine.platform_url)
+    base = f"{engine.platform_url}{PLATFORM}"
+    authority = str(engine.identity.certificates.authority_path)
+    token = engine.identity.replica_files.write(replica, "token", replica.token)
     environment = ModuleEnvironment(
         GET_JOB_URI=f"{base}/job",
         POST_RESULT_URI=f"{base}/results",
@@ -137,7 +137,7 @@ def _environment(emulator: Emulator, replica: Replica, extras: Extras) -> Module
         POST_RESULT_PATH=f"{PLATFORM}/results",
         RUNTIME_HOST=address.hostname or "",
         RUNTIME_PORT=str(address.port),
-        RUNTIME_API=emulator.platform_url,
+        RUNTIME_API=engine.platform_url,
         MAX_CONCURRENT_TASKS=str(replica.max_concurrent_tasks),
         COMPUTE_SESSION_ID=replica.replica_id,
         FOUNDRY_COMPUTE_MODULE_RID=f"ri.foundry.main.compute-module.{replica.runtime_id}",
@@ -147,8 +147,8 @@ def _environment(emulator: Emulator, replica: Replica, extras: Extras) -> Module
         # With a proxy set, the Python SDK would never arrive.
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
     )
-    environment.folder = str(emulator.files.path)
-    environment.update(_configured(emulator.replica_files, replica, extras))
+    environment.folder = str(engine.identity.files.path)
+    environment.update(_configured(engine.identity.replica_files, replica, extras))
     return environment
 
 

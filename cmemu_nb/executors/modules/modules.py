@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
-from cmemu_nb.executors.modules.environment import Extras, add_replica
+from cmemu_nb.executors.modules.environment import Extras, add_replica, read_extras
 from cmemu_nb.executors.modules.logs import SAID_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.lifecycle.lifecycle import until
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.engine.engine import Engine
+    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.session import Replica
@@ -54,11 +56,11 @@ class LaunchedModule:
     `runtime_id` is whose module it is; `replicas` are its processes, `logs` what they wrote, the newest 10,000 lines.
     """
 
-    def __init__(self, emulator: Emulator, runtime_id: str, launch: Launch) -> None:
+    def __init__(self, engine: Engine, runtime_id: str, launch: Launch) -> None:
         self.runtime_id = runtime_id
         self.logs = ModuleLogs()
         self.replicas: list[ReplicaProcess] = []
-        self._emulator = emulator
+        self._engine = engine
         self._launch = launch
         self._stopped = True
 
@@ -91,23 +93,23 @@ class LaunchedModule:
     @property
     def expression(self) -> str:
         """What to type to get this handle: `emu.modules["shop"]`."""
-        return f"{self._emulator.name}.modules[{json.dumps(self.runtime_id)}]"
+        return f"{self._engine.name}.modules[{json.dumps(self.runtime_id)}]"
 
     def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
         """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
 
         Raises `LaunchFailed` with the last lines when a replica exits, or when the time is over.
         """
-        self._emulator.home.run(self._wait_until_responsive(timeout))
+        self._engine.home.run(self._wait_until_responsive(timeout))
         return self
 
     def restart(self) -> None:
         """End every replica and launch it again with a new token; the jobs that they hold fail."""
-        self._emulator.home.run(self.start_again("the module was restarted"))
+        self._engine.home.run(self.start_again("the module was restarted"))
 
     def stop(self) -> None:
         """End every replica; the jobs that they hold fail, those that are queued wait."""
-        self._emulator.home.run(self.end("the module was stopped"))
+        self._engine.home.run(self.end("the module was stopped"))
 
     # On the emulator's loop
 
@@ -118,32 +120,30 @@ class LaunchedModule:
             self._start_replica()
 
     def _start_replica(self) -> None:
-        launch, emulator = self._launch, self._emulator
-        replica, given = add_replica(
-            emulator, self.runtime_id, launch.max_concurrent_tasks, launch.extras, launched=True
-        )
+        launch, engine = self._launch, self._engine
+        replica, given = add_replica(engine, self.runtime_id, launch.max_concurrent_tasks, launch.extras, launched=True)
         try:
             self._start_process(replica, given)
         except OSError as error:
-            emulator.lifecycle.remove_replica(replica, "its program could not be started")
-            emulator.replica_files.delete(replica)
+            engine.lifecycle.remove_replica(replica, "its program could not be started")
+            engine.identity.replica_files.delete(replica)
             raise LaunchFailed(
                 f"{self.command} can't be started: {error.strerror}. Give it a smaller environment, or end other "
                 "programs."
             ) from None
-        emulator.lifecycle.note("replica_started", self.runtime_id, detail=f"{replica.replica_id}: {self.command}")
+        engine.lifecycle.note("replica_started", self.runtime_id, detail=f"{replica.replica_id}: {self.command}")
 
     def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
-        launch, emulator = self._launch, self._emulator
+        launch, engine = self._launch, self._engine
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environment |= {"PYTHONUNBUFFERED": "1", **given, **launch.env}
         process = ReplicaProcess(
-            emulator.home.loop,
+            engine.home.loop,
             replica,
             launch.command,
             environment,
             launch.cwd,
-            emulator.lifecycle.events.masked.with_one_more(replica.token),
+            engine.lifecycle.events.masked.with_one_more(replica.token),
             self._heard,
             self._exited,
         )
@@ -152,20 +152,20 @@ class LaunchedModule:
     def _heard(self, line: LogLine) -> None:
         self.logs.append(line)
         if line.job_id and not line.message.startswith(SAID_BY_RESULT):
-            self._emulator.lifecycle.log(line.job_id).write(f"{line}\n")
+            self._engine.lifecycle.log(line.job_id).write(f"{line}\n")
 
     def _exited(self, process: ReplicaProcess) -> None:
         said = f"replica {process.replica.replica_id} exited with code {process.exit_code}"
-        self._emulator.lifecycle.remove_replica(process.replica, said)
-        self._emulator.lifecycle.note("replica_exited", self.runtime_id, detail=said)
+        self._engine.lifecycle.remove_replica(process.replica, said)
+        self._engine.lifecycle.note("replica_exited", self.runtime_id, detail=said)
 
     async def end(self, reason: str) -> None:
         """End the replicas and wait until they are gone."""
         self._stopped = True
         for process in self.replicas:
-            self._emulator.lifecycle.remove_replica(process.replica, reason)
+            self._engine.lifecycle.remove_replica(process.replica, reason)
             process.stop()
-        await until(self._emulator.lifecycle, lambda: not self.running, STOP_SECONDS)
+        await until(self._engine.lifecycle, lambda: not self.running, STOP_SECONDS)
 
     async def start_again(self, reason: str) -> None:
         """End the replicas and launch them anew."""
@@ -176,7 +176,7 @@ class LaunchedModule:
     async def settle(self) -> None:
         """Wait a moment: a program that ends at once is a `LaunchFailed`."""
         await until(
-            self._emulator.lifecycle,
+            self._engine.lifecycle,
             lambda: self._any_exited() or all(each.replica.heard for each in self.replicas),
             SETTLE_SECONDS,
         )
@@ -184,7 +184,7 @@ class LaunchedModule:
 
     async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
         responsive = await until(
-            self._emulator.lifecycle,
+            self._engine.lifecycle,
             lambda: self._any_exited() or all(each.state == "responsive" for each in self.replicas),
             timeout,
         )
@@ -214,28 +214,39 @@ class LaunchedModule:
         return show_module(self)
 
 
-class Modules:
+class Modules(Part):
     """Every program that an emulator has launched, by its runtime and iterable; each lives as long as its runtime.
 
     >>> emu.modules
     No program was launched. Try: emu.launch("python app.py")
     """
 
-    def __init__(self, emulator: Emulator) -> None:
-        self._emulator = emulator
+    def __init__(self, executors: Executors) -> None:
+        self._executors = executors
+        self._engine = executors.engine
+        self._engine.parts.append(self)
         self._modules: list[LaunchedModule] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
-    def launch(self, runtime_id: str, launch: Launch) -> LaunchedModule:
-        """Launch a program for a runtime that exists, and return its handle; `LaunchFailed` if it ends at once."""
-        _check(launch)
-        module = LaunchedModule(self._emulator, runtime_id, launch)
-        self._emulator.home.run(self._start(module))
+    def launch(
+        self,
+        command: str | Sequence[str],
+        runtime_id: str | None,
+        extras: Mapping[str, Any],
+        **options: Any,
+    ) -> LaunchedModule:
+        """Launch a program for a runtime, as `Emulator.launch` describes it; `options` are the fields of a `Launch`."""
+        words = read_command(command)
+        launch = Launch(words, extras=read_extras(extras), **options)
+        with self._executors.opened_runtime(runtime_id or runtime_name(words)) as opened:
+            _check(launch)
+            module = LaunchedModule(self._engine, opened, launch)
+            self._engine.home.run(self._start(module))
         return module
 
     async def _start(self, module: LaunchedModule) -> None:
-        self._unsubscribe = self._unsubscribe or self._emulator.lifecycle.events.subscribe(self._hear)
+        self._unsubscribe = self._unsubscribe or self._engine.lifecycle.events.subscribe(self._hear)
         self._modules.append(module)
         try:
             await module.start()
@@ -274,7 +285,7 @@ class Modules:
     @property
     def nothing(self) -> str:
         """What to say when there are none."""
-        return f'No program was launched. Try: {self._emulator.name}.launch("python app.py")'
+        return f'No program was launched. Try: {self._engine.name}.launch("python app.py")'
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or self.nothing
@@ -294,7 +305,7 @@ class Modules:
             self._modules.remove(module)
             module.stop()
 
-    async def stop_all(self, reason: str) -> None:
+    async def stopping(self, reason: str) -> None:
         """End every program, those too that are ending or being restarted already."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         modules, self._modules = self._modules, []
@@ -315,7 +326,7 @@ class Modules:
             else:
                 self._modules.remove(module)
                 work = module.end("the runtime session was deleted")
-            task = self._emulator.home.loop.create_task(work)
+            task = self._engine.home.loop.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
