@@ -132,7 +132,9 @@ def test_the_command_line_shows_one_job_by_the_end_of_its_id(emu: Emulator, job:
         return done.returncode, done.stdout + done.stderr
 
     waiting = show(job.id[-6:])[1]
-    assert " ".join(job.diagnosis.split()) in " ".join(waiting.partition("diagnosis")[2].split())
+    words = " ".join(waiting.partition("diagnosis")[2].split())
+    assert words.startswith(job.diagnosis.partition(" emu.launch(")[0])
+    assert words.endswith("cmemu env r.")
     job.fail("one line\nand another")
     code, said = show(job.id[-6:])
     assert "diagnosis" not in said
