@@ -83,7 +83,7 @@ if pid == 0:
     time.sleep(60)
     os._exit(0)
 os.read(there, 1)
-sockets = [line.split() for line in open('/proc/net/tcp').readlines()[1:]]
+sockets = [line.split() for line in Path('/proc/net/tcp').read_text().splitlines()[1:]]
 listening = {f'socket:[{each[9]}]' for each in sockets if each[3] == '0A' and each[1].endswith(f':{other.port:04X}')}
 held = {os.readlink(f'/proc/{pid}/fd/{each}') for each in os.listdir(f'/proc/{pid}/fd')}
 port = other.port
