@@ -73,7 +73,7 @@ def test_autoreload_of_every_module_keeps_the_emulator(notebook: Notebook) -> No
 
 # The child writes as soon as it runs code of its own. What listens is what Linux says.
 FORK = """
-import cmemu_nb, os, signal, time, warnings
+import cmemu_nb, os, pathlib, signal, time, warnings
 warnings.simplefilter('ignore', DeprecationWarning)
 other = cmemu_nb.Emulator(port=PORT, tls_port=0).start()
 there, begun = os.pipe()
@@ -83,7 +83,7 @@ if pid == 0:
     time.sleep(60)
     os._exit(0)
 os.read(there, 1)
-sockets = [line.split() for line in Path('/proc/net/tcp').read_text().splitlines()[1:]]
+sockets = [line.split() for line in pathlib.Path('/proc/net/tcp').read_text().splitlines()[1:]]
 listening = {f'socket:[{each[9]}]' for each in sockets if each[3] == '0A' and each[1].endswith(f':{other.port:04X}')}
 held = {os.readlink(f'/proc/{pid}/fd/{each}') for each in os.listdir(f'/proc/{pid}/fd')}
 port = other.port

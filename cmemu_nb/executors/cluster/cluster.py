@@ -187,7 +187,7 @@ class Cluster:
         """Let a replica end when its jobs are done: its token is good for their results only."""
         seat.future = None
         if seat.replica is not None:
-            self._emulator.lifecycle.drain_replica(seat.replica)
+            self._engine.lifecycle.drain_replica(seat.replica)
             self._leaving[seat.attempt] = seat
             self._send(seat, Leave(finishes_jobs=True))
 
