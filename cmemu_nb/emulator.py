@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.lifecycle.snapshot import Seed
     from cmemu_nb.server.application import Application
     from cmemu_nb.settings import Settings
     from cmemu_nb.storage.certificates import Certificates
     from cmemu_nb.storage.private_files import PrivateFiles
     from cmemu_nb.storage.replica_files import ReplicaFiles
-    from cmemu_nb.storage.seed_file import Seed
     from cmemu_nb.storage.session_file import Contents
     from cmemu_nb.tokens import Token
 

@@ -578,7 +578,7 @@ def test_an_execution_that_is_gone_is_not_found(
         awaited.result()
     assert error_of(failed)[1] == "AsyncQueryDeploymentNotAvailable"
     for call in (executions.get_result, executions.cancel):
-        with pytest.raises(NotFoundError, match="the job went with a reset") as failed:
+        with pytest.raises(NotFoundError, match="a reset cleared the job") as failed:
             call(execution_id)
         assert error_of(failed)[1] == "ExecutionNotFound"
 

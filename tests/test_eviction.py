@@ -185,7 +185,7 @@ def test_an_evicted_job_is_told_from_one_that_never_was_and_from_one_that_was_cl
     [evicted] = finish(state, 1)
     state.evict(0, 0, 1)
     for look in (state.job, lambda job_id: state.job_of("r", job_id)):
-        with pytest.raises(JobEvicted, match=f"'{evicted}' was let go to make room"):
+        with pytest.raises(JobEvicted, match=f"'{evicted}' was evicted to make room"):
             look(evicted)
         for never in (new_job_id("another token"), "foundry_job_zz", "", "ü\ud800", evicted[:-1], evicted + "0"):
             with pytest.raises(NotFound):

@@ -77,7 +77,7 @@ def test_several_ids_that_end_alike_are_listed(emu: Emulator) -> None:
 def test_a_job_that_was_let_go_is_said_to_be(emu: Emulator, job: JobHandle) -> None:
     job.fail("by hand")
     emu.change(lambda state: state.evict(0, 0, 10))
-    with pytest.raises(JobEvicted, match="was let go to make room"):
+    with pytest.raises(JobEvicted, match="was evicted to make room"):
         emu.job(job.id)
 
 

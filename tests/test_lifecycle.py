@@ -333,9 +333,9 @@ NO_RESULT_FOR: list[tuple[Callable[[Lifecycle], Job], type[WireError], str]] = [
     (streaming, JobAlreadyCompleted, "receiving another result"),
     (succeeded, JobAlreadyCompleted, "succeeded already; this result was not kept"),
     (failed, JobAlreadyCompleted, r"failed already \(lost patience\)"),
-    (cleared, NotFound, "went with a reset"),
+    (cleared, NotFound, "a reset cleared it"),
     (unknown, NotFound, "has no job"),
-    (of_another_runtime, NotFound, "it is another's"),
+    (of_another_runtime, NotFound, "it belongs to another runtime"),
 ]
 
 

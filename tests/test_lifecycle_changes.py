@@ -36,9 +36,8 @@ from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.lifecycle import Lifecycle, in_memory_only
 from cmemu_nb.lifecycle.records import FunctionSchema, Job, JobSource, Runtime
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
-from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState
+from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import State
-from cmemu_nb.storage.seed_file import Seed, SeededApp, SeededRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

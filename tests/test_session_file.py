@@ -158,7 +158,7 @@ def test_files_that_are_no_session_are_refused(emu: Emulator, path: Path) -> Non
         ({"format": "other"}, "is no exported session"),
         ({"version": 2}, r"newer cmemu_nb \(its version is 2"),
         ({"jobs": [{}]}, "is damaged"),
-        ({"runtimes": []}, "it has no runtime"),
+        ({"runtimes": []}, "but not the runtime"),
         ({"events": None}, "is damaged"),
         ({"logs": {"x": 1}}, "is damaged"),
         ({"exported_at": "now"}, "is damaged"),

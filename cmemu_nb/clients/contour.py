@@ -11,8 +11,8 @@ import msgspec
 
 from cmemu_nb import errors
 from cmemu_nb.clients.http import HttpClient, Reply, wire_error
-from cmemu_nb.lifecycle.session import text
 from cmemu_nb.tokens import Token
+from cmemu_nb.wire.labels import checked_text
 from cmemu_nb.wire.paths import CONTOUR, MAX_WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ class ContourClient:
     async def submit(self, deployed_app_rid: str, branch: str | None, query_type: str, query: bytes) -> str:
         """Submit a job and return its id; `query` is JSON text."""
         fields = {
-            "deployedAppRid": text("deployed app RID", deployed_app_rid),
-            "deployedAppBranch": None if branch is None else text("branch", branch),
-            "queryType": text("query type", query_type),
+            "deployedAppRid": checked_text("deployed app RID", deployed_app_rid),
+            "deployedAppBranch": None if branch is None else checked_text("branch", branch),
+            "queryType": checked_text("query type", query_type),
             "query": msgspec.Raw(query),
         }
         reply = await self._send("POST", f"{CONTOUR}/deployed-apps/jobs", fields)

@@ -7,8 +7,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import InvalidRequest, NotFound, known
-from cmemu_nb.lifecycle.session import text
 from cmemu_nb.phrases import closest, quoted, shown
+from cmemu_nb.wire.labels import checked_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +101,7 @@ def read_runtime(lifecycle: Lifecycle, runtime: Any) -> str | None:
     """Return a runtime's id, from its id or its handle; an unknown one is a `NotFound` that lists the known."""
     if runtime is None:
         return None
-    return lifecycle.runtime(text("runtime", getattr(runtime, "id", runtime))).runtime_id
+    return lifecycle.runtime(checked_text("runtime", getattr(runtime, "id", runtime))).runtime_id
 
 
 def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -> str | None:
@@ -109,7 +109,7 @@ def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -
     if function is None:
         return None
     names = {schema.function_name for schema in lifecycle.schemas(runtime_id)}
-    if text("function", function) not in names and names:
+    if checked_text("function", function) not in names and names:
         raise NotFound(
             f"{_WHAT}: no function {quoted(function)} is served.{closest(function, names)} {known(names, 'functions')}"
         )

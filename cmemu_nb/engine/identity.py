@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.snapshot import Seed
     from cmemu_nb.settings import Settings
     from cmemu_nb.storage.journal import Journal
     from cmemu_nb.storage.journal_file import JournalFile
-    from cmemu_nb.storage.seed_file import Seed
 
 TLS_PORT = 8945
 DEFAULT_PORTS = (4000, 0)

@@ -1,7 +1,7 @@
-"""What happened, in order: event records, their subscribers, and the bounded log.
+"""The events: what happened, in order, with their subscribers and the bounded log.
 
-Empty polls, chunks of a stream and evictions come by the thousand; they are told to the subscribers
-like everything else but kept apart, so that they never push the rest out of the log.
+Empty polls, chunks of a stream and evictions come by the thousand. Subscribers receive them like all other events, but
+the log keeps them apart, so that they never push the others out.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ KINDS = (
     *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
 )
 QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})
-# Anybody can cause events, so they may not take the room of results: an eighth for each of the two logs.
+# Any client can cause events, so they must not take the room of results: each of the two logs gets an eighth.
 SHARE_OF_A_LOG = 8
 MAX_DETAIL_BYTES = 16_384
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One thing that happened; `at` is Unix nanoseconds, `detail` one sentence or nothing."""
+    """One thing that happened; `at` is in Unix nanoseconds, `detail` is a sentence or None."""
 
     sequence: int
     at: int
@@ -54,14 +54,14 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return {**msgspec.structs.asdict(self), "at": self.at // NS_PER_MS}
 
 
-class _Newest:
-    """The newest events, at most `count` of them that have at most `most` bytes; `size` is how many they have."""
+class _NewestEvents:
+    """The newest events, at most `max_count` of them with at most `max_bytes`; `size` is how many bytes they have."""
 
-    def __init__(self, events: collections.deque[Event], count: int, most: int) -> None:
+    def __init__(self, events: collections.deque[Event], max_count: int, max_bytes: int) -> None:
         self.events = events
         self.size = sum(map(_size, events))
-        self._count = count
-        self._most = most
+        self._max_count = max_count
+        self._max_bytes = max_bytes
         self._drop_oldest()
 
     def append(self, event: Event) -> None:
@@ -70,7 +70,7 @@ class _Newest:
         self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        while len(self.events) > self._count or (self.size > self._most and len(self.events) > 1):
+        while len(self.events) > self._max_count or (self.size > self._max_bytes and len(self.events) > 1):
             self.size -= _size(self.events.popleft())
 
     def clear(self) -> None:
@@ -79,29 +79,29 @@ class _Newest:
 
 
 def _size(event: Event) -> int:
-    # In Python's memory: with what each text takes beside its characters, and found without looking at them.
+    # The size in memory: it includes what each text takes beside its characters, and is found without reading them.
     return getsizeof(event.runtime_id) + getsizeof(event.job_id) + getsizeof(event.detail)
 
 
 class EventLog:
-    """Numbers the events, keeps the newest `keep` of them and tells each to every subscriber.
+    """Numbers the events, keeps the newest `keep` of them and passes each on to every subscriber.
 
-    They have at most a quarter of `keep_bytes`.
+    Those that are kept take at most a quarter of `keep_bytes`.
     """
 
     def __init__(self, keep: int = 10_000, keep_bytes: int = DEFAULT_KEEP_BYTES) -> None:
         self._count = 0
-        self._kept = self._quiet = _Newest(collections.deque(), keep, 0)
+        self._kept = self._quiet = _NewestEvents(collections.deque(), keep, 0)
         self.keep(keep, keep_bytes)
         self._subscribers: dict[object, Callable[[Event], object]] = {}
         self.cleared = 0
         self.masked = Mask()
-        """Returns a text as an event shows it, without secrets."""
+        """Called with a text, returns it as an event shows it: without secrets."""
 
     def keep(self, count: int, size: int) -> None:
-        """Keep this many events from now on, and as many empty polls and chunks, all within a quarter of `size`."""
-        self._kept = _Newest(self._kept.events.copy(), count, size // SHARE_OF_A_LOG)
-        self._quiet = _Newest(self._quiet.events.copy(), count, size // SHARE_OF_A_LOG)
+        """Keep `count` events from now on, and as many quiet ones, all within a quarter of `size` bytes."""
+        self._kept = _NewestEvents(self._kept.events.copy(), count, size // SHARE_OF_A_LOG)
+        self._quiet = _NewestEvents(self._quiet.events.copy(), count, size // SHARE_OF_A_LOG)
 
     @property
     def size(self) -> int:
@@ -109,28 +109,28 @@ class EventLog:
         return self._kept.size + self._quiet.size
 
     def hide(self, *tokens: str) -> None:
-        """Show no more than the last four characters of these tokens too from now on; of usual module tokens always."""
+        """Show only the last four characters of these tokens from now on; usual module tokens are always masked."""
         self.masked.add(*tokens)
 
     def emit(
         self, kind: str, at: int, runtime_id: str | None = None, job_id: str | None = None, detail: str | None = None
     ) -> Event:
-        """Log one event and tell it to the subscribers; one that raises is logged and stays subscribed."""
+        """Log one event and pass it to the subscribers; an exception of one is logged, and it stays subscribed."""
         event = self._log(kind, at, runtime_id, job_id, detail)
-        self._tell(event, tuple(self._subscribers.values()))
+        self._publish(event, tuple(self._subscribers.values()))
         return event
 
-    def _tell(self, event: Event, subscribers: tuple[Callable[[Event], object], ...]) -> None:
+    def _publish(self, event: Event, subscribers: tuple[Callable[[Event], object], ...]) -> None:
         sound, failures = [], []
-        for tell in subscribers:
+        for receive in subscribers:
             try:
-                tell(event)
-                sound.append(tell)
-            except Exception:  # noqa: BLE001 - whatever a listener does, the change has happened
+                receive(event)
+                sound.append(receive)
+            except Exception:  # noqa: BLE001 - the change has happened, whatever a listener raises
                 detail = traceback.format_exc()
                 failures.append(self._log("listener_failed", event.at, event.runtime_id, event.job_id, detail))
         for failure in failures:
-            self._tell(failure, tuple(sound))
+            self._publish(failure, tuple(sound))
 
     def _log(self, kind: str, at: int, runtime_id: str | None, job_id: str | None, detail: str | None) -> Event:
         self._count += 1
@@ -140,10 +140,10 @@ class EventLog:
         (self._quiet if kind in QUIET else self._kept).append(event)
         return event
 
-    def subscribe(self, tell: Callable[[Event], object]) -> Callable[[], None]:
-        """Call `tell(event)` for every event from now on; returns the function that ends it."""
+    def subscribe(self, receive: Callable[[Event], object]) -> Callable[[], None]:
+        """Call `receive(event)` for every event from now on; return the function that ends the subscription."""
         subscription = object()
-        self._subscribers[subscription] = tell
+        self._subscribers[subscription] = receive
 
         def unsubscribe() -> None:
             self._subscribers.pop(subscription, None)
@@ -152,25 +152,25 @@ class EventLog:
 
     @property
     def newest(self) -> int:
-        """The number of the newest event that is none of the quiet ones, 0 without any."""
+        """The number of the newest event that is not a quiet one, 0 if there is none."""
         try:
             return self._kept.events[-1].sequence
         except IndexError:
             return 0
 
     def keeps(self, event: Event) -> bool:
-        """Tell whether an event is still in the log."""
+        """Return whether an event is still in the log."""
         log = (self._quiet if event.kind in QUIET else self._kept).events
         return bool(log) and log[0].sequence <= event.sequence
 
     def restore(self, events: list[Event]) -> None:
-        """Take over the events of another log, into one that has none."""
+        """Adopt the events of another log, in a log that is empty."""
         for event in events:
             (self._quiet if event.kind in QUIET else self._kept).append(event)
         self._count = events[-1].sequence if events else 0
 
     def clear(self) -> None:
-        """Forget every event; numbers go on, subscribers stay. `cleared` counts how often."""
+        """Forget every event; the numbers continue, and subscribers stay. `cleared` counts how often."""
         self._kept.clear()
         self._quiet.clear()
         self.cleared += 1

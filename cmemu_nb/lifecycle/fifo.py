@@ -1,4 +1,4 @@
-"""A queue of texts that may grow very long in somebody's kernel."""
+"""A first-in, first-out queue of texts that may grow very long without slowing down the kernel's garbage collector."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CHUNK = 1024
 
 
 class LongQueue:
-    """A first-in, first-out queue of texts, most of which the garbage collector need not look at.
+    """A first-in, first-out queue of texts, most of which the garbage collector need not visit.
 
-    It looks at every item of a list or a deque, in every full collection of the whole process: with a million of them
-    that is a quarter of a second. Tuples of texts it leaves alone, so the middle of the queue is in those.
+    A full collection visits every item of each list or deque in the whole process; a million of them take a quarter of
+    a second. The collector untracks tuples of texts, so the middle of the queue is kept in such tuples.
     """
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
@@ -36,7 +36,7 @@ class LongQueue:
             self._newest.clear()
 
     def popleft(self) -> str:
-        """Take the text that has been there longest; an `IndexError` when there is none."""
+        """Remove and return the oldest text; an `IndexError` when there is none."""
         if not self._oldest and self._middle:
             self._oldest.extend(self._middle.popleft())
         elif not self._oldest:

@@ -1,4 +1,4 @@
-"""What a job's function prints and logs, kept with the job."""
+"""The log of a job: what its function prints and logs, kept with the job."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cmemu_nb.wire.labels import size_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MOST_CHARACTERS = 1_000_000
-# A character that is written alone takes 50 bytes in a list of its own.
+MAX_CHARACTERS = 1_000_000
+# Pieces are joined by blocks: a text of one character takes 50 bytes as an item of a list.
 PIECES_IN_A_BLOCK = 1000
 
 
 class Printed:
-    """How many bytes the logs of one emulator have, counted in whatever thread writes."""
+    """How many bytes the logs of one emulator have; any thread may add to it."""
 
     __slots__ = ("_lock", "size")
 
@@ -25,16 +25,16 @@ class Printed:
         self.size = 0
 
     def add(self, size: int) -> None:
-        """Count so many more, or less."""
+        """Add a size, which may be negative."""
         with self._lock:
             self.size += size
 
 
 class JobLog:
-    """The text of one job, its newest million characters. Every method may be called from any thread.
+    """The text that one job has printed, its newest million characters. Every method may be called from any thread.
 
-    `explanation` says what is wrong with a result that can't be encoded; "" of any other. `printed` counts what is
-    kept, until the log is closed.
+    `explanation` says what is wrong with a result that can't be encoded, and is "" for any other. `printed` counts the
+    bytes that are kept, until the log is closed.
     """
 
     __slots__ = ("_blocks", "_counted", "_echo", "_lock", "_pieces", "_printed", "_size", "_written", "explanation")
@@ -51,9 +51,9 @@ class JobLog:
         self._echo: Callable[[str], object] | None = None
 
     def write(self, text: str) -> None:
-        """Append a text; beyond a million characters the oldest are dropped."""
+        """Append a text; beyond a million characters the oldest ones are dropped."""
         with self._lock:
-            kept = text[-MOST_CHARACTERS:]
+            kept = text[-MAX_CHARACTERS:]
             self._pieces.append(kept)
             self._size += len(kept)
             self._written += len(text)
@@ -61,15 +61,15 @@ class JobLog:
             if len(self._pieces) >= PIECES_IN_A_BLOCK:
                 self._blocks.append("".join(self._pieces))
                 self._pieces = []
-            if self._size >= 2 * MOST_CHARACTERS:  # not at every text, since that copies all that is kept
+            if self._size >= 2 * MAX_CHARACTERS:  # not for every text, since this copies all that is kept
                 self._blocks, self._pieces = [self._newest()], []
-                self._size = MOST_CHARACTERS
+                self._size = MAX_CHARACTERS
                 self._count(size_of(self._blocks[0]))
             if self._echo is not None:
                 self._echo(text)
 
     def close(self) -> None:
-        """Count nothing of it any more: its job is let go."""
+        """Count the bytes of this log no longer: its job is evicted or cleared."""
         with self._lock:
             self._count(0)
             self._printed = None
@@ -80,14 +80,14 @@ class JobLog:
             self._counted = size
 
     def _newest(self) -> str:
-        return "".join([*self._blocks, *self._pieces])[-MOST_CHARACTERS:]
+        return "".join([*self._blocks, *self._pieces])[-MAX_CHARACTERS:]
 
     def explain(self, explanation: str) -> None:
-        """Keep what is wrong with a result that can't be encoded."""
+        """Set the explanation: what is wrong with a result that can't be encoded."""
         self.explanation = explanation
 
     def echo(self, show: Callable[[str], object]) -> None:
-        """Call `show(text)` with all that there is, and with every text that comes."""
+        """Call `show(text)` with all that is kept, and then with every text that is written."""
         with self._lock:
             if self._size:
                 show(self._newest())
@@ -95,7 +95,7 @@ class JobLog:
 
     @property
     def text(self) -> str:
-        """All that is kept, with a first line that says how much is not."""
+        """The text that is kept, with a first line that says how much was dropped, if any was."""
         with self._lock:
             kept = self._newest()
             dropped = self._written - len(kept)

@@ -1,4 +1,4 @@
-"""The lease of a job: how long whoever took it may run it, when `job_timeout` is set."""
+"""The lease of a running job: how long its executor may take, when `job_timeout` is set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENDS_LEASE = frozenset({"job_succeeded", "job_failed", "job_cleared", "job_given
 
 
 class Leases:
-    """Fails jobs that run for too long, also those that run already. One timer for each, on the emulator's loop."""
+    """Fails jobs that run for too long, by one timer each on the emulator's loop; also those that run already."""
 
     def __init__(self, lifecycle: Lifecycle, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._lifecycle = lifecycle
@@ -37,14 +37,14 @@ class Leases:
             self._timers.pop(job_id).cancel()
 
     def _grant(self, job_id: str, seconds: float) -> None:
-        self._timers[job_id] = self._loop.call_later(seconds, self._run_out, job_id)
+        self._timers[job_id] = self._loop.call_later(seconds, self._expire, job_id)
 
-    def _run_out(self, job_id: str) -> None:
+    def _expire(self, job_id: str) -> None:
         del self._timers[job_id]
         self._lifecycle.fail(job_id, f"the job's lease ran out: no result within {self._seconds:g} s (job_timeout)")
 
     def close(self) -> None:
-        """Let every job run on."""
+        """Stop the timers: jobs may run for any time."""
         self._unsubscribe()
         for timer in self._timers.values():
             timer.cancel()

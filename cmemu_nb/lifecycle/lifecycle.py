@@ -30,20 +30,19 @@ from cmemu_nb.errors import (
 from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Runtime, one_text
-from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, ThrownAway, checked_runtime_id, text, trimmed
+from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, ThrownAway
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH, State
 from cmemu_nb.phrases import closest, plural, quoted
 from cmemu_nb.settings import DEFAULT_KEEP_BYTES
 from cmemu_nb.tokens import MODULE_TOKEN_START
 from cmemu_nb.wire.job_ids import new_job_id
-from cmemu_nb.wire.labels import MAX_LABEL_BYTES, check_label, shortened
+from cmemu_nb.wire.labels import MAX_LABEL_BYTES, check_label, checked_runtime_id, checked_text, shortened, trimmed
 from cmemu_nb.wire.masking import is_masked_by_its_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState
-    from cmemu_nb.storage.seed_file import Seed, SeededApp
+    from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp
 
     WriteAhead = Callable[[Job | Sequence[FunctionSchema]], None]
 
@@ -464,7 +463,7 @@ class Lifecycle(State):
         app: DeployedApp | None,
         user_id: str | None,
     ) -> Job:
-        if not text("query type", query_type).strip():
+        if not checked_text("query type", query_type).strip():
             raise InvalidRequest("Submitting a job: the query type is blank. Give the function's name.")
         self.check_label("query type", query_type)
         if len(session.queue) >= self._max_queued:
@@ -563,7 +562,7 @@ class Lifecycle(State):
     def fail(self, job_id: str, reason: str) -> Job:
         """End a queued or running job as `failed`, with the reason [ours]."""
         session, job = self._owner(job_id)
-        reason = shortened(text("reason", reason).strip(), MAX_DETAIL_BYTES) or "failed by hand"
+        reason = shortened(checked_text("reason", reason).strip(), MAX_DETAIL_BYTES) or "failed by hand"
         if job.finished:
             raise JobAlreadyCompleted(f"Job '{job_id}' can't be failed: it has {job.status} already.")
         session.queue.pop(job_id, None)

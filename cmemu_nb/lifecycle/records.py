@@ -1,11 +1,11 @@
 """The records of the compute-module lifecycle, and how they look on the wire.
 
-Records never change: a change is a new record in the old one's place. So whoever holds one,
-in whatever thread, holds a consistent picture.
+Records are immutable: a change puts a new record in the place of the old one. A record is therefore consistent in
+every thread that holds it.
 
-Times are Unix nanoseconds here, milliseconds on the wire. They are those of the wall clock, which may be set; durations
-are measured with a steady one, and kept beside them. JSON that came from outside (`query`,
-`schema_payload`) is kept as the very text that was sent.
+Times are Unix nanoseconds here, and milliseconds on the wire. They are read from the wall clock, which may be set;
+durations are measured with a steady clock and kept beside them. JSON that came from outside (`query`, `schema_payload`)
+is kept as the very text that was sent.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from cmemu_nb.wire.labels import size_of
 from cmemu_nb.wire.paths import session_uris
 from cmemu_nb.wire.results import function_error
 
-# The runtime of the functions in cells, and its app.
+# The runtime that serves the functions in cells, and its app.
 NOTEBOOK = "notebook"
 NOTEBOOK_APP = "ri.foundry.main.deployed-app.notebook"
-# Why a job has no result yet, for programs.
+# The codes of a diagnosis: why a job has no result yet.
 DIAGNOSES = (
     *("workers_busy", "deadlock", "no_executor", "executor_silent", "replicas_starting", "replicas_ended"),
     *("queued", "running", "finished", "cleared", "not_running"),
 )
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
-LONGEST_SHARED = 1000
+MAX_SHARED_CHARACTERS = 1000
 _PARTS_OF_A_RID = 5
 
 
 class JobStatus(StrEnum):
-    """Where a job stands [page]."""
+    """The status of a job on the wire [page]."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -49,14 +49,14 @@ FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
 
 
 class Outcome(StrEnum):
-    """What people look at beside the wire's status: a function that raises does not fail its job [foundry]."""
+    """How a job ended, beside its status on the wire: a function that raises does not fail its job [foundry]."""
 
     OK = "ok"
     FUNCTION_ERROR = "function error"
     FAILED = "failed"
 
 
-# Where a job stands, to people: its status until it has ended, then its outcome.
+# The states of a job as people see them: its status until it has ended, then its outcome.
 STATES: tuple[JobStatus | Outcome, ...] = (JobStatus.QUEUED, JobStatus.RUNNING, *Outcome)
 
 
@@ -66,7 +66,7 @@ def column_of(state: JobStatus | Outcome) -> str:
 
 
 class JobSource(StrEnum):
-    """Through which surface a job was submitted."""
+    """The interface through which a job was submitted."""
 
     CONTOUR_SYNC = "contour-sync"
     CONTOUR_ASYNC = "contour-async"
@@ -97,7 +97,7 @@ class Runtime(msgspec.Struct, frozen=True, gc=False):
         }
 
     def session_answer(self, base_url: str, *, proxied: bool = False) -> dict[str, str]:
-        """Return what the opener of its session is answered: the token and the three URIs [page]."""
+        """Return the answer to the opening of its session: the token and the three URIs [page]."""
         token = {"runtimeId": self.runtime_id, "moduleAuthToken": self.module_auth_token}
         return token | session_uris(self.runtime_id, base_url, proxied=proxied)
 
@@ -106,7 +106,7 @@ class Runtime(msgspec.Struct, frozen=True, gc=False):
         return list({**msgspec.structs.asdict(self), "module_auth_token": token}.items())
 
     def __repr__(self) -> str:
-        # The record stands in outputs and in tracebacks with local variables.
+        # Outputs, and tracebacks with local variables, show the record: they must not show the token.
         return f"Runtime({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
@@ -121,7 +121,7 @@ class DeployedApp(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def namespace(self) -> str:
-        """What the names of its functions begin with on the public API: the last part of its RID."""
+        """The prefix of the names of its functions on the public API: the last part of its RID."""
         return namespace_of(self.deployed_app_rid)
 
     def wire(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class DeployedApp(msgspec.Struct, frozen=True, gc=False):
 
 
 class FunctionSchema(msgspec.Struct, frozen=True, gc=False):
-    """What a runtime says of one of its functions; `schema_payload` is JSON text."""
+    """A runtime's description of one of its functions; `schema_payload` is JSON text."""
 
     runtime_id: str
     function_name: str
@@ -156,11 +156,12 @@ class FunctionSchema(msgspec.Struct, frozen=True, gc=False):
 class Job(msgspec.Struct, frozen=True, gc=False):
     """One call of a function; `query` is JSON text, `result` the bytes that were posted.
 
-    `sequence` counts jobs in the order of their submission; `replica_id` says who took it through the platform routes,
-    `ends_with_kernel` whether that is a function in a cell or a launched replica; `user_id` who asked for it, if a seed
-    file says whose bearer token that was. `queue_clock` and `run_clock` are two stopwatches: while one runs it has the
-    time at which it was started, on the steady clock of `Lifecycle.steady()`, and afterwards how long it ran, in
-    nanoseconds. They are None in records of earlier versions, and where a process before this one started them.
+    `sequence` counts jobs in the order of their submission. `replica_id` is the replica that took the job through the
+    platform routes. `ends_with_kernel` says whether its executor is a function in a cell or a launched replica.
+    `user_id` is the user who submitted it, if a seed file says whose bearer token that was. `queue_clock` and
+    `run_clock` are two stopwatches: while one runs, it is the time at which it was started, on the steady clock of
+    `Lifecycle.steady()`, and afterwards how long it ran, in nanoseconds. They are None in records of earlier versions,
+    and where an earlier process started them.
     """
 
     job_id: str
@@ -186,7 +187,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """How many bytes its name, its query and its result have, or why it failed."""
+        """How many bytes the function's name, the query, the result and the error message have together."""
         texts = size_of(self.query_type) + size_of(self.error_message)
         return texts + len(self.query) + len(self.result or b"")
 
@@ -197,7 +198,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it has not."""
+        """How the job ended; None before that."""
         if self.status == JobStatus.FAILED:
             return Outcome.FAILED
         if self.status != JobStatus.SUCCEEDED:
@@ -205,10 +206,10 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         return Outcome.OK if function_error(self.result or b"") is None else Outcome.FUNCTION_ERROR
 
     def queue_time(self, now: int | None = None) -> int | None:
-        """Return for how many nanoseconds it was queued: until it was taken, or failed without having been.
+        """Return for how many nanoseconds the job was queued: until it was taken, or failed in the queue.
 
-        Of a job that is still queued it is the time up to `now` on the steady clock, None without it. It is never
-        negative.
+        For a job that is still queued this is the time up to `now` on the steady clock, or None without `now`. It is
+        never negative.
         """
         if self.status == JobStatus.QUEUED:
             return _between(self.queued_at if self.queue_clock is None else self.queue_clock, now)
@@ -216,10 +217,10 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         return _between(self.queued_at, left_queue) if self.queue_clock is None else self.queue_clock
 
     def run_time(self, now: int | None = None) -> int | None:
-        """Return for how many nanoseconds it ran: from when it was taken to when its result was stored, or it failed.
+        """Return for how many nanoseconds the job ran: from its start until its result was stored, or it failed.
 
-        Of a job that is still running it is the time up to `now` on the steady clock, None without it. None if it was
-        never taken.
+        For a job that is still running this is the time up to `now` on the steady clock, or None without `now`. None
+        for a job that was never started.
         """
         if self.status == JobStatus.RUNNING:
             # The steady clock began with the wall clock's time.
@@ -255,15 +256,15 @@ def namespace_of(deployed_app_rid: str) -> str:
 
 
 def one_text(text: str) -> str:
-    """Return one text for all equal ones.
+    """Return the same object for all equal texts.
 
-    Every request, and every row of a journal, brings a copy of its function's name; a million jobs would keep them all.
+    Every request, and every row of a journal, has its own copy of a function's name; a million jobs would keep as many.
     """
-    return text if len(text) > LONGEST_SHARED else _one_of_all_equal(text)
+    return text if len(text) > MAX_SHARED_CHARACTERS else _shared_text(text)
 
 
 @functools.lru_cache(1000, typed=True)
-def _one_of_all_equal(text: str) -> str:
+def _shared_text(text: str) -> str:
     return text
 
 

@@ -1,4 +1,4 @@
-"""One runtime's session: all that belongs to it and goes with a reset, and what a result stream is."""
+"""One runtime's session: what belongs to it and is discarded by a reset, such as replicas and result streams."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.records import JobStatus, Outcome
-from cmemu_nb.phrases import plural, shown
+from cmemu_nb.phrases import plural
 from cmemu_nb.wire.results import function_error, may_be_error
 
 if TYPE_CHECKING:
@@ -17,11 +16,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import FunctionSchema, Job, Runtime
 
 
-LONGEST_ID = 1000
-
-
 class ThrownAway(msgspec.Struct, frozen=True):
-    """How much a reset or a deletion threw away."""
+    """How much a reset or a deletion of a session discarded."""
 
     jobs: int = 0
     schemas: int = 0
@@ -40,28 +36,28 @@ class ThrownAway(msgspec.Struct, frozen=True):
 
 
 class ResultStream:
-    """A result that arrives in chunks: `body` is what has come so far, readable while it grows, from any thread."""
+    """A result that arrives in chunks: `body` is what has arrived so far, readable from any thread while it grows."""
 
     __slots__ = ("body", "complete", "job_id")
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        # One buffer, not a list of chunks: a byte that comes alone takes 40 in a list.
+        # One buffer, not a list of chunks: a chunk of one byte takes 40 bytes in a list.
         self.body = bytearray()
         self.complete = False
 
     @property
     def size(self) -> int:
-        """How many bytes have come."""
+        """How many bytes have arrived."""
         return len(self.body)
 
 
 class Replica:
-    """One running copy of a compute module, known by its token: which jobs it holds, and how many it may.
+    """One running copy of a compute module, identified by its token, with the jobs that it holds.
 
-    `max_concurrent_tasks` is None for the session's own token, which whoever opened the session uses as they like.
-    `launched` says whether it ends with this process, `heard` whether it has sent any request; `polls` counts from its
-    start or last restart.
+    It may hold at most `max_concurrent_tasks` of them; that is None for the session's own token, which has no limit.
+    `launched` says whether the replica ends with this process, `heard` whether it has sent any request, and `revoked`
+    whether its token has become invalid; `polls` counts its polls since its start or last restart.
     """
 
     __slots__ = (
@@ -89,16 +85,16 @@ class Replica:
 
     @property
     def full(self) -> bool:
-        """Whether it holds as many unfinished jobs as it may."""
+        """Whether the replica holds as many unfinished jobs as it may."""
         return self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks
 
 
 class Session:
-    """All that belongs to one runtime and goes with a reset.
+    """All that belongs to one runtime and is discarded by a reset.
 
-    `counts` says how many jobs have each status, `evicted` how many were let go. `unread` has the jobs whose results
-    may be a function's error, `function_errors` those of them that are: what a result says is found out when somebody
-    wants to know, once for each job.
+    `counts` says how many jobs have each status, `evicted` how many were evicted. `unread` has the jobs whose results
+    may be a function's error and have not been parsed yet, `function_errors` those whose results are one: results are
+    parsed when their outcomes are first asked for, each once.
     """
 
     __slots__ = (
@@ -121,7 +117,7 @@ class Session:
         self.replicas: dict[str, Replica] = {}
 
     def note_result(self, job: Job) -> None:
-        """Remember a job that succeeded if its result may be a function's error."""
+        """Note a job that succeeded as unread if its result may be a function's error."""
         if may_be_error(job.result or b""):
             self.unread[job.job_id] = None
 
@@ -140,7 +136,9 @@ class Session:
 
     def outcomes(self) -> Counter[str]:
         """Return how many jobs are in each of the `STATES`; from any thread."""
-        counts = self.counts.copy()  # before the results are read: what ends meanwhile must not look like a success
+        counts = (
+            self.counts.copy()
+        )  # before the results are read: a job that ends meanwhile must not look like a success
         return outcomes(counts, self.count_function_errors())
 
     def count_function_errors(self) -> int:
@@ -149,13 +147,13 @@ class Session:
             job = self.jobs.get(job_id)
             if job is not None and function_error(job.result or b"") is not None:
                 self.function_errors[job_id] = None
-                if job_id not in self.jobs:  # it was dropped meanwhile, in another thread
+                if job_id not in self.jobs:  # another thread has dropped it meanwhile
                     self.function_errors.pop(job_id, None)
             self.unread.pop(job_id, None)
         return len(self.function_errors)
 
     def put_back(self, job: Job) -> None:
-        """Put a job at the head of the queue, behind others put back that are older."""
+        """Put a job back at the head of the queue, but behind older jobs."""
         older = []
         for other in self.queue.values():
             if other.sequence > job.sequence:
@@ -167,7 +165,7 @@ class Session:
 
 
 def outcomes(counts: Counter[JobStatus], function_errors: int) -> Counter[str]:
-    """Return how many jobs are in each of the `STATES`, of how many have each status."""
+    """Return how many jobs are in each of the `STATES`, given how many have each status and are function errors."""
     errors = min(function_errors, counts[JobStatus.SUCCEEDED])
     return Counter(
         {
@@ -178,32 +176,3 @@ def outcomes(counts: Counter[JobStatus], function_errors: int) -> Counter[str]:
             Outcome.FAILED: counts[JobStatus.FAILED],
         }
     )
-
-
-def text(what: str, value: object) -> str:
-    """Return a value that must be text that JSON can hold; anything else is an `InvalidRequest`."""
-    try:
-        if isinstance(value, str):
-            value.encode()
-            return value
-    except UnicodeEncodeError:
-        pass
-    raise InvalidRequest(f"The {what} must be text, not {shown(value)}.")
-
-
-def checked_runtime_id(value: str) -> str:
-    """Return an id without the blanks around it; an `InvalidRequest` for one that is blank or fits in no URI."""
-    runtime_id = trimmed("runtime id", value) or ""
-    if runtime_id in ("", ".", ".."):
-        raise InvalidRequest(f"Opening a runtime session: {runtime_id!r} can't be a runtime id. Choose a name.")
-    if len(runtime_id) > LONGEST_ID:
-        raise InvalidRequest(
-            f"Opening a runtime session: the runtime id has {len(runtime_id)} characters, which no URI can hold. "
-            f"Choose one of at most {LONGEST_ID}."
-        )
-    return runtime_id
-
-
-def trimmed(what: str, value: str | None) -> str | None:
-    """Return an optional text without the blanks around it; None for a blank one."""
-    return None if value is None else text(what, value).strip() or None

@@ -1,4 +1,4 @@
-"""All that an emulator holds, as it is at this moment: what may be looked at from any thread."""
+"""The state of an emulator at this moment, for reading from any thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ DEFAULT_BRANCH = "master"
 
 
 class State:
-    """The sessions, bindings, jobs and schemas of one emulator. Only `Lifecycle` changes them."""
+    """The sessions, bindings, jobs and schemas of one emulator, for reading. Only `Lifecycle` changes them.
+
+    Two things are found out when they are first read, and then kept: which results are a function's error, and the log
+    of a job.
+    """
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
@@ -42,7 +46,7 @@ class State:
         return self._session(runtime_id).runtime
 
     def runtimes(self, after: str | None = None, most: int | None = None) -> list[Runtime]:
-        """Return the runtimes in the order of their first sessions: all, or at most so many `after` one of them."""
+        """Return the runtimes in the order of their first sessions; at most `most` of them, those `after` a runtime."""
         names = list(self._sessions)
         if after is not None:
             self._session(after)
@@ -55,11 +59,11 @@ class State:
         return len(self._sessions)
 
     def has_runtime(self, runtime_id: str) -> bool:
-        """Tell whether there is a runtime."""
+        """Return whether there is a runtime of this id."""
         return runtime_id in self._sessions
 
     def job(self, job_id: str) -> Job:
-        """Return a job; a `JobEvicted` if it was let go, `NotFound` if it went with a reset or never was."""
+        """Return a job; `JobEvicted` if it was evicted, `NotFound` if a reset cleared it or the id was never issued."""
         return self._owner(job_id)[1]
 
     def find_job(self, job_id: str) -> Job | None:
@@ -77,12 +81,12 @@ class State:
         return [job for session in sessions for job in list(session.jobs.values())]
 
     def unfinished(self, of: str = "all") -> list[str]:
-        """Return the ids of the jobs that are queued or running: of a function, one job by its id, or "all"."""
+        """Return the ids of queued and running jobs: those of a function, the one with this job id, or "all"."""
         jobs = [job for job in self.jobs() if not job.finished]
         return [job.job_id for job in jobs if of in ("all", job.job_id, job.query_type)]
 
     def has_function(self, name: str) -> bool:
-        """Tell whether a schema was posted for a function, or a job submitted."""
+        """Return whether a schema was posted for a function, or a job of it submitted."""
         return name in self._serving or any(job.query_type == name for job in self.jobs())
 
     def function_names(self) -> list[str]:
@@ -94,7 +98,7 @@ class State:
         return list(self._serving.get(function_name, ()))
 
     def newest_jobs(self, most: int) -> list[Job]:
-        """Return the jobs that were submitted last, newest first, whatever the history in the same time."""
+        """Return the `most` jobs that were submitted last, newest first; the time does not depend on the history."""
         newest = [job for job in map(self.find_job, _last(self._owners, most)) if job is not None]
         return sorted(newest, key=attrgetter("sequence"), reverse=True)
 
@@ -103,14 +107,14 @@ class State:
         return (self._counts if runtime_id is None else self._session(runtime_id).counts).copy()
 
     def outcomes(self, runtime_id: str | None = None) -> Counter[str]:
-        """Return how many jobs of a runtime, or of all, are queued, running, or ended how: in each of the `STATES`.
+        """Return how many jobs of a runtime, or of all, are in each of the `STATES`.
 
-        A state that no job is in may be left out. Results that may be a function's error are read by who asks first,
-        once for each job.
+        A state that no job is in may be left out. The first call after a job has ended parses its result, if that may
+        be a function's error.
         """
         if runtime_id is not None:
             return self._session(runtime_id).outcomes()
-        counts = self.count()  # before the results are read: what ends meanwhile must not look like a success
+        counts = self.count()  # before the results are read: a job that ends meanwhile must not look like a success
         return +outcomes(counts, sum(session.count_function_errors() for session in list(self._noted.values())))
 
     def outcomes_by_runtime(self) -> dict[str, Counter[str]]:
@@ -118,11 +122,11 @@ class State:
         return {name: session.outcomes() for name, session in list(self._sessions.items())}
 
     def evicted(self) -> dict[str, int]:
-        """Return how many finished jobs of each runtime's session were let go to make room."""
+        """Return how many finished jobs of each runtime's session were evicted to make room."""
         return {name: session.evicted for name, session in list(self._sessions.items())}
 
     def count_evicted(self, runtime_id: str | None = None) -> int:
-        """Return how many finished jobs of a runtime's session, or of all, were let go to make room."""
+        """Return how many finished jobs of a runtime's session, or of all, were evicted to make room."""
         if runtime_id is not None:
             return self._session(runtime_id).evicted
         return sum(session.evicted for session in list(self._evicting.values()))
@@ -132,11 +136,11 @@ class State:
         return [replica for replica in list(self._session(runtime_id).replicas.values()) if replica.replica_id]
 
     def job_of(self, runtime_id: str, job_id: str) -> Job:
-        """Return a job of a runtime; a `JobEvicted`, or `NotFound` for an unknown one and for another runtime's."""
+        """Return a job of a runtime; `JobEvicted` if it was evicted, `NotFound` if unknown or another runtime's."""
         return self._job_of(runtime_id, job_id)[1]
 
     def schemas(self, runtime_id: str | None = None, most: int | None = None) -> list[FunctionSchema]:
-        """Return the schemas of a runtime sorted by name, or of all runtimes, runtime by runtime; at most so many."""
+        """Return at most `most` schemas of a runtime sorted by name, or of all runtimes, runtime by runtime."""
         sessions = list(self._sessions.values()) if runtime_id is None else [self._session(runtime_id)]
         in_order = (
             schema
@@ -155,17 +159,17 @@ class State:
         return self._session(runtime_id).schemas.get(function_name)
 
     def log(self, job_id: str) -> JobLog:
-        """Return the log of a job, from any thread; that of a job that is gone is kept nowhere."""
+        """Return the log of a job, from any thread; for a job that does not exist, a log that is kept nowhere."""
         session, job = self._owners.get(job_id), self.find_job(job_id)
         if session is None or job is None:
             return JobLog()
         log = session.logs.setdefault(job.job_id, JobLog(self._printed))
-        if self._owners.get(job_id) is not session:  # it was let go meanwhile
+        if self._owners.get(job_id) is not session:  # the job was evicted meanwhile
             session.drop_log(job_id)
         return log
 
     def logs(self) -> dict[str, str]:
-        """Return what jobs' functions have printed so far, by job id; without those that printed nothing."""
+        """Return what the functions of jobs have printed so far, by job id, without jobs that printed nothing."""
         logs = {job_id: log for session in list(self._sessions.values()) for job_id, log in list(session.logs.items())}
         return {job_id: text for job_id, log in logs.items() if (text := log.text)}
 
@@ -183,18 +187,18 @@ class State:
         return list(self._apps if namespace is None else self._namespaces.get(namespace, ()))
 
     def is_bound(self, runtime_id: str) -> bool:
-        """Tell whether any app is bound to a runtime."""
+        """Return whether any app is bound to a runtime."""
         session = self._sessions.get(runtime_id)
         return session is not None and bool(session.apps)
 
     def running_jobs(self, runtime_id: str) -> list[Job]:
-        """Return the running jobs of a runtime, the newest first; the older a running job, the longer it takes."""
+        """Return the running jobs of a runtime, newest first. Old running jobs take longer to find than new ones."""
         session = self._session(runtime_id)
         jobs = (job for job in reversed(list(session.jobs.values())) if job.status == JobStatus.RUNNING)
         return list(islice(jobs, session.counts[JobStatus.RUNNING]))
 
     def queued_before(self, job: Job) -> int:
-        """Return how many jobs of its runtime are queued before a queued job."""
+        """Return how many jobs of its runtime are queued ahead of a queued job."""
         queue = list(self._session(job.runtime_id).queue)
         return queue.index(job.job_id) if job.job_id in queue else 0
 
@@ -203,7 +207,7 @@ class State:
         return len(self._session(runtime_id).queue)
 
     def resolve_app(self, deployed_app_rid: str, branch: str | None = None) -> DeployedApp:
-        """Find the binding that serves an app; without a branch `master`, else the newest [ours]."""
+        """Return the binding that serves an app; without a branch that of `master`, else the newest [ours]."""
         branches = self._apps.get(deployed_app_rid, {})
         if branch is None and branches:
             branch = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(reversed(branches))
@@ -213,7 +217,7 @@ class State:
         return app
 
     def stream(self, job_id: str) -> ResultStream | None:
-        """Return the stream that a running job's result arrives by, if it does."""
+        """Return the stream by which a running job's result is arriving, or None."""
         session = self._owners.get(job_id)
         return session.streams.get(job_id) if session else None
 
@@ -238,7 +242,7 @@ class State:
             for each in list(self._evicting.values()):
                 _check_not_evicted(each, job_id)
             name = quoted(job_id)
-            raise NotFound(f"There is no job {name}: the id was never issued, or the job went with a reset.")
+            raise NotFound(f"There is no job {name}: the id was never issued, or a reset cleared the job.")
         return session, session.jobs[job_id]
 
     def _job_of(self, runtime_id: str, job_id: str) -> tuple[Session, Job]:
@@ -247,15 +251,17 @@ class State:
         if job is None:
             _check_not_evicted(session, job_id)
             name = quoted(job_id)
-            raise NotFound(f"Runtime '{runtime_id}' has no job {name}: it is another's, or went with a reset.")
+            raise NotFound(
+                f"Runtime '{runtime_id}' has no job {name}: it belongs to another runtime, or a reset cleared it."
+            )
         return session, job
 
 
 def _check_not_evicted(session: Session, job_id: str) -> None:
-    # Within a session jobs are let go in no other way.
+    # The session issued the id, and only an eviction removes a job from its session.
     if session.evicted and is_job_of(job_id, session.runtime.module_auth_token):
         raise JobEvicted(
-            f"Job '{job_id}' was let go to make room for newer ones; its result is not kept any more. "
+            f"Job '{job_id}' was evicted to make room for newer ones; its result is not kept any more. "
             "Fetch results sooner, or start with a larger keep_jobs or keep_bytes."
         )
 
@@ -264,5 +270,5 @@ def _last(owners: dict[str, Session], most: int) -> list[str]:
     while True:
         try:
             return list(islice(reversed(owners), min(most, len(owners))))
-        except RuntimeError:  # the other thread has just added one
+        except RuntimeError:  # another thread has just added a job
             continue

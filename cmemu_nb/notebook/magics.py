@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from cmemu_nb.engine.fault_injection import FaultInjection
     from cmemu_nb.executors.cells.functions import Functions
     from cmemu_nb.executors.modules.modules import LaunchedModule
+    from cmemu_nb.lifecycle.snapshot import Seed
     from cmemu_nb.server.faults import Faults
-    from cmemu_nb.storage.seed_file import Seed
 
 
 WILL_BE_ANOTHER = "It is another emulator then: run the cells that define functions again, too."

@@ -8,21 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from cmemu_nb.errors import InvalidRequest, SeedError, SettingError
-from cmemu_nb.lifecycle.session import checked_runtime_id
+from cmemu_nb.lifecycle.snapshot import Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 from cmemu_nb.settings import Settings, hide_tokens, make_settings
 from cmemu_nb.storage.seed_yaml import Document
+from cmemu_nb.wire.labels import checked_runtime_id
 from cmemu_nb.wire.masking import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     import yaml
 
-    from cmemu_nb.lifecycle.snapshot import SavedSession
     from cmemu_nb.tokens import Token
 
 MAX_BYTES = 1_000_000
@@ -34,54 +30,6 @@ APP_KEYS = ("deployed_app_rid", "runtime_id", "branch", "display_name", "active"
 TOKEN_KEYS = ("login",)
 SETTINGS = tuple(sorted(Settings.class_trait_names(config=True)))
 WORDS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOKEN_KEYS, *SETTINGS)
-
-
-class SeededRuntime(msgspec.Struct, frozen=True):
-    """A runtime whose session is open from the start; without a token it gets a random one."""
-
-    runtime_id: str
-    module_auth_token: Token | None = None
-
-
-class SeededApp(msgspec.Struct, frozen=True):
-    """A deployed app's branch and the runtime that serves it; an inactive one is bound to nothing."""
-
-    deployed_app_rid: str
-    runtime_id: str
-    branch: str = DEFAULT_BRANCH
-    display_name: str | None = None
-    active: bool = True
-
-
-class Seed(msgspec.Struct, frozen=True):
-    """What a seed file says.
-
-    `settings` are the file's and those that were given, which win; `logins` are by bearer token; `runtimes` has those
-    too that only an app names.
-    """
-
-    path: str
-    settings: dict[str, Any]
-    runtimes: list[SeededRuntime]
-    apps: list[SeededApp]
-    logins: dict[Token, str]
-
-    def plants_the_same(self, other: Seed | None) -> bool:
-        """Tell whether another one has the same sessions, bindings and bearer tokens, from the same file."""
-        return other is not None and msgspec.structs.replace(self, settings=other.settings) == other
-
-    def check_tokens(self, sessions: Collection[SavedSession]) -> None:
-        """Refuse a token that another runtime of a journal has: it would be found by it."""
-        theirs = {each.runtime.module_auth_token: each.runtime.runtime_id for each in sessions}
-        theirs |= {replica.token: each.runtime.runtime_id for each in sessions for replica in each.replicas}
-        names = set(theirs.values())
-        for runtime in self.runtimes:
-            holder = theirs.get(runtime.module_auth_token or "")
-            if holder is not None and runtime.runtime_id not in names:
-                raise SeedError(
-                    f"{self.path}: runtime {runtime.runtime_id!r} has the module_auth_token of runtime {holder!r} in "
-                    "the journal. Give it another one, or choose another journal."
-                )
 
 
 def read(path: str | Path, given: dict[str, Any]) -> Seed:

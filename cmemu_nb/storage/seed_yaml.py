@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cmemu_nb.errors import InvalidRequest, SeedError
-from cmemu_nb.lifecycle.session import trimmed
 from cmemu_nb.tokens import Token, can_be_sent, last_four
+from cmemu_nb.wire.labels import trimmed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,10 +1,12 @@
-"""The length limit of labels: texts from outside that are kept, such as names, ids, branches and reasons."""
+"""Labels: texts from outside that are kept, such as names, ids, branches and reasons, and what they may be."""
 
 from __future__ import annotations
 
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.phrases import shown
 
 MAX_LABEL_BYTES = 4096
+MAX_ID_CHARACTERS = 1000
 
 
 def size_of(text: str | None) -> int:
@@ -31,3 +33,32 @@ def shortened(text: str, most: int) -> str:
         return text
     beginning = text[:most].encode(errors="surrogatepass")[:most].decode(errors="ignore")
     return f"{beginning}… (the first {most:,} of {size:,} bytes)"
+
+
+def checked_text(what: str, value: object) -> str:
+    """Return a value that must be text that JSON can hold; anything else is an `InvalidRequest`."""
+    try:
+        if isinstance(value, str):
+            value.encode()
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InvalidRequest(f"The {what} must be text, not {shown(value)}.")
+
+
+def checked_runtime_id(value: str) -> str:
+    """Return an id without the blanks around it; an `InvalidRequest` for one that is blank or fits in no URI."""
+    runtime_id = trimmed("runtime id", value) or ""
+    if runtime_id in ("", ".", ".."):
+        raise InvalidRequest(f"Opening a runtime session: {runtime_id!r} can't be a runtime id. Choose a name.")
+    if len(runtime_id) > MAX_ID_CHARACTERS:
+        raise InvalidRequest(
+            f"Opening a runtime session: the runtime id has {len(runtime_id)} characters, which no URI can hold. "
+            f"Choose one of at most {MAX_ID_CHARACTERS}."
+        )
+    return runtime_id
+
+
+def trimmed(what: str, value: str | None) -> str | None:
+    """Return an optional text without the blanks around it; None for a blank one."""
+    return None if value is None else checked_text(what, value).strip() or None
