@@ -3,13 +3,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from kernels.notebooks import Notebook, open_notebook
+from kernels.notebooks import WHERE, Notebook, open_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-WHERE = [("7.4", "kernel"), ("7.3", "kernel"), ("6.30", "kernel"), ("7.4", "thread")]
 
 
 @pytest.fixture(scope="module", params=WHERE, ids="-".join)

@@ -271,19 +271,21 @@ class Kernel:
         return self._process.returncode
 
 
-def comes(condition: Callable[[], object], seconds: float) -> bool:
+def comes(condition: Callable[[], object], seconds: float, interval: float = 0.01) -> bool:
     """Wait until a condition holds, or for so long; returns whether it does."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.01)
+        time.sleep(interval)
     return True
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
+def wait_until(
+    condition: Callable[[], object], what: str, seconds: float = DEADLINE, *, interval: float = 0.01
+) -> None:
     """Wait until a condition holds; after the deadline the test fails and says what it waited for."""
-    assert comes(condition, seconds), f"waited {seconds} s in vain for {what}"
+    assert comes(condition, seconds, interval), f"waited {seconds} s in vain for {what}"
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from environments import kernel_python
 from kernels.driver import Kernel, wait_until
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 APP = "ri.foundry.main.deployed-app.test"
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
+WHERE = [("7.4", "kernel"), ("7.4", "thread"), ("7.3", "kernel"), ("6.30", "kernel")]
+# For what is the emulator's own: no version of ipykernel, or no home either, has a part in it.
+IN_BOTH_HOMES = pytest.mark.parametrize("notebook", WHERE[:2], ids="-".join, indirect=True)
+IN_ONE_KERNEL = pytest.mark.parametrize("notebook", WHERE[:1], ids="-".join, indirect=True)
 START = "%load_ext cmemu_nb\n%cmemu start --port {port}{home}"
 
 
@@ -43,7 +48,7 @@ class Notebook:
     def wait_for_job(self, status: str, runtime_id: str) -> None:
         """Wait until a runtime has a job of a status, seen from outside while a cell may be running."""
         path = f"/_emulate/foundry/compute-modules/runtimes/{runtime_id}/jobs?status={status}"
-        wait_until(lambda: self.get(path)["jobs"], f"a job {status} on {runtime_id}")
+        wait_until(lambda: self.get(path)["jobs"], f"a job {status} on {runtime_id}", interval=0.05)
 
     def get(self, path: str) -> Any:
         """Send a GET request from outside the kernel, with the bearer token."""

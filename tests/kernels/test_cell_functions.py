@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from environments import kernel_python
 from kernels.driver import Kernel, running_cell, wait_until
-from kernels.notebooks import CONTOUR, open_notebook
+from kernels.notebooks import CONTOUR, IN_BOTH_HOMES, IN_ONE_KERNEL, open_notebook
 
 import cmemu_nb
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
@@ -105,12 +105,14 @@ def test_a_function_is_defined_and_called_in_one_cell(notebook: Notebook) -> Non
     assert notebook.kernel.run(code) == "8 10"
 
 
+@IN_ONE_KERNEL
 def test_a_function_of_a_chosen_runtime(notebook: Notebook) -> None:
     code = "mine = emu.open_runtime('mine', deployed_app_rid='ri.mine')\n@mine.function\n"
     code += "def here(context, event):\n    return 'mine'\n"
     assert notebook.kernel.run(f"{code}print(emu.call('here'), mine.enqueue('here').result())") == "mine mine"
 
 
+@IN_ONE_KERNEL
 def test_a_typed_event_and_a_stream(notebook: Notebook) -> None:
     code = "from dataclasses import dataclass\n@dataclass\nclass Sum:\n    x: int\n    y: int = 2\n"
     code += "@emu.function\ndef typed(context, event: Sum) -> int:\n    return event.x + event.y\n"
@@ -141,6 +143,7 @@ def test_a_cell_that_waits_says_why_in_one_output_which_is_empty_in_the_end(
 # Errors
 
 
+@IN_ONE_KERNEL
 def test_an_error_points_at_the_cell_s_own_line(notebook: Notebook) -> None:
     number = next_cell(notebook)
     notebook.kernel.run("# a comment\n@emu.function\ndef fails(context, event):\n    return event['x'] / 0")
@@ -150,6 +153,7 @@ def test_an_error_points_at_the_cell_s_own_line(notebook: Notebook) -> None:
     assert "/tmp/ipykernel" not in said.replace("\\", "/")
 
 
+@IN_ONE_KERNEL
 def test_an_error_points_at_the_line_of_a_cell_with_a_magic(notebook: Notebook) -> None:
     number = next_cell(notebook)
     notebook.kernel.run("%%cmemu_functions\n\ndef fails_too(context, event):\n    return event['x'] / 0\n#")
@@ -160,6 +164,7 @@ def test_an_error_points_at_the_line_of_a_cell_with_a_magic(notebook: Notebook) 
 # Running a cell again
 
 
+@IN_ONE_KERNEL
 def test_running_the_cell_again_serves_the_change(notebook: Notebook) -> None:
     cell = "@emu.function\ndef changed(context, event):\n    return {}\nprint(emu.call('changed'))"
     assert notebook.kernel.run(cell.format("'one'")) == "one"
@@ -184,6 +189,7 @@ def test_a_magic_cell_with_a_syntax_error_keeps_the_last_good_versions_and_says_
     assert notebook.kernel.run("print(emu.call('firm'))") == "1"
 
 
+@IN_ONE_KERNEL
 def test_a_refused_signature_keeps_the_last_good_version_and_says_so(notebook: Notebook) -> None:
     notebook.kernel.run("@emu.function\ndef picky(context, event):\n    return 1")
     for cell in (
@@ -196,6 +202,7 @@ def test_a_refused_signature_keeps_the_last_good_version_and_says_so(notebook: N
     assert notebook.kernel.run("print(emu.call('picky'))") == "1"
 
 
+@IN_ONE_KERNEL
 def test_a_magic_cell_that_raises_in_the_middle_keeps_everything(notebook: Notebook) -> None:
     notebook.kernel.run("%%cmemu_functions\ndef kept(context, event):\n    return 1\n#")
     said = attempt(notebook, "%%cmemu_functions\ndef kept(context, event):\n    return 2\n1 / 0\ndef more(c, e): ...")
@@ -215,12 +222,14 @@ def test_a_magic_cell_serves_its_functions_but_not_its_helpers(notebook: Noteboo
     assert notebook.kernel.run(code) == "1 ['a'] True Box False"
 
 
+@IN_ONE_KERNEL
 def test_a_magic_cell_for_a_chosen_runtime(notebook: Notebook) -> None:
     notebook.kernel.run("other = emu.open_runtime('other', deployed_app_rid='ri.other')")
     attempt(notebook, "%%cmemu_functions other\ndef elsewhere(context, event):\n    return 'other'\n")
     assert notebook.kernel.run("print(emu.call('elsewhere'), emu.functions['elsewhere'].runtime_id)") == "other other"
 
 
+@IN_ONE_KERNEL
 def test_a_magic_cell_for_an_unknown_runtime_is_one_clear_sentence(notebook: Notebook) -> None:
     said = attempt(notebook, "%%cmemu_functions nowhere\ndef lost(context, event):\n    return 1\n")
     assert "UsageError: %%cmemu_functions: There is no runtime 'nowhere'." in said
@@ -229,17 +238,20 @@ def test_a_magic_cell_for_an_unknown_runtime_is_one_clear_sentence(notebook: Not
     assert notebook.kernel.run("print('lost' in emu.functions)") == "False"
 
 
+@IN_ONE_KERNEL
 def test_of_a_magic_cell_all_is_served_or_nothing(notebook: Notebook) -> None:
     said = attempt(notebook, "%%cmemu_functions\ndef good(context, event): ...\ndef bad(context, event: str): ...\n")
     assert "UsageError: %%cmemu_functions: bad can't be served" in said
     assert notebook.kernel.run("print('good' in emu.functions, 'bad' in emu.functions)") == "False False"
 
 
+@IN_ONE_KERNEL
 def test_a_magic_cell_that_deletes_a_function_again_serves_the_others(notebook: Notebook) -> None:
     cell = "%%cmemu_functions\ndef fleeting(context, event): ...\ndel fleeting\ndef remaining(context, event): ...\n"
     assert "Served: remaining v1." in attempt(notebook, cell)
 
 
+@IN_ONE_KERNEL
 def test_a_magic_cell_keeps_what_a_function_s_own_decorator_says(notebook: Notebook) -> None:
     notebook.kernel.run(
         "import functools\ndef wrapping(function):\n    @functools.wraps(function)\n"
@@ -250,9 +262,10 @@ def test_a_magic_cell_keeps_what_a_function_s_own_decorator_says(notebook: Noteb
     assert notebook.kernel.run("print(emu.call('flowing'))") == "['a']"
 
 
+@IN_ONE_KERNEL
 def test_the_line_of_a_magic_cell_that_can_t_be_read_is_one_clear_sentence(notebook: Notebook) -> None:
     said = attempt(notebook, '%%cmemu_functions "notebook\ndef unread(context, event): ...\n')
-    assert "UsageError: %%cmemu_functions: the line can't be read (No closing quotation). Close the quotes." in said
+    assert "UsageError: %%cmemu_functions: the line can't be parsed (No closing quotation). Close the quotes." in said
 
 
 # What functions print
@@ -345,6 +358,7 @@ def test_a_magic_cell_echoes_what_its_functions_print_under_itself(notebook: Not
 # Functions that never return
 
 
+@IN_BOTH_HOMES
 def test_a_function_that_never_returns_is_failed_by_hand_and_the_executor_goes_on(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run(
@@ -467,18 +481,21 @@ def test_a_cell_asks_while_a_function_runs(notebook: Notebook) -> None:
 # The SDK's own annotations
 
 
+@IN_ONE_KERNEL
 def test_the_sdk_s_own_decorator_serves(notebook: Notebook) -> None:
     assert notebook.kernel.run(f"{APP_PY}\nprint(emu.call('app_add', {{'x': 1, 'name': 'ab'}}))") == "3"
     code = "print(emu.call('app_count', {'n': 2}), app_add({}, AppPayload(1, 'a')))"
     assert notebook.kernel.run(code) == "[{'n': 0}, {'n': 1}] 2"
 
 
+@IN_ONE_KERNEL
 def test_an_app_py_is_run_as_it_is(notebook: Notebook) -> None:
     (notebook.kernel.folder / "app.py").write_text(APP_PY.replace("app_", "file_"))
     notebook.kernel.run("%run app.py")
     assert notebook.kernel.run("print(emu.call('file_add', {'x': 1, 'name': 'abc'}))") == "4"
 
 
+@IN_ONE_KERNEL
 def test_an_app_py_that_starts_itself_is_run_and_pasted_as_it_is(notebook: Notebook) -> None:
     (notebook.kernel.folder / "style.py").write_text(STYLE)
     notebook.kernel.run("%run style.py")
@@ -489,6 +506,7 @@ def test_an_app_py_that_starts_itself_is_run_and_pasted_as_it_is(notebook: Noteb
     )
 
 
+@IN_ONE_KERNEL
 def test_a_magic_cell_of_the_sdk_s_functions_serves_each_once(notebook: Notebook) -> None:
     said = attempt(notebook, "%%cmemu_functions\n" + APP_PY.replace("app_", "magic_"))
     assert "Served: magic_add v1, magic_count v1." in said
@@ -498,6 +516,7 @@ def test_a_magic_cell_of_the_sdk_s_functions_serves_each_once(notebook: Notebook
 # Maps
 
 
+@IN_BOTH_HOMES
 def test_a_map_of_a_thousand_jobs_leaves_no_thread_and_no_task_behind(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run("@emu.function\ndef square(context, event):\n    return event['x'] ** 2\n" + LEFT)
@@ -510,6 +529,7 @@ def test_a_map_of_a_thousand_jobs_leaves_no_thread_and_no_task_behind(notebook: 
     wait_until(lambda: kernel.run("print(left() <= before, left(), before)").startswith("True"), "tasks and threads")
 
 
+@IN_ONE_KERNEL
 def test_a_map_shows_no_progress_where_nobody_wants_it(notebook: Notebook) -> None:
     notebook.kernel.run("@emu.function\ndef same(context, event):\n    return event['x']")
     call = "emu.map('same', [{{'x': 1}}, {{'x': 2}}]{})"
@@ -520,6 +540,7 @@ def test_a_map_shows_no_progress_where_nobody_wants_it(notebook: Notebook) -> No
     assert "IntProgress" in attempt(notebook, "await " + call.format("").replace(".map", ".amap"))
 
 
+@IN_BOTH_HOMES
 def test_running_the_defining_cell_again_in_the_middle_of_a_thousand_jobs_loses_none(notebook: Notebook) -> None:
     kernel = notebook.kernel
     cell = "@emu.function\ndef busy(context, event):\n    time.sleep(0.001)\n    return [{}, event['x']]"
@@ -532,6 +553,7 @@ def test_running_the_defining_cell_again_in_the_middle_of_a_thousand_jobs_loses_
     assert int(kernel.run("print(len({version for version, _ in frame.value}))")) > 1
 
 
+@IN_BOTH_HOMES
 def test_a_map_whose_runtime_is_deleted_meanwhile_says_so_in_one_sentence(notebook: Notebook) -> None:
     notebook.kernel.run(
         "import time\nshort = emu.open_runtime('short', deployed_app_rid='ri.short')\n@short.function\n"
@@ -545,6 +567,7 @@ def test_a_map_whose_runtime_is_deleted_meanwhile_says_so_in_one_sentence(notebo
 # Magics
 
 
+@IN_ONE_KERNEL
 def test_the_magics_of_functions(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run(
@@ -555,6 +578,7 @@ def test_the_magics_of_functions(notebook: Notebook) -> None:
     assert attempt(notebook, f"%cmemu logs {kernel.run('print(job.id)')}").strip() == "a note"
 
 
+@IN_ONE_KERNEL
 def test_exporting_a_module(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run("for each in list(emu.functions): emu.functions.remove(each.name, each.runtime_id)")
@@ -571,6 +595,7 @@ def test_exporting_a_module(notebook: Notebook) -> None:
     assert (kernel.folder / "exported.py").read_text() == text
 
 
+@IN_ONE_KERNEL
 def test_reloading_and_autoreload_keep_functions_served(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run("@emu.function\ndef lasting(context, event):\n    print('still')\n    return 1")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kernels.driver import wait_until
-from kernels.notebooks import APP, start_executor
+from kernels.notebooks import APP, WHERE, start_executor
 
 if TYPE_CHECKING:
     from kernels.notebooks import Notebook
@@ -16,6 +16,8 @@ pytestmark = pytest.mark.kernels
 
 STATE = "import json; print(json.dumps([emu.url, emu.platform_url, emu.token, emu.home.kind]))"
 FUNCTION = "@emu.function\ndef double(context, event):\n    import time; time.sleep(event['s']); return 2 * event['s']"
+# A kernel that is killed does nothing at its end, whichever it is.
+ENDS = [*((where, False) for where in WHERE), (WHERE[0], True)]
 OTHER_APP = "ri.foundry.main.deployed-app.notebook"
 
 
@@ -27,7 +29,12 @@ def start(notebook: Notebook) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("kill", [False, True], ids=["restart", "kill -9"])
+@pytest.mark.parametrize(
+    ("fresh", "kill"),
+    ENDS,
+    ids=[f"{'-'.join(where)}-{'kill -9' if kill else 'restart'}" for where, kill in ENDS],
+    indirect=["fresh"],
+)
 def test_the_start_cell_has_everything_again(fresh: Notebook, *, kill: bool) -> None:
     kernel = fresh.kernel
     kernel.run("%cmemu stop")
@@ -57,6 +64,7 @@ def test_the_start_cell_has_everything_again(fresh: Notebook, *, kill: bool) -> 
     assert kernel.run(f"print(emu.call('double', {{'s': 0.5}}, {OTHER_APP!r}))") == "1.0"
 
 
+@pytest.mark.parametrize("fresh", WHERE[:1], ids="-".join, indirect=True)
 def test_a_journal_that_another_kernel_has_is_one_sentence(fresh: Notebook) -> None:
     fresh.kernel.run("%cmemu stop")
     start(fresh)

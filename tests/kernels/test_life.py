@@ -12,7 +12,7 @@ import pytest
 from client import free_port
 from environments import kernel_python
 from kernels.driver import Kernel, wait_until
-from kernels.notebooks import APP, open_notebook, start_executor
+from kernels.notebooks import APP, IN_BOTH_HOMES, open_notebook, start_executor
 
 import cmemu_nb
 
@@ -56,6 +56,7 @@ def test_reload_ext_keeps_the_emulator_and_brings_the_magic_back(notebook: Noteb
     assert notebook.execute() == 1
 
 
+@IN_BOTH_HOMES
 def test_autoreload_of_every_module_keeps_the_emulator(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run("%load_ext autoreload\n%autoreload 2\nbefore = emu")
@@ -165,10 +166,23 @@ def test_a_user_who_patched_asyncio(version: str, patch: str, when: str, tmp_pat
         assert [notebook.execute(query=i) for i in range(5)] == list(range(5))
 
 
-def test_asyncio_is_not_patched_before_a_sync_call_on_the_emulator_s_loop(fresh: Notebook) -> None:
+def test_asyncio_is_not_patched_before_a_sync_call_on_the_emulator_s_loop_and_unloading_leaves_no_trace(
+    fresh: Notebook,
+) -> None:
     patched = "import asyncio; print(asyncio.Task is asyncio.tasks._PyTask, hasattr(asyncio, '_nest_patched'))"
     fresh.kernel.run("emu.call('echo', 1); await emu.acall('echo', 2)")
     assert fresh.kernel.run(patched) == "False False"
+    kernel, port = fresh.kernel, port_of(fresh)
+    kernel.run("%unload_ext cmemu_nb")
+    assert not answers(port)
+    code = (
+        "import threading\nip = get_ipython()\nprint('emu' in globals(), 'cmemu' in ip.magics_manager.magics['line'],"
+    )
+    code += " [t.name for t in threading.enumerate() if 'cmemu' in t.name],"
+    code += " [c for e in ip.events.callbacks.values() for c in e if 'cmemu' in c.__module__],"
+    code += " [m for m in ip.Completer.custom_matchers if 'cmemu' in str(m)],"
+    code += " [c for c in ip.configurables if 'CMEmu' in type(c).__name__])"
+    assert kernel.run(code) == "False False [] [] [] []"
 
 
 def test_a_restarted_kernel_starts_on_the_same_port(fresh: Notebook) -> None:
@@ -186,20 +200,6 @@ def test_a_restarted_kernel_starts_on_the_same_port(fresh: Notebook) -> None:
     fresh.token = found[1]
     with start_executor(found[2], found[3]):
         assert fresh.execute(query="restarted") == "restarted"
-
-
-def test_unloading_leaves_no_trace(fresh: Notebook) -> None:
-    kernel, port = fresh.kernel, port_of(fresh)
-    kernel.run("%unload_ext cmemu_nb")
-    assert not answers(port)
-    code = (
-        "import threading\nip = get_ipython()\nprint('emu' in globals(), 'cmemu' in ip.magics_manager.magics['line'],"
-    )
-    code += " [t.name for t in threading.enumerate() if 'cmemu' in t.name],"
-    code += " [c for e in ip.events.callbacks.values() for c in e if 'cmemu' in c.__module__],"
-    code += " [m for m in ip.Completer.custom_matchers if 'cmemu' in str(m)],"
-    code += " [c for c in ip.configurables if 'CMEmu' in type(c).__name__])"
-    assert kernel.run(code) == "False False [] [] [] []"
 
 
 def test_an_emulator_is_found_and_started_again_however_it_was_stopped_and_started(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from environments import node_modules
 from kernels.driver import running_cell, wait_until
-from kernels.notebooks import open_notebook
+from kernels.notebooks import IN_ONE_KERNEL, open_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +68,7 @@ def test_a_python_cell_is_a_module_and_running_it_again_serves_the_new_text(note
     assert notebook.kernel.run("print(emu.call('greet', {'name': 'Ada'}))") == "good evening Ada"
 
 
+@IN_ONE_KERNEL
 def test_a_node_cell_is_a_module(notebook: Notebook) -> None:
     run_cell(notebook, NODE_CELL)
     app = "ri.foundry.main.deployed-app.counter"
@@ -85,6 +86,7 @@ def test_an_interrupt_of_a_cell_does_not_reach_the_module(notebook: Notebook) ->
     assert notebook.kernel.run("print(emu.modules.of('greeter')[0].states)") == "['responsive', 'responsive']"
 
 
+@IN_ONE_KERNEL
 def test_a_program_is_launched_and_its_environment_shown_by_magics(notebook: Notebook) -> None:
     (notebook.kernel.folder / "shout.py").write_text(
         "from compute_modules.annotations import function\n"
@@ -111,6 +113,7 @@ def what_it_says(notebook: Notebook, code: str, said: str) -> str:
     return cell.text
 
 
+@IN_ONE_KERNEL
 def test_what_can_not_be_launched_is_one_clear_sentence(notebook: Notebook) -> None:
     for code, said in (
         ("%%compute_module broken\nimport sys; sys.exit('no luck')", "exit code 1. Its last lines:\nno luck"),

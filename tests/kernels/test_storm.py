@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernels
 
-SECONDS = 300 if os.environ.get("CMEMU_LONG") else 5
+SECONDS = 300 if os.environ.get("CMEMU_LONG") else 3
 CLIENTS = 4
 CELLS = [
     "import time; time.sleep(5)",
