@@ -256,6 +256,7 @@ def draw_query(data: st.DataObject, parsed: ParseFunctionSchemaResult, any_value
     return data.draw(st.fixed_dictionaries(required, optional=others))
 
 
+@pytest.mark.once
 @fuzz
 @given(PAYLOADS, st.data())
 def test_whatever_passes_the_check_is_converted_by_the_sdk(payload: Any, data: st.DataObject) -> None:
@@ -268,6 +269,7 @@ def test_whatever_passes_the_check_is_converted_by_the_sdk(payload: Any, data: s
     assert query == before
 
 
+@pytest.mark.once
 @fuzz
 @given(PAYLOADS, st.data())
 def test_whatever_has_the_schemas_types_passes_the_check_and_is_converted(payload: Any, data: st.DataObject) -> None:
@@ -288,6 +290,7 @@ BROKEN = st.recursive(
 )
 
 
+@pytest.mark.once
 @fuzz
 @given(BROKEN, BROKEN, JSON)
 def test_nothing_that_is_posted_as_a_schema_is_an_error(schema: Any, kind: Any, value: Any) -> None:
@@ -330,6 +333,7 @@ def test_any_payload_has_words_or_none(schema: object, words: str) -> None:
     assert schema_in_words(schema) == words
 
 
+@pytest.mark.once
 def test_words_are_short_however_large_and_deep_a_schema_is() -> None:
     deep: object = scalar("string")
     for _ in range(100_000):
@@ -429,6 +433,7 @@ def test_values_that_json_can_not_encode_are_refused_or_let_pass_but_never_anoth
             refusal(schema_of(("x", each)), value)
 
 
+@pytest.mark.once
 def test_a_refusal_is_short_however_large_the_query_and_the_schema_are() -> None:
     wide = schema_of(*((f"field{n}" * 100, scalar("integer")) for n in range(2000)), required=False)
     numbers = schema_of(("x", list_of(scalar("integer"))))

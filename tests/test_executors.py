@@ -170,6 +170,7 @@ def change_while_it_stops(emu: Emulator) -> None:
     assert not unexpected
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("query", [f'{{"x": {LONG}}}', '{"x": 1e400}', f'[-{LONG}, 1e400, "{LONG}"]', HUGE])
 def test_whatever_shows_a_job_takes_numbers_of_any_length(serve: Any, tmp_path: Path, query: str) -> None:
     """What Python's own JSON refuses to read or to write: results, frames, exports, and the command line, exactly."""

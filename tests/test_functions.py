@@ -276,6 +276,7 @@ def test_of_several_functions_all_are_served_or_none(emu: Emulator) -> None:
     assert len(emu.functions) == 0
 
 
+@pytest.mark.once
 def test_a_thousand_running_jobs_survive_a_new_version(emu: Emulator) -> None:
     emu.function(make(ADD))
     jobs = [emu.submit("add", {"x": x}) for x in range(500)]
@@ -504,6 +505,7 @@ def test_a_map_with_a_bad_row_submits_none(emu: Emulator) -> None:
     assert len(emu.jobs) == 0
 
 
+@pytest.mark.once
 def test_a_thousand_mapped_jobs_leave_no_thread_task_or_connection(emu: Emulator) -> None:
     emu.function(make(ADD))
     emu.call("add", {"x": 1})

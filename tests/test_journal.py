@@ -176,6 +176,7 @@ def test_what_ends_with_the_kernel_fails_and_what_runs_elsewhere_goes_on(path: P
         assert connection.execute("SELECT * FROM replicas").fetchall() == []
 
 
+@pytest.mark.once
 def test_an_official_sdk_program_goes_on_across_kill_9(path: Path) -> None:
     with process(path) as first:
         api = Api(first.url, first.token)
@@ -734,6 +735,7 @@ def test_kill_9_while_the_file_is_made_leaves_one_that_can_be_used(path: Path, n
 # Its size
 
 
+@pytest.mark.once
 def test_the_log_does_not_grow_for_ever(path: Path) -> None:
     threads = set(threading.enumerate())
     with journaled(path) as emulator:

@@ -16,6 +16,8 @@ from cmemu_nb.storage.private_files import PREFIX
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 PROCESS = """
     import sys, time
     from cmemu_nb import Emulator

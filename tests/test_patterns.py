@@ -21,6 +21,8 @@ from cmemu_nb.tracebacks import of_function
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+pytestmark = pytest.mark.once
+
 LENGTH = 50_000
 # A linear pattern takes a few milliseconds for a text, one that takes the square of the time more than a second.
 CPU_SECONDS = 0.5

@@ -150,6 +150,7 @@ SECRETS: dict[str, Any] = {
 }
 
 
+@pytest.mark.once
 def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_way(tmp_path: Path) -> None:
     folder, go = tmp_path / "run.db-files", tmp_path / "go"
     ends_by_itself = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)"
