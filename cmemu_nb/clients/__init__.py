@@ -1,1 +1,1 @@
-"""The HTTP clients of the package: an application's, a runtime's, and the one that both use."""
+"""The HTTP clients of the package: for applications, for runtimes, and the HTTP client that both use."""

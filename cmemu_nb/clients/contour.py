@@ -1,4 +1,4 @@
-"""What an application does that wants functions run: submit jobs and fetch results, through the contour routes."""
+"""The application's client: it submits jobs and fetches their results, through the contour routes."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class ContourClient:
         return job_id
 
     async def result(self, job_id: str, timeout: float | None) -> bytes:  # noqa: ASYNC109 - None is no limit
-        """Wait for a job and return the bytes of its result; `timeout` is in seconds, None waits as long as it takes.
+        """Wait for a job and return the bytes of its result. `timeout` is in seconds; None waits without a limit.
 
-        Raises `JobFailed` with the job's error message, `JobTimeout`, `NotFound` for an unknown job.
+        Raises `JobFailed` with the job's error message, `JobTimeout`, and `NotFound` for an unknown job.
         """
         check_timeout(timeout)
         try:
@@ -65,9 +65,9 @@ class ContourClient:
             return reply.body
 
     async def stream(self, job_id: str, receive: Callable[[bytes], object]) -> None:
-        """Wait for a job and call `receive` with each piece of its result as it comes.
+        """Wait for a job and call `receive` with each chunk of its result as it arrives.
 
-        Raises `JobFailed`, `NotFound`, and `NotRunning` when the stream breaks off.
+        Raises `JobFailed`, `NotFound`, and `NotRunning` if the stream breaks off.
         """
         path = f"{CONTOUR}/jobs/{quote(job_id, safe='')}/result"
         exchange = await self._http.begin("GET", path, {"Content-Length": "0", **self._headers})
@@ -91,6 +91,6 @@ class ContourClient:
 
 
 def check_timeout(timeout: object) -> None:
-    """Refuse a timeout that is neither None nor a number of seconds."""
+    """Raise `InvalidRequest` for a timeout that is neither None nor a number of seconds."""
     if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
         raise errors.InvalidRequest(f"The timeout must be a number of seconds or None, not {timeout!r}.")

@@ -1,7 +1,7 @@
-"""A small HTTP client on the emulator's loop, for calls that may wait for minutes and be given up at any moment.
+"""A small HTTP client on the emulator's event loop, for calls that may wait for minutes and be cancelled at any moment.
 
-It speaks through Tornado's own HTTP/1 implementation. Tornado's `AsyncHTTPClient` is not used because giving up a
-fetch does not end its request there.
+It uses Tornado's own HTTP/1 implementation. It does not use Tornado's `AsyncHTTPClient`, because cancelling a fetch
+there does not end the request (https://github.com/tornadoweb/tornado/issues/157).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BY_CODE: dict[str, type[errors.WireError]] = {
 
 
 class Reply(HTTPMessageDelegate):
-    """An answer: its status, headers and body. A 200's body goes to `receive` piece by piece, if given."""
+    """An answer: its status, headers and body. If `receive` is given, it gets the body of a 200 chunk by chunk."""
 
     def __init__(self, receive: Callable[[bytes], object] | None = None) -> None:
         self.status = 0
@@ -60,19 +60,19 @@ class Reply(HTTPMessageDelegate):
         self.headers = headers
 
     def data_received(self, chunk: bytes) -> None:
-        """Take a piece of the body."""
+        """Take a chunk of the body."""
         if self._receive is not None and self.status == http.HTTPStatus.OK:
             self._receive(chunk)
         else:
             self._pieces.append(chunk)
 
     def finish(self) -> None:
-        """Note that the answer is complete."""
+        """Record that the answer is complete."""
         self.complete = True
 
 
 def wire_error(reply: Reply) -> errors.CmemuError:
-    """Return the error that the emulator answered, as the exception that it is."""
+    """Return the exception for an error that the emulator answered with."""
     try:
         body = msgspec.json.decode(reply.body, type=dict[str, str])
         return _BY_CODE[body["error"]](body["error_description"])
@@ -81,7 +81,7 @@ def wire_error(reply: Reply) -> errors.CmemuError:
 
 
 class HttpClient:
-    """Sends requests to one server and keeps idle connections for the next ones, for five seconds."""
+    """Sends requests to one server, and keeps idle connections for five seconds for further requests."""
 
     def __init__(self, url: str) -> None:
         split = urlsplit(url)
@@ -92,15 +92,15 @@ class HttpClient:
         self._ended = False
 
     async def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Reply:
-        """Send a request and return its answer; being cancelled closes the connection.
+        """Send a request and return its answer. Cancellation closes the connection.
 
-        Raises `NotRunning` when the server can't be reached or breaks off.
+        Raises `NotRunning` if the server can't be reached or closes the connection before its answer is complete.
         """
         exchange = await self.begin(method, path, {"Content-Length": str(len(body)), **headers})
         return await exchange.end(body)
 
     async def begin(self, method: str, path: str, headers: Mapping[str, str]) -> Exchange:
-        """Connect for a request whose body follows; without a `Content-Length` it follows in chunks."""
+        """Connect for a request whose body follows. Without a `Content-Length`, the body is sent in chunks."""
         stream = await self._connect()
         sent = HTTPHeaders({"Host": self._host, **headers})
         return Exchange(self, stream, f"{method} {path}", RequestStartLine(method, path, "HTTP/1.1"), sent)
@@ -111,16 +111,16 @@ class HttpClient:
             self._drop(stream)
 
     def end(self) -> None:
-        """Close every connection, whatever is being sent, and make none any more."""
+        """Close all connections, including those of requests in progress, and refuse new ones."""
         self._ended = True
         self.close()
         for stream in list(self._open):
             stream.close()
 
     def keep(self, stream: IOStream) -> None:
-        """Keep a connection for the next request, for a while."""
+        """Keep a connection for the next request, for `IDLE_SECONDS`."""
         if not stream.closed():
-            # With a callback the stream notices that the server closes it.
+            # The stream only notices that the server closes it if it has a callback.
             stream.set_close_callback(lambda: None)
             self._idle[stream] = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, stream)
 
@@ -164,16 +164,16 @@ class Exchange:
         self._head: tuple[RequestStartLine, HTTPHeaders] | None = (start, headers)
 
     async def send(self, chunk: bytes) -> None:
-        """Send a piece of the body, and wait until the system has taken it; `NotRunning` when the server broke off."""
+        """Send a chunk of the body and wait until the system has taken it. Raises `NotRunning` if the server closed."""
         try:
             await self._write(chunk)
         except StreamClosedError:
             raise self._broken() from None
 
     async def end(self, body: bytes = b"", receive: Callable[[bytes], object] | None = None) -> Reply:
-        """Send the rest of the body and return the answer; whatever goes wrong closes the connection.
+        """Send the rest of the body and return the answer. Any error closes the connection.
 
-        `receive` is called with each piece of the answer's body as it comes.
+        `receive` is called with each chunk of the answer's body as it arrives.
         """
         reply = Reply(receive)
         try:
@@ -198,7 +198,7 @@ class Exchange:
     def _write(self, chunk: bytes) -> Future[None]:
         if self._head is None:
             return self._connection.write(chunk)
-        # In one piece with what follows, which saves the server a wake-up.
+        # The head is sent together with the first chunk, which saves the server a wake-up.
         head, self._head = self._head, None
         return self._connection.write_headers(*head, chunk)
 

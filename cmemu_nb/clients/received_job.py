@@ -21,7 +21,7 @@ class _Envelope(msgspec.Struct):
 
 
 class ReceivedJob:
-    """A job from the body of a poll's answer: its id and query type can be read whatever its query is."""
+    """A job from the answer to a poll. Its id and query type can be read even if its query can't."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -29,18 +29,18 @@ class ReceivedJob:
         self.job_id, self.query_type = head.job_id, head.query_type
 
     def envelope(self) -> dict[str, Any]:
-        """Decode it as the official SDK does; `InvalidRequest` for what that does not read [foundry]."""
+        """Decode the job as the official SDK does. Raises `InvalidRequest` if the SDK can't read it [foundry]."""
         try:
             envelope: dict[str, Any] = json.loads(self._body)
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(
                 f"the official SDK can't read the query ({in_one_line(error)}). In production it only logs this, and "
-                "the job never ends. Send very long integers as text, and flatten what is nested deeply."
+                "the job never ends. Send very long integers as text, and flatten deeply nested values."
             ) from None
         return envelope
 
 
 def not_started(error: BaseException) -> str:
-    """Return why a job has failed that could not be started."""
-    said = str(error) if isinstance(error, InvalidRequest) else in_one_line(error)
-    return f"the job could not be started: {said}"
+    """Return the error message of a job that could not be started."""
+    reason = str(error) if isinstance(error, InvalidRequest) else in_one_line(error)
+    return f"the job could not be started: {reason}"

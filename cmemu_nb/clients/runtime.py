@@ -1,4 +1,4 @@
-"""What a runtime does: opens its session, polls for jobs, posts schemas and results, through the emulator routes."""
+"""The runtime's client: it opens a session, polls for jobs, and posts schemas and results, over the runtime routes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import msgspec
 from cmemu_nb.clients.http import Exchange, HttpClient, wire_error
 from cmemu_nb.clients.received_job import ReceivedJob
 from cmemu_nb.tokens import Token
-from cmemu_nb.wire.paths import IN_THIS_KERNEL, MODULE_HEADER, RUNTIMES
+from cmemu_nb.wire.paths import IN_THIS_KERNEL, MAX_WAIT_SECONDS, MODULE_HEADER, RUNTIMES
 
 if TYPE_CHECKING:
     from cmemu_nb.clients.http import Reply
     from cmemu_nb.lifecycle.records import Runtime
 
-WAIT_SECONDS = 60
 JSON = {"Content-Type": "application/json"}
 BYTES = {"Content-Type": "application/octet-stream"}
 
 
 class RuntimeClient:
-    """A runtime's side of the protocol, over HTTP. Its methods run on the emulator's loop.
+    """The runtime's side of the protocol, over HTTP. Its methods run on the emulator's event loop.
 
-    They raise the error that the emulator answered, and `NotRunning` when it breaks off.
+    They raise the error with which the emulator answers, and `NotRunning` if the connection is closed.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,7 +40,7 @@ class RuntimeClient:
         self._use(msgspec.json.decode(reply.body, type=dict[str, str]))
 
     def join(self, runtime: Runtime) -> None:
-        """Go on with a session that somebody else opened."""
+        """Continue a session that was opened elsewhere."""
         self._use(runtime.session_answer(self._url))
 
     def _use(self, answer: dict[str, str]) -> None:
@@ -49,8 +48,8 @@ class RuntimeClient:
         self._paths = {name: urlsplit(uri).path for name, uri in answer.items() if name.endswith("Uri")}
 
     async def next_job(self) -> ReceivedJob | None:
-        """Wait for a job, a minute at most, and return it, or None."""
-        headers = {"Prefer": f"wait={WAIT_SECONDS}", "User-Agent": IN_THIS_KERNEL}
+        """Wait for a job for at most a minute and return it; None if no job was queued."""
+        headers = {"Prefer": f"wait={MAX_WAIT_SECONDS}", "User-Agent": IN_THIS_KERNEL}
         reply = await self._send("GET", self._paths["getJobUri"], headers=headers)
         return ReceivedJob(reply.body) if reply.body else None
 
@@ -59,24 +58,24 @@ class RuntimeClient:
         await self._send("POST", self._paths["postSchemaUri"], json.dumps(schemas).encode(), JSON)
 
     async def delete_schema(self, function_name: str) -> None:
-        """Withdraw a function's schema."""
+        """Delete a function's schema."""
         await self._send("DELETE", f"{self._paths['postSchemaUri']}/{quote(function_name, safe='')}")
 
     async def post_result(self, job_id: str, result: bytes) -> None:
-        """Post a job's whole result."""
+        """Post the result of a job in one piece."""
         await self._send("POST", self._result_path(job_id), result, BYTES)
 
     async def stream_result(self, job_id: str) -> Exchange:
-        """Begin to post a job's result in chunks."""
+        """Begin to post the result of a job in chunks."""
         return await self._http.begin("POST", self._result_path(job_id), {**self._token, **BYTES})
 
     async def fail(self, job_id: str, reason: str) -> None:
-        """End a job as failed."""
+        """Fail a job."""
         path = f"{self._paths['getJobUri']}s/{quote(job_id, safe='')}/fail"
         await self._send("POST", path, json.dumps({"reason": reason}).encode(), JSON)
 
     def close(self) -> None:
-        """Close every connection, whatever is being sent, and make none any more."""
+        """Close all connections, including those of requests in progress, and refuse new ones."""
         self._http.end()
 
     def _result_path(self, job_id: str) -> str:

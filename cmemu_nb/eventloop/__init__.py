@@ -1,1 +1,1 @@
-"""The event loop that an emulator runs on, the thread whose turn it is, and the notebook's shell."""
+"""The event loop of an emulator, the threads that drive it, and its connection to the notebook's shell."""

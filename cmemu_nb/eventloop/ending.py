@@ -1,7 +1,8 @@
-"""Ending a function that runs in another thread, by an exception that Python raises in it.
+"""The end of a function that runs in another thread, by an exception that Python raises in that thread.
 
-`PyThreadState_SetAsyncExc` raises it at the thread's next step of Python code, whatever code that is. So it is set once
-and under a lock, only while the function's own code runs: everything else is outside `Ending.call()`, or `shielded`.
+`PyThreadState_SetAsyncExc` raises it at the thread's next step of Python code, whichever code that is. Therefore it is
+set only once, under a lock, and only while the function's own code runs: all other code runs outside `Ending.call()`,
+or is `shielded`.
 [Python's documentation: https://docs.python.org/3/c-api/init.html#c.PyThreadState_SetAsyncExc]
 """
 
@@ -22,34 +23,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _END = object()
-# Ended in the middle of these, a function would leave a lock of the whole process held or a module half imported; and
-# the last is our own package, which it may have called.
+# A function that ends in the middle of these would leave a lock of the whole process held, or a module half imported.
+# The last is this package, which the function may have called.
 _HARMFUL = (logging.Handler.handle.__code__.co_filename, "<frozen importlib.", f"{Path(__file__).parents[1]}{os.sep}")
 _of_this_thread = threading.local()
 
 
 class Ending:
-    """Whether a function that runs in a thread is to end. `begin()` is called in that thread, `request()` in one other.
+    """The request to end a function that runs in a thread. `begin()` is called in that thread, `request()` in another.
 
-    `JobEnded` is raised at most once, so a function that catches it and goes on is not ended.
+    `JobEnded` is raised at most once, so a function that catches it continues to run.
     """
 
     def __init__(self) -> None:
-        # Reentrant: should an exception ever come while the lock is being released, the same thread can take it again.
+        # Reentrant: if the exception arrives while the lock is being released, the same thread can take it again.
         self._lock = threading.RLock()
         self._thread = 0
         self._requested = False
         self._raised = False
         self._exposed = False
         self.calls: set[Callable[[], object]] = set()
-        """What is called when it is to end, one for each call of other functions that it waits for."""
+        """Callbacks for the request to end: one for each call of another function for which this function waits."""
 
     # In other threads
 
     def request(self) -> bool:
-        """Have the function end: now, or when C code that it has called returns.
+        """Request that the function ends, now or when C code that it has called returns.
 
-        False says that it logs or imports something, or calls this package, at this moment: ask again a little later.
+        Returns False if the function is logging, importing or calling this package at this moment: then request again
+        a little later.
         """
         if not self._requested:
             self._requested = True
@@ -58,7 +60,7 @@ class Ending:
         if self._raised:
             return True
         with self._lock:
-            if not self.runs or self._raised:  # it is raised when the function's own code runs again
+            if not self.runs or self._raised:  # else it is raised as soon as the function's own code runs again
                 return True
             if self._is_harmful():
                 return False
@@ -68,7 +70,7 @@ class Ending:
 
     @property
     def runs(self) -> bool:
-        """Whether the function's own code runs at this moment."""
+        """Whether the function's own code is running at this moment."""
         return self._exposed
 
     def _is_harmful(self) -> bool:
@@ -82,12 +84,12 @@ class Ending:
     # In the thread itself
 
     def begin(self) -> None:
-        """Note which thread runs the function."""
+        """Record which thread runs the function."""
         self._thread = threading.get_ident()
         _of_this_thread.ending = self
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function that may be ended. Raises `JobEnded` when it was, even if it has returned at that moment."""
+        """Call a function that may be ended. Raises `JobEnded` if it was, even if it returned at that moment."""
         try:
             try:
                 self._expose()
@@ -95,7 +97,7 @@ class Ending:
             finally:
                 self._cover()
         except JobEnded:
-            self._cover()  # it may have come in the middle of the first time, and comes only once
+            self._cover()  # the exception may have interrupted the first call, and is raised only once
             raise
 
     def items(self, iterable: Iterable[T]) -> Iterator[T]:
@@ -106,7 +108,7 @@ class Ending:
 
     @property
     def due(self) -> bool:
-        """Whether the function is to end, and `JobEnded` was not raised yet."""
+        """Whether the function should end, and `JobEnded` was not raised yet."""
         return self._requested and not self._raised
 
     def _expose(self) -> None:
@@ -114,7 +116,7 @@ class Ending:
         self.raise_if_due()
 
     def raise_if_due(self) -> None:
-        """Raise `JobEnded` if the function is to end."""
+        """Raise `JobEnded` if the function should end."""
         if self._requested:
             with self._lock:
                 due, self._raised = not self._raised, True
@@ -124,14 +126,14 @@ class Ending:
     def _cover(self) -> None:
         self._exposed = False
         with self._lock:
-            pass  # a thread that has seen it exposed has set the exception by now
-        _step()  # so here it comes, if it did not before
+            pass  # a thread that saw the function exposed has set the exception by now
+        _step()  # the exception is raised here, if it was not raised before
 
 
 class shielded:  # noqa: N801 - used like a function
-    """Keep `JobEnded` out of code that a function in a cell calls; it is raised before or afterwards.
+    """Keep `JobEnded` out of code that a function in a cell calls; it is raised before or after that code.
 
-    Gives the thread's `Ending`, for code that waits and can stop when it is `due`; None where there is none.
+    The context manager returns the thread's `Ending`, for code that waits and can stop when it is `due`; or None.
     """
 
     _covered: Ending | None = None
@@ -157,20 +159,21 @@ def ending_here() -> Ending | None:
 
 
 def _step() -> None:
-    """Do nothing: where a Python function begins, Python raises what another thread has set."""
+    """Do nothing. At the beginning of a Python function, Python raises the exception that another thread has set."""
 
 
 def _raise_in(thread: int) -> None:
     import ctypes  # noqa: PLC0415 - most processes never end a function
 
-    # Found by item it is not the one that others share, whose argument types they may set.
+    # Access by item returns a function object of our own. Access by attribute would return the one that other code
+    # shares, and whose argument types it may set.
     set_exception = ctypes.pythonapi["PyThreadState_SetAsyncExc"]
     set_exception.argtypes = (ctypes.c_ulong, ctypes.py_object)
     set_exception(thread, JobEnded)
     if sys.version_info < (3, 12):
-        # Until that thread runs again, which may be long in C code, Python 3.11 tells every thread that there is
-        # something to raise, and one that a debugger traces never gets past the beginning of a function. It stops
-        # telling them when any exception is raised so, and tells that thread again when it runs.
+        # Until that thread runs Python code again, which may take long, Python 3.11 signals every thread that there is
+        # an exception to raise, and a thread that a debugger traces never gets past the beginning of a function. The
+        # signal ends when any exception is raised in this way, and is given to that thread again when it runs.
         try:
             set_exception(threading.get_ident(), JobEnded)
             _step()

@@ -1,4 +1,4 @@
-"""What a forked child must not hold: sockets and files that are closed in it."""
+"""The closing of sockets and files in forked child processes, which must not hold them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Closable(Protocol):
     """A socket or a file."""
 
     def close(self) -> None:
-        """Let the other side, or other processes, have it."""
+        """Release it for the other side, or for other processes."""
 
 
 def close_in_children(things: Iterable[Closable]) -> None:
-    """Close sockets or files in forked children, which would hold them when the emulator is long gone."""
+    """Close sockets or files in forked children, which would otherwise hold them after the emulator has ended."""
     closed_in_children().update(things)
 
 
 def closed_in_children() -> weakref.WeakSet[Closable]:
     """Return the sockets and files of this process that a forked child closes."""
-    # On sys: a module's globals are wiped by %autoreload, and the hook can be registered only once.
+    # It is kept on sys because %autoreload clears the globals of modules, and the hook must be registered only once.
     listening: weakref.WeakSet[Closable] | None = getattr(sys, "_cmemu_nb_listening", None)
     if listening is None:
         listening = weakref.WeakSet()

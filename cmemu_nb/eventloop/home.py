@@ -1,9 +1,9 @@
-"""Whose turn of which thread the emulator's loop runs on.
+"""The homes of the emulator's event loop: the threads that drive it.
 
-`ThreadHome` drives the private loop on a thread of its own, always. `KernelHome` makes it a guest of the
-kernel's loop: it is pumped there while the kernel is idle or a cell awaits, and while a cell blocks the
-kernel's loop a stand-in thread drives it, so that nothing hangs and nothing is served twice. Exactly one
-thread drives at a time, under one lock.
+`ThreadHome` always drives the private loop on a thread of its own. `KernelHome` makes it a guest of the kernel's loop:
+the kernel's loop drives it while the kernel is idle or a cell awaits, and a stand-in thread drives it while a cell
+blocks the kernel's loop. So nothing hangs, and nothing is served twice: exactly one thread drives the loop at a time,
+under one lock.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STOPPED_MEANWHILE = "The emulator was stopped while this call was waiting. Start
 
 
 class Home(ABC):
-    """Runs the emulator's loop, and carries calls from other threads and loops to it.
+    """Runs the emulator's event loop, and runs coroutines on it for other threads and loops.
 
     `on_nested` is called the first time that a synchronous call is made on the emulator's own loop.
     """
@@ -57,16 +57,16 @@ class Home(ABC):
     def run(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
         """Run a coroutine on the emulator's loop and wait for its result, from any thread.
 
-        Whoever waits longer than a tenth of a second calls `on_tick` ten times a second. An interrupt cancels the
-        coroutine, and so does the end of the job whose function calls this. Raises `NotRunning` when the emulator is
-        stopped, `HomeError` in a forked child.
+        While it waits, it calls `on_tick` ten times a second, for the first time after a tenth of a second. An
+        interrupt cancels the coroutine, and so does the end of the job whose function calls this. Raises `NotRunning`
+        if the emulator is stopped, and `HomeError` in a forked child.
         """
         self._check(coroutine)
         if asyncio._get_running_loop() is self.loop:  # noqa: SLF001 - None when no loop runs, without an exception
             with self._ticks(on_tick):
                 return self._run_nested(coroutine)
-        # Raised while the future's lock is being taken, an interrupt leaves it locked, and whoever drives the loop
-        # hangs there. So it is only noted, which does not wake the waiting thread: that has to look.
+        # An interrupt that is raised while the future's lock is being taken would leave it locked, and the thread that
+        # drives the loop would hang. So interrupts are only recorded, and this thread has to poll for them.
         with shielded() as ending, defer_interrupts(lambda: True) as interrupts:
             future = self._schedule(coroutine)
             self._hand_over()
@@ -85,7 +85,7 @@ class Home(ABC):
                 future.cancel()
 
     async def arun(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
-        """Run a coroutine on the emulator's loop and await its result on another loop, or on the same."""
+        """Run a coroutine on the emulator's loop and await its result on another loop or on the same one."""
         self._check(coroutine)
         if asyncio.get_running_loop() is self.loop:
             with self._ticks(on_tick):
@@ -95,7 +95,7 @@ class Home(ABC):
             ours = asyncio.wrap_future(theirs)
         try:
             while not ours.done():
-                # An interrupt of a cell that awaits is noticed only when the kernel's loop turns.
+                # An interrupt of a cell that awaits is noticed only at the next iteration of the kernel's loop.
                 await asyncio.wait({ours}, timeout=TICK_SECONDS)
                 if on_tick is not None and not ours.done():
                     on_tick()
@@ -112,7 +112,7 @@ class Home(ABC):
     def let_go(self) -> None:
         """Refuse new calls and stop driving the loop, so that the calling thread can close it.
 
-        A `HomeError` leaves everything as it was.
+        After a `HomeError` nothing has changed.
         """
         if self._free:
             return
@@ -125,12 +125,12 @@ class Home(ABC):
         self._free = True
 
     def close(self, farewell: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
-        """Run `farewell`, end every task and close the loop. Nothing when it is closed."""
+        """Run `farewell`, end every task and close the loop. It does nothing if the loop is closed already."""
         self.let_go()
         if self.loop.is_closed():
             return
         try:
-            self.loop.drive()  # what is left of requests to stop would end the farewell early
+            self.loop.drive()  # handles requests to stop that are left, which would end the farewell early
             with set_aside_running_loop():
                 if farewell is not None:
                     self.loop.run_until_complete(farewell())
@@ -142,20 +142,20 @@ class Home(ABC):
             self.loop.close()
 
     def _end_tasks(self) -> None:
-        """Cancel every task until there is none: the end of one may begin others, as may callbacks of other threads."""
+        """Cancel tasks until there are none: the end of a task may start others, and so may callbacks of threads."""
         while tasks := asyncio.all_tasks(self.loop):
             for task in tasks:
                 task.cancel()
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
-    def cell_starts(self, *_: object) -> None:  # noqa: B027 - nothing to do is a home's right
-        """Note that a cell begins, which may block the kernel's loop."""
+    def cell_starts(self, *_: object) -> None:  # noqa: B027 - a home may do nothing here
+        """Handle that a cell begins, which may block the kernel's loop."""
 
     def cell_ends(self, *_: object) -> None:  # noqa: B027
-        """Note that a cell has ended."""
+        """Handle that a cell has ended."""
 
     def _schedule(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        # Under a lock, so that whatever is scheduled is there before the loop's end begins, and ends with it.
+        # Under a lock, so that everything that is scheduled is scheduled before the loop begins to close.
         with self._entering:
             if not self._refuses:
                 return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
@@ -173,7 +173,7 @@ class Home(ABC):
         if os.getpid() != self._pid:
             coroutine.close()
             raise HomeError(
-                "A forked process can't use its parent's emulator object: send requests to its URL instead."
+                "A forked process can't use its parent's emulator object. Send requests to its URL instead."
             )
 
     @contextlib.contextmanager
@@ -198,12 +198,12 @@ class Home(ABC):
 
     def _run_nested(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._on_nested is not None:
-            tell, self._on_nested = self._on_nested, None
-            tell()
+            on_nested, self._on_nested = self._on_nested, None
+            on_nested()
         return self.loop.run_nested(coroutine)
 
     def _hand_over(self) -> None:  # noqa: B027
-        """Make sure that somebody drives the loop while the calling thread waits."""
+        """Make sure that another thread drives the loop while the calling thread waits."""
 
     @abstractmethod
     def _let_go(self) -> None:
@@ -211,9 +211,10 @@ class Home(ABC):
 
 
 def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread whose prints belong to the cell that runs now."""
-    # The context makes prints belong to the starting cell, and ipykernel 7.0 fails without one; the marks
-    # keep a breakpoint in a cell from suspending the server.
+    """Start a daemon thread whose output belongs to the cell that is running now."""
+    # The context makes output belong to the starting cell, and ipykernel 7.0 fails without one
+    # (https://github.com/ipython/ipykernel/issues/1450). The attributes keep a breakpoint in a cell from suspending
+    # the server.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(target,), name=name, daemon=True)
     thread.pydev_do_not_trace = thread.is_pydev_daemon_thread = True  # type: ignore[attr-defined]
     thread.start()
@@ -230,7 +231,7 @@ def _join(thread: threading.Thread) -> None:
 
 
 class ThreadHome(Home):
-    """The loop runs on a thread of its own, always: in scripts, tests, the command line, on Windows."""
+    """The loop always runs on a thread of its own: in scripts, in tests, on the command line and on Windows."""
 
     kind = "thread"
 
@@ -249,7 +250,7 @@ class ThreadHome(Home):
             self.loop.run_forever()
 
     def cell_starts(self, *_: object) -> None:
-        """Let the thread get its turns beside a cell that computes."""
+        """Make Python switch threads more often, so that this thread gets its turn beside a cell that computes."""
         if self._quick is None:
             self._quick = contextlib.ExitStack()
             self._quick.enter_context(quick_switches())
@@ -272,11 +273,11 @@ class ThreadHome(Home):
 
 
 class KernelHome(Home):
-    """The loop is a guest of the kernel's loop, with a stand-in thread for the time that a cell blocks it.
+    """The loop is a guest of the kernel's loop; a stand-in thread drives it while a cell blocks the kernel's loop.
 
-    Whenever the stand-in begins to drive it leaves a note on the kernel's loop; as soon as that turns again it
-    asks for the emulator's loop back. The stand-in is called by every cell that starts and by every synchronous
-    call; if something is pending and the kernel's loop has not turned for 50 ms, it comes by itself.
+    When the stand-in begins to drive, it schedules a callback on the kernel's loop, which takes the emulator's loop
+    back as soon as the kernel's loop runs again. Every cell that starts and every synchronous call wakes the stand-in.
+    It also wakes by itself if something is pending and the kernel's loop has not run for 50 ms.
     """
 
     kind = "kernel"
@@ -299,7 +300,8 @@ class KernelHome(Home):
             undo.callback(self._close_bell)
             os.set_blocking(self._bell, False)
             os.set_blocking(self._button, False)
-            # A descriptor of its own: the kernel's loop, which may be busy, must forget it before its number is free.
+            # A duplicate of the descriptor, so that its number is not reused before the kernel's loop, which may be
+            # busy, has stopped watching it.
             self._watched = os.dup(self.loop.fileno())
             undo.callback(os.close, self._watched)
             kernel_loop.add_reader(self._watched, self._pump)
@@ -308,18 +310,18 @@ class KernelHome(Home):
             undo.pop_all()
 
     def cell_starts(self, *_: object) -> None:
-        """Call the stand-in: the cell may block the kernel's loop."""
+        """Wake the stand-in: the cell may block the kernel's loop."""
         self._hand_over()
         if threading.get_ident() == self._kernel_thread:
             self._in_cell = True
             self._tick()
 
     def cell_ends(self, *_: object) -> None:
-        """Note that the kernel's loop is free again."""
+        """Record that the kernel's loop is free again."""
         self._in_cell = False
 
     def _tick(self) -> None:
-        # An interrupt of a cell that awaits is noticed only when the kernel's loop turns.
+        # An interrupt of a cell that awaits is noticed only at the next iteration of the kernel's loop.
         if self._ticker is not None:
             self._ticker.cancel()
         alive = self._in_cell and not self._closing
@@ -350,8 +352,8 @@ class KernelHome(Home):
         self._set_timer()
 
     def _in_nested_run(self) -> bool:
-        # Raised into a nested run of the kernel's loop, an interrupt reaches the cell that it was meant for; raised
-        # into the outermost run it would end the kernel.
+        # An interrupt that is raised into a nested run of the kernel's loop reaches the cell that it is meant for; one
+        # that is raised into the outermost run would end the kernel.
         return getattr(self._kernel_loop, "_num_runs_pending", 1) > 1
 
     def _ask_back(self) -> None:
@@ -387,7 +389,7 @@ class KernelHome(Home):
             self._kernel_loop.call_soon_threadsafe(callback)
 
     def _wait_for_call(self) -> bool:
-        """Wait until the stand-in is needed; False when the home closes."""
+        """Wait until the stand-in is needed; return False when the home closes."""
         while not self._closing:
             pumps = self._pumps
             if self._rung(self.loop.fileno(), LOOK_SECONDS):
@@ -414,7 +416,7 @@ class KernelHome(Home):
         watched.register(self.loop.fileno(), select.POLLIN)
         return self.loop.due_in() == 0 or bool(watched.poll(0))
 
-    # At the end
+    # Closing
 
     def _let_go(self) -> None:
         self._closing = True
@@ -432,7 +434,7 @@ class KernelHome(Home):
             self._left.wait(LOOK_SECONDS)
 
     def _leave_kernel_loop(self) -> None:
-        """Close what the kernel's thread uses, on that thread."""
+        """Close the descriptors and timers that the kernel's thread uses, on that thread."""
         if self._left.is_set():
             return
         self._left.set()
@@ -450,7 +452,7 @@ class KernelHome(Home):
 
 
 def choose_home(wanted: str, on_nested: Callable[[], None]) -> Home:
-    """Make the home that was wanted; `auto` is the kernel's loop in a notebook, a thread elsewhere."""
+    """Make the home of the setting `home`; `auto` is the kernel's loop in a notebook and a thread elsewhere."""
     if wanted == "thread":
         return ThreadHome(on_nested)
     kernel_loop = _kernel_loop()
@@ -462,7 +464,7 @@ def choose_home(wanted: str, on_nested: Callable[[], None]) -> Home:
 
 
 def _kernel_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the kernel's loop when called in a cell on it, and the platform lets one loop watch another."""
+    """Return the kernel's loop if this is called in a cell on it, and the platform lets one loop watch another."""
     on_main_thread = threading.current_thread() is threading.main_thread()
     if getattr(current_shell(), "kernel", None) is None or not on_main_thread or sys.platform == "win32":
         return None

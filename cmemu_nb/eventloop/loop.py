@@ -1,7 +1,7 @@
 """The emulator's private event loop.
 
-Its class is its own, and takes its run methods from asyncio's base classes, so whatever somebody
-patches into the kernel's loop (`nest_asyncio.apply()`) never reaches it, and the other way round.
+It has a class of its own with the run methods of asyncio's base classes, so patches of the kernel's loop
+(`nest_asyncio.apply()`) never affect it, and its patches never affect the kernel's loop.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ QUICK_SWITCH = 0.0005
 
 
 class EmulatorLoop(BaseSelectorEventLoop):
-    """A selector loop that can be driven bit by bit, from one thread at a time."""
+    """A selector loop that can be driven step by step, from one thread at a time."""
 
     _stopping: bool
 
     def __init__(self) -> None:
-        # Without file descriptors this ends half way, and the collector must not close what is not there.
+        # Without free file descriptors this fails half way; then __del__ must not close what was not opened.
         self._closed = True
         selector = selectors.DefaultSelector()
         try:
@@ -45,12 +45,12 @@ class EmulatorLoop(BaseSelectorEventLoop):
         self._stop_asked = False
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when the loop has something to do; ValueError where there is none."""
+        """Return the descriptor that is readable when the loop has something to do; ValueError if there is none."""
         number: int = self._selector.fileno()  # type: ignore[attr-defined]
         return number
 
     def due_in(self) -> float | None:
-        """Return in how many seconds something is to be done that is not I/O; None for nothing."""
+        """Return the seconds until the next callback or timer is due; None if there is none."""
         if self._ready:  # type: ignore[attr-defined]
             return 0.0
         try:
@@ -60,27 +60,27 @@ class EmulatorLoop(BaseSelectorEventLoop):
         return max(0.0, when - self.time())
 
     def drive(self, seconds: float = 0.0) -> None:
-        """Do what is ready, and for so long also what that makes ready, without waiting.
+        """Run the callbacks that are ready, and for that many seconds also those that they make ready, without waiting.
 
-        Other loops may be running in this thread.
+        Another loop may be running in this thread.
         """
-        self._rest_at = self.time() + seconds
-        self._resting = self.call_soon(self._rest)
+        self._pause_at = self.time() + seconds
+        self._pausing = self.call_soon(self._pause)
         with set_aside_running_loop():
             try:
                 self.run_forever()
             finally:
-                self._resting.cancel()
+                self._pausing.cancel()
 
-    def _rest(self) -> None:
-        """Stop the loop, or come again as the last thing to do."""
-        if self._ready and self.time() < self._rest_at:  # type: ignore[attr-defined]
-            self._resting = self.call_soon(self._rest)
+    def _pause(self) -> None:
+        """Stop the loop, or schedule this again behind the callbacks that are ready."""
+        if self._ready and self.time() < self._pause_at:  # type: ignore[attr-defined]
+            self._pausing = self.call_soon(self._pause)
         else:
             self.stop()
 
     def stop(self) -> None:
-        """Stop after this iteration; while a nested call runs, after that."""
+        """Stop after this iteration, or after the nested call that is running."""
         if self._nested:
             self._stop_asked = True
         else:
@@ -89,9 +89,10 @@ class EmulatorLoop(BaseSelectorEventLoop):
     def run_nested(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end from inside one of the loop's own callbacks.
 
-        Only here is nest-asyncio2 imported: it replaces `asyncio.Task` in the whole process, and `asyncio.run`, which
-        is put back, since its own never closes a loop (https://github.com/Chaoses-Ib/nest-asyncio2). An interrupt
-        cancels the coroutine instead of landing in the middle of somebody's handler.
+        nest-asyncio2 is imported only here, because it replaces `asyncio.Task` in the whole process. It also replaces
+        `asyncio.run`, which is restored, because its replacement never closes a loop
+        (https://github.com/Chaoses-Ib/nest-asyncio2). An interrupt cancels the coroutine instead of being raised in the
+        middle of another handler.
         """
         import nest_asyncio2  # noqa: PLC0415
 
@@ -110,7 +111,7 @@ class EmulatorLoop(BaseSelectorEventLoop):
                 result: T = self.run_until_complete(task)
                 return result
         finally:
-            # The interrupted iteration counted these before it began, and is not content with fewer.
+            # The interrupted iteration has counted its callbacks before it began, and fails if fewer are left.
             for _ in range(left - len(ready)):
                 self.call_soon(int)
             self._nested -= 1
@@ -119,7 +120,7 @@ class EmulatorLoop(BaseSelectorEventLoop):
 
 
 def is_all_that_is_ready(loop: asyncio.AbstractEventLoop, handle: asyncio.Handle | None) -> bool:
-    """Tell whether a loop has this one callback to do next, and nothing else at the moment."""
+    """Return whether this callback is the only one that a loop has ready."""
     ready: deque[asyncio.Handle] = loop._ready  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio's own loops have it
     return len(ready) == 1 and ready[0] is handle
 
@@ -127,7 +128,7 @@ def is_all_that_is_ready(loop: asyncio.AbstractEventLoop, handle: asyncio.Handle
 @contextlib.contextmanager
 def set_aside_running_loop() -> Iterator[None]:
     """Let another loop run in a thread whose own loop is in the middle of a callback."""
-    outer = asyncio._get_running_loop()  # noqa: SLF001 - made for those who implement loops
+    outer = asyncio._get_running_loop()  # noqa: SLF001 - meant for implementers of event loops
     asyncio._set_running_loop(None)  # noqa: SLF001
     try:
         yield
@@ -159,19 +160,19 @@ def cancel_on_interrupt(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]
 
 
 class Interrupts(list[bool]):
-    """The signal handler that only notes interrupts: it has something in it as soon as one came."""
+    """A signal handler that only records interrupts: the list is not empty as soon as an interrupt has arrived."""
 
     def __call__(self, *_: object) -> None:
-        """Note an interrupt."""
+        """Record an interrupt."""
         self.append(True)
 
 
 @contextlib.contextmanager
 def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[list[bool]]:
-    """Keep an interrupt out of the emulator's code; it is raised afterwards, if `raise_after` agrees.
+    """Keep an interrupt out of the emulator's code; it is raised afterwards if `raise_after` returns True.
 
-    Gives a list that has something in it as soon as one came. Within another such block it is that block's list, and
-    that block raises.
+    The context manager returns a list that is not empty as soon as an interrupt has arrived. Inside another such block
+    it is the list of that block, which then raises the interrupt.
     """
     on_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if on_main_thread else None
@@ -189,19 +190,19 @@ def defer_interrupts(raise_after: Callable[[], bool]) -> Iterator[list[bool]]:
 
 
 def raise_if_interrupted(interrupts: list[bool]) -> None:
-    """Raise the interrupt that `defer_interrupts` has noted."""
+    """Raise the interrupt that `defer_interrupts` has recorded."""
     if interrupts:
         raise shortened(KeyboardInterrupt())
 
 
 @contextlib.contextmanager
 def quick_switches() -> Iterator[None]:
-    """Let threads take turns every 0.5 ms: beside a cell that computes, an answer waits for several of them."""
+    """Make Python switch threads every 0.5 ms: an answer needs several switches beside a cell that computes."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(QUICK_SWITCH)
     try:
         yield
     finally:
-        # Somebody may have set their own meanwhile.
+        # Other code may have set another interval meanwhile.
         if abs(sys.getswitchinterval() - QUICK_SWITCH) < QUICK_SWITCH / 10:
             sys.setswitchinterval(before)

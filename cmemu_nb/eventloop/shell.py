@@ -1,4 +1,4 @@
-"""The beginnings and ends of a notebook's cells, for the home that the emulator lives in."""
+"""The notebook's shell: whether a cell runs, and events for the beginning and the end of each cell."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 
 def in_marimo() -> bool:
-    """Return whether this is called in a cell of a marimo notebook; imports nothing."""
+    """Return whether this is called in a cell of a marimo notebook, without importing marimo."""
     marimo = sys.modules.get("marimo")
     return marimo is not None and bool(marimo.running_in_notebook())
 
 
 def in_voila() -> bool:
-    """Return whether Voila runs this notebook: it sends each cell's output when the cell ends, and saves nothing."""
+    """Return whether Voila runs this notebook. It sends each cell's output when the cell ends, and saves nothing."""
     return os.environ.get("SERVER_SOFTWARE", "").startswith("voila/")
 
 
 def cell_is_running() -> bool:
-    """Tell whether the notebook is in the middle of a cell, from any thread."""
+    """Return whether the notebook is running a cell. It may be called in any thread."""
     return _result_of_cell() is not None
 
 
 def running_cell() -> object | None:
-    """Return something that is the same for as long as one cell runs, from any thread; None when none does."""
+    """Return an object that identifies the running cell; None if none runs. It may be called in any thread."""
     result = _result_of_cell()
     return None if result is None else weakref.ref(result)
 
 
 def when_interrupted(callback: Callable[[], object]) -> None:
-    """Call back if the cell that runs now ends by an interrupt, whatever it is doing then."""
+    """Call `callback` if the cell that is running now ends by an interrupt, whatever it is doing then."""
     shell = current_shell()
 
     def after_cell(result: Any) -> None:
         shell.events.unregister("post_run_cell", after_cell)
-        # asyncio's name for an interrupt of a cell that awaits is CancelledError.
+        # An interrupt of a cell that awaits is a CancelledError.
         if isinstance(getattr(result, "error_in_exec", None), KeyboardInterrupt | asyncio.CancelledError):
             callback()
 
@@ -54,12 +54,12 @@ def when_interrupted(callback: Callable[[], object]) -> None:
 
 
 def _result_of_cell() -> Any:
-    # IPython fills the cell's result in while it runs, and only then.
+    # IPython sets the result of a cell only while the cell runs.
     return getattr(getattr(current_shell(), "displayhook", None), "exec_result", None)
 
 
 def watch_cells(home: Home) -> Callable[[], None]:
-    """Tell the home of every cell that starts and ends, from this one on; returns the function that ends it."""
+    """Notify the home of the start and end of each cell, beginning with this one; return a function that stops this."""
     shell = current_shell()
     if shell is None:
         return lambda: None
@@ -76,6 +76,6 @@ def watch_cells(home: Home) -> Callable[[], None]:
 
 
 def echo_here() -> Callable[[str], object]:
-    """Return a function that prints a text under the cell that runs now, from any thread and at any time."""
+    """Return a function that prints a text under the cell that is running now, from any thread and at any time."""
     context, stream = contextvars.copy_context(), sys.stdout
     return lambda text: context.copy().run(stream.write, text)

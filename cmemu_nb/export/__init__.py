@@ -1,1 +1,1 @@
-"""Writing the functions of a notebook as a module for the official SDK."""
+"""The export of a notebook's functions as a module for the official SDK."""

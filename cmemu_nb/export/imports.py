@@ -1,4 +1,4 @@
-"""Import statements that give the objects of a notebook again."""
+"""Import statements that bind the same objects in a module as in the notebook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Import(NamedTuple):
 
     @property
     def standard(self) -> bool:
-        """Whether Python itself has the module."""
+        """Whether the module is in Python's standard library."""
         return self.module.partition(".")[0] in sys.stdlib_module_names
 
     def __str__(self) -> str:
@@ -34,10 +34,10 @@ class Import(NamedTuple):
 
 
 def find_import(name: str, value: Any, cells: Sequence[str]) -> Import | None:
-    """Find the import that binds a name to this very object, or None.
+    """Return an import statement that binds a name to exactly this object, or None.
 
-    The notebook's own statements come first, the newest before the others: they name the public places of
-    objects (`from pathlib import Path`). Then where the object says that it comes from. Nothing is imported.
+    The notebook's own import statements are tried first, the newest before the others, because they use the public
+    names of objects (`from pathlib import Path`). Then the module that the object names is tried. Nothing is imported.
     """
     candidates = [*_written(name, cells), *_known(name, value)]
     return next((each for each in candidates if _gives(each, value)), None)
@@ -68,7 +68,7 @@ def _known(name: str, value: Any) -> Iterator[Import]:
 
 def _gives(candidate: Import, value: Any) -> bool:
     module = sys.modules.get(candidate.module)
-    # A module without a spec was not imported from anywhere: __main__, or one made by hand.
+    # A module without a spec can't be imported: it is __main__, or was created in code.
     if candidate.module == "__main__" or getattr(module, "__spec__", None) is None:
         return False
     if candidate.attribute is None:
@@ -77,9 +77,9 @@ def _gives(candidate: Import, value: Any) -> bool:
 
 
 def submodules(name: str, module: ModuleType, statement: ast.AST) -> list[str]:
-    """Return the modules that a statement reaches as `name.submodule`, by their full names.
+    """Return the full names of the modules that a statement uses as `name.submodule`.
 
-    In the notebook any cell may have imported them; a fresh process needs the import.
+    In the notebook any cell may have imported them; in a new process they must be imported explicitly.
     """
     paths = {path for node in ast.walk(statement) for path in [_dotted(node)] if path.startswith(f"{name}.")}
     full = {module.__name__ + path.removeprefix(name) for path in paths}
@@ -96,7 +96,7 @@ def _dotted(node: ast.AST) -> str:
 
 
 def import_block(imports: Iterable[Import]) -> str:
-    """Write imports as lines: Python's own modules first, one `from` line for each module."""
+    """Return imports as lines: the standard library first, and one `from` line for each module."""
     wanted = sorted(imports, key=lambda each: (not each.standard, each.attribute is not None, each.module, str(each)))
     groups = groupby(wanted, key=lambda each: each.standard)
     return "\n\n".join("\n".join(_lines(list(group))) for _, group in groups)

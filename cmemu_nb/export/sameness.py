@@ -1,4 +1,4 @@
-"""Whether a source text, and what its names mean by now, are still those of a function or class."""
+"""The check that a source text, and the current values of its global names, still belong to a function or class."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Statement = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def outdated(statement: Statement, value: Any, namespace: Mapping[str, Any]) -> str | None:
-    """Name what the function or class was made with and its globals say otherwise by now, or return None.
+    """Return the annotation, default or base of a function or class whose value is outdated, or None.
 
-    A class that was defined again is another one for the annotations, defaults and bases made before.
+    It is outdated if its expression has another value now, for example because a class was defined again.
     """
     for name, node, then in _made_with(statement, value):
         if isinstance(then, str) or any(isinstance(each, ast.Call) for each in ast.walk(node)):
-            continue  # text is not read, and a call may make another object each time
+            continue  # strings are not evaluated, and a call may return another object each time
         try:
             now = eval(compile(ast.Expression(node), "<export>", "eval", dont_inherit=True), dict(namespace))  # noqa: S307
             same = now is then or (type(now) is type(then) and bool(now == then))
-        except Exception:  # noqa: BLE001, S112 - what is not defined is reported by its name
+        except Exception:  # noqa: BLE001, S112 - undefined names are reported elsewhere
             continue
         if not same and now is not None:
             return f"{name}: {ast.unparse(node)}"
@@ -67,7 +67,7 @@ def _parameters(statement: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[t
 
 
 def _defaults(arguments: ast.arguments, function: FunctionType) -> Iterator[tuple[str, ast.expr, Any]]:
-    """Yield the defaults that are plain names: to evaluate another one again could do something."""
+    """Yield the defaults that are plain names: evaluating other expressions again could have side effects."""
     positional = [*arguments.posonlyargs, *arguments.args][-len(arguments.defaults) :]
     pairs = list(zip(positional, arguments.defaults, function.__defaults__ or (), strict=False))
     keywords = function.__kwdefaults__ or {}
@@ -77,19 +77,19 @@ def _defaults(arguments: ast.arguments, function: FunctionType) -> Iterator[tupl
 
 
 def codes(text: str, flags: int = 0) -> list[CodeType]:
-    """Return the codes of the function, or of the methods of the class, that the text defines."""
+    """Return the code objects of the function, or of the class's methods, that the text defines."""
     module = compile(text, "<export>", "exec", flags, dont_inherit=True)
     return [code for outer in _nested(module) for code in (outer, *_nested(outer))]
 
 
 def _nested(code: CodeType) -> list[CodeType]:
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
-    # The scope of type parameters stands between (Python 3.12).
+    # The code of a generic function is inside the scope of its type parameters (Python 3.12).
     return [*inner, *(deeper for each in inner if each.co_name.startswith("<generic") for deeper in _nested(each))]
 
 
 def same_code(one: CodeType, other: CodeType) -> bool:
-    """Tell whether two codes do the same, wherever their lines stand."""
+    """Return whether two code objects do the same, regardless of their line numbers."""
     if (one.co_name, one.co_code, one.co_names, one.co_varnames, len(one.co_consts)) != (
         (other.co_name, other.co_code, other.co_names, other.co_varnames, len(other.co_consts))
     ):
@@ -99,15 +99,15 @@ def same_code(one: CodeType, other: CodeType) -> bool:
         if isinstance(a, CodeType) and isinstance(b, CodeType)
         else (type(a), repr(a)) == (type(b), repr(b))
         for a, b in zip(one.co_consts, other.co_consts, strict=True)
-        if not (isinstance(a, frozenset) and a == b)  # its repr has no fixed order
+        if not (isinstance(a, frozenset) and a == b)  # the repr of a frozenset has no fixed order
     )
 
 
 def is_class(statement: ast.ClassDef, text: str, cls: type) -> bool:
-    """Tell whether the statement makes this class: the same annotated fields, the same methods."""
+    """Return whether a statement defines this class: it has the same annotated fields and the same methods."""
     fields = list(_fields(statement))
     declared = list(inspect.get_annotations(cls))
-    if typing.is_typeddict(cls):  # it shows the keys of its bases too
+    if typing.is_typeddict(cls):  # its annotations include those of its bases
         fields = [name for name in declared if name in fields]
         declared = [name for name in declared if name in fields]
     methods = [each.name for each in statement.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -120,7 +120,7 @@ def is_class(statement: ast.ClassDef, text: str, cls: type) -> bool:
 
 
 def _method_codes(cls: type) -> Iterator[CodeType]:
-    """Yield the codes of the class's own methods, not of those that dataclasses and the like generate."""
+    """Yield the code objects of the class's own methods, without those that dataclasses and the like generate."""
     for value in vars(cls).values():
         plain = unwrapped(getattr(value, "__func__", None) or getattr(value, "fget", None) or value)
         own = isinstance(plain, FunctionType) and plain.__module__ == cls.__module__
@@ -129,7 +129,7 @@ def _method_codes(cls: type) -> Iterator[CodeType]:
 
 
 def unwrapped(value: Any) -> Any:
-    """Return the function within what `functools.wraps` made, or the value itself."""
+    """Return the function inside a wrapper of `functools.wraps`, or the value itself."""
     if not callable(value) or isinstance(value, type):
         return value
     try:

@@ -1,4 +1,4 @@
-"""The source texts of the functions and classes of a notebook, and the global names that they use."""
+"""The source texts of a notebook's functions and classes, and the global names that they use."""
 
 from __future__ import annotations
 import __future__
@@ -31,7 +31,7 @@ ANNOTATIONS_AS_TEXT = __future__.annotations.compiler_flag
 
 @dataclass
 class Source:
-    """A `def` or `class` statement, and the global names in it, each in the order of its first use."""
+    """A `def` or `class` statement, and the global names that it uses, in the order of their first use."""
 
     name: str
     text: str
@@ -43,14 +43,14 @@ class Source:
 
     @property
     def used(self) -> list[str]:
-        """All names, those first that are needed as soon as the statement runs."""
+        """All names, beginning with those that are needed as soon as the statement runs."""
         return list(dict.fromkeys(self.at_import + self.later))
 
 
 def function_source(function: FunctionType, served_as: str | None = None) -> Source:
-    """Cut a function's `def` out of its cell; `served_as` replaces the decorator that serves it.
+    """Return the `def` of a function from its cell; `served_as` replaces the arguments of the decorator that serves it.
 
-    Raises `ExportRefused` with the reason alone, for a message about the function.
+    Raises `ExportRefused` with only the reason, which the caller puts into a message about the function.
     """
     _refuse_unwritable(function)
     text, statement = _original(function)
@@ -84,7 +84,7 @@ def _original(function: FunctionType) -> tuple[str, Statement]:
 
 
 def serves(decorator: ast.expr) -> bool:
-    """Tell whether a decorator is `@function` or `@anything.function`, called or not."""
+    """Return whether a decorator is `@function` or `@anything.function`, with or without arguments."""
     target = decorator.func if isinstance(decorator, ast.Call) else decorator
     name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", None)
     return name == "function"
@@ -111,9 +111,9 @@ def _serve(text: str, statement: Statement, served_as: str) -> str:
 
 
 def class_source(cls: type, cells: Sequence[str]) -> Source:
-    """Find the `class` statement of a class among the cells, the newest one with its name.
+    """Return the `class` statement of a class from the cells, the newest one with its name.
 
-    `inspect.getsource` does not know the classes of cells. Raises `ExportRefused` with the reason alone.
+    `inspect.getsource` can't find classes of cells. Raises `ExportRefused` with only the reason.
     """
     for cell in reversed(cells):
         for statement in reversed(parsed(cell).body):
@@ -128,7 +128,7 @@ def class_source(cls: type, cells: Sequence[str]) -> Source:
 
 @cache
 def parsed(cell: str) -> ast.Module:
-    """Parse a cell; one that is not Python is empty."""
+    """Parse a cell. A cell that is not Python is parsed as an empty one."""
     try:
         return ast.parse(cell)
     except (SyntaxError, ValueError):
@@ -137,7 +137,7 @@ def parsed(cell: str) -> ast.Module:
 
 def _analysed(name: str, text: str, statement: Statement, *, served: bool = False) -> Source:
     tree = ast.parse(text)
-    if served:  # the decorator is the SDK's: only what it is given counts
+    if served:  # the decorator will be the SDK's: only the names in its arguments count
         statement_again = typing.cast("Statement", tree.body[0])
         decorators = statement_again.decorator_list
         statement_again.decorator_list = [
@@ -150,7 +150,7 @@ def _analysed(name: str, text: str, statement: Statement, *, served: bool = Fals
 
 
 def _collect(code: CodeType, source: Source, *, at_import: bool) -> None:
-    """Read the global names out of the bytecode, which is exact: scopes, comprehensions, class bodies."""
+    """Collect the global names from the bytecode, which is exact for scopes, comprehensions and class bodies."""
     stored: set[str] = set()
     names = source.at_import if at_import else source.later
     for step in dis.get_instructions(code):
@@ -167,7 +167,7 @@ def _collect(code: CodeType, source: Source, *, at_import: bool) -> None:
 
 
 def _changed(tree: ast.AST) -> Iterator[str]:
-    """Yield the names of what is changed in place; a local name may be among them."""
+    """Yield the names of objects that are changed in place. Local names may be among them."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
             yield _root(node)

@@ -1,4 +1,4 @@
-"""Functions of a notebook as one module for the official SDK, with everything that they need."""
+"""The writer of a notebook's functions as one module for the official SDK, with everything that they need."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MISSING = object()
 
 @dataclass
 class Piece:
-    """A statement of the module: what it is called, its rank, and the names that it needs."""
+    """A statement of the module: the name that it defines, its rank, and the names that it needs."""
 
     name: str
     rank: int
@@ -41,12 +41,12 @@ class Piece:
 
 
 def export_module(functions: Iterable[tuple[Callable[..., Any], bool]], cells: Sequence[str]) -> str:
-    """Write functions as the text of one module that the official SDK serves.
+    """Return the text of one module that the official SDK serves, with these functions.
 
-    `functions` are pairs of a Python function and whether it streams, in the order of definition; `cells` are
-    the sources of the cells that the notebook has run, as plain Python, oldest first. What the functions refer
-    to comes along: imports, constants, classes and helpers. Raises `ExportRefused`, which lists everything that
-    can't be written faithfully, by its name.
+    `functions` are pairs of a Python function and whether it streams, in the order of definition; `cells` are the
+    sources of the cells that the notebook has run, as plain Python, oldest first. The module also contains everything
+    that the functions refer to: imports, constants, classes and helpers. Raises `ExportRefused`, which lists by name
+    everything that can't be written faithfully.
     """
     writer = _Writer(list(functions), cells)
     writer.collect()
@@ -96,7 +96,7 @@ class _Writer:
         elif isinstance(plain, FunctionType):
             self._define(name, plain, plain.__globals__, lambda: function_source(plain, arguments), SERVED)
         else:
-            self._refuse("the notebook", name, function, "it is no function with a source")
+            self._refuse("the notebook", name, function, "it is not a function with a source")
 
     def _define(
         self, who: str, value: Any, namespace: Mapping[str, Any], read: Callable[[], Source], rank: int
@@ -109,7 +109,7 @@ class _Writer:
         stale = outdated(source.statement, value, namespace)
         if stale:
             self._problem(
-                f"{source.name} was made with another object than its global names say by now ({stale}): "
+                f"{source.name} was made with another object than its global names have now ({stale}): "
                 f"something was changed after {source.name} was defined. Run the cell of {source.name} again."
             )
         self.sources.append(source)
@@ -155,7 +155,7 @@ class _Writer:
     def _named(
         self, name: str, value: Any, user: Source, namespace: Mapping[str, Any], read: Callable[[], Source], rank: int
     ) -> None:
-        """Define a function or class, and the second name that it is used by, if any."""
+        """Define a function or class, and the second name under which it is used, if any."""
         own = getattr(unwrapped(value), "__name__", name)
         if name == own or self._claim(own, value, user.name):
             self._define(f"{user.name} uses {name!r}", unwrapped(value), namespace, read, rank)
@@ -174,10 +174,10 @@ class _Writer:
             self._claim(root, sys.modules[root], user.name)
             self.imports.add(Import(full, None, None))
 
-    # Refusing
+    # Problems
 
     def _claim(self, name: str, value: Any, user: str) -> bool:
-        """Take a name for an object; False if it has it already, and a problem if another one has it."""
+        """Reserve a name for an object, or return False if it is reserved; a clash of two objects is a problem."""
         if name not in self.claims:
             self.claims[name] = value
             return True
@@ -205,20 +205,23 @@ class _Writer:
         last = None
         for piece in self._ordered():
             kind = piece.rank, bool(piece.name)
-            lines = kind in ((CONSTANT, True), (SERVED, False))  # one line each, so they stand together
+            lines = kind in (
+                (CONSTANT, True),
+                (SERVED, False),
+            )  # statements of one line are not separated by blank lines
             text += ("" if lines and kind == last else "\n" if lines else "\n\n") + piece.text
             last = kind
         return text
 
     def _ordered(self) -> list[Piece]:
-        """Sort by rank, but nothing before what it needs while the module is imported."""
+        """Sort the pieces by rank, but each one after those that it needs while the module is imported."""
         waiting = sorted(self.pieces, key=lambda piece: piece.rank)
         by_name = {piece.name: piece for piece in waiting}
         done: list[Piece] = []
         while waiting:
             left = {piece.name for piece in waiting}
             ready = (piece for piece in waiting if not (_needed(piece, by_name) - {piece.name}) & left)
-            # Functions that call each other while they are defined: what their statements name must do.
+            # For functions that call each other while they are defined, only the names in their statements count.
             plain = (piece for piece in waiting if not (set(piece.at_import) - {piece.name}) & left)
             chosen = next(ready, None) or next(plain, waiting[0])
             waiting.remove(chosen)
@@ -227,7 +230,7 @@ class _Writer:
 
 
 def _needed(piece: Piece, by_name: Mapping[str, Piece]) -> set[str]:
-    """Return what must stand before a piece: what its statement names, and all that this may call."""
+    """Return the names that must be defined before a piece: those in its statement, and those that they may use."""
     needed: set[str] = set()
     todo = list(piece.at_import)
     while todo:
@@ -250,7 +253,7 @@ def _helper_source(plain: FunctionType, value: Any) -> Source:
 
 
 def _why_not(value: Any) -> str | None:
-    """Say why a value can't be written as a literal, or None if it can."""
+    """Return the reason why a value can't be written as a literal, or None if it can."""
     try:
         if type(value).__module__.startswith("cmemu_nb"):
             return "it exists only where the emulator runs"
@@ -275,7 +278,7 @@ def _is_literal(value: Any) -> bool:
 
 
 def _is_builtin(name: str, value: Any) -> bool:
-    """Tell whether Python itself has the name: IPython adds some, and wraps `open`."""
+    """Return whether a name is Python's own builtin. IPython adds some builtins, and wraps `open`."""
     own = str(getattr(value, "__module__", None)).startswith("IPython")
     return not own and hasattr(builtins, name) and unwrapped(value) is getattr(builtins, name)
 

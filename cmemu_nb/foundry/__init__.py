@@ -1,1 +1,1 @@
-"""What of Foundry surrounds a compute module, so far the OAuth client."""
+"""The parts of Foundry that surround a compute module. So far this is the OAuth client."""

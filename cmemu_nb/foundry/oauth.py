@@ -1,4 +1,4 @@
-"""The OAuth client of an emulator, and the access tokens that it gets for its id and secret [foundry]."""
+"""The OAuth client of an emulator, and the access tokens that are issued for its id and secret [foundry]."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 DEFAULT_CLIENT_ID = "cmemu-client"
 EXPIRY_BYTES = 8
 HEAD_BYTES = 22
-# Of the 22 bytes and their signature of 32, in base64.
+# The prefix, and in base64 the 22 bytes with their signature of 32 bytes.
 LENGTH = len(ACCESS_TOKEN_START) + 72
 
 
 class OAuthClient:
-    """One confidential client: who knows its id and secret gets access tokens.
+    """One confidential client. Applications get access tokens for its id and secret.
 
-    A token is valid for so many `seconds`. It is signed with the secret, so an emulator that goes on with the same
-    secret knows it again. `revoked` are the tokens that ended earlier, with the Unix milliseconds at which they would
-    have; `keep` is told whenever they change.
+    A token is valid for the given number of `seconds`. It is signed with the secret, so an emulator that continues
+    with the same secret accepts it. `revoked` are the revoked tokens with the Unix milliseconds at which they would
+    have expired; `keep` is called with them whenever they change.
     """
 
     def __init__(
@@ -47,25 +47,25 @@ class OAuthClient:
         self._keep = keep
 
     def check(self, client_id: str | None, secret: str | None) -> None:
-        """Refuse an id and secret that are not this client's; the `InvalidClient` does not say which is wrong."""
+        """Raise `InvalidClient`, which does not say what is wrong, unless id and secret are this client's."""
         id_right = hmac.compare_digest(_bytes(client_id), _bytes(self.client_id))
         secret_right = hmac.compare_digest(_bytes(secret), _bytes(self.secret))
         if not (id_right and secret_right):
             raise InvalidClient
 
     def issue(self) -> Token:
-        """Make a new access token."""
+        """Issue a new access token."""
         expires = _now() + self.seconds * 1000
         head = expires.to_bytes(EXPIRY_BYTES) + secrets.token_bytes(HEAD_BYTES - EXPIRY_BYTES)
         return Token(ACCESS_TOKEN_START + base64.urlsafe_b64encode(head + self._signature(head)).decode())
 
     def accepts(self, token: bytes) -> bool:
-        """Tell whether this is an access token that is still valid."""
+        """Return whether this is an access token that is still valid."""
         head = self._read(token)
         return head is not None and _expiry(head) > _now() and head.hex() not in self._revoked
 
     def revoke(self, token: str) -> None:
-        """Let an access token be valid no longer; nothing for what is none."""
+        """Revoke an access token. It does nothing for any other text."""
         head = self._read(_bytes(token))
         if head is None:
             return

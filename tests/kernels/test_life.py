@@ -107,7 +107,7 @@ def test_a_forked_child_is_told_that_it_can_t_use_the_emulator(notebook: Noteboo
     code += "    except Exception as error:\n        os.write(w, str(error).encode())\n    os._exit(0)\n"
     code += "_ = os.waitpid(pid, 0)\nprint(os.read(r, 1000).decode())"
     said = notebook.kernel.run(f"import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n{code}")
-    assert "send requests to its URL" in said
+    assert "Send requests to its URL" in said
 
 
 def test_a_sync_call_in_an_event_callback_works_and_recommends_await(notebook: Notebook) -> None:
