@@ -1,6 +1,6 @@
-"""The emulator: the one object that people hold. Its methods are all of its API, on one page."""
+"""The emulator object: the facade with the whole public API of an emulator, grouped by purpose."""
 
-# ruff: noqa: PLC0415 - what a view needs, such as pandas, is imported when the view is wanted
+# ruff: noqa: PLC0415 - what a view needs, such as pandas, is imported when the view is used
 
 from __future__ import annotations
 
@@ -59,19 +59,35 @@ T = TypeVar("T")
 class Emulator:
     """An emulator of the compute-module runtime lifecycle, with its own HTTP server.
 
-    Outside notebooks it is a context manager, also for `async with`; in a notebook `%cmemu start` makes one. The
-    settings are those of `cmemu_nb.settings.Settings`, by name: `port` (4000, a free one if taken), `tls_port`
-    (8945), `token` (of the contour routes, random if not given), `tokens` (further ones), `client_id`,
-    `client_secret` and `access_token_seconds` of the OAuth client, `host`, `local_hostnames`, `allow_remote`;
-    `execute_timeout`, `job_timeout` and `refusal_seconds` in seconds; `max_body_bytes`, `max_schema_bytes`,
-    `max_label_bytes`, `max_concurrent_tasks` (of functions in cells), `interrupt` ('cancel' or 'leave', what an
-    interrupt does to jobs), `progress` (whether calls say why they wait), `keep_events`, `keep_jobs` (100,000),
-    `keep_bytes` (1 GiB), `max_queued`, `max_runtimes` (10,000), `home` ('auto', 'kernel' or 'thread'); `journal` (a
-    file) and `journal_sync`; `max_connections`, `max_waiting`, `slow_client_seconds`, `idle_seconds`, `hide_tokens`,
-    `protect_notebook` for what others may do. An unknown or wrong one is a
-    `SettingError`; `settings` has them. To change something use its methods; `lifecycle` is for looking, from any
-    thread. `functions` are those that are served, `faults` those that are on; `started_at` is in Unix nanoseconds,
-    0 before; `application` answers the requests; `seed` is the seed file that it began with, or None.
+    Outside notebooks use it as a context manager (`with` or `async with`); in a notebook `%cmemu start` creates one.
+    Its members, by purpose (`a...` is the awaitable twin of a method):
+
+    - Create from a file: `from_export`, `from_seed`, `of_seed`.
+    - Start and stop: `start`, `stop`, `settings`, `seed`, `other_settings`, `can_have_journal`.
+    - Address and credentials: `running`, `read_from`, `started_at`, `uptime`, `name`, `port`, `url`, `proxy_url`,
+      `platform_url`, `token`, `bearer_tokens`, `client_id`, `client_secret`, `certificates`, `files`, `replica_files`.
+    - Runtimes and jobs: `open_runtime`, `runtime`, `job`, `cancel`, `reset`.
+    - Call functions: `call`, `acall`, `submit`, `asubmit`, `stream`, `map`, `amap`, `check_query`.
+    - Serve functions: `function` and `functions` (in cells), `launch`, `modules`, `end_modules`, `launchable_runtime`
+      and `env` (programs), `scale` and `clusters` (replicas on Dask clusters); `faults` makes the platform misbehave.
+    - Inspect: the DataFrames `runtimes`, `jobs`, `schemas`, `deployed_apps`, `events` and `event_frame`; the charts
+      `timeline` and `latency`; `dashboard` and `board`; `export`, `openapi`, `looked_at`, `steady_at`.
+    - Internals: `lifecycle` (the state, which any thread may read), `change` (to change it), `on_event`, `application`,
+      `home`, `client`.
+
+    The constructor takes the settings of `cmemu_nb.settings.Settings` as keywords and raises `SettingError` for an
+    unknown name or a wrong value:
+
+    - Listening: `port` (4000, or a free one if it is taken), `tls_port` (8945), `host`, `local_hostnames`,
+      `allow_remote`.
+    - Credentials: `token` of the contour routes (random by default), further `tokens`; `client_id`, `client_secret` and
+      `access_token_seconds` of the OAuth client; `hide_tokens`, `protect_notebook`.
+    - Times in seconds: `execute_timeout`, `job_timeout`, `refusal_seconds`, `slow_client_seconds`, `idle_seconds`.
+    - Limits: `max_body_bytes`, `max_schema_bytes`, `max_label_bytes`, `max_queued`, `max_runtimes` (10,000),
+      `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).
+    - History: `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `journal` (a file), `journal_sync`.
+    - Behaviour: `interrupt` ('cancel' or 'leave': what an interrupt does to the jobs of a call), `progress` (whether a
+      call shows why it waits), `home` ('auto', 'kernel' or 'thread': where the event loop runs).
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")
@@ -84,13 +100,14 @@ class Emulator:
         self._executors = Executors(self._engine)
         self._calls = Calls(self._executors)
 
-    # Made of a file
+    # Create from a file
 
     @classmethod
     def from_export(cls, path: str | Path) -> Self:
-        """Return the session that `emu.export` wrote, for looking only: frames, charts, dashboard, `job.result()`.
+        """Return the session that `emu.export` wrote, read-only: its DataFrames, charts, dashboard and job results.
 
-        It can't be started. Raises `SessionFileError` for a file that is no session, damaged or of a newer version.
+        It can't be started. Raises `SessionFileError` for a file that is not an exported session, is damaged or was
+        written by a newer version.
 
         >>> Emulator.from_export(emu.export("run.json"))
         <Emulator, read from a file: 1 runtime, 0 jobs>
@@ -101,16 +118,16 @@ class Emulator:
         emulator = cls(port=found.port, keep_events=max(len(found.events), 10_000))
         emulator._engine.adopt(
             found,
-            f"This session was read from {path} and can only be looked at. %cmemu start or Emulator() runs a new one.",
+            f"This session was read from {path} and is read-only. %cmemu start or Emulator() runs a new one.",
         )
         return emulator
 
     @classmethod
     def from_seed(cls, path: str | Path, **settings: Any) -> Self:
-        """Return an emulator that begins with what a YAML file says, not started yet; `%cmemu help seed` describes it.
+        """Return an emulator with the initial state that a YAML seed file describes; it is not started yet.
 
-        Settings that are given win over the file's. Raises `SeedError` with the file's line and what it takes, or
-        `SettingError`.
+        `%cmemu help seed` describes the format. The `settings` given here override those of the file. Raises
+        `SeedError`, which names the line of the file and what is valid there, or `SettingError`.
         """
         from cmemu_nb.storage import seed_file
 
@@ -118,20 +135,21 @@ class Emulator:
 
     @classmethod
     def of_seed(cls, seed: Seed) -> Self:
-        """Return an emulator that begins with a seed file that was read, not started yet."""
+        """Return an emulator with the initial state of a seed that was already read; it is not started yet."""
         emulator = cls(**seed.settings)
         emulator._engine.identity.seed = seed
         emulator.lifecycle.events.hide(*emulator.bearer_tokens)
         return emulator
 
-    # Starting and stopping
+    # Start and stop
 
     def start(self, **settings: Any) -> Self:
-        """Listen and serve; nothing when it runs already. One that was stopped keeps its token, jobs and functions.
+        """Start to listen and serve, and return the emulator; do nothing if it is running already.
 
-        It listens where it did before. `settings` change those that it has, which must be done while it is stopped. A
-        `journal` takes in all that there is, if it is a new file. Raises `SettingError` for a setting that is wrong or
-        can't be changed, `JournalError` for a journal that can't be used.
+        An emulator that was stopped keeps its token, jobs and functions, and listens on its ports again. `settings`
+        replace the current ones, which is possible only while it is stopped. A `journal` that is a new file receives
+        all records that exist so far. Raises `SettingError` for a setting that is wrong or can't be changed now,
+        `JournalError` for a journal that can't be used.
 
         >>> emu.stop()
         >>> emu.start(execute_timeout=5).settings.execute_timeout
@@ -143,10 +161,11 @@ class Emulator:
         return self
 
     def stop(self) -> None:
-        """End every connection and the server; the frames and records stay readable. Nothing when it is stopped.
+        """Close every connection and stop the server; do nothing if it is stopped already.
 
-        An interrupt meanwhile is raised when it is done. Should a part fail to end, all others end, and a `StopWarning`
-        says why; the events have the tracebacks. Raises `HomeError` while an event callback does not return.
+        DataFrames and records stay readable. An interrupt during the stop is raised when the stop is complete. If a
+        part fails to stop, all others still do, a `StopWarning` gives the reason, and the events have the tracebacks.
+        Raises `HomeError` while an event callback does not return.
         """
         self._engine.stop()
 
@@ -164,57 +183,63 @@ class Emulator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Launched programs have some seconds to end, in which other tasks run.
+        # Launched programs get some seconds to exit, and other tasks run during that time.
         await asyncio.to_thread(self.stop)
 
     @property
     def settings(self) -> Settings:
-        """The settings that it has; a start may change them."""
+        """The current settings; `start()` may change them."""
         return self._engine.settings
 
     @property
     def seed(self) -> Seed | None:
-        """The seed file that it began with, or None."""
+        """The seed with its initial state, or None without a seed file."""
         return self._engine.identity.seed
 
     def other_settings(self, settings: Mapping[str, Any]) -> list[str]:
-        """Return the names of those settings that it has otherwise; a wrong one is a `SettingError`."""
+        """Return the names of those `settings` whose current values differ; `SettingError` if one is invalid."""
         return self._engine.identity.other_settings(settings)
 
     def can_have_journal(self, journal: str | None) -> bool:
-        """Return whether it can be started with a journal: once it has been started, its own or a new file."""
+        """Return whether it can be started with this journal file, None for none.
+
+        Before the first start any journal will do; later only its own or a new file.
+        """
         return self._engine.identity.can_have_journal(journal)
 
-    # Where it is, and how to reach it
+    # Address and credentials
 
     @property
     def running(self) -> bool:
-        """Whether it serves."""
+        """Whether the emulator is started and serves requests."""
         return self._engine.running
 
     @property
     def read_from(self) -> str:
-        """Why it can't be started: the session was read from a file. "" for any other."""
+        """For a session from `from_export()`: why it can't be started. "" for any other."""
         return self._engine.read_from
 
     @property
     def started_at(self) -> int:
-        """When it was started last, in Unix nanoseconds; 0 before."""
+        """When it was last started, in Unix nanoseconds; 0 before the first start."""
         return self._engine.identity.started_at
 
     @property
     def uptime(self) -> int:
-        """For how many nanoseconds it runs, or did until it was looked at, whatever became of the clock meanwhile."""
+        """How many nanoseconds it has been running, by the steady clock, which no change of the system time affects.
+
+        For a session from a file: how long it had been running when it was exported.
+        """
         return self._engine.uptime
 
     @property
     def name(self) -> str:
-        """The variable of the notebook that holds it, as far as is known: `emu` otherwise. Hints say it."""
+        """The name of the notebook variable that holds the emulator, for hints; `emu` if none is known."""
         return self._engine.name
 
     @property
     def port(self) -> int:
-        """The port that it listens on; the wanted one before it is started."""
+        """The port that it listens on; before the first start, the port of the settings."""
         return self._engine.port
 
     @property
@@ -224,20 +249,20 @@ class Emulator:
 
     @property
     def proxy_url(self) -> str | None:
-        """Where a browser reaches it through a hub, by jupyter-server-proxy; None without a hub.
+        """The address for browsers behind a JupyterHub, through jupyter-server-proxy; None without a hub.
 
-        Without the hub's host where the hub does not tell it. Every request there needs a token.
+        It has no host name if the hub does not publish its own. Every request there needs a token.
         """
         return self._engine.proxy_url
 
     @property
     def platform_url(self) -> str:
-        """The address of the platform routes, HTTPS; clients trust `certificates.authority_path`."""
+        """The HTTPS address of the platform routes; clients must trust the CA file `certificates.authority_path`."""
         return self._engine.platform_url
 
     @property
     def token(self) -> Token:
-        """The bearer token of the contour routes; `print()` it to see all of it."""
+        """The bearer token of the contour routes; `print()` shows all of it, the repr only its end."""
         return self._engine.identity.token
 
     @property
@@ -257,17 +282,17 @@ class Emulator:
 
     @property
     def certificates(self) -> Certificates:
-        """The certificate of the platform routes, and its authority."""
+        """The certificate of the platform routes, and the certificate authority that signed it."""
         return self._engine.identity.certificates
 
     @property
     def files(self) -> PrivateFiles:
-        """The private directory of this emulator's certificates and tokens; beside the journal, if there is one."""
+        """The private directory of the emulator's certificates and tokens, beside the journal if there is one."""
         return self._engine.identity.files
 
     @property
     def replica_files(self) -> ReplicaFiles:
-        """The files that replicas outside of this process are given, such as their tokens."""
+        """The files for replicas outside this process, such as those with their tokens."""
         return self._engine.identity.replica_files
 
     # Runtimes and jobs
@@ -279,9 +304,10 @@ class Emulator:
         branch: str | None = None,
         display_name: str | None = None,
     ) -> RuntimeHandle:
-        """Open a runtime's session, or reset the one that exists and print what that threw away [page].
+        """Open a runtime's session; if it exists already, reset it and print what the reset discarded [page].
 
-        `branch` is `master` if an app is given without one. Raises `InvalidRequest` for an id that can't be one.
+        `deployed_app_rid` binds a deployed app to it, on `branch` (`master` by default). Raises `InvalidRequest` for an
+        id or another value that is not valid.
         """
         runtime, thrown_away = self.change(
             lambda lifecycle: lifecycle.open_session(runtime_id, deployed_app_rid, branch, display_name)
@@ -290,14 +316,14 @@ class Emulator:
         return RuntimeHandle(self._executors, runtime.runtime_id)
 
     def runtime(self, runtime_id: str) -> RuntimeHandle:
-        """Return the handle of a runtime that exists; a `NotFound` lists the known ones."""
+        """Return the handle of an existing runtime; for an unknown id a `NotFound` lists the known ones."""
         return RuntimeHandle(self._executors, self.lifecycle.runtime(runtime_id).runtime_id)
 
     def job(self, job: str | JobHandle | Job) -> JobHandle:
-        """Return the handle of a job that exists: by its id, or at least the last four characters of it.
+        """Return the handle of an existing job, by its id or at least the last four characters of the id.
 
-        A handle or a record of a job is as good. `InvalidRequest` lists the jobs whose ids end so if there are several,
-        `NotFound` the newest ones if there is none; `JobEvicted` if it was let go.
+        A handle or a record of a job is accepted, too. Raises `InvalidRequest` with the candidates if several ids have
+        that ending, `NotFound` with the newest jobs if none has, and `JobEvicted` if the job was evicted.
 
         >>> job = emu.submit("add", {"x": 1})
         >>> emu.job(job.id[-6:]).id == job.id
@@ -306,10 +332,11 @@ class Emulator:
         return JobHandle(self._executors, find_job(self.lifecycle, job, self.looked_at()).job_id)
 
     def cancel(self, jobs: str | JobHandle | Job = "all", reason: str = "") -> int:
-        """End queued and running jobs: one, as in `job()`, those of a function by its name, or "all" [ours].
+        """Cancel queued and running jobs, and return how many were cancelled [ours].
 
-        Their error messages say that they were cancelled and why; functions in cells are ended where Python can do
-        that. Returns how many jobs were ended, of those that are done none. A `NotFound` lists the functions that have
+        `jobs` is one job, as in `job()`, the name of a function for all of its jobs, or "all". They fail with a message
+        that says that they were cancelled and gives the `reason`; functions in cells are interrupted where Python can
+        do that. Finished jobs stay as they are. For an unknown name a `NotFound` lists the functions that have
         unfinished jobs.
 
         >>> rt = emu.open_runtime("my-runtime")
@@ -322,13 +349,13 @@ class Emulator:
         return self.change(lambda lifecycle: lifecycle.cancel(find_unfinished(lifecycle, jobs, now), why))
 
     def reset(self) -> None:
-        """Forget every runtime with its jobs, schemas and bindings [ours]; what a seed file says is there again.
+        """Delete every runtime with its jobs, schemas and bindings, then apply the seed, if there is one [ours].
 
-        `NotRunning` when it is stopped.
+        Raises `NotRunning` when the emulator is stopped.
         """
         self.change(lambda lifecycle: lifecycle.reset())
 
-    # Calling functions. Every synchronous method has an awaitable twin that begins with `a`
+    # Call functions: a method whose name begins with `a` is the awaitable twin of the one without it
 
     def submit(
         self,
@@ -340,13 +367,15 @@ class Emulator:
     ) -> JobHandle:
         """Submit a job to a deployed app through the contour routes, and return its handle at once.
 
-        `query_type` is the function's name, or the function itself. `query` is any JSON value, `{}` if left out, and
-        is sent as it is; what JSON has no type for (numpy's and pandas' values, dates, dataclasses, pydantic models)
-        is converted as the function's schema asks for it, see `%cmemu help values`. Its `fields` may be given as
-        keywords instead, but for those whose names are parameters of the method. The app may be left out when one
-        only is bound, or one only has the function; else the notebook's own is called. Launched modules that have not
-        posted their schemas yet are waited for, thirty seconds at most, before an app is chosen. Raises `NotFound` when
-        no runtime is bound to the app, `InvalidRequest` for what can't be sent, and `QueueFull`, `NotRunning`.
+        `query_type` is the name of the function or the function itself. `query` is any JSON value (`{}` by default) and
+        is sent unchanged; values that JSON has no type for (NumPy's, pandas', dates, dataclasses, pydantic models) are
+        converted to the form that the function's schema declares, see `%cmemu help values`. Instead of `query` its
+        `fields` can be given as keywords, except those with the name of a parameter of this method.
+
+        Without `deployed_app_rid` the app is the only one that is bound, or else the only one whose runtime has the
+        function, or else that of the runtime `notebook`. Before this choice it waits, at most 30 seconds, for launched
+        modules that have not posted their schemas yet. Raises `NotFound` if no runtime is bound to the app,
+        `InvalidRequest` for a query that can't be sent, `QueueFull`, `NotRunning`.
 
         >>> job = emu.submit("add", {"x": 40})
         >>> job.result(), job.status
@@ -388,14 +417,18 @@ class Emulator:
         progress: bool | None = None,
         **fields: Any,
     ) -> Any:
-        """Run a function through the whole lifecycle and return its value.
+        """Submit a job, wait for it, and return the value of its result.
 
-        The function may be given itself or by name, and its query as one object or as keywords, as in `submit()`.
-        `timeout` is in seconds; None waits as long as it takes. Unless `validate` is False, an unknown function is a
-        `NotFound` and a query that does not match its schema an `InvalidRequest`, before anything is submitted.
-        `echo` shows what a function in a cell prints, while it does. An interrupt cancels the job; with
-        `interrupt='leave'` it leaves it as it is (None: the setting of that name). After two seconds one line says why
-        it waits, unless `progress` is False (None: the setting of that name) or the environment variable `CI` is set.
+        The function, the query (one object or keywords) and the app are given as in `submit()`. The options:
+
+        - `timeout`: the seconds to wait for the result; None waits without a limit.
+        - `validate`: before anything is submitted, raise `NotFound` for an unknown function and `InvalidRequest` for a
+          query that does not match its schema. False skips this check.
+        - `echo`: show what a function in a cell prints while it runs.
+        - `interrupt`: what an interrupt does to the job, 'cancel' or 'leave'. None uses the setting `interrupt`.
+        - `progress`: after two seconds show one line that says why the call waits. None uses the setting `progress`.
+          Nothing is shown when the environment variable `CI` is set.
+
         Raises what `submit()` and `JobHandle.result()` raise.
 
         >>> emu.call("add", {"x": 1, "y": 2})
@@ -465,10 +498,10 @@ class Emulator:
         progress: bool | None = None,
         **fields: Any,
     ) -> ItemStream:
-        """Run a streaming function and iterate over its items as they arrive, with `for` or `async for`.
+        """Submit a job of a streaming function, and return an iterator (`for` or `async for`) over its items.
 
-        A result that is no stream is one item. `validate`, `interrupt` and `progress` are those of `call()`. Raises
-        what `call()` and `JobHandle.stream()` raise.
+        Each item is available as soon as it arrives. A result that is not a stream is one item. `validate`, `interrupt`
+        and `progress` are those of `call()`. Raises what `call()` and `JobHandle.stream()` raise.
 
         >>> list(emu.stream("words", {"text": "one two"}))
         ['one', 'two']
@@ -490,16 +523,17 @@ class Emulator:
         validate: bool = True,
         interrupt: str | None = None,
     ) -> pd.DataFrame:
-        """Run a function once for each query, and return a DataFrame in the order of the queries.
+        """Call a function once for each query, and return the results as a DataFrame in the order of the queries.
 
-        `queries` are those of `submit()`, or a DataFrame whose rows are; its index is kept, and what is missing in it
-        is left out, null or refused as the function's schema says (`%cmemu help values`). The columns are the fields
-        of the queries (`query` if they are no objects), then `outcome`, `value`, `error`, `queue_time`, `run_time`
-        and `job_id`; a field with such a name becomes `input.<name>`. At most `concurrency` jobs are unfinished at
-        once. A function that raises, or a job that fails, is a row with an `error`, which begins with its kind. All
-        queries are checked before the first is submitted, as in `call()`. An interrupt cancels all jobs that are not
-        done, with `interrupt='leave'` none. `progress` shows a bar in a notebook, and says in one line why no job was
-        done for two seconds; it is that of `call()`.
+        Each of `queries` is one as in `submit()`, or a row of a DataFrame, whose index is kept; a missing value is
+        left out, sent as null or rejected, as the function's schema says (see `%cmemu help values`). The columns of the
+        result are the fields of the queries (`query` if they are not objects), then `outcome`, `value`, `error`,
+        `queue_time`, `run_time` and `job_id`; a field with one of these names becomes `input.<name>`.
+
+        At most `concurrency` jobs are unfinished at the same time. If a function raises or a job fails, the row has an
+        `error`, which begins with its kind. `validate`, `interrupt` and `progress` are those of `call()`: all queries
+        are checked before the first is submitted; an interrupt cancels all unfinished jobs, unless `interrupt` is
+        'leave'; a notebook shows a progress bar, and a line says why if no job finished for two seconds.
 
         >>> emu.map("add", [{"x": 1}, {"x": 2}])[["x", "outcome", "value"]]
            x outcome  value
@@ -526,21 +560,21 @@ class Emulator:
         return await self._calls.amap(call, queries, concurrency)
 
     def check_query(self, runtime_id: str, query_type: str, query: object) -> None:
-        """Check a query against a function's schema before it is submitted.
+        """Check a query against the schema of a runtime's function, without submitting it.
 
         Raises `InvalidRequest` with the fields that are wrong, `NotFound` for an unknown function or runtime.
         """
         self._calls.check_query(runtime_id, query_type, query)
 
-    # Executors: functions in cells, launched programs, replicas on clusters
+    # Serve functions: in cells, by launched programs, by replicas on Dask clusters
 
     def function(
         self, function: Callable[..., Any] | None = None, *, streaming: bool = False, edits: Sequence[Any] | None = None
     ) -> Any:
-        """Serve a function on the runtime `notebook`; a decorator with the signature of the official SDK's.
+        """Serve a function on the runtime `notebook`: a decorator with the signature of the official SDK's.
 
-        The function is returned as it is. Defining it again serves the new version. Raises `FunctionRefused` with
-        the SDK's reason and what to do.
+        It returns the function unchanged. When the function is defined again, its new version is served. Raises
+        `FunctionRefused` with the SDK's reason and what to do.
 
         >>> @emu.function
         ... def shout(context, event: Words) -> str:
@@ -552,7 +586,7 @@ class Emulator:
 
     @property
     def functions(self) -> Functions:
-        """The functions that are served."""
+        """The functions that are served in cells."""
         return self._executors.functions
 
     def launch(
@@ -568,12 +602,12 @@ class Emulator:
     ) -> LaunchedModule:
         """Launch a program, such as `"python app.py"` with an official SDK, as a runtime's module.
 
-        Each of the `replicas` is a process with a token of its own, which is handed at most `max_concurrent_tasks`
-        unfinished jobs at a time. Without `runtime` it is one named after the program's file, bound to an app of
-        that name; an unknown id is opened so too. `python` is the kernel's own interpreter. The further options are
-        those of a deployed module's configuration: `sources`, `source_configurations`, `aliases`, `client_id`,
-        `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that ends at once, or that there is not,
-        `InvalidRequest` for an option that can't be; then no runtime is left behind that was not there before.
+        Each of the `replicas` is a process with its own token, and receives at most `max_concurrent_tasks` unfinished
+        jobs at a time. The default `runtime` is named after the program's file; a runtime that does not exist yet is
+        opened and bound to an app of its name. `python` in the command is the kernel's own interpreter. The further
+        options are those of a deployed module's configuration: `sources`, `source_configurations`, `aliases`,
+        `client_id`, `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that does not exist or exits
+        at once, `InvalidRequest` for an invalid option; a runtime that was opened for the launch is deleted again then.
 
         >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
         >>> module
@@ -597,27 +631,30 @@ class Emulator:
 
     @property
     def modules(self) -> Modules:
-        """The programs that were launched."""
+        """The launched programs."""
         return self._executors.modules
 
     async def end_modules(self, reason: str) -> None:
-        """End every program that was launched; without one this imports nothing."""
+        """Stop every launched program, with `reason` as the error of its jobs; imports nothing if there is none."""
         if self._executors.launched:
             await self.modules.stopping(reason)
 
     @contextlib.contextmanager
     def launchable_runtime(self, runtime: RuntimeHandle | str) -> Iterator[str]:
-        """Give a runtime's id; one that is not there is opened, bound to an app of its name, unless the block fails."""
+        """Return the id of a runtime for a launch, as a context manager.
+
+        A runtime that does not exist is opened and bound to an app of its name; if the block raises, it is deleted.
+        """
         with self._executors.opened_runtime(_id_of(runtime)) as runtime_id:
             yield runtime_id
 
     def env(self, runtime: RuntimeHandle | str, max_concurrent_tasks: int = 1, **extras: Any) -> ModuleEnvironment:
-        """Return the environment of one more replica of a runtime's module, for a program that you start yourself.
+        """Add a replica to a runtime, and return its environment variables, for a program that you start yourself.
 
-        Each call makes a replica with a token of its own, which is handed at most `max_concurrent_tasks` unfinished
-        jobs at a time. Tokens and certificates are files in a private directory. It is a dict; `export_lines` is
-        for a terminal, `docker_line(image)` for a container on the host's network. `extras` as in `launch()`. Raises
-        `NotFound` for an unknown runtime.
+        Each call adds a replica with its own token, which receives at most `max_concurrent_tasks` unfinished jobs at a
+        time. Tokens and certificates are files in a private directory. The result is a dict; its `export_lines` are for
+        a terminal, its `docker_line(image)` for a container on the host's network. `extras` are the further options of
+        `launch()`. Raises `NotFound` for an unknown runtime.
 
         >>> emu.env("notebook")["MAX_CONCURRENT_TASKS"]
         '1'
@@ -638,14 +675,15 @@ class Emulator:
         max_concurrent_tasks: int = 1,
         local: bool = False,
     ) -> Cluster:
-        """Serve functions by replicas on the workers of a `dask.distributed` cluster, each with a token of its own.
+        """Serve functions by replicas on the workers of the `dask.distributed` cluster of `client`.
 
-        A replica is handed at most `max_concurrent_tasks` unfinished jobs at a time. `functions` are all that the
-        runtime serves (`notebook` if left out); when some are given, by name or themselves, they are served on a
-        runtime of their own, `cluster` if left out. A function's next version goes to all replicas. With `local=True`
-        the notebook takes jobs as well. Returns at once; `wait_until_responsive()` waits. Raises `FunctionRefused` for
-        functions that can't be shipped, `SettingError` when workers could not reach the emulator, `LaunchFailed` when
-        the cluster can't run it, `InvalidRequest`.
+        Each of the `replicas` has its own token and receives at most `max_concurrent_tasks` unfinished jobs at a time.
+        Without `functions` they serve every function of the runtime (`notebook` by default); `functions`, given by name
+        or as they are, are served on another runtime (`cluster` by default). A new version of a function is sent to all
+        replicas. With `local=True` the notebook takes jobs as well. Returns at once; `wait_until_responsive()` of the
+        result waits for the replicas. Raises `FunctionRefused` for a function that can't be pickled for the workers,
+        `SettingError` if the workers could not reach the emulator, `LaunchFailed` if the cluster can't run it,
+        `InvalidRequest`.
         """
         return self.clusters.scale(client, replicas, functions, _id_of(runtime), max_concurrent_tasks, local=local)
 
@@ -656,14 +694,14 @@ class Emulator:
 
     @property
     def faults(self) -> FaultInjection:
-        """The faults that are on; call it to set some."""
+        """The faults of the platform that are on; call it to set some: `emu.faults(error_rate=0.2)`."""
         return self._engine.faults
 
-    # What there is: DataFrames, charts, files
+    # Inspect: DataFrames, charts, dashboard, files
 
     @property
     def runtimes(self) -> pd.DataFrame:
-        """The runtimes as a DataFrame, indexed by runtime_id: who polls, what is queued, what they have.
+        """The runtimes as a DataFrame, indexed by runtime_id: last polls, bindings, functions and counts of jobs.
 
         >>> emu.runtimes[["display_name", "queued", "functions"]]
                    display_name  queued  functions
@@ -705,7 +743,7 @@ class Emulator:
 
     @property
     def deployed_apps(self) -> pd.DataFrame:
-        """The bindings as a DataFrame, indexed by deployed_app_rid and branch.
+        """The bindings of deployed apps as a DataFrame, indexed by deployed_app_rid and branch.
 
         >>> emu.deployed_apps.index.to_list()
         [('ri.foundry.main.deployed-app.notebook', 'master')]
@@ -716,7 +754,7 @@ class Emulator:
 
     @property
     def events(self) -> pd.DataFrame:
-        """What happened as a DataFrame, oldest first, without the empty polls and the chunks of streams.
+        """The events as a DataFrame, oldest first, without those of empty polls and of chunks of streams.
 
         >>> emu.open_runtime("r").delete()
         >>> emu.events.query("runtime_id == 'r'")["kind"].to_list()
@@ -725,15 +763,15 @@ class Emulator:
         return self.event_frame()
 
     def event_frame(self, *, all: bool = False) -> pd.DataFrame:  # noqa: A002 - named as the option of the magic
-        """Return what happened, oldest first; `all=True` adds the empty polls and the chunks of streams."""
+        """Return the events as a DataFrame, oldest first; `all=True` includes empty polls and chunks of streams."""
         from cmemu_nb.display import frames
 
         return frames.events_frame(self.lifecycle.events.recent(all=all))
 
     def timeline(self, most: int = 200) -> Chart:
-        """Return a chart of the last jobs by replica or worker: when each was queued and ran.
+        """Return a chart of the newest jobs, at most `most`, by replica or worker: when each was queued and ran.
 
-        There are at most `most` of them. Raises `InvalidRequest` for less than one.
+        Raises `InvalidRequest` if `most` is less than one.
         """
         if most < 1:
             raise InvalidRequest(f"A timeline needs at least one job, not {most}. Leave it out for the last 200.")
@@ -745,15 +783,16 @@ class Emulator:
         )
 
     def latency(self) -> Chart:
-        """Return a histogram of how long the jobs waited and ran, in seconds or parts of them."""
+        """Return a histogram of the queue times and run times of the jobs, in seconds or a smaller unit."""
         from cmemu_nb.display.charts import latency_chart
 
         return latency_chart(self.lifecycle.jobs(), emu=self.name)
 
     def dashboard(self) -> Dashboard:
-        """Return a widget that shows the whole lifecycle live, and lets you act on it; for notebooks.
+        """Return a widget for notebooks that shows the whole lifecycle live, with buttons to act on it.
 
-        Under it stands a static summary that is still there when the kernel is gone. `close()` ends it.
+        Below it is a static summary, which a saved notebook still shows without the kernel. `close()` removes the
+        widget. Raises `HomeError` outside notebooks.
         """
         from cmemu_nb.dashboard.widget import Dashboard
 
@@ -761,17 +800,17 @@ class Emulator:
 
     @functools.cached_property
     def board(self) -> Board:
-        """What keeps the dashboards up to date."""
+        """The thread that updates the dashboards."""
         from cmemu_nb.dashboard.board import Board
 
         return Board(self)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write all that there is to a JSON file, for `Emulator.from_export` elsewhere and later; returns its path.
+        """Write the session to a JSON file that `Emulator.from_export` reads, and return the file's path.
 
-        Runtimes, bindings, schemas, jobs with queries and results, events, and what functions printed; of tokens only
-        the last four characters. The file is for its owner only (0600). Raises `SessionFileError` for one that exists,
-        unless `overwrite` is True, and for one that can't be written.
+        The file has the runtimes, bindings, schemas, jobs with queries and results, events, and what functions printed;
+        it has only the last four characters of each token. Only its owner can read it (mode 0600). Raises
+        `SessionFileError` if the file exists, unless `overwrite` is True, or if it can't be written.
 
         >>> emu.export("run.json", overwrite=True).name
         'run.json'
@@ -791,13 +830,14 @@ class Emulator:
         async def take_on_loop() -> Contents:
             return take()
 
-        # Where it is changed, so that it is one moment's; but not as a change, which would wait for the journal.
+        # On the loop, where the state changes, so that the file shows one moment. Not by change(): that would wait for
+        # the journal.
         return self.home.run(take_on_loop()) if self.running else take()
 
     def openapi(self) -> dict[str, Any]:
-        """Return the OpenAPI 3.1 document of the routes, as `GET /openapi.json` answers it; of a stopped emulator too.
+        """Return the OpenAPI 3.1 document of the routes, which `GET /openapi.json` answers and `GET /docs` shows.
 
-        `GET /docs` shows the same in a browser.
+        The emulator may be stopped.
         """
         from cmemu_nb.server.application import SURFACES
         from cmemu_nb.server.openapi.document import document
@@ -806,46 +846,49 @@ class Emulator:
         return document(SURFACES, __version__)
 
     def looked_at(self) -> int:
-        """Return up to when the views count, in Unix nanoseconds: now, or when a session from a file was exported."""
+        """Return the moment that the views show, in Unix nanoseconds: now, or the export of a session from a file."""
         return self._engine.looked_at()
 
     def steady_at(self) -> int:
-        """Return the same moment on the steady clock, up to which durations count."""
+        """Return the same moment on the steady clock, in nanoseconds; unfinished durations are measured up to it."""
         return self._engine.steady_at()
 
-    # Below: the lifecycle, its events and its loop
+    # Internals: the lifecycle, its events, the event loop
 
     @property
     def lifecycle(self) -> Lifecycle:
-        """The state, to be read from any thread."""
+        """The state of the emulator. Any thread may read it; use `change()` to change it."""
         return self._engine.lifecycle
 
     def change(self, operation: Callable[[Lifecycle], T]) -> T:
-        """Change something in the Lifecycle, on the emulator's loop, and return what `operation` returns."""
+        """Call `operation(lifecycle)` on the emulator's event loop, the only place that may change the state.
+
+        Returns what `operation` returned, once the journal, if there is one, has the change. Raises `NotRunning`.
+        """
         return self._engine.change(operation)
 
     def on_event(self, callback: Callable[[Event], object]) -> Callable[[], None]:
-        """Call `callback(event)` after each thing that happens; returns the function that ends it.
+        """Call `callback(event)` after each event, and return a function that removes the callback.
 
-        It is called on the emulator's loop, after whatever caused the event was answered; an `async def` is run as
-        a task. What it raises becomes an event, `listener_failed`, which no listener is called for. Raises
-        `InvalidRequest` for what can't be called.
+        It is called on the emulator's event loop, after the request or call that caused the event was answered; an
+        `async def` runs as a task. If it raises, that becomes an event `listener_failed`, for which no callback is
+        called. Raises `InvalidRequest` if `callback` is not callable.
         """
         return self._engine.listeners.add(callback)
 
     @property
     def application(self) -> Application:
-        """What answers the requests."""
+        """The web application that answers the requests; it exists from the first start."""
         return self._engine.application
 
     @property
     def home(self) -> Home:
-        """What runs the emulator's loop; `NotRunning` when it is stopped."""
+        """The owner of the emulator's event loop, in the kernel or a thread; `NotRunning` when it is stopped."""
         return self._engine.home
 
     @property
     def client(self) -> ContourClient:
-        """The HTTP client of the emulator's own loop; `NotRunning` when it is stopped."""
+        """The HTTP client on the emulator's event loop; `NotRunning` when it is stopped."""
         return self._engine.client
 
     def _environment(self, runtime_id: str, max_concurrent_tasks: int) -> ModuleEnvironment:
@@ -854,11 +897,11 @@ class Emulator:
         return add_replica(self._engine, runtime_id, max_concurrent_tasks)[1]
 
     def _diagnosis(self, job_id: str) -> Diagnosis:
-        return diagnose(self._executors, job_id, in_shell=True)  # an HTTP client has no variables of the notebook
+        return diagnose(self._executors, job_id, in_shell=True)  # an HTTP client has no notebook variables to type
 
     def __repr__(self) -> str:
-        if "_engine" not in vars(self):  # a traceback shows it
-            return "<Emulator, not made: its settings were refused>"
+        if "_engine" not in vars(self):  # the constructor raised, and the traceback shows this object
+            return "<Emulator, not created: its settings are invalid>"
         if not self.running and not self.read_from:
             return f"<Emulator, not running: {self.name}.start() starts it again>"
         holds = holdings(self.lifecycle)

@@ -148,6 +148,11 @@ def test_every_setting_has_help_with_a_unit_and_is_in_the_emulators_words() -> N
     assert set(LISTS) | set(SECONDS) <= set(Settings.class_trait_names(config=True))
 
 
+def test_the_emulators_words_name_every_member_of_it() -> None:
+    unnamed = [name for name, _ in public_members(Emulator) if f"`{name}`" not in str(Emulator.__doc__)]
+    assert unnamed == []
+
+
 def test_every_error_that_a_docstring_names_exists() -> None:
     known = {name for module in modules() for name in vars(module)}
     for kind in HELD:

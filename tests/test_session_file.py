@@ -94,7 +94,7 @@ def test_results_can_be_read_and_nothing_can_be_run(emu: Emulator, path: Path) -
     with pytest.raises(JobFailed, match="why not"):
         again.job(jobs[5].job_id).result()
     for attempt in (again.start, again.job(jobs[-1].job_id).result, lambda: again.submit("f"), again.reset):
-        with pytest.raises(NotRunning, match=r"read from .*run\.json and can only be looked at"):
+        with pytest.raises(NotRunning, match=r"read from .*run\.json and is read-only"):
             attempt()
     assert repr(again) == (
         "<Emulator, read from a file: 2 runtimes, 9 jobs (2 queued, 1 running, 4 ok, 1 function error, 1 failed)>"
@@ -107,7 +107,7 @@ def test_timeline_latency_and_dashboard_work_on_it(emu: Emulator, path: Path) ->
         assert chart._repr_mimebundle_().keys() == other._repr_mimebundle_().keys()
         assert f"{chart!r}".splitlines()[0].split()[:3] == f"{other!r}".splitlines()[0].split()[:3]
     now = again.looked_at()
-    assert "can only be looked at" in header_part(again, figures([], now, now), now)["hint"]
+    assert "is read-only" in header_part(again, figures([], now, now), now)["hint"]
     assert [row["name"] for row in runtimes_part(again, now)["rows"]] == ["ü/r", "other"]
     for job in again.lifecycle.jobs():
         assert job_part(again, job.job_id, now)["function"] == "f"
