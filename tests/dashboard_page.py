@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 from environments import ROOT, kernel_python
-from lab_browser import cmemu_lab, errors_in, install_kernel, opened_in_chromium, run_all_cells, write_notebook
+from lab_browser import (
+    chromium,
+    close,
+    cmemu_lab,
+    errors_in,
+    install_kernel,
+    opened,
+    run_all_cells,
+    write_notebook,
+)
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import BrowserContext, Locator, Page
 
     FrontEnd = Callable[[Path, Path, str], AbstractContextManager[str]]
 
@@ -105,10 +114,28 @@ def open_dashboard(
     version: str, folder: Path, cells: Sequence[str], front_end: FrontEnd = cmemu_lab
 ) -> Iterator[Dashboard]:
     """Open a notebook, in Lab if nothing else is said, with a kernel of some version; run it and give its dashboard."""
-    install_kernel(folder / "home", f"kernel-{version}", kernel_python(version))
-    write_notebook(folder / "dash.ipynb", (*START, *cells, TELL, SHOW), f"kernel-{version}")
-    with _opened(folder, front_end) as dashboard:
+    _write(folder, "dash.ipynb", version, cells)
+    with _in_chromium(front_end(folder / "home", folder, "dash.ipynb"), folder) as dashboard:
         yield dashboard
+
+
+@contextlib.contextmanager
+def open_lab(folder: Path) -> Iterator[Callable[[str, str, Sequence[str]], AbstractContextManager[Dashboard]]]:
+    """Run one Lab and one Chromium for several dashboards.
+
+    Gives what opens a notebook of some name with a kernel of some version, runs it and gives its dashboard.
+    """
+    write_notebook(folder / "first.ipynb", ["pass"])
+    with cmemu_lab(folder / "home", folder, "first.ipynb") as url, chromium() as context:
+
+        @contextlib.contextmanager
+        def open_notebook(name: str, version: str, cells: Sequence[str]) -> Iterator[Dashboard]:
+            _write(folder, name, version, cells)
+            with _opened(context, url.replace("first.ipynb?", f"{name}?reset&"), folder) as dashboard:
+                yield dashboard
+            close(dashboard.page)
+
+        yield open_notebook
 
 
 @contextlib.contextmanager
@@ -117,15 +144,27 @@ def open_tutorial(folder: Path) -> Iterator[Dashboard]:
     notebook = nbformat.read(TUTORIAL, 4)
     notebook.cells.append(nbformat.v4.new_code_cell(TELL))
     nbformat.write(notebook, folder / "dash.ipynb")
-    with _opened(folder, cmemu_lab) as dashboard:
+    with _in_chromium(cmemu_lab(folder / "home", folder, "dash.ipynb"), folder) as dashboard:
+        yield dashboard
+
+
+def _write(folder: Path, name: str, version: str, cells: Sequence[str]) -> None:
+    """Write a notebook with a dashboard and these cells before it, for a kernel of some version."""
+    install_kernel(folder / "home", f"kernel-{version}", kernel_python(version))
+    write_notebook(folder / name, (*START, *cells, TELL, SHOW), f"kernel-{version}")
+
+
+@contextlib.contextmanager
+def _in_chromium(serving: AbstractContextManager[str], folder: Path) -> Iterator[Dashboard]:
+    with serving as url, chromium() as context, _opened(context, url, folder) as dashboard:
         yield dashboard
 
 
 @contextlib.contextmanager
-def _opened(folder: Path, front_end: FrontEnd) -> Iterator[Dashboard]:
-    """Run `dash.ipynb`; an error that the page raises fails the test at its end."""
+def _opened(context: BrowserContext, url: str, folder: Path) -> Iterator[Dashboard]:
+    """Open and run a notebook; an error that its page raises fails the test at its end."""
     wrong: list[str] = []
-    with front_end(folder / "home", folder, "dash.ipynb") as url, opened_in_chromium(url) as page:
+    with opened(context, url) as page:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         assert errors_in(run_all_cells(page)) == []
         address, token = json.loads((folder / "where.json").read_text())

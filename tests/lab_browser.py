@@ -37,6 +37,7 @@ END_SECONDS = 4.0
 STARTUP_SECONDS = 60.0
 CELLS_SECONDS = 90.0
 FIRST_CELL_SECONDS = 20.0
+POLL_MS = 100.0  # without it a condition is evaluated in each frame that a page draws
 NO_POPUPS = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
 KERNEL_IS_IDLE = """() => {
     const opened = window.jupyterapp?.shell.currentWidget;
@@ -69,7 +70,7 @@ def write_notebook(path: Path, sources: Sequence[str], kernel_name: str = "pytho
 def install_kernel(home: Path, name: str, python: Path) -> None:
     """Let the Lab of a home run kernels of another interpreter."""
     folder = home / ".local" / "share" / "jupyter" / "kernels" / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": name, "language": "python"}))
 
@@ -163,20 +164,13 @@ def opened(context: BrowserContext, url: str) -> Iterator[Page]:
         page.goto(url, wait_until="domcontentloaded")
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
         try:
-            page.wait_for_function(KERNEL_IS_IDLE)
+            page.wait_for_function(KERNEL_IS_IDLE, polling=POLL_MS)
         except NotInTime:
             _reload(page)  # seen once in thousands: Lab on a busy machine misses its kernel
         yield page
     except BaseException:
         screenshot(page, "failed")
         raise
-
-
-@contextlib.contextmanager
-def opened_in_chromium(url: str) -> Iterator[Page]:
-    """Open a notebook's URL in a Chromium of its own, and give the page when its kernel is idle."""
-    with chromium() as context, opened(context, url) as page:
-        yield page
 
 
 def close(page: Page) -> None:
@@ -188,7 +182,7 @@ def close(page: Page) -> None:
 def _reload(page: Page) -> None:
     """Do what a person does with a page that hears nothing of its kernel."""
     page.reload(wait_until="domcontentloaded")
-    page.wait_for_function(KERNEL_IS_IDLE)
+    page.wait_for_function(KERNEL_IS_IDLE, polling=POLL_MS)
 
 
 def run_all_cells(page: Page) -> list[dict[str, Any]]:
@@ -196,11 +190,11 @@ def run_all_cells(page: Page) -> list[dict[str, Any]]:
     page.set_default_timeout(CELLS_SECONDS * 1000)
     page.evaluate(RUN_ALL_CELLS)
     try:
-        page.wait_for_function(A_CELL_HAS_RUN, timeout=FIRST_CELL_SECONDS * 1000)
+        page.wait_for_function(A_CELL_HAS_RUN, polling=POLL_MS, timeout=FIRST_CELL_SECONDS * 1000)
     except NotInTime:
         _reload(page)  # what Lab has sent to a kernel that seems idle was lost
         page.evaluate(RUN_ALL_CELLS)
-    page.wait_for_function("window.allCellsHaveRun")
+    page.wait_for_function("window.allCellsHaveRun", polling=POLL_MS)
     cells: list[dict[str, Any]] = page.evaluate(CELLS)
     return cells
 

@@ -8,12 +8,13 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from dashboard_page import open_dashboard
+from dashboard_page import open_lab
 from lab_browser import screenshot
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from dashboard_page import Dashboard
     from playwright.sync_api import Page
@@ -53,9 +54,17 @@ def count(context, event) -> Iterable[dict[str, int]]:
 pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., AbstractContextManager[Dashboard]]]:
+    with open_lab(tmp_path_factory.mktemp("lab")) as open_notebook:
+        yield open_notebook
+
+
 @pytest.fixture(scope="module", params=["7.4", "7.3", "6.30"])
-def dashboard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    with open_dashboard(request.param, tmp_path_factory.mktemp("lab"), [FUNCTIONS]) as opened:
+def dashboard(
+    request: pytest.FixtureRequest, lab: Callable[..., AbstractContextManager[Dashboard]]
+) -> Iterator[Dashboard]:
+    with lab(f"dash-{request.param}.ipynb", request.param, [FUNCTIONS]) as opened:
         yield opened
 
 

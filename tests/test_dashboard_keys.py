@@ -1,12 +1,12 @@
-"""Keys that are typed in the dashboard are for the dashboard: JupyterLab's command mode must get none of them."""
+"""The dashboard in JupyterLab and in Notebook 7: keys that are typed in it are for it, and command mode gets none."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dashboard_page import open_dashboard
-from lab_browser import cmemu_lab, notebook_7
+from dashboard_page import DOUBLE, open_dashboard
+from lab_browser import cmemu_lab, notebook_7, screenshot
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 @pytest.fixture(scope="module", params=["JupyterLab", "Notebook 7"])
 def dashboard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     front_end = notebook_7 if request.param == "Notebook 7" else cmemu_lab
-    with open_dashboard("7.4", tmp_path_factory.mktemp("keys"), [FUNCTIONS], front_end) as opened:
+    with open_dashboard("7.4", tmp_path_factory.mktemp("keys"), [FUNCTIONS, DOUBLE], front_end) as opened:
         job_id = opened.submit("every_kind", QUERY)
         opened.tab("Jobs")
         expect(opened.row(job_id)).to_contain_text("succeeded")
@@ -172,3 +172,15 @@ def test_what_is_the_pages_still_works(dashboard: Dashboard) -> None:
     caption.dblclick()
     page.keyboard.press("Control+c")
     assert page.evaluate("() => navigator.clipboard.readText()").strip() in caption.inner_text()
+
+
+def test_a_job_arrives_and_a_function_is_tried_by_its_form(dashboard: Dashboard) -> None:
+    panel = dashboard.tab("Functions")
+    panel.get_by_role("button", name="double v1").click()
+    form = panel.get_by_role("region", name="Try it")
+    form.get_by_label("Query", exact=True).fill('{"x": 21}')
+    form.get_by_role("button", name="Submit").click()
+    expect(panel.get_by_label("Result", exact=True)).to_have_text("42")
+    dashboard.tab("Jobs")
+    expect(dashboard.row(dashboard.submit("double", {"x": 8}))).to_contain_text("succeeded · ok")
+    screenshot(dashboard.page, "dashboard-after-keys")

@@ -1,4 +1,4 @@
-"""A dashboard in Notebook 7, and what is left of one when its kernel is gone, in the open notebook and a saved one."""
+"""What is left of a dashboard when its kernel is gone, in the open notebook and a saved one."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
-from dashboard_page import DOUBLE, open_dashboard
-from lab_browser import notebook_7, screenshot
+from dashboard_page import DOUBLE, open_lab
+from lab_browser import screenshot
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from dashboard_page import Dashboard
+
+    Lab = Callable[..., AbstractContextManager[Dashboard]]
 
 RESTART = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with open_lab(tmp_path_factory.mktemp("lab")) as open_notebook:
+        yield open_notebook
+
+
 @pytest.mark.parametrize("version", ["7.4", "7.3", "6.30"] if os.environ.get("CMEMU_LONG") else ["7.4"])
-def test_when_the_kernel_is_gone_the_summary_is_still_read(version: str, tmp_path: Path) -> None:
-    with open_dashboard(version, tmp_path, [DOUBLE]) as dashboard:
+def test_when_the_kernel_is_gone_the_summary_is_still_read(lab: Lab, version: str) -> None:
+    with lab(f"saved-{version}.ipynb", version, [DOUBLE]) as dashboard:
         job_id = dashboard.submit("double", {"x": 3})
         dashboard.tab("Jobs")
         expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
@@ -30,7 +41,7 @@ def test_when_the_kernel_is_gone_the_summary_is_still_read(version: str, tmp_pat
         expect(summary).not_to_have_attribute("open", "")
         dashboard.lab("docmanager:save")
         dashboard.page.evaluate(RESTART)
-        saved = nbformat.read(tmp_path / "dash.ipynb", as_version=4)
+        saved = nbformat.read(dashboard.folder / f"saved-{version}.ipynb", as_version=4)
         assert dashboard.token not in str(saved)
         dashboard.page.reload(wait_until="domcontentloaded")
         summary.get_by_text("Summary of the dashboard").click()
@@ -40,8 +51,8 @@ def test_when_the_kernel_is_gone_the_summary_is_still_read(version: str, tmp_pat
         screenshot(dashboard.page, f"dashboard-reopened-{version}")
 
 
-def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(tmp_path: Path) -> None:
-    with open_dashboard("7.4", tmp_path, []) as dashboard:
+def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(lab: Lab) -> None:
+    with lab("restarted.ipynb", "7.4", []) as dashboard:
         dashboard.page.evaluate(RESTART)
         notice = dashboard.root.get_by_text("If it was restarted, run this cell again.")
         expect(notice).to_be_visible(timeout=20_000)
@@ -52,16 +63,3 @@ def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(tmp_path: Path) 
         ):
             control.click()
             expect(dashboard.root.get_by_text("The kernel is gone: run this cell again.")).to_be_visible()
-
-
-def test_it_lives_in_notebook_7(tmp_path: Path) -> None:
-    with open_dashboard("7.4", tmp_path, [DOUBLE], notebook_7) as dashboard:
-        job_id = dashboard.submit("double", {"x": 8})
-        expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
-        panel = dashboard.tab("Functions")
-        panel.get_by_role("button", name="double v1").click()
-        form = panel.get_by_role("region", name="Try it")
-        form.get_by_label("Query", exact=True).fill('{"x": 21}')
-        form.get_by_role("button", name="Submit").click()
-        expect(panel.get_by_label("Result", exact=True)).to_have_text("42")
-        screenshot(dashboard.page, "dashboard-notebook-7")
