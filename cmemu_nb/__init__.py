@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Emulator", "__version__", "load_ipython_extension", "unload_ipython_extension"]
 
 
-if not TYPE_CHECKING:  # or every misspelt name would have a type
+if not TYPE_CHECKING:  # type checkers would otherwise accept every misspelt name
 
     def __getattr__(name: str) -> object:
-        """Import the emulator when it is wanted: the pytest plugin imports this package in every run."""
+        """Import the emulator at its first use: the pytest plugin imports this package in every run of pytest."""
         if name != "Emulator":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from cmemu_nb.emulator import Emulator  # noqa: PLC0415
@@ -35,13 +35,13 @@ def __dir__() -> list[str]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Register `%cmemu` (`%load_ext cmemu_nb`). Starts nothing."""
-    from cmemu_nb.notebook import magics  # noqa: PLC0415 - IPython is imported when there is one
+    from cmemu_nb.notebook import magics  # noqa: PLC0415 - IPython is imported only where it runs
 
     magics.load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Undo everything (`%unload_ext cmemu_nb`): the magic and the emulators that it started."""
+    """Remove the magics and stop the emulators that they started (`%unload_ext cmemu_nb`)."""
     from cmemu_nb.notebook import magics  # noqa: PLC0415
 
     magics.unload(shell)

@@ -1,6 +1,6 @@
-"""The pytest plugin: an emulator for tests, as fixtures; `%cmemu help testing` has examples.
+"""The pytest plugin: fixtures with an emulator for tests. `%cmemu help testing` has examples.
 
-Who uses none of the fixtures pays nothing: whatever is heavy is imported by the first of them.
+Test runs that use none of the fixtures lose no time: the first fixture imports the large modules.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from cmemu_nb.testing import EmulatorForTests, Watch
 
 OPTION = "cmemu_export_on_failure"
-HELP = "directory that the emulator's session of a failed test is exported to, for Emulator.from_export"
+HELP = "directory to which the session of a failed test's emulator is exported, for Emulator.from_export"
 RUNTIME = "test"
 RUNTIME_APP = "ri.foundry.main.deployed-app.test"
 WATCH: pytest.StashKey[Watch] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what can be said on pytest's command line, and in its configuration."""
+    """Add the option of pytest's command line, and that of its configuration."""
     group = parser.getgroup("cmemu", "cmemu_nb, an emulator of compute modules")
     group.addoption("--cmemu-export-on-failure", metavar="DIR", help=HELP)
     parser.addini(OPTION, f"{HELP}; relative to the root directory", default="")
@@ -34,16 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def cmemu_settings() -> dict[str, Any]:
-    """Return the emulator's settings, by name; override it, with scope "session", to have others.
+    """Return the emulator's settings, by name; override this fixture, with scope "session", to change them.
 
-    They are those of `cmemu_nb.Emulator`. Left out, `port` is a free one, so that several runs have one each.
+    The settings are those of `cmemu_nb.Emulator`. The default `port` is a free one, so that several runs don't clash.
     """
     return {}
 
 
 @pytest.fixture(scope="session")
 def _cmemu_of_the_session(cmemu_settings: dict[str, Any]) -> Iterator[EmulatorForTests]:
-    from cmemu_nb.testing import EmulatorForTests  # noqa: PLC0415 - who uses no fixture pays no import
+    from cmemu_nb.testing import EmulatorForTests  # noqa: PLC0415 - imported only where a fixture is used
 
     with EmulatorForTests(**{"port": 0, **cmemu_settings}) as emulator:
         emulator.clear()
@@ -52,11 +52,11 @@ def _cmemu_of_the_session(cmemu_settings: dict[str, Any]) -> Iterator[EmulatorFo
 
 @pytest.fixture
 def cmemu(_cmemu_of_the_session: EmulatorForTests, request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """Return an emulator that runs and is empty; one serves the whole session, or each worker of pytest-xdist.
+    """Return an empty, running emulator; one serves the whole test session, or each worker of pytest-xdist.
 
-    After the test it is emptied: runtimes, jobs, apps, schemas, events and listeners are forgotten, faults ended,
-    launched programs stopped, functions served no more, settings set back; if it was stopped it is started again.
-    A function that is still running then can't be ended, but nothing more is heard of it.
+    After the test it is emptied: runtimes, jobs, apps, schemas, events and listeners are deleted, faults ended,
+    launched programs stopped, functions removed and settings restored; if it was stopped it is started again.
+    A function that is still running then can't be ended, but its result is ignored.
     """
     from cmemu_nb.testing import Watch  # noqa: PLC0415
 
@@ -72,7 +72,7 @@ def cmemu(_cmemu_of_the_session: EmulatorForTests, request: pytest.FixtureReques
 
 @pytest.fixture
 def cmemu_runtime(cmemu: Emulator) -> RuntimeHandle:
-    """Return an open runtime, `test`, bound to the app `ri.foundry.main.deployed-app.test`. Nothing polls yet."""
+    """Return an open runtime, `test`, bound to the app `ri.foundry.main.deployed-app.test`. No executor polls yet."""
     return cmemu.open_runtime(RUNTIME, RUNTIME_APP)
 
 
@@ -80,9 +80,9 @@ def cmemu_runtime(cmemu: Emulator) -> RuntimeHandle:
 def cmemu_launch(cmemu: Emulator) -> Callable[..., LaunchedModule]:
     """Return a function that launches a program as a module, such as `cmemu_launch("python app.py")`.
 
-    It takes what `emu.launch` takes, and returns when every replica polls for jobs, for which they have `timeout`
-    seconds (30); else it is a `LaunchFailed`. The replicas are stopped after the test. The report of a failed test
-    shows what the program wrote, its last 200 lines.
+    It has the parameters of `emu.launch`, and returns when every replica polls for jobs. If that takes longer than
+    `timeout` seconds (30), it raises `LaunchFailed`. The replicas are stopped after the test. The report of a failed
+    test shows the last 200 lines of the program's output.
     """
 
     def launch(command: Any, runtime: Any = None, *, timeout: float = 30.0, **options: Any) -> LaunchedModule:
@@ -95,7 +95,7 @@ def cmemu_launch(cmemu: Emulator) -> Callable[..., LaunchedModule]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add what an emulator has to say to the report of a failed test, its setup and its teardown."""
+    """Add the sections about the emulator to the report of a failed test, setup or teardown."""
     report = yield
     watch = item.stash.get(WATCH, None)
     if watch is not None and report.failed:
@@ -106,7 +106,7 @@ def pytest_runtest_makereport(
 
 
 def _folder(config: pytest.Config) -> Path | None:
-    """Return where to export to: as on the command line, seen from where it was typed, else as configured."""
+    """Return the folder to export to: the command line's, relative to its directory, or else the configured one."""
     given = config.getoption(OPTION)
     if given is None:
         configured = config.getini(OPTION)

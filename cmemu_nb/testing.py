@@ -1,4 +1,4 @@
-"""The emulator behind the fixture `cmemu`: one that can be emptied, and is written down when its test fails."""
+"""The emulator of the fixture `cmemu`: it can be emptied, and its session is exported when a test fails."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ ENDED = "the test has ended"
 LISTENERS_SECONDS = 1.0
 STUCK_SECONDS = 5.0
 STUCK = (
-    "The emulator can't be emptied: a callback of on_event() does not return, so that it can do nothing else. "
-    "End what the callback waits for, or let it wait with 'await'."
+    "The emulator can't be emptied: a callback of on_event() does not return and blocks the emulator's event loop. "
+    "End what the callback waits for, or make it async and use 'await'."
 )
 LOG_LINES = 200
-LONGEST_NAME = 120
+MAX_NAME = 120
 NOT_IN_NAMES = re.compile(r"[^\w.=-]+", re.ASCII)
 
 
 class EmulatorForTests(Emulator):
-    """An emulator that can be emptied: what one test does, the next one does not see.
+    """An emulator that can be emptied, so that no test sees the records of another one.
 
-    `launched` are the modules since it was emptied; `stuck` says that it could not be, when that was last tried.
+    `launched` has the modules that were launched since it was last emptied; `stuck` is whether the last attempt to
+    empty it failed.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -49,27 +50,27 @@ class EmulatorForTests(Emulator):
         self.stuck = False
 
     def on_event(self, callback: Callable[[Event], object]) -> Callable[[], None]:
-        """Do as the emulator does, until it is emptied."""
-        end = super().on_event(callback)
-        self._listeners.append(end)
-        return end
+        """Subscribe as `Emulator.on_event` does, until the emulator is emptied."""
+        unsubscribe = super().on_event(callback)
+        self._listeners.append(unsubscribe)
+        return unsubscribe
 
     def launch(self, *args: Any, **options: Any) -> LaunchedModule:
-        """Do as the emulator does, and remember the module for the report of its test."""
+        """Launch as `Emulator.launch` does, and record the module for the report of the test."""
         self.launched.append(super().launch(*args, **options))
         return self.launched[-1]
 
     def contents(self) -> Contents:
-        """Take a picture of all that there is, as `export()` writes it, whatever its callbacks do."""
+        """Return all records, as `export()` writes them, even while a callback blocks the event loop."""
         if self.running and not self._responds():
             return session_file.contents(self.lifecycle, self.url, self.looked_at(), self.steady_at())
         return self._contents()
 
     def clear(self) -> None:
-        """Empty it: no runtime, job, app, schema, event, listener, fault, program or function of before is left.
+        """Delete every runtime, job, app, schema, event, listener, fault, program and function.
 
-        Settings are set back, and one that was stopped is started again. A function that still runs can't be ended;
-        nothing more is heard of it. Raises `HomeError` while a callback of `on_event` does not return.
+        Settings are restored, and a stopped emulator is started again. A function that is still running can't be
+        ended, but its result is ignored. Raises `HomeError` while a callback of `on_event` does not return.
         """
         self.start()
         if not self._responds():
@@ -81,25 +82,25 @@ class EmulatorForTests(Emulator):
         self._as_set = self._settings()
 
     def _responds(self) -> bool:
-        turned = threading.Event()
-        self.home.loop.call_soon_threadsafe(turned.set)
-        self.stuck = not turned.wait(0 if self.stuck else STUCK_SECONDS)
+        responded = threading.Event()
+        self.home.loop.call_soon_threadsafe(responded.set)
+        self.stuck = not responded.wait(0 if self.stuck else STUCK_SECONDS)
         return not self.stuck
 
     async def _clear(self) -> None:
-        for end in self._listeners:
-            end()
+        for unsubscribe in self._listeners:
+            unsubscribe()
         self._listeners.clear()
         await self._engine.listeners.cancel_deliveries(LISTENERS_SECONDS)
         await self.faults.stopping(ENDED)
         await self.end_modules(ENDED)
         self.lifecycle.reset()
-        await self._hear_what_was_sent()
+        await self._handle_pending_requests()
         self.lifecycle.events.clear()
         await self._engine.identity.written()
 
-    async def _hear_what_was_sent(self) -> None:
-        """Answer the polls that were held, and what clients of this process had sent before they were closed."""
+    async def _handle_pending_requests(self) -> None:
+        """Let held polls be answered, and requests be handled that clients of this process sent before they closed."""
         client = HttpClient(self.url)
         try:
             await client.request("GET", RUNTIMES, {"Authorization": f"Bearer {self.token}"})
@@ -112,7 +113,7 @@ class EmulatorForTests(Emulator):
 
 
 class Watch:
-    """One test and its emulator: what its report says when it fails. `folder` is where to export to, if at all."""
+    """What the report of a failed test says about its emulator. `folder` is where the session is exported, or None."""
 
     written: ClassVar[Counter[str]] = Counter()
 
@@ -123,16 +124,16 @@ class Watch:
         self._last: Contents | None = None
 
     def keep(self) -> None:
-        """Keep how it was at the end of the test, for what may fail after the emulator was emptied."""
+        """Record the state at the end of the test, for a teardown that fails after the emulator was emptied."""
         self._logs = self._logs_now()
         self._last = self._emulator.contents() if self._folder else None
 
     def sections(self, test_id: str, phase: str) -> list[tuple[str, str]]:
-        """Export the session, and return what to add to the report of a failed test, as titles and texts."""
+        """Export the session, and return the sections for the report of a failed test, as pairs of title and text."""
         sections = self._logs_now() if self._logs is None else list(self._logs)
         if self._folder:
             sections.append(("cmemu: exported session", self._export(test_id, phase)))
-        # pytest-xdist, which sends them, takes no lone surrogates.
+        # pytest-xdist sends the sections to another process, and can't encode lone surrogates.
         return [(title, text.encode(errors="backslashreplace").decode()) for title, text in sections]
 
     def _logs_now(self) -> list[tuple[str, str]]:
@@ -142,23 +143,23 @@ class Watch:
     def _export(self, test_id: str, phase: str) -> str:
         try:
             path = self._write(test_id, phase)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong here, the test's own failure is to be seen
+        except Exception as error:  # noqa: BLE001 - an error here must not hide the failure of the test
             return f"It could not be written: {type(error).__name__}: {error}"
-        return f"{path}\nLook at it: Emulator.from_export({str(path)!r})"
+        return f"{path}\nTo inspect it: Emulator.from_export({str(path)!r})"
 
     def _write(self, test_id: str, phase: str) -> Path:
-        assert self._folder is not None  # noqa: S101 - whoever has none exports nothing
+        assert self._folder is not None  # noqa: S101 - without a folder nothing is exported
         name = file_name(test_id, phase, os.environ.get("PYTEST_XDIST_WORKER", ""))
         self.written[name] += 1
-        again = f"-{self.written[name]}" if self.written[name] > 1 else ""
-        path = self._folder / f"{name}{again}.json"
+        suffix = f"-{self.written[name]}" if self.written[name] > 1 else ""
+        path = self._folder / f"{name}{suffix}.json"
         self._folder.mkdir(parents=True, exist_ok=True)
         session_file.write(path, self._last or self._emulator.contents(), overwrite=True)
         return path
 
 
 def file_name(test_id: str, phase: str, worker: str) -> str:
-    """Return a name for a file, without extension, that is any file system's and no other test's."""
-    words = NOT_IN_NAMES.sub("-", test_id)[:LONGEST_NAME].strip("-.")
+    """Return a file name, without extension, that is valid on every file system and different for each test."""
+    readable = NOT_IN_NAMES.sub("-", test_id)[:MAX_NAME].strip("-.")
     digest = hashlib.sha256(test_id.encode(errors="replace")).hexdigest()[:8]
-    return "-".join(filter(None, [words, "" if phase == "call" else phase, worker, digest]))
+    return "-".join(filter(None, [readable, "" if phase == "call" else phase, worker, digest]))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Run = Callable[[str], Any]
 PACKAGE = Path(cmemu_nb.__file__).parent
 # These tell what the variable is called when nothing is said.
-ABOUT_THE_NAME = re.compile(r"another name than 'emu'|if it is not 'emu'")
+ABOUT_THE_NAME = re.compile(r"whose variable is not called 'emu'|if it is not 'emu'")
 EMU = re.compile(r"\bemu\.|@emu\b|'emu'")
 NAMES_EMU = re.compile(r"\bemu\b")
 DOUBLE = '@lab.function\ndef double(context, event): return 2 * event["x"]'

@@ -93,7 +93,7 @@ def test_export_writes_the_session_and_says_how_to_read_it(run: Run, emu: Emulat
     emu.open_runtime("r")
     path = tmp_path / "run.json"
     _, said = run(f"%cmemu export {path}")
-    assert f"Emulator.from_export({str(path)!r}) shows it again." in said
+    assert f"Emulator.from_export({str(path)!r}) reads it." in said
     assert list(run(f"from cmemu_nb import Emulator\nEmulator.from_export({str(path)!r}).runtimes")[0].index) == ["r"]
     assert "exists and was left as it is. --force" in run(f"%cmemu export {path}")[1]
     assert "UsageError" not in run(f"%cmemu export {path} --force")[1]
@@ -109,7 +109,7 @@ def test_a_token_that_ends_a_cell_is_not_saved_and_print_shows_it(run: Run, emu:
 def test_starting_again_gives_the_same_emulator_and_names_what_it_ignores(run: Run, emu: Emulator, shell: Any) -> None:
     _, said = run("%cmemu start --port 1 --execute-timeout 5 --job-timeout 9")
     assert shell.user_ns["emu"] is emu
-    assert "It runs already; only a start sets its port, execute_timeout and job_timeout. Type %cmemu stop, " in said
+    assert "The emulator is already running; only a start can set its port, execute_timeout and job_timeout. " in said
     assert "then run this again." in said
     assert "Its token, jobs and functions stay." in said
 
@@ -118,11 +118,11 @@ def test_stopping_and_starting_by_any_way_gives_the_same_emulator(run: Run, emu:
     run("@emu.function\ndef double(context, event):\n    return 2 * event['x']")
     run("emu.call('double', {'x': 1})")
     url, token = emu.url, emu.token
-    assert "%cmemu start starts it again, with them." in run("%cmemu stop")[1]
+    assert "%cmemu start starts it again with these records." in run("%cmemu stop")[1]
     assert url in run("emu.start()\n%cmemu status")[1]
     emu.stop()
     assert "No emulator is running as 'emu'. Type: %cmemu start." in run("%cmemu status")[1]
-    assert "The emulator is started again, with its token, jobs and functions." in run("%cmemu start")[1]
+    assert "The emulator was started again with its token, jobs and functions." in run("%cmemu start")[1]
     assert (shell.user_ns["emu"], emu.url, emu.token) == (emu, url, token)
     assert run("emu.call('double', {'x': 4})")[0] == 8
     assert len(emu.jobs) == 2
@@ -152,8 +152,8 @@ def test_an_emulator_keeps_its_name_when_its_variable_is_gone(run: Run, shell: A
 def test_a_variable_that_holds_something_else_meanwhile_is_not_overwritten(run: Run, emu: Emulator) -> None:
     run("emu = 5")
     said = run("%cmemu start")[1]
-    assert f"the variable 'emu' holds something else (int). The emulator of that name runs at {emu.url}." in said
-    assert "Type: del emu, then this again, or choose another one with --name." in said
+    assert f"the variable 'emu' holds something else (int). The emulator of that name is running at {emu.url}." in said
+    assert "Type: del emu, then run this again, or choose another variable with --name." in said
     assert run("emu")[0] == 5
     assert emu.url in run("del emu\n%cmemu start")[1]
 
@@ -205,14 +205,14 @@ def test_a_journal_of_its_own_records_makes_another_emulator(
         other.open_runtime("of-old")
     run("emu.open_runtime('r')")
     said = run(f"%cmemu start --journal {new}")[1]
-    assert "It runs already; only a start sets its journal." in said
+    assert "The emulator is already running; only a start can set its journal." in said
     assert "Its token, jobs and functions stay." in said
-    assert "It is another emulator then" in run(f"%cmemu start --journal {old}")[1]
+    assert "That starts a different emulator" in run(f"%cmemu start --journal {old}")[1]
     run("%cmemu stop")
     run(f"%cmemu start --journal {new}")
     assert (shell.user_ns["emu"], list(emu.runtimes.index)) == (emu, ["r"])
     run("%cmemu stop")
-    assert "This is another emulator than before" in run(f"%cmemu start --journal {old}")[1]
+    assert "This is a different emulator" in run(f"%cmemu start --journal {old}")[1]
     assert list(shell.user_ns["emu"].runtimes.index) == ["of-old"]
 
 
@@ -283,7 +283,7 @@ def test_jobs_are_filtered(run: Run, emu: Emulator) -> None:
     assert list(run("%cmemu jobs --status running")[0].runtime_id) == ["a"]
     assert list(run("%cmemu jobs --runtime b --function g")[0].query_type) == ["g"]
     assert len(run("%cmemu jobs --limit 3")[0]) == 3
-    assert run("%cmemu jobs --status failed")[1].startswith("There is no such job among 4 jobs.\n")
+    assert run("%cmemu jobs --status failed")[1].startswith("None of the 4 jobs matches.\n")
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None
         ("faults --error-rate often", "invalid float value: 'often'"),
         ("faults --seed 1", "none is given. The faults are delay, error_rate, drop_result,"),
         ("faults --runtime nope --delay 1", "There are no runtimes yet"),
-        ("faults --off --delay 1", "--off ends all faults; leave out delay"),
+        ("faults --off --delay 1", "--off ends all faults; omit delay"),
         ("faults --eror-rate 1", "unrecognized arguments: --eror-rate"),
         ("url --name nope", "%cmemu start --name nope. Running: emu"),
     ],

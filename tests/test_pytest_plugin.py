@@ -12,7 +12,7 @@ from shells import plain_shell
 
 from cmemu_nb import Emulator
 from cmemu_nb.notebook import topics
-from cmemu_nb.testing import LONGEST_NAME, file_name
+from cmemu_nb.testing import MAX_NAME, file_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -326,7 +326,7 @@ def test_file_names_are_short_safe_and_no_other_tests() -> None:
     assert len({name.lower() for name in names}) == len(names)
     for name in names:
         assert re.fullmatch(r"[\w=][\w.=-]*", name, re.ASCII)
-        assert len(name) < LONGEST_NAME + 40
+        assert len(name) < MAX_NAME + 40
 
 
 def documented(name: str) -> str:

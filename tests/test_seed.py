@@ -558,14 +558,14 @@ def test_the_magic_starts_with_a_seed_file(path: Path, run: Callable[[str], tupl
     settings = emulator.settings
     assert (settings.keep_jobs, settings.max_queued, settings.keep_events) == (7, 5, 9)
     assert mine(emulator).poll().status_code == 204
-    assert "It runs already" not in run(f"%cmemu start --seed {str(path)!r} --keep-events 9")[1]
-    assert "only a start sets its keep_events." in run(f"%cmemu start --seed {str(path)!r} --keep-events 10")[1]
+    assert "is already running" not in run(f"%cmemu start --seed {str(path)!r} --keep-events 9")[1]
+    assert "only a start can set its keep_events." in run(f"%cmemu start --seed {str(path)!r} --keep-events 10")[1]
     path.write_text(SEED.replace("keep_jobs: 7", "keep_jobs: 6").replace("bare", "new"), "utf-8")
     said = run(f"%cmemu start --seed {str(path)!r}")[1]
-    assert "only a start sets its keep_jobs and seed." in said
-    assert "It is another emulator then" in said
+    assert "only a start can set its keep_jobs and seed." in said
+    assert "That starts a different emulator" in said
     assert shell.user_ns["emu"] is emulator
-    assert "Those of the seed file are there again, as new." in run("%cmemu reset")[1]
+    assert "The runtimes of the seed file were opened again." in run("%cmemu reset")[1]
     path.write_text("a: b: c\n")
     run("%cmemu stop")
     assert f"UsageError: %cmemu start: {path}, line 1: this is not YAML" in run(f"%cmemu start --seed {path}")[1]

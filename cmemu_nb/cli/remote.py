@@ -76,8 +76,8 @@ class Remote:
         if isinstance(error, InvalidBearerToken):
             raise InvalidBearerToken(
                 f"The emulator at {self.url} rejected the token. If it is your own emulator, omit --token and "
-                "CMEMU_TOKEN; otherwise use the token that 'cmemu serve --print-token', or print(emu.token) in a "
-                "notebook, shows."
+                "CMEMU_TOKEN; otherwise use the token that 'cmemu serve --print-token' shows, or print() of "
+                "the emulator's .token in a notebook."
             )
         raise error
 

@@ -1,1 +1,1 @@
-"""What a notebook sees of the emulator: magics, and objects that show themselves as HTML."""
+"""The magics of a notebook: their commands, help and completion."""

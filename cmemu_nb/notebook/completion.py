@@ -14,11 +14,11 @@ from cmemu_nb.notebook.commands import COMMANDS, options_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-MOST = 200
+MAX_COMPLETIONS = 200
 
 
 def make_matcher() -> Callable[[CompletionContext], SimpleMatcherResult]:
-    """Return the matcher that is registered with IPython's completer."""
+    """Return the matcher for IPython's completer."""
 
     @context_matcher(identifier="cmemu", priority=60)  # type: ignore[untyped-decorator]
     def cmemu(context: CompletionContext) -> SimpleMatcherResult:
@@ -27,7 +27,7 @@ def make_matcher() -> Callable[[CompletionContext], SimpleMatcherResult]:
         if not words or words[0] != "%cmemu" or before.endswith("%cmemu"):
             return SimpleMatcherResult(completions=[])
         typed = "" if before.endswith(" ") else words.pop()
-        names = sorted(name for name in _candidates(words[1:]) if name.startswith(typed))[:MOST]
+        names = sorted(name for name in _candidates(words[1:]) if name.startswith(typed))[:MAX_COMPLETIONS]
         completions = [SimpleCompletion(name) for name in names]
         return SimpleMatcherResult(completions=completions, matched_fragment=typed, suppress=True)
 
@@ -57,7 +57,7 @@ def _names_for(command: str, last: str) -> Iterable[str]:
         elif last == "--function" or command in ("submit", "call"):
             yield from {schema.function_name for schema in state.schemas()}
         elif command == "logs":
-            yield from (job.job_id for job in state.newest_jobs(MOST))
+            yield from (job.job_id for job in state.newest_jobs(MAX_COMPLETIONS))
         elif command == "fail":
             yield from state.unfinished()
         elif command == "cancel":

@@ -1,4 +1,4 @@
-"""`%cmemu`: every view and every action, as a line magic."""
+"""The magics: `%cmemu` with a command for every view and every action, and the cell magics."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ if TYPE_CHECKING:
     from cmemu_nb.server.faults import Faults
 
 
-WILL_BE_ANOTHER = "It is another emulator then: run the cells that define functions again, too."
+WILL_BE_ANOTHER = "That starts a different emulator: run the cells that define functions again, too."
 
 
 @magics_class
 class CMEmu(Settings, Magics):
-    """The magic and the defaults of `%cmemu start`: `%config CMEmu` lists them."""
+    """The magics, and the default settings of `%cmemu start`: `%config CMEmu` lists them."""
 
     name = Unicode("emu", help="Name of the variable that `%cmemu start` puts the emulator into.").tag(config=True)
 
@@ -77,7 +77,7 @@ class CMEmu(Settings, Magics):
     @no_var_expand
     @line_magic
     def cmemu(self, line: str) -> Any:
-        """Run one command; `%cmemu help` lists them."""
+        """Run a command; `%cmemu help` lists all commands."""
         command, arguments = parse(line, self.shell.user_ns)
         try:
             return getattr(self, f"_{command.replace('-', '_')}")(arguments)
@@ -89,16 +89,17 @@ class CMEmu(Settings, Magics):
     @no_var_expand
     @cell_magic
     def cmemu_functions(self, line: str, cell: str) -> None:
-        """Serve every function that the cell defines, but those named `_...`: `%%cmemu_functions [RUNTIME] [--echo]`.
+        """Serve the functions that the cell defines: `%%cmemu_functions [RUNTIME] [--echo]`.
 
-        All of them or none: a cell that fails leaves what was served before. Generators stream.
+        Functions named `_...` are not served. Either all others are served or none: if the cell fails, the earlier
+        versions are still served. Generators stream their results.
         """
         given = parse_cell_line(line)
         emulator = self._emulator(given)
         try:
             functions = run_cell(self.shell, cell)
             echo = echo_here() if given.echo else None
-            # Those with a decorator of their own serve themselves.
+            # Functions with a decorator of their own are served already.
             decorated = [each for each in map(emulator.functions.find, functions) if each is not None]
             others = [each for each in functions if emulator.functions.find(each) is None]
             served = decorated + emulator.functions.serve(with_streaming(others), given.runtime, echo=echo)
@@ -107,7 +108,7 @@ class CMEmu(Settings, Magics):
         except CmemuError as error:
             raise UsageError(f"%%cmemu_functions: {error}") from None
         except BaseException as error:
-            shortened(error)  # it was raised by the cell
+            shortened(error)  # the cell itself raised it
             raise
         print("Served: " + (", ".join(f"{each.name} v{each.version}" for each in served) or "nothing") + ".")  # noqa: T201
 
@@ -116,7 +117,7 @@ class CMEmu(Settings, Magics):
     def compute_module(self, line: str, cell: str) -> LaunchedModule:
         """Launch the cell as a module with an official SDK: `%%compute_module NAME [--language python|node]`.
 
-        Running it again launches the new text in place of the old. Also: `--replicas`, `--max-concurrent-tasks`.
+        Running the cell again replaces the module. Further options: `--replicas`, `--max-concurrent-tasks`.
         """
         given = parse_module_line(line)
         try:
@@ -127,7 +128,7 @@ class CMEmu(Settings, Magics):
     # Starting and stopping
 
     def _start(self, given: Arguments) -> None:
-        # An interrupt either ends the start, and there is no emulator, or it comes when the emulator has its name.
+        # An interrupt either ends the start, so that there is no emulator, or is delayed until the variable holds it.
         with defer_interrupts(lambda: True):
             emulator = self._started(given)
         display(emulator)
@@ -141,14 +142,14 @@ class CMEmu(Settings, Magics):
         emulator = self._known(name)
         self._check_name_free(name, emulator)
         if emulator is not None and emulator.running:
-            self._say_already_running(emulator, wanted, seed)
+            self._print_already_running(emulator, wanted, seed)
         elif emulator is not None and _can_be(emulator, wanted, seed):
             _start_again(emulator, {**self._newly_configured(), **wanted})
         else:
             if emulator is not None:
-                print("This is another emulator than before: run the cells that define functions again.")  # noqa: T201
+                print("This is a different emulator: run the cells that define functions again.")  # noqa: T201
             emulator = self._made(wanted, seed)
-            _start_telling(emulator)
+            _start_and_print_warnings(emulator)
             started_by_magics().add(emulator)
         self._as_configured = self._configured()
         emulators()[name] = emulator
@@ -156,7 +157,7 @@ class CMEmu(Settings, Magics):
         return emulator
 
     def _known(self, name: str) -> Emulator | None:
-        """Return the emulator of a name, running or stopped; what was read from a file can't be started."""
+        """Return the emulator of a name, running or stopped, except one read from a file, which can't be started."""
         self.names.note()
         holder = self.shell.user_ns.get(name)
         emulator = emulators().get(name)
@@ -168,15 +169,15 @@ class CMEmu(Settings, Magics):
         settings = {**self._configured(), **wanted}
         return Emulator(**settings) if seed is None else Emulator.of_seed(replace(seed, settings=settings))
 
-    def _say_already_running(self, running: Emulator, wanted: dict[str, Any], seed: Seed | None) -> None:
+    def _print_already_running(self, running: Emulator, wanted: dict[str, Any], seed: Seed | None) -> None:
         others = running.other_settings(wanted)
         if seed is not None and not seed.plants_the_same(running.seed):
             others.append("seed")
         if others:
             what = "Its token, jobs and functions stay." if _can_be(running, wanted, seed) else WILL_BE_ANOTHER
             print(  # noqa: T201
-                f"It runs already; only a start sets its {listed(others)}. Type %cmemu stop, then run this "
-                f"again. {what}"
+                f"The emulator is already running; only a start can set its {listed(others)}. Type %cmemu stop, then "
+                f"run this again. {what}"
             )
 
     def _check_name_free(self, name: str, emulator: Emulator | None) -> None:
@@ -187,11 +188,13 @@ class CMEmu(Settings, Magics):
             return
         what = "an emulator that was read from a file" if isinstance(holder, Emulator) else type(holder).__name__
         runs = (
-            f" The emulator of that name runs at {emulator.url}." if emulator is not None and emulator.running else ""
+            f" The emulator of that name is running at {emulator.url}."
+            if emulator is not None and emulator.running
+            else ""
         )
         raise UsageError(
-            f"%cmemu start: the variable {name!r} holds something else ({what}).{runs} Type: del {name}, then this "
-            "again, or choose another one with --name."
+            f"%cmemu start: the variable {name!r} holds something else ({what}).{runs} Type: del {name}, then run "
+            "this again, or choose another variable with --name."
         )
 
     def _configured(self) -> dict[str, Any]:
@@ -206,7 +209,7 @@ class CMEmu(Settings, Magics):
         try:
             emulator = self._emulator(given)
         except UsageError as error:
-            print(error)  # noqa: T201 - it is stopped, as wanted
+            print(error)  # noqa: T201 - no error, because the emulator is stopped as requested
             return
         emulator.stop()
         forget(emulator)
@@ -215,7 +218,7 @@ class CMEmu(Settings, Magics):
         stays = f"; its records stay readable: {name}.jobs, {name}.events" if held else ""
         print(f"The emulator at {emulator.url} is stopped{stays}.")  # noqa: T201
         if held:
-            print(f"{_start_line(name, self.name)} starts it again, with them.")  # noqa: T201
+            print(f"{_start_line(name, self.name)} starts it again with these records.")  # noqa: T201
         if emulator.settings.journal is not None:
             seed = f" --seed {shlex.quote(emulator.seed.path)}" if emulator.seed else ""
             line = f"%cmemu start --journal {shlex.quote(emulator.settings.journal)}{seed}"
@@ -231,13 +234,13 @@ class CMEmu(Settings, Magics):
         emulator = self._emulator(given)
         if given.runtime is None:
             emulator.reset()
-            again = " Those of the seed file are there again, as new." if emulator.seed else ""
-            print(f"Every runtime is forgotten, with its jobs, schemas and bindings.{again}")  # noqa: T201
+            again = " The runtimes of the seed file were opened again." if emulator.seed else ""
+            print(f"Every runtime was deleted, with its jobs, schemas and bindings.{again}")  # noqa: T201
             return
         emulator.runtime(given.runtime).reset()
-        print(f"Runtime {given.runtime!r} has a new session, with the binding that it had.")  # noqa: T201
+        print(f"Runtime {given.runtime!r} has a new session, with the same bindings.")  # noqa: T201
 
-    # Looking
+    # Views
 
     def _dashboard(self, given: Arguments) -> Dashboard:
         return self._emulator(given).dashboard()
@@ -263,7 +266,7 @@ class CMEmu(Settings, Magics):
         if given.limit is not None:
             frame = frame.tail(given.limit)
         if len(every):
-            return self._view(frame, f"There is no such job among {plural(len(every), 'job')}.")
+            return self._view(frame, f"None of the {plural(len(every), 'job')} matches.")
         return self._view(frame, f"No jobs yet. Type: job = {emulator.name}.submit('my_function', {{'x': 1}})")
 
     def _check_filters(self, emulator: Emulator, given: Arguments) -> None:
@@ -295,7 +298,7 @@ class CMEmu(Settings, Magics):
             print(hint)  # noqa: T201
         return frame
 
-    # Acting
+    # Actions
 
     def _submit(self, given: Arguments) -> JobHandle:
         return self._emulator(given).submit(given.function, given.query, given.app, given.branch)
@@ -307,11 +310,11 @@ class CMEmu(Settings, Magics):
         return emulator.call(given.function, given.query, given.app, given.branch, **options)
 
     def _logs(self, given: Arguments) -> None:
-        print(self._emulator(given).job(self._meant(given.job)).logs or "It has printed nothing.")  # noqa: T201
+        print(self._emulator(given).job(self._meant(given.job)).logs or "The function has printed nothing.")  # noqa: T201
 
     def _export(self, given: Arguments) -> None:
         path = self._emulator(given).export(given.path, overwrite=given.force)
-        print(f"Wrote the session to {path}. Emulator.from_export({str(path)!r}) shows it again.")  # noqa: T201
+        print(f"Wrote the session to {path}. Emulator.from_export({str(path)!r}) reads it.")  # noqa: T201
 
     def _export_module(self, given: Arguments) -> None:
         emulator = self._emulator(given)
@@ -340,7 +343,7 @@ class CMEmu(Settings, Magics):
         display(job)
 
     def _meant(self, name: str) -> str | JobHandle | Job:
-        """Return the job that a variable of this name holds; any other name as it is."""
+        """Return the job that the variable of this name holds, or else the name itself."""
         value = self.shell.user_ns.get(name)
         return value if isinstance(value, JobHandle | Job) else name
 
@@ -349,7 +352,7 @@ class CMEmu(Settings, Magics):
         options = {name: getattr(given, name) for name in ("runtime", "function", *FAULTS, "seed")}
         options = {name: value for name, value in options.items() if value is not None}
         if given.off and options:
-            raise UsageError(f"%cmemu faults: --off ends all faults; leave out {', '.join(options)}.")
+            raise UsageError(f"%cmemu faults: --off ends all faults; omit {', '.join(options)}.")
         if given.off:
             emulator.faults.off()
         return emulator.faults(**options) if options else emulator.faults
@@ -374,7 +377,7 @@ class CMEmu(Settings, Magics):
 
 
 def _read_seed(path: str, settings: dict[str, Any]) -> Seed:
-    from cmemu_nb.storage import seed_file as seed  # noqa: PLC0415 - who has no seed file needs no YAML
+    from cmemu_nb.storage import seed_file as seed  # noqa: PLC0415 - YAML is imported only for a seed file
 
     return seed.read(path, settings)
 
@@ -384,19 +387,19 @@ def _start_line(name: str, usual: str) -> str:
 
 
 def _can_be(emulator: Emulator, wanted: dict[str, Any], seed: Seed | None) -> bool:
-    """Tell whether an emulator can be started with these settings and this seed, and still be the same."""
+    """Return whether an emulator can be started with these settings and this seed, and keep its records."""
     same_seed = seed is None or seed.plants_the_same(emulator.seed)
     return same_seed and emulator.can_have_journal(wanted.get("journal"))
 
 
 def _start_again(emulator: Emulator, settings: dict[str, Any]) -> None:
     before = emulator.started_at
-    _start_telling(emulator, settings)
+    _start_and_print_warnings(emulator, settings)
     if before:
-        print("The emulator is started again, with its token, jobs and functions. %cmemu reset empties it.")  # noqa: T201
+        print("The emulator was started again with its token, jobs and functions. %cmemu reset deletes them.")  # noqa: T201
 
 
-def _start_telling(emulator: Emulator, settings: dict[str, Any] | None = None) -> None:
+def _start_and_print_warnings(emulator: Emulator, settings: dict[str, Any] | None = None) -> None:
     """Start an emulator and print its warnings, without the source line that Python would add."""
     with warnings.catch_warnings(record=True) as caught:
         for kind in WARNINGS:
@@ -414,7 +417,7 @@ def _serve_what_the_sdk_registers(function: Callable[..., Any], streaming: bool,
 
 
 def load(shell: InteractiveShell) -> None:
-    """Register the magic and its completion. Starts nothing."""
+    """Register the magics and their completion. Starts nothing."""
     if _registered(shell):
         return
     shell.register_magics(CMEmu)
@@ -429,7 +432,7 @@ def load(shell: InteractiveShell) -> None:
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Undo everything: the magic, its completion and its settings, and the emulators that it started."""
+    """Remove the magics, their completion and their settings, and stop the emulators that they started."""
     shell.magics_manager.magics["line"].pop("cmemu", None)
     for name in ("cmemu_functions", "compute_module"):
         shell.magics_manager.magics["cell"].pop(name, None)
@@ -444,7 +447,7 @@ def unload(shell: InteractiveShell) -> None:
 
 
 def _stop_all(shell: InteractiveShell) -> None:
-    """Stop the emulators that the magics started, and those that without the magics no name would reach."""
+    """Stop the emulators that the magics started, and those that no variable holds."""
     for name, emulator in list(emulators().items()):
         held = shell.user_ns.get(name) is emulator
         if held and emulator not in started_by_magics():
@@ -460,7 +463,7 @@ def _registered(shell: InteractiveShell) -> bool:
 
 
 def _reloading() -> bool:
-    """Tell whether `%reload_ext` unloads: it means to get newer code, not to lose the emulator."""
+    """Return whether the unloading is part of `%reload_ext`, which keeps the emulators."""
     with contextlib.suppress(ValueError):
         frame = sys._getframe(1)  # noqa: SLF001
         while frame is not None:

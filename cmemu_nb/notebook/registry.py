@@ -1,4 +1,4 @@
-"""The emulators that a notebook's variables hold, under the names of those."""
+"""The emulators that a notebook's variables hold, registered under the names of the variables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Names:
-    """Keeps the registry in step with a notebook's variables.
+    """Keeps the registry of emulators up to date with a notebook's variables.
 
-    An emulator keeps its name when the variable is deleted or holds something else: `%cmemu` still finds it.
+    An emulator keeps its name when its variable is deleted or holds something else, so `%cmemu` still finds it.
     """
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -26,10 +26,11 @@ class Names:
         self._noted_at = time.monotonic_ns()
 
     def note(self, *_: object) -> None:
-        """Register the running emulators that variables hold, and leave none that a cell has started without a name.
+        """Register the running emulators that variables hold, and name those that no variable holds.
 
-        One whose variable holds another emulator, which was started since this was called last, is stopped: a cell
-        with `emu = Emulator().start()` was run again. Otherwise it gets another name. Either is printed.
+        If the variable of a running emulator now holds a different one, and the first was started since the last
+        call, it is stopped: a cell with `emu = Emulator().start()` was run twice. Otherwise it is renamed. A message
+        says which of the two was done.
         """
         before_last, self._noted_at = self._noted_at, time.monotonic_ns()
         since_last = self._noted_at - before_last
@@ -44,15 +45,15 @@ class Names:
             emulators()[f"{USUAL_NAME}_{emulator.port}"] = emulator
 
     def _held(self) -> dict[str, Emulator]:
-        """Return the running emulators that variables hold, by name; IPython's own variables begin with `_`."""
-        from cmemu_nb.emulator import Emulator  # noqa: PLC0415 - which may have been reloaded
+        """Return the running emulators that variables hold, by name, without IPython's own variables (`_...`)."""
+        from cmemu_nb.emulator import Emulator  # noqa: PLC0415 - the module may have been reloaded
 
         found = {name: each for name, each in list(self._shell.user_ns.items()) if issubclass(type(each), Emulator)}
         return {name: each for name, each in found.items() if each.running and not name.startswith("_")}
 
 
 def _replaced(emulator: Emulator, name: str, *, stop: bool) -> None:
-    """Stop an emulator that no variable holds any more, or give it another name, and print which."""
+    """Stop an emulator that no variable holds any more, or rename it, and print which."""
     message = f"The emulator at {emulator.url} {{}}, because the variable {name!r} holds another one now."
     if stop:
         try:

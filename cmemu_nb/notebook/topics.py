@@ -1,4 +1,4 @@
-"""The longer documents, packaged as Markdown in `cmemu_nb/docs`."""
+"""The longer documents, which are packaged as Markdown files in `cmemu_nb/docs`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import resources
 
 
 def names() -> list[str]:
-    """Return the documents' names, sorted."""
+    """Return the names of the documents, sorted."""
     return sorted(each.name.removesuffix(".md") for each in _folder().iterdir() if each.name.endswith(".md"))
 
 

@@ -37,7 +37,7 @@ def answers(port: int) -> bool:
 def test_running_the_start_cell_again_gives_the_same_emulator(notebook: Notebook) -> None:
     notebook.kernel.run("before = emu")
     said = notebook.start_again(port=1)
-    assert "It runs already; only a start sets its port." in said
+    assert "The emulator is already running; only a start can set its port." in said
     assert notebook.kernel.run("print(emu is before, emu.url)") == f"True {notebook.url}"
     assert notebook.execute() == 1
 
