@@ -52,15 +52,13 @@ def fenced(path: Path, language: str) -> list[str]:
 
 
 def files() -> set[str]:
-    """Return the project's files as paths, also from tests/, and as bare names; dot-folders hold what tools keep."""
+    """Return the project's files as paths, also from tests/ and cmemu_nb/, and as bare names; without dot-folders."""
     folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
     found = [path for folder in folders for path in folder.rglob("*")] + list(ROOT.iterdir())
-    of_tests = [path for path in found if path.is_relative_to(ROOT / "tests")]
-    return (
-        {str(path.relative_to(ROOT)) for path in found}
-        | {str(path.relative_to(ROOT / "tests")) for path in of_tests}
-        | {path.name for path in found}
-    )
+    tops = [ROOT, ROOT / "tests", ROOT / "cmemu_nb"]
+    return {path.name for path in found} | {
+        str(path.relative_to(top)) for top in tops for path in found if path.is_relative_to(top)
+    }
 
 
 def collected_from(file: str) -> set[str]:
