@@ -387,8 +387,11 @@ def known(names: Iterable[str], what: str) -> str:
     ten and says how many more there are.
     """
     listed = sorted(names)
-    if not listed:
-        return f"There are no {what} yet."
+    return f"Known {what}: {quoted_names(listed)}." if listed else f"There are no {what} yet."
+
+
+def quoted_names(names: Iterable[str]) -> str:
+    """Return the first ten names in quotes, separated by commas, and how many more there are."""
+    listed = list(names)
     more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
-    names = ", ".join(map(quoted, listed[:MAX_NAMES]))
-    return f"Known {what}: {names}{more}."
+    return ", ".join(map(quoted, listed[:MAX_NAMES])) + more

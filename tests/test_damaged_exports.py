@@ -165,14 +165,14 @@ def test_a_damaged_file_is_refused_with_one_sentence_or_shown(exported: bytes, t
     [
         (lambda session: session["jobs"][3].update(queued_at=2**70), "at jobs[3]: queued_at must be a number from 0"),
         (lambda session: session["jobs"][0].update(status="queued"), "at jobs[0]: the job is queued, but its started_"),
-        (lambda session: session["jobs"][1].update(query="{"), "at jobs[1]: its query is no JSON (Input data was trun"),
+        (lambda session: session["jobs"][1].update(query="{"), "at jobs[1]: its query is not JSON (Input data was tr"),
         (lambda session: session["events"][2].pop("kind"), "at events[2]: Object missing required field 'kind'"),
         (
             lambda session: session["runtimes"][0]["schemas"][1].update(posted_at=None),
             "at runtimes[0].schemas[1].posted",
         ),
         (lambda session: session["jobs"].append(session["jobs"][0]), "it has two jobs 'foundry_job_"),
-        (lambda session: session["logs"].update(x="printed"), "at logs: it has no job 'x', but what that printed"),
+        (lambda session: session["logs"].update(x="printed"), "at logs: it has the output of job 'x', but not the job"),
         (lambda session: session.update(events=None), "at events: Expected 'array', got 'null'"),
     ],
 )

@@ -398,7 +398,7 @@ def test_a_damaged_file_is_refused_and_left_alone(path: Path, place: int) -> Non
 
 def test_what_is_no_journal_is_refused_and_left_alone(path: Path) -> None:
     path.write_bytes(b"my precious notes\n" * 100)
-    refused(path, "is no journal, or damaged")
+    refused(path, "is not a journal, or is damaged")
     path.unlink()
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE mine (x)")
@@ -517,7 +517,7 @@ def test_a_job_that_could_not_be_noted_as_taken_is_handed_out_later(path: Path) 
 
 
 def not_taken(answer: requests.Response, what: str) -> bool:
-    return error_code(answer) == "payload_too_large" and f"The journal can't take {what}" in answer.text
+    return error_code(answer) == "payload_too_large" and f"The journal can't store {what}" in answer.text
 
 
 def test_one_record_that_sqlite_cant_take_is_refused_and_stops_nobody_else(path: Path) -> None:
@@ -532,7 +532,7 @@ def test_one_record_that_sqlite_cant_take_is_refused_and_stops_nobody_else(path:
         others = [pool.submit(api.submit, "other") for _ in range(20)]
         query = {"deployedAppRid": RID, "queryType": "f", "query": large.decode()}
         assert not_taken(api.contour("POST", SUBMIT, json=query), "the query")
-        with pytest.raises(PayloadTooLarge, match="can't take the query"):
+        with pytest.raises(PayloadTooLarge, match="can't store the query"):
             emulator.submit("f", large.decode())
         kept = {each.result() for each in others}
         assert set(emulator.lifecycle.job_ids()) == kept
@@ -567,7 +567,7 @@ def test_a_result_that_there_is_no_memory_for_is_refused_and_stops_nobody_else(p
         known = again.lifecycle
         assert (known.job(large).status, known.job(small).result) == (JobStatus.FAILED, b"1")
         assert known.job(job).status == JobStatus.QUEUED
-        assert "The journal can't take the result" in (known.job(large).error_message or "")
+        assert "The journal can't store the result" in (known.job(large).error_message or "")
 
 
 def test_a_large_record_is_written_once_and_comes_back(path: Path) -> None:

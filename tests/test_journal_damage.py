@@ -149,8 +149,8 @@ def test_a_file_that_is_cut_off_is_noticed_or_lacks_nothing(copies: Callable[[st
         ([f"{NAME}-wal"], "lacks the last .* that were acknowledged: its log .*-wal is missing"),
         ([f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-files"], "its emulator was not stopped, and .*mark is missing"),
         ([f"{NAME}-files"], "its emulator was not stopped, and .*mark is missing"),
-        ([NAME], "is missing, but not all of it: .*-wal is still there"),
-        ([NAME, f"{NAME}-wal"], "is missing, but not all of it: .*mark is still there"),
+        ([NAME], "is missing, but a part of it, .*-wal, is still there"),
+        ([NAME, f"{NAME}-wal"], "is missing, but a part of it, .*mark, is still there"),
         ([f"{NAME}-shm"], None),
     ],
     ids=lambda value: "+".join(each.removeprefix(NAME) or "file" for each in value) if isinstance(value, list) else "",
@@ -251,7 +251,7 @@ def test_check_says_whether_a_journal_is_whole(copies: Callable[[str], Path], tm
     done = cmemu("check", path)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"cmemu journal: The journal {path} lacks the last " in done.stderr
-    assert f"'cmemu journal salvage {path}' writes what is whole of it to a new file" in done.stderr
+    assert f"'cmemu journal salvage {path}' writes its undamaged part to a new file" in done.stderr
     missing = cmemu("check", tmp_path / "none.db")
     assert missing.stderr.endswith("none.db can't be read: the file does not exist.\n")
 

@@ -85,7 +85,7 @@ def plant(how: str, folder: Path, elsewhere: Path) -> None:
     [
         ("link", "FOLDER is a symbolic link, which is not followed. Move it away, or choose another place."),
         ("dangling", "FOLDER is a symbolic link, which is not followed. Move it away, or choose another place."),
-        ("file", "FOLDER is no folder. Move it away, or choose another place."),
+        ("file", "FOLDER is not a folder. Move it away, or choose another place."),
         ("0777", "FOLDER has the rights 0777, but must be open to its owner only. Type: chmod 700 FOLDER, or choose"),
         ("0750", "FOLDER has the rights 0750, but must be open to its owner only. Type: chmod 700 FOLDER, or choose"),
         pytest.param(
@@ -122,7 +122,7 @@ def test_nothing_is_written_through_what_is_planted_beside_a_journal(
         planted.hardlink_to(victim)
     else:
         planted.symlink_to(victim if how == "link" else victim.with_name("missing"))
-    what = "a hard link: the same file has" if how == "hard link" else "a symbolic link, which is not followed"
+    what = "a hard link: the file has" if how == "hard link" else "a symbolic link, which is not followed"
     with pytest.raises(JournalError) as refused:
         emulator_of(journal).start()
     assert f"The journal {journal} can't be used: {planted} is {what}" in str(refused.value)
@@ -302,7 +302,7 @@ def test_an_export_is_written_through_no_link_and_into_no_pipe(serving_one: Emul
     else:
         path.symlink_to(victim if how == "link" else victim.with_name("missing"))
     before = kept(path)
-    what = "no regular file" if how == "pipe" else "a symbolic link, which is not followed"
+    what = "not a regular file" if how == "pipe" else "a symbolic link, which is not followed"
     exports: list[tuple[Any, type[Exception]]] = [(serving_one.export, SessionFileError)]
     exports += [(serving_one.functions.export, ExportRefused)]
     for export, error in exports:
@@ -363,7 +363,7 @@ def test_a_runtime_directory_into_which_everybody_may_write_is_not_used(
     with Emulator(port=0, home="thread") as emulator:
         (event,) = [each for each in emulator.lifecycle.events.recent() if each.kind == "live_file_failed"]
         assert event.detail is not None
-        assert f"{folder} has the rights 0777, so everybody could replace files in it" in event.detail
+        assert f"{folder} has the rights 0777, so every user could replace files in it" in event.detail
         assert f"Type: chmod o-w {folder}" in event.detail
         assert list(folder.iterdir()) == []
     folder.chmod(0o775)  # as in the images of Jupyter, where a group may write

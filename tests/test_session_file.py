@@ -155,7 +155,7 @@ def test_files_that_are_no_session_are_refused(emu: Emulator, path: Path) -> Non
     emu.export(path)
     good = json.loads(path.read_text("utf-8"))
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"format": "other"}, "is no exported session"),
+        ({"format": "other"}, "is not an exported session"),
         ({"version": 2}, r"newer cmemu_nb \(its version is 2"),
         ({"jobs": [{}]}, "is damaged"),
         ({"runtimes": []}, "but not the runtime"),
@@ -169,7 +169,7 @@ def test_files_that_are_no_session_are_refused(emu: Emulator, path: Path) -> Non
             Emulator.from_export(path)
     for text in ("", "[]", "{", "\ud800".encode(errors="surrogatepass")):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        with pytest.raises(SessionFileError, match=r"is damaged|is no exported"):
+        with pytest.raises(SessionFileError, match=r"is damaged|is not an exported"):
             Emulator.from_export(path)
     with pytest.raises(SessionFileError, match="No such file"):
         Emulator.from_export(path.with_name("none.json"))

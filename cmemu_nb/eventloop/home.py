@@ -16,7 +16,6 @@ import os
 import select
 import sys
 import threading
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cmemu_nb.errors import HomeError, NotRunning
@@ -38,7 +37,7 @@ PATIENCE_SECONDS = 5.0
 STOPPED_MEANWHILE = "The emulator was stopped while this call was waiting. Start it and call again."
 
 
-class Home(ABC):
+class Home:
     """Runs the emulator's event loop, and runs coroutines on it for other threads and loops.
 
     `on_nested` is called the first time that a synchronous call is made on the emulator's own loop.
@@ -53,6 +52,8 @@ class Home(ABC):
         self._entering = threading.RLock()
         self._refuses = False
         self._free = False
+        self._closing = False
+        self._thread: threading.Thread
 
     def run(self, coroutine: Coroutine[Any, Any, T], on_tick: Callable[[], object] | None = None) -> T:
         """Run a coroutine on the emulator's loop and wait for its result, from any thread.
@@ -148,10 +149,10 @@ class Home(ABC):
                 task.cancel()
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
-    def cell_starts(self, *_: object) -> None:  # noqa: B027 - a home may do nothing here
+    def cell_starts(self, *_: object) -> None:
         """Handle that a cell begins, which may block the kernel's loop."""
 
-    def cell_ends(self, *_: object) -> None:  # noqa: B027
+    def cell_ends(self, *_: object) -> None:
         """Handle that a cell has ended."""
 
     def _schedule(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -202,12 +203,24 @@ class Home(ABC):
             on_nested()
         return self.loop.run_nested(coroutine)
 
-    def _hand_over(self) -> None:  # noqa: B027
+    def _hand_over(self) -> None:
         """Make sure that another thread drives the loop while the calling thread waits."""
 
-    @abstractmethod
     def _let_go(self) -> None:
-        """Stop driving the loop, so that the closing thread can."""
+        """Stop driving the loop, so that the closing thread can: end the thread that drives it."""
+        self._closing = True
+        self._wake()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(PATIENCE_SECONDS)
+        if self._thread.is_alive():
+            self._closing = False
+            raise HomeError(
+                f"The emulator can't be stopped: an event callback has not returned for {PATIENCE_SECONDS:g} s. "
+                "Let it return, then stop again."
+            )
+
+    def _wake(self) -> None:
+        """Wake the thread that drives the loop, if it waits for something else than the loop."""
 
 
 def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
@@ -221,15 +234,6 @@ def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
-def _join(thread: threading.Thread) -> None:
-    thread.join(PATIENCE_SECONDS)
-    if thread.is_alive():
-        raise HomeError(
-            f"The emulator can't be stopped: an event callback has not returned for {PATIENCE_SECONDS:g} s. "
-            "Let it return, then stop again."
-        )
-
-
 class ThreadHome(Home):
     """The loop always runs on a thread of its own: in scripts, in tests, on the command line and on Windows."""
 
@@ -238,7 +242,6 @@ class ThreadHome(Home):
     def __init__(self, on_nested: Callable[[], None]) -> None:
         super().__init__(on_nested)
         self._quick: contextlib.ExitStack | None = None
-        self._closing = False
         try:
             self._thread = start_thread(self._drive, "cmemu-loop")
         except BaseException:
@@ -263,13 +266,7 @@ class ThreadHome(Home):
 
     def _let_go(self) -> None:
         self.cell_ends()
-        self._closing = True
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        try:
-            _join(self._thread)
-        except HomeError:
-            self._closing = False
-            raise
+        super()._let_go()
 
 
 class KernelHome(Home):
@@ -287,7 +284,6 @@ class KernelHome(Home):
         self._kernel_loop = kernel_loop
         self._kernel_thread = threading.get_ident()
         self._turn = threading.Lock()
-        self._closing = False
         self._left = threading.Event()
         self._asked_back = False
         self._pumps = 0
@@ -329,9 +325,9 @@ class KernelHome(Home):
 
     def _hand_over(self) -> None:
         if threading.get_ident() == self._kernel_thread and not self._left.is_set():
-            self._ring()
+            self._wake()
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._button, b"!")
 
@@ -419,14 +415,7 @@ class KernelHome(Home):
     # Closing
 
     def _let_go(self) -> None:
-        self._closing = True
-        self._ring()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        try:
-            _join(self._thread)
-        except HomeError:
-            self._closing = False
-            raise
+        super()._let_go()
         if threading.get_ident() == self._kernel_thread or self._kernel_loop.is_closed():
             self._leave_kernel_loop()
         else:

@@ -1,1 +1,1 @@
-"""What is kept in files: the journal, exported sessions, seed files, certificates, private files."""
+"""Storage in files: the journal, exported sessions, seed files, certificates and private files."""

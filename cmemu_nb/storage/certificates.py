@@ -1,4 +1,4 @@
-"""The certificate of the platform routes: a private authority, made once per emulator, in a private directory."""
+"""The certificate of the platform routes, issued by a private authority that each emulator makes once."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class Authority(NamedTuple):
-    """A certificate authority as PEM text, with its key."""
+    """A certificate authority with its key, as PEM text."""
 
     certificate: str
     key: str
 
 
 class Certificates:
-    """A certificate for this machine's names, and the authority that clients are to trust: `authority_path`.
+    """A certificate for this machine's names. `authority_path` is the file of the authority that clients must trust.
 
-    The authority is a new one, or `known` from before.
+    The authority is a new one, or the one that is `known` from an earlier run.
     """
 
     def __init__(self, files: PrivateFiles, hostnames: Iterable[str], known: Authority | None = None) -> None:
@@ -34,7 +34,7 @@ class Certificates:
         certificate = authority.issue_cert(*NAMES, *(name for name in hostnames if name not in NAMES))
         self.authority_path = files.write("ca.pem", authority.cert_pem.bytes())
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # In a private file, not by trustme's own, which the end of the process might leave where nobody looks.
+        # In a private file: trustme's own temporary file might stay behind if the process ends at this moment.
         pair = files.write("pair.pem", certificate.private_key_and_cert_chain_pem.bytes())
         self.context.load_cert_chain(pair)
         pair.unlink()

@@ -1,8 +1,8 @@
-"""The journal: an emulator that goes on where its process ended, even by kill -9.
+"""The journal: it lets an emulator continue where its process ended, even by kill -9.
 
-It hears what changes, and writes all of it in one transaction at the next turn of the emulator's loop. Answers wait
-for that: what a client was told is in the file. While the file can't be written answers are errors, and it is tried
-again.
+It follows the events of the lifecycle, and writes all changes in one transaction at the next iteration of the
+emulator's loop. Answers wait for the transaction, so every change that a client was told is in the file. While the file
+can't be written, answers are errors, and the journal tries to write it again.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ CHANGES_SESSION = frozenset(
 )
 CHANGES_JOB = frozenset({"job_started", "job_given_back", "job_succeeded", "job_failed", "late_result"})
 RETRY_SECONDS = 0.5
-# A record of at least so many bytes is written before the lifecycle has it.
+# A record of at least this size is written to the file before it is added to the lifecycle.
 LARGE_BYTES = 1_000_000
-# What SQLite says of one record: it is too long, too long for the interface, or there is not memory enough for it.
+# SQLite's errors for a single record: it is too long, too long for the interface, or too large for the memory.
 CANT_TAKE = (sqlite3.DataError, OverflowError, MemoryError)
 CHECKPOINT_BYTES = 4 * 1024 * 1024
-LOOK_AT_LOG_EVERY = 64
+COMMITS_PER_LOG_CHECK = 64
 CHECKPOINT_SECONDS = 1.0
 
 
 class Changes:
-    """What is not in the file yet: names and numbers only, since the newest records are in the lifecycle."""
+    """The changes that are not in the file yet, as names and numbers only: the records are in the lifecycle."""
 
     def __init__(self) -> None:
         self.ended: dict[str, None] = {}
@@ -57,11 +57,11 @@ class Changes:
         self.jobs: dict[str, None] = {}
         self.evicted: list[int] = []
         self.ahead: Job | None = None
-        """A job that is in the file already."""
+        """A job that is already in the file."""
 
     def note_session(self, kind: str, runtime_id: str) -> None:
-        """Note that a session was opened or ended, or what belongs to it has changed."""
-        if kind == "session_opened":  # maybe again, after others
+        """Record that a session was opened or ended, or that its schemas or replicas have changed."""
+        if kind == "session_opened":  # the order of sessions is that of their last opening
             self.sessions.pop(runtime_id, None)
         self.sessions[runtime_id] = None
         if kind in ENDS_SESSION:
@@ -71,7 +71,7 @@ class Changes:
 
 
 class Journal:
-    """Keeps a journal file up to date with a lifecycle. Its methods are called on the emulator's loop."""
+    """Keeps a journal file up to date with a lifecycle. Its methods are called on the emulator's event loop."""
 
     def __init__(self, file: JournalFile, lifecycle: Lifecycle, loop: asyncio.AbstractEventLoop) -> None:
         self._file = file
@@ -85,14 +85,14 @@ class Journal:
         self._commits = 0
         self._checkpointing: threading.Thread | None = None
         self._next_checkpoint = 0.0
-        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._hear)
+        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._on_event)
         lifecycle.attach_journal(self.write_ahead, new=file.new)
         self.behind = False
-        """Whether something has happened that is not in the file yet."""
+        """Whether there are changes that are not in the file yet."""
         if file.new and lifecycle.runtimes():
             self._write_all()
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         kind, job_id, changes = event.kind, event.job_id or "", self._changes
         if kind == "job_queued":
             changes.queued[job_id] = None
@@ -112,34 +112,34 @@ class Journal:
             self._handle = self._loop.call_soon(self._write)
 
     def _write_all(self) -> None:
-        """Write what there was before the journal."""
+        """Write everything that the lifecycle has, for a journal that is attached to it later."""
         self._changes.sessions = dict.fromkeys(runtime.runtime_id for runtime in self._lifecycle.runtimes())
         self._changes.queued = dict.fromkeys(job.job_id for job in self._lifecycle.jobs())
         self._changes.jobs = dict(self._changes.queued)
         self.behind = True
         self._handle = self._loop.call_soon_threadsafe(self._write)
 
-    def when_written(self, tell: Waiter) -> None:
-        """Call `tell(None)` when all that has happened is in the file, or tell it the error that answers must be."""
+    def when_written(self, notify: Waiter) -> None:
+        """Call `notify(None)` when all changes are in the file, or `notify(error)` if they can't be written."""
         if self._failing:
-            tell(self._behind_error())
+            notify(self._behind_error())
         elif self.behind:
-            self._waiters.append(tell)
-            # With others at work, one transaction is for all of them; alone, there is nothing to wait for.
+            self._waiters.append(notify)
+            # Several requests share one transaction; if only the journal is waiting, it writes at once.
             if is_all_that_is_ready(self._loop, self._handle):
                 self._write()
         else:
-            tell(None)
+            notify(None)
 
     async def written(self) -> None:
-        """Wait until all that has happened is in the file; `JournalBehind` when it can't be written."""
+        """Wait until all changes are in the file. Raises `JournalBehind` if they can't be written."""
         future: asyncio.Future[JournalBehind | None] = self._loop.create_future()
 
-        def tell(error: JournalBehind | None) -> None:
+        def notify(error: JournalBehind | None) -> None:
             if not future.done():
                 future.set_result(error)
 
-        self.when_written(tell)
+        self.when_written(notify)
         error = await future
         if error is not None:
             raise error
@@ -147,9 +147,10 @@ class Journal:
     # Writing
 
     def write_ahead(self, record: Job | Sequence[FunctionSchema]) -> None:
-        """Write a large record before the lifecycle has it, after all that happened until now.
+        """Write a large record, after all changes so far, before it is added to the lifecycle.
 
-        So one that SQLite can't take, which is a `PayloadTooLarge`, changes nothing and stops nobody else.
+        So a record that SQLite can't store, for which this raises `PayloadTooLarge`, changes nothing and does not
+        block other changes.
         """
         what, size = _large_part(record)
         if size < LARGE_BYTES:
@@ -157,12 +158,12 @@ class Journal:
         try:
             self._commit(record)
         except CANT_TAKE as error:
-            reason = str(error) or "there is not memory enough for it"
+            reason = str(error) or "there is not enough memory for it"
             raise PayloadTooLarge(
-                f"The journal can't take {what}, {size:,} bytes ({reason}), so it was not kept. Send less, or start "
+                f"The journal can't store {what}, {size:,} bytes ({reason}), so it was not kept. Send less, or start "
                 "without a journal."
             ) from None
-        except Exception:  # noqa: BLE001 - nothing at all can be written: that is said, and tried again, by _write
+        except Exception:  # noqa: BLE001 - the file can't be written at all: _write reports this, and tries again
             return
         self._changes.ahead = record if isinstance(record, Job) else None
 
@@ -171,16 +172,16 @@ class Journal:
         waiters, self._waiters = self._waiters, []
         try:
             self._commit()
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be told that it was written
+        except Exception as error:  # noqa: BLE001 - after any error, no client may be told that it was written
             self._fail(error, waiters)
             return
         self.behind = False
         if self._failing:
             self._failing = False
             self._lifecycle.note("journal_written", detail=f"{self._file.path} has everything again")
-        for tell in waiters:
-            tell(None)
-        self._look_at_log()
+        for notify in waiters:
+            notify(None)
+        self._check_log()
 
     def _fail(self, error: Exception, waiters: list[Waiter]) -> None:
         self._reason = error
@@ -188,18 +189,18 @@ class Journal:
             self._failing = True
             self._lifecycle.note("journal_failed", detail=f"{self._file.path} can't be written: {error}")
         self._handle = self._loop.call_later(RETRY_SECONDS, self._write)
-        for tell in waiters:
-            tell(self._behind_error())
+        for notify in waiters:
+            notify(self._behind_error())
 
     def _behind_error(self) -> JournalBehind:
         remedy = (
-            "Stop the emulator and start it with a new file, which takes in all that it has: start(journal='new.db')."
+            "Stop the emulator and start it with a new file, which gets all that it has: start(journal='new.db')."
             if isinstance(self._reason, FileReplaced)
-            else "That is tried again and again: make room on the disk, or end the program that holds the file."
+            else "The emulator keeps trying: make room on the disk, or end the program that holds the file."
         )
         return JournalBehind(
             f"This was done, but it is not in the journal, which can't be written ({self._reason}). {remedy} "
-            "Look before you repeat it."
+            "Check the state before you repeat it."
         )
 
     def _commit(self, ahead: Job | Sequence[FunctionSchema] | None = None) -> None:
@@ -250,17 +251,18 @@ class Journal:
 
     # The log
 
-    def _look_at_log(self) -> None:
-        """Have the write-ahead log copied into the file, beside the loop, since that waits for the disk."""
+    def _check_log(self) -> None:
+        """Copy a large write-ahead log into the file, in a thread beside the loop, because that waits for the disk."""
         self._commits += 1
-        if self._commits % LOOK_AT_LOG_EVERY:
+        if self._commits % COMMITS_PER_LOG_CHECK:
             return
         size = self._file.log_bytes
         if size > MAX_LOG_BYTES:
-            # Always something new comes while the thread copies; the rest is little now, and ends the log.
+            # While the thread copies, new commits arrive, so it never reaches the end. What is left now is small, and
+            # copying it here lets the log start again.
             self._file.checkpoint_here()
         elif size > CHECKPOINT_BYTES and self._loop.time() >= self._next_checkpoint and not self._is_checkpointing():
-            # A log that begins anew keeps its size, which says little of how much there is to be copied.
+            # A log that starts again keeps its file size, which does not show how much of it must be copied.
             self._next_checkpoint = self._loop.time() + CHECKPOINT_SECONDS
             self._checkpointing = threading.Thread(target=self._file.checkpoint, name="cmemu-checkpoint", daemon=True)
             self._checkpointing.start()
@@ -269,7 +271,7 @@ class Journal:
         return self._checkpointing is not None and self._checkpointing.is_alive()
 
     def close(self) -> None:
-        """Write what is left, and when each runtime polled last."""
+        """Write the remaining changes, and when each runtime last polled."""
         self._unsubscribe()
         self._stop_timer()
         polled = [runtime.runtime_id for runtime in self._lifecycle.runtimes() if runtime.connected]
@@ -277,7 +279,7 @@ class Journal:
         failure = ""
         try:
             self._commit()
-        except Exception as error:  # noqa: BLE001 - the emulator stops all the same
+        except Exception as error:  # noqa: BLE001 - the emulator stops anyway
             failure = f"{self._file.path} can't be written: {error}"
         self._lifecycle.detach_journal()
         if failure:

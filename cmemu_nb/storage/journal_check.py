@@ -1,4 +1,4 @@
-"""Whether a journal is whole: what its emulator finds out at its start, and `cmemu journal check` at any time."""
+"""The check that a journal is complete and undamaged, at an emulator's start and by `cmemu journal check`."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ CHAINED = 3
 
 
 def advice(path: Path) -> str:
-    """Say what can be done with a journal that can't be used."""
-    return f"It was left as it is: 'cmemu journal salvage {path}' writes what is whole of it to a new file."
+    """Return the advice for a journal that can't be used."""
+    return f"It was left as it is: 'cmemu journal salvage {path}' writes its undamaged part to a new file."
 
 
 def failure(path: Path, what: str) -> JournalError:
-    """Return the error that says what is wrong with a journal."""
+    """Return the error for a journal, with the reason `what`."""
     return JournalError(f"The journal {path} {what}")
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Return the path of what SQLite keeps beside a database."""
+    """Return the path of a file that SQLite keeps beside a database."""
     return path.with_name(f"{path.name}{ending}")
 
 
 def log_bytes(path: Path) -> int:
-    """Return how large the write-ahead log of a journal is; 0 if there is none."""
+    """Return the size of a journal's write-ahead log in bytes; 0 if there is none."""
     try:
         return beside(path, "-wal").stat().st_size
     except FileNotFoundError:
@@ -46,21 +46,21 @@ def log_bytes(path: Path) -> int:
 
 def look(path: Path) -> sqlite3.Connection:
     """Open a database for reading, without changing it."""
-    # Without a log nothing is needed beside the file; SQLite would leave an empty one there.
+    # Without a log, SQLite needs no other file, but would leave an empty log beside the database unless immutable.
     how = "mode=ro" if log_bytes(path) or beside(path, "-journal").exists() else "mode=ro&immutable=1"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None)
-    # A damaged text is found by its row's checksum, which says more than that it can't be decoded.
+    # Damaged text is found by the checksum of its row, which gives a better message than a decoding error.
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     return connection
 
 
 def check(path: Path) -> int:
-    """Return how many commits a journal has, 0 for one of an earlier version, which doesn't count them.
+    """Return the number of a journal's commits; 0 for a journal of an earlier version, which doesn't count them.
 
-    Raises `JournalError` for a file that is no journal, damaged, incomplete or of a newer version.
+    Raises `JournalError` for a file that is not a journal, or is damaged, incomplete or of a newer version.
     """
     try:
-        # Before the database, which may be written to meanwhile.
+        # The mark is read before the database, which may be written to meanwhile.
         marked = read_mark(mark_of(path))
         with contextlib.closing(look(path)) as connection:
             connection.execute("BEGIN")
@@ -73,19 +73,19 @@ def check(path: Path) -> int:
             raise
         raise failure(path, f"is damaged ({error}). {advice(path)}") from None
     except sqlite3.DatabaseError as error:
-        raise failure(path, f"is no journal, or damaged ({error}). {advice(path)}") from None
+        raise failure(path, f"is not a journal, or is damaged ({error}). {advice(path)}") from None
 
 
 def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     (damage,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    # Without SQLite's own, such as one that journals of earlier versions have for ever.
+    # Without SQLite's internal tables, such as one that journals of earlier versions keep.
     named = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
-    there, ours = set(connection.execute(named)), set(tables.definitions(version))
-    chained = there >= ours
+    found, ours = set(connection.execute(named)), set(tables.definitions(version))
+    chained = found >= ours
     if application != APPLICATION_ID and not chained:
-        raise failure(path, "is another program's database, no journal. Choose another file.")
+        raise failure(path, "is another program's database, not a journal. Choose another file.")
     if version > VERSION:
         raise failure(
             path,
@@ -94,8 +94,8 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
         )
     if damage != "ok":
         raise Damaged(str(damage).splitlines()[-1])
-    if (application, version >= CHAINED) != (APPLICATION_ID, chained) or (chained and there != ours):
-        raise Damaged("its head or its tables are not what was written")
+    if (application, version >= CHAINED) != (APPLICATION_ID, chained) or (chained and found != ours):
+        raise Damaged("its header or its tables are not what was written")
 
 
 def _check_rows(path: Path, connection: sqlite3.Connection, marked: int | None) -> int:
@@ -105,8 +105,8 @@ def _check_rows(path: Path, connection: sqlite3.Connection, marked: int | None) 
     if marked is None and chain.in_use:
         raise failure(
             path,
-            f"is not all there is: its emulator was not stopped, and {mark_of(path)} is missing, which counts what was "
-            f"acknowledged. Put back what was beside the file. {advice(path)}",
+            f"is incomplete: its emulator was not stopped, and {mark_of(path)} is missing, which counts the "
+            f"acknowledged changes. Restore the files that were beside it. {advice(path)}",
         )
     if marked is not None and chain.number < marked:
         lost = marked - chain.number

@@ -1,4 +1,4 @@
-"""The file of a journal: an SQLite database that one emulator at a time writes."""
+"""The file of a journal: an SQLite database to which one emulator at a time writes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ MAX_LOG_BYTES = 64 * 1024 * 1024
 
 
 class JournalFile:
-    """An open journal. `folder` beside it is for the private files of its emulator, `new` says that it was just made.
+    """An open journal. `folder`, beside it, has the private files of its emulator; `new` is True if it was just made.
 
     `sync` is "normal", which survives the end of the process at any moment, or "full", which survives a power cut.
-    Raises `JournalError` for a file that is no journal, damaged, incomplete, of a newer version or in use, and leaves
-    it as it is.
+    Raises `JournalError` for a file that is not a journal, or is damaged, incomplete, of a newer version or in use; the
+    file is not changed.
     """
 
     def __init__(self, path: Path, sync: str) -> None:
@@ -53,7 +53,7 @@ class JournalFile:
                 except BaseException:
                     if made:
                         (self.folder / "lock").unlink()
-                        with contextlib.suppress(OSError):  # there is a mark already
+                        with contextlib.suppress(OSError):  # the folder already has a mark
                             self.folder.rmdir()
                     raise
                 self._parts = self._parts.pop_all()
@@ -64,7 +64,7 @@ class JournalFile:
 
     def _take_lock(self) -> IO[str]:
         if self.path.exists() and not self.path.is_file():
-            raise self._error("can't be opened: it is a directory, or no regular file. Choose another path.")
+            raise self._error("can't be opened: it is a directory, or not a regular file. Choose another path.")
         make_folder(self.folder)
         lock = os.fdopen(open_in(self.folder, "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
         if not is_locked_now(lock):
@@ -81,13 +81,13 @@ class JournalFile:
         except OSError:
             lock.detach()
             raise
-        # A forked child would hold the lock when the emulator is long gone.
+        # A forked child would otherwise hold the lock after the emulator has ended.
         close_in_children([lock])
         return lock
 
     def _open(self, sync: str) -> None:
         try:
-            number = self._look()
+            number = self._prepare()
             for each in self._files():
                 with contextlib.suppress(FileNotFoundError):
                     each.chmod(0o600)
@@ -99,48 +99,48 @@ class JournalFile:
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute(f"PRAGMA synchronous = {sync.upper()}")
             self.connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            # The checkpoints are made beside the emulator's loop, since they wait for the disk.
+            # Checkpoints are made beside the emulator's loop, because they wait for the disk.
             self.connection.execute("PRAGMA wal_autocheckpoint = 0")
-            # Or a log that was once as large as it may be would be taken for one that is so ever after.
+            # Without this limit the log would keep its largest size, and always be taken for a log that is too large.
             self.connection.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES // 2}")
             self._begin(number)
         except sqlite3.Error as error:
             raise self._error(f"can't be opened: {error}. Choose another file.") from None
 
-    def _look(self) -> int:
-        """Make the file if there is none, lock it and look at one that exists; returns the number of its commits."""
+    def _prepare(self) -> int:
+        """Create the file if it is missing, lock it, check an existing one, and return the number of its commits."""
         for each in (*self._files(), mark_of(self.path)):
             check_file(each, by_any_name=each == self.path)
         self.new = not self.path.exists() or not self.path.stat().st_size
         if self.new:
-            self._refuse_what_is_left()
+            self._refuse_remains()
             self._create()
         try:
             self._parts.callback(FileLock(self.path).close)
         except BlockingIOError:
             raise self._error(
-                "is in use by another emulator, by another name of the file, or since its folder was deleted. Stop "
-                "that one, or choose another file."
+                "is in use by another emulator, under another name of the file, or from before its folder was deleted. "
+                "Stop that emulator, or choose another file."
             ) from None
         return 0 if self.new else check(self.path)
 
     def _files(self) -> list[Path]:
-        """Return the paths of the database and of what SQLite keeps beside it."""
+        """Return the paths of the database and of the files that SQLite keeps beside it."""
         return [beside(self.path, ending) for ending in ("", "-wal", "-shm", "-journal")]
 
-    def _refuse_what_is_left(self) -> None:
+    def _refuse_remains(self) -> None:
         used = [beside(self.path, "-wal"), mark_of(self.path)]
-        if self.path.exists():  # who deletes it begins anew, but nobody empties a file
+        if self.path.exists():  # a deleted file is meant as a new beginning, but an empty one is not
             used.append(self.folder / "ca.pem")
         left = [each for each in used if each.exists() and each.stat().st_size]
         if left:
             raise self._error(
-                f"is {'empty' if self.path.exists() else 'missing'}, but not all of it: {left[0]} is still there. Put "
-                f"the file back; to begin anew delete {beside(self.path, '-wal')} and {self.folder}."
+                f"is {'empty' if self.path.exists() else 'missing'}, but a part of it, {left[0]}, is still there. "
+                f"Restore the file; to start a new journal, delete {beside(self.path, '-wal')} and {self.folder}."
             )
 
     def _create(self) -> None:
-        """Make the file aside and move it there, so that it is whole whenever this process ends."""
+        """Create the file under another name and rename it, so that it is complete even if this process is killed."""
         new = self.folder / "new"
         for left in (new, self.folder / "new-journal"):
             left.unlink(missing_ok=True)
@@ -152,10 +152,10 @@ class JournalFile:
         new.replace(self.path)
 
     def _begin(self, number: int) -> None:
-        """Write down that the file is in use, in the file itself too, where it is found without the log."""
+        """Record that the file is in use, also in the file itself, where it is found even if the log is missing."""
         self._tables = tables.Tables(self.connection)
         with self._tables.transaction():
-            # Fails where nothing can be written, before there is a mark.
+            # If nothing can be written, this fails before there is a mark.
             self.connection.execute("UPDATE chain SET in_use = 1")
             self._mark = Mark(mark_of(self.path), number)
             self._parts.callback(self._mark.close)
@@ -165,9 +165,9 @@ class JournalFile:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[tables.Tables]:
-        """Write all of what is put and deleted inside, or nothing.
+        """Write all changes that are made inside, or none.
 
-        Raises an `OSError` when somebody has deleted or replaced the file, its log or its folder.
+        Raises an `OSError` if the file, its log or its folder was deleted or replaced.
         """
         with self._tables.transaction():
             yield self._tables
@@ -181,36 +181,38 @@ class JournalFile:
         return sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
 
     def close(self) -> None:
-        """Merge the log into the file and let others have it."""
+        """Merge the log into the file and release the file."""
         clean = False
         with self._parts:
             with contextlib.suppress(sqlite3.Error, OSError):
                 with self._tables.transaction(in_use=False):
                     self._watch.check()
                 clean = True
-            with contextlib.suppress(sqlite3.Error):  # somebody is reading it: the next to open it does that
+            with contextlib.suppress(
+                sqlite3.Error
+            ):  # if another program reads the file, the next opener merges the log
                 self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             if clean:
                 self._mark.remove()
 
     def identity(self) -> dict[str, str]:
-        """Return what makes it the same emulator again, by name; nothing in a new file."""
+        """Return the values that identify the emulator across runs, by name; nothing for a new file."""
         with self._explained():
             return tables.read_identity(self.connection)
 
     def remember(self, identity: dict[str, str]) -> None:
-        """Keep what makes it the same emulator again."""
+        """Store the values that identify the emulator across runs."""
         with self._explained(), self.transaction() as rows:
             rows.put_identity(identity)
 
     def load(self) -> SavedState:
-        """Read all that the lifecycle had."""
+        """Return the saved state of the lifecycle."""
         with self._explained():
             return tables.read_state(self.connection)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Make a `JournalError` of whatever goes wrong."""
+        """Turn errors of reading and writing into a `JournalError`."""
         try:
             yield
         except (sqlite3.OperationalError, OSError) as error:
@@ -220,14 +222,14 @@ class JournalFile:
 
     @property
     def log_bytes(self) -> int:
-        """How large the write-ahead log is."""
+        """The size of the write-ahead log in bytes."""
         return log_bytes(self.path)
 
     def checkpoint(self) -> None:
-        """Copy the log into the file as far as it goes, from any thread and holding up nobody."""
+        """Copy as much of the log into the file as possible, in any thread and without blocking other connections."""
         with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connect()) as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def checkpoint_here(self) -> None:
-        """Copy what is left of the log, so that it begins anew. Waits for the disk."""
+        """Copy the rest of the log into the file, so that the log starts again. This waits for the disk."""
         self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)")

@@ -1,4 +1,4 @@
-"""That one emulator at a time has a journal, by whatever name, and that its files are still those that it opened."""
+"""The lock of a journal for one emulator, under any name of the file, and the check that its files are unchanged."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Identity = tuple[int, int]
 
 
 class FileLock:
-    """A lock of the file itself, so that neither a hard link nor a deleted folder gets around it. Linux only.
+    """A lock of the file itself, which neither a hard link nor a deleted folder circumvents. Linux only.
 
-    There `flock` and the locks of SQLite don't see each other; elsewhere they may. A process loses SQLite's locks as
-    soon as it closes the file anywhere, so one that has it already must not even open it: that is asked first.
+    On Linux, `flock` and the locks of SQLite don't interact; on other systems they may. A process loses SQLite's locks
+    as soon as it closes the file anywhere, so a process that has the journal open must not even open the file: this is
+    checked first.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,20 +35,20 @@ class FileLock:
             if not is_locked_now(file):
                 file.close()
                 raise BlockingIOError
-            # A forked child would hold the lock when the emulator is long gone.
+            # A forked child would otherwise hold the lock after the emulator has ended.
             close_in_children([file])
             self._file = file
         _held_here().add(self._identity)
 
     def close(self) -> None:
-        """Let others have the file, which SQLite must have closed before."""
+        """Release the file, which SQLite must have closed before."""
         _held_here().discard(self._identity)
         if self._file is not None:
             self._file.close()
 
 
 def _held_here() -> set[Identity]:
-    # On sys: a module's globals are wiped by %autoreload.
+    # It is kept on sys because %autoreload clears the globals of modules.
     held: set[Identity] | None = getattr(sys, "_cmemu_nb_journals", None)
     if held is None:
         held = sys._cmemu_nb_journals = set()  # type: ignore[attr-defined]  # noqa: SLF001
@@ -55,17 +56,17 @@ def _held_here() -> set[Identity]:
 
 
 class FileReplaced(OSError):
-    """A file of the journal is not there any more, or another one is in its place."""
+    """A file of the journal was deleted or replaced by another file."""
 
 
 class Watch:
-    """Knows which files these paths led to when it was made."""
+    """The identities of the files at some paths, at the time when it was made."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._files = [(path, *identity(path)) for path in map(str, paths)]
 
     def check(self) -> None:
-        """Raise `FileReplaced` when one of the files was deleted, or another one is in its place."""
+        """Raise `FileReplaced` if one of the files was deleted or replaced by another file."""
         for path, device, number in self._files:
             try:
                 found = os.lstat(path)
@@ -76,6 +77,6 @@ class Watch:
 
 
 def identity(path: str) -> Identity:
-    """Return what tells a file from every other one: its device and its number there."""
+    """Return the identity of a file: its device and its number there."""
     found = os.lstat(path)
     return found.st_dev, found.st_ino

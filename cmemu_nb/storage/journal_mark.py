@@ -1,7 +1,8 @@
-"""The mark of a journal: how many commits were acknowledged, in a small file outside of the database and its log.
+"""The mark of a journal: the number of acknowledged commits, in a small file outside the database and its log.
 
-SQLite ends a damaged or truncated log silently at its last sound commit. The mark tells such a loss from what kill -9
-leaves: it is written after each commit and before anybody hears of it, and removed when the journal is closed.
+SQLite silently ends a damaged or truncated log at its last undamaged commit. The mark distinguishes such a loss from
+the state that kill -9 leaves: it is written after each commit and before the commit is acknowledged, and removed when
+the journal is closed.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ NAME = "mark"
 
 
 class Mark:
-    """The mark of a journal that is open; `path` is its file."""
+    """The mark of an open journal; `path` is its file."""
 
     def __init__(self, path: Path, number: int) -> None:
         self.path = path
-        # In place, since the one that a killed process left counts until there is a newer one.
+        # The file is written in place: the mark that a killed process left is valid until there is a newer one.
         self._file = os.fdopen(open_in(path.parent, path.name, os.O_RDWR | os.O_CREAT), "r+b", buffering=0)
         self.write(number)
-        # Written over in place from now on: after a power cut there is this number, or a later one.
+        # From now on it is overwritten in place: after a power cut it has this number or a later one.
         os.fsync(self._file.fileno())
 
     def write(self, number: int) -> None:
-        """Note the number of the last commit."""
+        """Write the number of the last commit."""
         self._file.seek(0)
         self._file.write(_line(number))
 
     def close(self) -> None:
-        """Close the file, and leave it there."""
+        """Close the file without removing it."""
         self._file.close()
 
     def remove(self) -> None:
-        """Remove the file, when all is in the database."""
+        """Remove the file, once everything is in the database."""
         self.path.unlink(missing_ok=True)
 
 
@@ -54,9 +55,9 @@ def mark_of(path: Path) -> Path:
 
 
 def read_mark(path: Path) -> int | None:
-    """Return the number of the last commit, None if there is no mark; a `ValueError` if it is damaged."""
+    """Return the number of the last commit; None if there is no mark. Raises `ValueError` if the mark is damaged."""
     line = read(path)
-    if not line:  # it was never written, by a process that was killed at its start
+    if not line:  # the process was killed at its start, before it wrote the mark
         return None
     if not line[:20].isdigit() or line != _line(int(line[:20])):
         raise ValueError(f"{path} is not what was written")

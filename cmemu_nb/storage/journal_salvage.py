@@ -1,4 +1,4 @@
-"""What is whole of a damaged journal, row by row, and a new journal that has it."""
+"""The salvage of a damaged journal: its undamaged rows are written to a new journal."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ UNCERTAIN = "the journal was damaged, so whether this job has run and its result
 
 
 def salvage(path: Path, new: Path) -> Counter[str]:
-    """Write what is whole of a journal to a new one, and return how many runtimes and jobs that is.
+    """Write the undamaged rows of a journal to a new one, and return the numbers of their runtimes and jobs.
 
-    What was queued and may have been run fails with the reason. Raises `JournalError` if nothing can be read, or the
-    new file exists already; the damaged one stays as it is.
+    A queued job that may have run fails with the reason. Raises `JournalError` if nothing can be read, or if the new
+    file exists already. The damaged journal is not changed.
     """
     if not path.is_file():
         raise failure(path, "can't be read: there is no such file.")
@@ -47,14 +47,16 @@ def salvage(path: Path, new: Path) -> Counter[str]:
             with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
                 identity, state = _whole(connection)
         except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
-            raise failure(path, f"has nothing that can be saved: its head or its tables are lost ({error}).") from None
+            raise failure(
+                path, f"has nothing that can be saved: its header or its tables are lost ({error})."
+            ) from None
     return _write(new, identity, state)
 
 
 def _whole(connection: sqlite3.Connection) -> tuple[dict[str, str], SavedState]:
-    """Delete what is not whole from a copy of a journal, and read the rest."""
+    """Delete the damaged rows from a copy of a journal, and read the rest."""
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if "chain" not in names:  # of an earlier version, without checksums
+    if "chain" not in names:  # a journal of an earlier version, without checksums
         upgrade(connection, APPLICATION_ID, VERSION)
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     found = {table: _Rows(connection, table) for table in tables.TABLES}
@@ -71,12 +73,12 @@ def _whole(connection: sqlite3.Connection) -> tuple[dict[str, str], SavedState]:
 
 
 class _Rows:
-    """The rows of a table that are whole, and whether there may have been others."""
+    """The undamaged rows of a table, and whether there may have been others."""
 
     def __init__(self, connection: sqlite3.Connection, table: str) -> None:
         self.whole: dict[Any, tuple[Any, ...]] = {}
         self.damaged = False
-        # Where a page can't be read, the other half is read from its end.
+        # If a page can't be read, the rows behind it are read from the end of the table.
         for order in ("ASC", "DESC"):
             for row in self._read(connection, table, order):
                 self._take(table, row)
@@ -97,7 +99,7 @@ class _Rows:
 
 
 def _drop_strays(connection: sqlite3.Connection) -> None:
-    """Delete what belongs to a runtime or a job that is lost."""
+    """Delete the rows that belong to a lost runtime or job."""
     runtimes = "(SELECT runtime_id FROM runtimes)"
     for table in ("schemas", "replicas", "jobs"):
         connection.execute(f"DELETE FROM {table} WHERE runtime_id NOT IN {runtimes}")  # noqa: S608 - our own names
@@ -109,7 +111,7 @@ def _drop_strays(connection: sqlite3.Connection) -> None:
 
 
 def _certain(job: Job) -> Job:
-    """Fail a job whose state may be lost: it must not be run twice."""
+    """Fail a job whose state may be lost, because it must not run twice."""
     if job.status != JobStatus.QUEUED:
         return job
     return msgspec.structs.replace(
@@ -137,6 +139,6 @@ def _write(new: Path, identity: dict[str, str], state: SavedState) -> Counter[st
 
 
 def count(connection: sqlite3.Connection) -> Counter[str]:
-    """Return how many runtimes and jobs a journal has."""
+    """Return the numbers of a journal's runtimes and jobs."""
     counted = {table: f"SELECT count(*) FROM {table}" for table in ("runtimes", "jobs")}  # noqa: S608 - our own names
     return Counter({table: connection.execute(query).fetchone()[0] for table, query in counted.items()})

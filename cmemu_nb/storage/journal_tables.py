@@ -1,10 +1,10 @@
-"""The tables of a journal: records to rows, and rows to records, each row with a checksum.
+"""The tables of a journal: the conversion between records and rows, each row with a checksum.
 
-A job is one row in `jobs`, which never changes, and one in `states` as soon as it is more than queued: so its query is
-written once, and its result too. Both are found by the job's number, so that writing appends.
+A job is one row in `jobs`, which never changes, and one in `states` as soon as it has been taken: so its query is
+written only once, and so is its result. The key of both rows is the job's number, so that new rows are appended.
 
 Every commit also writes the one row of `chain`: the number of the commit, and the sum of the checksums of all rows. So
-a row that was changed, lost or brought back from an earlier commit is found when the file is read.
+a row that was changed, lost, or restored from an earlier commit is detected when the file is read.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHECKSUM_BYTES = 7  # SQLite's integers have a sign
+CHECKSUM_BYTES = 7  # SQLite's integers are signed
 MODULUS = 1 << 8 * CHECKSUM_BYTES
 
-# The first column is the key, the second the row's checksum; what may be long stands last.
+# The first column is the key, and the second is the row's checksum. Columns that may be long are last.
 TABLES = {
     "identity": ("name TEXT PRIMARY KEY", "value TEXT NOT NULL"),
     "runtimes": (
@@ -68,7 +68,7 @@ def _definition(table: str, left_out: Iterable[str] = ()) -> str:
 
 
 INDEX = "jobs_of_runtime"
-# What version 3 did not write down of a state, and the version that does.
+# The columns of a state that version 3 did not have, and the version that has them.
 DURATIONS = ("queue_clock INTEGER", "run_clock INTEGER")
 WITH_DURATIONS = 4
 _INSERT = {
@@ -76,7 +76,7 @@ _INSERT = {
     for table, columns in TABLES.items()
 }
 _CHECKSUM = {table: f"SELECT checksum FROM {table} WHERE {key} = ?" for table, key in KEYS.items()}  # noqa: S608
-# Of a job that is there already nothing changes: whether it is need not be asked before.
+# A job that is already in the table never changes, so there is no need to check whether it is.
 _INSERT_JOB = f"{_INSERT['jobs'].replace(' OR REPLACE', '')} ON CONFLICT (sequence) DO NOTHING"
 _packed = msgspec.msgpack.Encoder().encode
 _DELETE = {table: f"DELETE FROM {table} WHERE {key} = ?" for table, key in KEYS.items()}  # noqa: S608
@@ -91,7 +91,7 @@ class Chain(NamedTuple):
 
 
 class Damaged(Exception):
-    """What was read is not what was written; the text says what it is of."""
+    """The data that was read is not the data that was written; the message says where."""
 
 
 def definitions(version: int) -> list[tuple[str, str]]:
@@ -102,8 +102,8 @@ def definitions(version: int) -> list[tuple[str, str]]:
 
 
 def checksum(table: str, row: Sequence[Any]) -> int:
-    """Return the checksum of a row, of its values in their order with their types."""
-    # A blob stands there by its length, in a list, so that it is no number; its bytes follow, without a copy.
+    """Return the checksum of a row: of its values, their types and their order."""
+    # A blob is represented by its length, in a list to distinguish it from a number. Its bytes follow without a copy.
     shape = [[len(value)] if isinstance(value, bytes) else value for value in row]
     digest = blake2b(_packed((table, shape)), digest_size=CHECKSUM_BYTES)
     for value in row:
@@ -113,7 +113,7 @@ def checksum(table: str, row: Sequence[Any]) -> int:
 
 
 def create(connection: sqlite3.Connection, application_id: int, version: int) -> None:
-    """Make the tables, in a transaction that is open."""
+    """Create the tables, in an open transaction."""
     for _, statement in definitions(version):
         connection.execute(statement)
     row = (ONLY_ROW, 0, 0, 0)
@@ -123,7 +123,7 @@ def create(connection: sqlite3.Connection, application_id: int, version: int) ->
 
 
 class Tables:
-    """Writes records with their checksums, in transactions that each add one to the chain."""
+    """Writes records with their checksums. Each transaction is one commit of the chain."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -136,15 +136,15 @@ class Tables:
 
     @contextlib.contextmanager
     def transaction(self, *, in_use: bool = True) -> Iterator[None]:
-        """Write all of what is put and deleted inside, or nothing."""
+        """Write all changes that are made inside, or none."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            self._know_chain()
+            self._read_chain()
             yield
             self._write_chain(in_use=in_use)
             self.connection.execute("COMMIT")
         except BaseException:
-            # It may have been written, such as when an interrupt came after that: the file says so.
+            # It may have been committed, for example if an interrupt arrived after COMMIT: read the chain again.
             self._is_known = False
             self._places = None
             with contextlib.suppress(Exception):
@@ -153,12 +153,12 @@ class Tables:
 
     @contextlib.contextmanager
     def chained(self, *, in_use: bool) -> Iterator[None]:
-        """Add one to the chain after what is put and deleted inside, in a transaction that is open."""
-        self._know_chain()
+        """Add one commit to the chain for the changes that are made inside, in an open transaction."""
+        self._read_chain()
         yield
         self._write_chain(in_use=in_use)
 
-    def _know_chain(self) -> None:
+    def _read_chain(self) -> None:
         if not self._is_known:
             self.number, self._digest, _ = read_chain(self.connection)
             self._is_known = True
@@ -182,12 +182,12 @@ class Tables:
             self._digest -= found[0]
 
     def put_identity(self, identity: dict[str, str]) -> None:
-        """Keep what makes it the same emulator again, by name."""
+        """Store the values that identify the emulator across runs, by name."""
         for name, value in identity.items():
             self._put("identity", name, str(value))
 
     def put_runtime(self, runtime: Runtime, evicted: int) -> None:
-        """Insert or update one runtime's session, without what belongs to it."""
+        """Insert or update one runtime's session, without its schemas and replicas."""
         position = self._position(runtime.runtime_id)
         if position is None:
             (position,) = self.connection.execute("SELECT coalesce(max(position), 0) + 1 FROM runtimes").fetchone()
@@ -205,7 +205,7 @@ class Tables:
         self._put_of_runtime("replicas", runtime_id, session.replicas)
 
     def put_schemas(self, schemas: Sequence[FunctionSchema]) -> None:
-        """Keep these schemas of one runtime, at least one, and no others of it."""
+        """Replace the schemas of one runtime with these; there must be at least one."""
         self._put_of_runtime("schemas", schemas[0].runtime_id, schemas)
 
     def _put_of_runtime(self, table: str, runtime_id: str, records: Sequence[object]) -> None:
@@ -215,13 +215,13 @@ class Tables:
             self._delete(table, runtime_id)
 
     def delete_session(self, runtime_id: str) -> None:
-        """Forget a runtime, but not its jobs."""
+        """Delete a runtime, but not its jobs."""
         self._delete("runtimes", self._position(runtime_id))
         self._delete("schemas", runtime_id)
         self._delete("replicas", runtime_id)
 
     def delete_jobs_of(self, runtime_id: str) -> None:
-        """Forget all jobs of a runtime."""
+        """Delete all jobs of a runtime."""
         of_states = "FROM states WHERE sequence IN (SELECT sequence FROM jobs WHERE runtime_id = ?)"
         for what in (of_states, "FROM jobs WHERE runtime_id = ?"):
             sums = self.connection.execute(f"SELECT checksum {what}", (runtime_id,))
@@ -229,7 +229,7 @@ class Tables:
             self.connection.execute(f"DELETE {what}", (runtime_id,))
 
     def put_app(self, rid: str, branch: str, app: DeployedApp | None) -> None:
-        """Write who serves a branch of an app, after all that was written before; or None, if nobody does any more."""
+        """Write the binding of an app's branch as the newest one; None deletes the binding."""
         places = self._places_of_apps()
         place = places.pop((rid, branch), None)
         if place is not None:
@@ -240,7 +240,7 @@ class Tables:
             self._put("apps", self._last_place, msgspec.json.encode([app]))
 
     def _places_of_apps(self) -> dict[tuple[str, str], int]:
-        """Return in which row each binding is, one in each: there was a journal that had all in one."""
+        """Return the row of each binding. Rows with several bindings, as in earlier versions, are split."""
         if self._places is None:
             self._places, self._last_place = {}, 0
             rows = self.connection.execute("SELECT id, records FROM apps ORDER BY id").fetchall()
@@ -256,7 +256,7 @@ class Tables:
         return self._places
 
     def put_jobs(self, jobs: Iterable[Job]) -> None:
-        """Insert jobs, whatever their state is."""
+        """Insert jobs, without their states."""
         for job in jobs:
             names = (job.job_id, job.runtime_id, job.query_type, str(job.source), job.queued_at)
             row = (job.sequence, *names, job.deployed_app_rid, job.deployed_app_branch, job.user_id, job.query)
@@ -272,7 +272,7 @@ class Tables:
             self._put("states", job.sequence, *times, *rest, job.result)
 
     def add_durations(self) -> None:
-        """Make the states of version 3 those of this one; their durations are not known."""
+        """Convert the states of version 3 to this version; their durations are not known."""
         self.connection.execute("ALTER TABLE states RENAME TO older")
         self.connection.execute(_definition("states"))
         for row in self.connection.execute("SELECT * FROM older"):
@@ -281,14 +281,14 @@ class Tables:
         self.connection.execute("DROP TABLE older")
 
     def delete_jobs(self, sequences: Iterable[int]) -> None:
-        """Forget single jobs, by their numbers."""
+        """Delete single jobs, by their numbers."""
         for sequence in sequences:
             self._delete("states", sequence)
             self._delete("jobs", sequence)
 
 
 def _stopped_clocks(job: Job) -> tuple[int | None, int | None]:
-    # Those that run are worth nothing to another process, whose steady clock is another one.
+    # A running clock has no meaning in another process, which has another steady clock.
     return (
         None if job.status == JobStatus.QUEUED else job.queue_clock,
         None if job.status in (JobStatus.QUEUED, JobStatus.RUNNING) else job.run_clock,
@@ -299,7 +299,7 @@ def _stopped_clocks(job: Job) -> tuple[int | None, int | None]:
 
 
 def read_chain(connection: sqlite3.Connection) -> Chain:
-    """Return what the last commit says of all rows; `Damaged` if that is not what was written."""
+    """Return the chain row of the last commit. Raises `Damaged` if it is not what was written."""
     found = connection.execute("SELECT * FROM chain").fetchall()
     if len(found) != 1 or not is_whole("chain", found[0]):
         raise Damaged("the row that each commit writes is not what was written")
@@ -308,15 +308,15 @@ def read_chain(connection: sqlite3.Connection) -> Chain:
 
 
 def is_whole(table: str, row: Sequence[Any]) -> bool:
-    """Return whether a row, with its checksum as the second value, is what was written."""
+    """Return whether a row, with its checksum as the second value, is undamaged."""
     try:
         return bool(row[1] == checksum(table, (row[0], *row[2:])))
-    except (ValueError, TypeError, OverflowError):  # such as a text that is none
+    except (ValueError, TypeError, OverflowError):  # for example, text that can't be encoded
         return False
 
 
 def insert(connection: sqlite3.Connection, table: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Insert rows that are whole; those of version 3 become those of this one."""
+    """Insert undamaged rows; rows of version 3 are converted to this version."""
     for row in rows:
         values = (row[0], *row[2:])
         if table == "states" and len(values) < len(TABLES[table]):
@@ -325,12 +325,12 @@ def insert(connection: sqlite3.Connection, table: str, rows: Iterable[Sequence[A
 
 
 def _without_durations(row: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the values of a state of version 3, behind whose key and checksum stand its status and its two times."""
+    """Return the values of a state of version 3 without its checksum, and with None for the two durations."""
     return (row[0], *row[2:5], None, None, *row[5:])
 
 
 def verify(connection: sqlite3.Connection) -> Chain:
-    """Compare all rows with their checksums, and these with the chain; `Damaged` says where they differ."""
+    """Check all rows against their checksums, and the checksums against the chain. Raises `Damaged`."""
     digest = 0
     for table in TABLES:
         if table == "chain":
@@ -341,17 +341,17 @@ def verify(connection: sqlite3.Connection) -> Chain:
             digest += row[1]
     chain = read_chain(connection)
     if digest % MODULUS != chain.digest:
-        raise Damaged("rows are missing, or are those of an earlier moment")
+        raise Damaged("rows are missing, or are from an earlier commit")
     return chain
 
 
 def read_identity(connection: sqlite3.Connection) -> dict[str, str]:
-    """Return what makes it the same emulator again, by name; nothing if it never was one."""
+    """Return the values that identify the emulator across runs, by name; nothing if there are none."""
     return dict(connection.execute("SELECT name, value FROM identity").fetchall())
 
 
 def read_state(connection: sqlite3.Connection) -> SavedState:
-    """Read everything that the lifecycle had."""
+    """Return the saved state of the lifecycle."""
     schemas = _by_runtime(connection, "schemas", FunctionSchema)
     replicas = _by_runtime(connection, "replicas", SavedReplica)
     sessions = read_sessions(connection, schemas, replicas)
@@ -363,7 +363,7 @@ def read_state(connection: sqlite3.Connection) -> SavedState:
 def read_sessions(
     connection: sqlite3.Connection, schemas: dict[str, list[FunctionSchema]], replicas: dict[str, list[SavedReplica]]
 ) -> list[SavedSession]:
-    """Read the runtimes' sessions, and give each the schemas and replicas of its runtime."""
+    """Return the sessions of the runtimes, each with the runtime's schemas and replicas."""
     return [
         SavedSession(msgspec.json.decode(record, type=Runtime), schemas.get(name, []), replicas.get(name, []), evicted)
         for name, evicted, record in connection.execute(
@@ -410,5 +410,5 @@ def _many(records: bytes, kind: type[T]) -> list[T]:
 
 
 def _encoded(text: str | None) -> bytes | None:
-    # What a function raised may hold lone surrogates, which SQLite's texts can't.
+    # The error of a function may contain lone surrogates, which SQLite's text can't.
     return None if text is None else text.encode(errors="surrogatepass")

@@ -1,6 +1,6 @@
-"""Journals of earlier versions.
+"""The upgrade of journals of earlier versions.
 
-Version 3 did not write down durations. Those before it had no checksums: they are read, and written anew.
+Version 3 did not store durations. Earlier versions had no checksums: such journals are read and rewritten.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ WITH_CHECKSUMS = 3
 
 
 def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -> None:
-    """Make a journal of this version of an earlier one, wholly or not at all."""
+    """Convert a journal of an earlier version to this version, completely or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < WITH_CHECKSUMS:
-            _write_anew(connection, application_id, version)
+            _rewrite(connection, application_id, version)
         else:
             writer = tables.Tables(connection)
             with writer.chained(in_use=False):
@@ -37,7 +37,7 @@ def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -
         raise
 
 
-def _write_anew(connection: sqlite3.Connection, application_id: int, version: int) -> None:
+def _rewrite(connection: sqlite3.Connection, application_id: int, version: int) -> None:
     identity, state = tables.read_identity(connection), _read(connection)
     for table in tables.TABLES:
         connection.execute(f"DROP TABLE IF EXISTS {table}")
@@ -54,14 +54,14 @@ def _read(connection: sqlite3.Connection) -> SavedState:
     rows = connection.execute("SELECT record FROM apps ORDER BY rowid")
     apps = [msgspec.json.decode(record, type=DeployedApp) for (record,) in rows]
     columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
-    # The first version did not write down who had submitted a job.
+    # The first version did not store who had submitted a job.
     jobs = tables.ALL_JOBS.replace("queue_clock, run_clock", "NULL, NULL")
     jobs = jobs if "user_id" in columns else jobs.replace("user_id", "NULL")
     return SavedState(sessions, apps, [tables.read_job(*row) for row in connection.execute(jobs)])
 
 
 def write(writer: tables.Tables, identity: dict[str, str], state: SavedState) -> None:
-    """Write all of a journal to tables that are empty."""
+    """Write the content of a journal to empty tables."""
     writer.put_identity(identity)
     for session in state.sessions:
         writer.put_session(session)

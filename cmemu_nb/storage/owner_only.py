@@ -1,8 +1,8 @@
-"""Files that only their owner can read: the one place where the package opens files to write them.
+"""Files that only their owner can read: this is the only module of the package that opens files for writing.
 
-A new file is made under a name that nobody had (O_EXCL), and no symbolic link is followed (O_NOFOLLOW): so whatever
-somebody has planted in a folder, nothing is written through it. A private folder is one of this user's with the rights
-0700; it is opened before a file in it is, so that it can't be replaced in between.
+A new file is created under a name that did not exist (O_EXCL), and no symbolic link is followed (O_NOFOLLOW): nothing
+is written through a file or link that another user has planted. A private folder belongs to this user and has the
+rights 0700. It is opened before a file in it, so that it can't be replaced in between.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER_RIGHTS = 0o700
 FILE_RIGHTS = 0o600
 WRITABLE_BY_ALL = 0o002
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-# A named pipe would wait for its other end.
+# Without O_NONBLOCK, opening a named pipe would wait for its other end.
 _OPEN = NO_LINK | getattr(os, "O_NONBLOCK", 0)
 _ANEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK
 _CHOOSE = "or choose another place"
@@ -34,17 +34,17 @@ _LINK = "a symbolic link, which is not followed"
 
 
 def made_anew(path: str, flags: int) -> int:
-    """Make a file that was not there, for its owner only: an opener for `open()`."""
+    """Create a file that must not exist, for its owner only: an opener for `open()`."""
     return os.open(path, flags | os.O_CREAT | os.O_EXCL | NO_LINK, FILE_RIGHTS)
 
 
 def without_following(path: str, flags: int) -> int:
-    """Open a file, but not by a symbolic link: an opener for `open()`."""
+    """Open a file, but not through a symbolic link: an opener for `open()`."""
     return os.open(path, flags | _OPEN)
 
 
 def is_ours(found: os.stat_result) -> bool:
-    """Return whether a file is this user's."""
+    """Return whether a file belongs to this user."""
     return sys.platform == "win32" or found.st_uid == os.geteuid()
 
 
@@ -52,17 +52,17 @@ def is_ours(found: os.stat_result) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Make a private folder if there is none; a `NotPrivate` for one that others can use."""
+    """Create a private folder if it is missing. Raises `NotPrivate` for a folder that others can use."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=FOLDER_RIGHTS)
     check_folder(path)
 
 
 def check_folder(path: Path) -> os.stat_result:
-    """Refuse a folder that is not private with a `NotPrivate`; returns what the system knows about it."""
+    """Return the status of a private folder. Raises `NotPrivate` for any other folder."""
     found = _found(path)
     if not stat.S_ISDIR(found.st_mode):
-        what = _LINK if stat.S_ISLNK(found.st_mode) else "no folder"
+        what = _LINK if stat.S_ISLNK(found.st_mode) else "not a folder"
         raise NotPrivate(f"{path} is {what}. Move it away, {_CHOOSE}.")
     _check_owner(path, found)
     rights = stat.S_IMODE(found.st_mode) & 0o777
@@ -75,11 +75,11 @@ def check_folder(path: Path) -> os.stat_result:
 
 
 def check_shared_folder(path: Path) -> None:
-    """Refuse a folder in which everybody may replace this user's files with a `NotPrivate`."""
+    """Raise `NotPrivate` for a folder in which every user may replace this user's files."""
     mode = path.stat().st_mode
     if mode & WRITABLE_BY_ALL and not mode & stat.S_ISVTX and sys.platform != "win32":
         raise NotPrivate(
-            f"{path} has the rights {stat.S_IMODE(mode):04o}, so everybody could replace files in it. "
+            f"{path} has the rights {stat.S_IMODE(mode):04o}, so every user could replace files in it. "
             f"Type: chmod o-w {path}, {_CHOOSE}."
         )
 
@@ -88,7 +88,7 @@ def _found(path: Path) -> os.stat_result:
     try:
         return path.lstat()
     except FileNotFoundError:
-        raise NotPrivate(f"{path} was deleted. Make a new Emulator, which has another folder.") from None
+        raise NotPrivate(f"{path} was deleted. Make a new Emulator, which gets another folder.") from None
 
 
 def _check_owner(path: Path, found: os.stat_result) -> None:
@@ -97,12 +97,12 @@ def _check_owner(path: Path, found: os.stat_result) -> None:
 
 
 def _kind(found: os.stat_result) -> str:
-    return _LINK if stat.S_ISLNK(found.st_mode) else "no regular file"
+    return _LINK if stat.S_ISLNK(found.st_mode) else "not a regular file"
 
 
 @contextlib.contextmanager
 def _entered(folder: Path) -> Iterator[int | None]:
-    """Open a private folder, for the calls that take a `dir_fd`; None where the system has none."""
+    """Open a private folder for calls that take a `dir_fd`; None on systems without it."""
     found = check_folder(folder)
     if sys.platform == "win32":
         yield None
@@ -120,10 +120,10 @@ def _entered(folder: Path) -> Iterator[int | None]:
 
 
 def open_in(folder: Path, name: str, flags: int) -> int:
-    """Open a file of a private folder, or make it if the flags say so, and return its number.
+    """Open a file of a private folder, or create it if the flags say so, and return its descriptor.
 
-    A `NotPrivate` for a folder that is not private, and for a file that is a symbolic link, another user's, no regular
-    file, or has another name too (a hard link), by which something else would be written.
+    Raises `NotPrivate` for a folder that is not private, and for a file that is a symbolic link, belongs to another
+    user, is not a regular file, or is a hard link, so that a file elsewhere would be written.
     """
     path = folder / name
     with _entered(folder) as at:
@@ -143,7 +143,7 @@ def open_in(folder: Path, name: str, flags: int) -> int:
 
 
 def write_in(folder: Path, name: str, content: bytes) -> Path:
-    """Write a file of a private folder, in place of what has the name, and return its path."""
+    """Write a file of a private folder, replacing a file of the same name, and return its path."""
     path, part = folder / name, _temporary()
     with _entered(folder) as at:
         here = folder if at is None else Path()
@@ -159,7 +159,7 @@ def write_in(folder: Path, name: str, content: bytes) -> Path:
 
 
 def check_file(path: Path, *, by_any_name: bool = False) -> None:
-    """Refuse a file that is there and not this user's own, as `open_in` does; it may have hard links `by_any_name`."""
+    """Raise `NotPrivate` for an existing file that `open_in` would refuse; `by_any_name` allows hard links."""
     with contextlib.suppress(FileNotFoundError):
         _check_found(path, path.lstat(), by_any_name=by_any_name)
 
@@ -170,12 +170,12 @@ def _check_found(path: Path, found: os.stat_result, *, by_any_name: bool = False
     _check_owner(path, found)
     if found.st_nlink > 1 and not by_any_name:
         raise NotPrivate(
-            f"{path} is a hard link: the same file has another name too, and would be changed. Move it away, {_CHOOSE}."
+            f"{path} is a hard link: the file has another name too, and would change there. Move it away, {_CHOOSE}."
         )
 
 
 def read(path: Path) -> bytes | None:
-    """Return what is in a regular file, None if there is none; a `NotPrivate` for a symbolic link."""
+    """Return the content of a regular file; None if there is no file. Raises `NotPrivate` for a symbolic link."""
     try:
         with open(path, "rb", opener=without_following) as file:
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -192,11 +192,12 @@ def read(path: Path) -> bytes | None:
 def replacing(
     path: Path, refuse: type[CmemuError], *, overwrite: bool, rights: int | None = FILE_RIGHTS
 ) -> Iterator[BinaryIO]:
-    """Open a file that takes a path's place when all is written, and of which nothing is left when that fails.
+    """Open a file that gets its path when it is completely written; after an error nothing of it is left.
 
-    Several may do so at once, for one path too: each has a temporary name of its own, and the last one that is done
-    counts, or without `overwrite` the first. `rights` of None are those of the file that is replaced, or the usual ones
-    of this process. Raises `refuse` with the reason when the path is taken, or can't be written.
+    Several processes may do this at the same time, even for the same path: each has a temporary name of its own. The
+    last one that finishes wins; without `overwrite`, the first. With `rights` of None, the file gets the rights of the
+    file that it replaces, or the default rights of this process. Raises `refuse` with the reason if the path exists or
+    can't be written.
     """
     try:
         before = _replaceable(path, refuse, overwrite=overwrite)
@@ -221,13 +222,13 @@ def replacing(
 def _replaceable(path: Path, refuse: type[CmemuError], *, overwrite: bool) -> os.stat_result | None:
     try:
         found = path.lstat()
-    except OSError:  # none, or the opening says what is wrong
+    except OSError:  # there is no file, or opening it will report what is wrong
         return None
     if not overwrite:
         raise _taken(path, refuse)
     if not stat.S_ISREG(found.st_mode):
         raise refuse(
-            f"{path} is {_kind(found)}, and was left as it is. Give the path of a file, or of none that there is."
+            f"{path} is {_kind(found)}, and was left as it is. Give the path of a file, or one that does not exist."
         )
     return found
 
@@ -237,12 +238,12 @@ def _taken(path: Path, refuse: type[CmemuError]) -> CmemuError:
 
 
 def _name(part: Path, path: Path) -> None:
-    """Give a finished file its name, which must be nobody's."""
+    """Give a finished file its name, which must not exist yet."""
     try:
         path.hardlink_to(part)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: the name is taken first, and then what has it replaced
+    except OSError:  # on a file system without hard links: reserve the name, and then replace the empty file
         os.close(os.open(path, _ANEW, FILE_RIGHTS))
         part.replace(path)
     else:

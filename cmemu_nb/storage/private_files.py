@@ -1,7 +1,8 @@
-"""Private files: directories and files that only their owner can read, and that don't outlive a killed process.
+"""Private files: directories and files that only their owner can read, and that are removed after a process was killed.
 
-A process holds a lock on a file of its own for as long as it lives, however it ends. So what nobody holds a lock on is
-left over, and the next emulator that starts removes it: no process id has to be trusted, which may be another's by now.
+A process holds a lock on a file in its directory for as long as it lives, however it ends. So a directory without a
+lock is left over, and the next emulator that starts removes it. Process ids are not used, because another process may
+have the same id by now.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 PREFIX = "cmemu_nb-"
 LOCK = "lock"
-# What a journal keeps in the directory beside it, besides the files of replicas outside this process.
+# The files that a journal keeps in the directory beside it, apart from the files of replicas outside this process.
 KEPT = (LOCK, "mark", "ca.pem")
 
 
 class PrivateFiles:
-    """A directory that only its owner can read (0700), for the certificates and tokens that clients are given.
+    """A directory that only its owner can read (0700), for the certificates and tokens that clients need.
 
-    It is a temporary one, removed at `close()`, when it is collected, and when the interpreter ends; or `lasting`,
-    which is there already and stays.
+    It is a temporary directory, which is removed at `close()`, when this object is collected, and when the interpreter
+    ends; or the existing directory `lasting`, which stays.
     """
 
     def __init__(self, lasting: Path | None = None) -> None:
@@ -48,23 +49,23 @@ class PrivateFiles:
         self.close = weakref.finalize(self, _remove, self.path, lock, os.getpid())
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file that only its owner can read (0600), and return its path; `NotPrivate` if others could."""
+        """Write a file that only its owner can read (0600) and return its path. Raises `NotPrivate` if others could."""
         return write_in(self.path, name, content)
 
     def clean(self, replica_ids: Collection[str]) -> None:
-        """Delete what a process before this one has left in a lasting directory, but not these replicas' files."""
+        """Delete files of an earlier process in a lasting directory, except the files of these replicas."""
         for path in self.path.iterdir():
             if path.name not in KEPT and not path.name.endswith(tuple(f"-{each}" for each in replica_ids)):
                 delete(path)
 
     def delete(self, ending: str) -> None:
-        """Delete the files whose names end so."""
-        with contextlib.suppress(FileNotFoundError):  # somebody has deleted them already, or all of the folder
+        """Delete the files whose names have this ending."""
+        with contextlib.suppress(FileNotFoundError):  # they, or the whole folder, were deleted already
             for path in [each for each in self.path.iterdir() if each.name.endswith(ending)]:
                 path.unlink()
 
     def folder(self, name: str) -> Path:
-        """Return a private directory in it, made if it is missing."""
+        """Return a private directory inside it, and create it if it is missing."""
         check_folder(self.path)
         path = self.path / name
         make_folder(path)
@@ -74,25 +75,25 @@ class PrivateFiles:
 def _make_directory() -> tuple[Path, IO[str]]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        # Somebody who cleans up may take it for a left one until its lock is held.
+        # Until its lock is held, another process may take it for a left-over directory and remove it.
         with contextlib.suppress(FileNotFoundError):
             lock = open(path / LOCK, "x", opener=made_anew)  # noqa: SIM115 - kept open
             if is_locked_now(lock) and (path / LOCK).exists():
-                # A forked child would hold the lock when this process is long gone.
+                # A forked child would otherwise hold the lock after this process has ended.
                 close_in_children([lock])
                 return path, lock
             lock.close()
 
 
 def _remove(path: Path, lock: IO[str] | None, owner: int) -> None:
-    # A forked child inherits the clean-up, not the files.
+    # A forked child inherits this clean-up, but must not remove the files.
     if lock is not None and os.getpid() == owner:
         with contextlib.suppress(OSError):
             _delete(path, lock)
 
 
 def _delete(path: Path, lock: IO[str]) -> None:
-    """Delete a directory, whose lock goes last: what can't be deleted today is tried at the next start."""
+    """Delete a directory, its lock last: if something can't be deleted now, the next start tries again."""
     for child in path.iterdir():
         if child.name != LOCK:
             delete(child)
@@ -101,9 +102,9 @@ def _delete(path: Path, lock: IO[str]) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete a file, a symbolic link or a directory with all that is in it."""
+    """Delete a file, a symbolic link, or a directory with its content."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)  # which follows no symbolic links
+        shutil.rmtree(path)  # it does not follow symbolic links
     else:
         path.unlink()
 
@@ -122,7 +123,7 @@ def _remove_if_left(path: Path) -> None:
     try:
         lock = open(path / LOCK, "r+", opener=without_following)  # noqa: SIM115 - closed below
     except FileNotFoundError:
-        path.rmdir()  # its owner was killed before it had a lock; one that is not empty is somebody else's
+        path.rmdir()  # its process was killed before it had a lock; this fails for a directory that is not empty
         return
     with lock:
         if is_locked_now(lock):
@@ -130,7 +131,7 @@ def _remove_if_left(path: Path) -> None:
 
 
 def is_locked_now(file: IO[str] | IO[bytes]) -> bool:
-    """Lock a file for this process until it is closed; return False if another one has locked it."""
+    """Lock a file for this process until it is closed; return False if another process has locked it."""
     try:
         if sys.platform == "win32":
             import msvcrt  # noqa: PLC0415

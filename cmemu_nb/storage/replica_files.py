@@ -17,10 +17,10 @@ ENDS = ("replica_exited", "session_reset", "session_deleted")
 
 
 class ReplicaFiles:
-    """The files of the replicas of an emulator in its private folder, those too that an earlier process has written.
+    """The files of an emulator's replicas in its private folder, including those that an earlier process wrote.
 
-    A launched program's are deleted when it has ended, those of a program that was started by hand when its session is
-    reset or deleted. What belongs to no replica that there is, a process before this one has left: it is deleted.
+    The files of a launched program are deleted when it has ended; those of a program that was started by hand are
+    deleted when its session is reset or deleted. Files of an earlier process that belong to no replica are deleted.
     """
 
     def __init__(self, files: PrivateFiles, lifecycle: Lifecycle) -> None:
@@ -29,21 +29,21 @@ class ReplicaFiles:
         for runtime in lifecycle.runtimes():
             self._replicas[runtime.runtime_id].update(lifecycle.replicas(runtime.runtime_id))
         files.clean([each.replica_id for replicas in self._replicas.values() for each in replicas])
-        lifecycle.events.subscribe(self._hear)
+        lifecycle.events.subscribe(self._on_event)
 
     def write(self, replica: Replica, name: str, text: str) -> Path:
-        """Write a file for a replica, and return its path."""
+        """Write a file for a replica and return its path."""
         self._replicas[replica.runtime_id].add(replica)
         return self._files.write(f"{name}-{replica.replica_id}", text.encode())
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if event.kind in ENDS:
             for replica in list(self._replicas.get(event.runtime_id or "", ())):
                 if replica.revoked:
                     self.delete(replica)
 
     def delete(self, replica: Replica) -> None:
-        """Delete what was written for a replica."""
+        """Delete the files of a replica."""
         self._files.delete(f"-{replica.replica_id}")
         replicas = self._replicas[replica.runtime_id]
         replicas.discard(replica)

@@ -1,6 +1,6 @@
-"""The seed file: the sessions, bindings, bearer tokens and settings that an emulator begins with, as YAML.
+"""The seed file: the sessions, bindings, bearer tokens and settings with which an emulator starts, as YAML.
 
-`docs/seed.md` describes it. What is refused is a `SeedError` with the file's line, and never with a token.
+`docs/seed.md` describes it. Invalid content raises a `SeedError` with the line in the file, and never with a token.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ WORDS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOK
 
 
 def read(path: str | Path, given: dict[str, Any]) -> Seed:
-    """Read a seed file; the settings `given` win over its own.
+    """Read a seed file; the settings `given` override its own.
 
-    Raises `SeedError` for a file that can't be read or says what can't be.
+    Raises `SeedError` for a file that can't be read or whose content is invalid.
     """
     hide_tokens(given)
     try:
         return _read(path, given)
     except SeedError as error:
         refusal = str(error)
-    # Out here, because a traceback from in there shows the file's text, with its tokens, where it has local variables.
+    # Raised here, because a traceback from inside _read can show local variables with the file's text and its tokens.
     raise SeedError(refusal)
 
 
@@ -55,7 +55,7 @@ def _read(path: str | Path, given: dict[str, Any]) -> Seed:
         reason = getattr(error, "strerror", None) or error
         raise SeedError(f"The seed file {path} can't be read: {reason}. Check the path.") from None
     if len(content) > MAX_BYTES:
-        raise SeedError(f"The seed file {path} has more than {MAX_BYTES:,} bytes, too many for one. Take another file.")
+        raise SeedError(f"The seed file {path} has more than {MAX_BYTES:,} bytes, too many for one. Use another file.")
     document = Document(str(path), content, WORDS)
     if document.root is None or document.absent(document.root):
         raise SeedError(

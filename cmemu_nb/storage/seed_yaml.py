@@ -1,4 +1,4 @@
-"""A small YAML document as a tree whose every part knows its line; what is refused is a `SeedError` with that line."""
+"""A small YAML document as a tree of nodes that know their lines; invalid content raises `SeedError` with the line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cmemu_nb.wire.labels import trimmed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DEEPEST = 10
-LOOKS_LIKE = 0.75
+MAX_NESTING = 10
+MIN_SIMILARITY = 0.75
 STANDARD = "tag:yaml.org,2002:"
 KINDS = {
     "str": "text",
@@ -31,7 +31,7 @@ KINDS = {
 
 
 class _Refused(yaml.YAMLError):
-    """What YAML allows and a seed file does not."""
+    """Content that YAML allows and a seed file does not."""
 
     def __init__(self, event: yaml.Event, what: str) -> None:
         super().__init__(what)
@@ -39,15 +39,15 @@ class _Refused(yaml.YAMLError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes that are a tree, and a flat one: who walks through it is done soon."""
+    """Composes nodes into a tree of limited depth without aliases, so that walking through it is fast."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise _Refused(event, "aliases (*name) are not taken: write it out")
-        if self.depth == DEEPEST:
+            raise _Refused(event, "aliases (*name) are not allowed: write it out")
+        if self.depth == MAX_NESTING:
             raise _Refused(event, "this is nested too deeply for a seed file")
         self.depth += 1
         try:
@@ -57,9 +57,9 @@ class _Loader(yaml.SafeLoader):
 
 
 class Document:
-    """One file, and the reading of its parts; `words` are the keys that there are anywhere in it.
+    """One file and methods to read its parts; `words` are all keys that seed files can have.
 
-    `root` is None for a file without anything.
+    `root` is None for an empty file.
     """
 
     def __init__(self, name: str, content: bytes, words: Sequence[str]) -> None:
@@ -81,15 +81,15 @@ class Document:
         except _Refused as error:
             raise self.error(error.mark, error.what) from None
         except yaml.MarkedYAMLError as error:
-            said = ", ".join(filter(None, [error.context, error.problem]))
-            # Without what it quotes, which may be anything.
-            said = re.sub(r"'[^'<]{2,}'", "'…'", said)
-            raise self.error(error.problem_mark, f"this is not YAML ({said})") from None
+            reason = ", ".join(filter(None, [error.context, error.problem]))
+            # Quoted text of the file is removed, because it may be a token.
+            reason = re.sub(r"'[^'<]{2,}'", "'…'", reason)
+            raise self.error(error.problem_mark, f"this is not YAML ({reason})") from None
         except (yaml.YAMLError, ValueError, OverflowError):  # the last two: an escape beyond Unicode
             raise self.error(None, "this is not YAML: it has characters that YAML does not allow") from None
 
     def pairs(self, node: yaml.Node | None, where: str, what: str) -> list[tuple[yaml.Node, yaml.Node]]:
-        """Return the keys and values of a mapping, none of one that is absent."""
+        """Return the keys and values of a mapping; none if it is absent."""
         if node is None or self.absent(node):
             return []
         if _kind(node) != "map":
@@ -98,7 +98,7 @@ class Document:
         return pairs
 
     def fields(self, node: yaml.Node | None, where: str, keys: tuple[str, ...]) -> dict[str, yaml.Node]:
-        """Return the values of a mapping by their keys, which must be among these; without those that are null."""
+        """Return the values of a mapping by their keys, without null values. Other keys than these are refused."""
         found: dict[str, yaml.Node] = {}
         lines: dict[str, yaml.Node] = {}
         for key, value in self.pairs(node, where, ", ".join(keys)):
@@ -113,7 +113,7 @@ class Document:
         return found
 
     def items(self, node: yaml.Node | None, where: str) -> list[tuple[str, yaml.Node]]:
-        """Return the items of a list, each with its place in words."""
+        """Return the items of a list, each with its path, such as `runtimes[0]`."""
         if node is None:
             return []
         if _kind(node) != "seq":
@@ -121,20 +121,20 @@ class Document:
         return [(f"{where}[{position}]", each) for position, each in enumerate(node.value)]
 
     def once(self, seen: dict[Any, yaml.Node], key: Any, node: yaml.Node, what: str) -> None:
-        """Note where a key stands; one that has been seen is refused."""
+        """Record the node of a key; refuse a key that was recorded before."""
         if key in seen:
             raise self.error(node.start_mark, f"{what} that line {seen[key].start_mark.line + 1} has already")
         seen[key] = node
 
     def required(self, parent: yaml.Node, fields: dict[str, yaml.Node], where: str, name: str) -> str:
-        """Return a text that must be there."""
+        """Return a text that is required."""
         value = self.text(fields.get(name), f"{where}.{name}")
         if value is None:
             raise self.error(parent.start_mark, f"{where} needs a {name}")
         return value
 
     def text(self, node: yaml.Node | None, where: str) -> str | None:
-        """Return a text without the blanks around it; None for a blank one."""
+        """Return a text without surrounding spaces; None if it is blank."""
         if node is None:
             return None
         try:
@@ -154,8 +154,8 @@ class Document:
         if not (token and can_be_sent(token)):
             raise self.error(
                 node.start_mark,
-                f"{where} can't be sent in a header: use printable ASCII, at least one character, without blanks at "
-                "its ends",
+                f"{where} can't be sent in a header: use printable ASCII, at least one character, without leading or "
+                "trailing spaces",
             )
         return token
 
@@ -172,21 +172,21 @@ class Document:
         try:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, OverflowError):
-            raise self.error(node.start_mark, f"{where} is no value that a setting can have") from None
+            raise self.error(node.start_mark, f"{where} is not a value that a setting can have") from None
 
     def _shown(self, key: str | None) -> str:
-        """Return a key as it may be shown: as it is only if it is nearly one that there is, else it may be a token."""
+        """Return a key as it may be shown: completely only if it is similar to a valid key, as it may be a token."""
         if key is None:
             return ""
-        nearly = re.fullmatch("[a-z_]+", key) and difflib.get_close_matches(key, self._words, 1, LOOKS_LIKE)
+        nearly = re.fullmatch("[a-z_]+", key) and difflib.get_close_matches(key, self._words, 1, MIN_SIMILARITY)
         return f" {key if nearly else last_four(key)!r}"
 
     def absent(self, node: yaml.Node) -> bool:
-        """Tell whether a value is null, as it is when nothing stands behind its key."""
+        """Return whether a value is null, as for a key without a value."""
         return _kind(node) == "null"
 
     def error(self, mark: Any, what: str) -> SeedError:
-        """Return a refusal with the file's name and line."""
+        """Return an error with the name of the file and the line."""
         line = f", line {mark.line + 1}" if mark is not None else ""
         return SeedError(f"{self._name}{line}: {what}{'' if what.endswith('.') else '.'}")
 

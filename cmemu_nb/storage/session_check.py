@@ -1,4 +1,4 @@
-"""What holds of the records of a session beyond their types, so that a damaged file is refused before it is shown."""
+"""Checks of a session's records beyond their types, so that a damaged file is refused before it is shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
 MAX_INTEGER = 2**63 - 1
-# Which of these a job has in each state: it was taken, it ended, it has a result, it has an error message.
+# Which of these fields are set in each state: a job that was taken, has ended, has a result, has an error message.
 FIELDS = ("started_at", "completed_at", "result", "error_message")
 IN_STATE = {
     JobStatus.QUEUED: (False, False, False, False),
@@ -24,14 +24,14 @@ IN_STATE = {
 
 
 def check_record(record: msgspec.Struct) -> None:
-    """Raise a `ValueError` for a number that no time and no count can be, for a body that is no JSON, and the like."""
+    """Raise `ValueError` for a record with an impossible time or count, a body that is not JSON, and similar errors."""
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if isinstance(value, int) and not 0 <= value <= MAX_INTEGER:
             raise ValueError(f"{name} must be a number from 0 to 2**63 - 1")
     if isinstance(record, Job):
-        if not record.job_id or record.job_id != ending_of(record.job_id):  # nobody could ask for it
-            raise ValueError("its job_id is empty, or has blanks or dots around it")
+        if not record.job_id or record.job_id != ending_of(record.job_id):  # it could not be found by its id
+            raise ValueError("its job_id is empty, or has spaces or dots around it")
         _check_json("query", record.query)
         _check_state(record)
     elif isinstance(record, FunctionSchema):
@@ -41,10 +41,10 @@ def check_record(record: msgspec.Struct) -> None:
 def _check_json(name: str, text: bytes) -> None:
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
-    except RecursionError:  # it is shown as text then
+    except RecursionError:  # it will be shown as text
         pass
     except msgspec.DecodeError as error:
-        raise ValueError(f"its {name} is no JSON ({error})") from None
+        raise ValueError(f"its {name} is not JSON ({error})") from None
 
 
 def _check_state(job: Job) -> None:
@@ -54,7 +54,7 @@ def _check_state(job: Job) -> None:
 
 
 def check_unique(what: str, names: Iterable[Hashable]) -> None:
-    """Raise a `ValueError` for a name that comes twice."""
+    """Raise `ValueError` for a name that occurs twice."""
     seen = set()
     for name in names:
         if name in seen:

@@ -1,7 +1,7 @@
-"""A session as a file: everything an emulator holds as JSON, to be looked at later and elsewhere.
+"""The exported session: everything that an emulator holds as a JSON file, to be inspected later and elsewhere.
 
-Tokens are in it as their last four characters. Times are Unix nanoseconds; queries and results are texts, and bytes
-that are no UTF-8 are base64.
+Of tokens it contains only the last four characters. Times are Unix nanoseconds. Queries and results are text, or
+base64 if they are not UTF-8.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ BODIES = ("query", "result", "schema_payload")
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """All of one session: `state`, `events` with the quiet ones, `logs` by job id, and when it was taken.
+    """The content of one session: `state`, `events` with the quiet ones, `logs` by job id, and the time of the export.
 
-    `steady_at` is that moment on the steady clock, for the jobs that are not finished.
+    `steady_at` is the same time on the steady clock, for the durations of unfinished jobs.
     """
 
     url: str
@@ -53,7 +53,7 @@ class Contents(msgspec.Struct, frozen=True):
 
     @property
     def port(self) -> int:
-        """The port of the emulator; 0 if its URL does not say."""
+        """The port of the emulator; 0 if its URL has none."""
         try:
             return urlsplit(self.url).port or 0
         except ValueError:
@@ -61,7 +61,7 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 def expanded(path: str | Path) -> Path:
-    """Return a path with `~` replaced; a `SessionFileError` for one that can't be."""
+    """Return a path with `~` replaced. Raises `SessionFileError` for a value that can't be a path."""
     try:
         return Path(path).expanduser()
     except (RuntimeError, TypeError) as error:
@@ -69,7 +69,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def contents(state: Lifecycle, url: str, now: int, steady: int) -> Contents:
-    """Take a picture of everything. To be called where the lifecycle is changed, so that it is one moment's."""
+    """Return a snapshot of everything. Call it on the thread that changes the lifecycle, so that it is consistent."""
     sessions = [
         SavedSession(runtime, state.schemas(runtime.runtime_id), [], state.count_evicted(runtime.runtime_id))
         for runtime in state.runtimes()
@@ -80,14 +80,14 @@ def contents(state: Lifecycle, url: str, now: int, steady: int) -> Contents:
 
 
 def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
-    """Write a session, readable by its owner; a `SessionFileError` says why it can't be written."""
+    """Write a session to a file that only its owner can read. Raises `SessionFileError` if it can't be written."""
     with replacing(path, overwrite=overwrite) as file:
         file.writelines(pieces(taken))
 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """Open a file that takes a path's place when all is written, and is gone when that fails."""
+    """Open a file that gets its path when it is completely written; after an error nothing of it is left."""
     if path.is_dir():
         raise SessionFileError(f"{path} is a directory. Give a file's name, such as {path / 'run.json'}.")
     with owner_only.replacing(path, SessionFileError, overwrite=overwrite) as file:
@@ -95,7 +95,7 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 def pieces(taken: Contents) -> Iterator[bytes]:
-    """Return a session as JSON text, one record on a line, piece by piece: all of it may be large."""
+    """Yield a session as JSON text in pieces, because it may be large. Each record is on a line of its own."""
     state = taken.state
     head = {"format": FORMAT, "version": VERSION, "url": taken.url, "exported_at": taken.exported_at}
     head |= {"steady_at": taken.steady_at}
@@ -142,16 +142,16 @@ def _fields(record: msgspec.Struct) -> dict[str, Any]:
 
 
 def _text(value: str) -> str:
-    # JSON as msgspec writes it has no lone surrogates, which programs of this process may have printed.
+    # msgspec can't write lone surrogates, which programs may have printed.
     return value.encode(errors="replace").decode()
 
 
 def read(path: Path) -> Contents:
-    """Read a session; a `SessionFileError` says what is wrong with the file."""
+    """Read a session. Raises `SessionFileError`, which says what is wrong with the file."""
     try:
         document = _decoded(path.read_bytes())
         if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise SessionFileError(f"{path} is no exported session. The emulator's export('run.json') writes one.")
+            raise SessionFileError(f"{path} is not an exported session. The emulator's export('run.json') writes one.")
         with _at(""):
             version = msgspec.convert(document, _Version).version
         if version > VERSION:
@@ -169,7 +169,7 @@ def _decoded(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        text.decode()  # which says at which byte
+        text.decode()  # its error names the byte
         raise
 
 
@@ -205,7 +205,7 @@ def _read(document: dict[str, Any]) -> Contents:
     check_unique("jobs with the number", (each.sequence for each in jobs))
     strays = found.logs.keys() - {job.job_id for job in jobs}
     if strays:
-        raise ValueError(f"at logs: it has no job {min(strays)!r}, but what that printed")
+        raise ValueError(f"at logs: it has the output of job {min(strays)!r}, but not the job")
     events = _records(Event, found.events, "events")
     steady_at = found.exported_at if found.steady_at is None else found.steady_at
     state = SavedState(sessions, apps, jobs)
@@ -229,7 +229,7 @@ def _records(kind: type[T], records: list[dict[str, Any]], where: str) -> list[T
 
 
 def _record(kind: type[T], fields: dict[str, Any], where: str) -> T:
-    """Make a record of its fields; bodies were texts or base64."""
+    """Make a record from its fields; bodies are text or base64."""
     with _at(where):
         given = dict(fields)
         for name in BODIES:
@@ -245,7 +245,7 @@ def _record(kind: type[T], fields: dict[str, Any], where: str) -> T:
 
 @contextlib.contextmanager
 def _at(where: str) -> Iterator[None]:
-    """Say where in the document something is wrong."""
+    """Add the path in the document to errors."""
     try:
         yield
     except (msgspec.MsgspecError, ValueError) as error:

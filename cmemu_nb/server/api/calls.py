@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from cmemu_nb.errors import MAX_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError
+from cmemu_nb.errors import MAX_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError, quoted_names
 from cmemu_nb.phrases import quoted
 from cmemu_nb.server.api.queries import VERSION, Query, data_type, find_query
 from cmemu_nb.server.api.values import from_module, to_module
@@ -22,7 +22,7 @@ from cmemu_nb.wire.query_check import problem_of_input
 from cmemu_nb.wire.results import BARE_NUMBERS, error_text, function_error, item_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from cmemu_nb.errors import WireError
     from cmemu_nb.server.context import Context
@@ -103,7 +103,7 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
     inputs = query.inputs
     unknown = [name for name in given if name not in inputs]
     if unknown:
-        message = f"{query.api_name} has no parameter {_listed(unknown)}. It has {_listed(inputs)}."
+        message = f"{query.api_name} has no parameter {quoted_names(unknown)}. It has {quoted_names(inputs)}."
         raise ApiError(
             400, "UnknownParameter", message, unknownParameters=unknown[:MAX_NAMES], expectedParameters=list(inputs)
         )
@@ -111,14 +111,8 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
     needed = [name for name, (kind, required) in inputs.items() if required and not _nullable(kind)]
     missing = [name for name in needed if name not in there]
     if missing:
-        message = f"{query.api_name} was called without {_listed(missing)}. Give a value for each."
+        message = f"{query.api_name} was called without {quoted_names(missing)}. Give a value for each."
         raise ApiError(400, "MissingParameter", message, parameters=missing)
-
-
-def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
-    return ", ".join(map(quoted, listed[:MAX_NAMES])) + more
 
 
 def _argument(query: Query, name: str, given: bytes) -> bytes:
