@@ -236,7 +236,7 @@ def test_a_stream_that_is_failed_by_hand_ends(emu: Emulator) -> None:
 def test_a_function_has_nobody_to_ask(emu: Emulator, ask: str) -> None:
     before = builtins.input, getpass.getpass
     emu.function(make(f"def asks(context, event):\n    {ask}", getpass=getpass))
-    with pytest.raises(FunctionError, match=r"EOFError: .* in a function has nobody to ask"):
+    with pytest.raises(FunctionError, match=r"EOFError: .* in a function has no user to ask"):
         emu.call("asks", timeout=20)
     eventually(lambda: (builtins.input, getpass.getpass) == before, "all is as it was")
 

@@ -83,7 +83,7 @@ FUNCTIONS = [
     ("6. Streaming", r"\['3\.\.\.', '2\.\.\.', '1\.\.\.'\]"),
     ("6. Streaming", r'(?s)after 0\.\d s: "3\.\.\."\n.*after \d\.\d s: "2\.\.\."\n.*after \d\.\d s: "1\.\.\."\n'),
     ("7. Edit and run again", r"\(4\.05, <total v2 on 'notebook'"),
-    ("7. Edit and run again", r"FunctionRefused: total can't be served: .*Leave 'event' without annotation"),
+    ("7. Edit and run again", r"FunctionRefused: total can't be served: .*Leave 'event' without an annotation"),
     ("7. Edit and run again", r"total v2 is still served\."),
     ("8. Many calls", r"IntProgress.*0 of 4 jobs"),
     ("8. Many calls", r"(?s)Ada +90 +3 +ok +30\.0 +\d+\.\d\n.*Cy +10 +0 +function error +None.*Dee +75 +2 +ok +37\.5"),

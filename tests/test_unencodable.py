@@ -109,7 +109,7 @@ BAD: list[tuple[Any, str]] = [
     ({np.int64(1): 1}, r"result has the key .*1.*, a numpy\.int64"),
     ({dt.date(2026, 1, 1): 1}, r"result has the key datetime\.date\(2026, 1, 1\), a datetime\.date"),
     ({Color.RED: 1}, r"result has the key <Color\.RED: 'red'>, a [\w.]+\.Color"),
-    (ring(), r"result\['a'\]\[1\] is result itself, .*: return what does not contain itself"),
+    (ring(), r"result\['a'\]\[1\] is result itself, .*: return a value that doesn't contain itself"),
     (ring_of_parts(), r"result\.price is result itself"),
     (deep(), "result is nested too deeply"),
     ({"n": 10**5000}, r"result\['n'\] is an integer with too many digits"),

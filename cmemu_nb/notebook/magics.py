@@ -24,7 +24,7 @@ from cmemu_nb.engine.fault_arguments import FAULTS
 from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, NotRunning, known
 from cmemu_nb.eventloop.loop import defer_interrupts
 from cmemu_nb.eventloop.shell import echo_here
-from cmemu_nb.executors.sdk.annotations import take_over
+from cmemu_nb.executors.sdk.adapter import take_over
 from cmemu_nb.lifecycle.records import Job
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.cell_magics import (

@@ -458,7 +458,7 @@ def test_a_function_that_asks_raises_a_sentence_and_the_browser_is_not_asked(not
     assert not cell.asked_input
     assert cell.error is None
     answers = json.loads(kernel.run("import json; print(json.dumps(answers))"))
-    assert {how for how, said in answers.items() if "in a function has nobody to ask" in (said or "")} >= {
+    assert {how for how, said in answers.items() if "in a function has no user to ask" in (said or "")} >= {
         *("input", "getpass", "getpass imported before", "pdb", "a thread of the function"),
     }
     assert answers["stdin"] == ""

@@ -18,7 +18,7 @@ MOST_OF_A_LINE = 20_000
 READ_OF_A_LINE = 100_000
 MOST_CHARACTERS = 10_000_000
 MOST_OF_A_NAME = 200
-SAID_BY_RESULT = ("Error executing job: ", "Failed to serialize result to json: ")
+REPORTED_BY_RESULT = ("Error executing job: ", "Failed to serialize result to json: ")
 """How the Python SDK's log begins to say what the error object that it posts says, too [foundry]."""
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
 from cmemu_nb.executors.modules.environment import Extras, add_replica, read_extras
-from cmemu_nb.executors.modules.logs import SAID_BY_RESULT, LogLine, ModuleLogs
+from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.lifecycle.lifecycle import until
 from cmemu_nb.phrases import closest
@@ -151,7 +151,7 @@ class LaunchedModule:
 
     def _heard(self, line: LogLine) -> None:
         self.logs.append(line)
-        if line.job_id and not line.message.startswith(SAID_BY_RESULT):
+        if line.job_id and not line.message.startswith(REPORTED_BY_RESULT):
             self._engine.lifecycle.log(line.job_id).write(f"{line}\n")
 
     def _exited(self, process: ReplicaProcess) -> None:

@@ -1,7 +1,7 @@
-"""Python functions as the official SDK sees them: read, called and encoded by the SDK's own code.
+"""The adapter to the official SDK: its own code reads a function, calls it and encodes its result.
 
-Only this file knows the inside of `foundry-compute-modules`. A function that the SDK would refuse is refused when
-it is defined, and so is one that the SDK takes and that could never work.
+This module is the only one that depends on the internals of `foundry-compute-modules`. A function that the SDK would
+refuse is refused when it is defined; so is one that the SDK accepts but that could never work.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+import compute_modules
+from compute_modules import startup
 from compute_modules.client.internal_query_client import (
     POST_ERROR_MAX_ATTEMPTS,
     POST_RESULT_MAX_ATTEMPTS,
     InternalQueryService,
 )
+from compute_modules.function_registry import function_registry
 from compute_modules.function_registry.function import Function
 from compute_modules.function_registry.function_schema_parser import (
     CONTEXT_KEY,
@@ -34,31 +37,32 @@ from compute_modules.logging.internal import get_internal_logger
 
 from cmemu_nb.errors import FunctionRefused
 from cmemu_nb.eventloop.ending import Ending
-from cmemu_nb.executors.modules.logs import SAID_BY_RESULT
-from cmemu_nb.executors.sdk.encoding import Items, explained, surprising_stream, unencodable
+from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT
+from cmemu_nb.executors.sdk.encoding import Items, explain_problem, unencodable, warn_of_stream
 from cmemu_nb.executors.sdk.types import (
     RESULT,
+    describe_error,
     event_problem,
     event_warnings,
+    find_fix,
     refusal,
     result_problem,
     result_warnings,
-    said,
-    what_to_do,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import CodeType, TracebackType
+    from types import CodeType, ModuleType, TracebackType
 
     from compute_modules.function_registry.types import PythonClassNode
 
     Post = Callable[[bytes | Iterable[bytes]], None]
+    Serve = Callable[[Callable[..., Any], bool, Sequence[Any]], object]
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A function with all that the SDK knows of it; `schema` is what is posted."""
+    """A function with everything that the SDK derives from it; `schema` is what is posted."""
 
     name: str
     function: Callable[..., Any]
@@ -75,7 +79,7 @@ class Definition:
 
     @cached_property
     def full_schema(self) -> dict[str, Any]:
-        """The schema with the fields that every struct of the inputs needs, as `required`."""
+        """The schema; each struct of the inputs also lists the fields that it needs, as `required`."""
         nodes = self.class_node["children"] if self.class_node else {}
         inputs = [
             {**each, "dataType": full_type(each["dataType"], nodes[each["name"]])} for each in self.schema["inputs"]
@@ -84,14 +88,14 @@ class Definition:
 
     @property
     def signature(self) -> str:
-        """The function's parameters and result as they are written in Python."""
+        """The function's parameters and result in Python's syntax."""
         return str(inspect.signature(self.function)).replace("__main__.", "")
 
 
 def full_type(kind: dict[str, Any], node: PythonClassNode) -> dict[str, Any]:
-    """Add to a type which fields of its structs must be there for the SDK's conversion, as `required`.
+    """Return a type whose structs also list, as `required`, the fields that the SDK's conversion needs.
 
-    It converts nothing inside of an optional type.
+    The SDK converts nothing inside an optional type, so nothing is required there.
     """
     name, children = kind["type"], node["children"]
     if not children or name == "optionalType":
@@ -114,7 +118,7 @@ def full_type(kind: dict[str, Any], node: PythonClassNode) -> dict[str, Any]:
 def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ()) -> Definition:
     """Read a function as the SDK's `@function` does.
 
-    Raises `FunctionRefused` with the reason and what to do: the SDK's own, or what would break at each call.
+    Raises `FunctionRefused` with what to do and the reason: the SDK's own, or what would break at each call.
     """
     if isinstance(function, Function):
         function, edits = function.function, edits or function.edits
@@ -124,27 +128,30 @@ def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ())
     try:
         parsed = parse_function_schema(function, name, list(edits), api_name_type_id_mapping={})
         hints = get_type_hints(function, globalns={})
-    except Exception as error:  # noqa: BLE001 - whatever the SDK says
+    except Exception as error:  # noqa: BLE001 - the SDK raises errors of many types
         raise _refused(name, *_refusal(function, error)) from None
     _check_hints(name, hints, event, streaming=streaming)
     schema: dict[str, Any] = dict(parsed.function_schema)
-    told = [*event_warnings(hints.get(event), event), *(result_warnings(hints["return"]) if "return" in hints else ())]
-    return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed, tuple(told))
+    warnings = (
+        *event_warnings(hints.get(event), event),
+        *(result_warnings(hints["return"]) if "return" in hints else ()),
+    )
+    return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed, warnings)
 
 
 def _refusal(function: Callable[..., Any], error: Exception) -> tuple[str, str]:
-    """Return why the SDK refuses a function, and what to do: the first part of its hints that it refuses."""
+    """Return why the SDK refuses a function, and what to do: about the first of its type hints that is refused."""
     for name, hint in inspect.get_annotations(function).items():
         if name == CONTEXT_KEY:
             continue
         path = RESULT if name == RETURN_KEY else name
         if (problem := _refuses(hint, event=path is not RESULT)) is not None:
             return refusal(hint, path, problem, _refuses)
-    return f"the official SDK refuses it ({said(error)})", what_to_do(error)
+    return f"the official SDK refuses it ({describe_error(error)})", find_fix(error)
 
 
 def _refuses(hint: Any, *, event: bool = False) -> Exception | None:
-    """Return what the SDK says of a type hint that it refuses, and None of one that it takes."""
+    """Return the SDK's error for a type hint that it refuses, None for a hint that it accepts."""
 
     def f() -> None: ...
 
@@ -153,7 +160,7 @@ def _refuses(hint: Any, *, event: bool = False) -> Exception | None:
         read = get_type_hints(f, globalns={})["hint"]
         _assert_is_valid_custom_type(read) if event else None
         _extract_data_type(read)
-    except Exception as error:  # noqa: BLE001 - whatever the SDK says
+    except Exception as error:  # noqa: BLE001 - the SDK raises errors of many types
         return error
     return None
 
@@ -181,7 +188,7 @@ def _check_kind(name: str, function: Callable[..., Any], *, streaming: bool) -> 
 
 
 def _event_parameter(name: str, function: Callable[..., Any]) -> str:
-    """Return the name of the parameter that gets the event."""
+    """Return the name of the parameter that receives the event."""
     try:
         bound = inspect.signature(function).bind("context", "event")
     except (TypeError, ValueError) as error:
@@ -215,7 +222,7 @@ def _refused(name: str, reason: str, fix: str) -> FunctionRefused:
 
 
 class _SdkLog:
-    """The SDK's own log without the errors that the result says, too: a job's log is for what its function says."""
+    """The SDK's own log without the errors that the result reports too: a job's log is for its function's output."""
 
     def __init__(self, log: Any) -> None:
         self._log = log
@@ -224,17 +231,17 @@ class _SdkLog:
         return getattr(self._log, name)
 
     def error(self, message: str) -> None:
-        if not message.startswith(SAID_BY_RESULT):
+        if not message.startswith(REPORTED_BY_RESULT):
             self._log.error(message)
 
 
 class _Service(InternalQueryService):
-    """The SDK's own job handler, which posts through a function of ours."""
+    """The SDK's own job handler; it posts results through the given function."""
 
     def __init__(
         self, definition: Definition | None, post: Post, explain: Callable[[str], object], ending: Ending
     ) -> None:
-        # Not the SDK's: it reads a container's environment. These are what its handler uses.
+        # The SDK's own __init__ is not called, since it reads a container's environment. Its handler uses these only.
         functions = [definition] if definition is not None else []
         self.registered_functions = {each.name: functools.partial(ending.call, each.function) for each in functions}
         self.function_schema_conversions = {
@@ -248,29 +255,29 @@ class _Service(InternalQueryService):
         self._ending = ending
 
     def get_failed_query(self, exception: Exception) -> dict[str, str]:  # type: ignore[override]
-        _leave_out(Ending.call.__code__, exception.__traceback__)
+        _drop_frames(Ending.call.__code__, exception.__traceback__)
         posted = InternalQueryService.get_failed_query(exception)
         if (problem := _problem_of_result(exception)) is not None:
-            self._explain(explained(problem, posted["exception"]))
+            self._explain(explain_problem(problem, posted["exception"]))
         return posted
 
     def _iterable_to_json_generator(self, iterable: Iterable[Any]) -> Iterator[bytes]:
-        if surprise := surprising_stream(iterable):
-            print(surprise, file=sys.stderr)  # noqa: T201 - into the job's log
+        if warning := warn_of_stream(iterable):
+            print(warning, file=sys.stderr)  # noqa: T201 - this goes to the job's log
         items = Items(self._ending.items(iterable))
         try:
             yield from super()._iterable_to_json_generator(items)
         except (TypeError, ValueError, RecursionError):
-            if (problem := items.problem) is None:  # the function's own
+            if (problem := items.problem) is None:  # the function itself raised the error
                 raise
             raise TypeError(problem) from None
 
-    def report_job_result(self, job_id: str, body: Any) -> None:  # noqa: ARG002 - the SDK's signature
+    def report_job_result(self, job_id: str, body: Any) -> None:  # noqa: ARG002 - the signature is the SDK's
         self._post(body)
 
 
-def _leave_out(code: CodeType, trace: TracebackType | None) -> None:
-    """Drop the calls of a function from a traceback: what is posted is the SDK's to the letter."""
+def _drop_frames(code: CodeType, trace: TracebackType | None) -> None:
+    """Drop a function's frames from a traceback, so that the posted text equals the SDK's exactly."""
     while trace is not None:
         while trace.tb_next is not None and trace.tb_next.tb_frame.f_code is code:
             trace.tb_next = trace.tb_next.tb_next
@@ -278,10 +285,10 @@ def _leave_out(code: CodeType, trace: TracebackType | None) -> None:
 
 
 def _problem_of_result(error: Exception) -> str | None:
-    """Say what could not be encoded if this was raised when the SDK encoded a result; None of a function's own error.
+    """Describe what could not be encoded if the SDK raised this error when it encoded a result; else return None.
 
-    The result is looked up where the SDK has it: to catch it on its way there would add a line to every traceback that
-    is posted.
+    The result is read from the SDK's frame: a wrapper that catches it on its way there would add a line to every
+    traceback that is posted.
     """
     trace = error.__traceback__
     if trace is None or trace.tb_next is None or trace.tb_next.tb_frame.f_code is not json.dumps.__code__:
@@ -296,20 +303,55 @@ def handle_job(
     explain: Callable[[str], object],
     ending: Ending,
 ) -> None:
-    """Run one job as the SDK does, and give `post` its result, in the calling thread.
+    """Run one job as the SDK does and pass its result to `post`, in the calling thread.
 
-    The result is bytes, or an iterable of them for a streaming function, which runs while it is iterated. A
-    function that raises has an error object as its result; None as the definition is an unknown function. Of a result
-    that can't be encoded `explain` is told, before, what is wrong in it: the SDK's error object does not say so. Raises
-    `JobEnded` when the function was ended by its `ending`, which must have begun.
+    The result is bytes, or an iterable of bytes for a streaming function, which runs while it is iterated. The result
+    of a function that raises is an error object. A `definition` of None stands for an unknown function. When a result
+    can't be encoded, `explain` is called first with what is wrong in it, because the SDK's error object does not say
+    so. Raises `JobEnded` when `ending` has ended the function; `ending.begin()` must have been called before.
     """
     service = _Service(definition, post, explain, ending)
-    service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - as its own worker threads do
+    service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - the SDK's own worker threads do the same
     service.handle_job(envelope)
 
 
 def posts(result: bytes) -> Iterator[bytes]:
-    """Return what the SDK posts until something is taken: the result, and at last an error in its place."""
+    """Yield the bodies that the SDK posts until one is accepted: the result several times, then an error instead."""
     yield from [result] * POST_RESULT_MAX_ATTEMPTS
     error = {"error": f"Unable to post job result after {POST_RESULT_MAX_ATTEMPTS} attempts"}
     yield from [json.dumps(error).encode()] * POST_ERROR_MAX_ATTEMPTS
+
+
+def take_over(serve: Serve) -> Callable[[], None]:
+    """Have the SDK's `@function` call `serve(function, streaming, edits)`, and keep the SDK's poller off.
+
+    `import compute_modules.annotations` makes the SDK poll for ever when the interpreter ends, which would hang the
+    kernel. After this call an `app.py` can be pasted into a cell, or run with `%run`, unchanged. Returns the function
+    that undoes it.
+    """
+    original, started = function_registry.add_function, startup.DISABLE_STARTUP
+    startup.DISABLE_STARTUP = True
+
+    def add_function(
+        function_ref: Callable[..., Any], *, streaming: bool = False, edits: list[Any] | None = None
+    ) -> None:
+        serve(function_ref, streaming, edits or ())
+
+    def undo() -> None:
+        startup.DISABLE_STARTUP = started
+        _replace(add_function, original)
+
+    _replace(original, add_function)
+    return undo
+
+
+def _replace(old: Callable[..., None], new: Callable[..., None]) -> None:
+    for module in _modules():
+        if getattr(module, "add_function", None) is old:
+            vars(module)["add_function"] = new
+
+
+def _modules() -> list[ModuleType]:
+    """Return the modules that hold the SDK's `add_function`. Importing `annotations` here would start the poller."""
+    annotations = sys.modules.get("compute_modules.annotations")
+    return [function_registry, compute_modules, *([annotations] if annotations else [])]

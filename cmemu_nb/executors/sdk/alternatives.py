@@ -1,4 +1,4 @@
-"""What to write instead of a type hint that the official SDK does not know, or takes and then breaks."""
+"""Alternatives to a type hint that the official SDK does not know, or that it accepts although each job would break."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import abc
 from enum import Enum
 from typing import Any
 
-# By a class's package and name: what to annotate, and how the function makes the value from it.
+# By a class's package and name: the annotation to use instead, and how the function makes the value from it.
 _CLASSES = {
     "uuid.UUID": ("str", "uuid.UUID({})"),
     "datetime.time": ("str", "datetime.time.fromisoformat({})"),
@@ -27,21 +27,22 @@ _CLASSES = {
     "builtins.bytearray": ("bytes", "bytearray({})"),
     "builtins.complex": ("a field for each of its parts", ""),
     "builtins.tuple": ("list[...], or a dataclass with a field for each", ""),
-    "builtins.list": ("list[...] with what is in it, such as list[int]", ""),
-    "builtins.set": ("set[...] with what is in it, such as set[int]", ""),
+    "builtins.list": ("list[...] with the type of its items, such as list[int]", ""),
+    "builtins.set": ("set[...] with the type of its items, such as set[int]", ""),
     "builtins.frozenset": ("set[...]", ""),
-    "builtins.dict": ("dict[..., ...] with what is in it, such as dict[str, int]", ""),
+    "builtins.dict": ("dict[..., ...] with the types of its keys and values, such as dict[str, int]", ""),
 }
-_UNTYPED = "leave its event without annotation"
+_UNTYPED = "leave its event without an annotation"
 _LISTS = (abc.Sequence, abc.MutableSequence, abc.Collection, list)
 _STREAMS = (abc.Iterator, abc.Generator)
 _SETS = (frozenset, abc.Set, abc.MutableSet)
 
 
 def instead_of(hint: Any, path: str, *, result: bool = False) -> str | None:
-    """Return a sentence that says what to write instead, or None where nothing better is known than the SDK's types.
+    """Return a sentence that says what to write instead, None if there is no advice beyond the SDK's list of types.
 
-    `path` is the value in the function, such as `event.at`; of a `result` the function makes no value.
+    `path` is the value's name in the function, such as `event.at`. For a `result` no conversion is suggested, because
+    the function does not receive it.
     """
     if typing.get_origin(hint) is None and inspect.isclass(hint):
         return _instead_of_class(hint, path, result=result)
@@ -51,20 +52,18 @@ def instead_of(hint: Any, path: str, *, result: bool = False) -> str | None:
 def _instead_of_class(kind: type, path: str, *, result: bool) -> str | None:
     for base in kind.__mro__:
         name = f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
-        if name in _CLASSES and not hasattr(kind, "_fields"):  # a named tuple is a class of fields
+        if name in _CLASSES and not hasattr(kind, "_fields"):  # a named tuple has fields, unlike other tuples
             return _use(*_CLASSES[name], path, result=result)
     if kind in (object, Any):
-        return (
-            "Say which type it is." if result else f"Say which type it is, or give the function the dict: {_UNTYPED}."
-        )
+        return "Write its type." if result else f"Write its type, or let the function receive the dict: {_UNTYPED}."
     if issubclass(kind, Enum):
         values = " or ".join(sorted({type(each.value).__name__ for each in kind})) or "str"
         return _use(values, f"{kind.__name__}({{}})", path, result=result)
     if dataclasses.is_dataclass(kind):
         return _dataclass_problem(kind, path)
     if hasattr(kind, "model_validate"):
-        there = "" if result else f", or {_UNTYPED} and write {kind.__name__}(**...) in the function"
-        return f"Make {kind.__name__} a dataclass{there}."
+        otherwise = "" if result else f", or {_UNTYPED} and write {kind.__name__}(**...) in the function"
+        return f"Make {kind.__name__} a dataclass{otherwise}."
     return None
 
 
@@ -74,43 +73,43 @@ def _use(what: str, conversion: str, path: str, *, result: bool) -> str:
 
 
 def _dataclass_problem(kind: Any, path: str) -> str | None:
-    """Say which of a dataclass's fields the SDK can't make an object with: it looks for all among the parameters."""
+    """Return which field of a dataclass is not a positional parameter: the SDK looks for all of them there."""
     for each in dataclasses.fields(kind):
         if not each.init:
-            return f"{path}.{each.name} is no parameter of {kind.__name__}: leave out init=False, and its annotation."
+            return f"{path}.{each.name} is not a parameter of {kind.__name__}: drop init=False, and its annotation."
         if each.kw_only:
-            return f"{path}.{each.name} is a keyword-only field of {kind.__name__}: leave out kw_only."
+            return f"{path}.{each.name} is a keyword-only field of {kind.__name__}: drop kw_only."
     hints: dict[str, Any] = inspect.get_annotations(kind)
     for name, hint in hints.items():
         if typing.get_origin(hint) is typing.Annotated:
-            return f"{path}.{name} is Annotated: write {say(typing.get_args(hint)[0])}."
+            return f"{path}.{name} is Annotated: write {format_hint(typing.get_args(hint)[0])}."
         if hint is None:
-            return f"{path}.{name} is annotated as None: say which type it is."
+            return f"{path}.{name} is annotated as None: write its type."
     return None
 
 
 def _instead_of_form(hint: Any) -> str | None:
     origin: Any = typing.get_origin(hint)
     arguments = typing.get_args(hint)
-    inside = ", ".join(map(say, arguments)) or "..."
+    inside = ", ".join(map(format_hint, arguments)) or "..."
     forms: list[tuple[bool, str]] = [
         (isinstance(hint, str | typing.ForwardRef), _NAMES),
         (hint is dataclasses.KW_ONLY, "Leave it out: the SDK looks for the fields among the positional parameters."),
         (isinstance(hint, dataclasses.InitVar), "Make it a field."),
-        (typing.ClassVar in (hint, origin), "Write it without annotation."),
+        (typing.ClassVar in (hint, origin), "Write it without an annotation."),
         (origin is typing.Final, f"Use {inside}."),
-        (isinstance(hint, typing.NewType), f"Use {say(getattr(hint, '__supertype__', ''))}."),
+        (isinstance(hint, typing.NewType), f"Use {format_hint(getattr(hint, '__supertype__', ''))}."),
         (isinstance(hint, typing.TypeVar), "Write the types out: the SDK knows no generic classes."),
         (origin is typing.Literal, f"Use {_kinds(arguments)}, and check the value in the function."),
         (origin in (typing.Union, types.UnionType), "Use Optional[...], or fields of their own."),
         (origin is tuple, "Use list[...], or a dataclass with a field for each."),
-        (origin in _STREAMS, f"Use Iterable[{say(arguments[0]) if arguments else '...'}], which is a stream."),
+        (origin in _STREAMS, f"Use Iterable[{format_hint(arguments[0]) if arguments else '...'}], which is a stream."),
         (origin in _LISTS, f"Use list[{inside}]."),
         (origin in _SETS, f"Use set[{inside}]."),
         (inspect.isclass(origin) and issubclass(origin, abc.Mapping), f"Use dict[{inside}]."),
         (dataclasses.is_dataclass(origin), "Write the types out: the SDK knows no generic classes."),
     ]
-    return next((cure for found, cure in forms if found), None)
+    return next((alternative for found, alternative in forms if found), None)
 
 
 _NAMES = (
@@ -123,8 +122,8 @@ def _kinds(values: tuple[Any, ...]) -> str:
     return " or ".join(sorted({type(each).__name__ for each in values}))
 
 
-def say(hint: Any) -> str:
-    """Return a type hint as people write it."""
+def format_hint(hint: Any) -> str:
+    """Return a type hint as it is written in code."""
     if hint is dataclasses.KW_ONLY:
         return "KW_ONLY"
     if isinstance(hint, str | typing.ForwardRef):

@@ -1,6 +1,6 @@
-"""What the official SDK can't encode as JSON: where it is in a result, and what to return instead.
+"""Values that the official SDK can't encode as JSON: where they are in a result, and what to return instead.
 
-For nearly all of it the SDK says only "Circular reference detected". [foundry: its encoder]
+For nearly all of them the SDK's error is only "Circular reference detected". [foundry: its encoder]
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from cmemu_nb.wire.value_types import kinds_of, name_of_type
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# What helps with values of a class, or of one derived from it.
-_CURES = {
+# What to return instead of a value of a class or of its subclasses.
+_REPLACEMENTS = {
     "numpy.integer": "int(...)",
     "numpy.floating": "float(...)",
     "numpy.bool": "bool(...)",
@@ -64,15 +64,15 @@ _CURES = {
     "collections.UserDict": "dict(...)",
     "collections.deque": "list(...)",
 }
-_OTHER_CURE = "a dict of its fields, or make its class a dataclass"
-_STREAMED_CURE = "a dict of its fields"
+_OTHER_REPLACEMENT = "a dict of its fields, or make its class a dataclass"
+_STREAMED_REPLACEMENT = "a dict of its fields"
 _KEYS = (str, int, float, type(None))
 
 
 def unencodable(value: object, path: str = "result", *, streamed: bool = False) -> str | None:
-    """Say where a result holds what can't be encoded first, what it is and what helps; None if all of it can be.
+    """Describe the first value in a result that can't be encoded: its place, its type and what helps; None if all can.
 
-    An item of a stream is `streamed`: the SDK encodes fewer types there. `path` is what to call the value.
+    `streamed` is for an item of a stream, where the SDK encodes fewer types. `path` is the value's name in the message.
     """
     try:
         return _Search(streamed=streamed).find(value, path)
@@ -81,12 +81,12 @@ def unencodable(value: object, path: str = "result", *, streamed: bool = False) 
 
 
 class _Search:
-    """Looks at a value as the SDK's encoder does, in the same order."""
+    """Checks the parts of a value in the order in which the SDK's encoder reaches them."""
 
     def __init__(self, *, streamed: bool) -> None:
         self._streamed = streamed
         self._verb = "yield" if streamed else "return"
-        self._around: dict[int, str] = {}
+        self._enclosing: dict[int, str] = {}  # the path of each container around the value, by its id()
 
     def find(self, value: object, path: str) -> str | None:
         """Return the first problem in a value, or None."""
@@ -94,12 +94,14 @@ class _Search:
             return self._problem_of_integer(value, path)
         if self._is_plain(value):
             return None
-        if id(value) in self._around:
-            return self._say(path, f"is {self._around[id(value)]} itself", "what does not contain itself")
+        if id(value) in self._enclosing:
+            return self._describe(
+                path, f"is {self._enclosing[id(value)]} itself", "a value that doesn't contain itself"
+            )
         if (parts := self._parts(value, path)) is not None:
-            return self._first(parts, value, path)
+            return self._first_problem(parts, value, path)
         what = f"the class {value.__qualname__}" if isinstance(value, type) else name_of_type(value)
-        return self._say(path, f"is {what}", self._cure(value))
+        return self._describe(path, f"is {what}", self._replacement(value))
 
     def _is_plain(self, value: object) -> bool:
         if value is None or isinstance(value, str | float):
@@ -122,36 +124,36 @@ class _Search:
                 raise _BadKey(path, key)
             yield each, f"{path}[{shown(key)}]"
 
-    def _first(self, parts: Iterable[tuple[object, str]], value: object, path: str) -> str | None:
-        self._around[id(value)] = path
+    def _first_problem(self, parts: Iterable[tuple[object, str]], value: object, path: str) -> str | None:
+        self._enclosing[id(value)] = path
         try:
-            for part, where in parts:
-                if problem := self.find(part, where):
+            for part, part_path in parts:
+                if problem := self.find(part, part_path):
                     return problem
         except _BadKey as bad:
-            named = f"has the key {shown(bad.key)}, a {name_of_type(bad.key)}, and the keys of a JSON object are text"
-            return f"{bad.path} {named}: {self._verb} it with str(...) as the key."
+            what = f"has the key {shown(bad.key)}, a {name_of_type(bad.key)}, and the keys of a JSON object are text"
+            return f"{bad.path} {what}: {self._verb} it with str(...) as the key."
         finally:
-            del self._around[id(value)]
+            del self._enclosing[id(value)]
         return None
 
     def _problem_of_integer(self, value: int, path: str) -> str | None:
         try:
             int.__repr__(value)
-        except ValueError:  # Python's limit, of 4300 digits if nobody has changed it
-            return self._say(path, "is an integer with too many digits for Python to write", "hex(...)")
+        except ValueError:  # Python limits the digits to sys.get_int_max_str_digits(), 4300 by default
+            return self._describe(path, "is an integer with too many digits for Python to write", "hex(...)")
         return None
 
-    def _cure(self, value: object) -> str:
+    def _replacement(self, value: object) -> str:
         if isinstance(value, type):
             return "an object of it"
         if dataclasses.is_dataclass(value):
             return "dataclasses.asdict(...)"
-        known = (cure for kind in kinds_of(value) if (cure := _CURES.get(kind)))
-        return next(known, _STREAMED_CURE if self._streamed else _OTHER_CURE)
+        known = (replacement for kind in kinds_of(value) if (replacement := _REPLACEMENTS.get(kind)))
+        return next(known, _STREAMED_REPLACEMENT if self._streamed else _OTHER_REPLACEMENT)
 
-    def _say(self, path: str, what: str, cure: str) -> str:
-        return f"{path} {what}, which can't be encoded as JSON: {self._verb} {cure}."
+    def _describe(self, path: str, what: str, replacement: str) -> str:
+        return f"{path} {what}, which can't be encoded as JSON: {self._verb} {replacement}."
 
 
 class _BadKey(Exception):
@@ -163,12 +165,12 @@ class _BadKey(Exception):
 def _is_encodable_time(value: dt.date) -> bool:
     try:
         return not isinstance(value, dt.datetime) or bool(DatetimeConversionUtil.datetime_to_string(value))
-    except Exception:  # noqa: BLE001 - pandas has errors of its own
+    except Exception:  # noqa: BLE001 - a pandas Timestamp raises errors of pandas
         return False
 
 
 class Items:
-    """The items of a stream, which remember the last one that was taken."""
+    """The items of a stream. It remembers the last one that was taken."""
 
     def __init__(self, items: Iterable[object]) -> None:
         self._items = items
@@ -182,26 +184,26 @@ class Items:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with the last item that was taken."""
+        """Why the last item that was taken can't be encoded, None if it can be."""
         return unencodable(self._last, f"items[{self._taken - 1}]", streamed=True) if self._taken else None
 
 
-def explained(problem: str, posted: str) -> str:
-    """Return a problem with the words that the SDK posts for it."""
-    said = posted.partition(": Traceback (most recent call last)")[0]
-    return f"{problem} The official SDK's own error, here as on the platform, is {said!r}."
+def explain_problem(problem: str, posted: str) -> str:
+    """Return the description of a problem, followed by the error that the SDK posts for it."""
+    sdk_error = posted.partition(": Traceback (most recent call last)")[0]
+    return f"{problem} The official SDK's own error, here as on the platform, is {sdk_error!r}."
 
 
-def surprising_stream(result: object) -> str | None:
-    """Say what a streaming function's result becomes when the SDK takes it apart, if hardly anybody wants that."""
+def warn_of_stream(result: object) -> str | None:
+    """Return a warning if the SDK splits a streaming function's result into items that were probably not meant."""
     kinds = kinds_of(result)
-    for kind, becomes, cure in _SURPRISES:
+    for kind, becomes, fix in _UNEXPECTED_ITEMS:
         if kind in kinds:
-            return f"The streaming function returned a {name_of_type(result)}, so {becomes}: {cure}."
+            return f"The streaming function returned a {name_of_type(result)}, so {becomes}: {fix}."
     return None
 
 
-_SURPRISES = (
+_UNEXPECTED_ITEMS = (
     ("builtins.str", "each of its characters is an item", "yield the text, or return it in a list"),
     ("builtins.bytes", "each of its bytes is an item, as a number", "yield text"),
     ("pandas.DataFrame", "the names of its columns are the items", "return its .to_dict('records')"),

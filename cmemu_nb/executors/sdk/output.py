@@ -1,8 +1,8 @@
-"""Where the prints and logs of functions go: to their jobs, whatever cell is running.
+"""The output of functions goes to their jobs' logs, whatever cell is running.
 
-While functions run, the streams that stand as `sys.stdout` and `sys.stderr` write what comes from a function's
-own context to its job's log. The streams themselves stay in place, because logging handlers hold on to them.
-Threads that a function starts write to its job's log too: Python gives a new thread an empty context.
+While functions run, `sys.stdout` and `sys.stderr` write text that comes from a function's context to its job's log.
+The stream objects are not replaced, because logging handlers keep references to them. Threads that a function starts
+write to its job's log too; that takes a hook, because Python gives a new thread an empty context.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.eventloop.ending import shielded
-from cmemu_nb.executors.sdk.prompts import allow_prompts, refuse_prompts
+from cmemu_nb.executors.sdk.prompts import refuse_prompts, restore_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,17 +26,17 @@ _write: ContextVar[Write | None] = ContextVar("cmemu_job_log", default=None)
 _lock = threading.Lock()
 _routed: list[tuple[Any, type | None]] = []
 _running = 0
-_start_plainly = threading.Thread.start
+_start_thread = threading.Thread.start
 
 
 @contextlib.contextmanager
 def output_to(write: Write) -> Iterator[None]:
-    """Send all that this thread prints and logs in the block to `write`, text by text."""
-    global _running  # noqa: PLW0603 - sys.stdout is one for all threads, so this is too
+    """Send all that this thread prints and logs in the block to `write(text)`."""
+    global _running  # noqa: PLW0603 - all threads share sys.stdout, so they share this count
     token = _write.set(write)
     with _lock:
         _running += 1
-        _swap_start(_start_plainly, _start_in_job)
+        _replace_start(_start_thread, _start_in_job)
         for stream in (sys.stdout, sys.stderr):
             _route(stream)
         refuse_prompts(_in_job)
@@ -56,7 +56,7 @@ def _route(stream: Any) -> None:
     kind: type | None = type(stream)
     try:
         stream.__class__ = _routing(kind)
-    except TypeError:  # a stream of the interpreter's own, outside notebooks
+    except TypeError:  # outside notebooks, where the interpreter's own streams have a fixed class
         stream.write = _Writer(stream.write)
         kind = None
     _routed.append((stream, kind))
@@ -64,16 +64,16 @@ def _route(stream: Any) -> None:
 
 @functools.cache
 def _routing(kind: Any) -> type:
-    """Return a class of streams whose `write` asks first whose text it is, whatever is put into its place.
+    """Return a class of streams whose `write` separates the text of jobs, even after somebody replaces the attribute.
 
-    IPython replaces the attribute in each cell, and puts back what it has found there.
+    IPython replaces the attribute `write` in each cell, and restores it afterwards.
     """
 
     def write(self: Any) -> _Writer:
-        return _Writer(_beneath(self.__dict__.get("write")) or kind.write.__get__(self))
+        return _Writer(_unwrap(self.__dict__.get("write")) or kind.write.__get__(self))
 
     def replace(self: Any, value: Any) -> None:
-        self.__dict__["write"] = _beneath(value)
+        self.__dict__["write"] = _unwrap(value)
 
     def remove(self: Any) -> None:
         self.__dict__.pop("write", None)
@@ -83,37 +83,37 @@ def _routing(kind: Any) -> type:
 
 
 class _Writer:
-    """Writes to the job's log what comes from a job, and the rest as before."""
+    """Writes a job's text to the job's log, and any other text as before."""
 
-    __slots__ = ("beneath",)
+    __slots__ = ("original",)
 
-    def __init__(self, beneath: Callable[..., Any]) -> None:
-        self.beneath = beneath
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self.original = original
 
     def __call__(self, text: str, *more: Any) -> Any:
         write = _write.get()
         if write is None:
-            return self.beneath(text, *more)
+            return self.original(text, *more)
         with shielded():
             write(text)
         return len(text)
 
 
-def _beneath(write: Any) -> Any:
-    """Take our own writers off, or they would pile up cell by cell."""
-    return write.beneath if isinstance(write, _Writer) else write
+def _unwrap(write: Any) -> Any:
+    """Return the original of a `_Writer`: otherwise each cell would add another one around it."""
+    return write.original if isinstance(write, _Writer) else write
 
 
-def _swap_start(old: object, new: object) -> None:
-    if threading.Thread.start is old:  # else somebody has put theirs on top, and it stays there
-        setattr(threading.Thread, "start", new)  # noqa: B010 - to a checker it is a method, which can't be replaced
+def _replace_start(old: object, new: object) -> None:
+    if threading.Thread.start is old:  # else another package has wrapped it, and its wrapper stays
+        setattr(threading.Thread, "start", new)  # noqa: B010 - mypy refuses an assignment to a method
 
 
 def _start_in_job(thread: threading.Thread) -> None:
     write = _write.get()
     if write is not None:
         thread.run = functools.partial(_run_in_job, write, thread.run)  # type: ignore[method-assign]
-    _start_plainly(thread)
+    _start_thread(thread)
 
 
 def _run_in_job(write: Write, run: Callable[[], None]) -> None:
@@ -126,8 +126,8 @@ def _in_job() -> bool:
 
 
 def _restore() -> None:
-    allow_prompts()
-    _swap_start(_start_in_job, _start_plainly)
+    restore_prompts()
+    _replace_start(_start_in_job, _start_thread)
     while _routed:
         stream, kind = _routed.pop()
         if kind is not None:

@@ -1,8 +1,8 @@
-"""Type hints that the official SDK refuses, or takes though they break when a job comes, and what to write instead.
+"""Type hints that the official SDK refuses, or accepts although each job would break, and what to write instead.
 
-It gives a function an empty object for an event that it can't convert, hands over what is optional as it came, and
-posts an error for a result that it can't encode. All of it can be seen when the function is defined.
-[foundry: the SDK's schema parser, payload converter and encoder]
+For an event that it can't convert, the SDK gives the function an empty object. It passes an optional value on
+unconverted. For a result that it can't encode, it posts an error. All of this can be detected when the function is
+defined. [foundry: the SDK's schema parser, payload converter and encoder]
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from compute_modules.function_registry.types import Byte, Double, Long, Short
 
-from cmemu_nb.executors.sdk.alternatives import instead_of, say
+from cmemu_nb.executors.sdk.alternatives import format_hint, instead_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,10 +32,10 @@ TYPES = (
     "bool, int, float, str, bytes, datetime.date, datetime.datetime, decimal.Decimal, list[...], set[...], "
     "dict[..., ...], Optional[...], a dataclass or a TypedDict"
 )
-# Part of what the SDK says, and what helps.
+# Part of an error message of the SDK, and what helps.
 _FIXES = (
     ("context can only be typed", "Annotate it as compute_modules.context.QueryContext, or not at all."),
-    ("dict type hints must have", "Say what is in it, such as dict[str, int]."),
+    ("dict type hints must have", "Write what it contains, such as dict[str, int]."),
     ("Map key must be", "Use str or another plain type as the key."),
     ("Only unions", "Use Optional[...], or fields of their own."),
     ("match init args", "Make it a dataclass."),
@@ -52,34 +52,34 @@ _FIXES = (
 )
 
 
-def what_to_do(error: Exception) -> str:
-    """Say what helps against the SDK's refusal."""
-    said = str(error)
-    return next((fix for part, fix in _FIXES if part in said), f"It knows {TYPES}.")
+def find_fix(error: Exception) -> str:
+    """Return a sentence on how to avoid the SDK's error."""
+    message = str(error)
+    return next((fix for part, fix in _FIXES if part in message), f"It knows {TYPES}.")
 
 
 def refusal(hint: Any, path: str, error: Exception, refuses: Callable[[Any], Exception | None]) -> Problem:
-    """Say which part of a hint the SDK refuses, with its own words, and what to do.
+    """Return which part of a hint the SDK refuses, with its error message, and what to do.
 
-    `refuses(part)` returns what the SDK says of a part alone, None if it takes it.
+    `refuses(part)` returns the SDK's error for a part alone, None if the SDK accepts it.
     """
     path, part, error = _refused_part(hint, path, error, refuses)
     in_result = path.startswith(RESULT)
-    # An event itself is a class, whatever its fields may be.
-    known = in_result or "." in path or inspect.isclass(part) or isinstance(part, str)
-    cure = instead_of(part, path, result=in_result) if known else None
-    named = path if in_result else repr(path)
-    reason = f"{named} is annotated as {say(part)}, and the official SDK refuses it ({said(error)})"
-    return reason, cure or what_to_do(error)
+    # An alternative that is no class would not help for the event itself: it must be a class, whatever its fields are.
+    has_alternative = in_result or "." in path or inspect.isclass(part) or isinstance(part, str)
+    fix = instead_of(part, path, result=in_result) if has_alternative else None
+    name = path if in_result else repr(path)
+    reason = f"{name} is annotated as {format_hint(part)}, and the official SDK refuses it ({describe_error(error)})"
+    return reason, fix or find_fix(error)
 
 
 RESULT = "its result"
 
 
-def said(error: Exception) -> str:
-    """Return what the SDK says."""
-    words = " ".join(map(str, error.args)) or type(error).__name__
-    return words if isinstance(error, ValueError) else f"{type(error).__name__}: {words}"
+def describe_error(error: Exception) -> str:
+    """Return the message of the SDK's error, after its type unless it is a `ValueError`."""
+    message = " ".join(map(str, error.args)) or type(error).__name__
+    return message if isinstance(error, ValueError) else f"{type(error).__name__}: {message}"
 
 
 def _refused_part(
@@ -92,7 +92,7 @@ def _refused_part(
 
 
 def _parts(hint: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield what a hint is made of, as far as the SDK looks at it."""
+    """Yield the parts of a hint that the SDK reads, each with its path."""
     if inspect.isclass(hint) and typing.get_origin(hint) is None:
         if (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)) and hint not in SCALARS:
             for kind in reversed(hint.__mro__):
@@ -107,28 +107,31 @@ _CONTAINERS = (list, set, dict, Iterable, typing.Union, types.UnionType)
 
 
 def event_problem(hint: Any, path: str) -> Problem | None:
-    """Tell why a function could never get an event of this type, and what to do; None if it could."""
+    """Return why a function could never receive an event of this type, and what to do; None if it could."""
     if hint in SCALARS:
-        said = f"the SDK makes an empty {say(hint)} of every event, because it converts events to classes only"
-        return f"{path!r} is annotated as {say(hint)}, and {said}", _event_fix(path)
-    return _lost(hint, path)
+        kind = format_hint(hint)
+        reason = f"the SDK makes an empty {kind} of every event, because it converts events to classes only"
+        return f"{path!r} is annotated as {kind}, and {reason}", _event_fix(path)
+    return _lost_value(hint, path)
 
 
 def _event_fix(path: str) -> str:
-    return f"Leave {path!r} without annotation to get the dict, or annotate a dataclass or TypedDict with its fields."
+    return f"Leave {path!r} without an annotation to get the dict, or annotate a dataclass or TypedDict of its fields."
 
 
-def _lost(hint: Any, path: str) -> Problem | None:
+def _lost_value(hint: Any, path: str) -> Problem | None:
     if inspect.isclass(hint) and hint not in SCALARS:
         fields = get_fields(hint)
         if not fields and not (dataclasses.is_dataclass(hint) or typing.is_typeddict(hint)):
-            reason = f"{path!r} is annotated as {say(hint)}, which has no annotated fields, so the SDK would hand it "
-            fix = _event_fix(path) if "." not in path else instead_of(hint, path) or _say_types(path)
-            return f"{reason}over empty, whatever was sent", fix
-        return _first(_lost(part, f"{path}.{name}") for name, part in fields.items())
+            reason = (
+                f"{path!r} is annotated as {format_hint(hint)}, which has no annotated fields, so the SDK would pass "
+                "an empty one, whatever was sent"
+            )
+            return reason, _event_fix(path) if "." not in path else instead_of(hint, path) or _list_types(path)
+        return _first(_lost_value(part, f"{path}.{name}") for name, part in fields.items())
     if typing.get_origin(hint) is set and (problem := _unhashable(typing.get_args(hint)[0], path)):
         return problem
-    return _first(_lost(part, path) for part in typing.get_args(hint))
+    return _first(_lost_value(part, path) for part in typing.get_args(hint))
 
 
 def _unhashable(hint: Any, path: str) -> Problem | None:
@@ -136,16 +139,17 @@ def _unhashable(hint: Any, path: str) -> Problem | None:
     if getattr(kind, "__hash__", None) is not None and not typing.is_typeddict(kind):
         return None
     fix = "@dataclass(frozen=True) makes it hashable." if dataclasses.is_dataclass(kind) else ""
-    reason = f"{path!r} is annotated as a set of {say(hint)}, which is not hashable, so every job would end as an error"
-    return reason, f"Use list[{say(hint)}].{' ' if fix else ''}{fix}"
+    kind = format_hint(hint)
+    reason = f"{path!r} is annotated as a set of {kind}, which is not hashable, so every job would end as an error"
+    return reason, f"Use list[{kind}].{' ' if fix else ''}{fix}"
 
 
-def _say_types(path: str) -> str:
+def _list_types(path: str) -> str:
     return f"Annotate {path!r} with one of {TYPES}."
 
 
 def result_problem(hint: Any, *, streaming: bool) -> Problem | None:
-    """Tell why a result of this type could never be posted, and what to do; None if it could."""
+    """Return why a result of this type could never be posted, and what to do; None if it could."""
     if streaming and typing.get_origin(hint) in (list, set, Iterable):
         return _unencodable(typing.get_args(hint)[0], streamed=True)
     return _unencodable(hint, streamed=False)
@@ -157,7 +161,7 @@ def _unencodable(hint: Any, *, streamed: bool) -> Problem | None:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         parts = typing.get_args(hint)
-        # Other unions are ontology edits, which have an encoding of their own.
+        # Other unions are ontology edits, which the SDK encodes in a way of their own.
         return _first(_unencodable(part, streamed=streamed) for part in parts) if type(None) in parts else None
     if origin is dict:
         key, value = typing.get_args(hint)
@@ -174,7 +178,7 @@ def _unencodable_class(kind: Any, *, streamed: bool) -> Problem | None:
         return None
     if issubclass(kind, dt.date) and not streamed:
         return None
-    what = f"items of type {say(kind)} in a stream" if streamed else f"results of type {say(kind)}"
+    what = f"items of type {format_hint(kind)} in a stream" if streamed else f"results of type {format_hint(kind)}"
     return f"the SDK can't encode {what} as JSON, so every job would end as an error", _result_fix(kind)
 
 
@@ -191,11 +195,12 @@ def _result_fix(kind: Any) -> str:
 def _bad_key(key: Any) -> Problem | None:
     if key in NUMBERS or (inspect.isclass(key) and issubclass(key, PLAIN)):
         return None
-    return f"a JSON object can't have keys of type {say(key)}, so every job would end as an error", "Use str keys."
+    reason = f"a JSON object can't have keys of type {format_hint(key)}, so every job would end as an error"
+    return reason, "Use str keys."
 
 
 def get_fields(kind: Any) -> dict[str, Any]:
-    """Return a class's annotated fields as the SDK sees them."""
+    """Return the type hints of a class's fields as the SDK reads them."""
     return typing.get_type_hints(kind, globalns={})
 
 
@@ -203,18 +208,18 @@ def _first(problems: Iterable[Problem | None]) -> Problem | None:
     return next((problem for problem in problems if problem), None)
 
 
-# What is taken, and worth a word
+# Hints that the SDK accepts, with a warning
 
 
 def event_warnings(hint: Any, path: str, *, nested: bool = False) -> Iterator[str]:
-    """Say what of an event the SDK hands over as it came, though the annotation says another type.
+    """Yield a warning for each part of an event that the SDK passes on unconverted, against its annotation.
 
-    What is `nested` in a list or a map can't have a default.
+    A value that is `nested` in a list or a map can't have a default.
     """
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inside = next((part for part in typing.get_args(hint) if part is not type(None)), None)
         if _is_converted(inside):
-            yield _raw(inside, path, nested=nested)
+            yield _warn_of_unconverted(inside, path, nested=nested)
     elif inspect.isclass(hint) and hint not in SCALARS and typing.get_origin(hint) is None:
         for name, part in get_fields(hint).items():
             yield from event_warnings(part, f"{path}.{name}")
@@ -224,7 +229,7 @@ def event_warnings(hint: Any, path: str, *, nested: bool = False) -> Iterator[st
 
 
 def _is_converted(hint: Any) -> bool:
-    """Tell whether the SDK makes another value of what comes as JSON."""
+    """Return whether the SDK converts the JSON value to another one."""
     origin = typing.get_origin(hint)
     if origin is dict:
         key, value = typing.get_args(hint)
@@ -244,7 +249,7 @@ _MADE_FROM_TEXT = {
 }
 
 
-def _raw(hint: Any, path: str, *, nested: bool) -> str:
+def _warn_of_unconverted(hint: Any, path: str, *, nested: bool) -> str:
     what, conversion = "the JSON value", ""
     if hint in _MADE_FROM_TEXT:
         what, conversion = "text", _MADE_FROM_TEXT[hint]
@@ -252,18 +257,19 @@ def _raw(hint: Any, path: str, *, nested: bool) -> str:
         what, conversion = "a dict", f"{hint.__name__}(**{{}})"
     elif typing.get_origin(hint) is set:
         what, conversion = "a list", "set({})"
-    cures = [] if nested else [f"annotate it as {say(hint)} with the default None, and it is converted when it is sent"]
+    kind = format_hint(hint)
+    fixes = [] if nested else [f"annotate it as {kind} with the default None, and it is converted when it is sent"]
     if conversion:
-        cures.append(f"write {conversion.format('each' if nested else path)} in the function")
-    cure = "; or ".join(cures) or "convert it in the function"
+        fixes.append(f"write {conversion.format('each' if nested else path)} in the function")
+    fix = "; or ".join(fixes) or "convert it in the function"
     return (
-        f"{path!r} is annotated as Optional[{say(hint)}], and the official SDK converts nothing inside of Optional: "
-        f"the function gets {what}. {cure[0].upper()}{cure[1:]}."
+        f"{path!r} is annotated as Optional[{kind}], and the official SDK converts nothing inside of Optional: "
+        f"the function gets {what}. {fix[0].upper()}{fix[1:]}."
     )
 
 
 def result_warnings(hint: Any) -> Iterator[str]:
-    """Say what of a result the SDK's schema calls a struct without fields."""
+    """Yield a warning for each part of a result that the SDK's schema describes as a struct without fields."""
     if inspect.isclass(hint) and typing.get_origin(hint) is None:
         if dataclasses.is_dataclass(hint) or typing.is_typeddict(hint):
             for part in get_fields(hint).values():
@@ -278,6 +284,7 @@ def result_warnings(hint: Any) -> Iterator[str]:
             yield from result_warnings(part)
         return
     yield (
-        f"{RESULT} is annotated as {say(hint)}, which is none of the types that the official SDK knows, so the schema "
-        f"that it posts says a struct without fields. {instead_of(hint, RESULT, result=True) or f'It knows {TYPES}.'}"
+        f"{RESULT} is annotated as {format_hint(hint)}, which is none of the types that the official SDK knows, so the "
+        "schema that it posts describes a struct without fields. "
+        f"{instead_of(hint, RESULT, result=True) or f'It knows {TYPES}.'}"
     )
