@@ -54,7 +54,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cmemu_nb.phrases import quoted
+from cmemu_nb.phrases import closest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -388,6 +388,12 @@ def known(names: Iterable[str], what: str) -> str:
     """
     listed = sorted(names)
     return f"Known {what}: {quoted_names(listed)}." if listed else f"There are no {what} yet."
+
+
+def not_served(function: str, names: Iterable[str], where: str = "") -> str:
+    """Return the sentences about a function that is not served: the most similar name, and the known ones."""
+    names = list(names)
+    return f"No function {quoted(function)} is served{where}.{closest(function, names)} {known(names, 'functions')}"
 
 
 def quoted_names(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from cmemu_nb.calls.streams import ItemStream
 from cmemu_nb.calls.wait_line import WaitLine, shows_progress
 from cmemu_nb.clients.contour import check_timeout
 from cmemu_nb.display.progress import progress_bar
-from cmemu_nb.errors import MAX_NAMES, NotFound, known
+from cmemu_nb.errors import MAX_NAMES, NotFound, known, not_served
 from cmemu_nb.eventloop.shell import echo_here
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 from cmemu_nb.phrases import closest, quoted
@@ -260,7 +260,4 @@ class Calls:
     def _check_name(self, query_type: str, names: list[str]) -> None:
         # A runtime that has posted no schemas may serve anything.
         if names:
-            raise NotFound(
-                f"No function {quoted(query_type)} is served.{closest(query_type, names)} {known(names, 'functions')} "
-                "validate=False sends anything."
-            )
+            raise NotFound(f"{not_served(query_type, names)} validate=False sends anything.")

@@ -261,8 +261,7 @@ class RuntimeHandle:
     @property
     def deployed_apps(self) -> list[str]:
         """The bound apps, as "rid (branch)"."""
-        apps = self._engine.lifecycle.apps_of(self.id)
-        return [f"{app.deployed_app_rid} ({app.branch})" for app in apps]
+        return [app.label for app in self._engine.lifecycle.apps_of(self.id)]
 
     @property
     def queue_depth(self) -> int:

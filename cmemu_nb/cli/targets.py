@@ -9,9 +9,8 @@ import msgspec
 
 from cmemu_nb.calls.calls import choose_app
 from cmemu_nb.cli.remote import Remote, runtime_path
-from cmemu_nb.errors import MAX_NAMES, InvalidRequest, NotFound, known
+from cmemu_nb.errors import MAX_NAMES, InvalidRequest, NotFound, not_served
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
-from cmemu_nb.phrases import closest
 from cmemu_nb.wire.json_values import read_json
 from cmemu_nb.wire.query_check import check_query
 
@@ -98,7 +97,4 @@ def _check(options: argparse.Namespace, functions: dict[str, Any], query: bytes)
 
 
 def _unknown(function: str, names: dict[str, Any] | set[str]) -> NotFound:
-    return NotFound(
-        f"No function '{function}' is served.{closest(function, names)} {known(names, 'functions')} "
-        "--no-validate sends anything."
-    )
+    return NotFound(f"{not_served(function, names)} --no-validate sends anything.")

@@ -17,7 +17,7 @@ from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.panels import TONES, Part, badge, last_line, plain
 from cmemu_nb.display.text import cut, duration, visible, when
 from cmemu_nb.lifecycle.events import KINDS, QUIET
-from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S, Outcome
+from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S, Outcome, app_label
 from cmemu_nb.phrases import plural
 from cmemu_nb.wire.results import why_no_value
 
@@ -133,7 +133,7 @@ def _arrived(stream: ResultStream) -> dict[str, str]:
 
 
 def _facts(job: Job) -> list[list[str]]:
-    app = f"{job.deployed_app_rid} ({job.deployed_app_branch})" if job.deployed_app_rid else "none: runtime-direct"
+    app = app_label(job.deployed_app_rid, job.deployed_app_branch) if job.deployed_app_rid else "none: runtime-direct"
     facts = [("id", job.job_id), ("runtime", job.runtime_id), ("deployed app", app), ("submitted by", str(job.source))]
     if job.user_id:
         facts.append(("asked for by", job.user_id))

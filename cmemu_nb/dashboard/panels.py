@@ -118,7 +118,7 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
     state, name = emulator.lifecycle, runtime.runtime_id
     try:
         counts, schemas, replicas = state.count(name), state.schemas(name), state.replicas(name)
-        apps = [plain(f"{app.deployed_app_rid} ({app.branch})") for app in state.apps_of(name)]
+        apps = [plain(app.label) for app in state.apps_of(name)]
     except NotFound:
         return None  # deleted at this moment
     display_name = runtime.display_name or ""

@@ -102,7 +102,7 @@ def runtimes_frame(
     functions = Counter(schema.runtime_id for schema in schemas)
     bindings: dict[str, list[str]] = {}
     for app in apps:
-        bindings.setdefault(app.runtime_id, []).append(f"{app.deployed_app_rid} ({app.branch})")
+        bindings.setdefault(app.runtime_id, []).append(app.label)
     ids = [runtime.runtime_id for runtime in runtimes]
     columns = {
         "display_name": _text([runtime.display_name for runtime in runtimes]),

@@ -6,8 +6,8 @@ from numbers import Integral, Real
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from cmemu_nb.errors import InvalidRequest, NotFound, known
-from cmemu_nb.phrases import closest, quoted, shown
+from cmemu_nb.errors import InvalidRequest, NotFound, not_served
+from cmemu_nb.phrases import shown
 from cmemu_nb.wire.labels import checked_text
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -
         return None
     names = {schema.function_name for schema in lifecycle.schemas(runtime_id)}
     if checked_text("function", function) not in names and names:
-        raise NotFound(
-            f"{_WHAT}: no function {quoted(function)} is served.{closest(function, names)} {known(names, 'functions')}"
-        )
+        raise NotFound(f"{_WHAT}: {not_served(function, names).replace('No', 'no', 1)}")
     return str(function)
 
 

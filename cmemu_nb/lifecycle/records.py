@@ -110,6 +110,11 @@ class Runtime(msgspec.Struct, frozen=True, gc=False):
         return f"Runtime({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
+def app_label(deployed_app_rid: str, branch: str | None) -> str:
+    """Return an app and its branch, as people read them."""
+    return f"{deployed_app_rid} ({branch})"
+
+
 class DeployedApp(msgspec.Struct, frozen=True, gc=False):
     """A deployed app's branch and the runtime that serves it."""
 
@@ -118,6 +123,11 @@ class DeployedApp(msgspec.Struct, frozen=True, gc=False):
     runtime_id: str
     bound_at: int
     display_name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The app and its branch, as people read them."""
+        return app_label(self.deployed_app_rid, self.branch)
 
     @property
     def namespace(self) -> str:

@@ -18,12 +18,12 @@ from cmemu_nb.errors import (
     InvalidRequest,
     NotFound,
     NotRunning,
-    known,
+    not_served,
 )
 from cmemu_nb.eventloop.home import STOPPED_MEANWHILE
 from cmemu_nb.eventloop.shell import cell_is_running
 from cmemu_nb.lifecycle.records import NOTEBOOK
-from cmemu_nb.phrases import closest, plural, quoted
+from cmemu_nb.phrases import plural
 from cmemu_nb.storage.owner_only import replacing
 from cmemu_nb.tokens import last_four
 from cmemu_nb.tracebacks import warn_user
@@ -321,9 +321,7 @@ class Functions(Part):
         found = [each for each in there if each.name == name]
         if not found:
             names, where = {each.name for each in there}, f" on runtime '{runtime_id}'" if runtime_id else ""
-            raise NotFound(
-                f"No function {quoted(name)} is served{where}.{closest(name, names)} {known(names, 'functions')}"
-            )
+            raise NotFound(not_served(name, names, where))
         if len(found) > 1:
             runtimes = " or ".join(repr(each.runtime_id) for each in found)
             raise NotFound(f"'{name}' is served on {len(found)} runtimes: say which one, runtime_id={runtimes}.")
