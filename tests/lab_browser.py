@@ -56,6 +56,11 @@ WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, numbe
         .filter((part) => part.clientWidth > 1 && part.scrollWidth > part.clientWidth + 1)
         .filter((part) => part.matches('.jp-OutputArea-output') || getComputedStyle(part).overflowX !== 'visible')
         .map((part) => `cell ${number}: ${part.scrollWidth} pixels in ${part.clientWidth}: ${part.className}`))"""
+OPEN_INSTEAD = """async (path) => {
+    window.jupyterapp.shell.currentWidget.dispose();
+    await window.jupyterapp.serviceManager.sessions.shutdownAll();
+    await window.jupyterapp.commands.execute('docmanager:open', { path });
+}"""
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 
 
@@ -159,15 +164,37 @@ def opened(context: BrowserContext, url: str) -> Iterator[Page]:
     """Open a notebook's URL in a page of its own, and give the page when its kernel is idle."""
     page = context.new_page()
     page.set_default_timeout(STARTUP_SECONDS * 1000)
-    try:
+    with failures_are_seen(page):
         # Lab keeps connections open: the network is never idle.
         page.goto(url, wait_until="domcontentloaded")
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
-        try:
-            page.wait_for_function(KERNEL_IS_IDLE, polling=POLL_MS)
-        except NotInTime:
-            _reload(page)  # seen once in thousands: Lab on a busy machine misses its kernel
+        wait_for_kernel(page)
         yield page
+
+
+def open_instead(page: Page, path: str) -> None:
+    """Open another notebook in a page of Lab, and end the one that it shows, with its kernel.
+
+    Loading a page of Lab takes several times the processor's time of most notebooks.
+    """
+    page.set_default_timeout(STARTUP_SECONDS * 1000)
+    page.evaluate(OPEN_INSTEAD, path)
+    wait_for_kernel(page)
+
+
+def wait_for_kernel(page: Page) -> None:
+    """Wait until the kernel of the notebook that a page shows is idle."""
+    try:
+        page.wait_for_function(KERNEL_IS_IDLE, polling=POLL_MS)
+    except NotInTime:
+        _reload(page)  # seen once in thousands: Lab on a busy machine misses its kernel
+
+
+@contextlib.contextmanager
+def failures_are_seen(page: Page) -> Iterator[None]:
+    """Take a picture of the page when what is done with it fails."""
+    try:
+        yield
     except BaseException:
         screenshot(page, "failed")
         raise

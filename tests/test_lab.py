@@ -14,10 +14,11 @@ from environments import ROOT
 from lab_browser import (
     CMEMU,
     chromium,
-    close,
     cmemu_lab,
     errors_in,
+    failures_are_seen,
     lab_environ,
+    open_instead,
     opened,
     render_all_cells,
     run_all_cells,
@@ -27,8 +28,7 @@ from lab_browser import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
     from pathlib import Path
 
     from playwright.sync_api import Page
@@ -72,32 +72,27 @@ def test_with_a_browser_it_is_opened_and_a_folder_of_the_users_is_respected(tmp_
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], AbstractContextManager[Page]]]:
-    """Return what opens a notebook by its name, in one Lab for all of them."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """Return a page of Lab with the first of the notebooks."""
     home = tmp_path_factory.mktemp("home")
     render_all_cells(home)
     folder = shutil.copytree(ROOT / "notebooks", home / "notebooks")
     write_notebook(folder / NOTEBOOKS[0], FIRST_STEPS)
     with cmemu_lab(home, folder, NOTEBOOKS[0]) as url, chromium() as context:
-        first, _, token = url.partition("?")
-        assert first.endswith(quote(NOTEBOOKS[0]))
-
-        def open_notebook(name: str) -> AbstractContextManager[Page]:
-            return opened(context, f"{first.replace(quote(NOTEBOOKS[0]), quote(name))}?reset&{token}")
-
-        yield open_notebook
+        assert url.partition("?")[0].endswith(quote(NOTEBOOKS[0]))
+        with opened(context, url) as page:
+            yield page
 
 
 @pytest.mark.browser
 @pytest.mark.long_lived
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_every_cell_of_a_notebook_runs_in_jupyterlab_and_is_seen_whole(
-    lab: Callable[[str], AbstractContextManager[Page]], name: str
-) -> None:
-    with lab(name) as page:
-        cells = run_all_cells(page)
-        screenshot(page, name.removesuffix(".ipynb"))
+def test_every_cell_of_a_notebook_runs_in_jupyterlab_and_is_seen_whole(lab: Page, name: str) -> None:
+    with failures_are_seen(lab):
+        if name != NOTEBOOKS[0]:
+            open_instead(lab, name)
+        cells = run_all_cells(lab)
+        screenshot(lab, name.removesuffix(".ipynb"))
         assert cells
         assert errors_in(cells) == []
-        assert wider_than_the_page(page) == []
-        close(page)
+        assert wider_than_the_page(lab) == []
