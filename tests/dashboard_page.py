@@ -12,10 +12,11 @@ import nbformat
 from environments import ROOT, kernel_python
 from lab_browser import (
     chromium,
-    close,
     cmemu_lab,
     errors_in,
+    failures_are_seen,
     install_kernel,
+    open_instead,
     opened,
     run_all_cells,
     write_notebook,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from playwright.sync_api import BrowserContext, Locator, Page
+    from playwright.sync_api import Error, Locator, Page
 
     FrontEnd = Callable[[Path, Path, str], AbstractContextManager[str]]
 
@@ -121,19 +122,21 @@ def open_dashboard(
 
 @contextlib.contextmanager
 def open_lab(folder: Path) -> Iterator[Callable[[str, str, Sequence[str]], AbstractContextManager[Dashboard]]]:
-    """Run one Lab and one Chromium for several dashboards.
+    """Open one page of Lab for several dashboards, one after the other.
 
     Gives what opens a notebook of some name with a kernel of some version, runs it and gives its dashboard.
     """
     write_notebook(folder / "first.ipynb", ["pass"])
-    with cmemu_lab(folder / "home", folder, "first.ipynb") as url, chromium() as context:
+    lab = cmemu_lab(folder / "home", folder, "first.ipynb")
+    with lab as url, chromium() as context, opened(context, url) as page:
 
         @contextlib.contextmanager
         def open_notebook(name: str, version: str, cells: Sequence[str]) -> Iterator[Dashboard]:
             _write(folder, name, version, cells)
-            with _opened(context, url.replace("first.ipynb?", f"{name}?reset&"), folder) as dashboard:
-                yield dashboard
-            close(dashboard.page)
+            with failures_are_seen(page):
+                open_instead(page, name)
+                with _run(page, folder) as dashboard:
+                    yield dashboard
 
         yield open_notebook
 
@@ -156,22 +159,26 @@ def _write(folder: Path, name: str, version: str, cells: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _in_chromium(serving: AbstractContextManager[str], folder: Path) -> Iterator[Dashboard]:
-    with serving as url, chromium() as context, _opened(context, url, folder) as dashboard:
+    with serving as url, chromium() as context, opened(context, url) as page, _run(page, folder) as dashboard:
         yield dashboard
 
 
 @contextlib.contextmanager
-def _opened(context: BrowserContext, url: str, folder: Path) -> Iterator[Dashboard]:
-    """Open and run a notebook; an error that its page raises fails the test at its end."""
+def _run(page: Page, folder: Path) -> Iterator[Dashboard]:
+    """Run the notebook that a page shows; an error that the page raises fails the test at its end."""
     wrong: list[str] = []
-    with opened(context, url) as page:
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        assert errors_in(run_all_cells(page)) == []
-        address, token = json.loads((folder / "where.json").read_text())
-        root = page.locator(".cmemu-dashboard").first
-        root.wait_for()
-        expect(root.locator(".cmemu-fact-url")).to_have_text(address)
-        page.set_default_timeout(20_000)
-        yield Dashboard(page, root, folder, address, token)
-        page.evaluate("0")  # what the page has raised is heard of only in a call
-        assert wrong == [], wrong
+
+    def note(error: Error) -> None:
+        wrong.append(str(error))
+
+    page.on("pageerror", note)
+    assert errors_in(run_all_cells(page)) == []
+    address, token = json.loads((folder / "where.json").read_text())
+    root = page.locator(".cmemu-dashboard").first
+    root.wait_for()
+    expect(root.locator(".cmemu-fact-url")).to_have_text(address)
+    page.set_default_timeout(20_000)
+    yield Dashboard(page, root, folder, address, token)
+    page.evaluate("0")  # what the page has raised is heard of only in a call
+    page.remove_listener("pageerror", note)
+    assert wrong == [], wrong

@@ -59,6 +59,7 @@ WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, numbe
 OPEN_INSTEAD = """async (path) => {
     window.jupyterapp.shell.currentWidget.dispose();
     await window.jupyterapp.serviceManager.sessions.shutdownAll();
+    await window.jupyterapp.serviceManager.kernelspecs.refreshSpecs();
     await window.jupyterapp.commands.execute('docmanager:open', { path });
 }"""
 CELLS = "() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells"
@@ -198,12 +199,6 @@ def failures_are_seen(page: Page) -> Iterator[None]:
     except BaseException:
         screenshot(page, "failed")
         raise
-
-
-def close(page: Page) -> None:
-    """End the kernels of a Lab and close its page, so that the next notebook finds the ports free."""
-    page.evaluate("() => window.jupyterapp.serviceManager.sessions.shutdownAll()")
-    page.close(run_before_unload=False)
 
 
 def _reload(page: Page) -> None:
