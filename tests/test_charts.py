@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmemu_nb.display.charts import MOST_LANES, Chart, latency_chart, sparkline_svg, timeline_chart
+from cmemu_nb.display.charts import MAX_LANES, Chart, latency_chart, sparkline_svg, timeline_chart
 from cmemu_nb.display.text import duration
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
@@ -531,7 +531,7 @@ def test_the_names_of_lanes_end_before_the_bars_begin() -> None:
 def test_no_more_than_forty_lanes_are_drawn_and_a_note_counts_the_rest() -> None:
     jobs = [job(number, 0, 1, 2 + number, runtime_id=f"r{number // 50}") for number in range(200)]
     picture = timeline(jobs)
-    assert len(picture.lanes()) == MOST_LANES == 40
+    assert len(picture.lanes()) == MAX_LANES == 40
     assert len(picture.ran) == len(picture.waited) == 40
     assert picture.words[-1] == "160 more lanes with 160 jobs not shown"
     assert "on 200 workers" in picture.title

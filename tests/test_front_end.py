@@ -108,7 +108,7 @@ def test_the_start_cell_tells_the_limits_and_the_hub_s_address(tmp_path: Path) -
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", url)
     assert proxy_url == f"/user/jo/proxy/{url.rpartition(':')[2]}"
     assert re.search(rf"URL +{re.escape(url)}\n +behind the hub +{proxy_url} ", said)
-    assert re.search(r"seen in +Binder: this machine and its files are gone after some minutes", said)
+    assert re.search(r"seen in +Binder: this machine and its files are deleted after some minutes", said)
 
 
 def test_the_dashboard_turns_on_colab_s_custom_widgets(tmp_path: Path) -> None:

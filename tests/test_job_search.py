@@ -56,7 +56,7 @@ def test_an_unknown_id_shows_the_newest_jobs(emu: Emulator, job: JobHandle) -> N
         emu.job(job.id[-3:])
     with pytest.raises(NotFound, match=rf"There is no job 'foundry_job_0{{32}}': the id was never issued.*{listed}"):
         emu.job("foundry_job_" + "0" * 32)
-    with pytest.raises(InvalidRequest, match=r"A job is meant by its id, a text, or by itself, not by 17\."):
+    with pytest.raises(InvalidRequest, match=r"17 is not a job\. Give a job's id as text, or the job itself\."):
         emu.job(17)  # type: ignore[arg-type]
     emu.reset()
     with pytest.raises(NotFound, match=r"There are no jobs yet\."):

@@ -120,16 +120,16 @@ def test_a_column_that_says_the_same_in_every_row_is_left_out(lifecycle: Lifecyc
     assert ">runtime</th>" in html_of(jobs)
     page = html_of(jobs[jobs["runtime_id"] == "notebook"])
     assert ">runtime</th>" not in page
-    assert "which .columns names. The runtime of every row is &#x27;notebook&#x27;." in page
+    assert "which .columns lists. The runtime of every row is &#x27;notebook&#x27;." in page
     events = every(lifecycle)["events"]
     assert "The runtime of every row" not in html_of(events)
 
 
 def test_it_says_that_there_are_more_columns_only_where_there_are(lifecycle: Lifecycle) -> None:
     frames_of = every(lifecycle)
-    more = {name for name, frame in frames_of.items() if "In short: " in html_of(frame)}
+    more = {name for name, frame in frames_of.items() if "Abbreviated: " in html_of(frame)}
     assert more == {"jobs", "runtimes"}
-    assert {name for name, frame in frames_of.items() if "In short: " in html_of(frame[:0])} == more
+    assert {name for name, frame in frames_of.items() if "Abbreviated: " in html_of(frame[:0])} == more
     assert html_of(frames_of["events"][:0]).count("</th>") == 1 + len(frames_of["events"].columns)
 
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cmemu_nb.display.front_end import front_end
-from cmemu_nb.display.html import MOST_IN_A_CARD, card, link, mimebundle, status_badge, table, two_lines
+from cmemu_nb.display.html import MAX_IN_CARD, card, link, mimebundle, status_badge, table, two_lines
 from cmemu_nb.display.names import magic_line
 from cmemu_nb.display.percentiles import RUN_TIMES
 from cmemu_nb.display.text import ago, cut, duration, holdings, visible
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules.modules import LaunchedModule, Modules
     from cmemu_nb.lifecycle.records import Job
 
-MOST_SHOWN = MOST_IN_A_CARD - 100  # the card must not cut off the note of how much there is
+MOST_SHOWN = MAX_IN_CARD - 100  # the card must not cut off the note of how much there is
 FIRST_STEPS = (
     '@{emu}.function above a function serves it: def double(context, event): return 2 * event["x"]',
     '{emu}.call("double", {"x": 21})',
@@ -245,4 +245,4 @@ def _bundle(
 
 def _plain(text: str) -> str:
     """Make text from outside fit for plain text, cut as in the card."""
-    return visible("".join(cut(text, MOST_IN_A_CARD)), lines=True)
+    return visible("".join(cut(text, MAX_IN_CARD)), lines=True)

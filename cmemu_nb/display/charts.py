@@ -1,8 +1,8 @@
-"""Charts of jobs as SVG text: who ran what and when, how long it took, and how much gets done.
+"""Charts of jobs as SVG text: which executor ran which job and when, how long jobs took, and the throughput.
 
-They stand in a page, where JupyterLab's colours reach them, or are an image, where the fallbacks hold and their own
-background keeps them readable. There are no scripts, stylesheets or references in them and no ids, so any number of
-them can share a page. What came from outside is cut short, made visible and escaped.
+A chart is part of a page, where it uses JupyterLab's colours, or an image, where it uses the fallback colours and its
+own background. It has no scripts, stylesheets, references or ids, so any number of charts can share a page. Text from
+outside is cut short, made visible and escaped.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Chart", "latency_chart", "sparkline_svg", "timeline_chart"]
 
-MOST_LANES = 40
-MOST_OF_A_REPLICA = 21
+MAX_LANES = 40
+MAX_REPLICA_NAME = 21
 
 _BACK = "var(--jp-layout-color1,#ffffff)"
 _TEXT = "var(--jp-ui-font-color1,#212121)"
@@ -47,7 +47,7 @@ _BOLD = "font-weight:600"
 _STYLE = f"direction:ltr;fill:{_TEXT};font:13px system-ui,sans-serif"
 _NOT_IN_XML = {code: f"[U+{code:X}]" for code in (0xFFFE, 0xFFFF)}
 
-# Places and sizes, in units of the viewBox.
+# Positions and sizes, in units of the viewBox.
 _WIDTH, _PIXELS, _LEFT, _PLOT, _RIGHT, _LETTER = 600, 660, 12, 130, 582, 7.3
 _LANES, _LANE, _BAR = 76, 20, 14
 _PANEL, _HEIGHT, _LOG_LEFT, _LOG_RIGHT = 122, 70, 80, 560
@@ -60,11 +60,11 @@ _STEPS = (
     *(digit * 10**power * _D for power in range(6) for digit in (1, 2, 5)),
 )
 _TICKS = (*(10**n for n in range(3, 11)), *(n * _S for n in (60, 600, 3_600, 36_000)), *(10**n * _D for n in range(4)))
-_MOST_STEPS, _MOST_LABELS = 5, 9
+_MAX_STEPS, _MAX_LABELS = 5, 9
 
 
 class Chart:
-    """A chart that a notebook shows, and that says in words what it shows."""
+    """A chart that a notebook shows, with a description in words."""
 
     def __init__(self, svg: str, text: str) -> None:
         self.svg = svg
@@ -80,11 +80,11 @@ class Chart:
 def timeline_chart(
     jobs: Iterable[Job], now: int, every: int | None = None, emu: str = USUAL_NAME, *, steady: int | None = None
 ) -> Chart:
-    """Return a chart of jobs, a lane for each queue, replica or worker: when each job waited and ran.
+    """Return a chart of when each job waited and ran, with a lane for each queue, replica or worker.
 
-    `now`, in Unix nanoseconds, is up to when the unfinished ones count, and `steady` is that on the steady clock, the
-    same if it is left out. `every` is how many jobs there are, if these
-    are only the last of them, and `emu` the variable that the emulator is held by. At most 40 lanes are drawn.
+    `now`, in Unix nanoseconds, is the time up to which unfinished jobs are drawn, and `steady` the same time on the
+    steady clock; its default is `now`. If `jobs` are only the newest of all jobs, `every` is the number of all. `emu`
+    is the emulator's variable. At most 40 lanes are drawn.
     """
     spans = [_span(job, now, now if steady is None else steady) for job in sorted(jobs, key=attrgetter("sequence"))]
     if not spans:
@@ -99,13 +99,13 @@ def timeline_chart(
 
 
 def latency_chart(jobs: Sequence[Job], every: int | None = None, emu: str = USUAL_NAME) -> Chart:
-    """Return histograms of the run times and queue times of the finished ones of these jobs, on a logarithmic axis.
+    """Return histograms of the run times and queue times of the finished jobs, on a logarithmic axis.
 
-    `every` is how many jobs there are, if these are only the last of them; `emu` the variable of the emulator.
+    If `jobs` are only the newest of all jobs, `every` is the number of all. `emu` is the emulator's variable.
     """
     done = [job for job in jobs if job.completed_at is not None]
     if not done:
-        return _nothing(f"No job has finished yet. {emu}.jobs shows where they stand." if jobs else _no_jobs(emu))
+        return _nothing(f"No job has finished yet. {emu}.jobs shows their states." if jobs else _no_jobs(emu))
     times = {
         "Run time": sorted([time for job in done if (time := job.run_time()) is not None]),
         "Queue time": sorted([time for job in done if (time := job.queue_time()) is not None]),
@@ -117,7 +117,7 @@ def latency_chart(jobs: Sequence[Job], every: int | None = None, emu: str = USUA
 
 
 def sparkline_svg(values: Sequence[float], label: str) -> str:
-    """Return the values as a line of at most 120 by 24 pixels, from 0 to the largest; `label` says what it shows."""
+    """Return the values as a line of at most 120 by 24 pixels, from 0 to the largest; `label` describes the line."""
     heights = [value if math.isfinite(value) and value > 0 else 0.0 for value in values]
     top, step = max(heights, default=0.0) or 1.0, 116 / max(1, len(heights) - 1)
     points = " ".join(f"{2 + index * step:.1f},{22 - 20 * (height / top):.1f}" for index, height in enumerate(heights))
@@ -129,7 +129,7 @@ def sparkline_svg(values: Sequence[float], label: str) -> str:
 
 
 class _Span(NamedTuple):
-    """A job and its times, all of them there and none before the other; `end` is its outcome, else its status."""
+    """A job and its times, which are complete and in order; `end` is its outcome, or else its status."""
 
     job: Job
     end: JobStatus | Outcome
@@ -139,7 +139,7 @@ class _Span(NamedTuple):
 
 
 class _Lane(NamedTuple):
-    """The jobs of a runtime that one replica or worker ran, one after the other, or that it did not run yet."""
+    """The jobs of a runtime that one replica or worker ran, one after the other, or the jobs in its queue."""
 
     runtime_id: str
     label: str
@@ -148,7 +148,7 @@ class _Lane(NamedTuple):
 
 
 def _span(job: Job, now: int, steady: int) -> _Span:
-    """Return when a job waited and ran: as long as it did, beside the time at which it was taken."""
+    """Return when a job waited and ran: its measured durations, placed around the time at which it was taken."""
     waited, ran = job.queue_time(steady) or 0, job.run_time(steady) or 0
     if not job.finished:
         left_queue = now - ran
@@ -160,9 +160,9 @@ def _span(job: Job, now: int, steady: int) -> _Span:
 
 
 def _lanes(spans: Iterable[_Span]) -> list[_Lane]:
-    """Give every job a lane: its runtime's queue, or the first of its replica's where nothing else runs then.
+    """Assign every job to a lane: the queue of its runtime, or the first lane of its replica that is free at the time.
 
-    Jobs that were taken through the emulator's own routes name no replica, and are taken by "workers".
+    Jobs that were taken through the emulator's own routes have no replica; their lanes are called "worker N".
     """
     groups: dict[tuple[int, bool, str], list[list[_Span]]] = {}
     order = {runtime: rank for rank, runtime in enumerate(dict.fromkeys(span.job.runtime_id for span in spans))}
@@ -182,12 +182,12 @@ def _lanes(spans: Iterable[_Span]) -> list[_Lane]:
     ]
 
 
-def _lane_label(works: bool, replica: str, number: int, jobs: int) -> str:  # noqa: FBT001 - it is part of a key
+def _lane_label(works: bool, replica: str, number: int, jobs: int) -> str:  # noqa: FBT001 - `works` is part of a key
     if not works:
         return f"queue ({jobs:,})"
     if not replica:
         return f"worker {number}"
-    return _short(replica, MOST_OF_A_REPLICA) + (f" · {number}" if number > 1 else "")
+    return _short(replica, MAX_REPLICA_NAME) + (f" · {number}" if number > 1 else "")
 
 
 def _ends(spans: Iterable[_Span]) -> str:
@@ -195,7 +195,7 @@ def _ends(spans: Iterable[_Span]) -> str:
 
 
 def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) -> str:
-    shown, hidden = lanes[:MOST_LANES], lanes[MOST_LANES:]
+    shown, hidden = lanes[:MAX_LANES], lanes[MAX_LANES:]
     start = min(span.queued for span in spans)
     end = max(start + _STEPS[0], *(span.ended for span in spans))
     live = any(span.job.completed_at is None for span in spans)
@@ -218,7 +218,7 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
 
 
 def _legend(y: int, ends: set[JobStatus | Outcome]) -> str:
-    """Name the colours that the picture has, and no others: each job has waited, and then runs or has ended somehow."""
+    """Draw the legend of the colours in the chart; every job was queued, and then is running or has ended."""
     parts, x = [], _LEFT
     for end in (JobStatus.QUEUED, *(each for each in _COLOURS if each in ends)):
         style = f"fill:{_COLOURS[end]}" if end in _COLOURS else f"fill-opacity:{_PALE}"
@@ -228,7 +228,7 @@ def _legend(y: int, ends: set[JobStatus | Outcome]) -> str:
 
 
 def _lane_names(lanes: Sequence[_Lane]) -> tuple[str, list[int], int]:
-    """Write a runtime's name above its lanes; returns the tops of the lanes and the bottom of the last one, too."""
+    """Draw each runtime's name above its lanes; returns also the tops of the lanes and the bottom of the last one."""
     parts, tops, y = list[str](), list[int](), _LANES
     for runtime_id, its_lanes in groupby(lanes, attrgetter("runtime_id")):
         tip = _tip(f"Runtime {_short(runtime_id, 120)}")
@@ -243,20 +243,20 @@ def _lane_names(lanes: Sequence[_Lane]) -> tuple[str, list[int], int]:
 
 
 def _time_axis(start: int, end: int, bottom: int, plot: float, *, live: bool) -> str:
-    """Draw the ticks, which count back from now while a job is unfinished, otherwise on from the first job."""
+    """Draw the ticks, which count back from now while a job is unfinished, and otherwise from the first job."""
     span = end - start
-    step = next((step for step in _STEPS if span <= step * _MOST_STEPS), span)
+    step = next((step for step in _STEPS if span <= step * _MAX_STEPS), span)
     parts = [_line(plot, bottom, _RIGHT, bottom)]
     for tick in range(0, span + 1, step):
         x = plot + (span - tick if live else tick) / span * (_RIGHT - plot)
         words = f"{'-' if live else ''}{duration(tick)}" if tick else "now" if live else "0"
-        middle = min(x, _WIDTH - 5 - 4 * len(words))  # A long name at the end is moved into the picture.
+        middle = min(x, _WIDTH - 5 - 4 * len(words))  # a long label at the end is moved into the picture
         parts += [_line(x, _LANES, x, bottom + 4), _words(middle, bottom + 19, words, "text-anchor:middle")]
     return "".join(parts)
 
 
 def _bars(lanes: Sequence[_Lane], tops: Sequence[int], start: int, scale: float, plot: float) -> str:
-    """Draw all that waited below all that ran, as a job waits while its worker runs another, and the marks on top."""
+    """Draw the bars of waiting below those of running, because a job waits while another runs, and the marks on top."""
     waited, ran, marks = [], [], []
     for lane, top in zip(lanes, tops, strict=True):
         y = top + (_LANE - _BAR) / 2
@@ -268,7 +268,7 @@ def _bars(lanes: Sequence[_Lane], tops: Sequence[int], start: int, scale: float,
                 ran.append(f"<g>{tip}{_bar(left, y + 2, ended - left, f'fill:{_COLOURS[span.end]}', _BAR - 4)}</g>")
             if mark := _mark(span.end, ended, y + _BAR / 2):
                 marks.append(f"<g>{tip}{mark}</g>")
-    # One opacity for all: a hundred over one another are as pale as one. Edges so thin that many don't hide the bars.
+    # The group has one opacity, so a hundred overlapping bars are as pale as one. Many edges must not hide the bars.
     style = f"opacity:{_PALE};stroke:{_BACK};stroke-width:{min(0.7, 40 / len(waited)):.2g}"
     return "".join([f'<g style="{style}">', *waited, "</g>", *ran, *marks])
 
@@ -282,7 +282,7 @@ def _job_tip(span: _Span) -> str:
 
 
 def _mark(end: str, x: float, y: float) -> str:
-    """Return a failed job's cross or a function error's triangle: they are seen without their colours, too."""
+    """Return a failed job's cross or a function error's triangle, which can be recognised without colours."""
     if end == Outcome.FUNCTION_ERROR:
         style = f"fill:{_COLOURS[end]};stroke:{_BACK};stroke-width:1.5"
         return f'<path d="M{x:.1f} {y - 7:.1f}l6.5 12h-13z" style="{style}"/>'
@@ -314,13 +314,13 @@ def _draw_latency(times: dict[str, list[int]], text: str) -> str:
     for (what, values), colour in zip(times.items(), (f"fill:{_BLUE}", "fill-opacity:.45"), strict=True):
         parts.append(_histogram(what, values, ticks, y, colour))
         y += _PANEL
-    labelled = ticks[:: 1 + len(ticks) // _MOST_LABELS]
+    labelled = ticks[:: 1 + len(ticks) // _MAX_LABELS]
     parts += [_words(_log_x(tick, ticks), y + 17, duration(tick), "text-anchor:middle") for tick in labelled]
     return _svg(_WIDTH, y + 28, _PIXELS, text, "".join(parts))
 
 
 def _histogram(what: str, times: Sequence[int], ticks: Sequence[int], y: int, colour: str) -> str:
-    """Draw one histogram, with about ten bars for each factor of ten and one at each tick, and its percentiles."""
+    """Draw one histogram, with about ten bars for each factor of ten and an edge at each tick, and its percentiles."""
     base, edges = y + _PANEL - 6, [float(ticks[-1])]
     for tick, following in pairwise(ticks):
         buckets = round(10 * math.log10(following / tick))
@@ -341,7 +341,7 @@ def _histogram(what: str, times: Sequence[int], ticks: Sequence[int], y: int, co
 
 
 def _percentile_lines(times: Sequence[int], ticks: Sequence[int], base: int) -> Iterable[str]:
-    """Draw the lines with their names away from each other, so that they can't overlap."""
+    """Draw the lines of the percentiles, with the names on opposite sides so that they can't overlap."""
     for (name, time), anchor in zip(_percentiles(times).items(), ("end", "start"), strict=False):
         x, top = _log_x(time, ticks), base - _HEIGHT - 18
         yield f'<path d="M{x:.1f} {top}V{base}" style="stroke:{_TEXT};stroke-width:1.5;stroke-dasharray:4 2"/>'
@@ -349,7 +349,7 @@ def _percentile_lines(times: Sequence[int], ticks: Sequence[int], base: int) -> 
 
 
 def _log_x(time: float, ticks: Sequence[int]) -> float:
-    """Return where a duration stands on the axis of these ticks: at an end if it is beyond that."""
+    """Return the position of a duration on the axis of these ticks; at an end of the axis if it is beyond it."""
     part = math.log(min(max(time, ticks[0]), ticks[-1]) / ticks[0]) / math.log(ticks[-1] / ticks[0])
     return _LOG_LEFT + part * (_LOG_RIGHT - _LOG_LEFT)
 
@@ -358,7 +358,7 @@ def _log_x(time: float, ticks: Sequence[int]) -> float:
 
 
 def _svg(width: int, height: int, pixels: int, text: str, inside: str) -> str:
-    """Put a chart together that is so many pixels wide, also as an image, and narrower where its page is."""
+    """Return a chart that is `pixels` wide, also as an image, and narrower on a narrow page."""
     safe = escape(text)
     size = f'width="{pixels}" style="max-width:min({pixels}px,100%);height:auto;{_STYLE}"'
     return (
@@ -368,7 +368,7 @@ def _svg(width: int, height: int, pixels: int, text: str, inside: str) -> str:
 
 
 def _no_jobs(emu: str) -> str:
-    return f'No jobs yet. {emu}.call("name", {{...}}) or {emu}.submit(...) makes one.'
+    return f'No jobs yet. {emu}.call("name", {{...}}) or {emu}.submit(...) submits one.'
 
 
 def _nothing(text: str) -> Chart:
@@ -394,7 +394,7 @@ def _tip(text: str) -> str:
 
 
 def _short(text: str, columns: int) -> str:
-    """Make text from outside visible and at most so many columns wide, with an ellipsis where it is cut."""
+    """Make text from outside visible, and cut it to `columns` columns with an ellipsis at the end."""
     shown = visible(text[: columns + 1]).translate(_NOT_IN_XML)
     widths = accumulate(1 + (east_asian_width(each) in "FW") for each in shown)
     fits = sum(width <= columns for width in widths)

@@ -1,4 +1,4 @@
-"""The DataFrame that the views of an emulator are: pandas' own in all it does, but shown in short in a notebook."""
+"""The DataFrame of an emulator's views: it behaves like any other, but a notebook shows it in abbreviated form."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pandas as pd
 
 
 class Frame(pd.DataFrame):
-    """A frame of records. What is made of it is one too, shown in short while it has all columns and no others.
+    """A DataFrame of records. A notebook abbreviates it, and frames derived from it that have the same columns.
 
-    Pickled it is a plain `DataFrame`, which can be read where there is no cmemu_nb.
+    It is pickled as a plain `DataFrame`, which can be read where cmemu_nb is not installed.
     """
 
     @property
@@ -18,10 +18,10 @@ class Frame(pd.DataFrame):
         return Frame
 
     def _repr_html_(self) -> str | None:
-        from cmemu_nb.display.short_frames import short_frame  # noqa: PLC0415 - only a notebook wants it
+        from cmemu_nb.display.short_frames import short_frame  # noqa: PLC0415 - only a notebook needs it
 
         in_short = short_frame(self) if pd.get_option("display.notebook_repr_html") else None
-        # pandas' stubs do not have the method.
+        # The stubs of pandas lack this method.
         return super()._repr_html_() if in_short is None else in_short  # type: ignore[misc]
 
     def __reduce_ex__(self, _: Any) -> Any:

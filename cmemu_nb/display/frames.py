@@ -1,8 +1,8 @@
-"""Records as typed pandas DataFrames, which a notebook shows in short.
+"""Records as typed pandas DataFrames, which a notebook shows in abbreviated form.
 
-Every function takes plain lists of records, which never change, so it runs in the caller's thread and holds nobody up.
-Times become UTC timestamps, durations timedeltas, the closed sets categories. An empty frame has the same types as
-a full one. pandas is imported when the first frame is made.
+Every function takes plain lists of immutable records, so it runs in the caller's thread and does not block the event
+loop. Times become UTC timestamps, durations timedeltas, closed sets of values categories. An empty frame has the same
+types as a full one. pandas is imported when the first frame is made.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ RESULT_COLUMNS = ("outcome", "value", "error", "queue_time", "run_time", "job_id
 T = TypeVar("T")
 _NAT = -(2**63)
 _ENDS = {JobStatus.SUCCEEDED: Outcome.OK, JobStatus.FAILED: Outcome.FAILED}
-# What a JSON object may begin with.
+# The characters that JSON text of an object may begin with.
 _OBJECT_OR_BLANK = b"{ \t\n\r\f\v"
 
 
 def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
     """Return the jobs in the order of their submission, indexed by job_id.
 
-    `now`, on the steady clock, is up to when the `queue_time` of a queued job and the `run_time` of a running one
-    count. `outcome` is missing while a job is unfinished; `query` is JSON text, `result` the first 100 characters of
-    the result's text, or the first line of what the function raised; `replica_id` says which replica of a launched
-    module took it.
+    The `queue_time` of a queued job and the `run_time` of a running one are measured up to `now`, on the steady clock.
+    `outcome` is missing while a job is unfinished; `query` is JSON text, `result` the first 100 characters of the
+    result's text, or the first line of the error that the function raised; `replica_id` is the replica of a launched
+    module that took the job.
     """
-    import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
+    import pandas as pd  # noqa: PLC0415 - pandas is slow to import, and needed only for a frame
 
     from cmemu_nb.display.frame import Frame  # noqa: PLC0415
 
@@ -89,10 +89,10 @@ def runtimes_frame(
     apps: Iterable[DeployedApp],
     evicted: Mapping[str, int],
 ) -> pd.DataFrame:
-    """Return the runtimes as they are given, indexed by runtime_id, with how much each of them has.
+    """Return the runtimes in the given order, indexed by runtime_id, with the numbers of their records.
 
-    `counts` says of each how many jobs are in which state, `evicted` how many finished ones were let go;
-    `deployed_apps` names the bindings as "rid (branch)"; `token` is no more than the token's last characters.
+    `counts` has the number of each runtime's jobs by state, `evicted` the number of its finished jobs that were
+    evicted; the column `deployed_apps` has the bindings as "rid (branch)", `token` only the token's last characters.
     """
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
@@ -120,7 +120,7 @@ def runtimes_frame(
 
 
 def schemas_frame(schemas: Sequence[FunctionSchema]) -> pd.DataFrame:
-    """Return the function schemas as they are given, indexed by runtime_id and function_name."""
+    """Return the function schemas in the given order, indexed by runtime_id and function_name."""
     return _frame_by_two(
         runtime_id=_text([schema.runtime_id for schema in schemas]),
         function_name=_text([schema.function_name for schema in schemas]),
@@ -130,7 +130,7 @@ def schemas_frame(schemas: Sequence[FunctionSchema]) -> pd.DataFrame:
 
 
 def deployed_apps_frame(apps: Sequence[DeployedApp]) -> pd.DataFrame:
-    """Return the bindings as they are given, indexed by deployed_app_rid and branch."""
+    """Return the bindings in the given order, indexed by deployed_app_rid and branch."""
     return _frame_by_two(
         deployed_app_rid=_text([app.deployed_app_rid for app in apps]),
         branch=_text([app.branch for app in apps]),
@@ -141,7 +141,7 @@ def deployed_apps_frame(apps: Sequence[DeployedApp]) -> pd.DataFrame:
 
 
 def events_frame(events: Sequence[Event]) -> pd.DataFrame:
-    """Return the events as they are given, indexed by their sequence numbers."""
+    """Return the events in the given order, indexed by their sequence numbers."""
     import pandas as pd  # noqa: PLC0415
 
     from cmemu_nb.display.frame import Frame  # noqa: PLC0415
@@ -179,9 +179,9 @@ def _text(values: Sequence[str | None]) -> Any:
 
 
 def _free_text(values: Sequence[str | None]) -> Any:
-    """Make a column of what programs of this process may say, lone surrogates included.
+    """Make a column of text that code in this process has produced, which may contain lone surrogates.
 
-    Neither Arrow's strings nor a notebook's messages can hold those. What came over HTTP has none.
+    Neither Arrow's strings nor a notebook's messages can represent them. Text that came over HTTP has none.
     """
     try:
         "".join(filter(None, values)).encode()
@@ -191,13 +191,13 @@ def _free_text(values: Sequence[str | None]) -> Any:
 
 
 def _repeated(values: Iterable[str | None]) -> Any:
-    """Make a column of free text that many rows share: pandas gets each text once."""
+    """Make a column of free text in which many rows share a value: pandas converts each text only once."""
     texts, rows = _distinct(values)
     return _free_text(texts).take(rows)
 
 
 def _distinct(values: Iterable[T]) -> tuple[list[T], npt.NDArray[np.int64]]:
-    """Return each value once, and for every row which of them it has."""
+    """Return the distinct values, and for every row the position of its value among them."""
     positions: defaultdict[T, int] = defaultdict()
     positions.default_factory = positions.__len__
     rows = _integers(map(positions.__getitem__, values))
@@ -214,7 +214,7 @@ def _category(values: Iterable[str | None], categories: Iterable[str], *, ordere
 
 
 def _shared_columns(jobs: Iterable[Job]) -> dict[str, Any]:
-    """Return the columns in which many jobs are alike: each combination of their values is looked at once."""
+    """Return the columns in which many jobs are alike; each combination of their values is converted only once."""
     kinds, rows = _distinct(
         (
             job.status,
@@ -243,14 +243,14 @@ def _shared_columns(jobs: Iterable[Job]) -> dict[str, Any]:
 
 
 def _outcomes(status: pd.Categorical, errors: list[int]) -> pd.Categorical:
-    """Tell every job's outcome: what `cmemu_nb.wire.results.outcome` says, in a fraction of its time."""
+    """Return every job's outcome: the same as `Job.outcome`, in a fraction of its time."""
     outcomes = _category([_ENDS.get(each) for each in JobStatus], Outcome).take(status.codes)
     outcomes[_integers(errors)] = Outcome.FUNCTION_ERROR.value
     return outcomes
 
 
 def _look_at_results(jobs: Iterable[Job]) -> tuple[npt.NDArray[np.int64], list[int], list[str | None]]:
-    """Return the sizes of the results, -1 without one, the rows of function errors, and the results in short."""
+    """Return the sizes of the results (-1 for none), the rows of function errors, and the abbreviated results."""
     sizes, errors, results = [], [], list[str | None]()
     for row, job in enumerate(jobs):
         result = job.result
@@ -279,7 +279,7 @@ def _utc(times: Times) -> pd.DatetimeIndex:
 
 
 def _durations(nanoseconds: Iterable[int | None], so_far: Callable[[int], int | None]) -> pd.TimedeltaIndex:
-    """Return durations; those that are not known yet are asked for one by one, by their rows."""
+    """Return durations; for each one that is None, `so_far` is called with its row."""
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
 

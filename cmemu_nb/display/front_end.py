@@ -1,4 +1,4 @@
-"""What the notebook is seen in, recognised by the signs that each front end documents, and what it can't do there."""
+"""The front end that shows the notebook, recognised by the signs that it documents, and its limitations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmemu_nb.wire.jupyterhub import service_prefix
 
 
 class FrontEnd(NamedTuple):
-    """A front end, and its limits in one sentence, if it has any; `{emu}` stands for the emulator's variable."""
+    """A front end, with its limitations in one sentence, if any; `{emu}` stands for the emulator's variable."""
 
     name: str
     limits: str = ""
@@ -20,35 +20,36 @@ class FrontEnd(NamedTuple):
 
 COLAB = FrontEnd(
     "Colab",
-    "{emu}.url is inside Colab's machine, where cells and their programs reach it and your browser does not; the "
+    "{emu}.url is inside Colab's machine: cells and their programs can reach it, your browser can't. The "
     "dashboard needs google.colab.output.enable_custom_widget_manager(), which anywidget calls by itself.",
 )
 VS_CODE = FrontEnd(
     "VS Code",
-    "with a remote kernel {emu}.url is on the kernel's machine, so forward its port; the dashboard needs the setting "
+    "with a remote kernel {emu}.url is on the kernel's machine, so forward its port. The dashboard needs the setting "
     "jupyter.widgetScriptSources, for which VS Code asks.",
 )
 BINDER = FrontEnd(
     "Binder",
-    "this machine and its files are gone after some minutes without use: {emu}.export('run.json') and download the "
-    "file.",
+    "this machine and its files are deleted after some minutes without use. To keep your session, type "
+    "{emu}.export('run.json') and download the file.",
 )
 JUPYTERHUB = FrontEnd(
     "JupyterHub",
-    "{emu}.url is inside this server's machine; from elsewhere a request needs the hub's login and a token of {emu}.",
+    "{emu}.url is inside this server's machine; a request from another machine needs the hub's login and a token of "
+    "{emu}.",
 )
 JUPYTER = FrontEnd("Jupyter")
 IPYTHON = FrontEnd("IPython", "{emu}.dashboard() needs a notebook; here {emu}.jobs and %cmemu events show the same.")
 MARIMO = FrontEnd(
     "marimo",
-    "there are no magics, so {emu} = Emulator().start() starts it; type {emu}.stop() before you run that cell again, "
-    "which makes another one.",
+    "there are no magics, so start the emulator with {emu} = Emulator().start(). Type {emu}.stop() before you run that "
+    "cell again, which makes another emulator.",
 )
 PYTHON = FrontEnd("Python")
 
 
 def front_end() -> FrontEnd:
-    """Return the front end of this process; JupyterLab and Notebook can't be told apart from the kernel."""
+    """Return the front end of this process; a kernel can't distinguish JupyterLab from Notebook."""
     shell = current_shell()
     signs = (
         (in_marimo(), MARIMO),

@@ -1,9 +1,9 @@
 """HTML for objects and tables: self-contained, without scripts, and readable on every page.
 
-Colours are JupyterLab's with fallbacks, and text keeps the page's own colour, so it reads in light and dark, in VS
-Code and on GitHub, where even styles are taken away. Whatever is not `Html` is text from outside: it is cut, its
-control characters are made visible, it is escaped and kept from turning the direction of what stands around it.
-It never gets into an attribute, but for the address of a `link()`.
+Colours are JupyterLab's with fallbacks, and text has the page's own colour, so it is readable in light and dark themes,
+in VS Code and on GitHub, which removes even the styles. Every value that is not `Html` is text from outside: it is cut
+and escaped, its control characters are made visible, and it can't change the direction of the text around it. It is
+never put into an attribute, except for the address of a `link()`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     Row = Mapping[Any, object]
 
-MOST_IN_A_CELL = 120
-MOST_IN_A_CARD = 2_000
-MOST_ROWS = 60
-MOST_ON_ONE_LINE = 48
-MOST_IN_TWO_LINES = 100
-MOST_ALONE = 12
+MAX_IN_CELL = 120
+MAX_IN_CARD = 2_000
+MAX_ROWS = 60
+MAX_ON_ONE_LINE = 48
+MAX_IN_TWO_LINES = 100
+MAX_UNWRAPPED = 12
 
 _LINE = "var(--jp-border-color2,rgba(128,128,128,.4))"
 _MUTED = "var(--jp-ui-font-color2,inherit)"
@@ -66,7 +66,7 @@ _LINES = f"{_TEXT};overflow-wrap:anywhere;white-space:pre-wrap"
 
 
 class Html(str):
-    """Markup that is safe as it is. Everything that is made of it with `+`, `%` or `format` is plain text again."""
+    """Markup that is safe as it is. The result of `+`, `%` or `format` with it is a plain text again."""
 
     __slots__ = ()
 
@@ -81,12 +81,12 @@ def table(
     note: str = "",
     compact: bool = False,
 ) -> Html:
-    """Return a table with one column for each of the rows' keys that `columns` names.
+    """Return a table of `rows` with the columns that `columns` names.
 
-    A cell is `Html` (a badge, say) or any value, which is said in words and cut to 120 characters. Of more than 60
-    rows it shows the first and the last 30 and how many are between them; without rows it shows `empty_hint`, where
-    `code` stands between backticks. `every` is how many rows there are, if these are only the first and the last
-    of them; the note stands below. A `compact` table has small letters, and headings that may have two lines.
+    A cell is `Html` (such as a badge) or any value, which is shown as text of at most 120 characters. If there are
+    more than 60 rows, the table shows the first and the last 30 and the number of those between; without rows it shows
+    `empty_hint`, in which backticks enclose `code`. If `rows` are only the first and last rows, `every` is the number
+    of all. The `note` is shown below the table. A `compact` table has a small font, and its headings may wrap.
     """
     cell, look = (_COMPACT_CELL, _COMPACT_TABLE) if compact else (_CELL, _TABLE)
     heading = f"{cell};font-weight:600;vertical-align:bottom" if compact else _HEAD
@@ -107,10 +107,10 @@ def table(
 
 
 def two_lines(value: object) -> Html:
-    """Return a text from outside for a cell that is never higher than two lines: what goes beyond is not shown."""
-    shown, note = cut(say(value), MOST_IN_TWO_LINES)
+    """Return text from outside for a cell of at most two lines; longer text is cut."""
+    shown, note = cut(say(value), MAX_IN_TWO_LINES)
     safe = html.escape(visible(shown) + ("…" if note else ""))
-    return Html(f'<bdi style="{_SHORT if len(shown) <= MOST_ALONE else _TWO_LINES}">{safe}</bdi>')
+    return Html(f'<bdi style="{_SHORT if len(shown) <= MAX_UNWRAPPED else _TWO_LINES}">{safe}</bdi>')
 
 
 def card(
@@ -119,14 +119,14 @@ def card(
     badge: object = None,
     hint: object = None,
 ) -> Html:
-    """Return one object: its title, its state as a badge, its fields and what can be done next.
+    """Return a card for one object: its title, its state as a badge, its fields, and a hint about the next step.
 
-    Values are as in `table()`, but keep their lines and are cut to 2,000 characters. In the hint, `code` stands
-    between backticks.
+    Values are shown as in `table()`, but keep their line breaks and are cut to 2,000 characters. In the hint, backticks
+    enclose `code`.
     """
     rows = "".join(
         f'<tr><th scope="row" style="{_KEY}">{_text(name)}</th>'
-        f'<td style="{_CELL}">{_content(value, MOST_IN_A_CARD, lines=True)}</td></tr>'
+        f'<td style="{_CELL}">{_content(value, MAX_IN_CARD, lines=True)}</td></tr>'
         for name, value in dict(pairs).items()
     )
     heading = _content(title) if badge is None else f"{_content(title)} {_content(badge)}"
@@ -134,9 +134,9 @@ def card(
 
 
 def status_badge(status: object, outcome: object = None) -> Html:
-    """Return a state as a word beside a dot of its colour, with the outcome if it says more than the status.
+    """Return a state as a word beside a dot of its colour, with the outcome if it adds information to the status.
 
-    `status` is a job's or any other word, such as 'connected'; one without a colour of its own is grey.
+    `status` is the status of a job, or any other word, such as 'connected'; unknown words have a grey dot.
     """
     word, end = say(status), say(outcome)
     colour = _COLOURS.get(end, _COLOURS.get(word, _GREY))
@@ -148,15 +148,15 @@ def status_badge(status: object, outcome: object = None) -> Html:
 
 
 def link(url: str) -> Html:
-    """Return an address as a link that opens beside the notebook; what is no http or https URL is text."""
+    """Return an address as a link that opens in a new tab; an address that is not an http or https URL is text."""
     if not url.startswith(("http://", "https://")):
         return Html(_text(url))
     return Html(f'<a href="{html.escape(url)}" target="_blank" rel="noopener noreferrer">{_text(url)}</a>')
 
 
 def mimebundle(text: str, markup: str) -> dict[str, str]:
-    """Return what `_repr_mimebundle_` returns: the plain text, and the HTML for who can show it."""
-    # A message with a lone surrogate in it can't be sent, and nothing would be shown at all.
+    """Return the value of `_repr_mimebundle_`: the plain text, and the HTML for front ends that can show it."""
+    # Jupyter can't send a message with a lone surrogate, so nothing would be shown at all.
     return {
         "text/plain": text.encode(errors="replace").decode(),
         "text/html": markup.encode(errors="replace").decode(),
@@ -164,17 +164,17 @@ def mimebundle(text: str, markup: str) -> dict[str, str]:
 
 
 def _shorten(rows: Sequence[Row]) -> tuple[list[Row], int]:
-    if len(rows) <= MOST_ROWS:
+    if len(rows) <= MAX_ROWS:
         return list(rows), 0
-    half = MOST_ROWS // 2
+    half = MAX_ROWS // 2
     return [*rows[:half], *rows[-half:]], len(rows) - 2 * half
 
 
 def _all_numbers(values: Iterable[object]) -> bool:
-    """Tell whether a column has numbers and nothing else, but for gaps."""
-    there = [value for value in values if say(value) != MISSING]
-    return bool(there) and all(
-        isinstance(value, int | float | timedelta) and not isinstance(value, bool) for value in there
+    """Return whether all values of a column are numbers, except missing ones."""
+    present = [value for value in values if say(value) != MISSING]
+    return bool(present) and all(
+        isinstance(value, int | float | timedelta) and not isinstance(value, bool) for value in present
     )
 
 
@@ -187,25 +187,25 @@ def _across(columns: Sequence[str], content: str) -> str:
     return f'<tr><td colspan="{max(1, len(columns))}" style="{_CELL};color:{_MUTED}">{content}</td></tr>'
 
 
-def _content(value: object, most: int = MOST_IN_A_CELL, *, lines: bool = False) -> str:
+def _content(value: object, most: int = MAX_IN_CELL, *, lines: bool = False) -> str:
     return value if isinstance(value, Html) else _text(say(value), most, lines=lines)
 
 
-def _text(text: str, most: int = MOST_IN_A_CELL, *, lines: bool = False) -> str:
-    """Make text from outside fit to stand anywhere between tags."""
+def _text(text: str, most: int = MAX_IN_CELL, *, lines: bool = False) -> str:
+    """Make text from outside safe for any place between tags."""
     shown, note = cut(text, most)
     safe = html.escape(visible(shown, lines=lines))
     cut_off = f'<span style="color:{_MUTED}">{note}</span>' if note else ""
-    style = _LINES if lines else _SHORT if len(shown) <= MOST_ON_ONE_LINE else _LONG
+    style = _LINES if lines else _SHORT if len(shown) <= MAX_ON_ONE_LINE else _LONG
     return f'<bdi style="{style}">{safe}</bdi>{cut_off}'
 
 
 def _hint(hint: object) -> str:
-    """Show every other piece between backticks as code."""
+    """Show the pieces between backticks as code."""
     if isinstance(hint, Html):
         return hint
-    shown, note = cut(say(hint), MOST_IN_A_CARD)
-    pieces = [_text(piece, MOST_IN_A_CARD, lines=True) for piece in f"{shown}{note}".split("`")]
+    shown, note = cut(say(hint), MAX_IN_CARD)
+    pieces = [_text(piece, MAX_IN_CARD, lines=True) for piece in f"{shown}{note}".split("`")]
     return "".join(f"<code>{piece}</code>" if number % 2 else piece for number, piece in enumerate(pieces))
 
 

@@ -1,4 +1,4 @@
-"""Which job is meant: by its id, by the last characters of it, or by an object that is a job."""
+"""Finding a job by its id, by the last characters of its id, or by an object that represents it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MAX_CANDIDATES = 5
 
 
 def find_job(state: State, meant: object, now: int) -> Job:
-    """Return the job that is meant: by its id, by the last four or more characters of it, by its handle or its record.
+    """Return a job: by its id, by the last four or more characters of its id, by its handle or by its record.
 
-    `now` is in Unix nanoseconds. Raises `InvalidRequest` with the candidates when several ids end so, `NotFound` with
-    the newest jobs when none does, and `JobEvicted`.
+    `now` is in Unix nanoseconds. Raises `InvalidRequest` with the candidates when several ids match, `NotFound` with
+    the newest jobs when none matches, and `JobEvicted` for a job that was evicted.
     """
     name = getattr(meant, "job_id", None) or getattr(meant, "id", None) or meant
     if not isinstance(name, str):
-        raise InvalidRequest(f"A job is meant by its id, a text, or by itself, not by {shown(meant)}.")
+        raise InvalidRequest(f"{shown(meant)} is not a job. Give a job's id as text, or the job itself.")
     ending = ending_of(name)
     job = state.find_job(ending)
     if job is not None:
@@ -44,9 +44,9 @@ def find_job(state: State, meant: object, now: int) -> Job:
 
 
 def find_unfinished(state: State, meant: object, now: int) -> list[str]:
-    """Return the ids of the queued and running jobs that are meant: of "all", of a function by its name, or of one job.
+    """Return the ids of queued and running jobs: of "all", of the function with this name, or of one job.
 
-    A `NotFound` for a name that is none of these lists the functions that have such jobs.
+    Raises `NotFound` for any other name, with the functions that have such jobs.
     """
     job = state.find_job(meant) if isinstance(meant, str) else None
     if job is not None:
@@ -62,22 +62,22 @@ def find_unfinished(state: State, meant: object, now: int) -> list[str]:
         raise NotFound(f"There is no job or function {shown(meant)}.{similar} {names}") from None
 
 
-def candidate(job_id: str, function: str, stands: str, queued_at: int, now: int) -> str:
-    """Say which job one is: its id, its function, where it stands, and when it was submitted, in Unix nanoseconds."""
-    return f"{job_id} ({shown(function, MAX_SHOWN_OF_A_NAME)}, {stands}, {ago(queued_at, now)})"
+def candidate(job_id: str, function: str, state: str, queued_at: int, now: int) -> str:
+    """Describe a job by its id, its function, its state, and how long ago it was queued (both in Unix nanoseconds)."""
+    return f"{job_id} ({shown(function, MAX_SHOWN_OF_A_NAME)}, {state}, {ago(queued_at, now)})"
 
 
 def several_end_in(ending: str, count: int, candidates: Sequence[str]) -> str:
-    """Say that it is not clear which job is meant, and which it may be: the newest of them."""
+    """Return the message for an ending that several ids have, with the newest of these jobs."""
     more = f" and {count - len(candidates)} more" if count > len(candidates) else ""
     return f"{count} jobs have ids that end in {ending}: {', '.join(candidates)}{more}. Give more of the id."
 
 
 def none_ends_in(ending: str, newest: Sequence[str]) -> str:
-    """Say that there is no such job, and which are the newest."""
+    """Return the message for an ending that no id has, with the newest jobs."""
     return (
-        f"There is no job {ending}: no id is that, or ends in that (at least {MIN_CHARACTERS} characters). It was "
-        f"never issued, was let go, or went with a reset. {_listed(newest)}"
+        f"There is no job {ending}: no job has this id, or an id that ends in it (at least {MIN_CHARACTERS} "
+        f"characters). It was never issued, was evicted, or was deleted by a reset. {_listed(newest)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Percentiles, by the one definition that every view uses: nearest rank, so always a time that was measured."""
+"""Percentiles, by the definition that every view uses: nearest rank, so the result is always a measured time."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SHOWN = (50, 95)
-MAX_TIMES = 1000  # of a served function's jobs are kept
+MAX_TIMES = 1000  # how many run times of each served function are kept
 RUN_TIMES = f"run times of the last {MAX_TIMES:,} jobs of each"
 
 
 def rank(count: int, percent: int) -> int:
-    """Return which of so many values, counted from 1 in their order, is the percentile."""
+    """Return the rank of the percentile among `count` ordered values, counted from 1."""
     return max(1, -(-count * percent // 100))
 
 
 def percentile(ordered: Sequence[int], percent: int) -> int | None:
-    """Return the smallest of the values, which are in their order, that so many percent do not exceed; None of none."""
+    """Return the smallest of the ordered values that `percent` percent of them do not exceed; None without values."""
     return ordered[rank(len(ordered), percent) - 1] if ordered else None

@@ -1,4 +1,4 @@
-"""A progress bar under the cell that waits for many jobs."""
+"""A progress bar below a cell that waits for many jobs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ UPDATE_SECONDS = 0.2
 
 
 def progress_bar(total: int, *, wanted: bool) -> Callable[[int, int], None]:
-    """Show a bar in a notebook, and return `tell(done, errors)`, which may be called from any thread.
+    """Show a bar in a notebook, and return `update(done, errors)`, which may be called from any thread.
 
-    It shows nothing outside a notebook, and when it is not wanted.
+    Outside a notebook, or if the bar is not `wanted`, nothing is shown.
     """
     in_notebook = getattr(current_shell(), "kernel", None) is not None
     if not (wanted and in_notebook and total):
@@ -26,16 +26,16 @@ def progress_bar(total: int, *, wanted: bool) -> Callable[[int, int], None]:
 
 
 def _show(total: int) -> Callable[[int, int], None]:
-    from IPython.display import display  # noqa: PLC0415 - only a notebook has it
+    from IPython.display import display  # noqa: PLC0415 - only a notebook needs it
     from ipywidgets import HBox, IntProgress, Label  # noqa: PLC0415
 
     bar, label = IntProgress(max=total), Label(f"0 of {plural(total, 'job')}")
     display(HBox([bar, label]))
     shown_at = 0.0
 
-    def tell(done: int, errors: int) -> None:
+    def update(done: int, errors: int) -> None:
         nonlocal shown_at
-        # The Jupyter server drops messages that come too fast.
+        # The Jupyter server drops messages that arrive too fast.
         if done < total and time.monotonic() - shown_at < UPDATE_SECONDS:
             return
         shown_at = time.monotonic()
@@ -43,4 +43,4 @@ def _show(total: int) -> Callable[[int, int], None]:
         bar.bar_style = "warning" if errors else "success" if done == total else ""
         label.value = f"{done:,} of {plural(total, 'job')}" + (f", {errors:,} without a value" if errors else "")
 
-    return tell
+    return update

@@ -1,4 +1,4 @@
-"""The frames of an emulator as a notebook shows them: what people look for, in rows of two lines at most."""
+"""The DataFrames of an emulator as a notebook shows them: the most useful columns, in rows of at most two lines."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
 
-MOST_OF_A_NAME = 60
-MOST_FIELDS = 4  # of a query that have columns of their own
+MAX_NAME = 60
+MAX_FIELDS = 4  # a query with more fields is shown in a single column
 
 
 class View(NamedTuple):
-    """How one of the frames is shown: `empty()` makes one without rows, `noun` is what a row is.
+    """How a kind of frame is shown: `empty()` makes one without rows, and `noun` names a row.
 
-    `cells` gives what is shown of a row, by heading; `tally` says more of all rows than how many they are.
+    `cells` returns the shown values of a row, by heading; `tally` adds a summary of all rows to their number.
     """
 
     empty: Callable[[], pd.DataFrame]
@@ -40,10 +40,10 @@ class View(NamedTuple):
 
 
 def short_frame(frame: pd.DataFrame) -> Html | None:
-    """Return a frame in short, None if it is none of an emulator's with all of its columns and no others.
+    """Return an abbreviated frame as HTML; None if its columns are not exactly those of an emulator's frame.
 
-    As pandas does, it shows the first and the last rows of many (the options `display.max_rows` and `min_rows`). The
-    column of a runtime that is the same in every row is left out, and a note below says so.
+    As in pandas, only the first and the last of many rows are shown (the options `display.max_rows` and `min_rows`).
+    If all rows have the same runtime, that column is omitted, and a note below says so.
     """
     view = VIEWS.get(tuple(map(str, frame.index.names)))
     if view is None or set(frame.columns) != _columns(view):
@@ -64,17 +64,17 @@ def _table(frame: pd.DataFrame, noun: str, more: str, headings: list[str], rows:
 
 
 def _note(frame: pd.DataFrame, headings: list[str]) -> str:
-    """Say that there are more columns than are shown, if there are."""
+    """Return a note that the frame has more columns than are shown; empty if it has not."""
     if len(headings) >= frame.index.nlevels + len(frame.columns):
         return ""
-    return f"In short: the frame has {plural(len(frame.columns), 'column')}, which .columns names."
+    return f"Abbreviated: the frame has {plural(len(frame.columns), 'column')}, which .columns lists."
 
 
 def _only_runtime(runtime_id: object) -> str:
-    said = say(runtime_id)
-    if said == MISSING:
+    name = say(runtime_id)
+    if name == MISSING:
         return "No row has a runtime."
-    shown, note = cut(said, MOST_OF_A_NAME)
+    shown, note = cut(name, MAX_NAME)
     return f"The runtime of every row is '{shown}{'…' if note else ''}'."
 
 
@@ -90,7 +90,7 @@ def _all_alike(frame: pd.DataFrame) -> bool:
 
 def _ends(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that are shown, as many as pandas would show."""
-    import pandas as pd  # noqa: PLC0415 - there is a frame, so it is there
+    import pandas as pd  # noqa: PLC0415 - imported already, since there is a frame
 
     most = pd.get_option("display.max_rows") or len(frame)
     if len(frame) <= most:
@@ -149,7 +149,7 @@ def _schema(row: Row) -> dict[str, object]:
     return {
         "function": two_lines(row["function_name"]),
         "runtime": two_lines(row["runtime_id"]),
-        # A schema of an executor's own, which is in no words, is shown as it is.
+        # A schema in a format of the executor's own has no readable form, so its JSON is shown.
         "takes and gives": two_lines((payload and schema_in_words(read_json(payload))) or payload),
         "posted (UTC)": _clock(row["posted_at"]),
     }
@@ -165,7 +165,7 @@ def _app(row: Row) -> dict[str, object]:
     }
 
 
-# What emu.map returns: a row for each call, with the caller's own index and the fields of the query.
+# The frame that emu.map returns: a row for each call, with the caller's own index and the fields of the query.
 
 
 def _is_of_a_map(frame: pd.DataFrame) -> bool:
@@ -176,7 +176,7 @@ def _map(frame: pd.DataFrame) -> Html:
     fields = [str(name) for name in frame.columns[: -len(RESULT_COLUMNS)]]
     index = ", ".join(str(name) for name in frame.index.names if name is not None)
     headings = [index, *fields, *_call({})]
-    in_columns = len(fields) <= MOST_FIELDS and len(headings) == len(set(headings))
+    in_columns = len(fields) <= MAX_FIELDS and len(headings) == len(set(headings))
     if not in_columns:
         headings = [index, "query", *_call({})]
     ends = _ends(frame)
@@ -202,7 +202,7 @@ def _call(row: Row) -> Row:
 
 
 def _any(value: object) -> object:
-    """Leave what stands in a column of numbers, and give anything else two lines."""
+    """Return a number as it is, and any other value as text of at most two lines."""
     return value if isinstance(value, int | float) else two_lines(value)
 
 

@@ -1,4 +1,4 @@
-"""Values as people read them: times, durations, what is missing, and text that came from outside."""
+"""Values as readable text: times, durations, missing values, and text that came from outside."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ __all__ = [
 MISSING = "—"
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
-# C1 controls, line separators, lone surrogates and what turns the direction of the text around it.
+# C1 controls, line separators, lone surrogates, and characters that change the direction of the text around them.
 UNSEEN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def ago(then: int | None, now: int) -> str:
-    """Say how long ago something was, in its largest unit: '3 s ago'. Both are Unix nanoseconds; None is 'never'."""
+    """Return how long ago a time was, in the largest unit: '3 s ago'. Both are Unix nanoseconds; None gives 'never'."""
     if then is None:
         return "never"
     seconds = (now - then) // NS_PER_S
@@ -52,9 +52,9 @@ def ago(then: int | None, now: int) -> str:
 
 
 def duration(nanoseconds: int | None) -> str:
-    """Say how long something took, in two units at most: '950 µs', '1.9 ms', '12 s', '3 min 4 s'; None is '—'.
+    """Return a duration in at most two units: '950 µs', '1.9 ms', '12 s', '3 min 4 s'; None gives '—'.
 
-    It is rounded down, so that nothing looks done before it is.
+    It is rounded down, so that a duration never seems longer than it was.
     """
     if nanoseconds is None:
         return MISSING
@@ -71,26 +71,26 @@ def duration(nanoseconds: int | None) -> str:
 
 
 def when(nanoseconds: int | None) -> str:
-    """Say when something was, from Unix nanoseconds: '2025-11-24 00:35:22.123 UTC'."""
+    """Return a time, given in Unix nanoseconds, as text: '2025-11-24 00:35:22.123 UTC'."""
     if nanoseconds is None:
         return MISSING
     return _moment(datetime.fromtimestamp(nanoseconds // NS_PER_S, UTC) + timedelta(0, 0, nanoseconds // 1_000 % 10**6))
 
 
 def clock(nanoseconds: int, now: int, *, milliseconds: bool = False) -> str:
-    """Say when something was, to the second or the millisecond in UTC; the day only if it is not that of `now`."""
+    """Return a time of day in UTC, to the second or the millisecond; with the date if it is not that of `now`."""
     day, _, at = when(nanoseconds).removesuffix(" UTC").partition(" ")
     at = at if milliseconds else at.partition(".")[0]
     return at if day == when(now).partition(" ")[0] else f"{day} {at}"
 
 
 def short_id(job_id: str) -> str:
-    """Return the end of a job's id, by which it can be found and told from others: '…a4c966'."""
+    """Return the end of a job's id, which identifies the job for a reader: '…a4c966'."""
     return f"…{job_id[-6:]}"
 
 
 def say(value: object) -> str:
-    """Say any value as plain text: a cell of a frame, a setting, a record's field."""
+    """Return any value as plain text: a cell of a frame, a setting, a record's field."""
     if (
         value is None
         or type(value).__name__ in ("NaTType", "NAType")
@@ -100,7 +100,7 @@ def say(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, timedelta):
-        # pandas' own have nanoseconds.
+        # A Timedelta of pandas has nanoseconds.
         return duration(getattr(value, "value", value // timedelta(microseconds=1) * 1_000))
     if isinstance(value, datetime):
         return _moment(value)
@@ -108,17 +108,17 @@ def say(value: object) -> str:
 
 
 def tally(counts: Mapping[str, int]) -> str:
-    """Say how many jobs are in each state that there are any in: '3 running, 470 ok, 30 function errors'."""
+    """Return the number of jobs in each state that has any: '3 running, 470 ok, 30 function errors'."""
     return ", ".join(state_count(state, counts[state]) for state in STATES if counts[state])
 
 
 def state_count(state: str, count: int) -> str:
-    """Say how many jobs are in a state, which is a noun for function errors only."""
+    """Return the number of jobs in a state; only 'function error' is a noun and has a plural."""
     return plural(count, state) if state == Outcome.FUNCTION_ERROR else f"{count:,} {state}"
 
 
 def holdings(state: State) -> str:
-    """Say what an emulator has: '1 runtime, 500 jobs (470 ok, 30 function errors)'."""
+    """Return a summary of an emulator's records: '1 runtime, 500 jobs (470 ok, 30 function errors)'."""
     counts = state.outcomes()
     jobs = plural(sum(counts.values()), "job")
     how = f" ({tally(counts)})" if any(counts.values()) else ""
@@ -126,16 +126,16 @@ def holdings(state: State) -> str:
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """Show what can't be seen: control characters as their pictures (␀), others as their code points.
+    """Make invisible characters visible: control characters as their pictures (␀), others as their code points.
 
-    `lines=True` leaves line ends and tabs as they are.
+    With `lines=True`, line ends and tabs are not changed.
     """
     kept = {ord(each): each for each in "\n\t"} if lines else {}
     return UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text.translate(_PICTURES | kept))
 
 
 def cut(text: str, most: int) -> tuple[str, str]:
-    """Cut a text to `most` characters; returns what is left of it and a note that says so, or ''."""
+    """Cut a text to `most` characters; returns the text, and a note that says that it was cut, or ''."""
     if len(text) <= most:
         return text, ""
     return text[:most], f"… (the first {most:,} of {len(text):,} characters)"
