@@ -142,7 +142,7 @@ class UnsupportedGrant(WireError):
 
 
 class ForbiddenHost(WireError):
-    """The `Host` header names neither this machine nor one of the setting `local_hostnames`."""
+    """The `Host` header names neither this machine nor one of the names in the setting `local_hostnames`."""
 
     code = "forbidden_host"
     status = 403

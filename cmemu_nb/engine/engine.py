@@ -244,7 +244,7 @@ class Engine:
 
     def _stop(self) -> None:
         if self._home is not None:
-            self._home.let_go()
+            self._home.stop_driving()
         self._endings.end()
         failures = [*self._endings_on_loop.failures, *self._endings.failures]
         self._endings, self._endings_on_loop = Endings(), Endings()

@@ -110,7 +110,7 @@ class Home:
             with shielded():
                 theirs.cancel()
 
-    def let_go(self) -> None:
+    def stop_driving(self) -> None:
         """Refuse new calls and stop driving the loop, so that the calling thread can close it.
 
         After a `HomeError` nothing has changed.
@@ -119,7 +119,7 @@ class Home:
             return
         self._refuse_calls(refuse=True)
         try:
-            self._let_go()
+            self._stop_driving()
         except BaseException:
             self._refuse_calls(refuse=False)
             raise
@@ -127,7 +127,7 @@ class Home:
 
     def close(self, farewell: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """Run `farewell`, end every task and close the loop. It does nothing if the loop is closed already."""
-        self.let_go()
+        self.stop_driving()
         if self.loop.is_closed():
             return
         try:
@@ -206,7 +206,7 @@ class Home:
     def _hand_over(self) -> None:
         """Make sure that another thread drives the loop while the calling thread waits."""
 
-    def _let_go(self) -> None:
+    def _stop_driving(self) -> None:
         """Stop driving the loop, so that the closing thread can: end the thread that drives it."""
         self._closing = True
         self._wake()
@@ -264,9 +264,9 @@ class ThreadHome(Home):
             self._quick.close()
             self._quick = None
 
-    def _let_go(self) -> None:
+    def _stop_driving(self) -> None:
         self.cell_ends()
-        super()._let_go()
+        super()._stop_driving()
 
 
 class KernelHome(Home):
@@ -414,8 +414,8 @@ class KernelHome(Home):
 
     # Closing
 
-    def _let_go(self) -> None:
-        super()._let_go()
+    def _stop_driving(self) -> None:
+        super()._stop_driving()
         if threading.get_ident() == self._kernel_thread or self._kernel_loop.is_closed():
             self._leave_kernel_loop()
         else:

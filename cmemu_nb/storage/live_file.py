@@ -1,8 +1,8 @@
-"""What tells other processes of this machine that an emulator runs, and how to reach it: a small file for each.
+"""The live file: a small file for each running emulator, by which other processes on this machine find and reach it.
 
-It is `cmemu-<pid>.json` in Jupyter's runtime directory, for a second emulator of the process `cmemu-<pid>-2.json`, and
-so on. It holds the bearer token, so it is for its owner only (0600). Its process holds a lock on it: one without a lock
-was left by a process that was killed, and the next emulator that starts removes it.
+It is `cmemu-<pid>.json` in Jupyter's runtime directory; for a second emulator of the same process it is
+`cmemu-<pid>-2.json`, and so on. It contains the bearer token, so only its owner can read it (0600). Its process holds a
+lock on it: a file without a lock was left by a process that was killed, and the next emulator that starts removes it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATTERN = "cmemu-*.json"
 
 
 class LiveEmulator(msgspec.Struct, frozen=True):
-    """What a file says: `id` is what the emulator's health route answers, `started_at` is Unix nanoseconds."""
+    """The content of a live file. `id` is the id that the health route answers; `started_at` is in Unix nanoseconds."""
 
     url: str
     platform_url: str
@@ -48,9 +48,9 @@ class LiveEmulator(msgspec.Struct, frozen=True):
 
 
 class LiveFile:
-    """The file of one emulator that runs; `close()` removes it, in the process that has written it.
+    """The file of one running emulator. `close()` removes it, in the process that wrote it.
 
-    `lock` is the open file, locked for as long as the process lives.
+    `lock` is the open file, which is locked for as long as the process lives.
     """
 
     def __init__(self, path: Path, identity: str, lock: IO[bytes]) -> None:
@@ -60,9 +60,9 @@ class LiveFile:
         self._pid = os.getpid()
 
     def close(self) -> None:
-        """Remove the file, if it is still this emulator's."""
+        """Remove the file if it is still the file of this emulator."""
         if os.getpid() != self._pid:
-            return  # a forked child has inherited the object, not the emulator
+            return  # a forked child inherits the object, but not the emulator
         remove(self.path, self._identity)
         self._lock.close()
 
@@ -75,9 +75,9 @@ def folder() -> Path:
 
 
 def write(lifecycle: Lifecycle, **known: Any) -> LiveFile | None:
-    """Write the file of an emulator that serves; one that can't be written is an event, and None.
+    """Write the file of a running emulator. If it can't be written, add an event and return None.
 
-    `known` are the fields of a `LiveEmulator` that this process can't find out by itself.
+    `known` are the fields of a `LiveEmulator` that only the emulator knows.
     """
     try:
         found = LiveEmulator(
@@ -94,7 +94,7 @@ def write(lifecycle: Lifecycle, **known: Any) -> LiveFile | None:
 def _directory() -> str:
     try:
         return str(Path.cwd())
-    except OSError:  # it was deleted
+    except OSError:  # the directory was deleted
         return ""
 
 
@@ -110,7 +110,7 @@ def _write(directory: Path, found: LiveEmulator) -> LiveFile:
         is_locked_now(file)
         file.write(msgspec.json.encode({**msgspec.structs.asdict(found), "token": str(found.token)}))
         file.flush()
-        if sys.platform == "win32":  # where an open file can't be renamed, and a locked one can't be read
+        if sys.platform == "win32":  # there, an open file can't be renamed, and a locked file can't be read
             file.close()
         part.replace(path)
     except BaseException:
@@ -123,7 +123,7 @@ def _write(directory: Path, found: LiveEmulator) -> LiveFile:
 
 
 def _reserve(directory: Path) -> Path:
-    """Make the first file that is not there yet, empty: another process or thread never gets the same one."""
+    """Create an empty file under the first free name, so that another process or thread never gets the same one."""
     for number in itertools.count(1):
         path = directory / f"cmemu-{os.getpid()}{'' if number == 1 else f'-{number}'}.json"
         with contextlib.suppress(FileExistsError):
@@ -133,7 +133,7 @@ def _reserve(directory: Path) -> Path:
 
 
 def read(path: Path) -> LiveEmulator | None:
-    """Read a file; None when there is none, when it is being written, another user's, or no such file."""
+    """Return the content of a file; None if it is missing, incomplete, another user's, or not a live file."""
     try:
         with open(path, "rb", opener=without_following) as file:
             return _decoded(file.read()) if is_ours(os.fstat(file.fileno())) else None
@@ -142,7 +142,7 @@ def read(path: Path) -> LiveEmulator | None:
 
 
 def remove(path: Path, identity: str) -> None:
-    """Remove a file, if it is still of the emulator with this identity."""
+    """Remove a file if it is still the file of the emulator with this identity."""
     found = read(path)
     if found is not None and found.id == identity:
         with contextlib.suppress(OSError):
@@ -161,15 +161,15 @@ def _remove_if_left(path: Path) -> None:
     with open(path, "rb", opener=without_following) as file:
         found = _decoded(file.read())
         if found is not None and found.hostname != socket.gethostname():
-            return  # of another machine with the same home directory nothing can be said
-        # One that can't be read is being written, for as long as its process lives.
+            return  # another machine shares the home directory, and its processes can't be checked here
+        # A file that can't be decoded is being written, if its process is alive.
         left = is_locked_now(file) if found is not None else _ended(path)
         if left and is_ours(os.fstat(file.fileno())):
             path.unlink()
 
 
 def _ended(path: Path) -> bool:
-    """Return whether the process that a file's name has, has ended."""
+    """Return whether the process whose id is in a file's name has ended."""
     number = re.fullmatch(r"\.?cmemu-(\d+)(?:-\d+)?\.json", path.name)
     if number is None:
         return False

@@ -29,7 +29,7 @@ RUNTIME_KEYS = ("runtime_id", "module_auth_token")
 APP_KEYS = ("deployed_app_rid", "runtime_id", "branch", "display_name", "active")
 TOKEN_KEYS = ("login",)
 SETTINGS = tuple(sorted(Settings.class_trait_names(config=True)))
-WORDS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOKEN_KEYS, *SETTINGS)
+ALL_KEYS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOKEN_KEYS, *SETTINGS)
 
 
 def read(path: str | Path, given: dict[str, Any]) -> Seed:
@@ -56,7 +56,7 @@ def _read(path: str | Path, given: dict[str, Any]) -> Seed:
         raise SeedError(f"The seed file {path} can't be read: {reason}. Check the path.") from None
     if len(content) > MAX_BYTES:
         raise SeedError(f"The seed file {path} has more than {MAX_BYTES:,} bytes, too many for one. Use another file.")
-    document = Document(str(path), content, WORDS)
+    document = Document(str(path), content, ALL_KEYS)
     if document.root is None or document.absent(document.root):
         raise SeedError(
             f"The seed file {path} is empty. Give it one of {', '.join(FILE_KEYS)}; %cmemu help seed has one."

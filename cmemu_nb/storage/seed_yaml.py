@@ -57,14 +57,14 @@ class _Loader(yaml.SafeLoader):
 
 
 class Document:
-    """One file and methods to read its parts; `words` are all keys that seed files can have.
+    """One file and methods to read its parts; `keys` are all keys that seed files can have.
 
     `root` is None for an empty file.
     """
 
-    def __init__(self, name: str, content: bytes, words: Sequence[str]) -> None:
+    def __init__(self, name: str, content: bytes, keys: Sequence[str]) -> None:
         self._name = name
-        self._words = words
+        self._keys = keys
         self._loader, self.root = self._composed(self._decoded(content))
 
     def _decoded(self, content: bytes) -> str:
@@ -178,7 +178,7 @@ class Document:
         """Return a key as it may be shown: completely only if it is similar to a valid key, as it may be a token."""
         if key is None:
             return ""
-        nearly = re.fullmatch("[a-z_]+", key) and difflib.get_close_matches(key, self._words, 1, MIN_SIMILARITY)
+        nearly = re.fullmatch("[a-z_]+", key) and difflib.get_close_matches(key, self._keys, 1, MIN_SIMILARITY)
         return f" {key if nearly else last_four(key)!r}"
 
     def absent(self, node: yaml.Node) -> bool:

@@ -36,7 +36,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def checked_text(what: str, value: object) -> str:
-    """Return a value that must be text that JSON can hold; anything else is an `InvalidRequest`."""
+    """Return a value that must be text which JSON can hold. Raises `InvalidRequest` for anything else."""
     try:
         if isinstance(value, str):
             value.encode()
@@ -47,7 +47,7 @@ def checked_text(what: str, value: object) -> str:
 
 
 def checked_runtime_id(value: str) -> str:
-    """Return an id without the blanks around it; an `InvalidRequest` for one that is blank or fits in no URI."""
+    """Return a runtime id without surrounding spaces. Raises `InvalidRequest` if it is blank or can't be in a URI."""
     runtime_id = trimmed("runtime id", value) or ""
     if runtime_id in ("", ".", ".."):
         raise InvalidRequest(f"Opening a runtime session: {runtime_id!r} can't be a runtime id. Choose a name.")
@@ -60,5 +60,5 @@ def checked_runtime_id(value: str) -> str:
 
 
 def trimmed(what: str, value: str | None) -> str | None:
-    """Return an optional text without the blanks around it; None for a blank one."""
+    """Return an optional text without surrounding spaces; None if it is blank."""
     return None if value is None else checked_text(what, value).strip() or None

@@ -215,7 +215,7 @@ def _responses(route: Route) -> dict[str, Any]:
     described = {}
     for status in sorted({*errors, *route.answers}):
         kinds = errors.get(status, [])
-        description = route.answers.get(status) or " ".join(dict.fromkeys(map(_sentence, kinds)))
+        description = route.answers.get(status) or " Or: ".join(dict.fromkeys(map(_sentence, kinds)))
         headers = {name: _header(name) for name in _header_names(route, status, kinds)}
         answer = {"description": description, **({"headers": headers} if headers else {})}
         described[str(status)] = answer | _content(route, status, kinds)
