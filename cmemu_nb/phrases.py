@@ -59,11 +59,11 @@ def closest(name: str, names: Iterable[str]) -> str:
 
 def quoted(name: str) -> str:
     """Return a name in quotes for an error message, cut after 100 characters."""
-    return shown(name, MAX_SHOWN_OF_A_NAME)
+    return abbreviated(name, MAX_SHOWN_OF_A_NAME)
 
 
-def shown(value: object, most: int = MAX_SHOWN_OF_A_VALUE) -> str:
-    """Return the beginning of a value's repr without computing all of it."""
+def abbreviated(value: object, most: int = MAX_SHOWN_OF_A_VALUE) -> str:
+    """Return the repr of a value, cut after `most` characters, without computing all of it."""
     short = Repr()
     short.maxlevel = 3
     short.maxstring = short.maxother = short.maxlong = most

@@ -87,7 +87,7 @@ def lacking_in_schemas(route: Route) -> Iterator[str]:
         if schema is not None and not schema.get("examples"):
             yield f"its {name} has no examples: wrap the schema in schemas.shown(schema, example)"
         for member in undescribed(schema or {}, name):
-            yield f"nothing describes {member}: wrap its schema in schemas.said(schema, words)"
+            yield f"nothing describes {member}: wrap its schema in schemas.described(schema, words)"
 
 
 # The document

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.display.frames import RESULT_COLUMNS
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobEvicted, JobFailed, ResultError
 from cmemu_nb.lifecycle.records import Outcome
-from cmemu_nb.phrases import shown
+from cmemu_nb.phrases import abbreviated
 from cmemu_nb.wire.json_values import writable
 from cmemu_nb.wire.queries import Source
 from cmemu_nb.wire.value_types import duplicate_column, fields_of_object, kinds_of
@@ -46,7 +46,7 @@ class Mapping:
             return self._encoder.encode(self.queries[position], self._source)
         except InvalidRequest as error:
             label = None if self.index is None else self.index[position]
-            row = f"Row {position}" if label in (None, position) else f"Row {position} ({shown(label)})"
+            row = f"Row {position}" if label in (None, position) else f"Row {position} ({abbreviated(label)})"
             raise InvalidRequest(f"{row} of the map: {error} No row was submitted.") from None
 
     async def run(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.display.text import ago
 from cmemu_nb.errors import InvalidRequest, NotFound, known
-from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, closest, shown
+from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, abbreviated, closest
 from cmemu_nb.wire.job_ids import ending_of, is_whole
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def find_job(state: State, meant: object, now: int) -> Job:
     """
     name = getattr(meant, "job_id", None) or getattr(meant, "id", None) or meant
     if not isinstance(name, str):
-        raise InvalidRequest(f"{shown(meant)} is not a job. Give a job's id as text, or the job itself.")
+        raise InvalidRequest(f"{abbreviated(meant)} is not a job. Give a job's id as text, or the job itself.")
     ending = ending_of(name)
     job = state.find_job(ending)
     if job is not None:
@@ -39,8 +39,8 @@ def find_job(state: State, meant: object, now: int) -> Job:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise NotFound(none_ends_in(shown(ending), _newest(state, now)))
-    raise InvalidRequest(several_end_in(shown(ending), len(found), _candidates(found, now)))
+        raise NotFound(none_ends_in(abbreviated(ending), _newest(state, now)))
+    raise InvalidRequest(several_end_in(abbreviated(ending), len(found), _candidates(found, now)))
 
 
 def find_unfinished(state: State, meant: object, now: int) -> list[str]:
@@ -59,12 +59,12 @@ def find_unfinished(state: State, meant: object, now: int) -> list[str]:
         functions = {job.query_type for job in state.jobs() if not job.finished}
         similar = closest(str(meant), functions | {schema.function_name for schema in state.schemas()})
         names = known(functions, "functions with unfinished jobs") if functions else "No job is queued or running."
-        raise NotFound(f"There is no job or function {shown(meant)}.{similar} {names}") from None
+        raise NotFound(f"There is no job or function {abbreviated(meant)}.{similar} {names}") from None
 
 
 def candidate(job_id: str, function: str, state: str, queued_at: int, now: int) -> str:
     """Describe a job by its id, its function, its state, and how long ago it was queued (both in Unix nanoseconds)."""
-    return f"{job_id} ({shown(function, MAX_SHOWN_OF_A_NAME)}, {state}, {ago(queued_at, now)})"
+    return f"{job_id} ({abbreviated(function, MAX_SHOWN_OF_A_NAME)}, {state}, {ago(queued_at, now)})"
 
 
 def several_end_in(ending: str, count: int, candidates: Sequence[str]) -> str:

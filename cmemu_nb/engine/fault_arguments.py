@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 from cmemu_nb.errors import InvalidRequest, NotFound, not_served
-from cmemu_nb.phrases import shown
+from cmemu_nb.phrases import abbreviated
 from cmemu_nb.wire.labels import checked_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Delay:
             ) from error
         if not _is_seconds(chosen):
             raise InvalidRequest(
-                f"{_WHAT}: the delay {self.words} gave {shown(chosen)}, which is no number of seconds."
+                f"{_WHAT}: the delay {self.words} gave {abbreviated(chosen)}, which is no number of seconds."
             )
         return float(chosen)
 
@@ -65,7 +65,7 @@ def read_delay(value: Any) -> Delay:
         return delay
     raise InvalidRequest(
         f"{_WHAT}: delay must be seconds, from 0 to {MOST_SECONDS}, (low, high) in seconds, or a function that is "
-        f"given a random.Random and returns seconds, not {shown(value)}."
+        f"given a random.Random and returns seconds, not {abbreviated(value)}."
     )
 
 
@@ -82,7 +82,9 @@ def read_chances(given: dict[str, Any]) -> dict[str, float]:
     chances = {name: value for name, value in given.items() if value is not None}
     for name, value in chances.items():
         if not _is_number(value, 1):
-            raise InvalidRequest(f"{_WHAT}: {name} must be a chance from 0, never, to 1, always, not {shown(value)}.")
+            raise InvalidRequest(
+                f"{_WHAT}: {name} must be a chance from 0, never, to 1, always, not {abbreviated(value)}."
+            )
     return {name: float(value) for name, value in chances.items()}
 
 
@@ -117,5 +119,7 @@ def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -
 def read_seed(seed: Any) -> int:
     """Read a seed, a whole number."""
     if not isinstance(seed, Integral):
-        raise InvalidRequest(f"{_WHAT}: seed must be a whole number, not {shown(seed)}. Leave it out for a random one.")
+        raise InvalidRequest(
+            f"{_WHAT}: seed must be a whole number, not {abbreviated(seed)}. Leave it out for a random one."
+        )
     return int(seed)

@@ -35,32 +35,32 @@ def _schema_words(inputs: dict[str, tuple[Any, bool]], schema: object) -> Iterat
     yield from _field_words({name: kind for name, (kind, _) in inputs.items()}, {n for n in inputs if not inputs[n][1]})
     yield "" if inputs else "anything"
     yield " -> "
-    yield from words_of(get_in(schema, "output", "single", "dataType"))
+    yield from type_in_words(get_in(schema, "output", "single", "dataType"))
 
 
 def _field_words(fields: Mapping[str, object], left_out: Iterable[str] = ()) -> Iterator[str]:
     for position, (name, kind) in enumerate(fields.items()):
         yield f"{', ' if position else ''}{name_in_words(name)}: "
-        yield from words_of(kind)
+        yield from type_in_words(kind)
         yield " (may be left out)" if name in left_out else ""
 
 
-def words_of(kind: object) -> Iterator[str]:
+def type_in_words(kind: object) -> Iterator[str]:
     """Yield a description of a type, piece by piece, so that a caller that stops early never recurses deeply."""
     name = type_name(kind)
     inside = get_in(kind, name)
     match name:
         case "list" | "set":
             yield f"{name} of "
-            yield from words_of(get_in(inside, "elementsType"))
+            yield from type_in_words(get_in(inside, "elementsType"))
         case "map":
             yield "map of "
-            yield from words_of(get_in(inside, "keysType"))
+            yield from type_in_words(get_in(inside, "keysType"))
             yield " to "
-            yield from words_of(get_in(inside, "valuesType"))
+            yield from type_in_words(get_in(inside, "valuesType"))
         case "optionalType":
             yield "optional "
-            yield from words_of(get_in(inside, "wrappedType"))
+            yield from type_in_words(get_in(inside, "wrappedType"))
         case "anonymousCustomType":
             yield "struct {"
             yield from _field_words(fields_of(kind) or {})

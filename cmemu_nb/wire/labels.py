@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.phrases import shown
+from cmemu_nb.phrases import abbreviated
 
 MAX_LABEL_BYTES = 4096
 MAX_ID_CHARACTERS = 1000
@@ -43,7 +43,7 @@ def checked_text(what: str, value: object) -> str:
             return value
     except UnicodeEncodeError:
         pass
-    raise InvalidRequest(f"The {what} must be text, not {shown(value)}.")
+    raise InvalidRequest(f"The {what} must be text, not {abbreviated(value)}.")
 
 
 def checked_runtime_id(value: str) -> str:

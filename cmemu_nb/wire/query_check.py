@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cmemu_nb.errors import InvalidRequest, known
-from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, bounded, closest, shown
-from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name, words_of
+from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, abbreviated, bounded, closest
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_in_words, type_name
 from cmemu_nb.wire.json_input import JSON_TYPES
 from cmemu_nb.wire.json_values import LongInteger
 
@@ -113,7 +113,7 @@ def _problems_of_map(kind: object, value: dict[Any, object]) -> Iterator[_Proble
         if not _key_fits(type_name(keys), key):
             yield "", partial(_describe_key, keys, key)
         for path, describe in _problems(values, each):
-            yield f"[{shown(key)}]{path}", describe
+            yield f"[{abbreviated(key)}]{path}", describe
 
 
 def _problems_of_struct(
@@ -132,7 +132,7 @@ def _problems_of_struct(
 def _unknown(fields: Mapping[str, object], value: dict[Any, object], dot: str) -> Iterator[_Problem]:
     for key in value:
         if key not in fields:
-            name = key if isinstance(key, str) else shown(key)
+            name = key if isinstance(key, str) else abbreviated(key)
             yield f"{dot}{name}", partial(_describe_unknown, name, fields)
 
 
@@ -199,19 +199,19 @@ _KEYS: dict[str, Callable[[str], object] | None] = {
 
 
 def _describe_missing(kind: object, path: str) -> str:
-    return f"{shown(path, MAX_SHOWN_OF_A_NAME)} is missing: expected {_kind_in_words(kind)}"
+    return f"{abbreviated(path, MAX_SHOWN_OF_A_NAME)} is missing: expected {_kind_in_words(kind)}"
 
 
 def _describe_mismatch(kind: object, value: object, path: str) -> str:
-    return f"{shown(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}, given {_given(value)}"
+    return f"{abbreviated(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}, given {_given(value)}"
 
 
 def _describe_key(kind: object, key: object, path: str) -> str:
-    return f"the key {shown(key)} of {shown(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}"
+    return f"the key {abbreviated(key)} of {abbreviated(path, MAX_SHOWN_OF_A_NAME)}: expected {_kind_in_words(kind)}"
 
 
 def _describe_unknown(name: str, fields: Mapping[str, object], path: str) -> str:
-    return f"{shown(path, MAX_SHOWN_OF_A_NAME)} is unknown.{closest(name, fields)} {_known(fields)}"
+    return f"{abbreviated(path, MAX_SHOWN_OF_A_NAME)} is unknown.{closest(name, fields)} {_known(fields)}"
 
 
 def _known(fields: Iterable[str]) -> str:
@@ -219,11 +219,11 @@ def _known(fields: Iterable[str]) -> str:
 
 
 def _kind_in_words(kind: object) -> str:
-    return bounded(words_of(kind), MAX_SHOWN_OF_A_TYPE)
+    return bounded(type_in_words(kind), MAX_SHOWN_OF_A_TYPE)
 
 
 def _given(value: object) -> str:
     if value is None:
         return "null"
     name = "list" if isinstance(value, tuple) else type(value).__name__
-    return f"{JSON_TYPES.get(name, name)} ({shown(value)})"
+    return f"{JSON_TYPES.get(name, name)} ({abbreviated(value)})"

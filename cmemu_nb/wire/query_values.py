@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, bounded, shown
-from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name, words_of
+from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, abbreviated, bounded
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_in_words, type_name
 from cmemu_nb.wire.json_values import LongInteger, writable
 from cmemu_nb.wire.queries import Source
 from cmemu_nb.wire.query_check import INTEGERS, TIMESTAMPS
@@ -49,7 +49,7 @@ def plain_query(query: object, schema: object, source: Source = Source.PERSON) -
     """
     inputs = inputs_of(schema) or {}
     if is_missing(query):
-        raise _refusal("", f"is a missing value ({shown(query)})", "Leave it out: then {} is sent")
+        raise _refusal("", f"is a missing value ({abbreviated(query)})", "Leave it out: then {} is sent")
     try:
         members = _members_of_query(query)
         if members is None:
@@ -100,10 +100,10 @@ class _Values:
             return MISSING
         if type_name(kind) in ("optionalType", ""):
             return None
-        expected = bounded(words_of(kind), MAX_SHOWN_OF_A_NAME)
+        expected = bounded(type_in_words(kind), MAX_SHOWN_OF_A_NAME)
         raise _refusal(
             path,
-            f"is missing ({shown(value)}) and must be {expected}",
+            f"is missing ({abbreviated(value)}) and must be {expected}",
             "Fill it (fillna), leave its row out (dropna), or let the function do without: Optional[...] or a default",
         )
 
@@ -134,7 +134,7 @@ class _Values:
             return self._elements(value, kind, path)
         if callable(getattr(value, "tolist", None)):  # tensors and other array-like objects
             return self.optional(value.tolist(), kind, path)
-        raise _refusal(path, f"is {name_of_type(value)} ({shown(value)})", _remedy(kinds))
+        raise _refusal(path, f"is {name_of_type(value)} ({abbreviated(value)})", _remedy(kinds))
 
     def table(self, value: Any, kinds: frozenset[str], kind: Any, path: str) -> Any:
         """Convert an array, Series, Index or DataFrame to an object if the schema requires one, else to a list."""
@@ -149,7 +149,7 @@ class _Values:
 
     def _numpy_scalar(self, value: Any, kinds: frozenset[str], kind: Any, path: str) -> Any:
         if kinds & {"numpy.timedelta64", "numpy.complexfloating"}:
-            raise _refusal(path, f"is {name_of_type(value)} ({shown(value)})", _remedy(kinds))
+            raise _refusal(path, f"is {name_of_type(value)} ({abbreviated(value)})", _remedy(kinds))
         if "numpy.datetime64" in kinds:
             return self.value(_datetime_of_numpy(value, path), kind, path)
         plain = float(value) if "numpy.floating" in kinds else value.item()
@@ -170,19 +170,19 @@ class _Values:
         for given, member in members.items():
             key = self._key(given, path, keys)
             if key in result:
-                raise _refusal(path, f"has two keys that are {shown(key)} in JSON", "Send one of them")
-            result[key] = self.optional(member, inner, f"{path}[{shown(key)}]")
+                raise _refusal(path, f"has two keys that are {abbreviated(key)} in JSON", "Send one of them")
+            result[key] = self.optional(member, inner, f"{path}[{abbreviated(key)}]")
         return result
 
     def _key(self, key: Any, path: str, kind: Any = None) -> Any:
         if isinstance(key, str):
             return str(key)
         if is_missing(key):
-            raise _refusal(path, f"has the key {shown(key)}", "Use text as its keys")
+            raise _refusal(path, f"has the key {abbreviated(key)}", "Use text as its keys")
         plain = key if isinstance(key, tuple) else self.value(key, kind, path)
         if plain is None or isinstance(plain, str | int | float):
             return plain
-        raise _refusal(path, f"has the key {shown(key)}, a {name_of_type(key)}", "Use text as its keys")
+        raise _refusal(path, f"has the key {abbreviated(key)}, a {name_of_type(key)}", "Use text as its keys")
 
 
 def _number(value: float | Decimal, name: str, path: str, source: Source) -> Any:
@@ -234,7 +234,7 @@ def _time(value: dt.date | dt.time, name: str, path: str, *_: object) -> str:
 
 def _date_of(value: dt.datetime, path: str) -> str:
     if value.time() != dt.time() or _nanoseconds(value):
-        raise _refusal(path, f"is {shown(value)} and must be a date", "Send its .date()")
+        raise _refusal(path, f"is {abbreviated(value)} and must be a date", "Send its .date()")
     return value.date().isoformat()
 
 
@@ -270,7 +270,7 @@ def _text(value: bytes | bytearray | memoryview, _: str, path: str, *__: object)
     except UnicodeDecodeError:
         raise _refusal(
             path,
-            f"is bytes that are not UTF-8 ({shown(value)}), and the SDK makes bytes from a text's UTF-8",
+            f"is bytes that are not UTF-8 ({abbreviated(value)}), and the SDK makes bytes from a text's UTF-8",
             "Send base64.b64encode(...).decode(), and decode it in the function",
         ) from None
 
@@ -287,5 +287,5 @@ _SCALARS: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
 
 
 def _refusal(path: str, what: str, remedy: str) -> InvalidRequest:
-    where = shown(path, MAX_SHOWN_OF_A_NAME) if path else "the query"
+    where = abbreviated(path, MAX_SHOWN_OF_A_NAME) if path else "the query"
     return InvalidRequest(f"The query can't be sent as JSON: {where} {what}. {remedy}.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compute_modules.function_registry.datetime_conversion_util import DatetimeConversionUtil
 
-from cmemu_nb.phrases import shown
+from cmemu_nb.phrases import abbreviated
 from cmemu_nb.wire.value_types import kinds_of, name_of_type
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class _Search:
         for key, each in value.items():
             if not isinstance(key, _KEYS):
                 raise _BadKey(path, key)
-            yield each, f"{path}[{shown(key)}]"
+            yield each, f"{path}[{abbreviated(key)}]"
 
     def _first_problem(self, parts: Iterable[tuple[object, str]], value: object, path: str) -> str | None:
         self._enclosing[id(value)] = path
@@ -131,7 +131,9 @@ class _Search:
                 if problem := self.find(part, part_path):
                     return problem
         except _BadKey as bad:
-            what = f"has the key {shown(bad.key)}, a {name_of_type(bad.key)}, and the keys of a JSON object are text"
+            what = (
+                f"has the key {abbreviated(bad.key)}, a {name_of_type(bad.key)}, and the keys of a JSON object are text"
+            )
             return f"{bad.path} {what}: {self._verb} it with str(...) as the key."
         finally:
             del self._enclosing[id(value)]
