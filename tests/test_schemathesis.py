@@ -147,7 +147,13 @@ def end(lifecycle: Lifecycle, job_id: str, how: str) -> None:
 def world() -> Iterator[World]:
     faults: list[Event] = []
     with (
-        serving(execute_timeout=0.1, refusal_seconds=0.0, max_queued=MOST_QUEUED, max_body_bytes=200) as emulator,
+        serving(
+            execute_timeout=0.1,
+            refusal_seconds=0.0,
+            max_queued=MOST_QUEUED,
+            max_body_bytes=200,
+            keep_events=200,  # of thousands of requests: each export has all of them
+        ) as emulator,
         requests.Session() as session,
         ThreadPoolExecutor(1) as pool,
     ):
