@@ -141,9 +141,9 @@ class Settings(Configurable):
         help="Whether a call that has waited for two seconds shows why, and a map shows a progress bar; never where "
         "the environment variable CI is set.",
     ).tag(config=True, notebook_only=True)
-    keep_events = Int(
-        10_000, min=1, help="How many events the log keeps; empty polls do not count, they are only counted apart."
-    ).tag(config=True)
+    keep_events = Int(10_000, min=1, help="How many events the log keeps; empty polls are counted separately.").tag(
+        config=True
+    )
     keep_jobs = Int(
         100_000, min=1, help="How many jobs are kept; beyond it the oldest finished ones are evicted, and counted."
     ).tag(config=True)

@@ -14,6 +14,7 @@ from cmemu_nb.errors import ExportRefused
 from cmemu_nb.export.imports import Import, find_import, import_block, submodules
 from cmemu_nb.export.sameness import outdated, unwrapped
 from cmemu_nb.export.sources import class_source, function_source
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -51,9 +52,8 @@ def export_module(functions: Iterable[tuple[Callable[..., Any], bool]], cells: S
     writer = _Writer(list(functions), cells)
     writer.collect()
     if writer.problems:
-        count = len(writer.problems)
         raise ExportRefused(
-            f"The module was not written, because of {count} {'thing' if count == 1 else 'things'}:\n"
+            f"The module was not written, because of {plural(len(writer.problems), 'thing')}:\n"
             + "\n".join(f"- {problem}" for problem in writer.problems)
         )
     text = writer.text()

@@ -152,7 +152,7 @@ class Faults:
         self._to_repeat.append(job)
 
     def to_repeat(self, runtime_id: str) -> Job | None:
-        """Return the next job of a runtime to hand out again, if its call has not been replaced meanwhile."""
+        """Return the next job of a runtime to hand out again, if its state has not changed since it was handed out."""
         for job in [each for each in self._to_repeat if each.runtime_id == runtime_id]:
             self._to_repeat.remove(job)
             if self._lifecycle.find_job(job.job_id) is job:

@@ -61,7 +61,7 @@ class Changes:
 
     def note_session(self, kind: str, runtime_id: str) -> None:
         """Record that a session was opened or ended, or that its schemas or replicas have changed."""
-        if kind == "session_opened":  # the order of sessions is that of their last opening
+        if kind == "session_opened":  # if it is opened again, it is written after the others
             self.sessions.pop(runtime_id, None)
         self.sessions[runtime_id] = None
         if kind in ENDS_SESSION:

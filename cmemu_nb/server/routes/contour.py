@@ -300,7 +300,6 @@ routes = (
             200: "The bytes of the result",
             404: "The job does not exist",
             409: "The job has not finished",
-            410: "The job was evicted to make room for newer jobs",
             500: "The job failed",
         },
         "Fetch a job's result",

@@ -88,7 +88,7 @@ def _replica(request: Request) -> Replica:
 
 
 def receive_result(context: Context, request: Request) -> Receiver:
-    """Take a result while it arrives. A result for a job that has ended is logged, changes nothing and is no error."""
+    """Take a result while it arrives. A result for a job that has ended becomes an event and changes nothing."""
     runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
     try:
         job = context.lifecycle.job_of(runtime_id, job_id)

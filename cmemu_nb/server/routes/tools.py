@@ -377,7 +377,6 @@ routes = (
         {
             200: "The number of cancelled jobs",
             404: "The job or function does not exist",
-            410: "The job was evicted to make room for newer jobs",
         },
         "Cancel jobs",
         body=_CANCEL_BODY,
@@ -392,7 +391,6 @@ routes = (
         {
             200: "Why the job has no result yet",
             404: "The job does not exist",
-            410: "The job was evicted to make room for newer jobs",
         },
         "Explain why a job has no result yet",
         answer=schemas.DIAGNOSIS,
