@@ -18,6 +18,7 @@ from cmemu_nb.display.text import holdings
 from cmemu_nb.engine.engine import Engine
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.executors.executors import Executors
+from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.settings import hide_tokens, make_settings
 
 if TYPE_CHECKING:
@@ -645,7 +646,7 @@ class Emulator:
 
         A runtime that does not exist is opened and bound to an app of its name; if the block raises, it is deleted.
         """
-        with self._executors.opened_runtime(_id_of(runtime)) as runtime_id:
+        with opened_runtime(self._engine, _id_of(runtime)) as runtime_id:
             yield runtime_id
 
     def env(self, runtime: RuntimeHandle | str, max_concurrent_tasks: int = 1, **extras: Any) -> ModuleEnvironment:

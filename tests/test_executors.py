@@ -102,7 +102,7 @@ def test_an_executor_that_ends_is_started_again_with_an_event(emu: Emulator, how
 
     async def end_it() -> None:
         if how == "cancelled":
-            executor._task.cancel()  # noqa: SLF001
+            executor._polling.cancel()  # noqa: SLF001
         else:
             executor._takes_jobs = asyncio.Event  # noqa: SLF001 - whose methods raise without an instance
             emu.application.context.waiting.end_polls()

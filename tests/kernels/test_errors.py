@@ -238,5 +238,5 @@ def test_what_people_return_and_send_is_taken_or_named_with_the_cure(notebook: N
         r"\.py:1: DefinitionWarning: outer is served, but 'event\.inner' is annotated as Optional\[Inner\]", cell.text
     )
     said = failed(notebook, "@emu.function('add')\ndef other(context, event): pass")
-    assert said.splitlines()[-1].startswith("FunctionRefused: The decorator takes a function, and no str such as 'add'")
+    assert said.splitlines()[-1].startswith("FunctionRefused: The decorator takes a function, not 'add' of type str")
     kernel.run("for name in ('add', 'count', 'outer'): emu.functions.remove(name)")

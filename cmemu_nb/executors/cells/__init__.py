@@ -1,1 +1,1 @@
-"""Functions of a notebook's cells, run as executors in threads of the kernel."""
+"""Functions that are defined in a notebook's cells and run in threads of the kernel."""

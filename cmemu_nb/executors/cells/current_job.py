@@ -1,4 +1,4 @@
-"""Which job's function this code runs in."""
+"""The job whose function the calling code runs in."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.cells.job_thread import JobThread
 
 RUNNING: ContextVar[JobThread | None] = ContextVar("cmemu_running_job", default=None)
-"""The thread of the job whose function runs in this context, or None outside of functions in cells."""
+"""The thread of the job whose function runs in this context; None outside functions in cells."""

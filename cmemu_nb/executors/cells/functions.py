@@ -1,4 +1,4 @@
-"""`emu.functions`: the Python functions of this process that the emulator serves."""
+"""The Python functions of this process that the emulator serves: `emu.functions`."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ from cmemu_nb.wire.value_types import name_of_type
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
+    from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.cells.executor import NotebookExecutor
     from cmemu_nb.executors.cells.served import ServedFunction
-    from cmemu_nb.executors.executors import Executors
+    from cmemu_nb.executors.cluster.clusters import Clusters
     from cmemu_nb.executors.sdk.adapter import Definition
 
-# What is called: a function by its name, or itself.
+# What a caller names: a function itself, or its name.
 Function: TypeAlias = str | Callable[..., Any]
 
 
 class Functions(Part):
-    """What is served: iterable, by name, and a table where it is shown.
+    """The served functions: iterable, accessible by name, and displayed as a table.
 
     >>> emu.functions["add"]
     <add v1 on 'notebook', calls: 0>
@@ -53,13 +54,13 @@ class Functions(Part):
     False
     """
 
-    def __init__(self, executors: Executors) -> None:
-        self._owner = executors
-        self._engine = executors.engine
+    def __init__(self, engine: Engine, clusters: Callable[[], Clusters | None]) -> None:
+        self._engine = engine
+        self._clusters = clusters
         self._engine.parts.append(self)
         self._executors: dict[str, NotebookExecutor] = {}
         self._paused = True
-        self._one_at_a_time: asyncio.Lock
+        self._change_lock: asyncio.Lock
 
     def serve(
         self,
@@ -69,11 +70,11 @@ class Functions(Part):
         edits: Sequence[Any] = (),
         echo: Callable[[str], object] | None = None,
     ) -> list[ServedFunction]:
-        """Serve functions on a runtime, each given with whether it streams: all of them, or none.
+        """Serve all of the given functions on a runtime, or none of them; each comes with whether it streams.
 
-        A name that is served already gets a new version. The runtime is `notebook` if left out. What the functions
-        print is also given to `echo`. Raises `FunctionRefused` with the SDK's reason, `NotFound` for any other runtime
-        that is not open, `NotRunning`.
+        A name that is served already gets a new version. The default runtime is `notebook`. What the functions print
+        is also passed to `echo`. Raises `FunctionRefused` with the SDK's reason, `NotFound` if another runtime than
+        `notebook` is given and not open, and `NotRunning`.
         """
         from cmemu_nb.executors.sdk.adapter import define  # noqa: PLC0415 - the SDK takes a while to import
 
@@ -84,7 +85,7 @@ class Functions(Part):
             try:
                 definitions.append(define(function, streaming=streaming, edits=edits))
             except FunctionRefused as refused:
-                raise FunctionRefused(f"{refused}{self._kept(runtime_id, function)}") from None
+                raise FunctionRefused(f"{refused}{self._still_served(runtime_id, function)}") from None
         served = self.serve_defined(runtime_id, definitions, echo)
         for definition in definitions:
             for warning in definition.warnings:
@@ -95,13 +96,18 @@ class Functions(Part):
         self, runtime_id: str, definitions: list[Definition], echo: Callable[[str], object] | None = None
     ) -> list[ServedFunction]:
         """Serve functions that the SDK has read, here and on the clusters that serve them."""
-        self._owner.clusters.check(runtime_id, definitions)
+        if (clusters := self._clusters()) is not None:
+            clusters.check(runtime_id, definitions)
         still_running = self._engine.home.run(self._serve(runtime_id, definitions, echo))
-        self._owner.clusters.ship(runtime_id, definitions)
+        self._ship(runtime_id, definitions)
         _print_still_running(self._engine.name, still_running)
         served = self._executors[runtime_id].functions
-        # Another thread may have removed some, or stopped serving all, in this very moment.
+        # Another thread may have removed some of them meanwhile, or stopped serving all.
         return [served[definition.name] for definition in definitions if definition.name in list(served)]
+
+    def _ship(self, runtime_id: str, definitions: list[Definition]) -> None:
+        if (clusters := self._clusters()) is not None:
+            clusters.ship(runtime_id, definitions)
 
     def decorate(
         self,
@@ -111,10 +117,10 @@ class Functions(Part):
         streaming: bool,
         edits: Sequence[Any] | None,
     ) -> Any:
-        """Serve a function and return it, or without one return the decorator that does."""
+        """Serve a function and return it; without a function, return the decorator that serves one."""
         if function is not None and not callable(function):
             raise FunctionRefused(
-                f"The decorator takes a function, and no {name_of_type(function)} such as {function!r}: a function is "
+                f"The decorator takes a function, not {function!r} of type {name_of_type(function)}: a function is "
                 "called by the name that it is defined with. Write the decorator without a name above def."
             )
 
@@ -132,24 +138,24 @@ class Functions(Part):
         async with self._changing():
             executor = self._executors.get(runtime_id)
             if executor is None or not executor.working:
-                # Known from now on, so that it is stopped with the others.
+                # Recorded before it begins, so that it is stopped with the others.
                 executor = self._executors[runtime_id] = NotebookExecutor(self._engine, runtime_id)
                 await executor.begin()
             return await executor.serve(definitions, echo)
 
     async def _remove(self, runtime_id: str, name: str) -> None:
         async with self._changing():
-            self._find(name, runtime_id)  # which another thread may have removed since
+            self._find(name, runtime_id)  # another thread may have removed it meanwhile
             await self._executors[runtime_id].remove(name)
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:
-        """Change what is served, alone: two that begin a runtime's executor at the same time would make two of them.
+        """Allow one change of the served functions at a time: concurrent ones could make two executors for a runtime.
 
-        Nothing is changed while the emulator is being stopped, or is not all started.
+        Raises `NotRunning` while the emulator is being stopped or started.
         """
         self._check_not_paused()
-        async with self._one_at_a_time:
+        async with self._change_lock:
             self._check_not_paused()
             yield
 
@@ -158,7 +164,7 @@ class Functions(Part):
             raise NotRunning(STOPPED_MEANWHILE)
 
     def _check_runtime(self, runtime_id: str) -> None:
-        """Refuse an unknown runtime, but not the notebook's own, which is opened when it is needed."""
+        """Refuse an unknown runtime, except the notebook's own, which is opened when it is needed."""
         if runtime_id == NOTEBOOK or not self._engine.running:
             return
         try:
@@ -166,22 +172,23 @@ class Functions(Part):
         except NotFound as error:
             raise NotFound(f"{error} {self._engine.name}.open_runtime({runtime_id!r}) opens it.") from None
 
-    def _kept(self, runtime_id: str, function: object) -> str:
+    def _still_served(self, runtime_id: str, function: object) -> str:
         executor = self._executors.get(runtime_id)
         served = executor.functions.get(getattr(function, "__name__", "")) if executor else None
         return f" {served.name} v{served.version} is still served." if served else ""
 
     def remove(self, name: str, runtime_id: str | None = None) -> None:
-        """Serve a function no longer and withdraw its schema; `NotFound` lists those that are served."""
+        """Stop serving a function and delete its schema; `NotFound` lists the functions that are served."""
         served = self._find(name, runtime_id)
         self._engine.home.run(self._remove(served.runtime_id, name))
-        self._owner.clusters.ship(served.runtime_id, [])
+        self._ship(served.runtime_id, [])
 
     def export(self, path: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Path:
-        """Write what is served as a module for the official SDK, with all that the functions need; returns its path.
+        """Write the served functions and everything that they need as a module for the official SDK; return its path.
 
-        `cells` are the notebook's cells as plain Python, oldest first; `%cmemu export-module` gives them. Raises
-        `ExportRefused`, which names all that can't be written faithfully, and for a file that exists.
+        `cells` are the notebook's cells as plain Python, oldest first; `%cmemu export-module` passes them. Raises
+        `ExportRefused`, which names everything that can't be written faithfully, also if the file exists and
+        `overwrite` is not set.
         """
         from cmemu_nb.export.writer import export_module  # noqa: PLC0415
 
@@ -207,22 +214,22 @@ class Functions(Part):
                 )
 
     async def started(self) -> None:
-        """Serve again what was served before the emulator was stopped."""
-        self._one_at_a_time = asyncio.Lock()  # made anew with each loop, since it belongs to one
+        """Serve again the functions that were served before the emulator was stopped."""
+        self._change_lock = asyncio.Lock()  # a new one for each loop, since a lock belongs to one loop
         for executor in list(self._executors.values()):
             if executor.functions:
                 await executor.begin()
         self._paused = False
 
     async def stopping(self, reason: str) -> None:
-        """Serve nothing while the emulator is stopped."""
+        """End the executors until the emulator is started again."""
         self._paused = True
         with contextlib.ExitStack() as each_even_if_one_fails:
             for executor in self._executors.values():
                 each_even_if_one_fails.callback(executor.end, f"{reason} while the function ran")
 
     def pause(self, runtime_id: str) -> None:
-        """Leave a runtime's jobs to others, for instance to a cluster."""
+        """Leave a runtime's jobs to other executors, for instance to a cluster."""
         if runtime_id in self._executors:
             self._executors[runtime_id].pause()
 
@@ -231,24 +238,27 @@ class Functions(Part):
         if runtime_id in self._executors:
             self._executors[runtime_id].resume()
 
-    # Looking
+    # Lookup
 
     def executor(self, runtime_id: str) -> NotebookExecutor | None:
-        """Return the executor that serves a runtime's functions, if one does."""
+        """Return the executor that serves a runtime's functions, None if there is none."""
         executor = self._executors.get(runtime_id)
         return executor if executor is not None and executor.working else None
 
     def were_on(self, runtime_id: str) -> bool:
-        """Tell whether functions of this process are or were served on a runtime."""
+        """Return whether functions of this process are or were served on a runtime."""
         return runtime_id in self._executors
 
     def definitions(self, runtime_id: str) -> list[Definition]:
-        """Return the functions of a runtime as they are now."""
+        """Return the current definitions of a runtime's functions."""
         executor = self._executors.get(runtime_id)
         return [served.definition for served in executor.functions.values()] if executor else []
 
     def definition_of(self, function: Callable[..., Any] | str) -> Definition:
-        """Return what a function is served as, by name or itself, on the notebook's own runtime first; or read it."""
+        """Return a function's definition: the one that is served, on the notebook's own runtime first, or a new one.
+
+        The function is given itself or by its name.
+        """
         from cmemu_nb.executors.sdk.adapter import define  # noqa: PLC0415 - the SDK takes a while to import
 
         if isinstance(function, str):
@@ -258,20 +268,20 @@ class Functions(Part):
         return served.definition if served else define(function, streaming=inspect.isgeneratorfunction(function))
 
     def streams(self, runtime_id: str, name: str) -> bool:
-        """Tell whether this is known as a streaming function."""
+        """Return whether a function of this name is served on a runtime and streams."""
         executor = self._executors.get(runtime_id)
         served = executor.functions.get(name) if executor else None
         return served is not None and served.definition.streaming
 
     def find(self, function: Callable[..., Any]) -> ServedFunction | None:
-        """Return what this very function is served as, or None."""
+        """Return the served function whose Python function is this one, None if there is none."""
         same = (function, inspect.unwrap(function))  # the SDK's decorator wraps it
         return next((each for each in self if each.definition.function in same), None)
 
     def name_of(self, function: Function) -> tuple[str, str | None]:
-        """Return a function's name, and the runtime that this very function is served on, None if that is not known.
+        """Return a function's name, and the runtime that it is served on, None if only its name is known.
 
-        Raises `NotFound` when another function is served under the name, `InvalidRequest` for what has none.
+        Raises `NotFound` if another function is served under its name, `InvalidRequest` if it has no name.
         """
         if isinstance(function, str):
             return function, None
@@ -289,10 +299,10 @@ class Functions(Part):
         return name, None
 
     def schema_of(self, runtime_id: str, name: str) -> Any:
-        """Return the schema that a runtime has posted of a function, None if it has none, as JSON values.
+        """Return the schema of a function that a runtime has posted, as JSON values; None if it has posted none.
 
-        Of a function that is served here its structs say which fields they need: `required`, which the SDK does not
-        post.
+        For a function that is served here, each struct also lists the fields that it needs as `required`, which the
+        SDK does not post.
         """
         posted = self._engine.lifecycle.find_schema(runtime_id, name)
         if posted is None:
@@ -317,10 +327,10 @@ class Functions(Part):
         return self._find(name, None)
 
     def _find(self, name: str, runtime_id: str | None) -> ServedFunction:
-        there = [each for each in self if runtime_id in (None, each.runtime_id)]
-        found = [each for each in there if each.name == name]
+        candidates = [each for each in self if runtime_id in (None, each.runtime_id)]
+        found = [each for each in candidates if each.name == name]
         if not found:
-            names, where = {each.name for each in there}, f" on runtime '{runtime_id}'" if runtime_id else ""
+            names, where = {each.name for each in candidates}, f" on runtime '{runtime_id}'" if runtime_id else ""
             raise NotFound(not_served(name, names, where))
         if len(found) > 1:
             runtimes = " or ".join(repr(each.runtime_id) for each in found)
@@ -332,7 +342,7 @@ class Functions(Part):
 
     @property
     def nothing(self) -> str:
-        """What to say when no functions are served."""
+        """The message to show when no functions are served."""
         return f"No functions are served. Write @{self._engine.name}.function above one."
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
@@ -342,7 +352,7 @@ class Functions(Part):
 
 
 def _print_still_running(emu: str, jobs: dict[str, int]) -> None:
-    """Say that jobs of earlier versions still run, and how to end them."""
+    """Print that jobs of earlier versions still run, and how to end them."""
     for name, count in jobs.items():
         run, them = ("runs", "it") if count == 1 else ("run", "them")
         cancel = magic_line(emu, f"cancel {name}") if cell_is_running() else f'{emu}.cancel("{name}")'

@@ -1,4 +1,4 @@
-"""One job of a function in a cell: it runs in a thread, and its result is posted on the emulator's loop."""
+"""One job of a function in a cell, run in a thread; its result is posted on the emulator's loop."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.cells.served import ServedFunction
 
-SHOWN_OF_A_RESULT = 2048
-KEPT_OF_A_RESULT = 65_536
-LATEST_SECONDS = 1.0
-# Somebody failed the job or reset its runtime while the function ran.
+MAX_SHOWN_OF_A_RESULT = 2048
+MAX_MASKED_OF_A_RESULT = 65_536
+MAX_RETRY_SECONDS = 1.0
+# The job was failed, or its runtime reset, while the function ran.
 ENDED_MEANWHILE = (JobAlreadyCompleted, JobNotRunning, NotFound, InvalidModuleAuthToken)
 
 
 class JobThread:
     """Runs a job in a thread and posts its result, unless the job was ended meanwhile.
 
-    A stream is posted from the thread; a whole result is left to the emulator's loop, in one piece with the news that
-    the thread is done, since every change of threads costs as much as a request. `served` is None for a function that
-    nobody serves.
+    A stream is posted from the thread. A whole result is posted on the emulator's loop, by the same callback that
+    reports the thread's end, because every switch between threads costs as much as a request. `served` is None for a
+    function that is not served.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class JobThread:
         self.name = f"cmemu-job-{job.query_type}"
         self.abandoned = False
         self.waits: list[WaitLine] = []
-        """The calls of other functions that its own waits for at the moment."""
+        """The calls of other functions that the job's function is waiting for."""
         self._to_post: Iterator[bytes] = iter(())
         self._finishing: asyncio.Task[None] | None = None
         self._failure = ""
@@ -84,11 +84,11 @@ class JobThread:
         RUNNING.set(self)
         self._ending.begin()
         try:
-            # Made by the first print: most functions print nothing, and their jobs are kept for long.
+            # The first print creates the log: most functions print nothing, and their jobs are kept for long.
             log = functools.cache(functools.partial(self._engine.lifecycle.log, self.job_id))
             with output_to(lambda text: log().write(text)), contextlib.suppress(NotRunning):
                 self._handle()
-        except BaseException as error:  # noqa: BLE001 - such as no memory; a job must end whatever goes wrong
+        except BaseException as error:  # noqa: BLE001 - a job must end after any error, such as MemoryError
             self._failure = in_one_line(error)
         finally:
             with contextlib.suppress(NotRunning, RuntimeError):  # the emulator is stopped
@@ -97,21 +97,21 @@ class JobThread:
     def _handle(self) -> None:
         try:
             handle_job(self._definition, self._envelope, self._post, self._explain, self._ending)
-        except JobEnded:  # nobody waits for a result
+        except JobEnded:  # the job has ended already, so it needs no result
             pass
-        except CmemuError as error:  # not the function's own: that is a result
+        except CmemuError as error:  # an error of posting: the function's own error is a result
             self._engine.home.run(self._fail_unposted(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit ends the SDK's worker process, which posts nothing
             print_from_its_own_frame()
-            said = f"the function ended with {type(error).__name__}, for which the official SDK posts no result"
-            self._engine.home.run(self._fail(said))
+            reason = f"the function ended with {type(error).__name__}, for which the official SDK posts no result"
+            self._engine.home.run(self._fail(reason))
 
     def _explain(self, why: str) -> None:
         self._engine.lifecycle.log(self.job_id).explain(why)
 
     @property
     def _forgotten(self) -> bool:
-        """Whether all that happened when the job began is forgotten, so that nobody wants to hear of its end."""
+        """Whether the emulator's records were cleared since the job began, so that its end need not be reported."""
         return self._cleared != self._engine.lifecycle.events.cleared
 
     def _post(self, body: bytes | Iterable[bytes]) -> None:
@@ -135,27 +135,26 @@ class JobThread:
             else:
                 reply = home.run(exchange.end())
                 if reply.status == InjectedFault.status:
-                    # The SDK posts its generator again, and that is exhausted.
+                    # The SDK posts the same generator again, which is exhausted by then.
                     self._to_post = islice(posts(b""), 1, None)
                 return
         except JobEnded:
             pass
         except NotRunning as error:
             home.run(self._fail_unposted(error))
-        except BaseException as error:  # noqa: BLE001 - the function's own
+        except BaseException as error:  # noqa: BLE001 - the function may raise any error
             print_from_its_own_frame()
-            said = in_one_line(error)
-            home.run(self._fail(f"{BROKEN_OFF} {plural(sent, 'byte')}: {said}"))
-        with contextlib.suppress(RuntimeError):  # the emulator was stopped, and every connection with it
+            home.run(self._fail(f"{BROKEN_OFF} {plural(sent, 'byte')}: {in_one_line(error)}"))
+        with contextlib.suppress(RuntimeError):  # the emulator was stopped, which closed every connection
             home.loop.call_soon_threadsafe(exchange.break_off)
 
     # On the emulator's loop
 
-    def end(self, again_in: float = 0.02) -> None:
-        """Have the function end, if it still runs: as soon as it may, in C code when that returns to Python."""
+    def end(self, retry_in: float = 0.02) -> None:
+        """End the function if it still runs, as soon as possible: C code ends when it returns to Python."""
         if not self._ending.request():
-            later = min(2 * again_in, LATEST_SECONDS)
-            self._engine.home.loop.call_later(again_in, self.end, later)
+            next_retry_in = min(2 * retry_in, MAX_RETRY_SECONDS)
+            self._engine.home.loop.call_later(retry_in, self.end, next_retry_in)
 
     def _finish_soon(self) -> None:
         self._finishing = asyncio.get_running_loop().create_task(self._finish())
@@ -164,7 +163,7 @@ class JobThread:
         try:
             with contextlib.suppress(NotRunning):
                 await self._post_whole()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the job has no result
+        except Exception as error:  # noqa: BLE001 - after any error, the job has no result
             self._fail_at_once(f"the result could not be posted: {in_one_line(error)}")
         else:
             if self._failure:
@@ -173,13 +172,13 @@ class JobThread:
             self._on_end(self)
 
     def _fail_at_once(self, reason: str) -> None:
-        """Fail the job without a request, which may be what does not work."""
+        """Fail the job without an HTTP request, since requests may be what fails."""
         if not self.abandoned and not self._forgotten:
             with contextlib.suppress(CmemuError):
                 self._engine.lifecycle.fail(self.job_id, reason)
 
     async def _post_whole(self) -> None:
-        """Post the first of the bodies that is taken; when all are refused the job runs on, as with the SDK."""
+        """Post one body after the other until one is accepted; if none is, the job stays running, as with the SDK."""
         broken: NotRunning | None = None
         for body in self._to_post:
             if self.abandoned:
@@ -190,7 +189,7 @@ class JobThread:
             except ENDED_MEANWHILE:
                 self._note_late(body)
                 return
-            except JournalBehind:  # it is kept, and written down as soon as that can be
+            except JournalBehind:  # the result is accepted, and written to the journal as soon as possible
                 return
             except InjectedFault:
                 broken = None
@@ -207,11 +206,11 @@ class JobThread:
     def _note_late(self, body: bytes) -> None:
         if not self._forgotten:
             runtime_id = self.served.runtime_id if self.served else None
-            masked = self._engine.lifecycle.events.masked(body[:KEPT_OF_A_RESULT].decode(errors="replace"))
-            self._engine.lifecycle.note("late_result", runtime_id, self.job_id, masked[:SHOWN_OF_A_RESULT])
+            masked = self._engine.lifecycle.events.masked(body[:MAX_MASKED_OF_A_RESULT].decode(errors="replace"))
+            self._engine.lifecycle.note("late_result", runtime_id, self.job_id, masked[:MAX_SHOWN_OF_A_RESULT])
 
     async def _fail_unposted(self, error: CmemuError) -> None:
-        """Fail the job whose result was not taken, unless that was because it has ended or the emulator is stopped."""
+        """Fail the job because its result was not accepted, unless it has ended or the emulator is stopped."""
         if self._engine.running and not self.abandoned:
             await self._fail(f"the result could not be posted: {error}")
 
@@ -219,5 +218,5 @@ class JobThread:
         if self._forgotten:
             return
         with contextlib.suppress(*ENDED_MEANWHILE, JournalBehind):
-            # The route takes no longer reason from anybody.
+            # The route refuses a longer reason.
             await self._client.fail(self.job_id, shortened(reason, self._engine.settings.max_label_bytes // 2))

@@ -1,4 +1,4 @@
-"""A function that is served: its versions, and how its jobs went."""
+"""A function that is served: its definition, and the outcomes and run times of its jobs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class ServedFunction:
-    """A function under its name on a runtime; `version` counts its definitions.
+    """A function that is served on a runtime; `version` counts its definitions.
 
-    `outcomes` counts how its jobs ended, of all versions, since it is served.
+    `outcomes` counts the finished jobs of all its versions by outcome. `running` jobs run; the functions of `abandoned`
+    ones still run although their jobs were ended from outside.
     """
 
     def __init__(self, runtime_id: str, definition: Definition) -> None:
@@ -45,35 +46,35 @@ class ServedFunction:
 
     @property
     def errors(self) -> int:
-        """How many of its jobs ended with a function error, or failed."""
+        """How many of its jobs ended with a function error or failed."""
         return self.calls - self.outcomes[Outcome.OK]
 
     @property
     def signature(self) -> str:
-        """The function's parameters and result as they are written in Python."""
+        """The function's parameters and result in Python's syntax."""
         return self.definition.signature
 
     @property
     def schema_in_words(self) -> str:
-        """The schema that is posted, in words."""
+        """The posted schema in words."""
         return schema_in_words(self.definition.schema)
 
     def replace(self, definition: Definition) -> None:
-        """Serve a new version; jobs that run go on with theirs."""
+        """Serve a new version; running jobs keep the version that they started with."""
         self.definition = definition
         self.version += 1
 
     def count(self, job: Job) -> None:
-        """Count a job of it that has ended, and how long that ran."""
-        if (end := job.outcome) is not None:
-            self.outcomes[end] += 1
+        """Count a job that has ended, and record its run time."""
+        if (outcome := job.outcome) is not None:
+            self.outcomes[outcome] += 1
         if (run_time := job.run_time()) is not None:
             self._times.append(run_time)
 
     def percentile(self, percent: int) -> int | None:
-        """Return a percentile of the run times of its last thousand jobs, in nanoseconds; None before any has run."""
+        """Return a percentile of the run times of its last 1,000 jobs, in nanoseconds; None before a job has run."""
         return percentile(sorted(self._times.copy()), percent)
 
     def __repr__(self) -> str:
-        how = f" ({tally(self.outcomes)})" if self.calls else ""
-        return f"<{self.name} v{self.version} on {self.runtime_id!r}, calls: {self.calls}{how}>"
+        outcomes = f" ({tally(self.outcomes)})" if self.calls else ""
+        return f"<{self.name} v{self.version} on {self.runtime_id!r}, calls: {self.calls}{outcomes}>"

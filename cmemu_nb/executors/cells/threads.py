@@ -1,4 +1,4 @@
-"""Threads that run functions, each used again for the next job."""
+"""A pool of threads that run functions."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Work = Callable[[], object]
+    Task = Callable[[], object]
 
 IDLE = "cmemu-job-idle"
 
 
-class Workers:
-    """Runs each work in a thread that has nothing else to do, or in a new one.
+class ThreadPool:
+    """Runs each task in an idle thread, or in a new thread if none is idle.
 
-    The threads are daemons: one whose work never returns holds up neither the others nor the end of the kernel.
+    The threads are daemons: a task that never returns delays neither other tasks nor the end of the kernel.
     """
 
     def __init__(self) -> None:
-        self._works: SimpleQueue[tuple[str, Work] | None] = SimpleQueue()
-        self._free = threading.Semaphore(0)
+        self._tasks: SimpleQueue[tuple[str, Task] | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
 
-    def run(self, name: str, work: Work) -> None:
-        """Run a work in a context of its own; meanwhile its thread has that name."""
-        if not self._free.acquire(blocking=False):
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
-        self._works.put((name, work))
+    def run(self, name: str, task: Task) -> None:
+        """Run a task in an empty context; its thread has the given name meanwhile."""
+        if not self._idle.acquire(blocking=False):
+            threading.Thread(target=self._run_tasks, name=name, daemon=True).start()
+        self._tasks.put((name, task))
 
     def close(self) -> None:
-        """End the idle threads now, and every other when its work is done."""
-        self._works.put(None)
+        """End the idle threads now, and each busy thread after its task."""
+        self._tasks.put(None)
 
-    def _serve(self) -> None:
-        while (task := self._works.get()) is not None:
-            threading.current_thread().name, work = task
-            contextvars.Context().run(work)
+    def _run_tasks(self) -> None:
+        while (named_task := self._tasks.get()) is not None:
+            threading.current_thread().name, task = named_task
+            contextvars.Context().run(task)
             threading.current_thread().name = IDLE
-            del task, work  # what the job has held is free while the thread waits
-            self._free.release()
-        self._works.put(None)  # for the next one
+            del named_task, task  # an idle thread must not keep the objects of its last job alive
+            self._idle.release()
+        self._tasks.put(None)  # ends the next thread

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed import Future as DaskFuture
 
+    from cmemu_nb.executors.cluster.clusters import Clusters
     from cmemu_nb.executors.cluster.worker import Message
-    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.lifecycle.session import Replica
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class Cluster:
 
     def __init__(
         self,
-        executors: Executors,
+        clusters: Clusters,
         client: Client,
         runtime_id: str,
         url: str,
@@ -92,8 +92,8 @@ class Cluster:
         self._one_left = asyncio.Event()
         self.logs = ModuleLogs()
         self.stopped = False
-        self._executors = executors
-        self._engine = executors.engine
+        self._clusters = clusters
+        self._engine = clusters.engine
         self._client = client
         self._url = url
         self._slots = max_concurrent_tasks
@@ -129,7 +129,7 @@ class Cluster:
 
         Raises `FunctionRefused` when a worker can't read them; its replicas go on with the ones before.
         """
-        functions = pickled(self._executors.functions.definitions(self.runtime_id))
+        functions = pickled(self._clusters.functions.definitions(self.runtime_id))
         sent = self._engine.home.run(self._ship(functions))
         _wait_for(sent)
         problems = {told.result() for *_, told in sent if told.done() and told.exception() is None} - {""}
@@ -143,7 +143,7 @@ class Cluster:
 
     async def begin(self, replicas: int) -> None:
         """Start the replicas."""
-        self._functions = pickled(self._executors.functions.definitions(self.runtime_id))
+        self._functions = pickled(self._clusters.functions.definitions(self.runtime_id))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await asyncio.wrap_future(self._call(check_versions, self._client))
@@ -207,7 +207,7 @@ class Cluster:
         for seat in self._leaving.values():
             self._send(seat, Leave(finishes_jobs=False))
             self._remove(seat, reason)
-        self._executors.clusters.share(self.runtime_id)
+        self._clusters.share(self.runtime_id)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 while self._leaving:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, SettingError
+from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.settings import is_loopback
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from cmemu_nb.engine.engine import Engine
+    from cmemu_nb.executors.cells.functions import Functions
     from cmemu_nb.executors.cluster.cluster import Cluster
-    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.executors.sdk.adapter import Definition
     from cmemu_nb.lifecycle.events import Event
 
@@ -32,10 +33,10 @@ ANY = ("0.0.0.0", "::")
 class Clusters(Part):
     """Every cluster that serves functions of an emulator."""
 
-    def __init__(self, executors: Executors) -> None:
-        self._executors = executors
-        self._engine = executors.engine
-        self._engine.parts.append(self)
+    def __init__(self, engine: Engine, functions: Functions) -> None:
+        self.engine = engine
+        self.functions = functions
+        self.engine.parts.append(self)
         self._clusters: list[Cluster] = []
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -54,39 +55,38 @@ class Clusters(Part):
         from cmemu_nb.executors.cluster.cluster import Cluster, check_at_least_one  # noqa: PLC0415 - without Dask nobody needs it
 
         check_at_least_one(replicas=replicas, max_concurrent_tasks=max_concurrent_tasks)
-        url = address_for(self._engine, client.nthreads())
+        url = address_for(self.engine, client.nthreads())
         if functions is not None:
             runtime_id = self._serve_apart(functions, runtime_id or CLUSTER)
         runtime_id = runtime_id or NOTEBOOK
-        if not self._executors.functions.definitions(runtime_id):
+        if not self.functions.definitions(runtime_id):
             raise InvalidRequest(
-                f"No functions are served on runtime {runtime_id!r}. Write @{self._engine.name}.function above one."
+                f"No functions are served on runtime {runtime_id!r}. Write @{self.engine.name}.function above one."
             )
-        cluster = Cluster(self._executors, client, runtime_id, url, max_concurrent_tasks, local=local)
+        cluster = Cluster(self, client, runtime_id, url, max_concurrent_tasks, local=local)
         return self._begin(cluster, replicas)
 
     def _serve_apart(self, functions: Any, runtime_id: str) -> str:
         """Serve some functions on a runtime of their own; replicas take all jobs of theirs."""
         from cmemu_nb.executors.cluster.pickling import pickled  # noqa: PLC0415 - who has no cluster needs none
 
-        served = self._executors.functions
         chosen = [functions] if isinstance(functions, str) or callable(functions) else list(functions)
         if not chosen:
             raise InvalidRequest("functions=[] names none. Name some, or leave it out for all of the notebook's.")
-        definitions = [served.definition_of(each) for each in chosen]
+        definitions = [self.functions.definition_of(each) for each in chosen]
         pickled(definitions)
-        with self._executors.opened_runtime(runtime_id):
-            served.serve_defined(runtime_id, definitions)
+        with opened_runtime(self.engine, runtime_id):
+            self.functions.serve_defined(runtime_id, definitions)
         return runtime_id
 
     def _begin(self, cluster: Cluster, replicas: int) -> Cluster:
         """Start a cluster's replicas, and let the notebook leave the jobs to them unless it is to go on."""
         # Every event is told to whoever subscribes, and most emulators have no cluster.
-        self._unsubscribe = self._unsubscribe or self._engine.lifecycle.events.subscribe(self._hear)
+        self._unsubscribe = self._unsubscribe or self.engine.lifecycle.events.subscribe(self._hear)
         self._clusters = [*self, cluster]
         try:
-            self._engine.home.run(cluster.begin(replicas))
-            self._engine.change(lambda _: self.share(cluster.runtime_id))
+            self.engine.home.run(cluster.begin(replicas))
+            self.engine.change(lambda _: self.share(cluster.runtime_id))
         except BaseException:
             cluster.stop()
             raise
@@ -94,9 +94,10 @@ class Clusters(Part):
 
     def share(self, runtime_id: str) -> None:
         """Let the notebook take a runtime's jobs, unless a cluster is to take them all."""
-        functions = self._executors.functions
-        alone = any(not each.local for each in self.of(runtime_id))
-        (functions.pause if alone else functions.resume)(runtime_id)
+        if all(each.local for each in self.of(runtime_id)):
+            self.functions.resume(runtime_id)
+        else:
+            self.functions.pause(runtime_id)
 
     def __iter__(self) -> Iterator[Cluster]:
         return iter([each for each in self._clusters if not each.stopped])
@@ -119,19 +120,19 @@ class Clusters(Part):
         if runtime_id != NOTEBOOK:
             return
         for apart in {each.runtime_id for each in self if each.runtime_id != NOTEBOOK}:
-            names = {each.name for each in self._executors.functions.definitions(apart)}
+            names = {each.name for each in self.functions.definitions(apart)}
             news = [each for each in definitions if each.name in names]
             if news:
-                self._executors.functions.serve_defined(apart, news)
+                self.functions.serve_defined(apart, news)
 
     def _hear(self, event: Event) -> None:
         for cluster in self.of(event.runtime_id or ""):
             if event.kind == "session_deleted":
-                self._engine.home.loop.create_task(cluster.end("the runtime was deleted"))
+                self.engine.home.loop.create_task(cluster.end("the runtime was deleted"))
             elif event.kind == "session_reset":
                 cluster.give_up("", None)
             elif event.kind == "job_failed" and event.job_id is not None:
-                job = self._engine.lifecycle.find_job(event.job_id)
+                job = self.engine.lifecycle.find_job(event.job_id)
                 if job is not None and job.replica_id is not None:
                     cluster.give_up(event.job_id, job.replica_id)
 

@@ -17,6 +17,7 @@ from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
 from cmemu_nb.executors.modules.environment import Extras, add_replica, read_extras
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.modules.process import ReplicaProcess
+from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.lifecycle.lifecycle import until
 from cmemu_nb.phrases import closest
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cmemu_nb.engine.engine import Engine
-    from cmemu_nb.executors.executors import Executors
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.session import Replica
@@ -221,9 +221,8 @@ class Modules(Part):
     No program was launched. Try: emu.launch("python app.py")
     """
 
-    def __init__(self, executors: Executors) -> None:
-        self._executors = executors
-        self._engine = executors.engine
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._engine.parts.append(self)
         self._modules: list[LaunchedModule] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -239,7 +238,7 @@ class Modules(Part):
         """Launch a program for a runtime, as `Emulator.launch` describes it; `options` are the fields of a `Launch`."""
         words = read_command(command)
         launch = Launch(words, extras=read_extras(extras), **options)
-        with self._executors.opened_runtime(runtime_id or runtime_name(words)) as opened:
+        with opened_runtime(self._engine, runtime_id or runtime_name(words)) as opened:
             _check(launch)
             module = LaunchedModule(self._engine, opened, launch)
             self._engine.home.run(self._start(module))

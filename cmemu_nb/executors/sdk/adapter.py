@@ -1,6 +1,6 @@
 """The adapter to the official SDK: its own code reads a function, calls it and encodes its result.
 
-This module is the only one that depends on the internals of `foundry-compute-modules`. A function that the SDK would
+Only this package, `executors/sdk`, depends on the internals of `foundry-compute-modules`. A function that the SDK would
 refuse is refused when it is defined; so is one that the SDK accepts but that could never work.
 """
 
