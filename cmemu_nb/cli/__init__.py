@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    words, program = _split(sys.argv[1:] if argv is None else list(argv))
+    arguments, program = _split(sys.argv[1:] if argv is None else list(argv))
     parser, commands = _parsers()
-    options, rest = parser.parse_known_args(words)
+    options, rest = parser.parse_known_args(arguments)
     if options.command == "lab":
         return start_lab([*rest, *([] if program is None else ["--", *program])])
     if options.command is None and not rest:
@@ -92,12 +92,12 @@ def _hint_about_program(command: str | None, program: list[str] | None) -> str:
     return ". Write '--' before the program: cmemu run -- python app.py" if missing else ""
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str] | None]:
+def _split(arguments: list[str]) -> tuple[list[str], list[str] | None]:
     """Cut off the arguments after the first '--', which argparse would parse too."""
-    if "--" not in words:
-        return words, None
-    position = words.index("--")
-    return words[:position], words[position + 1 :]
+    if "--" not in arguments:
+        return arguments, None
+    position = arguments.index("--")
+    return arguments[:position], arguments[position + 1 :]
 
 
 def _parsers() -> tuple[Parser, dict[str | None, Parser]]:

@@ -206,13 +206,13 @@ def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) ->
     notes = [f"now: {when(end)}" if live else f"0: {when(start)}, when the first of these jobs came"]
     notes += [f"{plural(len(hidden), 'more lane')} with {jobs} not shown"] * bool(hidden)
     parts = [
-        _words(_LEFT, 20, heading, _BOLD),
-        _words(_LEFT, 38, ends),
+        _svg_text(_LEFT, 20, heading, _BOLD),
+        _svg_text(_LEFT, 38, ends),
         _legend(60, {span.end for lane in shown for span in lane.spans}),
         _time_axis(start, end, bottom, plot, live=live),
         names,
         _bars(shown, tops, start, (_RIGHT - plot) / (end - start), plot),
-        *(_words(_LEFT, bottom + 40 + 18 * row, note, "fill-opacity:.8") for row, note in enumerate(notes)),
+        *(_svg_text(_LEFT, bottom + 40 + 18 * row, note, "fill-opacity:.8") for row, note in enumerate(notes)),
     ]
     return _svg(_WIDTH, bottom + 34 + 18 * len(notes), _PIXELS, text, "".join(parts))
 
@@ -222,7 +222,7 @@ def _legend(y: int, ends: set[JobStatus | Outcome]) -> str:
     parts, x = [], _LEFT
     for end in (JobStatus.QUEUED, *(each for each in _COLOURS if each in ends)):
         style = f"fill:{_COLOURS[end]}" if end in _COLOURS else f"fill-opacity:{_PALE}"
-        parts += [_bar(x, y - 11, 24, style), _mark(end, x + 24, y - 4), _words(x + 40, y, end)]
+        parts += [_bar(x, y - 11, 24, style), _mark(end, x + 24, y - 4), _svg_text(x + 40, y, end)]
         x += 62 + 7 * len(end)
     return "".join(parts)
 
@@ -233,11 +233,11 @@ def _lane_names(lanes: Sequence[_Lane]) -> tuple[str, list[int], int]:
     for runtime_id, its_lanes in groupby(lanes, attrgetter("runtime_id")):
         tip = _tip(f"Runtime {_short(runtime_id, 120)}")
         back = _bar(_LEFT, y, _WIDTH - _LEFT, f"fill:{_BACK}", _LANE)
-        parts += [f"<g>{tip}{back}{_words(_LEFT, y + 15, _short(runtime_id, 42))}</g>", _line(_LEFT, y, _RIGHT, y)]
+        parts += [f"<g>{tip}{back}{_svg_text(_LEFT, y + 15, _short(runtime_id, 42))}</g>", _line(_LEFT, y, _RIGHT, y)]
         for lane in its_lanes:
             y += _LANE
             tops.append(y)
-            parts.append(_words(_LEFT + 10, y + 15, lane.label))
+            parts.append(_svg_text(_LEFT + 10, y + 15, lane.label))
         y += _LANE
     return "".join(parts), tops, y
 
@@ -249,9 +249,9 @@ def _time_axis(start: int, end: int, bottom: int, plot: float, *, live: bool) ->
     parts = [_line(plot, bottom, _RIGHT, bottom)]
     for tick in range(0, span + 1, step):
         x = plot + (span - tick if live else tick) / span * (_RIGHT - plot)
-        words = f"{'-' if live else ''}{duration(tick)}" if tick else "now" if live else "0"
-        middle = min(x, _WIDTH - 5 - 4 * len(words))  # a long label at the end is moved into the picture
-        parts += [_line(x, _LANES, x, bottom + 4), _words(middle, bottom + 19, words, "text-anchor:middle")]
+        label = f"{'-' if live else ''}{duration(tick)}" if tick else "now" if live else "0"
+        middle = min(x, _WIDTH - 5 - 4 * len(label))  # a long label at the end is moved into the picture
+        parts += [_line(x, _LANES, x, bottom + 4), _svg_text(middle, bottom + 19, label, "text-anchor:middle")]
     return "".join(parts)
 
 
@@ -315,7 +315,7 @@ def _draw_latency(times: dict[str, list[int]], text: str) -> str:
         parts.append(_histogram(what, values, ticks, y, colour))
         y += _PANEL
     labelled = ticks[:: 1 + len(ticks) // _MAX_LABELS]
-    parts += [_words(_log_x(tick, ticks), y + 17, duration(tick), "text-anchor:middle") for tick in labelled]
+    parts += [_svg_text(_log_x(tick, ticks), y + 17, duration(tick), "text-anchor:middle") for tick in labelled]
     return _svg(_WIDTH, y + 28, _PIXELS, text, "".join(parts))
 
 
@@ -328,7 +328,7 @@ def _histogram(what: str, times: Sequence[int], ticks: Sequence[int], y: int, co
     bounds = [0, *(bisect_left(times, edge) for edge in edges[1:-1]), len(times)]
     most = max(end - begin for begin, end in pairwise(bounds))
     heading = f"{what} of {plural(len(times), 'job')}: {_figures(times)}"
-    parts = [_words(_LEFT, y + 16, heading, _BOLD), _line(_LOG_LEFT, base, _LOG_RIGHT, base)]
+    parts = [_svg_text(_LEFT, y + 16, heading, _BOLD), _line(_LOG_LEFT, base, _LOG_RIGHT, base)]
     parts += [_line(x, base - _HEIGHT, x, base + 4) for x in (_log_x(tick, ticks) for tick in ticks)]
     for (low, high), (begin, end) in zip(pairwise(edges), pairwise(bounds), strict=True):
         if end > begin:
@@ -336,7 +336,7 @@ def _histogram(what: str, times: Sequence[int], ticks: Sequence[int], y: int, co
             tip = _tip(f"{duration(times[begin])} to {duration(times[end - 1])}: {plural(end - begin, 'job')}")
             parts.append(f"<g>{tip}{_bar(x, base - height, _log_x(high, ticks) - x - 1, colour, height)}</g>")
     if times:
-        parts.append(_words(_LOG_LEFT - 6, base - _HEIGHT + 12, f"{most:,}", "text-anchor:end"))
+        parts.append(_svg_text(_LOG_LEFT - 6, base - _HEIGHT + 12, f"{most:,}", "text-anchor:end"))
     return "".join([*parts, *_percentile_lines(times, ticks, base)])
 
 
@@ -345,7 +345,7 @@ def _percentile_lines(times: Sequence[int], ticks: Sequence[int], base: int) -> 
     for (name, time), anchor in zip(_percentiles(times).items(), ("end", "start"), strict=False):
         x, top = _log_x(time, ticks), base - _HEIGHT - 18
         yield f'<path d="M{x:.1f} {top}V{base}" style="stroke:{_TEXT};stroke-width:1.5;stroke-dasharray:4 2"/>'
-        yield _words(x + (4 if anchor == "start" else -4), top + 10, name, f"text-anchor:{anchor}")
+        yield _svg_text(x + (4 if anchor == "start" else -4), top + 10, name, f"text-anchor:{anchor}")
 
 
 def _log_x(time: float, ticks: Sequence[int]) -> float:
@@ -372,10 +372,10 @@ def _no_jobs(emu: str) -> str:
 
 
 def _nothing(text: str) -> Chart:
-    return Chart(_svg(_WIDTH, 40, _PIXELS, text, _words(_LEFT, 25, text)), text)
+    return Chart(_svg(_WIDTH, 40, _PIXELS, text, _svg_text(_LEFT, 25, text)), text)
 
 
-def _words(x: float, y: float, text: str, style: str = "") -> str:
+def _svg_text(x: float, y: float, text: str, style: str = "") -> str:
     look = f' style="{style}"' if style else ""
     return f'<text x="{x:.1f}" y="{y}"{look}>{escape(text)}</text>'
 

@@ -140,10 +140,10 @@ def status_badge(status: object, outcome: object = None) -> Html:
     """
     word, end = say(status), say(outcome)
     colour = _COLOURS.get(end, _COLOURS.get(word, _GREY))
-    words = word if end in (MISSING, word) else f"{word} · {end}"
+    label = word if end in (MISSING, word) else f"{word} · {end}"
     return Html(
         f'<span style="display:inline-block;padding:0 8px;border:1px solid {colour};border-radius:9px;'
-        f'font-weight:normal;white-space:nowrap"><span style="color:{colour}">●</span> {_text(words)}</span>'
+        f'font-weight:normal;white-space:nowrap"><span style="color:{colour}">●</span> {_text(label)}</span>'
     )
 
 

@@ -192,10 +192,10 @@ def parse(line: str, namespace: Mapping[str, Any]) -> tuple[str, Arguments]:
         similar = closest(name, COMMANDS)
         raise UsageError(f"%cmemu has no command {name!r}.{similar} Its commands: {', '.join(COMMANDS)}.")
     query, rest = _cut_out_json(rest) if COMMANDS[name].takes_query else (None, rest)
-    words = _words(f"%cmemu {name}", rest)
-    if words in (["-h"], ["--help"]):
-        name, words = "help", [name]
-    given = _read(parser_of(name), words)
+    arguments = _split(f"%cmemu {name}", rest)
+    if arguments in (["-h"], ["--help"]):
+        name, arguments = "help", [name]
+    given = _read(parser_of(name), arguments)
     if query is not None:
         given.query = query[0]
     elif given.query is not None:
@@ -203,7 +203,7 @@ def parse(line: str, namespace: Mapping[str, Any]) -> tuple[str, Arguments]:
     return name, given
 
 
-def _words(magic: str, line: str) -> list[str]:
+def _split(magic: str, line: str) -> list[str]:
     try:
         return shlex.split(line, comments=True)
     except ValueError as error:
@@ -216,7 +216,7 @@ def parse_cell_line(line: str) -> Arguments:
     parser.add_argument("runtime", nargs="?")
     parser.add_argument("--echo", action="store_true")
     parser.add_argument("--name")
-    return _read(parser, _words(parser.prog, line))
+    return _read(parser, _split(parser.prog, line))
 
 
 def parse_module_line(line: str) -> Arguments:
@@ -226,7 +226,7 @@ def parse_module_line(line: str) -> Arguments:
     parser.add_argument("--language", choices=("python", "node"), default="python")
     add_replicas(parser)
     parser.add_argument("--name")
-    return _read(parser, _words(parser.prog, line))
+    return _read(parser, _split(parser.prog, line))
 
 
 def describe(name: str | None = None) -> str:
@@ -262,9 +262,9 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _read(parser: argparse.ArgumentParser, words: list[str]) -> Arguments:
+def _read(parser: argparse.ArgumentParser, arguments: list[str]) -> Arguments:
     # argparse sets a default only where the namespace lacks the attribute, and an Arguments seems to have every one.
-    return Arguments(**vars(parser.parse_args(words)))
+    return Arguments(**vars(parser.parse_args(arguments)))
 
 
 def _cut_out_json(text: str) -> tuple[tuple[Any] | None, str]:

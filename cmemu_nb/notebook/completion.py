@@ -23,26 +23,26 @@ def make_matcher() -> Callable[[CompletionContext], SimpleMatcherResult]:
     @context_matcher(identifier="cmemu", priority=60)  # type: ignore[untyped-decorator]
     def cmemu(context: CompletionContext) -> SimpleMatcherResult:
         before = context.line_with_cursor[: context.cursor_position]
-        words = before.lstrip().split()
-        if not words or words[0] != "%cmemu" or before.endswith("%cmemu"):
+        arguments = before.lstrip().split()
+        if not arguments or arguments[0] != "%cmemu" or before.endswith("%cmemu"):
             return SimpleMatcherResult(completions=[])
-        typed = "" if before.endswith(" ") else words.pop()
-        names = sorted(name for name in _candidates(words[1:]) if name.startswith(typed))[:MAX_COMPLETIONS]
+        typed = "" if before.endswith(" ") else arguments.pop()
+        names = sorted(name for name in _candidates(arguments[1:]) if name.startswith(typed))[:MAX_COMPLETIONS]
         completions = [SimpleCompletion(name) for name in names]
         return SimpleMatcherResult(completions=completions, matched_fragment=typed, suppress=True)
 
     return cmemu  # type: ignore[no-any-return]
 
 
-def _candidates(words: list[str]) -> Iterable[str]:
-    if not words:
+def _candidates(arguments: list[str]) -> Iterable[str]:
+    if not arguments:
         return COMMANDS
-    command = words[0]
+    command = arguments[0]
     if command not in COMMANDS:
         return []
     if command == "help":
         return [*COMMANDS, *topics.names()]
-    return [*options_of(command), *_names_for(command, words[-1])]
+    return [*options_of(command), *_names_for(command, arguments[-1])]
 
 
 def _names_for(command: str, last: str) -> Iterable[str]:
