@@ -62,7 +62,8 @@ def front_page(info: dict[str, str]) -> str:
         f"{_paragraphs(first)}<p>This is cmemu_nb {html.escape(info['version'])}, a server for programs. "
         '<a href="docs">Every route</a> is described on a page, with a curl line to try it; the same description for '
         'programs is <a href="openapi.json">openapi.json</a>.</p><p>To see what happens in the emulator, call its '
-        "<code>dashboard()</code> in the notebook that runs it, or <code>cmemu jobs --watch</code> in a terminal.</p>"
+        "<code>dashboard()</code> in the notebook that runs it, or run <code>cmemu jobs --watch</code> in a terminal."
+        "</p>"
     )
     return _page(info["title"], header)
 
