@@ -230,7 +230,7 @@ def test_a_part_that_fails_to_end_is_reported_and_all_others_end(
     with monkeypatch.context() as patch:
         patch.setattr(f"cmemu_nb.{part}", end_and_fail)
         emu.start()
-        with pytest.warns(StopWarning, match="is stopped, but parts of it failed when they ended: .*this part fails"):
+        with pytest.warns(StopWarning, match="is stopped, but parts of it failed to stop: .*this part fails"):
             emu.stop()
     assert not emu.running
     assert not answers(emu)

@@ -132,7 +132,7 @@ def test_listening_for_other_machines_says_what_that_exposes() -> None:
         port = server.url.rpartition(":")[2]
         output, errors = server.end()
     assert output == ""
-    assert errors.startswith(f"Warning: The emulator listens on 0.0.0.0 port {port}, for other machines too. Whoever")
+    assert errors.startswith(f"Warning: The emulator listens on 0.0.0.0 port {port}, which other machines can reach.")
     assert errors.endswith("tokens, queries and results can be read on the way.\n")
     assert errors.count("\n") == 1
     assert "a-token-of-mine-0123" not in errors

@@ -194,11 +194,11 @@ def test_who_waits_is_told_why_and_what_to_type_in_a_terminal(emu: Emulator) -> 
         line = process.stderr.readline()
         (job,) = emu.lifecycle.jobs(runtime.id)
         assert line == (
-            "No result for 2 s. 'f' is queued, and nobody has polled 'nobody polls' for jobs yet. Start its program "
+            "No result for 2 s. 'f' is queued, and nothing has polled 'nobody polls' for jobs yet. Start its program "
             "with the environment that this prints: cmemu env 'nobody polls'.\n"
         )
         runtime.delete()
-        gone = "It was thrown away when the session of 'nobody polls' was deleted. Submit it again."
+        gone = "It was discarded when the session of 'nobody polls' was deleted. Submit it again."
         assert process.stderr.read() == f"cmemu call: Job '{job.job_id}' no longer exists. {gone}\n"
     assert process.returncode == 3
     runtime = emu.open_runtime("nobody polls")

@@ -183,7 +183,7 @@ def test_a_function_is_tried_by_its_form_and_a_stream_shows_as_it_comes(dashboar
     expect(result.get_by_label("Result", exact=True)).to_have_text("9007199254740992")
     panel.get_by_role("button", name="count v1").click()
     form.get_by_role("button", name="Submit").click()
-    expect(result.get_by_label("Result, as far as it has come")).to_contain_text('"n": 1')
+    expect(result.get_by_label("Result, as far as it has arrived")).to_contain_text('"n": 1')
     assert dashboard.run("gate.set()") == "None"
     expect(result.get_by_label("Result", exact=True)).to_contain_text('"n": 2')
     dashboard.run("gate.clear()")

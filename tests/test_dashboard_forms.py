@@ -199,7 +199,7 @@ def test_a_map_refuses_a_key_that_is_there_twice(form: Locator) -> None:
     entries.get_by_role("button", name="add entry").click()
     fill(entries, **{"key 1": "first", "value 1": "2"})
     submit(form)
-    expect(entries).to_contain_text('The key "first" is there twice: expected another one.')
+    expect(entries).to_contain_text('The key "first" occurs twice: expected another one.')
 
 
 def test_the_json_side_begins_with_the_form_and_says_what_is_no_json(dashboard: Dashboard, form: Locator) -> None:
@@ -212,7 +212,7 @@ def test_the_json_side_begins_with_the_form_and_says_what_is_no_json(dashboard: 
     expect(result(dashboard)).to_contain_text('"an_int": "9007199254740995"')
     query.fill("{broken")
     submit(form)
-    expect(form).to_contain_text('Query: expected JSON, in which there is no NaN and no Infinity, given "{broken"')
+    expect(form).to_contain_text('Query: expected JSON, which has no NaN and no Infinity, given "{broken"')
     form.get_by_role("button", name="Form").click()
     assert field(form, "an_int").input_value() == "9007199254740993"
 
@@ -237,7 +237,7 @@ def test_a_schema_of_another_dialect_is_written_as_json(dashboard: Dashboard) ->
     dashboard.run("emu.change(lambda state: state.post_schemas('notebook', [('twice', b'{\"type\": \"object\"}')]))")
     panel = dashboard.tab("Functions")
     for form in opened_form(dashboard, "twice v1"):
-        expect(panel.get_by_text("This schema is in no dialect that is known here")).to_be_visible()
+        expect(panel.get_by_text("The dialect of this schema is unknown")).to_be_visible()
         form.get_by_label("Query", exact=True).fill('{"a": [1e400, 12345678901234567890]}')
         submit(form)
         expect(result(dashboard)).to_contain_text("[inf, 12345678901234567890]")

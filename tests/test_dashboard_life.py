@@ -178,7 +178,7 @@ def test_a_job_that_went_with_a_reset_says_so_and_the_next_has_its_own_heading(d
     dashboard.row(old).get_by_role("button").click()
     expect(card.locator("h4")).to_have_text("foo ●queued")
     dashboard.run("emu.runtime('g').reset() and None")
-    expect(card).to_contain_text("This job is gone")
+    expect(card).to_contain_text("This job was removed")
     card.hover()  # no new row comes under the pointer
     new = dashboard.run("emu.runtime('g').enqueue('foo').id").strip("'")
     dashboard.row(new).get_by_role("button").click()
@@ -210,7 +210,7 @@ def test_a_cell_that_waits_says_what_the_dashboard_says_and_nothing_more_when_it
     card = panel.get_by_role("region", name="The open job")
     why = card.locator(".cmemu-waits")
     expect(why).to_contain_text(
-        "'foo' is queued, and nobody has polled 'nobody' for jobs yet. emu.launch('python app.py'"
+        "'foo' is queued, and nothing has polled 'nobody' for jobs yet. emu.launch('python app.py'"
     )
     dashboard.run_cell(f"emu.job('{job_id}').result()")
     line = dashboard.page.locator(".jp-OutputArea-output").get_by_text("No result for")

@@ -323,7 +323,7 @@ def test_of_a_traceback_the_last_line_is_shown() -> None:
     lifecycle = Lifecycle()
     lifecycle.note("listener_failed", detail="Traceback:\n  line\n" * 50 + "ZeroDivisionError: division by zero\n")
     [row] = EventList("", "", all=False).part(lifecycle.events)["rows"]
-    assert row["detail"] == "ZeroDivisionError: division by zero (the frame of events has all of it)"
+    assert row["detail"] == "ZeroDivisionError: division by zero (the DataFrame of events has all of it)"
 
 
 def test_long_logs_and_errors_are_cut_with_a_note(emulator: Emulator) -> None:

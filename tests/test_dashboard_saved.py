@@ -62,4 +62,6 @@ def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(lab: Lab) -> Non
             dashboard.root.get_by_role("button", name="Show"),
         ):
             control.click()
-            expect(dashboard.root.get_by_text("The kernel is gone: run this cell again.")).to_be_visible()
+            expect(
+                dashboard.root.get_by_text("The kernel was restarted or has ended: run this cell again.")
+            ).to_be_visible()

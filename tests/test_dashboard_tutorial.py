@@ -62,7 +62,7 @@ def test_the_result_of_a_stream_grows(dashboard: Dashboard) -> None:
     card(panel, "Try it").get_by_label("Query", exact=True).fill('{"start": 6}')
     card(panel, "Try it").get_by_role("button", name="Submit").click()
     result = card(panel, "The result")
-    expect(result.get_by_label("Result, as far as it has come")).to_contain_text('"left": 5')
+    expect(result.get_by_label("Result, as far as it has arrived")).to_contain_text('"left": 5')
     assert '"left": 1' not in result.inner_text()
     expect(result.get_by_label("Result", exact=True)).to_contain_text('"left": 1')
     panel.get_by_role("button", name="countdown v1").click()

@@ -89,10 +89,10 @@ def test_a_runtime_that_nobody_has_polled_says_how_to_start_its_executor(emu: Em
     runtime = emu.open_runtime("r")
     job = runtime.enqueue("f")
     start = "emu.launch('python app.py', 'r') starts a program for it; @emu.runtime('r').function above a function "
-    assert why(job) == f"'f' is queued, and nobody has polled 'r' for jobs yet. {start}serves that."
+    assert why(job) == f"'f' is queued, and nothing has polled 'r' for jobs yet. {start}serves that."
     emu.env("r")
     start = "Start its program with the environment that emu.env('r') gave."
-    assert why(job) == f"'f' is queued, and nobody has polled 'r' for jobs yet. {start}"
+    assert why(job) == f"'f' is queued, and nothing has polled 'r' for jobs yet. {start}"
     runtime.function(make("def f(context, event): return 1"))
     assert job.result(timeout=10) == 1
 
@@ -103,7 +103,7 @@ def test_an_executor_that_has_stopped_polling_is_named_with_its_last_poll(emu: E
     runtime.take()
     on = "on the executor of 'r', which last polled N s"
     assert why(jobs[0]) == f"'f' has been running for N s {on}; {cancels(jobs[0])} or %cmemu cancel f ends it."
-    silent = "and nobody polls 'r' now: the last poll was N s. Start its executor again if it has ended."
+    silent = "and nothing polls 'r' now: the last poll was N s. Start its executor again if it has ended."
     assert why(jobs[1]) == f"'f' is queued behind 1 running job (1 x f, for N s), {silent}"
     runtime.post_result(jobs[0].id, b"1")
     assert why(jobs[1]) == f"'f' is queued, {silent}"
@@ -115,7 +115,8 @@ def test_faults_that_are_on_are_named(emu: Emulator) -> None:
         job = emu.submit("f")
         silent = "'f' is queued, and the executor of 'notebook' is free, but does not poll. emu.events may say why."
         eventually(
-            lambda: why(job) == f"{silent} Faults are on, which may be why; emu.faults.off() ends them.", "it says so"
+            lambda: why(job) == f"{silent} Faults are on, which may be the reason; emu.faults.off() ends them.",
+            "it says so",
         )
     assert job.result(timeout=10) == 1
 
@@ -174,9 +175,9 @@ def test_after_a_restart_with_a_journal_the_cells_have_to_run_again(tmp_path: Pa
     with process(tmp_path / "journal.db") as second:
         dbl, app = second.run(textwrap.dedent(wait))
         second.stop()
-    assert "'dbl' is queued, and nobody polls 'notebook': run the cell that defines 'dbl' again." in dbl
+    assert "'dbl' is queued, and nothing polls 'notebook': run the cell that defines 'dbl' again." in dbl
     again = "start its program again, or run the cell that defines 'dbl' again."
-    assert f"'dbl' is queued, and nobody has polled 'app' since the emulator was started: {again}" in app
+    assert f"'dbl' is queued, and nothing has polled 'app' since the emulator was started: {again}" in app
 
 
 def test_whoever_waits_for_a_job_that_goes_with_its_session_is_told_so(emu: Emulator) -> None:
@@ -187,7 +188,8 @@ def test_whoever_waits_for_a_job_that_goes_with_its_session_is_told_so(emu: Emul
             waiting, streaming = pool.submit(job.result), pool.submit(lambda job: list(job.stream()), job)
             eventually(lambda: emu.application.context.waiters == 2, "both wait")
             end()
-        said = f"Job '{job.id}' is gone. It was thrown away when the session of 'r' was {was}. Submit it again."
+        said = f"Job '{job.id}' does not exist any more. "
+        said += f"It was discarded when the session of 'r' was {was}. Submit it again."
         for result in (waiting.result, streaming.result, job.result):
             with pytest.raises(JobFailed, match=re.escape(said)):
                 result()
@@ -209,7 +211,7 @@ def test_a_synchronous_execute_that_is_late_says_why_after_its_usual_sentence(se
         said = Api(emu.url, emu.token).execute().json()["error_description"]
         (job,) = emu.lifecycle.jobs()
         begins = f"Timed out waiting for compute-module job '{job.job_id}'. "
-        assert said.startswith(f"{begins}'f' is queued, and nobody has polled 'r' for jobs yet.")
+        assert said.startswith(f"{begins}'f' is queued, and nothing has polled 'r' for jobs yet.")
 
 
 def test_the_dashboard_and_the_job_s_card_say_the_same(emu: Emulator, tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_a_tool_asks_why_a_job_has_no_result(emu: Emulator) -> None:
         answer = api.contour("GET", f"/_emulate/jobs/{job_id}/diagnosis")
         return answer.status_code, answer.json()
 
-    queued = "'f' is queued, and nobody has polled 'r' for jobs yet."
+    queued = "'f' is queued, and nothing has polled 'r' for jobs yet."
     assert job.diagnosis.startswith(f"{queued} emu.launch(")
     said = f"{queued} Start its program with the environment that this prints: cmemu env r."
     assert ask(job.id) == (200, {"job_id": job.id, "kind": "no_executor", "sentence": said})

@@ -149,7 +149,7 @@ def test_a_failed_job_says_why(emu: Emulator) -> None:
 
 def test_a_timeout_leaves_the_job_as_it_is(emu: Emulator) -> None:
     emu.open_runtime("r", RID)
-    with pytest.raises(JobTimeout, match=r"was not done within 0\.01 s\. 'f' is queued, and nobody has polled 'r'"):
+    with pytest.raises(JobTimeout, match=r"was not done within 0\.01 s\. 'f' is queued, and nothing has polled 'r'"):
         emu.call("f", timeout=0.01)
     assert emu.lifecycle.jobs()[0].status == "queued"
     assert isinstance(JobTimeout(""), TimeoutError)
@@ -170,8 +170,8 @@ def test_a_job_whose_runtime_is_reset_fails_at_once(emu: Emulator, capsys: pytes
     emu.open_runtime("r", RID)
     waiting.join()
     assert "reset" in errors[0]
-    assert "threw away 1 job, 1 binding" in capsys.readouterr().out
-    assert "gone" in repr(job)
+    assert "discarded 1 job, 1 binding" in capsys.readouterr().out
+    assert "removed" in repr(job)
 
 
 def test_which_app_is_called_when_none_is_named(emu: Emulator) -> None:

@@ -308,7 +308,7 @@ def test_what_was_let_go_is_counted_and_visible(serve: Callable[..., Any]) -> No
         assert runtime.show()["runtime"]["evicted_jobs"] == 3
         assert emulator.runtimes.loc["r", "evicted"] == 3
         assert "3 finished jobs, to make room" in emulator._repr_mimebundle_()["text/plain"]
-        assert "3 let go" in [each["badge"] for each in header_part(emulator, figures([], 0, 0), 0)["jobs"]]
+        assert "3 evicted" in [each["badge"] for each in header_part(emulator, figures([], 0, 0), 0)["jobs"]]
         [began] = [event for event in emulator.lifecycle.events.recent() if event.kind == "eviction_began"]
         assert "keep_jobs=2" in (began.detail or "")
         assert sum(event.kind == "job_evicted" for event in emulator.lifecycle.events.recent(all=True)) == 3

@@ -310,8 +310,8 @@ def test_a_delay_that_goes_wrong_later_is_in_the_log_and_holds_nothing_back(emu:
     with emu.faults(delay=lambda _: next(answers)):  # type: ignore[arg-type,return-value]
         job_id = plain.take()
         plain.post(job_id, b"1")
-    said = "delay: nothing was delayed: Setting faults: the delay of <lambda> gave {}, which is no number of seconds."
-    assert details(emu) == [said.format(-1.0), said.format("'soon'")]
+    wrong = "delay: nothing was delayed: Setting faults: the delay of <lambda> returned"
+    assert details(emu) == [f"{wrong} {each}, which is not a number of seconds." for each in ("-1.0", "'soon'")]
 
 
 # Whom they strike
@@ -646,10 +646,10 @@ def test_a_delay_is_seconds_a_range_or_a_function(emu: Emulator, value: Any) -> 
 
 
 def test_a_delay_that_is_no_such_function_is_refused_when_it_is_set(emu: Emulator) -> None:
-    with pytest.raises(InvalidRequest, match="the delay of <lambda> gave 'soon', which is no number of seconds"):
+    with pytest.raises(InvalidRequest, match="the delay of <lambda> returned 'soon', which is not a number of seconds"):
         emu.faults(delay=lambda _: "soon")  # type: ignore[arg-type,return-value]
     with pytest.raises(
-        InvalidRequest, match=r"the delay of <lambda> raised TypeError: .* It is given a random\.Random"
+        InvalidRequest, match=r"the delay of <lambda> raised TypeError: .* Its argument is a random\.Random"
     ):
         emu.faults(delay=lambda: 1)  # type: ignore[arg-type,misc]
 
@@ -658,7 +658,7 @@ def test_without_any_fault_the_message_lists_them(emu: Emulator, runtime: Runtim
     for given in ({}, {"seed": 1}, {"runtime": runtime.runtime_id}):
         with pytest.raises(InvalidRequest) as caught:
             emu.faults(**given)
-        assert str(caught.value) == f"Setting faults: none is given. The faults are {', '.join(FAULTS)}."
+        assert str(caught.value) == f"Setting faults: no fault was given. The faults are {', '.join(FAULTS)}."
 
 
 def test_an_unknown_runtime_or_function_names_the_known(emu: Emulator, runtime: Runtime) -> None:
@@ -675,7 +675,7 @@ def test_an_unknown_runtime_or_function_names_the_known(emu: Emulator, runtime: 
 
 
 def test_a_poll_is_of_no_function_and_a_seed_is_a_whole_number(emu: Emulator) -> None:
-    with pytest.raises(InvalidRequest, match="reject_poll strikes polls, which are of no function"):
+    with pytest.raises(InvalidRequest, match="reject_poll concerns polls, which belong to no function"):
         emu.faults(function="f", reject_poll=1)
     with pytest.raises(InvalidRequest, match=r"seed must be a whole number, not 0\.5\. Leave it out"):
         emu.faults(error_rate=1, seed=0.5)  # type: ignore[arg-type]

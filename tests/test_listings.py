@@ -19,7 +19,7 @@ from cmemu_nb.cli import show
 from cmemu_nb.cli.remote import Remote
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import jobs_part
-from cmemu_nb.dashboard.panels import MOST_FUNCTIONS, functions_part, header_part, runtimes_part
+from cmemu_nb.dashboard.panels import MAX_FUNCTIONS, functions_part, header_part, runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
 from cmemu_nb.phrases import MAX_RATIOS, closest
 from cmemu_nb.server.api import queries
@@ -288,12 +288,12 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
         return found
 
     with serve() as emulator:
-        open_sessions(emulator, 0, MOST_FUNCTIONS)
+        open_sessions(emulator, 0, MAX_FUNCTIONS)
         emulator.change(lambda lifecycle: [lifecycle.submit("r1", "f1", b"{}") for _ in range(60)])
         emulator.open_runtime("another")
         look(emulator)
         few = look(emulator)
-        open_sessions(emulator, MOST_FUNCTIONS, 3 * MOST_FUNCTIONS)
+        open_sessions(emulator, MAX_FUNCTIONS, 3 * MAX_FUNCTIONS)
         many = look(emulator)
         assert {what: (few[what], steps) for what, steps in many.items() if steps > 1.5 * few[what]} == {}
         assert (len(functions_part(emulator)["rows"]), functions_part(emulator)["every"]) == (500, 1_500)

@@ -73,7 +73,7 @@ def test_start_shows_the_url_and_how_to_get_the_token_but_not_the_token(run: Run
 def test_start_prints_what_listening_for_other_machines_exposes(run: Run, shell: InteractiveShell) -> None:
     _, said = run("%cmemu start --port 0 --host 0.0.0.0 --allow-remote --hide-tokens")
     emulator = shell.user_ns["emu"]
-    assert f"Warning: The emulator listens on 0.0.0.0 port {emulator.port}, for other machines too. Whoever" in said
+    assert f"Warning: The emulator listens on 0.0.0.0 port {emulator.port}, which other machines can reach." in said
     assert emulator.token not in said
     assert emulator.settings.hide_tokens
 
@@ -372,14 +372,14 @@ def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None
         ("fail nope", "There is no job 'nope'"),
         ("reset nope", "There are no runtimes yet"),
         ("help nope", "choose from"),
-        ("dashboard", "The dashboard is a widget, and this is no notebook. emu.jobs, .runtimes"),
+        ("dashboard", "The dashboard is a widget, and this is not a notebook. emu.jobs, .runtimes"),
         ("timeline --limit 0", "0 is less than 1"),
         ("faults --delay soon", "'soon' is neither a number of seconds nor LOW:HIGH"),
         ("faults --delay 2:1", "delay must be seconds, from 0 to 86400, (low, high)"),
         ("faults --error-rate 2", "error_rate must be a chance from 0, never, to 1, always, not 2.0"),
         ("faults --error-rate nan", "error_rate must be a chance from 0, never, to 1, always, not nan"),
         ("faults --error-rate often", "invalid float value: 'often'"),
-        ("faults --seed 1", "none is given. The faults are delay, error_rate, drop_result,"),
+        ("faults --seed 1", "no fault was given. The faults are delay, error_rate, drop_result,"),
         ("faults --runtime nope --delay 1", "There are no runtimes yet"),
         ("faults --off --delay 1", "--off ends all faults; omit delay"),
         ("faults --eror-rate 1", "unrecognized arguments: --eror-rate"),

@@ -89,7 +89,7 @@ def test_a_warning_says_what_listening_for_other_machines_exposes() -> None:
     with emulator:
         (warning,) = warned
         said = str(warning.message)
-        assert said.startswith(f"The emulator listens on 0.0.0.0 port {emulator.port}, for other machines too.")
+        assert said.startswith(f"The emulator listens on 0.0.0.0 port {emulator.port}, which other machines can reach.")
         assert "without any token, open and reset sessions" in said
         assert "plain HTTP" in said
         assert emulator.token not in said

@@ -18,7 +18,7 @@ from lab_browser import CHROMIUM, lab_environ, screenshot, write_notebook
 from playwright.sync_api import expect, sync_playwright
 from shells import plain_shell
 
-from cmemu_nb.dashboard.summaries import Summaries
+from cmemu_nb.dashboard.summary import Summaries
 from cmemu_nb.lifecycle.events import EventLog
 
 if TYPE_CHECKING:

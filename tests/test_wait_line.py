@@ -165,7 +165,7 @@ def test_a_line_is_printed_again_when_the_reason_is_another(
         gate.set()
 
     assert in_thread(lambda: emu.call("wait"), then) == ["done"]
-    assert stderr.lines[0].startswith("No result for N s. 'wait' is queued, and nobody has polled 'r' for jobs yet.")
+    assert stderr.lines[0].startswith("No result for N s. 'wait' is queued, and nothing has polled 'r' for jobs yet.")
     assert stderr.lines[1] == RUNNING.replace("'notebook'", "'r'")
 
 

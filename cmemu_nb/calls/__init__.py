@@ -1,1 +1,1 @@
-"""Calling functions: jobs and runtimes as objects, many calls at once, streams, and why a call waits."""
+"""Calling functions: handles of jobs and runtimes, many calls at once, streams, and why a call still waits."""

@@ -1,4 +1,4 @@
-"""Many jobs of one function: their inputs, results and times, as a DataFrame."""
+"""Many jobs of one function: their queries, results and times as a DataFrame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Mapping:
-    """The queries of a map, and what became of each."""
+    """The queries of `Emulator.map()` and their results; `done` jobs have ended, `errors` of them not as ok."""
 
     def __init__(self, queries: Iterable[object] | pd.DataFrame, concurrency: int, encoder: QueryEncoder) -> None:
         if concurrency < 1:
@@ -53,32 +53,32 @@ class Mapping:
         self,
         call: Interruptible,
         submit: Callable[[bytes], Coroutine[Any, Any, JobHandle]],
-        tell: Callable[[int, int], object],
+        report: Callable[[int, int], object],
     ) -> None:
-        """Submit every query and wait for its result; `tell(done, errors)` after each.
+        """Submit every query and wait for its result; call `report(done, errors)` after each.
 
-        Raises what a submission raises: `NotFound` when the runtime is deleted meanwhile, `NotRunning`.
+        Raises the error of a submission: `NotFound` when the runtime was deleted meanwhile, `NotRunning`.
         """
         positions = iter(range(len(self.texts)))
 
-        async def run_one_after_the_other() -> None:
+        async def run_in_turn() -> None:
             for position in positions:
                 self._results[position] = await _run(call, partial(submit, self.texts[position]))
                 self.done += 1
                 self.errors += self._results[position]["outcome"] != Outcome.OK
-                tell(self.done, self.errors)
+                report(self.done, self.errors)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._concurrency):
-                    group.create_task(run_one_after_the_other())
+                    group.create_task(run_in_turn())
         except BaseExceptionGroup as errors:
-            # All say the same: the runtime was deleted, or the emulator stopped, in the middle of it.
+            # All errors have the same cause: the runtime was deleted, or the emulator was stopped.
             raise errors.exceptions[0] from None
 
     def frame(self) -> pd.DataFrame:
-        """Return a row for each query."""
-        import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
+        """Return a DataFrame with a row for each query, in their order."""
+        import pandas as pd  # noqa: PLC0415 - importing pandas takes half a second
 
         from cmemu_nb.display.frame import Frame  # noqa: PLC0415
 
@@ -87,7 +87,7 @@ class Mapping:
             values = pd.Series([result[name] for result in self._results], dtype=object)
             columns[name] = values
             if name.endswith("_time"):
-                # Without any time pandas would choose seconds.
+                # pandas would choose seconds as the unit if no value is a time.
                 columns[name] = pd.to_timedelta(values, unit="ns").astype("timedelta64[ns]")
         frame = Frame(columns)
         return frame if self.index is None else frame.set_index(self.index)
@@ -112,15 +112,15 @@ def _input_columns(queries: list[Any]) -> dict[str, Any]:
         return {"query": pd.Series(queries, dtype=object)}
     names = {str(name): name for query in queries for name in query}
     return {
-        f"input.{shown}" if shown in RESULT_COLUMNS else shown: pd.Series(
-            [_shown(query.get(name)) for query in queries]
+        f"input.{text}" if text in RESULT_COLUMNS else text: pd.Series(
+            [_printable(query.get(name)) for query in queries]
         )
-        for shown, name in names.items()
+        for text, name in names.items()
     }
 
 
-def _shown(value: Any) -> Any:
-    """Return a value as pandas can show it: of very long integers Python makes no text."""
+def _printable(value: Any) -> Any:
+    """Return a value that pandas can show: Python does not convert integers of more than 4300 digits to text."""
     return writable(value) if type(value) is int else value
 
 
@@ -140,5 +140,5 @@ async def _run(call: Interruptible, submission: Callable[[], Coroutine[Any, Any,
 
 
 def _times(job: Job | None) -> dict[str, int | None]:
-    # No pandas here: its import would take half a second out of the jobs that run meanwhile.
+    # This does not use pandas: its import would delay the jobs that run meanwhile by half a second.
     return {"queue_time": job.queue_time() if job else None, "run_time": job.run_time() if job else None}

@@ -1,4 +1,4 @@
-"""Calling functions through a deployed app: one job, its result, or many of them at once."""
+"""Calling functions through a deployed app: submitting one job or many, and waiting for their results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def choose_app(bound: set[str], serving: set[str]) -> str | None:
-    """Return the app to call when none was given: the only one, the only one that serves it, the notebook's own."""
+    """Return the app to call by default: the only `bound` one, the only one `serving` the function, the notebook's."""
     for choice in (bound, serving, bound & {NOTEBOOK_APP}):
         if len(choice) == 1:
             return next(iter(choice))
@@ -39,10 +39,11 @@ def choose_app(bound: set[str], serving: set[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Call:
-    """What is called, as it was given, and how.
+    """The arguments of a call: a function, a query, a deployed app, and options.
 
-    `query` is one object, or its `fields` are given; the app is the one that serves the function if `rid` is None.
-    `check` says whether the query is checked before it is submitted; the other options are those of `Emulator.call`.
+    The query is one object, `query`, or its `fields`. `rid` is the app's; None stands for the app that serves the
+    function. `check` says whether the query is checked before it is submitted; the other options are those of
+    `Emulator.call`.
     """
 
     function: Function
@@ -58,7 +59,7 @@ class Call:
 
     @property
     def given(self) -> dict[str, object]:
-        """The parameters of the method, of which a name may have been meant as a field of the query."""
+        """The arguments by parameter name: a field of a query may have been meant by one of these names."""
         options = {"timeout": self.timeout, "echo": self.echo or None, "interrupt": self.interrupt}
         target = {"query": self.query, "deployed_app_rid": self.rid, "branch": self.branch}
         return {**options, "progress": self.progress, **target}
@@ -66,7 +67,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a call goes: a function's name, its app and branch; `runtime_id` is None for an app that is not bound."""
+    """The target of a call: function name, app and branch, and the runtime, None if the app is not bound to one."""
 
     query_type: str
     rid: str
@@ -85,69 +86,69 @@ class Calls:
     def submit(self, call: Call) -> JobHandle:
         """Submit a job and return its handle."""
         self._starting(call).wait(progress=call.progress)
-        own = self._interruptible(call)
-        return own.run(own.submit(self._job(call))).submitted_here()
+        interruptible = self._interruptible(call)
+        return interruptible.run(interruptible.submit(self._job(call))).submitted_here()
 
     async def asubmit(self, call: Call) -> JobHandle:
         """Do as `submit()` does."""
         await self._starting(call).awaited(progress=call.progress)
-        own = self._interruptible(call)
-        return (await own.arun(own.submit(self._job(call)))).submitted_here()
+        interruptible = self._interruptible(call)
+        return (await interruptible.arun(interruptible.submit(self._job(call)))).submitted_here()
 
     def call(self, call: Call) -> Any:
         """Submit a job and return the value of its result."""
         self._starting(call).wait(progress=call.progress)
-        own = self._interruptible(call)
-        return value_of(self._executors, *own.run(self._result(call, own)))
+        interruptible = self._interruptible(call)
+        return value_of(self._executors, *interruptible.run(self._result(call, interruptible)))
 
     async def acall(self, call: Call) -> Any:
         """Do as `call()` does."""
         await self._starting(call).awaited(progress=call.progress)
-        own = self._interruptible(call)
-        return value_of(self._executors, *await own.arun(self._result(call, own)))
+        interruptible = self._interruptible(call)
+        return value_of(self._executors, *await interruptible.arun(self._result(call, interruptible)))
 
     def stream(self, call: Call) -> ItemStream:
-        """Submit a job and return the items of its result, as they arrive."""
+        """Submit a job and return an iterator over the items of its result."""
         self._starting(call).wait(progress=call.progress)
-        own = self._interruptible(call)
-        return ItemStream(self._executors, own.run(own.submit(self._job(call))).id, own)
+        interruptible = self._interruptible(call)
+        return ItemStream(self._executors, interruptible.run(interruptible.submit(self._job(call))).id, interruptible)
 
     def map(self, call: Call, queries: Iterable[object] | pd.DataFrame, concurrency: int) -> pd.DataFrame:
-        """Submit a job for each query, so many at once, and return their results; the call has no query itself."""
+        """Submit a job for each of `queries`, `concurrency` at a time, and return a DataFrame; `call` has no query."""
         self._starting(call).wait(progress=call.progress)
-        rows, own, run = self._rows(call, queries, concurrency)
-        own.run(run)
+        rows, interruptible, run = self._rows(call, queries, concurrency)
+        interruptible.run(run)
         return rows.frame()
 
     async def amap(self, call: Call, queries: Iterable[object] | pd.DataFrame, concurrency: int) -> pd.DataFrame:
         """Do as `map()` does."""
         await self._starting(call).awaited(progress=call.progress)
-        rows, own, run = self._rows(call, queries, concurrency)
-        await own.arun(run)
+        rows, interruptible, run = self._rows(call, queries, concurrency)
+        await interruptible.arun(run)
         return rows.frame()
 
     def _rows(
         self, call: Call, queries: Iterable[object] | pd.DataFrame, concurrency: int
     ) -> tuple[Mapping, Interruptible, Coroutine[Any, Any, None]]:
-        """Check the queries where the call is made, and return them with what runs them on the emulator's loop."""
+        """Check the queries in the caller's thread; return them with the coroutine for the emulator's loop."""
         target = self._resolve(call)
         rows = Mapping(queries, concurrency, self._encoder(target, check=call.check))
         bar = progress_bar(len(rows.queries), wanted=shows_progress(self._engine.settings, call.progress))
-        own = self._interruptible(call, total=len(rows.queries))
-        return rows, own, rows.run(own, lambda text: self._submit(target, text), bar)
+        interruptible = self._interruptible(call, total=len(rows.queries))
+        return rows, interruptible, rows.run(interruptible, lambda text: self._submit(target, text), bar)
 
     def _interruptible(self, call: Call, total: int = 0) -> Interruptible:
         line = WaitLine(self._executors, progress=call.progress, total=total)
         return Interruptible(self._engine, line, call.interrupt)
 
-    def _result(self, call: Call, own: Interruptible) -> Coroutine[Any, Any, tuple[str, bytes]]:
-        """Check a call where it is made, and return what submits it and waits, in one go on the emulator's loop."""
+    def _result(self, call: Call, interruptible: Interruptible) -> Coroutine[Any, Any, tuple[str, bytes]]:
+        """Check a call in the caller's thread; return the coroutine that submits it and waits for its result."""
         check_timeout(call.timeout)
         submit = self._job(call)
         show = echo_here() if call.echo else None
 
         async def submit_and_wait() -> tuple[str, bytes]:
-            job = await own.submit(submit)
+            job = await interruptible.submit(submit)
             if show is not None:
                 self._state.log(job.id).echo(show)
             return job.id, await fetch(self._executors, job.id, call.timeout)
@@ -155,7 +156,7 @@ class Calls:
         return submit_and_wait()
 
     def _job(self, call: Call) -> Callable[[], Coroutine[Any, Any, JobHandle]]:
-        """Return what submits a job, of a query that is encoded here and, if wanted, checked."""
+        """Encode and, if the call says so, check the query; return a function that submits the job."""
         target = self._resolve(call)
         encoder = self._encoder(target, check=call.check)
         if call.check and isinstance(call.query, str | float | list | None):
@@ -167,14 +168,14 @@ class Calls:
         job_id = await self._engine.client.submit(target.rid, target.branch, target.query_type, query)
         return JobHandle(self._executors, job_id)
 
-    # Where a call goes
+    # The target of a call
 
     def _starting(self, call: Call) -> Starting:
-        """Return the launched modules that a call has to wait for before it is known which app has the function."""
+        """Return the wait for launched modules whose schemas may decide which app has the function."""
         return Starting(self._executors, *self._named(call), call.timeout)
 
     def _resolve(self, call: Call) -> Target:
-        """Find out where a call goes; to be checked the function must be known, or `NotFound`."""
+        """Return the target of a call; if the call is checked, an unknown function is a `NotFound`."""
         name, rid = self._named(call)
         if call.check and rid is None:
             self._check_bound(name)
@@ -182,12 +183,12 @@ class Calls:
         return Target(name, rid, call.branch, self._runtime_of(rid, call.branch, must_be_bound=call.check))
 
     def _named(self, call: Call) -> tuple[str, str | None]:
-        """Return the name of a function and the app to call it through; None for the one that serves it."""
+        """Return a function's name and the app to call it through, None if that is still to be chosen."""
         if isinstance(call.function, str):
             return call.function, call.rid
         name, runtime_id = self._executors.functions.name_of(call.function)
         if call.rid is None and runtime_id is not None:
-            # Another function of that name may be served elsewhere.
+            # Another runtime may serve a different function of the same name.
             return name, choose_app({app.deployed_app_rid for app in self._state.apps_of(runtime_id)}, set())
         return name, call.rid
 
@@ -195,7 +196,7 @@ class Calls:
         try:
             return self._state.resolve_app(rid, branch).runtime_id
         except NotFound as error:
-            if not must_be_bound:  # submitting says so, too
+            if not must_be_bound:  # the submission raises the same error
                 return None
             bound = self._state.deployed_apps()
             branches = {app.branch for app in bound if app.deployed_app_rid == rid}
@@ -204,7 +205,7 @@ class Calls:
             raise NotFound(f"{error} {known(branches, 'branches')}" if branches else f"{error}{similar}") from None
 
     def _app_of(self, query_type: str) -> str:
-        """Return the app to call when none was given."""
+        """Return the app to call when the caller gave none."""
         state = self._state
         rids = set(state.app_rids())
         serving = {app.deployed_app_rid for each in state.runtimes_serving(query_type) for app in state.apps_of(each)}
@@ -226,7 +227,7 @@ class Calls:
     # Checking
 
     def _encoder(self, target: Target, *, check: bool) -> QueryEncoder:
-        """Return what encodes queries for a function; to `check` them it must be known, or `NotFound`."""
+        """Return the encoder of a function's queries; with `check`, an unknown function is a `NotFound`."""
         name, runtime_id = target.query_type, target.runtime_id
         if check and runtime_id is not None:
             schema = self._schema_to_check(runtime_id, name)
@@ -248,7 +249,7 @@ class Calls:
         return schema
 
     def _check_bound(self, query_type: str) -> None:
-        """Refuse a function that no bound app has, if all of them say which they have."""
+        """Raise `NotFound` for a function that no bound app has, if all of them have posted their schemas."""
         state = self._state
         if any(map(state.is_bound, state.runtimes_serving(query_type))):
             return

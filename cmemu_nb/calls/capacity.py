@@ -1,4 +1,4 @@
-"""Who could take a runtime's jobs, and what the functions that run wait for, at one moment and from any thread."""
+"""The capacity of a runtime at one moment: its executors and replicas, and what running functions wait for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Capacity:
-    """Who takes the jobs of a runtime: the executor of functions in cells, replicas, or neither.
+    """What takes the jobs of a runtime: the executor of functions in cells, replicas, or nothing.
 
-    `polling` are those of the `replicas` that have polled for jobs; `polls` says whether a poll is held at the moment.
-    Raises `NotFound` for a runtime that was deleted.
+    `polling` are those of the `replicas` that have polled for jobs; `polls` says whether a poll waits at this moment.
+    Any thread may create it. Raises `NotFound` for a runtime that was deleted.
     """
 
     def __init__(self, executors: Executors, runtime_id: str) -> None:
@@ -30,7 +30,7 @@ class Capacity:
         self.runtime = state.runtime(runtime_id)
         self.running = state.running_jobs(runtime_id)
         self.executor = executor if executor is not None and executor.takes_jobs else None
-        # A replica of a cluster that may hold no job is about to leave.
+        # A replica of a cluster with zero tasks is about to be removed.
         self.replicas = [each for each in state.replicas(runtime_id) if each.max_concurrent_tasks]
         self.polling = [each for each in self.replicas if each.polls]
         self.polls = engine.application.context.waiting.holds_poll(runtime_id)
@@ -41,18 +41,18 @@ class Capacity:
 
     @property
     def exists(self) -> bool:
-        """Whether anybody takes jobs who is known to be there."""
+        """Whether an executor in cells, or a replica that has polled, takes jobs."""
         return self.executor is not None or bool(self.polling)
 
     @property
     def exhausted(self) -> bool:
-        """Whether all who take jobs have as many as they may."""
+        """Whether all of them hold as many jobs as they may."""
         full = self.executor is None or len(self.executor.busy) >= self.executor.slots
         return self.exists and full and all(each.full for each in self.polling)
 
     @property
     def deadlocked(self) -> bool:
-        """Whether every function that runs waits for a job that is queued until one of them ends."""
+        """Whether every running function waits for a queued job, which can't start until one of the functions ends."""
         if self.executor is None or self.polling or not self.exhausted:
             return False
         stuck: set[str] = set()
@@ -68,19 +68,19 @@ class Capacity:
 
 
 def thread_of(executors: Executors, job: Job) -> JobThread | None:
-    """Return the thread of this process that runs a job's function, if one does."""
+    """Return the thread of this process that runs a job's function, or None."""
     executor = executors.functions.executor(job.runtime_id)
     return next((each for each in executor.busy if each.job_id == job.job_id), None) if executor else None
 
 
 def awaited(state: Lifecycle, thread: JobThread) -> Iterator[Job]:
-    """Return the unfinished jobs that a function waits for."""
+    """Return the unfinished jobs that the function on a thread waits for."""
     ids = chain.from_iterable(list(each.jobs) for each in list(thread.waits))
     return (job for job in map(state.find_job, ids) if job is not None and not job.finished)
 
 
 def last_awaited(executors: Executors, thread: JobThread | None) -> Job | None:
-    """Return the job that a function waits for in the end, as that one's function may wait for a further one."""
+    """Return the last job in the chain of jobs that wait for each other, from a function's thread on; None if none."""
     last, seen = None, set()
     while thread is not None and thread not in seen:
         seen.add(thread)

@@ -1,6 +1,6 @@
-"""Why a job has no result yet, in one sentence that says what to type: the same words wherever a wait is shown.
+"""Why a job has no result yet, in one sentence that says what to type, the same everywhere a wait is shown.
 
-It is found from what the state and the executors say at this moment, from any thread, and changes nothing.
+A diagnosis reads the state and the executors at one moment, from any thread, and changes nothing.
 """
 
 from __future__ import annotations
@@ -43,39 +43,39 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 def diagnose(executors: Executors, job_id: str, *, in_shell: bool = False) -> Diagnosis:
-    """Say why a job has no result yet; `NotFound` or `JobEvicted` for one that is not known.
+    """Return why a job has no result yet; raises `NotFound` or `JobEvicted` for an unknown job.
 
-    What there is to type is for a cell, or `in_shell` for a terminal, which has no variables of the notebook.
+    The code to type is for a cell, or with `in_shell` for a terminal, which has no variables of the notebook.
     """
     engine = executors.engine
     state = engine.lifecycle
     job = state.find_job(job_id)
     try:
         if job is None:
-            kind, said = _cleared(state, job_id)
+            kind, sentence = _cleared(state, job_id)
         elif job.finished:
-            kind, said = "finished", f"{_quoted(job.query_type)} is done, and its result is on its way."
+            kind, sentence = "finished", f"{_quoted(job.query_type)} is done, and its result is on its way."
         elif not engine.running:
-            kind, said = "not_running", _not_running(engine, job)
+            kind, sentence = "not_running", _not_running(engine, job)
         elif job.status == JobStatus.RUNNING:
-            kind, said = _running(executors, job, in_shell=in_shell)
+            kind, sentence = _running(executors, job, in_shell=in_shell)
         else:
-            kind, said = _queued(executors, job, in_shell=in_shell)
+            kind, sentence = _queued(executors, job, in_shell=in_shell)
     except NotFound:  # the runtime was deleted at this moment
-        kind, said = _cleared(state, job_id)
-    faults = f" Faults are on, which may be why; {engine.name}.faults.off() ends them." if engine.faults else ""
-    return Diagnosis(kind, visible(f"{said}{faults}"))
+        kind, sentence = _cleared(state, job_id)
+    faults = f" Faults are on, which may be the reason; {engine.name}.faults.off() ends them." if engine.faults else ""
+    return Diagnosis(kind, visible(f"{sentence}{faults}"))
 
 
-def what_became_of(executors: Executors, job_id: str) -> JobFailed | None:
-    """Return the error of whoever waits for a job that went with its session; None for one that is there."""
+def error_if_cleared(executors: Executors, job_id: str) -> JobFailed | None:
+    """Return the error to raise for a job that was cleared with its session; None for a job that still exists."""
     if executors.engine.lifecycle.find_job(job_id) is not None:
         return None
     try:
         why = diagnose(executors, job_id).sentence
-    except NotFound:  # it had finished, and of such a job no event says that it was cleared
+    except NotFound:  # the job had finished, and clearing finished jobs causes no event
         why = "Its runtime's session was reset or deleted before its result was read."
-    return JobFailed(f"Job '{job_id}' is gone. {why}")
+    return JobFailed(f"Job '{job_id}' does not exist any more. {why}")
 
 
 def _not_running(engine: Engine, job: Job) -> str:
@@ -89,9 +89,9 @@ def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:
     for event in reversed(state.events.recent()):
         if event.job_id == job_id and event.kind == "job_cleared":
             runtime, what = _quoted(event.runtime_id or ""), (event.detail or "").removeprefix("session ")
-            return "cleared", f"It was thrown away when the session of {runtime} was {what}. Submit it again."
-    state.job(job_id)  # which says what is known of it
-    return "cleared", "It was thrown away with its runtime's session. Submit it again."
+            return "cleared", f"It was discarded when the session of {runtime} was {what}. Submit it again."
+    state.job(job_id)  # raises the error that says what is known of it
+    return "cleared", "It was discarded with its runtime's session. Submit it again."
 
 
 # Running
@@ -100,21 +100,21 @@ def _cleared(state: Lifecycle, job_id: str) -> tuple[str, str]:
 def _running(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str]:
     engine, thread, runtime = executors.engine, thread_of(executors, job), _quoted(job.runtime_id)
     state = engine.lifecycle
-    said = f"{_quoted(job.query_type)} has been running for {duration(_age(state, job))}"
+    sentence = f"{_quoted(job.query_type)} has been running for {duration(_age(state, job))}"
     other = last_awaited(executors, thread)
     if other is not None:
         why = diagnose(executors, other.job_id, in_shell=in_shell)
-        return why.kind, f"{said}, and waits for a job that it has submitted. {why}"
+        return why.kind, f"{sentence}, and waits for a job that it has submitted. {why}"
     if thread is not None:
-        said += f" on a worker of {runtime}"
+        sentence += f" on a worker of {runtime}"
     elif job.replica_id is not None:
-        said += f" on replica {_quoted(job.replica_id)} of {runtime}"
+        sentence += f" on replica {_quoted(job.replica_id)} of {runtime}"
     else:
-        said += f" on the executor of {runtime}, which last polled {_last_poll(state, job.runtime_id)}"
+        sentence += f" on the executor of {runtime}, which last polled {_last_poll(state, job.runtime_id)}"
     stream = state.stream(job.job_id)
     have = "has" if stream and stream.size == 1 else "have"
     arrived = f"; {plural(stream.size, 'byte')} of its result {have} arrived" if stream else ""
-    return "running", f"{said}{arrived}; {_cancels(engine.name, [job], in_shell=in_shell)}."
+    return "running", f"{sentence}{arrived}; {_how_to_cancel(engine.name, [job], in_shell=in_shell)}."
 
 
 # Queued
@@ -140,7 +140,7 @@ def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str
     elif any(module.running for module in capacity.modules):
         kind, why = "replicas_starting", _starting(capacity)
     elif capacity.seats:
-        kind, why = "replicas_starting", _without_seats(capacity)
+        kind, why = "replicas_starting", _no_seat_polls(capacity)
     elif capacity.modules:
         kind, why = "replicas_ended", _ended(capacity)
     else:
@@ -154,11 +154,11 @@ def _workers_busy(capacity: Capacity, ahead: int, *, in_shell: bool) -> str:
     ended = sum(each.exit_code is not None for module in capacity.modules for each in module.replicas)
     also = f" {plural(ended, 'further replica')} {'has' if ended == 1 else 'have'} exited." if ended else ""
     if capacity.executor is None and not capacity.polls:
-        # Those of the official SDKs poll ahead while they are busy.
+        # A module with an official SDK polls ahead while it is busy, so the last poll says whether it still works.
         also += f" The last poll was {ago(capacity.runtime.last_poll_at, time.time_ns())}."
     return (
         f" behind {plural(len(running), 'running job')}{queued}: {_all_workers(capacity)} busy "
-        f"({_functions(engine.lifecycle, running)}); {_cancels(engine.name, running, in_shell=in_shell)}.{also}"
+        f"({_functions(engine.lifecycle, running)}); {_how_to_cancel(engine.name, running, in_shell=in_shell)}.{also}"
     )
 
 
@@ -168,7 +168,7 @@ def _deadlock(capacity: Capacity, *, in_shell: bool) -> str:
     return (
         f": {_all_workers(capacity)} taken by functions ({_functions(engine.lifecycle, running)}) that wait "
         "for queued jobs themselves, so none of them can end. Call such a function directly instead of as a job, or "
-        f"start with more workers: {more}; {_cancels(engine.name, running, in_shell=in_shell)}."
+        f"start with more workers: {more}; {_how_to_cancel(engine.name, running, in_shell=in_shell)}."
     )
 
 
@@ -183,26 +183,26 @@ def _silent_replicas(capacity: Capacity) -> str:
 
 
 def _starting(capacity: Capacity) -> str:
-    wrote = _wrote(next(module for module in capacity.modules if module.running))
-    return f": the module {_quoted(capacity.runtime.runtime_id)} is starting and has not polled for jobs yet; {wrote}."
+    output = _last_output(next(module for module in capacity.modules if module.running))
+    return f": the module {_quoted(capacity.runtime.runtime_id)} is starting and has not polled for jobs yet; {output}."
 
 
-def why_it_starts(query_type: str, module: LaunchedModule | None) -> Diagnosis:
-    """Say why a call is not submitted yet whose function may be one of a module that is starting."""
-    said = f"No deployed app is known to have {_quoted(query_type)} yet"
+def diagnose_startup(query_type: str, module: LaunchedModule | None) -> Diagnosis:
+    """Return why a call is not submitted yet: its function may belong to a module that is still starting."""
+    beginning = f"No deployed app is known to have {_quoted(query_type)} yet"
     if module is None:
-        return Diagnosis("replicas_starting", f"{said}.")
+        return Diagnosis("replicas_starting", f"{beginning}.")
     runtime = _quoted(module.runtime_id)
-    sentence = f"{said}: the module {runtime} is starting and has not posted its schemas; {_wrote(module)}."
+    sentence = f"{beginning}: the module {runtime} is starting and has not posted its schemas; {_last_output(module)}."
     return Diagnosis("replicas_starting", visible(sentence))
 
 
-def _wrote(module: LaunchedModule) -> str:
+def _last_output(module: LaunchedModule) -> str:
     line = _last_line(module)
     return f"the last line that it wrote is {line}" if line else "it has written nothing yet"
 
 
-def _without_seats(capacity: Capacity) -> str:
+def _no_seat_polls(capacity: Capacity) -> str:
     states = cut(", ".join(f"{seat.number} {seat.state}" for seat in capacity.seats), MAX_LINE)[0]
     return (
         f": no replica of {_quoted(capacity.runtime.runtime_id)} on the cluster polls for jobs ({states}). "
@@ -226,7 +226,7 @@ def _without_executor(executors: Executors, capacity: Capacity, job: Job, *, in_
     engine = capacity.engine
     runtime, name, polled_at = _quoted(job.runtime_id), _quoted(job.query_type), capacity.runtime.last_poll_at
     if job.runtime_id == NOTEBOOK or executors.functions.were_on(job.runtime_id):
-        return "no_executor", f", and nobody polls {runtime}: run the cell that defines {name} again."
+        return "no_executor", f", and nothing polls {runtime}: run the cell that defines {name} again."
     if polled_at is not None and polled_at >= engine.identity.started_at:
         running = capacity.running
         behind = (
@@ -235,17 +235,19 @@ def _without_executor(executors: Executors, capacity: Capacity, job: Job, *, in_
             else ""
         )
         polled = _last_poll(engine.lifecycle, job.runtime_id)
-        said = (
-            f"{behind}, and nobody polls {runtime} now: the last poll was {polled}. Start its executor again if it has "
+        return "executor_silent", (
+            f"{behind}, and nothing polls {runtime} now: the last poll was {polled}. Start its executor again if it "
+            "has ended."
         )
-        return "executor_silent", f"{said}ended."
-    if polled_at is not None or engine.lifecycle.schemas(job.runtime_id):  # by a process before this one
+    if polled_at is not None or engine.lifecycle.schemas(
+        job.runtime_id
+    ):  # polls and schemas of an earlier process, from the journal
         return "no_executor", (
-            f", and nobody has polled {runtime} since the emulator was started: start its program again, or run the "
+            f", and nothing has polled {runtime} since the emulator was started: start its program again, or run the "
             f"cell that defines {name} again."
         )
     how = _how_to_start(engine.name, capacity, in_shell=in_shell)
-    return "no_executor", f", and nobody has polled {runtime} for jobs yet. {how}"
+    return "no_executor", f", and nothing has polled {runtime} for jobs yet. {how}"
 
 
 def _how_to_start(emu: str, capacity: Capacity, *, in_shell: bool) -> str:
@@ -261,7 +263,7 @@ def _how_to_start(emu: str, capacity: Capacity, *, in_shell: bool) -> str:
     )
 
 
-# Words
+# Pieces of sentences
 
 
 def _quoted(name: str) -> str:
@@ -279,7 +281,7 @@ def _last_poll(state: Lifecycle, runtime_id: str) -> str:
 
 
 def _all_workers(capacity: Capacity) -> str:
-    """Return the subject and the verb of a sentence about all who take a runtime's jobs."""
+    """Return subject and verb of a sentence about everything that takes a runtime's jobs: 'both workers of r are'."""
     counts = {"worker": capacity.executor.slots if capacity.executor else 0, "replica": len(capacity.polling)}
     few = {1: "the only {}", 2: "both {}s"}
     nouns = [few.get(count, f"all {count} {{}}s").format(noun) for noun, count in counts.items() if count]
@@ -288,13 +290,13 @@ def _all_workers(capacity: Capacity) -> str:
 
 
 def _functions(state: Lifecycle, jobs: list[Job]) -> str:
-    """Say which functions run, the most frequent first, and for how long."""
+    """Return which functions run, the most frequent first, and for how long: '2 x f, longest 3 s'."""
     names = Counter(job.query_type for job in jobs).most_common()
-    shown = [f"{count} x {cut(name, MAX_NAME)[0]}" for name, count in names[:MAX_FUNCTIONS]]
+    counts = [f"{count} x {cut(name, MAX_NAME)[0]}" for name, count in names[:MAX_FUNCTIONS]]
     if len(names) > MAX_FUNCTIONS:
-        shown.append(plural(len(names) - MAX_FUNCTIONS, "other function"))
+        counts.append(plural(len(names) - MAX_FUNCTIONS, "other function"))
     longest = duration(max((_age(state, job) for job in jobs), default=0))
-    return f"{', '.join(shown)}, {'for' if len(jobs) == 1 else 'longest'} {longest}"
+    return f"{', '.join(counts)}, {'for' if len(jobs) == 1 else 'longest'} {longest}"
 
 
 def job_expression(emulator_name: str, job_id: str) -> str:
@@ -302,7 +304,7 @@ def job_expression(emulator_name: str, job_id: str) -> str:
     return f'{emulator_name}.job("{job_id[-6:]}")'
 
 
-def _cancels(emu: str, jobs: list[Job], *, in_shell: bool) -> str:
+def _how_to_cancel(emu: str, jobs: list[Job], *, in_shell: bool) -> str:
     (name, _), *_ = Counter(job.query_type for job in jobs).most_common(1) or [("all", 0)]
     name = cut(name, MAX_NAME)[0]
     command = f"cancel {shlex.quote(name)}"
@@ -315,6 +317,6 @@ def _cancels(emu: str, jobs: list[Job], *, in_shell: bool) -> str:
 
 
 def _last_line(module: LaunchedModule) -> str:
-    """Return the last line of a module that says something, in quotes; '' if it has written none."""
+    """Return the last line that a module wrote and that is not blank, in quotes; '' if there is none."""
     lines = [text for each in module.logs if (text := str(each).strip())]
     return f"'{cut(lines[-1], MAX_LINE)[0]}'" if lines else ""

@@ -1,11 +1,11 @@
-"""What people hold: a job and a runtime, as objects that show themselves and know what can be done."""
+"""The handles of jobs and runtimes: the objects that methods of the emulator return, with what can be done."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.calls.diagnosis import diagnose, job_expression, what_became_of
+from cmemu_nb.calls.diagnosis import diagnose, error_if_cleared, job_expression
 from cmemu_nb.calls.interrupts import Interruptible
 from cmemu_nb.calls.streams import ItemStream
 from cmemu_nb.calls.wait_line import WaitLine
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 async def fetch(executors: Executors, job_id: str, timeout: float | None) -> bytes:  # noqa: ASYNC109
-    """Wait for a job on the emulator's own loop, as `JobHandle.raw()` does anywhere; `timeout` is in seconds."""
+    """Wait for a job's result and return its bytes, on the emulator's own loop; `timeout` is in seconds."""
     try:
         return await executors.engine.client.result(job_id, timeout)
-    except JobTimeout as late:
+    except JobTimeout as error:
         again = f"{job_expression(executors.engine.name, job_id)}.result() waits for it again."
-        raise JobTimeout(f"{late} {diagnose(executors, job_id)} {again}") from None
+        raise JobTimeout(f"{error} {diagnose(executors, job_id)} {again}") from None
     except (NotFound, JobFailed) as error:
-        raise what_became_of(executors, job_id) or error from None
+        raise error_if_cleared(executors, job_id) or error from None
 
 
 def value_of(executors: Executors, job_id: str, result: bytes) -> Any:
-    """Read the bytes of a job's result; raises `FunctionError` when the function raised, and `ResultError`."""
+    """Return the value of a job's result; raises `FunctionError` if the function raised, `ResultError` for no JSON."""
     error = function_error(result)
     if error is not None:
         raise FunctionError(error_for_people(error, executors.engine.lifecycle.log(job_id).explanation))
@@ -47,7 +47,7 @@ def value_of(executors: Executors, job_id: str, result: bytes) -> Any:
 
 
 class JobHandle:
-    """A job, by its `id`. Awaiting it gives its result."""
+    """A job, by its `id`. Awaiting the handle returns the result: `await job`."""
 
     def __init__(self, executors: Executors, job_id: str) -> None:
         self._executors = executors
@@ -56,13 +56,13 @@ class JobHandle:
         self._cell: object | None = None
 
     def submitted_here(self) -> JobHandle:
-        """Note that the cell that runs now has submitted the job, so that interrupting this cell cancels it."""
+        """Record that the running cell submitted the job, so that an interrupt cancels it; returns itself."""
         self._cell = running_cell()
         return self
 
     @property
     def record(self) -> Job:
-        """The job as it is at this moment; `NotFound` after its runtime was reset."""
+        """The job's record at this moment; `NotFound` after a reset of its runtime, `JobEvicted` after its eviction."""
         return self._engine.lifecycle.job(self.id)
 
     @property
@@ -72,17 +72,17 @@ class JobHandle:
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the job ended: ok, function error or failed; None while it has not."""
+        """How the job ended: ok, function error or failed; None while it is unfinished."""
         return self.record.outcome
 
     @property
     def logs(self) -> str:
-        """What the job's function in a cell has printed and logged so far, the newest million characters."""
+        """What the job's function in a cell has printed and logged so far, at most the newest million characters."""
         return self._engine.lifecycle.log(self.id).text
 
     @property
     def explanation(self) -> str:
-        """What is wrong with a result that its function could not post: where it holds what; "" for any other."""
+        """Why the function's result could not be sent: which value in it, and where; "" for any other job."""
         return self._engine.lifecycle.log(self.id).explanation
 
     @property
@@ -90,7 +90,7 @@ class JobHandle:
         """Why the job has no result yet, in one sentence that says what to type.
 
         >>> emu.open_runtime("my-runtime").enqueue("f").diagnosis
-        "'f' is queued, and nobody has polled 'my-runtime' for jobs yet. emu.launch('python app.py', 'my-runtime') ..."
+        "'f' is queued, and nothing has polled 'my-runtime' for jobs yet. emu.launch('python app.py', 'my-runtime') ..."
         """
         return diagnose(self._executors, self.id).sentence
 
@@ -100,38 +100,36 @@ class JobHandle:
         return job_expression(self._engine.name, self.id)
 
     def find(self) -> Job | None:
-        """Return the job as it is at this moment, or None after it was let go or its runtime was reset."""
+        """Return the job's record at this moment, or None after the job was evicted or its runtime was reset."""
         return self._engine.lifecycle.find_job(self.id)
 
     def done(self) -> bool:
-        """Tell whether the job succeeded or failed."""
+        """Return whether the job has ended, successfully or not."""
         return self.record.finished
 
     def raw(self, timeout: float | None = None, *, progress: bool | None = None) -> bytes:
-        """Wait for the job and return the bytes of its result, whatever they say.
+        """Wait for the job and return the bytes of its result, without reading them.
 
-        `timeout` is in seconds; None waits as long as it takes. After two seconds a line says why it waits, unless
-        `progress` is False, as in `emu.call()`. Raises `JobFailed` or `JobTimeout`. An interrupt cancels a job that was
-        submitted in the same cell, and leaves any other. Of a job that is done it is there when the emulator is
-        stopped, too.
+        `timeout` is in seconds; None waits without a limit. After two seconds a line says why it waits, unless
+        `progress` is False, as in `emu.call()`. Raises `JobFailed` or `JobTimeout`. An interrupt cancels the job if it
+        was submitted in the same cell, and otherwise leaves it. The result of a finished job is still available when
+        the emulator is stopped.
 
         >>> emu.submit("add", {"x": 40}).raw()
         b'41'
         """
-        at_hand = self._at_hand()
-        return (
-            self._waiting(progress=progress).run(fetch(self._executors, self.id, timeout))
-            if at_hand is None
-            else at_hand
-        )
+        stored = self._stored_result()
+        if stored is not None:
+            return stored
+        return self._interruptible(progress=progress).run(fetch(self._executors, self.id, timeout))
 
     def result(self, timeout: float | None = None, *, progress: bool | None = None) -> Any:
         """Wait for the job and return its result as Python values.
 
-        Nothing is None, one JSON text its value, several of them a list. `timeout` is in seconds; None waits
-        as long as it takes. After two seconds a line says why it waits, unless `progress` is False, as in `emu.call()`.
-        Raises `FunctionError` when the function raised, `JobFailed`, `JobTimeout`, and `ResultError` when the bytes are
-        not JSON.
+        An empty result is None, one JSON text is its value, several JSON texts are a list. `timeout` is in seconds;
+        None waits without a limit. After two seconds a line says why it waits, unless `progress` is False, as in
+        `emu.call()`. Raises `FunctionError` if the function raised, `JobFailed`, `JobTimeout`, and `ResultError` if the
+        bytes are not JSON.
 
         >>> emu.submit("add", {"x": 40}).result(timeout=30)
         41
@@ -145,29 +143,29 @@ class JobHandle:
         progress: bool | None = None,
     ) -> Any:
         """Do as `result()` does, in async code: awaitable on any loop."""
-        at_hand = self._at_hand()
-        if at_hand is None:
-            at_hand = await self._waiting(progress=progress).arun(fetch(self._executors, self.id, timeout))
-        return value_of(self._executors, self.id, at_hand)
+        result = self._stored_result()
+        if result is None:
+            result = await self._interruptible(progress=progress).arun(fetch(self._executors, self.id, timeout))
+        return value_of(self._executors, self.id, result)
 
     def stream(self, *, progress: bool | None = None) -> ItemStream:
-        """Iterate over the items of the result as they arrive, with `for` or `async for`.
+        """Return an iterator (`for` or `async for`) over the items of the result, each available as it arrives.
 
-        `progress` is that of `result()`. Raises what `result()` raises: `JobFailed` when the stream breaks off,
-        `FunctionError`, `ResultError` for bare numbers, which nobody can split again.
+        `progress` is that of `result()`. Raises what `result()` raises: `JobFailed` if the stream breaks off,
+        `FunctionError`, and `ResultError` for bare numbers, which can't be told apart in a stream.
         """
-        return ItemStream(self._executors, self.id, self._waiting(progress=progress))
+        return ItemStream(self._executors, self.id, self._interruptible(progress=progress))
 
-    def _waiting(self, *, progress: bool | None) -> Interruptible:
+    def _interruptible(self, *, progress: bool | None) -> Interruptible:
         here = self._cell is not None and self._cell is running_cell()
         line = WaitLine(self._executors, [self.id], progress=progress)
         return Interruptible(self._engine, line, jobs=[self.id] if here else [])
 
     def cancel(self, reason: str = "by job.cancel()") -> bool:
-        """End the queued or running job: it has failed, and its message says that it was cancelled and why [ours].
+        """Cancel the queued or running job: it fails with a message that says so and gives the `reason` [ours].
 
-        A function in a cell is ended where Python can do that. Returns whether there was something to cancel: False for
-        a job that is done.
+        A function in a cell is interrupted where Python can do that. Returns whether the job was cancelled: False if it
+        had ended already.
 
         >>> job = emu.open_runtime("my-runtime").enqueue("multiply")
         >>> job.cancel(), job.record.error_message
@@ -177,10 +175,10 @@ class JobHandle:
         return bool(self._engine.change(lambda lifecycle: lifecycle.cancel([job_id], reason)))
 
     def fail(self, reason: str = "failed by hand") -> None:
-        """End the queued or running job as failed [ours]; `JobAlreadyCompleted` when it is done.
+        """Fail the queued or running job with `reason` as its error [ours]; `JobAlreadyCompleted` if it has ended.
 
         >>> job = emu.open_runtime("my-runtime").enqueue("multiply")
-        >>> job.fail("nobody computes it")
+        >>> job.fail("the test is over")
         >>> job.outcome
         <Outcome.FAILED: 'failed'>
         """
@@ -189,8 +187,8 @@ class JobHandle:
     def __await__(self) -> Generator[Any, None, Any]:
         return self.aresult().__await__()
 
-    def _at_hand(self) -> bytes | None:
-        """Return the result of a job that is done, when nobody serves any more."""
+    def _stored_result(self) -> bytes | None:
+        """Return the result of a finished job if the emulator is stopped, so that no request can ask for it."""
         job = None if self._engine.running else self.find()
         if job is None or not job.finished:
             return None
@@ -201,17 +199,17 @@ class JobHandle:
     def __repr__(self) -> str:
         job = self.find()
         if job is None:
-            return f"<Job {self.id}: gone: let go to make room, or its runtime was reset>"
+            return f"<Job {self.id}: removed: evicted, or its runtime was reset>"
         return f"<Job {self.id} {job.query_type!r} on {job.runtime_id!r}: {job.outcome or job.status}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from cmemu_nb.display.cards import show_job  # noqa: PLC0415 - only a notebook wants it
+        from cmemu_nb.display.cards import show_job  # noqa: PLC0415 - only notebooks use it
 
         return show_job(self)
 
 
 class RuntimeHandle:
-    """A runtime's session, by its `id`, as it is at any moment: a reset elsewhere shows here too.
+    """A runtime's session, by its `id`. It always shows the current state, also after a reset by someone else.
 
     >>> rt = emu.open_runtime("my-runtime")
     >>> rt.enqueue("multiply", {"x": 6, "y": 7}).status, rt.queue_depth
@@ -225,32 +223,32 @@ class RuntimeHandle:
 
     @property
     def record(self) -> Runtime:
-        """The runtime as it is at this moment; `NotFound` after it was deleted."""
+        """The runtime's record at this moment; `NotFound` after it was deleted."""
         return self._engine.lifecycle.runtime(self.id)
 
     @property
     def token(self) -> Token:
-        """The `Module-Auth-Token` of the session [page]; `print()` it to see all of it."""
+        """The `Module-Auth-Token` of the session [page]; `print()` shows all of it, the repr only its end."""
         return Token(self.record.module_auth_token)
 
     @property
     def get_job_uri(self) -> str:
-        """Where the runtime polls for jobs [page]."""
+        """The URI at which the runtime polls for jobs [page]."""
         return self._uris()["getJobUri"]
 
     @property
     def post_result_uri(self) -> str:
-        """Where the runtime posts results: `<uri>/<job id>` [page]."""
+        """The URI at which the runtime posts results: `<uri>/<job id>` [page]."""
         return self._uris()["postResultUri"]
 
     @property
     def post_schema_uri(self) -> str:
-        """Where the runtime posts its schemas [page]."""
+        """The URI at which the runtime posts its schemas [page]."""
         return self._uris()["postSchemaUri"]
 
     @property
     def inspect_uri(self) -> str:
-        """Where anybody looks at a job of the runtime: `<uri>/<job id>` [page]."""
+        """The URI at which any client can inspect a job of the runtime: `<uri>/<job id>` [page]."""
         return f"{self.get_job_uri}s"
 
     @property
@@ -260,19 +258,19 @@ class RuntimeHandle:
 
     @property
     def deployed_apps(self) -> list[str]:
-        """The bound apps, as "rid (branch)"."""
+        """The bound deployed apps, each as "rid (branch)"."""
         return [app.label for app in self._engine.lifecycle.apps_of(self.id)]
 
     @property
     def queue_depth(self) -> int:
-        """How many jobs are queued."""
+        """The number of queued jobs."""
         return self._engine.lifecycle.queue_depth(self.id)
 
     def enqueue(self, query_type: Function, query: object = None, **fields: Any) -> JobHandle:
-        """Queue a `runtime-direct` job for this runtime, whatever app is bound to it [ours].
+        """Queue a `runtime-direct` job for this runtime; it needs no bound app [ours].
 
-        The function, its query and its fields are those of `emu.submit()`. Raises `InvalidRequest` for what can't be
-        sent, `QueueFull`, and `NotFound` after the runtime was deleted.
+        The function, its query and its fields are given as in `emu.submit()`. Raises `InvalidRequest` for a query that
+        can't be sent, `QueueFull`, and `NotFound` after the runtime was deleted.
         """
         functions = self._executors.functions
         name, _ = functions.name_of(query_type)
@@ -284,7 +282,7 @@ class RuntimeHandle:
     def function(
         self, function: Callable[..., Any] | None = None, *, streaming: bool = False, edits: Sequence[Any] | None = None
     ) -> Any:
-        """Serve a function on this runtime; a decorator like `emu.function`. `rt.enqueue()` needs no app.
+        """Serve a function on this runtime: a decorator like `emu.function`. `rt.enqueue()` calls it without an app.
 
         >>> rt = emu.open_runtime("my-runtime")
         >>> @rt.function
@@ -296,13 +294,13 @@ class RuntimeHandle:
         return self._executors.functions.decorate(function, self.record.runtime_id, streaming=streaming, edits=edits)
 
     def reset(self) -> RuntimeHandle:
-        """Reset the session and keep its binding [ours]: no jobs, no schemas, a new token."""
+        """Reset the session [ours]: its jobs and schemas are deleted, its token is new, its bindings stay."""
         _, thrown_away = self._engine.change(lambda lifecycle: lifecycle.reset_session(self.id))
         print_reset(self.id, thrown_away)
         return self
 
     def delete(self) -> None:
-        """End the session and forget the runtime [ours]; `NotFound` when it is deleted already."""
+        """Delete the runtime with its session [ours]; `NotFound` if it is deleted already."""
         self._engine.change(lambda lifecycle: lifecycle.delete_session(self.id))
 
     def _uris(self) -> dict[str, str]:
@@ -322,6 +320,6 @@ class RuntimeHandle:
 
 
 def print_reset(runtime_id: str, thrown_away: ThrownAway | None) -> None:
-    """Print what a reset threw away, if anything."""
+    """Print what a reset discarded, if anything."""
     if thrown_away:
-        print(f"Runtime {runtime_id!r} was reset, which threw away {thrown_away}.")  # noqa: T201
+        print(f"Runtime {runtime_id!r} was reset, which discarded {thrown_away}.")  # noqa: T201

@@ -1,4 +1,4 @@
-"""What an interrupt does to the jobs of the call that it ends."""
+"""Interruptible calls: an interrupt of a call cancels the jobs that it has submitted."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CANCELLED = "the unfinished jobs of this call are cancelled"
 
 
 class Interruptible:
-    """A call and the jobs that it has submitted: an interrupt cancels the unfinished ones, unless it is to leave them.
+    """A call and the jobs that it has submitted: an interrupt cancels the unfinished ones, or leaves them.
 
-    To be made where the call is made. `line` says why it waits; `interrupt` is 'cancel' or 'leave', the emulator's
-    setting if it is None; any other is an `InvalidRequest`. `jobs` are ids of jobs that belong to the call from the
-    start.
+    Create it in the thread of the caller. `line` says why the call waits; `interrupt` is 'cancel' or 'leave', None for
+    the emulator's setting; anything else is an `InvalidRequest`. `jobs` are ids of jobs that belong to the call from
+    the start.
     """
 
     def __init__(self, engine: Engine, line: WaitLine, interrupt: str | None = None, jobs: Iterable[str] = ()) -> None:
@@ -46,7 +46,7 @@ class Interruptible:
         self._cell: object | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run the call's coroutine on the emulator's loop and wait for it."""
+        """Run the call's coroutine on the emulator's loop, wait for it and return its result."""
         try:
             with self._line as line, self._ends_with_its_job():
                 return self._home.run(coroutine, line.tick)
@@ -60,7 +60,7 @@ class Interruptible:
             raise
 
     def watch_cell(self) -> None:
-        """Have an interrupt of the cell that runs now end the call, too, when the cell does not wait for it."""
+        """Make an interrupt of the running cell end the call, even if the cell does not wait for the call."""
         cell = running_cell()
         if cell not in (None, self._cell):
             self._cell = cell
@@ -71,11 +71,11 @@ class Interruptible:
 
     @contextlib.contextmanager
     def _ends_with_its_job(self) -> Iterator[None]:
-        """In a function in a cell, have the call's jobs cancelled when the function's own job ends."""
+        """In a function in a cell: cancel the call's jobs when the function's own job ends."""
         if self._ending is None:
             yield
             return
-        # Before that job's slot is free for them: they would run and call others.
+        # This happens before the slot of the function's job is free: otherwise the jobs would run and call others.
         self._ending.calls.add(self._job_ended)
         try:
             yield
@@ -87,7 +87,7 @@ class Interruptible:
             self._cancel(JOB_ENDED)
 
     async def arun(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Do as `run()` does, in async code; a task that is cancelled while it waits was interrupted too."""
+        """Do as `run()` does, in async code; cancelling the waiting task counts as an interrupt."""
         try:
             with self._line as line, self._ends_with_its_job():
                 return await self._home.arun(coroutine, line.tick)
@@ -96,7 +96,7 @@ class Interruptible:
             raise
 
     def _end(self, reason: str) -> None:
-        # Nobody waits for it, so that a second interrupt gets out whatever the emulator does.
+        # This does not wait, so that a second interrupt ends the cell even if the emulator's loop is blocked.
         if self._cancels:
             with contextlib.suppress(RuntimeError):  # the emulator is stopped
                 self._home.loop.call_soon_threadsafe(self._cancel, reason)
@@ -104,7 +104,7 @@ class Interruptible:
     # On the emulator's loop
 
     async def submit(self, submission: Callable[[], Coroutine[Any, Any, JobHandle]]) -> JobHandle:
-        """Submit a job of the call, which can't be cancelled before its id is known."""
+        """Submit a job of the call. A cancellation does not stop the submission: the job's id would be unknown."""
         submitting = asyncio.ensure_future(submission())
         submitting.add_done_callback(self._submitted)
         return await asyncio.shield(submitting)
@@ -118,7 +118,7 @@ class Interruptible:
             self._cancel(self._interrupted)
 
     def forget(self, job_id: str) -> None:
-        """Note that a job is done."""
+        """Remove a job that has ended."""
         self._jobs.discard(job_id)
         self._line.forget(job_id)
 

@@ -1,4 +1,4 @@
-"""One line for whoever waits, which is replaced in place where that can be, and taken away in the end."""
+"""One line of text for a person who waits: replaced in place where possible, and removed at the end."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class OneLine(ABC):
-    """Where a line is shown."""
+    """A place to show a line."""
 
     @abstractmethod
     def show(self, kind: str, text: str) -> None:
-        """Show a text in place of the one before; `kind` says what it is about, whatever its figures."""
+        """Show a text in place of the previous one; texts that differ only in their numbers have the same `kind`."""
 
-    def clear(self) -> None:  # noqa: B027 - what was printed can't always be taken away
-        """Take the line away."""
+    def clear(self) -> None:  # noqa: B027 - not every place can remove its text
+        """Remove the line, where that is possible."""
 
 
 class NotebookLine(OneLine):
-    """An output of the cell, which is empty in the end, also in the saved notebook."""
+    """An output of the cell, which is empty at the end, also in the saved notebook."""
 
     def __init__(self) -> None:
         self._handle: DisplayHandle | None = None
@@ -39,12 +39,12 @@ class NotebookLine(OneLine):
         self._update({"text/plain": text, "text/html": f'<div style="{style}">{html.escape(text, quote=False)}</div>'})
 
     def clear(self) -> None:
-        """Leave nothing to be seen of the output."""
+        """Make the output empty."""
         if self._handle is not None:
             self._update({"text/plain": "", "text/html": ""})
 
     def _update(self, data: dict[str, str]) -> None:
-        from IPython.display import display  # noqa: PLC0415 - only a notebook has it
+        from IPython.display import display  # noqa: PLC0415 - only notebooks have IPython
 
         if self._handle is None:
             self._handle = display(data, raw=True, display_id=True)
@@ -53,7 +53,7 @@ class NotebookLine(OneLine):
 
 
 class TerminalLine(OneLine):
-    """The last line of a terminal, on stderr; a long one takes several rows."""
+    """The last line of a terminal, on stderr; a long text takes several rows."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -66,7 +66,7 @@ class TerminalLine(OneLine):
         self._rows = -(-len(text) // columns)
 
     def clear(self) -> None:
-        """Remove the line, and leave the cursor where it began."""
+        """Remove the line, and put the cursor back to its beginning."""
         if self._rows:
             up = f"\x1b[{self._rows - 1}A" if self._rows > 1 else ""
             self._write(f"\r{up}\x1b[J")
@@ -78,25 +78,25 @@ class TerminalLine(OneLine):
 
 
 class PlainLines(OneLine):
-    """A stderr that is kept, such as a log: each kind of text is printed once."""
+    """A stderr that is stored, such as a log: one text of each kind is printed."""
 
     def __init__(self) -> None:
         self._shown: set[str] = set()
 
     def show(self, kind: str, text: str) -> None:
-        """Print a text, unless one of its kind was printed."""
+        """Print a text, unless one of its kind was printed before."""
         if kind not in self._shown:
             self._shown.add(kind)
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def is_wanted(*, progress: bool) -> bool:
-    """Tell whether `progress` is to be shown: nobody looks at it where the environment variable `CI` is set."""
+    """Return whether to show the progress: not if the environment variable `CI` is set, as nobody watches it there."""
     return progress and not os.environ.get("CI")
 
 
 def one_line() -> OneLine:
-    """Return where a line can be shown to whoever runs this code."""
+    """Return the place to show a line to the person who runs this code."""
     shell: Any = current_shell()
     if RUNNING.get() is not None:  # a function in a cell: what it prints is its job's log
         return PlainLines()

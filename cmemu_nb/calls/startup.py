@@ -1,4 +1,4 @@
-"""Waiting for launched modules to say which functions they have, when one is called that no bound app has yet."""
+"""Waiting for the schemas of launched modules, when a function is called that no bound app has yet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from cmemu_nb.calls.diagnosis import Diagnosis, why_it_starts
+from cmemu_nb.calls.diagnosis import Diagnosis, diagnose_startup
 from cmemu_nb.calls.interrupts import Interruptible
 from cmemu_nb.calls.wait_line import WaitLine
 from cmemu_nb.clients.contour import check_timeout
@@ -25,9 +25,9 @@ LOOK_SECONDS = 0.25
 
 
 class Starting:
-    """The launched modules that may yet post the schema of a function, which is called without an app.
+    """The wait for launched modules that may still post the schema of a function that is called without an app.
 
-    There are none if an app is given, or one only is bound, or one is known to have the function.
+    There is nothing to wait for if an app is given, if only one is bound, or if one is known to have the function.
     """
 
     def __init__(self, executors: Executors, query_type: str, rid: str | None, timeout: float | None) -> None:
@@ -38,7 +38,7 @@ class Starting:
         self._seconds = MAX_SCHEMA_SECONDS if timeout is None else min(timeout, MAX_SCHEMA_SECONDS)
 
     def wait(self, *, progress: bool | None) -> None:
-        """Wait until there are none, thirty seconds or `timeout` at most; a `NotFound` says what was waited for."""
+        """Wait until none is left, at most 30 s or `timeout`; then a `NotFound` says what it waited for."""
         if self._modules():
             self._call(progress=progress).run(self._until_posted())
 
@@ -65,8 +65,8 @@ class Starting:
         if not any(replica.replica.polls for replica in module.replicas):
             return True
         since = time.time_ns() - AFTER_POLL_SECONDS * NS_PER_S
-        news = (event for event in reversed(state.events.recent()) if event.at >= since)
-        return any(event.kind == "runtime_connected" and event.runtime_id == module.runtime_id for event in news)
+        newest = (event for event in reversed(state.events.recent()) if event.at >= since)
+        return any(event.kind == "runtime_connected" and event.runtime_id == module.runtime_id for event in newest)
 
     async def _until_posted(self) -> None:
         loop = asyncio.get_running_loop()
@@ -82,4 +82,4 @@ class Starting:
 
     def _why(self) -> Diagnosis:
         modules = self._modules()
-        return why_it_starts(self._query_type, modules[0] if modules else None)
+        return diagnose_startup(self._query_type, modules[0] if modules else None)

@@ -1,4 +1,4 @@
-"""The items of a streaming function's result, one by one as they arrive."""
+"""The iterator over the items of a streaming function's result, each available as it arrives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from cmemu_nb.calls.diagnosis import what_became_of
+from cmemu_nb.calls.diagnosis import error_if_cleared
 from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotFound, NotRunning, ResultError
 from cmemu_nb.wire.item_reader import ItemReader
 from cmemu_nb.wire.results import error_for_people, function_error, item_value
@@ -17,20 +17,17 @@ if TYPE_CHECKING:
 
 
 class ItemStream:
-    """An iterator, and an asynchronous one, over the items of the result of the job `job_id`; `close()` ends it.
+    """An iterator (`for` and `async for`) over the items of the result of the job `job_id`; `close()` ends it."""
 
-    `waiting` is the call that waits for them, for the case that it is interrupted.
-    """
-
-    def __init__(self, executors: Executors, job_id: str, waiting: Interruptible) -> None:
+    def __init__(self, executors: Executors, job_id: str, interruptible: Interruptible) -> None:
         self._executors = executors
         self._engine = executors.engine
         self._home = executors.engine.home
         self.job_id = job_id
-        self._waiting = waiting
+        self._interruptible = interruptible
         job = executors.engine.lifecycle.job(job_id)
         self._reader = ItemReader(streaming=executors.functions.streams(job.runtime_id, job.query_type))
-        # As JSON text: whoever iterates makes values of them, not the loop that everybody waits for.
+        # As JSON text: the caller's thread parses them, because the loop has other clients to serve.
         self._items: deque[bytes] = deque()
         self._begun = False
         self._error: ResultError | None = None
@@ -41,8 +38,8 @@ class ItemStream:
         return self
 
     def __next__(self) -> Any:
-        self._waiting.watch_cell()
-        text = self._at_hand() or self._waiting.run(self._next())
+        self._interruptible.watch_cell()
+        text = self._arrived_item() or self._interruptible.run(self._next())
         if text is None:
             raise StopIteration
         try:
@@ -55,12 +52,12 @@ class ItemStream:
         return self
 
     async def __anext__(self) -> Any:
-        self._waiting.watch_cell()
-        text = self._at_hand()
+        self._interruptible.watch_cell()
+        text = self._arrived_item()
         if text is None:
-            text = await self._waiting.arun(self._next())
+            text = await self._interruptible.arun(self._next())
         else:
-            await asyncio.sleep(0)  # the loop may be the kernel's, which has others to serve
+            await asyncio.sleep(0)  # the loop may be the kernel's, which has other tasks to run
         if text is None:
             raise StopAsyncIteration
         try:
@@ -69,23 +66,23 @@ class ItemStream:
             await self._home.arun(self._close())
             raise
 
-    def _at_hand(self) -> bytes | None:
-        """Return the next item if it has arrived already and nothing has to be found out of it; from any thread."""
+    def _arrived_item(self) -> bytes | None:
+        """Return the next item if it has arrived and is known to be no error, else None; any thread may call this."""
         return self._items.popleft() if self._begun and self._items else None
 
     def close(self) -> None:
-        """Stop listening; the job goes on."""
+        """Stop receiving items; the job continues."""
         self._home.run(self._close())
 
     # On the emulator's loop
 
     async def _next(self) -> bytes | None:
-        """Return the text of the next item, None after the last."""
+        """Return the JSON text of the next item, None after the last one."""
         if self._task is None:
             self._task = asyncio.create_task(self._read())
-            # Who was interrupted asks for no further item, and the error of the cancelled job is nobody's news.
+            # After an interrupt nothing asks for another item: retrieve the error, or asyncio would log it.
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        # The first item may be all that a function that raised has posted: only what follows tells.
+        # The first item may be the error of a function that raised. It is one only if no other item follows.
         await self._until_arrived(1)
         error = None if self._begun or not self._items else function_error(self._items[0])
         if error is not None:
@@ -110,15 +107,15 @@ class ItemStream:
             await self._engine.client.stream(self.job_id, self._receive)
             self._items.extend(self._reader.split_end())
         except NotRunning as error:
-            raise self._why_it_broke_off(error) from None
+            raise self._error_of_job(error) from None
         except (NotFound, JobFailed) as error:
-            raise what_became_of(self._executors, self.job_id) or error from None
+            raise error_if_cleared(self._executors, self.job_id) or error from None
         except asyncio.CancelledError:
             if self._error is None:
                 raise
             raise self._error from None
         finally:
-            # Seen when the task is done, which is a step later.
+            # The waiter checks whether the task is done, which it is only one step of the loop later.
             asyncio.get_running_loop().call_soon(self._arrived.set)
 
     def _receive(self, piece: bytes) -> None:
@@ -127,12 +124,12 @@ class ItemStream:
         try:
             self._items.extend(self._reader.split(piece))
         except ResultError as error:
-            # Raised here, Tornado would log it as a fault of its own.
+            # If it were raised here, Tornado would log it as an uncaught exception.
             self._error = error
             self._task.cancel()
         self._arrived.set()
 
-    def _why_it_broke_off(self, error: NotRunning) -> CmemuError:
+    def _error_of_job(self, error: NotRunning) -> CmemuError:
         job = self._engine.lifecycle.find_job(self.job_id)
         return JobFailed(job.error_message) if job is not None and job.error_message else error
 

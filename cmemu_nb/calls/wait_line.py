@@ -1,4 +1,4 @@
-"""Why a call still waits: one line, shown when there was no progress for two seconds."""
+"""The line that says why a call still waits, shown after two seconds without progress."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 2.0
 UPDATE_SECONDS = 1.0
 NOT_TAKEN = Diagnosis(
-    "not_submitted", "The emulator has not taken the call yet: an event callback, or a long computation, keeps it busy."
+    "not_submitted",
+    "The emulator has not accepted the call yet: an event callback, or a long computation, keeps its loop busy.",
 )
 
 
 def no_result(seconds: float) -> str:
-    """Say for how long there was no result."""
+    """Return the beginning of a line: how long there has been no result."""
     return f"No result for {int(seconds)} s."
 
 
 def shows_progress(settings: Settings, progress: bool | None) -> bool:  # noqa: FBT001
-    """Tell whether a call is to show how it goes: None is the setting `progress`."""
+    """Return whether a call shows its progress; None stands for the setting `progress`."""
     return is_wanted(progress=bool(settings.progress if progress is None else progress))
 
 
 class WaitLine:
-    """The line of one call, for as long as a `with` block waits.
+    """The line of one call, used in a `with` block around the wait.
 
-    `jobs` are the ids of the unfinished jobs that it waits for, in the order of their submission, `total` how many
-    there are in all if they are many; `before` says why there is none yet. The caller's thread calls `tick()` now and
-    then, which costs nothing until it is time to show something. Without `progress` nothing is shown (None: the setting
-    of that name), nor where the environment variable `CI` is set.
+    `jobs` are the ids of the unfinished jobs that the call waits for, in the order of their submission; `total` is how
+    many jobs there are in all, for a map; `before` returns why no job is submitted yet. The caller's thread calls
+    `tick()` repeatedly, which costs nothing until it is time to show something. `progress` False shows nothing (None
+    stands for the setting `progress`), and nothing is shown if the environment variable `CI` is set.
     """
 
     def __init__(
@@ -78,17 +79,17 @@ class WaitLine:
         self._clear()
 
     def add(self, job_id: str) -> None:
-        """Note that a job was submitted."""
+        """Add a job that was submitted."""
         self.jobs[job_id] = None
 
     def forget(self, job_id: str) -> None:
-        """Note that a job is done, from any thread."""
+        """Remove a job that has ended; any thread may call this."""
         self.jobs.pop(job_id, None)
         self._done += 1
         self._progress = True
 
     def tick(self) -> None:
-        """Show or replace the line, if it is time for that."""
+        """Show or replace the line, if it is time to do so."""
         now = time.monotonic()
         if self._progress:
             self._progress = False
@@ -96,7 +97,7 @@ class WaitLine:
             self._begin()
         elif now >= self._due:
             self._due = now + UPDATE_SECONDS
-            # Whatever becomes of the line, the call goes its way.
+            # An error of the line must not end the call.
             with contextlib.suppress(Exception):
                 self._show(int(now - self._begun))
 

@@ -1,1 +1,1 @@
-"""The dashboard: one widget that shows the whole lifecycle as it happens, and lets a person act on it."""
+"""The dashboard: a widget that shows the whole lifecycle live, with buttons to act on it."""

@@ -1,4 +1,4 @@
-"""What the dashboard's buttons do: on the writer's thread, through the emulator's own methods."""
+"""The actions of the dashboard's buttons. They run on the board's thread and call the emulator's public methods."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Fields = dict[str, Any]
 
 
 def show_token(emulator: Emulator, _: Fields) -> str:
-    """Return the bearer token, which is never part of what a notebook saves."""
+    """Return the bearer token, which only this answer sends to the browser: no saved notebook has it."""
     return str(emulator.token)
 
 
 def reset_runtime(emulator: Emulator, fields: Fields) -> str:
-    """Reset a runtime's session and say what that threw away."""
+    """Reset a runtime's session, and return a sentence that says what that discarded."""
     _, thrown_away = emulator.change(lambda lifecycle: lifecycle.reset_session(fields["runtime"]))
-    return f"The session was reset, which threw away {thrown_away or 'nothing'}."
+    return f"The session was reset, which discarded {thrown_away or 'nothing'}."
 
 
 def copy_environment(emulator: Emulator, fields: Fields) -> str:
@@ -34,7 +34,7 @@ def copy_environment(emulator: Emulator, fields: Fields) -> str:
 
 
 def run_again(emulator: Emulator, fields: Fields) -> str:
-    """Submit a job's query once more, the way it came; returns the new job's id."""
+    """Submit a job's query again, by the same route; returns the new job's id."""
     job = emulator.lifecycle.job(fields["job"])
     query = msgspec.Raw(job.query)
     if job.deployed_app_rid is None:
@@ -43,21 +43,21 @@ def run_again(emulator: Emulator, fields: Fields) -> str:
 
 
 def cancel_job(emulator: Emulator, fields: Fields) -> str:
-    """Cancel a job, and say whether it was done already."""
+    """Cancel a job, and return a sentence that says whether it had ended already."""
     cancelled = emulator.job(fields["job"]).cancel("in the dashboard")
-    return "The job was cancelled." if cancelled else "The job is done already."
+    return "The job was cancelled." if cancelled else "The job has ended already."
 
 
 def fail_job(emulator: Emulator, fields: Fields) -> str:
-    """Fail a job by hand."""
+    """Fail a job with the reason that was typed."""
     emulator.job(fields["job"]).fail(fields.get("reason") or "failed in the dashboard")
     return "The job failed."
 
 
 def submit(emulator: Emulator, fields: Fields) -> str:
-    """Submit what a form says to its function; returns the job's id.
+    """Submit the query of a form to its function; returns the job's id.
 
-    A runtime that no app is bound to gets the job directly.
+    If no app is bound to the runtime, the job is queued for the runtime directly.
     """
     runtime_id, function_name, text = fields["runtime"], fields["function"], fields["query"]
     query = _check_json(text)
@@ -72,13 +72,13 @@ def submit(emulator: Emulator, fields: Fields) -> str:
 
 def _check_json(text: str) -> object:
     def refuse(constant: str) -> object:
-        raise InvalidRequest(f"The query can't be sent: {constant} is no JSON. Use null, a number or a string.")
+        raise InvalidRequest(f"The query can't be sent: {constant} is not JSON. Use null, a number or a string.")
 
     try:
-        text.encode()  # half a surrogate pair is no JSON
+        text.encode()  # raises an error for half a surrogate pair, which is not JSON
         return read_json(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"The query can't be sent: it is no JSON ({error}). Mend the text.") from None
+        raise InvalidRequest(f"The query can't be sent: it is not JSON ({error}). Correct the text.") from None
 
 
 ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {

@@ -1,4 +1,4 @@
-"""How the last minute went: how many jobs ended, and how long they waited and ran."""
+"""Figures of the last minute: how many jobs ended, and their queue times and run times."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
 
 SECONDS = 60
-# Times are counted by their first three digits, from a minute on by the second, which is all that is shown of them: a
-# minute of a thousand jobs a second costs little more than one of ten, and its percentiles are those of each job.
+# Times are counted by their first three digits, and in whole seconds from a minute on, because no more is ever shown:
+# so a minute with a thousand jobs a second costs little more than one with ten, and the percentiles shown are exact.
 MAX_DIGITS = 3
 
 
@@ -30,7 +30,7 @@ class _Second:
 
 @dataclass(frozen=True)
 class Figures:
-    """The last minute in figures. Times are nanoseconds, None without jobs; `each_second` ends with the newest."""
+    """The figures of a minute. Times are in nanoseconds, None without jobs; `each_second` ends with the newest."""
 
     per_second: float
     each_second: list[int]
@@ -41,7 +41,7 @@ class Figures:
 
 
 class Activity:
-    """Counts finished jobs by the second, for a minute. One thread adds, any may look."""
+    """Counts of finished jobs in each second of a minute. One thread adds jobs, any thread may read."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, _Second] = {}
@@ -52,7 +52,7 @@ class Activity:
         at = ended // NS_PER_S
         second = self._seconds.get(at)
         if second is None:
-            # Those before the minute, and those after it if the clock was set back.
+            # Remove seconds older than a minute, and future ones if the clock was set back.
             for old in [each for each in self._seconds if abs(each - at) > SECONDS]:
                 del self._seconds[old]
             second = self._seconds[at] = _Second(at)
@@ -62,7 +62,7 @@ class Activity:
                 times[shortened(time)] += 1
 
     def seconds(self) -> list[_Second]:
-        """Return what was counted."""
+        """Return the counts of each second that has any."""
         return list(self._seconds.values())
 
 
@@ -104,6 +104,6 @@ def _percentile(times: Counter[int], percent: int) -> int | None:
 
 
 def shortened(nanoseconds: int) -> int:
-    """Return a time without the digits that are never shown of it."""
+    """Return a time rounded down to the digits that are shown."""
     unit = NS_PER_S if nanoseconds >= SECONDS * NS_PER_S else 10 ** max(0, len(str(nanoseconds)) - MAX_DIGITS)
     return nanoseconds - nanoseconds % unit

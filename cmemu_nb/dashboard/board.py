@@ -1,8 +1,8 @@
-"""The one writer of an emulator's dashboards: a thread that shows what changed, at most five times a second.
+"""The board: the one thread that updates all dashboards of an emulator, at most five times a second.
 
-It hears of every event on the emulator's loop, where it only notes which job it was about; everything else happens on
-its own thread, so that neither the loop nor a cell waits for a dashboard, and lets others have the interpreter every
-half millisecond. It sleeps while nobody looks.
+Its listener runs on the emulator's loop after every event, and only notes which job the event is about. Everything else
+runs on the board's own thread, so that neither the loop nor a cell waits for a dashboard; that thread offers the
+interpreter lock to other threads every half millisecond. It sleeps while no dashboard is open.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cmemu_nb.dashboard.activity import Activity, Figures, activity_of, figures
-from cmemu_nb.dashboard.summaries import Summaries
+from cmemu_nb.dashboard.summary import Summaries
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.eventloop.home import start_thread
 from cmemu_nb.eventloop.loop import quick_switches
@@ -39,9 +39,9 @@ CHANGES_ALL = frozenset({"session_reset", "session_deleted"})
 
 @dataclass(frozen=True)
 class Changes:
-    """What happened since the last look: the jobs it was about, whether whole sessions went, whether anything did.
+    """The changes since the last update: the ids of jobs, whether `everything` may differ, whether `anything` happened.
 
-    Empty polls and chunks of streams are nothing in this sense.
+    A session that is reset or deleted changes everything. Empty polls and chunks of streams do not count.
     """
 
     jobs: set[str]
@@ -50,7 +50,7 @@ class Changes:
 
 
 class Board:
-    """Keeps the views of one emulator's dashboards up to date. Its methods may be called from any thread."""
+    """Updates the views of one emulator's dashboards. Its public methods may be called from any thread."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
@@ -63,59 +63,59 @@ class Board:
         self._everything_changed = self._anything_changed = False
         self._activities: list[Activity] = []
         self._figures: tuple[int, Figures] | None = None
-        self._listen_no_more: Callable[[], None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
         self._ended = False
 
     def open(self) -> None:
-        """Be there: called in a cell, which what is sent to the browser then belongs to."""
+        """Start the thread. Call this in a cell, so that messages to the browser belong to that cell."""
         if self._thread is None:
             self._thread = start_thread(self._run, "cmemu-dashboard")
             atexit.register(self._end)
 
     def do(self, task: Callable[[], object]) -> None:
-        """Run a task on the writer's thread, after those before it."""
+        """Run a task on the board's thread, after the tasks before it."""
         self._tasks.append(task)
         self._hurry.set()
         self._wake.set()
 
     @property
     def watched(self) -> bool:
-        """Whether anybody looks at a dashboard; while nobody does, the writer sleeps."""
+        """Whether a dashboard is open; while none is, the board's thread sleeps."""
         return bool(self._views)
 
     def figures(self, now: int) -> Figures:
-        """Return how the last minute went, found once a second; `now` is Unix nanoseconds."""
+        """Return the figures of the last minute, computed once a second; `now` is in Unix nanoseconds."""
         second = now // NS_PER_S
         if self._figures is None or self._figures[0] != second:
             self._figures = second, figures(self._activities, now, now - self.emulator.uptime)
         return self._figures[1]
 
-    # On the writer's thread
+    # On the board's thread
 
-    def show(self, view: View) -> None:
-        """Keep a view up to date from now on."""
+    def watch(self, view: View) -> None:
+        """Update a view from now on."""
         if view not in self._views:
             self._views.append(view)
-        if self._listen_no_more is None:
-            self._listen()
+        if self._unsubscribe is None:
+            self._subscribe()
 
-    def leave(self, view: View) -> None:
-        """Let a view rest."""
+    def unwatch(self, view: View) -> None:
+        """Stop updating a view."""
         if view in self._views:
             self._views.remove(view)
-        if not self.watched and self._listen_no_more is not None:
-            self._listen_no_more()
-            self._listen_no_more = None
+        if not self.watched and self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
 
-    def _listen(self) -> None:
+    def _subscribe(self) -> None:
         state, recent = self.emulator.lifecycle, Activity()
 
         def begin() -> int:
-            self._listen_no_more = state.events.subscribe(lambda event: self._hear(event, recent))
+            self._unsubscribe = state.events.subscribe(lambda event: self._on_event(event, recent))
             return state.now()
 
-        # What ends from now on is heard of, so that no job is counted twice or left out.
+        # Subscribing and reading the time in one step on the loop: no job is counted twice or left out.
         now = self.emulator.change(lambda _: begin()) if self.emulator.running else begin()
         self._activities = [activity_of(state.jobs(), now), recent]
         self._figures = None
@@ -129,7 +129,7 @@ class Board:
                 self._do_tasks()
                 self._refresh()
             if self.watched:
-                # Who pressed a button sees at once what it did.
+                # A pressed button ends this wait, so that its effect is shown at once.
                 self._hurry.wait(PACE_SECONDS)
 
     def _do_tasks(self) -> None:
@@ -144,20 +144,20 @@ class Board:
             self._try(partial(view.refresh, changes, now), [view])
 
     def _try(self, work: Callable[[], object], views: Iterable[View]) -> None:
-        """Do something; if it fails say so in the views, and what a view can't say is an event: the writer goes on."""
+        """Do `work`; show an error in the views, or record it as an event if a view can't show it."""
         try:
             work()
         except Exception:  # noqa: BLE001
-            words = traceback.format_exc()
+            trace = traceback.format_exc()
             for view in views:
                 try:
-                    view.complain(words)
+                    view.show_error(trace)
                 except Exception:  # noqa: BLE001
-                    self._note(f"{words}\n{traceback.format_exc()}")
+                    self._note(f"{trace}\n{traceback.format_exc()}")
 
-    def _note(self, words: str) -> None:
+    def _note(self, trace: str) -> None:
         with contextlib.suppress(NotRunning):
-            self.emulator.change(lambda lifecycle: lifecycle.note("internal_error", detail=words))
+            self.emulator.change(lambda lifecycle: lifecycle.note("internal_error", detail=trace))
 
     def _take_changes(self) -> Changes:
         everything, self._everything_changed = self._everything_changed, False
@@ -175,7 +175,7 @@ class Board:
 
     # On the emulator's loop
 
-    def _hear(self, event: Event, recent: Activity) -> None:
+    def _on_event(self, event: Event, recent: Activity) -> None:
         if event.job_id is not None:
             self._changed.append(event.job_id)
             if event.kind in ENDS:

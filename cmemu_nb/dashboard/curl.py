@@ -1,4 +1,4 @@
-"""The curl commands that do again what a job did."""
+"""The curl commands of a job: they submit its query again, and inspect the job."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.records import Job
 
-MOST_QUERY = 20_000
+MAX_QUERY = 20_000
 TOKEN = '-H "Authorization: Bearer $TOKEN"'  # noqa: S105 - the name of a variable
 JSON = "-H 'Content-Type: application/json'"
 
 
 def curl_commands(job: Job, url: str, emu: str) -> list[str]:
-    """Return the commands that submit a job's query again and that look at the job.
+    """Return the curl commands that submit a job's query again and that inspect the job.
 
     They read the emulator's bearer token from the shell variable TOKEN. A query of more than 20 kB is read from a
-    file, and the first line says how to write it, with the variable `emu`.
+    file; the first line says how to write the file in a cell, with the variable of the emulator, `emu`.
     """
     runtime = f"{url}{RUNTIMES}/{quote(job.runtime_id, safe='')}"
     look = f"curl -sS {shlex.quote(f'{runtime}/jobs/{job.job_id}')}"
@@ -39,7 +39,7 @@ def curl_commands(job: Job, url: str, emu: str) -> list[str]:
 def _submit(address: str, fields: Mapping[str, object], job: Job, emu: str) -> list[str]:
     post = f"curl -sS -X POST {TOKEN} {JSON} {shlex.quote(address)}"
     before = f'{msgspec.json.encode(fields).decode()[:-1]},"query":'
-    if len(job.query) <= MOST_QUERY:
+    if len(job.query) <= MAX_QUERY:
         return [f"{post} --data-binary {shlex.quote(_typeable(f'{before}{job.query.decode()}}}'))}"]
     query = f"{emu}.job({job.job_id!r}).record.query"
     write = f"# In a cell first: with open('query.json', 'wb') as file: file.write({query})"
@@ -48,5 +48,5 @@ def _submit(address: str, fields: Mapping[str, object], job: Job, emu: str) -> l
 
 
 def _typeable(body: str) -> str:
-    """Write the same JSON without characters that can't be seen."""
+    """Return the same JSON with escapes in place of invisible characters."""
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", body.replace("\r", " ").replace("\x7f", "\\u007f"))

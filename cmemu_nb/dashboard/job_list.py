@@ -1,4 +1,4 @@
-"""The jobs that match a filter, newest first, kept up to date by what changed."""
+"""The jobs that match a filter, newest first, updated by the jobs that changed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.lifecycle.state import State
 
-MOST_SEARCHED = 100_000
+MAX_SEARCHED = 100_000
 
 
 class JobFilter(msgspec.Struct, frozen=True):
-    """What jobs are wanted; "" wants any. `text` is looked for in ids, names, errors and the first 100 kB of bodies."""
+    """A filter of jobs; "" matches any. `text` is searched for in ids, names, errors and the first 100 kB of bodies."""
 
     runtime: str = ""
     function: str = ""
@@ -31,33 +31,33 @@ class JobFilter(msgspec.Struct, frozen=True):
     text: str = ""
 
     def matches(self, job: Job) -> bool:
-        """Tell whether a job is wanted."""
+        """Return whether a job matches the filter."""
         if self.runtime not in ("", job.runtime_id) or self.function not in ("", job.query_type):
             return False
         if self.status not in ("", job.status) or (self.outcome and self.outcome != job.outcome):
             return False
-        return not self.text or self._says(job)
+        return not self.text or self._has_text(job)
 
-    def _says(self, job: Job) -> bool:
+    def _has_text(self, job: Job) -> bool:
         text, spellings = _spellings(self.text)
-        names = (_small(job.query_type), _small(job.runtime_id), job.job_id, job.replica_id or "")
-        if text.startswith("…") and job.job_id.endswith(ending_of(text)):  # a short id, as it was copied
+        names = (_casefold(job.query_type), _casefold(job.runtime_id), job.job_id, job.replica_id or "")
+        if text.startswith("…") and job.job_id.endswith(ending_of(text)):  # a shortened id, copied from a table
             return True
         if any(text in each for each in names) or text in (job.error_message or "").casefold():
             return True
-        bodies = (job.query[:MOST_SEARCHED].lower(), (job.result or b"")[:MOST_SEARCHED].lower())
+        bodies = (job.query[:MAX_SEARCHED].lower(), (job.result or b"")[:MAX_SEARCHED].lower())
         return any(each in body for each in spellings for body in bodies)
 
 
-# Many jobs have few names.
-_small = lru_cache(maxsize=1_000)(str.casefold)
+# Many jobs share few names.
+_casefold = lru_cache(maxsize=1_000)(str.casefold)
 
 
 @lru_cache(maxsize=8)
 def _spellings(text: str) -> tuple[str, set[bytes]]:
-    """Return a text in small letters, and how it may stand in a body whose ASCII letters were made small.
+    """Return a text in lower case, and its possible spellings in a body whose ASCII letters are in lower case.
 
-    JSON may have it in escapes.
+    JSON may spell it with escapes.
     """
     cases = {text, text.lower(), text.upper(), text.casefold()}
     plain = {each.encode(errors="replace").lower() for each in cases}
@@ -65,9 +65,9 @@ def _spellings(text: str) -> tuple[str, set[bytes]]:
 
 
 class JobList:
-    """The jobs of a `JobFilter`. After the first look it costs as much as has changed, whatever the history.
+    """The jobs that match a `JobFilter`. After the first search an update costs as much as the jobs that changed.
 
-    Without a filter there is nothing to look for: the state itself knows how many jobs there are, and the newest.
+    With an empty filter nothing is searched: the state itself has the number of jobs and the newest ones.
     """
 
     def __init__(self, state: State, wanted: JobFilter) -> None:
@@ -76,13 +76,13 @@ class JobList:
         self._all = wanted == JobFilter()
         jobs = [] if self._all else state.jobs()
         found = sorted((job for job in jobs if wanted.matches(job)), key=attrgetter("sequence"))
-        # Plain values, because a hundred thousand pairs keep the garbage collector busy, and it holds up everybody.
+        # Plain values: a hundred thousand tuples would make the garbage collector slow, and it stops every thread.
         self._sequences = [job.sequence for job in found]
         self._job_ids = [job.job_id for job in found]
         self._places = dict(zip(self._job_ids, self._sequences, strict=True))
 
     def update(self, changed: Iterable[str]) -> None:
-        """Look again at the jobs that changed."""
+        """Add or remove the jobs that changed."""
         for job_id in () if self._all else changed:
             job = self._state.find_job(job_id)
             wanted = job is not None and self.filter.matches(job)

@@ -1,4 +1,4 @@
-"""What the dashboard shows of jobs and events, as JSON values made of words."""
+"""The dashboard's data of jobs and events: JSON values whose texts the browser shows as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.calls.wait_line import PATIENCE_SECONDS
-from cmemu_nb.dashboard.bodies import MOST_PARSED, MOST_SHOWN, readable
+from cmemu_nb.dashboard.bodies import MAX_PARSED, MAX_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.panels import TONES, Part, badge, last_line, plain
 from cmemu_nb.display.text import cut, duration, visible, when
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.session import ResultStream
     from cmemu_nb.lifecycle.state import State
 
-MOST_LOG = 20_000
-MOST_EVENTS = 200
-MOST_CHOICES = 2_000
+MAX_LOG = 20_000
+MAX_EVENTS = 200
+MAX_CHOICES = 2_000
 
 
 # Jobs
 
 
 def jobs_part(state: State, jobs: JobList, most: int, now: int) -> Part:
-    """Return the newest jobs of the filter, and how many there are; `now` is on the steady clock."""
+    """Return the newest jobs that match the filter, and their number; `now` is on the steady clock."""
     return {
         "rows": [job_row(job, now) for job in jobs.newest(most)],
         "found": len(jobs),
@@ -50,17 +50,17 @@ def jobs_part(state: State, jobs: JobList, most: int, now: int) -> Part:
 
 
 def choices_part(state: State) -> Part:
-    """Return what jobs can be filtered by."""
+    """Return the runtimes and functions that jobs can be filtered by."""
     functions = [*{job.query_type for job in state.newest_jobs(100)}, *state.function_names()]
     return {"runtimes": _choices(each.runtime_id for each in state.runtimes()), "functions": _choices(functions)}
 
 
 def _choices(names: Iterable[str]) -> list[Part]:
-    return [{"value": name, "words": plain(name, 60)} for name in sorted(set(islice(names, MOST_CHOICES)))]
+    return [{"value": name, "words": plain(name, 60)} for name in sorted(set(islice(names, MAX_CHOICES)))]
 
 
 def job_row(job: Job, now: int) -> Part:
-    """Return one job in a line; `now` is on the steady clock."""
+    """Return the table row of a job; `now` is on the steady clock."""
     return {
         "key": job.job_id,
         "function": plain(job.query_type, 60),
@@ -73,7 +73,7 @@ def job_row(job: Job, now: int) -> Part:
 
 
 def job_badge(job: Job) -> Part:
-    """Say where a job stands: its status, and its outcome where that says more."""
+    """Return the badge of a job: its status, and its outcome where that says more."""
     end = job.outcome
     says_more = end in (Outcome.OK, Outcome.FUNCTION_ERROR)
     return badge(f"{job.status} · {end}" if says_more else str(job.status), TONES[end or job.status])
@@ -83,11 +83,11 @@ def job_badge(job: Job) -> Part:
 
 
 def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
-    """Return all about one job; `now` is on the steady clock."""
+    """Return the details of one job; `now` is on the steady clock."""
     state = emulator.lifecycle
     job = state.find_job(job_id)
     if job is None:
-        return {"key": job_id, "gone": "This job is gone: let go to make room, or its runtime was reset or deleted."}
+        return {"key": job_id, "gone": "This job was removed: it was evicted, or its runtime was reset or deleted."}
     stream = state.stream(job_id)
     log, why = state.log(job_id).text, why_no_value(job, state.log(job_id).explanation)
     return {
@@ -101,33 +101,33 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "query": _readable(job.query),
         "result": None if job.result is None or why else _readable(job.result),
         "arrived": _arrived(stream) if stream else None,
-        "error": visible("".join(cut(why, MOST_LOG)), lines=True),
-        "logs": visible(log[-MOST_LOG:], lines=True).encode(errors="replace").decode(),
-        "logs_note": f"the last {MOST_LOG:,} of {len(log):,} characters" if len(log) > MOST_LOG else "",
+        "error": visible("".join(cut(why, MAX_LOG)), lines=True),
+        "logs": visible(log[-MAX_LOG:], lines=True).encode(errors="replace").decode(),
+        "logs_note": f"the last {MAX_LOG:,} of {len(log):,} characters" if len(log) > MAX_LOG else "",
         "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url, emulator.name)],
     }
 
 
 def _diagnosis(emulator: Emulator, job: Job, now: int) -> str:
-    """Say why a job has no result, as soon as a call of it would; '' before."""
+    """Return why a job has no result, as soon as a waiting call would show it; '' before."""
     waited = (job.queue_time(now) if job.started_at is None else job.run_time(now)) or 0
     if job.finished or waited < PATIENCE_SECONDS * NS_PER_S:
         return ""
     return emulator.job(job.job_id).diagnosis
 
 
-_remember = lru_cache(maxsize=8)(readable)
+_cached = lru_cache(maxsize=8)(readable)
 
 
 def _readable(body: bytes) -> dict[str, str]:
-    """Make a body readable; an open job is looked at five times a second, so the small ones are remembered."""
-    return readable(body) if len(body) > MOST_PARSED else _remember(body)
+    """Make a body readable; an open job is shown five times a second, so small bodies are cached."""
+    return readable(body) if len(body) > MAX_PARSED else _cached(body)
 
 
 def _arrived(stream: ResultStream) -> dict[str, str]:
-    """Return the beginning of a result that still comes."""
+    """Return the beginning of a result that is still arriving."""
     return {
-        **readable(bytes(stream.body[:MOST_SHOWN]), complete=False),
+        **readable(bytes(stream.body[:MAX_SHOWN]), complete=False),
         "note": f"{plural(stream.size, 'byte')} so far",
     }
 
@@ -160,37 +160,37 @@ def _steps(job: Job, at: int, now: int) -> list[list[str]]:
 
 
 class EventList:
-    """The newest events that a filter lets through. After the first look it costs as much as has happened."""
+    """The newest events that match a filter. After the first call each further one costs as much as the new events."""
 
     def __init__(self, text: str, kind: str, *, all: bool) -> None:  # noqa: A002 - as in the log
         self.wanted = (text, kind, all)
-        # Apart as in the log, which lets go of quiet ones and of others at different ages.
-        self._found: dict[bool, deque[Event]] = {quiet: deque(maxlen=MOST_EVENTS) for quiet in (False, True)}
+        # Kept apart, because the log drops quiet events and other events at different ages.
+        self._found: dict[bool, deque[Event]] = {quiet: deque(maxlen=MAX_EVENTS) for quiet in (False, True)}
         self._seen = 0
 
     def part(self, log: EventLog) -> Part:
-        """Return them, newest first."""
+        """Return the events as table rows, newest first."""
         text, kind, all_events = self.wanted
-        events, small = log.recent(all=all_events), text.casefold()
+        events, folded = log.recent(all=all_events), text.casefold()
         new = takewhile(lambda event: event.sequence > self._seen, reversed(events))
-        for event in reversed([event for event in new if kind in ("", event.kind) and _says(event, small)]):
+        for event in reversed([event for event in new if kind in ("", event.kind) and _has_text(event, folded)]):
             self._found[event.kind in QUIET].append(event)
         self._seen = events[-1].sequence if events else 0
         kept = [event for found in self._found.values() for event in found if log.keeps(event)]
-        newest = sorted(kept, key=attrgetter("sequence"), reverse=True)[:MOST_EVENTS]
+        newest = sorted(kept, key=attrgetter("sequence"), reverse=True)[:MAX_EVENTS]
         rows = [_event_row(event) for event in newest]
         return {"rows": rows, "kinds": list(KINDS), "every": len(events), "asked": list(self.wanted)}
 
 
-def _says(event: Event, text: str) -> bool:
-    words = (event.kind, event.runtime_id, event.job_id, event.detail)
-    return not text or any(text in each.casefold() for each in words if each)
+def _has_text(event: Event, text: str) -> bool:
+    fields = (event.kind, event.runtime_id, event.job_id, event.detail)
+    return not text or any(text in each.casefold() for each in fields if each)
 
 
 def _detail(text: str) -> str:
-    """Return one line of what happened; of a traceback the last."""
+    """Return one line of an event's detail: the last one of a traceback."""
     return (
-        f"{plain(last_line(text), 300)} (the frame of events has all of it)"
+        f"{plain(last_line(text), 300)} (the DataFrame of events has all of it)"
         if "\n" in text.rstrip()
         else plain(text, 300)
     )

@@ -1,6 +1,6 @@
-"""What the dashboard shows of the emulator, its runtimes and its functions, as JSON values made of words.
+"""The dashboard's data of the emulator, its runtimes and its functions: JSON values with texts to show.
 
-Text from outside is cut and its control characters made visible here; the browser only ever makes text of it.
+External text is cut, and its control characters are made visible, here; the browser inserts it as text, never as HTML.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.lifecycle.records import FunctionSchema, Runtime
 
-# A poll may be held for so long: who was not heard of for longer is not polling.
+# A poll may wait for MAX_WAIT_SECONDS: a module that has not polled for longer than this is not polling.
 STALE_SECONDS = MAX_WAIT_SECONDS + 15
-MOST_TEXT = 120
-MOST_NAMES = 12
-MOST_RUNTIMES = 200
-MOST_FUNCTIONS = 500
-MOST_SCHEMA = 200_000
-MOST_REMEMBERED = 10_000
+MAX_TEXT = 120
+MAX_NAMES = 12
+MAX_RUNTIMES = 200
+MAX_FUNCTIONS = 500
+MAX_SCHEMA = 200_000
+MAX_CACHED = 10_000
 TONES: dict[str, str] = {
     JobStatus.QUEUED: "grey",
     JobStatus.RUNNING: "blue",
@@ -50,8 +50,8 @@ TONES: dict[str, str] = {
 Part = dict[str, Any]
 
 
-def plain(text: object, most: int = MOST_TEXT) -> str:
-    """Make a short text of one line of anything from outside."""
+def plain(text: object, most: int = MAX_TEXT) -> str:
+    """Return a short text of one line for any external value."""
     shown, note = cut(str(text), most)
     return visible(shown).encode(errors="replace").decode() + ("…" if note else "")
 
@@ -61,16 +61,16 @@ def last_line(text: str) -> str:
     return text.rstrip().rpartition("\n")[2]
 
 
-def badge(words: str, tone: str) -> Part:
-    """Return a state: a word, and the colour of the dot beside it."""
-    return {"badge": words, "tone": tone}
+def badge(text: str, tone: str) -> Part:
+    """Return a badge: a word, and the colour of the dot beside it."""
+    return {"badge": text, "tone": tone}
 
 
 # The header
 
 
 def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
-    """Return where the emulator is and how it does."""
+    """Return the header: the emulator's addresses, counts of jobs and figures of the last minute."""
     if not emulator.running:
         emu = emulator.name
         again = f"The emulator is not running. {magic_line(emu, 'start')} or {emu}.start() starts it again."
@@ -86,7 +86,7 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "token": last_four(emulator.token),
         "home": HOMES[emulator.home.kind],
         "uptime": duration(max(emulator.uptime, NS_PER_S) // NS_PER_S * NS_PER_S),
-        "jobs": [*jobs, *([badge(f"{evicted:,} let go", "grey")] if evicted else [])],
+        "jobs": [*jobs, *([badge(f"{evicted:,} evicted", "grey")] if evicted else [])],
         "throughput": _rate(figures.per_second),
         "queue": _percentiles(figures.queue_p50, figures.queue_p95),
         "run": _percentiles(figures.run_p50, figures.run_p95),
@@ -110,7 +110,7 @@ def _percentiles(p50: int | None, p95: int | None) -> str:
 def runtimes_part(emulator: Emulator, now: int) -> Part:
     """Return the table of the runtimes."""
     every = emulator.lifecycle.runtimes()
-    rows = [_runtime_row(emulator, each, now) for each in every[-MOST_RUNTIMES:]]
+    rows = [_runtime_row(emulator, each, now) for each in every[-MAX_RUNTIMES:]]
     return {"rows": [row for row in rows if row is not None], "every": len(every)}
 
 
@@ -142,7 +142,7 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
 
 
 def poll_state(runtime: Runtime, now: int) -> Part:
-    """Say whether somebody polls for the runtime's jobs."""
+    """Return the badge that says whether a module polls for the runtime's jobs."""
     if runtime.last_poll_at is None:
         return badge("never polled", "grey")
     if now - runtime.last_poll_at > STALE_SECONDS * NS_PER_S:
@@ -152,18 +152,18 @@ def poll_state(runtime: Runtime, now: int) -> Part:
 
 def _some(names: Iterable[str]) -> list[str]:
     shown = [plain(name, 60) for name in names]
-    return [*shown[:MOST_NAMES], f"and {len(shown) - MOST_NAMES} more"] if len(shown) > MOST_NAMES else shown
+    return [*shown[:MAX_NAMES], f"and {len(shown) - MAX_NAMES} more"] if len(shown) > MAX_NAMES else shown
 
 
 # Functions
 
 
 def functions_part(emulator: Emulator) -> Part:
-    """Return the table of the functions, from their schemas; those in cells with their versions and calls."""
+    """Return the table of the functions, from their schemas; functions in cells also have versions and counts."""
     served = {(each.runtime_id, each.name): each for each in emulator.functions}
     rows = []
     state = emulator.lifecycle
-    for schema in state.schemas(most=MOST_FUNCTIONS):
+    for schema in state.schemas(most=MAX_FUNCTIONS):
         each = served.get((schema.runtime_id, schema.function_name))
         ends = [str(each.outcomes[end]) for end in Outcome] if each else []
         times = [duration(each.percentile(percent)) for percent in SHOWN] if each else []
@@ -180,15 +180,15 @@ def functions_part(emulator: Emulator) -> Part:
 
 
 def function_key(schema: FunctionSchema) -> str:
-    """Return a text that names a runtime's function, whatever is in their names."""
+    """Return an unambiguous key for a function of a runtime, whatever characters their names have."""
     return json.dumps([schema.runtime_id, schema.function_name])
 
 
 def form_part(schema: FunctionSchema | None) -> Part:
-    """Return what the form of one function is made from."""
+    """Return the data from which the browser builds the form of a function."""
     if schema is None:
         return {}
-    large = len(schema.schema_payload) > MOST_SCHEMA
+    large = len(schema.schema_payload) > MAX_SCHEMA
     return {
         "key": function_key(schema),
         "runtime_id": schema.runtime_id,
@@ -201,10 +201,10 @@ def form_part(schema: FunctionSchema | None) -> Part:
 
 
 def _words(payload: bytes) -> str:
-    """Return a schema in words, "" of one that is too large for that; the small ones are remembered."""
-    if len(payload) > MOST_SCHEMA:
+    """Return a schema in words, "" if it is too large; the words of small schemas are cached."""
+    if len(payload) > MAX_SCHEMA:
         return ""
-    return _remembered(payload) if len(payload) <= MOST_REMEMBERED else _in_words(payload)
+    return _cached(payload) if len(payload) <= MAX_CACHED else _in_words(payload)
 
 
 def _in_words(payload: bytes) -> str:
@@ -214,7 +214,7 @@ def _in_words(payload: bytes) -> str:
         return ""
 
 
-_remembered = lru_cache(maxsize=1000)(_in_words)
+_cached = lru_cache(maxsize=1000)(_in_words)
 
 
 def _for_the_browser(payload: bytes) -> Any:

@@ -1,22 +1,30 @@
-"""The dashboard as plain HTML: what is left of it in a saved notebook when the kernel is gone."""
+"""The summary below a dashboard: plain HTML, which a saved notebook still shows without a kernel.
+
+It is updated at the end of each cell in which something happened, so that a notebook that is saved, or executed by a
+program without a browser, shows the final state.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.dashboard.job_panels import job_row
 from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.display.html import Html, card, status_badge, table, two_lines
 from cmemu_nb.display.text import short_id, tally, when
+from cmemu_nb.ipython import current_shell
 
 if TYPE_CHECKING:
-    from cmemu_nb.emulator import Emulator
+    from collections.abc import Callable
 
-MOST_JOBS = 20
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle.events import EventLog
+
+MAX_JOBS = 20
 
 
 def summary(emulator: Emulator) -> Html:
-    """Return a collapsed summary: how many jobs there were, the runtimes, and the newest jobs."""
+    """Return a collapsed summary: the counts of jobs, the runtimes, and the newest jobs."""
     now = emulator.looked_at()
     total = tally(emulator.lifecycle.outcomes()) or "no jobs"
     pieces = (
@@ -25,7 +33,7 @@ def summary(emulator: Emulator) -> Html:
         _jobs(emulator, emulator.steady_at()),
     )
     heading = f"Summary of the dashboard, written {when(now)}: {total}"
-    # The attribute keeps JupyterLab from taking keys that are pressed on the heading for those of its command mode.
+    # The attribute keeps JupyterLab from handling keys pressed on the heading as those of its command mode.
     return Html(f"<details><summary data-lm-suppress-shortcuts='true'>{heading}</summary>{''.join(pieces)}</details>")
 
 
@@ -48,7 +56,7 @@ def _runtimes(emulator: Emulator, now: int) -> Html:
 
 def _jobs(emulator: Emulator, now: int) -> Html:
     rows = []
-    for job in emulator.lifecycle.newest_jobs(MOST_JOBS):
+    for job in emulator.lifecycle.newest_jobs(MAX_JOBS):
         words = job_row(job, now)
         rows.append(
             {
@@ -62,4 +70,41 @@ def _jobs(emulator: Emulator, now: int) -> Html:
             }
         )
     columns = ("function", "runtime", "state", "queued at (UTC)", "queue time", "run time", "job")
-    return table(f"The newest {MOST_JOBS} jobs", columns, rows, "There were no jobs.", compact=True)
+    return table(f"The newest {MAX_JOBS} jobs", columns, rows, "There were no jobs.", compact=True)
+
+
+class Summaries:
+    """The summaries below the dashboards that are shown; each cell has one at most.
+
+    At the end of each cell in which something happened it calls `rewrite()` of each summary, on the main thread.
+    """
+
+    def __init__(self, events: EventLog) -> None:
+        self._events = events
+        self._shell: Any = None
+        self._shown: dict[object, Callable[[], object]] = {}
+        self._written = 0
+
+    def add(self, rewrite: Callable[[], object]) -> None:
+        """Add the summary that the running cell shows; it replaces one that an earlier run of this cell has shown."""
+        if self._shell is None:
+            self._shell = current_shell()
+            self._shell.events.register("post_run_cell", self._after_cell)
+        self._written = self._events.newest
+        # Only some front ends send the id of the cell.
+        info = getattr(self._shell.displayhook.exec_result, "info", None)
+        self._shown[getattr(info, "cell_id", None) or object()] = rewrite
+
+    def remove(self, rewrite: Callable[[], object]) -> None:
+        """Stop updating a summary."""
+        self._shown = {cell: each for cell, each in self._shown.items() if each != rewrite}
+        if not self._shown and self._shell is not None:
+            self._shell.events.unregister("post_run_cell", self._after_cell)
+            self._shell = None
+
+    def _after_cell(self, _: object) -> None:
+        newest = self._events.newest
+        if newest != self._written:
+            self._written = newest
+            for rewrite in list(self._shown.values()):
+                rewrite()

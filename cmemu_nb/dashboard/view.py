@@ -1,4 +1,4 @@
-"""One dashboard: what its person looks at, and the parts of the picture that this needs."""
+"""The view of one dashboard: what is open in it, and the parts of its data that this needs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
     Send = Callable[[dict[str, Any]], object]
 
-# Browsers let hidden windows speak once a minute.
+# Browsers run the timers of hidden windows only once a minute.
 SILENT_SECONDS = 150.0
-# Each rewriting makes a notebook that was saved a changed one.
+# Each update of the summary makes a saved notebook a changed one.
 SUMMARY_SECONDS, SETTLED_SECONDS, QUIET_SECONDS = 10.0, 3.0, 0.9
 CHART_SECONDS = 1.0
 CHART_JOBS = 200
 LATENCY_JOBS = 5_000
-MOST_ROWS = 500
+MAX_ROWS = 500
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person looks at: the tab, the filters, the job and the function that are open.
+    """What is open in a dashboard: the tab, the filters, the job and the function.
 
-    `seen` has the number of each window's last wish that was heard of, so that it knows which are still on the way.
+    `seen` has the number of the last request received from each window, so that the window knows which are pending.
     """
 
     tab: str = "jobs"
@@ -54,10 +54,10 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class View:
-    """The picture of one dashboard. All but `hear()` runs on the board's thread.
+    """The state of one dashboard. Everything but `receive()` runs on the board's thread.
 
-    `show(parts)` replaces parts of the picture, `answer(message)` answers a button, and `summarize()` is called when
-    something has changed, at most every ten seconds, or three when nothing happens any more, and when nobody looks.
+    `show(parts)` sends parts of the data to the browser, `answer(message)` answers a button. `summarize()` is called
+    after changes, at most every ten seconds, or three when nothing happens any more, and when the last window closes.
     """
 
     def __init__(self, board: Board, show: Send, answer: Send, summarize: Callable[[], object]) -> None:
@@ -75,30 +75,30 @@ class View:
         self._jobs: JobList | None = None
         self._events: EventList | None = None
         self._charts_at = 0.0
-        self._troubles = 0
+        self._errors = 0
 
-    # What the browser says
+    # Messages from the browser
 
-    def hear(self, message: dict[str, Any]) -> None:
-        """Take a message from the browser, on whatever thread it comes."""
-        self._board.do(lambda: self._take(message))
+    def receive(self, message: dict[str, Any]) -> None:
+        """Accept a message from the browser, on any thread."""
+        self._board.do(lambda: self._handle(message))
 
-    def _take(self, message: dict[str, Any]) -> None:
-        what, window = message.get("do"), str(message.get("window"))
-        if what == "close":
+    def _handle(self, message: dict[str, Any]) -> None:
+        action, window = message.get("do"), str(message.get("window"))
+        if action == "close":
             self._open.pop(window, None)
             if not self._open:
-                self.rest()
+                self.pause()
             return
         self._open[window] = time.monotonic()
-        self._board.show(self)
-        if what == "look":
-            self._look(window, message)
-        elif what != "stay":
+        self._board.watch(self)
+        if action == "look":
+            self._change_options(window, message)
+        elif action != "stay":
             self._act(message)
 
-    def _look(self, window: str, message: dict[str, Any]) -> None:
-        """Change what is looked at. Windows of the same dashboard send what they change, and all show the same."""
+    def _change_options(self, window: str, message: dict[str, Any]) -> None:
+        """Change the options. Each window of the dashboard sends its changes, and all windows show the same."""
         # Half a surrogate pair can't be sent back to the browser.
         changes = json.loads(json.dumps(message["changes"], ensure_ascii=False).encode(errors="replace"))
         seen = {name: number for name, number in self.options.seen.items() if name in self._open}
@@ -117,18 +117,18 @@ class View:
             raise
         self._answer(reply)
 
-    def rest(self) -> None:
-        """Stop working: nobody looks."""
+    def pause(self) -> None:
+        """Stop the updates until a window is open again."""
         self._open.clear()
         self._jobs = None
-        self._board.leave(self)
+        self._board.unwatch(self)
         self._rewrite_summary()
 
-    # What is shown
+    # Updates of the browser
 
     def refresh(self, changes: Changes, now: int) -> None:
-        """Show what has changed."""
-        self._forget_the_silent()
+        """Send the parts that have changed to the browser."""
+        self._close_silent_windows()
         if not self._open:
             return
         emulator, options = self._emulator, self.options
@@ -136,11 +136,11 @@ class View:
         header = header_part(emulator, self._board.figures(now), now)
         parts: Part = {"options": msgspec.to_builtins(options), "header": header}
         if options.tab != "jobs":
-            self._jobs = None  # nobody tells it what changes
+            self._jobs = None  # it would miss the changes while another tab is open
         if options.tab == "runtimes":
             parts["runtimes"] = runtimes_part(emulator, now)
         elif options.tab == "jobs":
-            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), min(options.most, MOST_ROWS), steady)
+            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), min(options.most, MAX_ROWS), steady)
             parts["choices"] = choices_part(emulator.lifecycle)
             parts["job"] = job_part(emulator, options.job, steady) if options.job else {}
         elif options.tab == "functions":
@@ -161,7 +161,7 @@ class View:
             self._show(changed)
 
     def _summarize_if_due(self, *, changed: bool) -> None:
-        """Rewrite the summary when nothing has happened for a moment, and now and then while something does."""
+        """Update the summary when nothing has happened for a moment, and at intervals while something happens."""
         now = time.monotonic()
         if changed:
             self._to_summarize, self._changed_at = True, now
@@ -174,20 +174,20 @@ class View:
         self._summarized_at = time.monotonic()
         self._summarize()
 
-    def complain(self, words: str) -> None:
-        """Show what went wrong in the dashboard itself."""
-        self._troubles += 1
-        details = visible(words[-4_000:], lines=True)
-        self._send({"trouble": {"words": plain(last_line(words), 400), "details": details, "number": self._troubles}})
+    def show_error(self, trace: str) -> None:
+        """Show the traceback of an error of the dashboard itself."""
+        self._errors += 1
+        details = visible(trace[-4_000:], lines=True)
+        self._send({"trouble": {"words": plain(last_line(trace), 400), "details": details, "number": self._errors}})
 
-    def _forget_the_silent(self) -> None:
-        """Stop when no window was heard of for long: a closed browser says no goodbye."""
+    def _close_silent_windows(self) -> None:
+        """Forget windows that have sent nothing for long: a browser that is closed does not say so."""
         now = time.monotonic()
-        if cell_is_running():  # which may keep the kernel from hearing anything
+        if cell_is_running():  # it may keep the kernel from receiving messages
             self._open = dict.fromkeys(self._open, now)
-        self._open = {window: heard for window, heard in self._open.items() if heard > now - SILENT_SECONDS}
+        self._open = {window: at for window, at in self._open.items() if at > now - SILENT_SECONDS}
         if not self._open:
-            self.rest()
+            self.pause()
 
     def _job_list(self, changes: Changes) -> JobList:
         if self._jobs is None or self._jobs.filter != self.options.filter or changes.everything:

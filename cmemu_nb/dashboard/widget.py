@@ -1,4 +1,4 @@
-"""`emu.dashboard()`: the widget in the browser, and the summary under it that stays when the kernel is gone."""
+"""`emu.dashboard()`: the widget in the browser, and below it the summary, which needs no kernel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
 
-# One module for the browser, in the order in which its pieces need each other.
+# The browser gets one module: these files joined, each after those that it uses.
 SCRIPTS = (
     "dom",
     "table",
@@ -51,7 +51,7 @@ def _summary_bundle(emulator: Emulator) -> dict[str, str]:
 
 
 class DashboardWidget(AnyWidget):
-    """What the browser has of the picture: one trait for each part, so that only what changes is sent again."""
+    """The data of a dashboard in the browser: one trait for each part, so that only changed parts are sent again."""
 
     _esm = _joined(SCRIPTS, "js")
     _css = _joined(STYLES, "css")
@@ -71,13 +71,13 @@ class DashboardWidget(AnyWidget):
     trouble = traitlets.Dict().tag(sync=True)
 
     def show(self, parts: dict[str, Any]) -> None:
-        """Replace parts of the picture, in one message."""
+        """Send parts to the browser, in one message."""
         try:
             with self.hold_sync():
                 for name, part in parts.items():
                     self.set_trait(name, part)
         except BaseException:
-            # What could not be sent would be part of every later message.
+            # anywidget would add the parts that could not be sent to every later message.
             self._states_to_send.clear()
             raise
 
@@ -86,32 +86,32 @@ class DashboardWidget(AnyWidget):
 
 
 class Dashboard:
-    """The dashboard of one emulator. It works while somebody looks at it; `close()` ends it."""
+    """The dashboard of one emulator. It works while a browser shows it; `close()` ends it."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
-        # There the outputs of a notebook are not saved, and what is shown is live.
+        # marimo and Voilà do not save outputs, so a summary would be of no use.
         self._is_saved = not (in_marimo() or in_voila())
         if getattr(current_shell(), "kernel", None) is None and not in_marimo():
             raise HomeError(
-                f"The dashboard is a widget, and this is no notebook. {emulator.name}.jobs, .runtimes and .events are "
-                "DataFrames; .timeline() and .latency() are charts."
+                f"The dashboard is a widget, and this is not a notebook. {emulator.name}.jobs, .runtimes and .events "
+                "are DataFrames; .timeline() and .latency() are charts."
             )
         self._closed = False
         self._summary_id = f"cmemu-summary-{secrets.token_hex(8)}"
         self.widget = DashboardWidget(options=msgspec.to_builtins(Options()), name=emulator.name)
         self._view = View(emulator.board, self.widget.show, self.widget.send, self._rewrite_summary)
-        self.widget.on_msg(lambda _widget, message, _buffers: self._view.hear(message))
+        self.widget.on_msg(lambda _widget, message, _buffers: self._view.receive(message))
         emulator.board.open()
 
     def close(self) -> None:
-        """Take the widget away and bring the summary under it up to date."""
+        """Remove the widget and update the summary below it."""
         self._closed = True
         self._emulator.board.summaries.remove(self._rewrite_summary)
         self._emulator.board.do(self._close)
 
     def _close(self) -> None:
-        self._view.rest()
+        self._view.pause()
         self.widget.close()
 
     def _rewrite_summary(self) -> None:
@@ -120,19 +120,19 @@ class Dashboard:
 
     def _ipython_display_(self) -> None:
         if self._closed:
-            print(self._says_closed())  # noqa: T201 - it is shown in a cell
+            print(self._closed_message())  # noqa: T201 - it is shown in a cell
             return
         display(self.widget)
         if self._is_saved:
             display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
             self._emulator.board.summaries.add(self._rewrite_summary)
 
-    def _says_closed(self) -> str:
+    def _closed_message(self) -> str:
         return f"This dashboard is closed. {self._emulator.name}.dashboard() opens another."
 
     def _display_(self) -> DashboardWidget | str:
-        """Return what marimo shows."""
-        return self._says_closed() if self._closed else self.widget
+        """Return the object that marimo shows."""
+        return self._closed_message() if self._closed else self.widget
 
     def __repr__(self) -> str:
         return f"<Dashboard of {self._emulator!r}; it shows itself as the last line of a cell>"

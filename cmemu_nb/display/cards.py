@@ -1,4 +1,4 @@
-"""How the emulator, a runtime and a job show themselves in a notebook."""
+"""The display bundles, HTML with plain text, that notebooks show for the emulator and the objects that it returns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules.modules import LaunchedModule, Modules
     from cmemu_nb.lifecycle.records import Job
 
-MOST_SHOWN = MAX_IN_CARD - 100  # the card must not cut off the note of how much there is
+MAX_BODY = MAX_IN_CARD - 100  # so that the card does not cut off the note with the size
 FIRST_STEPS = (
     '@{emu}.function above a function serves it: def double(context, event): return 2 * event["x"]',
     '{emu}.call("double", {"x": 21})',
@@ -34,13 +34,13 @@ FIRST_STEPS = (
     "{emu}.dashboard()   {emu}.functions   {emu}.jobs   {emu}.runtimes   {emu}.events   %cmemu help",
 )
 BY_THE_HUB = "from your browser, behind the hub's host and with a token"
-MOST_LINES = 10
+MAX_LINES = 10
 CLUSTER_COLUMNS = ("replica", "worker", "state", "jobs held")
 HOMES = {"kernel": "on the kernel's event loop", "thread": "on a thread of its own"}
 
 
 def show_emulator(emulator: Emulator) -> dict[str, str]:
-    """Return the emulator's display bundle: where it is, what it has, what to type next."""
+    """Return the emulator's display bundle: its address, what it holds, and what to type next."""
     emu, state = emulator.name, emulator.lifecycle
     if not emulator.running:
         what, following = ("not running", magic_line(emu, "start"))
@@ -61,7 +61,7 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
     if emulator.settings.journal is not None:
         pairs.append(("journal", str(emulator.settings.journal)))
     if evicted := state.count_evicted():
-        pairs.append(("let go", f"{plural(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
+        pairs.append(("evicted", f"{plural(evicted, 'finished job')}, to make room (keep_jobs, keep_bytes)"))
     steps = tuple(step.replace("{emu}", emu) for step in FIRST_STEPS)
     # Behind a hub the browser is on another machine.
     reached = None if emulator.proxy_url else emulator.url
@@ -69,11 +69,11 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
 
 
 def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
-    """Return a runtime's display bundle: its session, its URIs, how to use them."""
+    """Return a runtime's display bundle: its session, its URIs, and how to use them."""
     try:
         record = runtime.record
     except NotFound:
-        return _gone(runtime, "Runtime", "deleted")
+        return _removed(runtime, "Runtime", "deleted")
     polled = ago(record.last_poll_at, time.time_ns())
     pairs = [
         ("id", record.runtime_id),
@@ -95,17 +95,17 @@ def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
 
 
 def show_job(job: JobHandle) -> dict[str, str]:
-    """Return a job's display bundle: where it stands, its times, its query and result."""
+    """Return a job's display bundle: its state, times, query and result."""
     record = job.find()
     if record is None:
-        return _gone(job, "Job", "gone: let go to make room, or its runtime was reset")
+        return _removed(job, "Job", "removed: evicted, or its runtime was reset")
     why = why_no_value(record, job.explanation)
     pairs = [
         ("id", record.job_id),
         ("function", record.query_type),
         ("runtime", record.runtime_id),
         *([("asked for by", record.user_id)] if record.user_id else []),
-        ("status", _standing(record, job._engine.steady_at())),  # noqa: SLF001 - a handle shows no clock
+        ("status", _state_and_times(record, job._engine.steady_at())),  # noqa: SLF001 - a handle has no public clock
         ("query", _shortened(record.query)),
         *([("result", _shortened(record.result))] if record.result is not None and not why else []),
         *([("error", why)] if why else []),
@@ -126,7 +126,7 @@ FUNCTION_COLUMNS = (
 
 
 def show_functions(functions: Functions) -> dict[str, str]:
-    """Return the display bundle of what is served: versions, schemas, and how the calls went."""
+    """Return the display bundle of the functions in cells: versions, schemas, and counts of their jobs."""
     rows = [
         {
             "function": two_lines(f"{each.name} v{each.version}"),
@@ -148,7 +148,7 @@ FAULT_COLUMNS = ("fault", "how", "strikes", "struck", "seed")
 
 
 def show_faults(injection: FaultInjection) -> dict[str, str]:
-    """Return the display bundle of the faults that are on, and how often each has struck."""
+    """Return the display bundle of the faults that are on, and how often each has occurred."""
     rows = [
         {"fault": name, "how": how, "strikes": each.where, "struck": each.struck[name], "seed": str(each.seed)}
         for each in injection
@@ -176,12 +176,12 @@ def show_modules(modules: Modules) -> dict[str, str]:
 
 
 def show_module(module: LaunchedModule) -> dict[str, str]:
-    """Return the display bundle of a launched program: its replicas, what it wrote last, what can be done."""
+    """Return the display bundle of a launched program: its replicas, its last lines, and what to type next."""
     pairs = [
         ("runtime", module.runtime_id),
         ("command", module.command),
         ("replicas", ", ".join(f"{each.replica.replica_id} {each.state}" for each in module.replicas) or "none"),
-        ("last lines", module.logs.tail(MOST_LINES) or "nothing was written yet"),
+        ("last lines", module.logs.tail(MAX_LINES) or "nothing was written yet"),
     ]
     steps = (
         f"module = {module.expression}",
@@ -191,7 +191,7 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
 
 
 def show_cluster(cluster: Cluster) -> dict[str, str]:
-    """Return the display bundle of the replicas on a cluster: who they are, where, and what they hold."""
+    """Return the display bundle of the replicas on a cluster: their workers, states and jobs."""
     rows = [
         {
             "replica": seat.number,
@@ -208,11 +208,11 @@ def show_cluster(cluster: Cluster) -> dict[str, str]:
 
 def _last_lines(logs: str) -> str:
     lines = logs.rstrip().splitlines()
-    more = f"… ({plural(len(lines) - MOST_LINES, 'line')} before: job.logs)\n" if len(lines) > MOST_LINES else ""
-    return more + "\n".join(lines[-MOST_LINES:])
+    more = f"… ({plural(len(lines) - MAX_LINES, 'line')} before: job.logs)\n" if len(lines) > MAX_LINES else ""
+    return more + "\n".join(lines[-MAX_LINES:])
 
 
-def _standing(job: Job, now: int) -> str:
+def _state_and_times(job: Job, now: int) -> str:
     state = f"{job.status} ({job.outcome})" if job.status == JobStatus.SUCCEEDED else str(job.status)
     queued, ran = duration(job.queue_time(now)), duration(job.run_time(now))
     if job.started_at is None:
@@ -222,19 +222,19 @@ def _standing(job: Job, now: int) -> str:
     return f"{state} after {ran}, and {queued} in the queue"
 
 
-def _gone(handle: JobHandle | RuntimeHandle, title: str, state: str) -> dict[str, str]:
+def _removed(handle: JobHandle | RuntimeHandle, title: str, state: str) -> dict[str, str]:
     return mimebundle(_plain(repr(handle)), card(title, [("id", handle.id), ("state", state)]))
 
 
 def _shortened(body: bytes) -> str:
-    text = body[:MOST_SHOWN].decode(errors="replace")
-    return text if len(body) <= MOST_SHOWN else f"{text}… ({len(body):,} bytes in all)"
+    text = body[:MAX_BODY].decode(errors="replace")
+    return text if len(body) <= MAX_BODY else f"{text}… ({len(body):,} bytes in all)"
 
 
 def _bundle(
     title: str, pairs: list[tuple[str, str]], steps: tuple[str, ...], badge: Html, url: str | None = None
 ) -> dict[str, str]:
-    """Return the bundle of a card, in which the field that has the `url` links it."""
+    """Return the bundle of a card; the field whose value is `url` becomes a link."""
     fields = [*pairs, ("next", "\n".join(steps))]
     width = max(len(name) for name, _ in fields)
     indent = "\n" + " " * (width + 4)
@@ -244,5 +244,5 @@ def _bundle(
 
 
 def _plain(text: str) -> str:
-    """Make text from outside fit for plain text, cut as in the card."""
+    """Return external text for plain output, with control characters made visible, cut as in the card."""
     return visible("".join(cut(text, MAX_IN_CARD)), lines=True)

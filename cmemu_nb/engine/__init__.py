@@ -1,1 +1,1 @@
-"""The parts that an emulator runs on: its sockets, its identity, its log filter, its listeners, its faults."""
+"""The engine of an emulator: it starts and stops the sockets, servers, event loop, log filter, listeners and faults."""

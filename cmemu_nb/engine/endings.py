@@ -1,4 +1,4 @@
-"""How everything that an emulator has begun ends, so that nothing is forgotten."""
+"""The cleanup steps of everything that an emulator has started, so that a stop leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Endings:
-    """What ends each part that has begun. The last one is called first, and all are called even if some fail.
+    """Cleanup steps, run in reverse order of their addition; all of them run even if some fail.
 
     `contextlib.ExitStack` does the same, but keeps only the last error; here `failures` has all of them.
     """
@@ -21,23 +21,23 @@ class Endings:
         self.failures: list[BaseException] = []
 
     def add(self, end: Callable[..., object], *arguments: Any) -> None:
-        """Note how a part ends."""
+        """Add a cleanup step: a function to call, with its arguments."""
         self._ends.append(partial(end, *arguments))
 
     def end(self) -> None:
-        """End all parts. Nothing when there are none."""
+        """Run all steps and remove them."""
         while self._ends:
             try:
                 self._ends.pop()()
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the other parts must end, too
+            except BaseException as error:  # noqa: BLE001 - the other steps must run after any error
                 self.failures.append(error)
 
     async def aend(self) -> None:
-        """End all parts, on an event loop: those that are coroutines, too."""
+        """Run all steps and remove them, on an event loop; a step may be a coroutine function."""
         while self._ends:
             try:
                 ended = self._ends.pop()()
                 if inspect.isawaitable(ended):
                     await ended
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the other parts must end, too
+            except BaseException as error:  # noqa: BLE001 - the other steps must run after any error
                 self.failures.append(error)

@@ -1,4 +1,4 @@
-"""What runs an emulator: its lifecycle, identity, event loop and servers, started and stopped as a whole."""
+"""The engine of an emulator: its lifecycle, identity, event loop and servers, started and stopped together."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ STOPPED = "the emulator was stopped"
 
 
 class Engine:
-    """An emulator without what its users call.
+    """An emulator without the public methods of the facade.
 
-    `name()` returns the variable that holds the emulator, for hints. `environment` adds a replica to a runtime, with so
-    many tasks at a time, and returns its variables; `diagnose` says why a job has no result. `parts` are what else
-    starts and stops with it; they add themselves when they are made. `read_from` says why a session that was read from
-    a file can't be started, "" for any other.
+    `name()` returns the name of the variable that holds the emulator, for hints. `environment(runtime_id,
+    max_concurrent_tasks)` adds a replica to a runtime and returns its environment variables; `diagnose(job_id)` says
+    why a job has no result yet. `parts` start and stop with the engine; each adds itself when it is created.
+    `read_from` says why a session that was read from a file can't be started, "" for any other.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Engine:
 
     @property
     def settings(self) -> Settings:
-        """The settings, which a start may replace."""
+        """The settings; a start may replace them."""
         return self.identity.settings
 
     # Starting
 
     def start(self, settings: dict[str, Any]) -> None:
-        """Listen and serve, with other settings if some are given; nothing when it runs already, as it is wanted."""
+        """Start to listen and serve, with the given settings changed; do nothing if it runs with them already."""
         with self._changing:
             if self.read_from:
                 raise NotRunning(self.read_from)
@@ -116,7 +116,7 @@ class Engine:
         undo = Endings()
         try:
             with defer_interrupts(lambda: True) as interrupts:
-                self._stop()  # what a second interrupt may have kept an interrupted start from ending
+                self._stop()  # a second interrupt may have cut short the cleanup of an interrupted start
                 undo.add(setattr, self.identity, "started_at", self.identity.started_at)
                 if settings:
                     undo.add(self.identity.change_settings(settings))
@@ -124,11 +124,13 @@ class Engine:
         except BaseException as error:
             self._undo_start(undo)
             if isinstance(error, OSError):
-                raise HomeError(f"The emulator can't be started: {error}. It runs in no part.") from error
+                raise HomeError(
+                    f"The emulator can't be started: {error}. Everything that had started was stopped again."
+                ) from error
             raise
 
     def _start(self, interrupts: list[bool]) -> None:
-        """Begin one thing after the other, and note how each ends; `_stop()` ends as many as there are."""
+        """Start one part after the other, and add the cleanup of each; `_stop()` undoes as many as have started."""
         ends, state, settings = self._endings, self.lifecycle, self.settings
         ends.add(self.identity.close_journal)
         self.identity.open_journal()
@@ -146,9 +148,10 @@ class Engine:
         context = self._make_context()
         ends.add(context.waiting.close)
         self.application = Application(context, (*settings.local_hostnames, settings.host))
-        # After the context: a request that waits for a job learns of its end first, and reads the result.
+        # Subscribes after the context does: a waiting request sees the end of its job, and reads the result, before an
+        # eviction can remove the job.
         ends.add(Eviction(state, home.loop, settings.keep_jobs, settings.keep_bytes).close)
-        # What lives on the loop ends before all of these, and the loop with it.
+        # Runs before all of the steps above: it cleans up what lives on the loop, and then closes the loop.
         ends.add(home.close, self._endings_on_loop.aend)
         raise_if_interrupted(interrupts)
         home.run(self._serve(sockets, tls_sockets))
@@ -210,14 +213,15 @@ class Engine:
         self._write_live_file()
 
     async def _start_parts(self) -> None:
-        # The executors of functions are clients of these servers, which accept nobody while there are no descriptors.
+        # The executors of functions are clients of these servers, which accept no connection while the process is out
+        # of file descriptors.
         try:
             async with asyncio.timeout(RESUME_SECONDS):
                 for part in self.parts:
                     await part.started()
         except TimeoutError:
             raise HomeError(
-                f"The emulator can't be started: it has not answered its own functions within {RESUME_SECONDS:g} s. "
+                f"The emulator can't be started: it did not answer its own functions within {RESUME_SECONDS:g} s. "
                 "Close files and connections of this process, or raise its limit (ulimit -n), and start it again."
             ) from None
 
@@ -236,7 +240,7 @@ class Engine:
     # Stopping
 
     def stop(self) -> None:
-        """End everything; nothing when it is stopped."""
+        """Stop everything; do nothing if it is stopped already."""
         if self._is_on_its_loop():
             raise HomeError("The emulator can't be stopped from one of its own event callbacks: stop it in a cell.")
         with self._changing, defer_interrupts(lambda: True):
@@ -261,10 +265,10 @@ class Engine:
         for error in failures:
             self.lifecycle.note("internal_error", detail="".join(traceback.format_exception(error)))
         if failures:
-            said = "; ".join(f"{type(error).__name__}: {error}" for error in failures)
+            errors = "; ".join(f"{type(error).__name__}: {error}" for error in failures)
             warn_user(
                 StopWarning(
-                    f"The emulator is stopped, but parts of it failed when they ended: {said}. Its events have more."
+                    f"The emulator is stopped, but parts of it failed to stop: {errors}. Its events have tracebacks."
                 )
             )
 
@@ -279,7 +283,7 @@ class Engine:
     # A session from a file
 
     def adopt(self, session: Contents, read_from: str) -> None:
-        """Take the records of a session that was exported, which can only be read; `read_from` says so."""
+        """Adopt the records of an exported session, which is read-only; `read_from` is the message that says so."""
         self.read_from = read_from
         self._exported_at, self._exported_steady = session.exported_at, session.steady_at
         self.lifecycle.restore(session.state)
@@ -288,33 +292,33 @@ class Engine:
             self.lifecycle.log(job_id).write(text)
 
     def looked_at(self) -> int:
-        """Return up to when the views count, in Unix nanoseconds: now, or when a session from a file was exported."""
+        """Return the moment that the views show, in Unix nanoseconds: now, or the export of a session from a file."""
         return self._exported_at or time.time_ns()
 
     def steady_at(self) -> int:
-        """Return the same moment on the steady clock, up to which durations count."""
+        """Return the same moment on the steady clock, in nanoseconds; unfinished durations are measured up to it."""
         return self._exported_steady or self.lifecycle.steady()
 
-    # Where it is
+    # Addresses and state
 
     @property
     def running(self) -> bool:
-        """Whether it serves."""
+        """Whether it is started and serves requests."""
         return self._home is not None
 
     @property
     def uptime(self) -> int:
-        """For how many nanoseconds it has been running, or was when it was exported, by the steady clock."""
+        """How many nanoseconds it has been running, or had been when it was exported, by the steady clock."""
         return self.steady_at() - self._started_steady
 
     @property
     def name(self) -> str:
-        """The variable that holds the emulator, for hints."""
+        """The name of the variable that holds the emulator, for hints."""
         return self._name()
 
     @property
     def port(self) -> int:
-        """The port that it listens on; the wanted one before it is started."""
+        """The port that it listens on; before the first start, the port of the settings."""
         return self._port or int(self.settings.port)
 
     @property
@@ -327,24 +331,24 @@ class Engine:
 
     @property
     def proxy_url(self) -> str | None:
-        """Where a browser reaches it through a hub; None without a hub."""
+        """The address for browsers behind a JupyterHub; None without a hub."""
         return proxy_url(self.port)
 
     @property
     def platform_url(self) -> str:
-        """The address of the platform routes, HTTPS."""
+        """The HTTPS address of the platform routes."""
         return f"https://127.0.0.1:{self._tls_port}"
 
     @property
     def home(self) -> Home:
-        """What runs its loop; `NotRunning` when it is stopped."""
+        """The owner of its event loop; `NotRunning` when it is stopped."""
         if self._home is None:
             raise self._not_running()
         return self._home
 
     @property
     def client(self) -> ContourClient:
-        """The HTTP client of its own loop; `NotRunning` when it is stopped."""
+        """The HTTP client on its event loop; `NotRunning` when it is stopped."""
         if self._home is None or self._client is None:
             raise self._not_running()
         return self._client
@@ -363,7 +367,7 @@ class Engine:
     # Changing
 
     def change(self, operation: Callable[[Lifecycle], T]) -> T:
-        """Call a function of the Lifecycle on the emulator's loop; returns what it returned, once that is kept."""
+        """Call `operation(lifecycle)` on the event loop, and return its result once the journal has the change."""
 
         async def on_loop() -> T:
             changed = operation(self.lifecycle)

@@ -1,4 +1,4 @@
-"""The arguments of `emu.faults(...)`, read and checked."""
+"""Reading and checking the arguments of `emu.faults(...)`."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
-# The faults that strike by chance, and what each does.
+# The faults that occur with a probability, and what each does.
 CHANCES = {
     "error_rate": "Answer results and schemas with 500.",
-    "drop_result": "Answer a result with 204, and throw it away.",
+    "drop_result": "Answer a result with 204, and discard it.",
     "truncate_result": "Keep only the beginning of a result.",
-    "duplicate_dispatch": "Hand a job out a second time.",
+    "duplicate_dispatch": "Dispatch a job a second time.",
     "reject_poll": "Answer polls with 503.",
     "disconnect": "Close connections instead of answering.",
 }
 FAULTS = ("delay", *CHANCES)
-MOST_SECONDS = 86_400
+MAX_SECONDS = 86_400
 _WHAT = "Setting faults"
 
 
 class Delay:
-    """How long answers are held back: `seconds(random)` chooses, `words` says it."""
+    """How long answers are delayed: `seconds(random)` chooses a time, `words` describes the choice."""
 
     def __init__(self, choose: Callable[[Random], Any], words: str) -> None:
         self._choose = choose
         self.words = words
 
     def seconds(self, random: Random) -> float:
-        """Choose a number of seconds; an `InvalidRequest` says what went wrong."""
+        """Choose a number of seconds; raises `InvalidRequest` if the user's function fails or returns another value."""
         try:
             chosen = self._choose(random)
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
             raise InvalidRequest(
-                f"{_WHAT}: the delay {self.words} raised {said}. It is given a random.Random."
+                f"{_WHAT}: the delay {self.words} raised {type(error).__name__}: {error}. "
+                "Its argument is a random.Random."
             ) from error
         if not _is_seconds(chosen):
             raise InvalidRequest(
-                f"{_WHAT}: the delay {self.words} gave {abbreviated(chosen)}, which is no number of seconds."
+                f"{_WHAT}: the delay {self.words} returned {abbreviated(chosen)}, which is not a number of seconds."
             )
         return float(chosen)
 
@@ -64,21 +64,21 @@ def read_delay(value: Any) -> Delay:
         delay.seconds(Random(0))  # noqa: S311 - nothing secret
         return delay
     raise InvalidRequest(
-        f"{_WHAT}: delay must be seconds, from 0 to {MOST_SECONDS}, (low, high) in seconds, or a function that is "
-        f"given a random.Random and returns seconds, not {abbreviated(value)}."
+        f"{_WHAT}: delay must be seconds, from 0 to {MAX_SECONDS}, (low, high) in seconds, or a function that takes "
+        f"a random.Random and returns seconds, not {abbreviated(value)}."
     )
 
 
 def _is_seconds(value: object) -> bool:
-    return _is_number(value, MOST_SECONDS)
+    return _is_number(value, MAX_SECONDS)
 
 
-def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, Real) and 0 <= cast("float", value) <= most
+def _is_number(value: object, maximum: float) -> bool:
+    return isinstance(value, Real) and 0 <= cast("float", value) <= maximum
 
 
 def read_chances(given: dict[str, Any]) -> dict[str, float]:
-    """Read the chances that were given: from 0, never, to 1, always."""
+    """Read the probabilities that are not None: from 0, never, to 1, always."""
     chances = {name: value for name, value in given.items() if value is not None}
     for name, value in chances.items():
         if not _is_number(value, 1):
@@ -89,25 +89,25 @@ def read_chances(given: dict[str, Any]) -> dict[str, float]:
 
 
 def check_that_any(delay: object, chances: dict[str, float], function: str | None) -> None:
-    """Refuse a call without any fault, and one whose fault can't be of a function."""
+    """Reject a call without any fault, and one with a `function` for a fault that concerns no function."""
     if delay is None and not chances:
-        raise InvalidRequest(f"{_WHAT}: none is given. The faults are {', '.join(FAULTS)}.")
+        raise InvalidRequest(f"{_WHAT}: no fault was given. The faults are {', '.join(FAULTS)}.")
     if function is not None and "reject_poll" in chances:
         raise InvalidRequest(
-            f"{_WHAT}: reject_poll strikes polls, which are of no function. Leave function out, or set it by itself: "
+            f"{_WHAT}: reject_poll concerns polls, which belong to no function. Leave function out, or set it alone: "
             "faults(reject_poll=0.5)."
         )
 
 
 def read_runtime(lifecycle: Lifecycle, runtime: Any) -> str | None:
-    """Return a runtime's id, from its id or its handle; an unknown one is a `NotFound` that lists the known."""
+    """Return the id of a runtime that is given by its id or its handle; `NotFound` lists the known ones."""
     if runtime is None:
         return None
     return lifecycle.runtime(checked_text("runtime", getattr(runtime, "id", runtime))).runtime_id
 
 
 def read_function(lifecycle: Lifecycle, runtime_id: str | None, function: Any) -> str | None:
-    """Return a function's name; where schemas are posted, one that none of them names is a `NotFound`."""
+    """Return the name of a function; raises `NotFound` if schemas were posted and none of them has the name."""
     if function is None:
         return None
     names = {schema.function_name for schema in lifecycle.schemas(runtime_id)}

@@ -1,4 +1,4 @@
-"""`emu.faults`: setting faults, ending them, and which are on."""
+"""`emu.faults`: sets faults of the platform, ends them, and lists those that are on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEDS = 1_000_000
 
 
 class FaultInjection(Part):
-    """The faults that are on: call it to set some, iterate over them, `off()` ends all. So does `emu.stop()`."""
+    """The faults that are on: call it to set some, iterate over them; `off()` and `emu.stop()` end all."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -48,35 +48,36 @@ class FaultInjection(Part):
         disconnect: float | None = None,
         seed: int | None = None,
     ) -> Faults:
-        """Let the platform misbehave towards executors, until `off()` or the end of a `with` block.
+        """Make the platform misbehave towards executors, until `off()` or the end of a `with` block.
 
-        With `runtime`, an id or a handle, only towards that one; with `function` only in its jobs. All but `delay`
-        are chances from 0, never, to 1, always. Each is what the platform could do:
+        `runtime`, an id or a handle, limits it to this runtime; `function` to the jobs of this function. All faults but
+        `delay` are probabilities from 0, never, to 1, always. Each one is something that a platform could do:
 
-        - `delay`: the network is slow. Each answer to a poll that carries a job, and each answer to a result that was
-          posted for a running job, is held back so many seconds, or `(low, high)` evenly spread, or what a function of
-          a `random.Random` returns; it is called on the emulator's loop. A result counts before its answer.
-        - `error_rate`: a service behind the platform is down. A result that is posted, or schemas, are answered with
-          500 `injected_fault`, and nothing is kept. With a `function`, results only.
-        - `drop_result`: the platform loses what it had taken. A result is answered with 204 and thrown away: its job
-          runs until its lease ends, its replica restarts, or somebody fails it.
+        - `delay`: the network is slow. Each answer to a poll that carries a job, and each answer to a result of a
+          running job, is delayed by this many seconds, by a uniformly distributed time in `(low, high)`, or by what a
+          function of a `random.Random` returns, which is called on the emulator's loop. The result itself is stored
+          before its answer is delayed.
+        - `error_rate`: a service behind the platform is down. Posted results and schemas are answered with
+          500 `injected_fault` and are not stored. With a `function`, only results are.
+        - `drop_result`: the platform loses a result that it accepted. The result is answered with 204 and discarded:
+          its job runs until its lease ends, its replica restarts, or someone fails the job.
         - `truncate_result`: a connection inside the platform breaks. A result is answered with 204, and only its
-          beginning is kept, never the whole; an empty one is left alone.
-        - `duplicate_dispatch`: the platform delivers at least once. A job that was handed out is handed out again to
-          the runtime's next poll, whoever polls and however many jobs it holds, unless it has ended by then.
+          beginning is stored, never all of it; an empty result is not changed.
+        - `duplicate_dispatch`: the platform delivers at least once. A dispatched job is dispatched again to the next
+          poll of the runtime, by any replica and however many jobs it holds, unless the job has ended by then.
         - `reject_poll`: the platform is overloaded. A poll is answered with 503 `injected_fault`.
         - `disconnect`: a proxy is restarted. The connection is closed without an answer, either at a poll that would
-          get a job, which goes back to its queue, or after a result was kept.
+          receive a job, which returns to its queue, or after a result was stored.
 
-        Results in chunks are results too; one that is refused, dropped or truncated is so at its end, and no chunk of
-        it reaches a waiting client. A fault is one event, `fault_injected`; setting and ending them is
-        `faults_changed`. The same `seed` gives the same picture when the same jobs are submitted in the same order,
-        however their executors race; left out it is a random one, which the repr and the event show. Several sets may
-        be on: each decides by itself, the first that strikes counts, delays add up. Polls that are held at that moment
-        are answered 204, so that the next ones are under the faults.
+        These apply to results in chunks, too: such a result is refused, dropped or truncated at its end, and none of
+        its chunks reaches a waiting client. Each fault that occurs is one event `fault_injected`; setting and ending
+        them are events `faults_changed`. The same `seed` makes the same faults occur if the same jobs are submitted
+        in the same order, however their executors race; by default it is random, and the repr and the event show it.
+        Several sets of faults may be on: each decides independently, the first that occurs counts, and delays add up.
+        Polls that wait when faults are set are answered with 204, so that the faults apply to the polls after them.
 
-        Raises `InvalidRequest` for what can't be, `NotFound` for an unknown runtime, and for a function that none of
-        the posted schemas names.
+        Raises `InvalidRequest` for invalid arguments, `NotFound` for an unknown runtime, and for a function that no
+        posted schema names.
 
         >>> with emu.faults(function="add", error_rate=0.5, seed=1) as faults:
         ...     emu.call("add", {"x": 1})
@@ -110,7 +111,7 @@ class FaultInjection(Part):
         return faults
 
     def off(self) -> None:
-        """End all faults; nothing when none are on."""
+        """End all faults; do nothing if none are on."""
         for faults in self:
             self._off(faults)
 
@@ -144,7 +145,7 @@ class FaultInjection(Part):
     def _note(self, state: str, faults: Faults) -> None:
         self._engine.lifecycle.note("faults_changed", faults.runtime_id, detail=f"{state}: {faults.description}")
 
-    # Looking
+    # Inspection
 
     def __iter__(self) -> Iterator[Faults]:
         return iter(self._on)
@@ -157,10 +158,10 @@ class FaultInjection(Part):
 
     @property
     def nothing(self) -> str:
-        """What to say when no faults are on."""
+        """The text to show when no faults are on."""
         return f"No faults are on. Try: {self._engine.name}.faults(error_rate=0.2)"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from cmemu_nb.display.cards import show_faults  # noqa: PLC0415 - only a notebook wants it
+        from cmemu_nb.display.cards import show_faults  # noqa: PLC0415 - only notebooks use it
 
         return show_faults(self)

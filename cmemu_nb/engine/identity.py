@@ -1,4 +1,4 @@
-"""What makes an emulator the same after a stop, and with a journal after the end of its process."""
+"""The identity of an emulator: what it keeps after a stop, and with a journal after its process has ended."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ LOST = "the kernel or process that ran it ended"
 class Identity:
     """The settings, the token, the OAuth client, the ports, the certificates and the journal of an emulator.
 
-    `started_at` is when it was started last, in Unix nanoseconds, 0 before; `seed` is the seed file that it began with.
+    `started_at` is when it was last started, in Unix nanoseconds, 0 before the first start; `seed` is the initial state
+    from a seed file, or None.
     """
 
     def __init__(self, settings: Settings, lifecycle: Lifecycle) -> None:
@@ -55,7 +56,7 @@ class Identity:
         self._adopt(_new_identity())
 
     def other_settings(self, settings: Mapping[str, Any]) -> list[str]:
-        """Return the names of those settings that differ from its own; a wrong one is a `SettingError`."""
+        """Return the names of those settings whose current values differ; `SettingError` if one is invalid."""
         wanted = self._settings_with(settings)
         return [name for name in settings if not self._has(name, getattr(wanted, name))]
 
@@ -70,18 +71,18 @@ class Identity:
         return bool(known == value)
 
     def can_have_journal(self, journal: str | None) -> bool:
-        """Return whether it can be started with a journal: once it has been started, its own or a new file."""
+        """Return whether it can be started with a journal: after the first start only with its own or a new file."""
         if journal is None or not self.started_at or self._has("journal", journal):
             return True
         path = _real_path(journal)
         return not path.exists() or not path.stat().st_size
 
     def change_settings(self, settings: Mapping[str, Any]) -> Callable[[], None]:
-        """Take other settings while it is stopped; returns the function that takes the old ones again."""
+        """Change settings while it is stopped; returns a function that restores the old ones."""
         if not self.can_have_journal(settings.get("journal")):
             raise JournalError(
                 f"The journal {settings['journal']} has another emulator's records, and this one has its own. "
-                "Choose a new file, or make a new Emulator with that one, which has all that is in it."
+                "Choose a new file, or create a new Emulator with that journal, which restores its records."
             )
         old, identity = self.settings, dict(self._known)
         who = {name: getattr(self, name) for name in ("token", "client_id", "client_secret")}
@@ -91,7 +92,7 @@ class Identity:
             self._lifecycle.limit(**limits_of(settings))
             self._adopt(who)
 
-        # A port that is asked for goes before the one of the last start.
+        # A port in the settings takes precedence over the one of the last start.
         take(self._settings_with(settings), {name: each for name, each in identity.items() if name not in settings})
         return lambda: take(old, identity)
 
@@ -101,10 +102,10 @@ class Identity:
         return (self.token, *self.settings.tokens, *(self.seed.logins if self.seed else ()))
 
     def open_journal(self) -> None:
-        """Open the journal, if the settings name one, and restore what it has if this is the first start."""
+        """Open the journal, if the settings name one; on the first start restore its records."""
         if self.settings.journal is None:
             return
-        # SQLite is imported when somebody wants a journal.
+        # SQLite is imported only for a journal.
         from cmemu_nb.storage.journal_file import JournalFile  # noqa: PLC0415
 
         file = JournalFile(self._journal_path(), self.settings.journal_sync)
@@ -116,7 +117,7 @@ class Identity:
         self._journal_file = file
 
     def _journal_path(self) -> Path:
-        """Return the journal's real path: the same after a change of directory, and by whatever name it is called."""
+        """Return the journal's real path, which no later change of directory affects and each alias of it shares."""
         if self._path is None:
             self._path = _real_path(str(self.settings.journal))
         return self._path
@@ -126,8 +127,8 @@ class Identity:
         if known and (self.started_at or "owner" in self._known):
             if known.get("owner") != self._known.get("owner"):
                 raise JournalError(
-                    f"The journal {file.path} was used by another emulator since this one was stopped. Make a new "
-                    "Emulator with it, which has all that is in it. In a notebook delete the variable, then type "
+                    f"The journal {file.path} was used by another emulator since this one was stopped. Create a new "
+                    "Emulator with it, which restores its records. In a notebook delete the variable, then type "
                     "%cmemu start --journal FILE."
                 )
             return
@@ -142,14 +143,14 @@ class Identity:
         self._adopt(self._known)
 
     def _adopt(self, identity: Mapping[str, str]) -> None:
-        """Take the token and the client that are set, or else those of an identity."""
+        """Adopt the token and the OAuth client of the settings, or else those of an identity."""
         self.token = Token(self.settings.token or identity["token"])
         self.client_id = self.settings.client_id or identity["client_id"]
         self.client_secret = Token(self.settings.client_secret or identity["client_secret"])
         self._lifecycle.events.hide(self.token, self.client_secret, *self.settings.tokens)
 
     def oauth_client(self) -> OAuthClient:
-        """Return what issues access tokens and knows which of them were revoked."""
+        """Return the OAuth client, which issues access tokens and knows the revoked ones."""
         revoked = msgspec.json.decode(self._known.get("revoked", "{}"), type=dict[str, int])
         return OAuthClient(
             self.client_id, self.client_secret, int(self.settings.access_token_seconds), revoked, self._keep_revoked
@@ -163,11 +164,11 @@ class Identity:
             self._journal_file.remember({"revoked": self._known["revoked"]})
         except JournalError as error:
             raise JournalBehind(
-                f"The token is revoked, but would not be after a restart: {error} Then revoke it again."
+                f"The token is revoked, but would be valid again after a restart: {error} Then revoke it again."
             ) from None
 
     def wanted_port(self) -> int:
-        """Return the port to listen on: the setting, or by default the one of the last start."""
+        """Return the port to listen on: that of the settings, or for a default port that of the last start."""
         port = int(self.settings.port)
         return self._known_port("port", port) if port in DEFAULT_PORTS else port
 
@@ -184,8 +185,8 @@ class Identity:
         return int(known) if known.isascii() and known.isdecimal() else otherwise
 
     def remember(self, port: int, tls_port: int) -> None:
-        """Note who this is for the next start, and in the journal, if there is one."""
-        # A port that is taken today may be free again at the next start, and executors outside know it.
+        """Keep the identity and the ports for the next start, and in the journal, if there is one."""
+        # A port that is taken now may be free at the next start, and external executors are configured with it.
         ports = {"port": str(port), "tls_port": str(tls_port)}
         asked_for = {"port": self.settings.port not in DEFAULT_PORTS, "tls_port": bool(self.settings.tls_port)}
         self._known |= {n: p for n, p in ports.items() if asked_for[n] or n not in self._known}
@@ -197,14 +198,14 @@ class Identity:
             self._journal_file.remember(self._known)
 
     def begin_journal(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Write down everything that happens from now on."""
+        """Record every change in the journal, if there is one, from now on."""
         if self._journal_file is not None:
             from cmemu_nb.storage.journal import Journal  # noqa: PLC0415
 
             self.journal = Journal(self._journal_file, self._lifecycle, loop)
 
     def close_journal(self) -> None:
-        """Write what is left to the journal and close it; nothing when there is none."""
+        """Write the remaining changes to the journal and close it; do nothing if there is none."""
         journal, file = self.journal, self._journal_file
         self.journal = self._journal_file = None
         try:
@@ -215,13 +216,13 @@ class Identity:
                 file.close()
 
     async def written(self) -> None:
-        """Wait until the journal, if there is one, has everything that was changed so far."""
+        """Wait until the journal, if there is one, has every change so far."""
         if self.journal is not None:
             await self.journal.written()
 
     @functools.cached_property
     def files(self) -> PrivateFiles:
-        """The private directory of this emulator's certificates and tokens; beside the journal, if there is one."""
+        """The private directory of the emulator's certificates and tokens, beside the journal if there is one."""
         remove_left_directories()
         files = PrivateFiles(self._journal_file.folder if self._journal_file else None)
         self.replica_files = ReplicaFiles(files, self._lifecycle)
@@ -229,7 +230,7 @@ class Identity:
 
     @functools.cached_property
     def certificates(self) -> Certificates:
-        """The certificate of the platform routes, and its authority."""
+        """The certificate of the platform routes, and the certificate authority that signed it."""
         known = self._known
         authority = Authority(known["authority"], known["authority_key"]) if "authority" in known else None
         names = (*self.settings.local_hostnames, *([self.settings.host] if self.settings.allow_remote else []))

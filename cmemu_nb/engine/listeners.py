@@ -1,4 +1,4 @@
-"""Listeners: functions of its user that an emulator calls when something happens."""
+"""Listeners: callbacks of the user that an emulator calls after each event."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ if TYPE_CHECKING:
 
 
 class Listeners:
-    """The listeners of one emulator. They are called on its loop, each event in a task of its own."""
+    """The listeners of one emulator. They are called on its loop, in a separate task for each event."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._deliveries: set[asyncio.Task[None]] = set()
 
     def add(self, callback: Callable[[Event], object]) -> Callable[[], None]:
-        """Call a function after each event; returns the function that ends this, as `Emulator.on_event` does."""
+        """Call `callback(event)` after each event, and return a function that removes the callback."""
         if not callable(callback):
-            raise InvalidRequest(f"A listener must be callable, not {callback!r}. Give a function of one event.")
+            raise InvalidRequest(
+                f"A listener must be callable, not {callback!r}. Give a function that takes one event."
+            )
         return self._engine.lifecycle.events.subscribe(lambda event: self._deliver(callback, event))
 
     def _deliver(self, callback: Callable[[Event], object], event: Event) -> None:
@@ -37,7 +39,7 @@ class Listeners:
                     await answer
             except asyncio.CancelledError:
                 raise
-            except BaseException:  # noqa: BLE001 - whatever a listener does, the emulator goes on
+            except BaseException:  # noqa: BLE001 - no error of a listener may stop the emulator
                 self._engine.lifecycle.note("listener_failed", event.runtime_id, event.job_id, traceback.format_exc())
 
         if self._engine.running and event.kind != "listener_failed":
@@ -46,7 +48,7 @@ class Listeners:
             task.add_done_callback(self._deliveries.discard)
 
     async def cancel_deliveries(self, seconds: float) -> None:
-        """Cancel the listeners that are running, and wait until they have ended, so many seconds at most."""
+        """Cancel the listeners that are running, and wait at most `seconds` until they have ended."""
         deliveries = list(self._deliveries)
         for delivery in deliveries:
             delivery.cancel()

@@ -1,4 +1,4 @@
-"""Keeps what Tornado and asyncio log about the emulator out of people's cells: it goes into the event log."""
+"""The filter that records the emulator's log lines of Tornado and asyncio as events, not in the cells' output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERYTHING = 1  # a level
 
 
 class OwnLog(logging.Filter):
-    """Takes the log records that are made on the emulator's loop.
+    """Records as events the log records that are made on the emulator's loop, and keeps them from other handlers.
 
     Other packages raise the levels of these loggers: `distributed` silences Tornado as soon as it is imported
     (https://github.com/dask/distributed/blob/main/distributed/config.py, `_initialize_logging_old_style`). So each
@@ -38,7 +38,7 @@ class OwnLog(logging.Filter):
             logger.setLevel(EVERYTHING)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let pass what is not an emulator's, if it would have passed without one."""
+        """Pass a record that does not come from an emulator, if it would have passed without one."""
         loop = asyncio._get_running_loop()  # noqa: SLF001 - None when no loop runs, without an exception
         logger = logging.getLogger(record.name)
         if loop is self._loop:
@@ -53,7 +53,7 @@ class OwnLog(logging.Filter):
         return own or (logger.parent.getEffectiveLevel() if logger.parent else logging.NOTSET)
 
     def _note(self, kind: str, record: logging.LogRecord) -> None:
-        """Log a line as an event; of more than twenty in a second, which anybody can cause, only how many they were."""
+        """Record a line as an event, at most 20 in a second; then only their number, as any client can cause lines."""
         if self._window is None:
             self._window = self._loop.call_later(1, self._end_window)
         self._lines += 1
@@ -73,7 +73,7 @@ class OwnLog(logging.Filter):
         self._note("internal_error", record)
 
     def close(self) -> None:
-        """Let everything pass again."""
+        """Remove the filter and restore the levels of the loggers."""
         if self._window is not None:
             self._window.cancel()
             self._end_window()

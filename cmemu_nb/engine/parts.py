@@ -1,4 +1,4 @@
-"""The parts of an emulator beside its servers, such as the functions that it runs."""
+"""The base class of the parts that start and stop with an emulator, such as the functions that it serves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 
 
 class Part(ABC):
-    """Something that works while the emulator runs. Both methods are called on the emulator's loop."""
+    """Something that is active while the emulator runs. Both methods are called on the emulator's loop."""
 
-    async def started(self) -> None:  # noqa: B027 - most parts wait until they are used
-        """Begin to work: the emulator answers requests from now on."""
+    async def started(self) -> None:  # noqa: B027 - most parts do nothing until they are used
+        """Start: the emulator now answers requests."""
 
     @abstractmethod
     async def stopping(self, reason: str) -> None:
-        """End, while the emulator still answers; `reason` is why the jobs fail that it ends."""
+        """Stop, while the emulator still answers requests; `reason` is the error of the jobs that fail by this."""

@@ -23,9 +23,9 @@ BACKLOG = 1024
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on a host's port, or on a free one with a `PortTakenWarning` if it is taken.
+    """Listen on a port of a host; if it is taken, on a free one with a `PortTakenWarning`.
 
-    For 127.0.0.1 and localhost also on ::1, where there is one: some clients resolve localhost to it.
+    For 127.0.0.1 and localhost it also listens on ::1, if the machine has it: some clients resolve localhost to it.
     """
     hosts = [IPV4, *([IPV6] if _has_ipv6() else [])] if host in (IPV4, "localhost") else [host]
     try:
@@ -49,19 +49,19 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def _is_ours(port: int) -> bool:
-    """Tell whether an emulator of this process listens on a port."""
+    """Return whether an emulator of this process listens on a port."""
     sockets = [each for each in list(closed_in_children()) if isinstance(each, socket.socket) and each.fileno() >= 0]
     return port in [each.getsockname()[1] for each in sockets]
 
 
 def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
-    """Say in an `ExposedWarning` what listening on an address that other machines reach lets them do."""
+    """Emit an `ExposedWarning` for a host that other machines can reach: it says what they can do."""
     if is_loopback(host):
         return
     port = sockets[0].getsockname()[1]
     message = (
-        f"The emulator listens on {host} port {port}, for other machines too. Whoever reaches it can, without any "
-        "token, open and reset sessions, take over deployed apps with the queries that are meant for them, and so "
+        f"The emulator listens on {host} port {port}, which other machines can reach. They can, "
+        "without any token, open and reset sessions, take over deployed apps and receive the queries for them, and so "
         "run the functions of your cells. It is plain HTTP: tokens, queries and results can be read on the way."
     )
     warn_user(ExposedWarning(message))
@@ -78,7 +78,7 @@ def _bind(hosts: list[str], port: int) -> list[socket.socket]:
                 sockets[-1].settimeout(0)
         except OSError:
             close(sockets)
-            # A free IPv4 port may be taken on IPv6: another one will do.
+            # A port that is free on IPv4 may be taken on IPv6: try another one.
             if port != 0 or not sockets or attempt == TRIES - 1:
                 raise
         else:
@@ -96,7 +96,7 @@ def _has_ipv6() -> bool:
 
 
 def stop_listening(sockets: Iterable[socket.socket]) -> None:
-    """Free the ports of sockets at once, also when another process, such as a forked one, has copies."""
+    """Free the ports of sockets at once, even if another process, such as a forked one, has copies of them."""
     for each in sockets:
         with contextlib.suppress(OSError):  # macOS has it closed only
             each.shutdown(socket.SHUT_RDWR)

@@ -266,7 +266,7 @@ class Lifecycle(State):
         for replica in session.replicas.values():
             self._revoke(replica)
             replica.held.clear()
-        self._emit(kind, session.runtime.runtime_id, detail=f"threw away {thrown_away}")
+        self._emit(kind, session.runtime.runtime_id, detail=f"discarded {thrown_away}")
         for job in session.jobs.values():
             if not job.finished:
                 self._emit("job_cleared", job.runtime_id, job.job_id, kind.replace("_", " "))

@@ -96,7 +96,7 @@ class Refreshes:
         self.sent = 0
         self._board = Board(emulator)
         self._view = View(self._board, self._count, self._count, lambda: None)
-        self._view.hear({"do": "look", "window": "one", "number": 1, "changes": {"tab": tab}})
+        self._view.receive({"do": "look", "window": "one", "number": 1, "changes": {"tab": tab}})
 
     def _count(self, _: dict[str, Any]) -> None:
         self.sent += 1
@@ -108,7 +108,7 @@ class Refreshes:
 
     def end(self) -> None:
         """Stop looking."""
-        self._board.leave(self._view)
+        self._board.unwatch(self._view)
 
 
 def refresh_costs(emulator: Emulator, tab: str) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-// The last jobs as a Gantt chart, and how long they took.
+// The Timeline tab: the last jobs as a Gantt chart, and a histogram of their times.
 
 function chartsPart(dashboard) {
   const timeline = el("div", { class: "cmemu-chart" });

@@ -1,9 +1,9 @@
-// What happened, newest first.
+// The Events tab: the newest events first.
 
 function eventsPart(dashboard) {
   const kind = choice("Kind", "Only events of this kind");
-  const text = searchField("Only events that say this", (value) => dashboard.look({ event_text: value }));
-  const all = el("input", { type: "checkbox", title: "Empty polls and chunks of streams come by the thousand" });
+  const text = searchField("Only events that contain this text", (value) => dashboard.look({ event_text: value }));
+  const all = el("input", { type: "checkbox", title: "Also show empty polls and chunks of streams: there are thousands of them" });
   kind.select.addEventListener("change", () => dashboard.look({ event_kind: kind.select.value }));
   all.addEventListener("change", () => dashboard.look({ all_events: all.checked }));
   const withAll = el("label", { class: "cmemu-label" }, all, " all, with empty polls and chunks");

@@ -1,4 +1,4 @@
-// What narrows a table down: choices, and a text to search for.
+// The filters of a table: choices, and a text to search for.
 
 const SEARCH_MS = 150;
 
@@ -14,7 +14,7 @@ function choice(name, title, choices = []) {
     select.replaceChildren(el("option", { value: "" }, "any"), ...values.map(({ value, words: shown }) => el("option", { value }, shown)));
     choose(before);
   }
-  // What is chosen stays to be chosen, offered or not.
+  // A chosen value remains available even if it is not offered any more.
   function choose(value) {
     if (value && ![...select.options].some((option) => option.value === value)) select.append(el("option", { value }, visible(value)));
     if (select.value !== value) select.value = value;
@@ -27,8 +27,8 @@ function labelled(name, input) {
   return el("label", { class: "cmemu-label" }, name, " ", input);
 }
 
-// Make a field for a text to search for: `onsearch(text)` comes when the typing pauses or ends; `show(text)` shows another
-// text, but never over what is being typed.
+// Make a search field: `onsearch(text)` is called when the typing pauses or ends; `show(text)` shows another text, but never
+// replaces a text while it is typed.
 function searchField(title, onsearch) {
   const input = el("input", { type: "search", class: "cmemu-input", title });
   let timer = null;

@@ -1,7 +1,7 @@
-// A form for a query, made of a function's schema, with a JSON side for those who would rather write.
+// The form for a query, built from a function's schema, with a JSON side to write the query as text.
 
-// Make the form for a schema, which is any JSON value. `read()` gives the query as JSON text, or null after telling
-// beside each wrong input what is wrong; `fill(text)` shows a query on the JSON side.
+// Make the form for a schema, which is any JSON value. `read()` returns the query as JSON text; if an input is wrong, it
+// shows the problem beside the input and returns null. `fill(text)` shows a query on the JSON side.
 function queryForm(schema) {
   const inputs = schemaInputs(schema);
   const json = formValue({ ...FORM_JSON, attributes: { ...FORM_JSON.attributes, rows: 8 } }, "Query", "as JSON");
@@ -17,7 +17,7 @@ function queryForm(schema) {
     },
     fill(text) {
       json.control.value = text;
-      json.tell();
+      json.showProblem();
       sides.showJson();
     },
   };
@@ -28,11 +28,11 @@ function formSides(inputs, json) {
   const at = formTop();
   const parts = inputs.map(([name, input]) => [JSON.stringify(name), formInput(name, input, at)]);
   const fields = el("div", { class: "cmemu-form-fields" }, parts.map(([, part]) => part.element));
-  const toForm = button("Form", "Fill in a form; it is as you left it", () => show(true));
-  const toJson = button("JSON", "Write the query as JSON; it begins with what the form says", () => {
+  const toForm = button("Form", "Fill in the form; it has what you last filled in", () => show(true));
+  const toJson = button("JSON", "Write the query as JSON; it starts with the values of the form", () => {
     if (fields.hidden) return;
     json.control.value = formPretty(readFields(null));
-    json.tell();
+    json.showProblem();
     show(false);
   });
 
@@ -52,7 +52,7 @@ function formSides(inputs, json) {
   return { elements: [row, fields, json.element], read: (wrong) => (fields.hidden ? json.read(wrong) : readFields(wrong)), showJson: () => show(false) };
 }
 
-// Make the part of one of a function's inputs: what may be left out has a checkbox before it.
+// Make the part of one of a function's inputs: an input that may be left out has a checkbox before it.
 function formInput(name, { kind, required }, at) {
   const optional = schemaType(kind) === "optionalType";
   if (required && !optional) return formPart(kind, name, at, true);
@@ -61,7 +61,7 @@ function formInput(name, { kind, required }, at) {
   return formChoice(schemaIn(kind, "optionalType", "wrappedType"), name, at, { words: "give a value for", hint });
 }
 
-// Lay JSON text out in lines, without reading its numbers.
+// Format JSON text in lines, without parsing its numbers.
 function formPretty(json) {
   let depth = 0;
   const line = () => `\n${"  ".repeat(Math.min(depth, 40))}`;
@@ -76,7 +76,7 @@ function formPretty(json) {
 
 // Reading a schema
 
-// Give a schema's inputs as [name, { kind, required }]; none for another dialect, and for a function that takes anything.
+// Return a schema's inputs as [name, { kind, required }]; none for another dialect, or for a function that takes anything.
 function schemaInputs(schema) {
   const inputs = schemaIn(schema, "inputs");
   if (!Array.isArray(inputs)) return [];
@@ -93,19 +93,19 @@ function schemaIsObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-// Give what stands under keys in nested objects, or undefined.
+// Return the value under keys in nested objects, or undefined.
 function schemaIn(value, ...keys) {
   for (const key of keys) value = schemaIsObject(value) && Object.hasOwn(value, key) ? value[key] : undefined;
   return value;
 }
 
-// Give the name of a type; "" of what is none, which takes any value.
+// Return the name of a type; "" for something else, which takes any value.
 function schemaType(kind) {
   const name = schemaIn(kind, "type");
   return typeof name === "string" ? name : "";
 }
 
-// Say a type in words, without what is nested in it.
+// Return a type in words, without the types nested in it.
 function schemaWords(kind) {
   const type = schemaType(kind);
   const inside = (key) => schemaName(schemaIn(kind, type, key));

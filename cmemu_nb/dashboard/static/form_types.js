@@ -1,17 +1,17 @@
 // The parts of a query's form, one for each type of Foundry's dialect.
 //
-// A part is { element, read(wrong), rename(name) }. `read` gives JSON text: what was typed goes into it digit by digit,
-// never through a number. It gives null when something in it is wrong, tells that beside the input and adds the input
-// to `wrong`. Without `wrong` it tells nothing and gives a draft: null for what is missing, a string for what is wrong.
+// A part is { element, read(wrong), rename(name) }. `read` returns JSON text: typed digits are copied into it and never
+// converted to a number. If something is wrong, it shows the problem beside the input, adds the input to `wrong` and
+// returns null. Without `wrong` it shows nothing and returns a draft: null for a missing value, a string for a wrong one.
 
-const FORM_DEPTH = 8; // what is nested deeper is written as JSON
-const FORM_FIELDS = 1000; // that many are made at once; a struct for which there is no room is written as JSON
+const FORM_DEPTH = 8; // values that are nested deeper are written as JSON
+const FORM_FIELDS = 1000; // at most so many are made at once; a struct that has more is written as JSON
 const FORM_NAME = 100;
 const FORM_VALUE = 60;
 const FORM_REASON = 200;
 const FORM_TEXT = { type: "text", autocomplete: "off", spellcheck: "false" };
 
-// Cut a text that came from outside, without cutting a character in two, and make it visible.
+// Cut an external text, never inside a character, and make its invisible characters visible.
 function formCut(text, most = FORM_NAME) {
   const beginning = Array.from(text.slice(0, 2 * most + 2));
   return visible(beginning.length > most ? `${beginning.slice(0, most).join("")}…` : text);
@@ -43,7 +43,7 @@ const FORM_TIMESTAMP = {
   json: formTimestamp,
 };
 const FORM_JSON = {
-  expected: "JSON, in which there is no NaN and no Infinity",
+  expected: "JSON, which has no NaN and no Infinity",
   tag: "textarea",
   attributes: { rows: 2, spellcheck: "false" },
   json: (value) => (formReason(value) ? null : value),
@@ -78,13 +78,13 @@ function formTimestamp(value) {
   return found && JSON.stringify(`${found[1]}${found[2] || ":00"}${(found[3] || ".").padEnd(4, "0")}Z`);
 }
 
-// Say why a text is no JSON; "" if it is.
+// Return why a text is not JSON; "" if it is.
 function formReason(text) {
   try {
     JSON.parse(text);
     return "";
   } catch (error) {
-    return error.message || "no JSON";
+    return error.message || "not JSON";
   }
 }
 
@@ -93,50 +93,50 @@ function formHead(id, label, hint) {
   return el("span", { class: "cmemu-form-head" }, el("label", { for: id }, label), el("bdi", { id: `${id}-hint`, class: "cmemu-form-hint" }, hint));
 }
 
-// Make the input of one value, with its label, its hint and the place where is said what is wrong.
+// Make the input of one value, with its label, its hint and a place for a problem.
 function formValue(type, name, hint, required = false) {
   const id = uniqueId("field");
   const named = el("bdi", {}, formCut(name));
   const problem = el("span", { id: `${id}-problem`, class: "cmemu-form-problem" });
-  const said = { title: `Expected: ${type.expected}`, "aria-required": required && "true", "aria-describedby": `${id}-hint ${id}-problem` };
-  const control = el(type.tag, { ...type.attributes, ...said, id, class: "cmemu-form-control", oninput: changed });
+  const description = { title: `Expected: ${type.expected}`, "aria-required": required && "true", "aria-describedby": `${id}-hint ${id}-problem` };
+  const control = el(type.tag, { ...type.attributes, ...description, id, class: "cmemu-form-control", oninput: changed });
   const head = formHead(id, [named, type.unit], hint);
   const ticked = control.type === "checkbox";
   const element = el("div", { class: ticked ? "cmemu-form-field cmemu-form-tick" : "cmemu-form-field" }, ticked ? [control, head] : [head, control], problem);
 
   function changed() {
-    tell();
+    showProblem();
     if (type.attributes.rows !== 1) return;
     control.style.height = "auto";
     control.style.height = `${control.scrollHeight + control.offsetHeight - control.clientHeight}px`;
   }
 
-  // Say what is wrong, or nothing when it is right.
-  function tell(...words) {
+  // Show a problem, or with no arguments that there is none.
+  function showProblem(...words) {
     if (words.length) control.setAttribute("aria-invalid", "true");
     else control.removeAttribute("aria-invalid");
     problem.replaceChildren(...words);
   }
 
-  function tellWrong(value) {
+  function showWrong(value) {
     const given = value.trim() ? JSON.stringify(formCut(value, FORM_VALUE)) : control.validity.badInput ? "only a part" : "nothing";
     const reason = value.trim() && type.reason ? ` (${formCut(type.reason(value), FORM_REASON)})` : "";
-    tell(el("bdi", {}, named.textContent), `: expected ${type.expected}, given `, el("bdi", {}, given + reason), ".");
+    showProblem(el("bdi", {}, named.textContent), `: expected ${type.expected}, given `, el("bdi", {}, given + reason), ".");
   }
 
   function read(wrong) {
     const value = ticked ? String(control.checked) : control.value;
     const json = type.json(value);
     if (!wrong) return json ?? (value.trim() ? JSON.stringify(value) : "null");
-    tell();
+    showProblem();
     if (json === null) {
-      tellWrong(value);
+      showWrong(value);
       wrong.push(control);
     }
     return json;
   }
 
-  return { element, control, tell, read, rename: (name) => setText(named, name) };
+  return { element, control, showProblem, read, rename: (name) => setText(named, name) };
 }
 
 // Several values
@@ -149,7 +149,7 @@ const FORM_GROUPS = new Map([
   ["optionalType", formOptional],
 ]);
 
-// Make the part for a value of a type. `at` is how deep it is and how much room there is: see formTop.
+// Make the part for a value of a type. `at` has its depth and how many fields may still be made: see formTop.
 function formPart(kind, name, at, required = false) {
   const type = schemaType(kind);
   const hint = `${schemaWords(kind)}${required ? ", required" : ""}`;
@@ -160,7 +160,7 @@ function formPart(kind, name, at, required = false) {
   return one ? formValue(one, name, hint, required) : formValue(FORM_JSON, name, `${hint}, as JSON`, required);
 }
 
-// What is made later, when somebody asks for it, has room of its own.
+// Parts that are made later, when someone opens them, may again have as many fields.
 function formTop(depth = 0) {
   return { depth, room: { left: FORM_FIELDS } };
 }
@@ -171,18 +171,18 @@ function formFrame(name, hint, ...children) {
   return { element: el("fieldset", { class: "cmemu-form-group" }, legend, children), rename: (name) => setText(named, name) };
 }
 
-// Put JSON texts between brackets: null if one is wrong, and without those that are left out.
+// Join JSON texts between brackets, without those that are left out; null if one is wrong.
 function formJoined(open, texts, close) {
   return texts.includes(null) ? null : `${open}${texts.filter((text) => text !== undefined).join(", ")}${close}`;
 }
 
 const formPair = (name, value) => (name === null || value === null ? null : value && `${name}: ${value}`);
 
-// Make rows that can be added and removed; `make` gives { element, number(position) }.
-function formRows(what, make) {
+// Make rows that can be added and removed; `make` returns { element, number(position) }.
+function formRows(noun, make) {
   const rows = [];
   const place = el("div", { class: "cmemu-form-rows" });
-  const add = button(`add ${what}`, `Add another ${what}`, () => {
+  const add = button(`add ${noun}`, `Add another ${noun}`, () => {
     const row = make();
     row.remove = button("remove", "", () => removeRow(row));
     row.line = el("div", { class: "cmemu-form-row" }, row.element, row.remove);
@@ -203,8 +203,8 @@ function formRows(what, make) {
   function renumber() {
     for (const [position, row] of rows.entries()) {
       row.number(position);
-      row.remove.title = `Remove ${what} ${position}`;
-      row.remove.setAttribute("aria-label", `remove ${what} ${position}`);
+      row.remove.title = `Remove ${noun} ${position}`;
+      row.remove.setAttribute("aria-label", `remove ${noun} ${position}`);
     }
   }
 
@@ -222,7 +222,7 @@ function formList(kind, name, hint, at) {
 function formMap(kind, name, hint, at) {
   const [keys, values] = [schemaIn(kind, "map", "keysType"), schemaIn(kind, "map", "valuesType")];
   const { rows, elements } = formRows("entry", () => {
-    // Keys are text on the wire, whatever they stand for.
+    // Keys are text on the wire, whatever their type is.
     const key = formValue(FORM_ONE_VALUE.get(schemaType(keys)) || FORM_STRING, "", schemaWords(keys));
     const value = formPart(values, "", formTop(at.depth));
     const number = (position) => [key.rename(`key ${position}`), value.rename(`value ${position}`)];
@@ -235,13 +235,13 @@ function formMap(kind, name, hint, at) {
   return { ...formFrame(name, hint, elements), read };
 }
 
-// Read a map's key, which must not be there twice.
+// Read a map's key, which must not occur twice.
 function formKey(key, seen, wrong) {
   const text = key.read(wrong);
   if (text === null) return null;
   const name = text.startsWith('"') ? text : JSON.stringify(text);
   if (wrong && seen.has(name)) {
-    key.tell("The key ", el("bdi", {}, formCut(name, FORM_VALUE)), " is there twice: expected another one.");
+    key.showProblem("The key ", el("bdi", {}, formCut(name, FORM_VALUE)), " occurs twice: expected another one.");
     wrong.push(key.control);
     return null;
   }
@@ -264,13 +264,13 @@ function formOptional(kind, name, hint, at) {
   return formChoice(schemaIn(kind, "optionalType", "wrappedType"), name, at, { words: "give a value for", hint: `${hint}, otherwise null`, otherwise: "null" });
 }
 
-// Make a checkbox before a part that may be left out. `otherwise` is what is read then; undefined leaves it out.
+// Make a checkbox before a part that may be left out. `otherwise` is the value without it; undefined leaves it out.
 function formChoice(kind, name, at, { words, hint, checked = false, otherwise }) {
   const id = uniqueId("give");
   const named = el("bdi", {}, formCut(name));
   const place = el("div", { class: "cmemu-form-inner", hidden: true });
-  const said = { title: `Unchecked: it is ${otherwise || "left out"}`, "aria-describedby": `${id}-hint` };
-  const box = el("input", { type: "checkbox", id, checked, ...said, onchange: show });
+  const description = { title: `Unchecked: it is ${otherwise || "left out"}`, "aria-describedby": `${id}-hint` };
+  const box = el("input", { type: "checkbox", id, checked, ...description, onchange: show });
   const head = formHead(id, [`${words} `, named], hint);
   let inner = null;
 

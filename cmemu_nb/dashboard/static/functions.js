@@ -1,4 +1,4 @@
-// The functions: what each takes and gives, and a form to try it.
+// The Functions tab: the inputs and output of each function, and a form to try it.
 
 function functionsPart(dashboard) {
   const table = dataTable({
@@ -7,7 +7,7 @@ function functionsPart(dashboard) {
       { name: "Function" },
       { name: "Runtime" },
       { name: "Takes and gives" },
-      { name: "ok", number: true, title: "How many of its jobs returned a value; of functions in cells" },
+      { name: "ok", number: true, title: "How many of its jobs returned a value; only for functions in cells" },
       { name: "function error", number: true, title: "How many of its jobs raised" },
       { name: "failed", number: true, title: "How many of its jobs failed" },
       { name: "Run time p50", number: true, title: "Half of the last 1,000 jobs ran no longer" },
@@ -24,11 +24,11 @@ function functionsPart(dashboard) {
   const check = el("input", { type: "checkbox", checked: true, title: "Compare the query with the schema before it is sent" });
   const wrong = el("p", { class: "cmemu-wrong", role: "alert" });
   const send = el("button", { type: "submit", class: "cmemu-button cmemu-main", title: "Submit the query as a job and show the result here" }, "Submit");
-  const anew = button("New form", "Throw away what is filled in", () => {
+  const newForm = button("New form", "Discard what is filled in", () => {
     made.touched = false;
     show();
   });
-  const changed = el("p", { class: "cmemu-said", role: "status", hidden: true }, "The schema has changed since this form was made. ", anew);
+  const changed = el("p", { class: "cmemu-said", role: "status", hidden: true }, "The schema has changed since this form was made. ", newForm);
   const form = el(
     "form",
     { onsubmit: submit, novalidate: true, oninput: () => (made.touched = true) },
@@ -65,7 +65,7 @@ function functionsPart(dashboard) {
       place.replaceChildren(made.form.element);
       setText(wrong, "");
     }
-    setText(words, part.words || "This schema is in no dialect that is known here: write the query as JSON.");
+    setText(words, part.words || "The dialect of this schema is unknown: write the query as JSON.");
     tried.show();
   }
 

@@ -1,4 +1,4 @@
-// Where the emulator is and how it does.
+// The header: the emulator's addresses, counts of jobs and figures of the last minute.
 
 function headerPart(dashboard) {
   const facts = {};
@@ -8,7 +8,7 @@ function headerPart(dashboard) {
     ["proxy_url", "Behind the hub", "The same from your browser, behind the hub's host and with a token"],
     ["tls_url", "TLS URL", "Platform routes, which the official SDKs use"],
     ["token", "Token", "Bearer token of the contour routes"],
-    ["home", "Runs", "Who drives the emulator's event loop"],
+    ["home", "Runs", "Where the emulator's event loop runs"],
     ["uptime", "Up for", "Since the emulator was started"],
     ["throughput", "Done, last minute", "Jobs that ended in the last minute"],
     ["queue", "Queue time, last minute", "How long the jobs that ended in the last minute were queued: half of them no longer than p50, 95 % no longer than p95"],
@@ -55,7 +55,7 @@ function headerPart(dashboard) {
   return { element, show, parts: ["header"] };
 }
 
-// Show a chart, which Python has drawn and escaped.
+// Show a chart that Python has drawn and escaped.
 function drawn(element, svg) {
   if (element.dataset.svg === svg) return;
   element.dataset.svg = svg;

@@ -1,4 +1,4 @@
-// One job: where it stands, what was asked and answered, and what can be done with it.
+// One job: its state, query and result, and buttons to act on it.
 
 function jobCard(dashboard, { part, title, onclose }) {
   const heading = el("h4", { class: "cmemu-title" });
@@ -7,7 +7,7 @@ function jobCard(dashboard, { part, title, onclose }) {
   const steps = el("ol", { class: "cmemu-steps", "aria-label": "Timeline" });
   const diagnosis = el("p", { class: "cmemu-waits" });
   const error = el("pre", { class: "cmemu-body cmemu-error", "aria-label": "Error" });
-  const bodies = { query: bodyPart("Query"), arrived: bodyPart("Result, as far as it has come"), result: bodyPart("Result") };
+  const bodies = { query: bodyPart("Query"), arrived: bodyPart("Result, as far as it has arrived"), result: bodyPart("Result") };
   const logs = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "Logs" });
   const logNote = el("span", { class: "cmemu-muted" });
   const logPart = el("details", { open: true }, el("summary", { title: "Show or hide what the job's function printed" }, "Logs ", logNote), logs);
@@ -15,24 +15,24 @@ function jobCard(dashboard, { part, title, onclose }) {
   const curlPart = el(
     "details",
     {},
-    el("summary", { title: "Show or hide the commands that do it again" }, "curl"),
+    el("summary", { title: "Show or hide the commands that submit and inspect it" }, "curl"),
     el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token: Copy in the header copies it."),
     curl,
     button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(curl.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
   );
-  const cancel = button("Cancel", "Cancel this job: its callers are told, and a function in a cell is ended", async () => {
-    const said = await dashboard.ask("cancel", { job: job().key });
-    if (said) dashboard.say(said);
+  const cancel = button("Cancel", "Cancel this job: its callers get an error, and a function in a cell is interrupted", async () => {
+    const message = await dashboard.ask("cancel", { job: job().key });
+    if (message) dashboard.say(message);
   });
-  const reason = el("input", { type: "text", class: "cmemu-input", placeholder: "failed in the dashboard", "aria-label": "Reason", title: "Why the job fails: its callers are told" });
+  const reason = el("input", { type: "text", class: "cmemu-input", placeholder: "failed in the dashboard", "aria-label": "Reason", title: "Why the job fails: its callers get this message" });
   const fail = button("Fail", "End this job as failed, with the reason", async () => {
-    const said = await dashboard.ask("fail", { job: job().key, reason: reason.value });
-    if (!said) return;
+    const message = await dashboard.ask("fail", { job: job().key, reason: reason.value });
+    if (!message) return;
     reason.value = "";
-    dashboard.say(said);
+    dashboard.say(message);
   });
   const failing = el("span", { class: "cmemu-row" }, cancel, reason, fail);
-  const again = button("Run again", "Submit the same query once more", async () => {
+  const again = button("Run again", "Submit the same query again", async () => {
     const id = await dashboard.ask("run_again", { job: job().key });
     if (id) dashboard.look({ [part]: id });
   });
@@ -62,9 +62,9 @@ function jobCard(dashboard, { part, title, onclose }) {
       heading.dataset.words = words;
       heading.replaceChildren(el("bdi", {}, now.function), " ", badge(now.state));
     }
-    const said = JSON.stringify(now.facts);
-    if (facts.dataset.words !== said) {
-      facts.dataset.words = said;
+    const rows = JSON.stringify(now.facts);
+    if (facts.dataset.words !== rows) {
+      facts.dataset.words = rows;
       facts.replaceChildren(...now.facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))));
     }
     steps.replaceChildren(...now.timeline.map(([what, at, after]) => el("li", {}, el("strong", {}, what), ` ${at} `, el("span", { class: "cmemu-muted" }, after))));
@@ -82,7 +82,7 @@ function jobCard(dashboard, { part, title, onclose }) {
   return { element, show };
 }
 
-// Make the place of a query or a result: its kind, how large it is, its text.
+// Make the part of a query or a result: its kind, its size and its text.
 function bodyPart(name) {
   const kind = el("span", { class: "cmemu-muted" });
   const text = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": name });

@@ -1,14 +1,14 @@
-// The jobs: newest first, filtered, and one of them open.
+// The Jobs tab: the newest jobs first, their filters, and the open job.
 
 function jobsPart(dashboard) {
   const selects = {
     runtime: choice("Runtime", "Only jobs of this runtime"),
     function: choice("Function", "Only calls of this function"),
     status: choice("Status", "Only jobs with this status", ["queued", "running", "succeeded", "failed"]),
-    outcome: choice("Outcome", "Only jobs that ended so", ["ok", "function error", "failed"]),
+    outcome: choice("Outcome", "Only jobs with this outcome", ["ok", "function error", "failed"]),
   };
   for (const [name, { select }] of Object.entries(selects)) select.addEventListener("change", () => narrow({ [name]: select.value }));
-  const text = searchField("Only jobs that have this in their id, names, query, result or error", (value) => narrow({ text: value }));
+  const text = searchField("Only jobs with this text in their id, names, query, result or error", (value) => narrow({ text: value }));
   const clear = button("Clear filters", "Show every job", () => narrow({ runtime: "", function: "", status: "", outcome: "", text: "" }));
   const filters = filterRow("Filter the jobs", Object.values(selects).map(({ element }) => element), text.element, clear);
 

@@ -1,24 +1,24 @@
-// The whole dashboard: the header, the tabs, and the talk with the kernel.
+// The whole dashboard: the header, the tabs, and the messages to and from the kernel.
 
 const TABS = { jobs: "Jobs", functions: "Functions", runtimes: "Runtimes", timeline: "Timeline", events: "Events" };
 const PARTS = { jobs: jobsPart, functions: functionsPart, runtimes: runtimesPart, timeline: chartsPart, events: eventsPart };
 const STAY_MS = 20000;
 const ANSWER_MS = 30000;
-const SAID_MS = 10000;
+const MESSAGE_MS = 10000;
 const SILENT_MS = 6000;
 const DEAF_MS = 1500;
 const PAGE_KEYS = new Set(["s", "f", "g", "p", "c"]); // with Ctrl or Cmd: save, find, print, and with Shift the palette
-const GONE = "The kernel is gone: run this cell again.";
+const NO_KERNEL = "The kernel was restarted or has ended: run this cell again.";
 
-// Everything a part needs: the model, the options, questions to the kernel, and a place to say something.
-function connect(model, said) {
+// Everything that the parts use: the model, the options, requests to the kernel, and a place to show messages.
+function connect(model, status) {
   const window = uniqueId("window");
   const waiting = new Map();
   const dashboard = { model, options: model.get("options"), window };
-  let wishes = {};
-  let wished = { number: 0, at: 0 };
+  let pending = {};
+  let requested = { number: 0, at: 0 };
 
-  // Send a message; the connection is closed when the kernel was restarted, and nothing can be sent then.
+  // Send a message; returns false if that is impossible because the kernel was restarted, which closes the connection.
   dashboard.send = (message) => {
     try {
       model.send({ window, ...message });
@@ -31,57 +31,57 @@ function connect(model, said) {
   // The variable that holds the emulator, for hints of what to type.
   dashboard.emu = () => model.get("name");
 
-  // Change what is looked at.
+  // Change the options: the tab, a filter, what is open.
   dashboard.look = (changes) => {
-    wishes = { ...wishes, ...changes };
-    wished = { number: wished.number + 1, at: Date.now() };
+    pending = { ...pending, ...changes };
+    requested = { number: requested.number + 1, at: Date.now() };
     dashboard.options = { ...dashboard.options, ...changes };
     dashboard.show();
-    if (!dashboard.send({ do: "look", changes, number: wished.number })) dashboard.warn(GONE);
+    if (!dashboard.send({ do: "look", changes, number: requested.number })) dashboard.warn(NO_KERNEL);
   };
 
-  // Take over what the kernel says is looked at, by this window or another; wishes on the way come on top.
+  // Adopt the kernel's options, which this window or another has changed; the pending changes of this window stay.
   dashboard.follow = () => {
     const options = model.get("options");
-    if (heard()) wishes = {};
-    dashboard.options = { ...options, ...wishes };
+    if (received()) pending = {};
+    dashboard.options = { ...options, ...pending };
     dashboard.show();
   };
 
-  const heard = () => (model.get("options").seen?.[window] ?? 0) >= wished.number;
+  const received = () => (model.get("options").seen?.[window] ?? 0) >= requested.number;
 
-  // Say for how many milliseconds a wish has been waiting.
-  dashboard.waited = () => (heard() ? 0 : Date.now() - wished.at);
+  // Return for how many milliseconds a change has been pending.
+  dashboard.waited = () => (received() ? 0 : Date.now() - requested.at);
 
   // Show a sentence for a while: what a button did.
   let fading = null;
-  dashboard.say = (words) => {
-    dashboard.warn(words);
-    fading = setTimeout(() => setText(said, ""), SAID_MS);
+  dashboard.say = (message) => {
+    dashboard.warn(message);
+    fading = setTimeout(() => setText(status, ""), MESSAGE_MS);
   };
 
   // Show a sentence until another button is pressed: what went wrong.
-  dashboard.warn = (words) => {
+  dashboard.warn = (message) => {
     clearTimeout(fading);
-    setText(said, words);
+    setText(status, message);
   };
 
-  // Press a button in the kernel; gives its answer, or null when that is an error, which is shown.
-  dashboard.ask = (what, fields = {}, onwrong = dashboard.warn) => {
+  // Run a button's action in the kernel; returns its answer, or shows the error and returns null.
+  dashboard.ask = (action, fields = {}, onwrong = dashboard.warn) => {
     const id = uniqueId("question");
     onwrong("");
     return new Promise((resolve) => {
-      const timer = setTimeout(() => onwrong("The kernel has not answered yet: a long cell of it may be running, and the answer comes after that."), ANSWER_MS);
+      const timer = setTimeout(() => onwrong("The kernel has not answered yet: a long cell may be running, and the answer comes after it."), ANSWER_MS);
       waiting.set(id, ({ value, error }) => {
         clearTimeout(timer);
         onwrong(error || "");
         resolve(error ? null : value);
       });
-      if (!dashboard.send({ do: what, id, ...fields })) dashboard.hear({ answer: id, error: GONE });
+      if (!dashboard.send({ do: action, id, ...fields })) dashboard.receive({ answer: id, error: NO_KERNEL });
     });
   };
 
-  dashboard.hear = (message) => {
+  dashboard.receive = (message) => {
     const answer = waiting.get(message.answer);
     if (!answer) return;
     waiting.delete(message.answer);
@@ -90,7 +90,7 @@ function connect(model, said) {
   return dashboard;
 }
 
-// Make the row of tabs with its panels; the arrow keys go from one to the next.
+// Make the row of tabs with its panels; the arrow keys select the next one.
 function tabs(dashboard, parts) {
   const names = Object.keys(TABS);
   const panels = {};
@@ -100,7 +100,7 @@ function tabs(dashboard, parts) {
     buttons[name] = el("button", { type: "button", role: "tab", id: tab, "aria-controls": panel, class: "cmemu-tab", title: `Show ${TABS[name].toLowerCase()}`, onclick: () => dashboard.look({ tab: name }) }, TABS[name]);
     panels[name] = el("div", { role: "tabpanel", id: panel, "aria-labelledby": tab }, parts[name].element);
   }
-  const list = el("div", { role: "tablist", "aria-label": "What to look at", class: "cmemu-tabs" }, Object.values(buttons));
+  const list = el("div", { role: "tablist", "aria-label": "What to show", class: "cmemu-tabs" }, Object.values(buttons));
   list.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
@@ -120,14 +120,14 @@ function tabs(dashboard, parts) {
   return { element: el("div", {}, list, Object.values(panels)), show };
 }
 
-// Make the notice that is there while the kernel is silent, or does not hear.
+// Make the notice that is shown while the kernel sends nothing, or does not receive.
 function noticePart(dashboard) {
   const element = el("p", { class: "cmemu-said", role: "status" });
   let heardAt = Date.now();
   function show() {
     const { running, at } = dashboard.model.get("header");
     if (running && Date.now() - heardAt > SILENT_MS) setText(element, `No news from the kernel since ${at} UTC. If it was restarted, run this cell again.`);
-    else setText(element, dashboard.waited() > DEAF_MS ? "A cell keeps the kernel busy. What you chose is shown when that ends." : "");
+    else setText(element, dashboard.waited() > DEAF_MS ? "A cell keeps the kernel busy. What you chose is shown when the cell ends." : "");
   }
   return {
     element,
@@ -140,7 +140,7 @@ function noticePart(dashboard) {
   };
 }
 
-// Make the notice of a fault in the dashboard itself.
+// Make the notice of an error in the dashboard itself.
 function troublePart(dashboard) {
   const words = el("span");
   const details = el("pre", { class: "cmemu-body" });
@@ -166,7 +166,7 @@ function troublePart(dashboard) {
 // shortcut is meant for, which is mostly that element itself (https://github.com/jupyterlab/jupyterlab/pull/15774).
 function keepKeys(root) {
   root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
-  // What is for the whole page is pressed once more outside.
+  // A key for the whole page is dispatched again outside the dashboard.
   root.addEventListener("keydown", (event) => {
     if (!(event.ctrlKey || event.metaKey) || event.altKey || !PAGE_KEYS.has(event.key.toLowerCase())) return;
     if (!root.parentElement.dispatchEvent(new KeyboardEvent(event.type, event))) event.preventDefault();
@@ -174,14 +174,14 @@ function keepKeys(root) {
 }
 
 function render({ model, el: place }) {
-  const said = el("p", { class: "cmemu-said", role: "status", "aria-live": "polite" });
-  const dashboard = connect(model, said);
+  const status = el("p", { class: "cmemu-said", role: "status", "aria-live": "polite" });
+  const dashboard = connect(model, status);
   const header = headerPart(dashboard);
   const [notice, trouble] = [noticePart(dashboard), troublePart(dashboard)];
   const parts = Object.fromEntries(Object.entries(PARTS).map(([name, make]) => [name, make(dashboard)]));
   const tabRow = tabs(dashboard, parts);
   // Focusable, so that a click beside the controls gives the focus to it and not to the cell, which would get the next keys.
-  const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, header.element, said, tabRow.element);
+  const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, header.element, status, tabRow.element);
   keepKeys(root);
   place.append(root);
 
@@ -198,7 +198,7 @@ function render({ model, el: place }) {
     for (const each of part.parts) on(`change:${each}`, () => (name in parts && name !== dashboard.options.tab ? null : part.show()));
   }
   on("change:options", dashboard.follow);
-  on("msg:custom", dashboard.hear);
+  on("msg:custom", dashboard.receive);
   dashboard.send({ do: "stay" });
   const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(notice.look, 500)];
   header.show();

@@ -1,15 +1,15 @@
-// The runtimes: who polls, what waits, what is bound.
+// The Runtimes tab: last polls, counts of jobs, replicas, bindings and functions.
 
 function runtimesPart(dashboard) {
   const table = dataTable({
     caption: "Runtimes",
     columns: [
       { name: "Runtime" },
-      { name: "State", title: "connected: polls. stale: no poll for longer than a poll may be held. never polled: nobody was there yet" },
+      { name: "State", title: "connected: a module polls. stale: no poll for longer than a poll may wait. never polled: no module has connected yet" },
       { name: "Last poll" },
       { name: "Queued", number: true },
       { name: "Running", number: true },
-      { name: "Replicas", title: "Copies of a module with tokens of their own" },
+      { name: "Replicas", title: "Copies of a module, each with its own token" },
       { name: "Bound apps and branches" },
       { name: "Functions" },
     ],
@@ -24,9 +24,9 @@ function runtimesPart(dashboard) {
       row.functions,
     ],
     actionsOf: (row) => [
-      sureButton("Reset", `Reset the session of ${row.name}: jobs and schemas go, the binding stays, the token changes`, async () => {
-        const said = await dashboard.ask("reset", { runtime: row.key });
-        if (said) dashboard.say(said);
+      sureButton("Reset", `Reset the session of ${row.name}: jobs and schemas are deleted, bindings stay, the token changes`, async () => {
+        const message = await dashboard.ask("reset", { runtime: row.key });
+        if (message) dashboard.say(message);
       }),
       button("Copy environment", `Copy what a program needs to run as one more replica of ${row.name}, as lines for a terminal`, async () => {
         const lines = await dashboard.ask("environment", { runtime: row.key });
@@ -49,16 +49,16 @@ function runtimesPart(dashboard) {
   };
 }
 
-// Make a button that asks once more before it does something that can't be undone.
-function sureButton(words, title, onsure) {
-  const made = button(words, title, () => {
+// Make a button that must be pressed twice, for an action that can't be undone.
+function sureButton(text, title, onsure) {
+  const made = button(text, title, () => {
     if (made.dataset.asked) onsure();
     made.dataset.asked = made.dataset.asked ? "" : "yes";
-    setText(made, made.dataset.asked ? `${words}: sure?` : words);
+    setText(made, made.dataset.asked ? `${text}: sure?` : text);
   });
   made.addEventListener("blur", () => {
     made.dataset.asked = "";
-    setText(made, words);
+    setText(made, text);
   });
   return made;
 }

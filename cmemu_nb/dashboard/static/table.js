@@ -1,18 +1,18 @@
-// Tables that stay where they are while their rows change: a row keeps its element, so a click never misses it.
+// Tables whose rows keep their elements while the data changes, so that a click never misses a row.
 
 const HOLD_MS = 4000;
 
-// Make a state: a word beside a dot of its colour.
-function badge({ badge: words, tone }) {
+// Make a badge: a word beside a dot of its colour.
+function badge({ badge: text, tone }) {
   return el(
     "span",
     { class: `cmemu-badge cmemu-${tone}` },
     el("span", { class: "cmemu-dot", "aria-hidden": "true" }, "●"),
-    el("bdi", {}, words),
+    el("bdi", {}, text),
   );
 }
 
-// Make a cell's content: text, a state, a list of texts, or an element as it is.
+// Make a cell's content: text, a badge, a list of texts, or an element as it is.
 function content(value) {
   if (value instanceof Node) return value;
   if (Array.isArray(value) && !value.length) return "—";
@@ -23,11 +23,11 @@ function content(value) {
 
 // Make a table. A column is `number`, `short` (never broken into lines) or text. `cellsOf(row)` gives a row's values, one
 // for each column; `actionsOf(row)` elements for a last column, made once; `onopen(key)` makes the first cell a button
-// and the row clickable. With `hold`, no row comes or moves while the pointer moves over the table, unless something
-// else was `asked` for.
-// `update(rows, openKey, asked)` shows rows, each with a `key` of its own.
-// Where there is little room, a `wide` table sooner, a row is a paragraph with the columns' names in it. The roles are
-// written out, because elements that are laid out so lose theirs.
+// and the row clickable. With `hold`, no row is added or moved while the pointer moves over the table, unless the filter
+// (`asked`) has changed.
+// `update(rows, openKey, asked)` shows rows, each with a unique `key`.
+// In a narrow dashboard, and for a `wide` table in a less narrow one, a row is a paragraph with the names of the columns.
+// The roles are explicit, because CSS that lays out table elements as blocks removes their implicit roles.
 function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, empty }) {
   const styles = columns.map(({ number, short }) => (number ? "cmemu-number" : short ? "cmemu-short" : null));
   const heads = columns.map(({ name, title }, position) => el("th", { scope: "col", role: "columnheader", title, class: styles[position] }, name));
@@ -74,7 +74,7 @@ function dataTable({ caption, columns, cellsOf, actionsOf, onopen, hold, wide, e
 
   function show() {
     const { rows, openKey } = latest;
-    // Without newer rows nothing would move: what is gone then may go.
+    // Without newer rows nothing would move, so removed rows may disappear.
     const held = Date.now() - pointedAt < HOLD_MS && rows.some((row) => !shown.has(row.key));
     clearTimeout(timer);
     if (held) timer = setTimeout(show, HOLD_MS);

@@ -127,7 +127,7 @@ JOB_IDS = [JOB_ID]
 DIAGNOSIS = {
     "job_id": JOB_ID,
     "kind": "executor_silent",
-    "sentence": f"'{FUNCTION}' is queued, and nobody polls '{RUNTIME_ID}' now: the last poll was 3 min ago. Start its "
+    "sentence": f"'{FUNCTION}' is queued, and nothing polls '{RUNTIME_ID}' now: the last poll was 3 min ago. Start its "
     "executor again if it has ended.",
 }
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
