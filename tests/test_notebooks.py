@@ -162,7 +162,7 @@ SCALE = [
     ("4. A new version", r"\(25, '\d@127\.0\.0\.1:\d+'\)"),
     ("4. A new version", r"sieved up to 100\n"),
     ("5. A worker dies", r"4 ok, 4 failed .*nap ● failed "),
-    ("5. A worker dies", r"replica \d@127\.0\.0\.1:\d+ is gone: its worker"),
+    ("5. A worker dies", r"replica \d@127\.0\.0\.1:\d+ ended: its worker"),
     ("5. A worker dies", r'nap ● ok {} "rested"'),
     ("5. A worker dies", r"(?s)replica_exited.*replica_started"),
     ("7. More, fewer, none", r"<Replicas of 'notebook' on [12] workers?: 2 of 2 responsive>"),

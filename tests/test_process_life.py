@@ -17,7 +17,7 @@ from journaled import process
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
-from cmemu_nb.executors.modules.process import GUARD
+from cmemu_nb.executors.modules import nanny
 from cmemu_nb.storage.private_files import KEPT
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_a_guard_that_is_killed_takes_its_program_along_and_all_that_it_started(
 def test_a_program_ends_with_its_guard_also_when_nobody_looks(tmp_path: Path) -> None:
     read, write = os.pipe()
     leash, holder = os.pipe()
-    command = [sys.executable, "-ISE", GUARD, str(write), sys.executable, "-c", "import time; time.sleep(600)"]
+    command = [sys.executable, "-ISE", nanny.__file__, str(write), sys.executable, "-c", "import time; time.sleep(600)"]
     guard = subprocess.Popen(command, stdin=leash, pass_fds=[write], cwd=tmp_path)
     program = int(os.read(read, 100))
     guard.kill()

@@ -44,3 +44,13 @@ def not_started(error: BaseException) -> str:
     """Return the error message of a job that could not be started."""
     reason = str(error) if isinstance(error, InvalidRequest) else in_one_line(error)
     return f"the job could not be started: {reason}"
+
+
+def not_posted(error: object) -> str:
+    """Return the error message of a job whose result the emulator did not accept."""
+    return f"the result could not be posted: {error}"
+
+
+def without_result(reason: str) -> str:
+    """Return the error message of a job whose function ended although the official SDK has no result to post."""
+    return f"the function ended without a result: {reason}"

@@ -1,1 +1,1 @@
-"""What runs functions: Python functions of a notebook, through the official SDK's own code."""
+"""The executors, which run the functions of jobs: in cells, in launched programs, and on Dask clusters."""

@@ -148,7 +148,7 @@ def test_a_new_version_that_the_workers_cannot_read_is_told_and_the_old_one_goes
     def where(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
         return only_here.f()
 
-    with pytest.raises(FunctionRefused, match=r"go on with the one before: .* Install only_here on the workers"):
+    with pytest.raises(FunctionRefused, match=r"keep the previous one: .* Install only_here on the workers"):
         emu.function(where)
     assert emu.call("where", {}) in pids(client).values()
     client.upload_file(str(tmp_path / "only_here.py"))

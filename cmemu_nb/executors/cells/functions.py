@@ -343,12 +343,17 @@ class Functions(Part):
     @property
     def nothing(self) -> str:
         """The message to show when no functions are served."""
-        return f"No functions are served. Write @{self._engine.name}.function above one."
+        return none_served(self._engine.name)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.display.cards import show_functions  # noqa: PLC0415 - only a notebook wants it
 
         return show_functions(self)
+
+
+def none_served(emu: str, where: str = "") -> str:
+    """Return the message that no functions are served; `emu` is the emulator's name, `where` such as " on ..."."""
+    return f"No functions are served{where}. Write @{emu}.function above one."
 
 
 def _print_still_running(emu: str, jobs: dict[str, int]) -> None:

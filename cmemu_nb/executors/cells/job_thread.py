@@ -8,6 +8,7 @@ import functools
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from cmemu_nb.clients.received_job import not_posted, without_result
 from cmemu_nb.errors import (
     CmemuError,
     InjectedFault,
@@ -164,10 +165,10 @@ class JobThread:
             with contextlib.suppress(NotRunning):
                 await self._post_whole()
         except Exception as error:  # noqa: BLE001 - after any error, the job has no result
-            self._fail_at_once(f"the result could not be posted: {in_one_line(error)}")
+            self._fail_at_once(not_posted(in_one_line(error)))
         else:
             if self._failure:
-                self._fail_at_once(f"the function ended without a result: {self._failure}")
+                self._fail_at_once(without_result(self._failure))
         finally:
             self._on_end(self)
 
@@ -212,7 +213,7 @@ class JobThread:
     async def _fail_unposted(self, error: CmemuError) -> None:
         """Fail the job because its result was not accepted, unless it has ended or the emulator is stopped."""
         if self._engine.running and not self.abandoned:
-            await self._fail(f"the result could not be posted: {error}")
+            await self._fail(not_posted(error))
 
     async def _fail(self, reason: str) -> None:
         if self._forgotten:

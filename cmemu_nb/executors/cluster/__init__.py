@@ -1,1 +1,1 @@
-"""Functions of a notebook, run as replicas on the workers of a Dask cluster."""
+"""Functions of a notebook that replicas on the workers of a Dask cluster run."""

@@ -1,7 +1,7 @@
-"""Replicas on the workers of a Dask cluster, as the notebook sees them: who they are, how they go, what they serve.
+"""The notebook's side of the replicas on the workers of a Dask cluster: it starts, follows, updates and ends them.
 
-State lives on the emulator's loop. Dask is called from threads of its own, because its calls wait for the cluster; what
-happens on the cluster comes back as Dask's events.
+Its state is changed on the emulator's loop only. Dask is called in separate threads, because its calls wait for the
+cluster. Replicas report to the notebook by Dask's events.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.errors import CmemuError, FunctionRefused, InvalidRequest, LaunchFailed, NotFound
 from cmemu_nb.executors.cluster.pickling import pickled
-from cmemu_nb.executors.cluster.tasks import check_versions, replica_name, said, watch
-from cmemu_nb.executors.cluster.worker import GiveUp, Leave, NewFunctions, Start, deliver, leave, serve
+from cmemu_nb.executors.cluster.tasks import check_versions, describe_end, make_worker_watch, replica_name
+from cmemu_nb.executors.cluster.worker import Abandon, Leave, NewFunctions, Start, deliver, leave, serve
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs
+from cmemu_nb.executors.replicas import record_exit, record_start
 from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
 from cmemu_nb.phrases import plural
 
@@ -37,11 +38,14 @@ T = TypeVar("T")
 SHIP_SECONDS = 5.0
 STOP_SECONDS = 3.0
 ANSWER_SECONDS = 15.0
-LOOK_SECONDS = 0.1
+CHECK_SECONDS = 0.1
 
 
 class Seat:
-    """The place of one replica, which workers take one after the other. `left` are those that have left it."""
+    """The position of one replica, by number. A worker that is lost is replaced by another one in the same seat.
+
+    Each time that a worker takes the seat is an attempt, which has an id; `left` are the ids of those that have ended.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -64,15 +68,15 @@ class Seat:
         return "responsive" if self.replica.polls else "starting"
 
 
-# To whom a message went, and what it answers.
+# A message that was sent: its seat, its attempt, and the answer.
 Sent = tuple[Seat, str, Future[str]]
 
 
 class Cluster:
     """The replicas of one runtime on a Dask cluster.
 
-    `runtime_id` is whose replicas they are, `seats` the replicas by number, `logs` what their functions printed, the
-    newest 10,000 lines. `url` is where workers reach the emulator; `local` says whether the notebook takes jobs too.
+    `runtime_id` is their runtime, `seats` are the replicas by number, `logs` the newest 10,000 lines that their
+    functions printed. Workers reach the emulator at `url`; `local` says whether the notebook takes jobs too.
     """
 
     def __init__(
@@ -89,7 +93,7 @@ class Cluster:
         self.runtime_id = runtime_id
         self.seats: dict[int, Seat] = {}
         self._leaving: dict[str, Seat] = {}
-        self._one_left = asyncio.Event()
+        self._any_left = asyncio.Event()
         self.logs = ModuleLogs()
         self.stopped = False
         self._clusters = clusters
@@ -100,13 +104,13 @@ class Cluster:
         self._topic = f"cmemu-{secrets.token_hex(4)}"
         self._version = 0
         self._functions = b""
-        self._one_at_a_time = threading.Lock()
-        self._listens = False
+        self._dask_lock = threading.Lock()
+        self._listening = False
 
-    # In any thread
+    # Methods for any thread
 
     def scale(self, replicas: int) -> Cluster:
-        """Have so many replicas. Those that are too many end when their jobs are done. Returns this at once."""
+        """Change the number of replicas, and return this at once. Surplus replicas end when their jobs are done."""
         check_at_least_one(replicas=replicas)
         self._engine.home.run(self._resize(replicas))
         return self
@@ -114,44 +118,44 @@ class Cluster:
     def wait_until_responsive(self, timeout: float = 60.0) -> Cluster:
         """Wait until every replica polls for jobs, and return this; `timeout` is in seconds.
 
-        Raises `LaunchFailed`, which says how each of them stands.
+        Raises `LaunchFailed` with the state of each replica if one fails or the time has passed.
         """
         self._engine.home.run(self._wait_until_responsive(timeout))
         return self
 
     def stop(self) -> None:
-        """End every replica; the jobs that they hold fail, those that are queued wait."""
+        """End every replica; the jobs that the replicas hold fail, queued jobs stay queued."""
         if not self.stopped:
             self._engine.home.run(self.end("the replicas on the cluster were stopped"))
 
     def ship(self) -> None:
-        """Bring the functions as they are now to every replica, and wait a moment for it; jobs that run go on.
+        """Send the current functions to every replica, and wait up to five seconds for them; running jobs continue.
 
-        Raises `FunctionRefused` when a worker can't read them; its replicas go on with the ones before.
+        Raises `FunctionRefused` if a worker can't load them; its replicas keep the previous ones.
         """
         functions = pickled(self._clusters.functions.definitions(self.runtime_id))
         sent = self._engine.home.run(self._ship(functions))
-        _wait_for(sent)
-        problems = {told.result() for *_, told in sent if told.done() and told.exception() is None} - {""}
+        _wait_for_answers(sent)
+        problems = {answer.result() for *_, answer in sent if answer.done() and answer.exception() is None} - {""}
         if problems:
             raise FunctionRefused(
-                f"The new version did not reach the replicas of {self.runtime_id!r}, which go on with the one before: "
+                f"The replicas of {self.runtime_id!r} can't load the new version and keep the previous one: "
                 f"{'; '.join(sorted(problems))}. Then run the cell again."
             )
 
-    # On the emulator's loop
+    # Methods for the emulator's loop
 
     async def begin(self, replicas: int) -> None:
         """Start the replicas."""
         self._functions = pickled(self._clusters.functions.definitions(self.runtime_id))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await asyncio.wrap_future(self._call(check_versions, self._client))
-                await asyncio.wrap_future(self._call(self._listen))
+                await asyncio.wrap_future(self._call_dask(check_versions, self._client))
+                await asyncio.wrap_future(self._call_dask(self._listen))
         except TimeoutError:
             raise LaunchFailed(
                 f"The Dask cluster did not answer within {ANSWER_SECONDS:g} s: its scheduler or a worker hangs. "
-                "client.scheduler_info() says when each worker was seen; client.restart() begins them anew."
+                "client.scheduler_info() says when each worker was seen; client.restart() restarts them."
             ) from None
         except OSError as error:
             raise LaunchFailed(f"The Dask cluster can't be reached: {error}. Connect again: Client(address).") from None
@@ -160,10 +164,10 @@ class Cluster:
     async def _resize(self, replicas: int) -> None:
         self._check_not_stopped()
         for number in [each for each in self.seats if each >= replicas]:
-            self._close(self.seats.pop(number))
+            self._drain(self.seats.pop(number))
         new = [Seat(each) for each in range(replicas) if each not in self.seats or self.seats[each].problem]
         self.seats |= {seat.number: seat for seat in new}
-        self._call(self._submit, new)
+        self._call_dask(self._submit, new)
 
     def _check_not_stopped(self) -> None:
         if self.stopped:
@@ -173,18 +177,21 @@ class Cluster:
 
     @property
     def nothing(self) -> str:
-        """What to say when it is stopped."""
+        """The message to show when it is stopped."""
         return f"Stopped. {self._engine.name}.scale(client) starts replicas again."
 
-    def give_up(self, job_id: str, replica_id: str | None) -> None:
-        """Free the slot of a job that was ended, in case its function goes on; without a replica all slots."""
-        for seat in (*self.seats.values(), *self._leaving.values()):
-            here = seat.replica is not None and replica_id in (None, seat.replica.replica_id)
-            if here and seat.attempt not in seat.left:
-                self._send(seat, GiveUp(job_id))
+    def abandon(self, job_id: str, replica_id: str | None) -> None:
+        """Free the slot of a job that was ended although its function may still run.
 
-    def _close(self, seat: Seat) -> None:
-        """Let a replica end when its jobs are done: its token is good for their results only."""
+        A `replica_id` of None means all replicas, a `job_id` of "" all of their jobs.
+        """
+        for seat in (*self.seats.values(), *self._leaving.values()):
+            is_meant = seat.replica is not None and replica_id in (None, seat.replica.replica_id)
+            if is_meant and seat.attempt not in seat.left:
+                self._send(seat, Abandon(job_id))
+
+    def _drain(self, seat: Seat) -> None:
+        """End a replica when its jobs are done: until then its token is valid for their results only."""
         seat.future = None
         if seat.replica is not None:
             self._engine.lifecycle.drain_replica(seat.replica)
@@ -194,12 +201,12 @@ class Cluster:
     async def _ship(self, functions: bytes) -> list[Sent]:
         self._functions = functions
         self._version += 1
-        news = NewFunctions(functions, self._version)
-        there = [seat for seat in self.seats.values() if seat.attempt and seat.attempt not in seat.left]
-        return [(seat, seat.attempt, self._send(seat, news)) for seat in there]
+        message = NewFunctions(functions, self._version)
+        taken = [seat for seat in self.seats.values() if seat.attempt and seat.attempt not in seat.left]
+        return [(seat, seat.attempt, self._send(seat, message)) for seat in taken]
 
     async def end(self, reason: str) -> None:
-        """End the replicas and wait a moment until they have left."""
+        """End the replicas, and wait up to three seconds until they have left."""
         if self.stopped:
             return
         self.stopped = True
@@ -211,187 +218,185 @@ class Cluster:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 while self._leaving:
-                    self._one_left.clear()
-                    await self._one_left.wait()
-        # Awaited, because a call of Dask's that is under way when its client is closed never returns.
+                    self._any_left.clear()
+                    await self._any_left.wait()
+        # The call is awaited because a call of Dask that runs while its client is closed never returns.
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(asyncio.wrap_future(self._call(self._forget)), STOP_SECONDS)
+            await asyncio.wait_for(asyncio.wrap_future(self._call_dask(self._clean_up)), STOP_SECONDS)
 
     async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
         def settled() -> bool:
             problem = self.stopped or any(seat.problem for seat in self.seats.values())
             return problem or all(seat.state == "responsive" for seat in self.seats.values())
 
-        there = await until(self._engine.lifecycle, settled, timeout)
+        in_time = await until(self._engine.lifecycle, settled, timeout)
         self._check_not_stopped()
-        if not there or any(seat.problem for seat in self.seats.values()):
+        if not in_time or any(seat.problem for seat in self.seats.values()):
             states = ", ".join(f"{seat.number} {seat.state}" for seat in self.seats.values())
+            after = "" if in_time else f" after {timeout:g} s"
             raise LaunchFailed(
-                f"Not every replica on the cluster polls for jobs{'' if there else f' after {timeout:g} s'}: {states}. "
+                f"Not every replica on the cluster polls for jobs{after}: {states}. "
                 f"client.get_worker_logs() may say why; .scale({len(self.seats)}) tries the failed ones again."
             )
 
     def _remove(self, seat: Seat, reason: str) -> None:
-        """Take a replica's token away: its jobs fail."""
+        """Revoke a replica's token, which fails its jobs."""
         if seat.replica is not None and seat.attempt not in seat.left:
             seat.left.add(seat.attempt)
-            gone = f"replica {seat.replica.replica_id} is gone: {reason}"
-            if not seat.replica.revoked:
-                self._engine.lifecycle.remove_replica(seat.replica, gone)
-            self._engine.lifecycle.note("replica_exited", self.runtime_id, detail=gone)
+            record_exit(self._engine.lifecycle, seat.replica, f"ended: {reason}")
 
-    # What happens on the cluster
+    # Reports from the cluster
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        what = message["what"]
-        if what == "asks":
-            self._seat(self.seats.get(message["number"]), message)
-        elif what == "printed":
-            self._print(message)
-        elif what == "explained":
-            self._engine.lifecycle.log(message["job_id"]).explain(message["why"])
-        elif what == "failed":
-            self._fail(message["job_id"], message["reason"])
-        elif what == "broke":
-            self._start_again(message)
-        elif what == "left":
-            self._has_left(message["attempt"])
+    def _on_report(self, report: dict[str, Any]) -> None:
+        kind = report["kind"]
+        if kind == "token_wanted":
+            self._give_token(self.seats.get(report["number"]), report)
+        elif kind == "printed":
+            self._print(report)
+        elif kind == "explained":
+            self._engine.lifecycle.log(report["job_id"]).explain(report["why"])
+        elif kind == "job_failed":
+            self._fail(report["job_id"], report["reason"])
+        elif kind == "polling_failed":
+            self._on_polling_failed(report)
+        elif kind == "left":
+            self._on_left(report["attempt"])
         else:
-            self._is_lost(message["worker"])
+            self._on_worker_lost(report["worker"])
 
-    def _start_again(self, message: dict[str, Any]) -> None:
-        """Fail the jobs of a replica whose polling has ended; it asks for a new token next."""
-        told = f"replica {message['number']} on {message['worker']} ended ({message['reason']}) and is started again"
-        self._engine.lifecycle.note("executor_restarted", self.runtime_id, detail=told)
-        seat = self.seats.get(message["number"])
-        if seat is not None and seat.attempt == message["attempt"] and seat.replica and not seat.replica.revoked:
-            self._engine.lifecycle.remove_replica(seat.replica, told)
+    def _on_polling_failed(self, report: dict[str, Any]) -> None:
+        """Fail the jobs of a replica whose polling has ended; the replica asks for a new token next."""
+        message = f"replica {report['number']} on {report['worker']} ended ({report['reason']}) and is started again"
+        self._engine.lifecycle.note("executor_restarted", self.runtime_id, detail=message)
+        seat = self.seats.get(report["number"])
+        if seat is not None and seat.attempt == report["attempt"] and seat.replica and not seat.replica.revoked:
+            self._engine.lifecycle.remove_replica(seat.replica, message)
 
     def _fail(self, job_id: str, reason: str) -> None:
-        """Fail a job with the reason, or add it to that of one whose stream is known to have broken off."""
+        """Fail a job; if it has failed already because its stream broke off, add the reason to its error message."""
         job = self._engine.lifecycle.find_job(job_id)
         if job is not None and (job.error_message or "").startswith(BROKEN_OFF):
             self._engine.lifecycle.add_reason(job_id, reason)
             return
-        with contextlib.suppress(CmemuError):  # it has ended otherwise
+        with contextlib.suppress(CmemuError):  # the job has ended otherwise
             self._engine.lifecycle.fail(job_id, reason)
 
-    def _has_left(self, attempt: str) -> None:
+    def _on_left(self, attempt: str) -> None:
         seat = self._leaving.pop(attempt, None)
-        self._one_left.set()
+        self._any_left.set()
         if seat is not None:
-            self._remove(seat, "it has left")
+            self._remove(seat, "it has left the runtime")
 
-    def _is_lost(self, worker: str) -> None:
+    def _on_worker_lost(self, worker: str) -> None:
         for seat in [each for each in (*self.seats.values(), *self._leaving.values()) if each.worker == worker]:
             self._remove(seat, f"its worker {worker} left the cluster")
-            self._has_left(seat.attempt)
+            self._on_left(seat.attempt)
 
-    def _seat(self, seat: Seat | None, message: dict[str, Any]) -> None:
-        """Give whoever asks for a seat a token of its own, unless the seat is gone, or was taken after it."""
-        if seat is None or self.stopped or message["attempt"] in seat.left:
-            self._call(self._deliver, message["worker"], message["attempt"], Leave(finishes_jobs=False))
+    def _give_token(self, seat: Seat | None, report: dict[str, Any]) -> None:
+        """Give the replica that asks for it a token of its own, unless its seat was removed or taken by a later one."""
+        if seat is None or self.stopped or report["attempt"] in seat.left:
+            self._call_dask(self._deliver, report["worker"], report["attempt"], Leave(finishes_jobs=False))
             return
-        if seat.attempt and seat.attempt != message["attempt"]:
-            self._remove(seat, f"worker {message['worker']} has begun in its place")
-        seat.attempt, seat.worker, seat.problem = message["attempt"], message["worker"], ""
+        if seat.attempt and seat.attempt != report["attempt"]:
+            self._remove(seat, f"worker {report['worker']} has taken its place")
+        seat.attempt, seat.worker, seat.problem = report["attempt"], report["worker"], ""
         name = replica_name(seat.number, seat.worker)
         try:
             seat.replica = self._engine.lifecycle.add_replica(self.runtime_id, self._slots, launched=True, name=name)
         except NotFound:
             self._engine.home.loop.create_task(self.end("the runtime was deleted"))
             return
-        self._engine.lifecycle.note("replica_started", self.runtime_id, detail=f"{name}: on Dask worker {seat.worker}")
+        record_start(self._engine.lifecycle, seat.replica, f"on Dask worker {seat.worker}")
         authority = self._engine.identity.certificates.authority.certificate
         self._send(seat, Start(self._url, authority, seat.replica.token, self._slots, self._functions, self._version))
 
-    def _print(self, message: dict[str, Any]) -> None:
-        # A function that prints its environment would leave its token in a saved notebook.
-        job_id, text = message["job_id"], self._engine.lifecycle.events.masked(message["text"])
+    def _print(self, report: dict[str, Any]) -> None:
+        # A function may print its environment; unmasked, a saved notebook would contain its token.
+        job_id, text = report["job_id"], self._engine.lifecycle.events.masked(report["text"])
         self._engine.lifecycle.log(job_id).write(text)
-        name = replica_name(message["number"], message["worker"])
+        name = replica_name(report["number"], report["worker"])
         for line in text.splitlines():
             self.logs.append(LogLine(time.time_ns(), name, line, job_id=job_id))
 
-    def _ended(self, seat: Seat, problem: str) -> None:
+    def _on_task_end(self, seat: Seat, problem: str) -> None:
         if self.seats.get(seat.number) is seat and not self.stopped:
             seat.problem = problem
             self._remove(seat, problem)
-            self._note(f"replica {seat.number} on the cluster: {problem}")
+            self._log(f"replica {seat.number} on the cluster: {problem}")
             if self._client.status in ("closing", "closed"):
                 self._engine.home.loop.create_task(self.end("the Dask client was closed"))
 
-    # Calls of Dask, in threads of its own
+    # Calls of Dask, in separate threads
 
-    def _call(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Call Dask in a thread of its own: one that waits for a worker that is cut off holds nobody else up."""
-        done: Future[T] = Future()
-        done.set_running_or_notify_cancel()  # who was interrupted while they waited does not cancel it
+    def _call_dask(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Call a function in a new thread: a call that waits for an unreachable worker must not delay other calls."""
+        answer: Future[T] = Future()
+        answer.set_running_or_notify_cancel()  # from now on, a caller that is interrupted does not cancel it
 
         def run() -> None:
             try:
-                done.set_result(work(*arguments))
-            except Exception as error:  # noqa: BLE001 - whatever the cluster says
-                done.set_exception(error)
-                if self._client.status == "running":  # else it says nothing new
-                    self._on_loop(self._note, f"the Dask cluster: {error!r}")
+                answer.set_result(function(*arguments))
+            except Exception as error:  # noqa: BLE001 - the cluster's errors are of many types
+                answer.set_exception(error)
+                if self._client.status == "running":  # errors of a closed client are expected
+                    self._on_loop(self._log, f"the Dask cluster: {error!r}")
 
         threading.Thread(target=run, name="cmemu-dask", daemon=True).start()
-        return done
+        return answer
 
-    def _note(self, detail: str) -> None:
+    def _log(self, detail: str) -> None:
         self._engine.lifecycle.note("log", self.runtime_id, detail=detail)
 
-    def _on_loop(self, work: Callable[..., object], *arguments: Any) -> None:
+    def _on_loop(self, function: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(CmemuError, RuntimeError):  # the emulator is stopped
-            self._engine.home.loop.call_soon_threadsafe(work, *arguments)
+            self._engine.home.loop.call_soon_threadsafe(function, *arguments)
 
     def _send(self, seat: Seat, message: Message) -> Future[str]:
-        return self._call(self._deliver, seat.worker, seat.attempt, message)
+        return self._call_dask(self._deliver, seat.worker, seat.attempt, message)
 
     def _deliver(self, worker: str, attempt: str, message: Message) -> str:
-        told = self._client.run(deliver, attempt, message, workers=[worker], on_error="ignore")
-        if isinstance(message, Leave):  # which it sees when its poll is answered
+        answers = self._client.run(deliver, attempt, message, workers=[worker], on_error="ignore")
+        if isinstance(message, Leave):  # the replica reads the message only when its poll is answered
             self._on_loop(self._engine.application.context.waiting.end_polls)
-        return str(told.get(worker, ""))
+        return str(answers.get(worker, ""))
 
     def _listen(self) -> None:
-        with self._one_at_a_time:
+        with self._dask_lock:
             if not self.stopped:
-                self._client.subscribe_topic(self._topic, lambda event: self._on_loop(self._hear, event[1]))
-                self._client.register_plugin(watch(self._topic), name=self._topic)
-                self._listens = True
+                self._client.subscribe_topic(self._topic, lambda event: self._on_loop(self._on_report, event[1]))
+                self._client.register_plugin(make_worker_watch(self._topic), name=self._topic)
+                self._listening = True
 
     def _submit(self, seats: list[Seat]) -> None:
         try:
-            with self._one_at_a_time:
+            with self._dask_lock:
                 workers = list(self._client.nthreads())
                 for seat in seats if not self.stopped else ():
-                    near = [workers[seat.number % len(workers)]] if workers else None
-                    self._submit_one(seat, near)
-        except Exception as error:  # noqa: BLE001 - whatever the cluster says
+                    preferred = [workers[seat.number % len(workers)]] if workers else None
+                    self._submit_one(seat, preferred)
+        except Exception as error:  # noqa: BLE001 - the cluster's errors are of many types
             for seat in seats:
-                self._on_loop(self._ended, seat, f"Dask did not take it: {error!r}")
+                self._on_loop(self._on_task_end, seat, f"Dask did not accept it: {error!r}")
 
     def _submit_one(self, seat: Seat, workers: list[str] | None) -> None:
         key = f"{self._topic}-{seat.number}-{secrets.token_hex(4)}"
         future = self._client.submit(
             serve, self._topic, seat.number, key=key, pure=False, workers=workers, allow_other_workers=bool(workers)
         )
-        future.add_done_callback(lambda done: self._on_loop(self._ended, seat, said(done)))
+        future.add_done_callback(lambda task: self._on_loop(self._on_task_end, seat, describe_end(task)))
         seat.future = future
         if self.seats.get(seat.number) is not seat:
-            seat.future = None  # which cancels it
+            seat.future = None  # this cancels the task
 
-    def _forget(self) -> None:
-        with self._one_at_a_time:
+    def _clean_up(self) -> None:
+        with self._dask_lock:
             end = time.monotonic() + STOP_SECONDS
             for seat in self.seats.values():
                 if seat.future is not None:
-                    with contextlib.suppress(Exception):  # those that ask yet are told to leave while this listens
-                        seat.future.exception(max(end - time.monotonic(), LOOK_SECONDS))
+                    with contextlib.suppress(Exception):  # a replica that still asks for a token is told to leave here
+                        seat.future.exception(max(end - time.monotonic(), CHECK_SECONDS))
                     seat.future = None
-            if self._listens:
+            if self._listening:
                 self._client.unsubscribe_topic(self._topic)
                 self._client.unregister_scheduler_plugin(self._topic)
         self._client.run(leave, self._topic, on_error="ignore")
@@ -411,16 +416,17 @@ class Cluster:
         return show_cluster(self)
 
 
-def _wait_for(sent: list[Sent]) -> None:
-    """Wait until messages have arrived, for some seconds, and not for replicas whose worker is lost meanwhile."""
+def _wait_for_answers(sent: list[Sent]) -> None:
+    """Wait up to five seconds until messages are answered, except by replicas whose worker is lost meanwhile."""
     end = time.monotonic() + SHIP_SECONDS
     while time.monotonic() < end:
-        if not wait([told for seat, attempt, told in sent if attempt not in seat.left], LOOK_SECONDS).not_done:
+        answers = [answer for seat, attempt, answer in sent if attempt not in seat.left]
+        if not wait(answers, CHECK_SECONDS).not_done:
             return
 
 
 def check_at_least_one(**numbers: object) -> None:
-    """Refuse what is no whole number of at least 1."""
+    """Raise `InvalidRequest` for a value that is not a whole number of at least 1."""
     for name, number in numbers.items():
         if not isinstance(number, Integral) or number < 1:
             raise InvalidRequest(f"{name} must be a whole number of at least 1, not {number!r}.")

@@ -1,4 +1,4 @@
-"""Scaling out: functions of the notebook as replicas on the workers of a Dask cluster."""
+"""The Dask clusters that serve functions of an emulator: `emu.scale()` and the clusters' common life."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, SettingError
+from cmemu_nb.executors.cells.functions import none_served
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.settings import is_loopback
@@ -52,27 +53,27 @@ class Clusters(Part):
     ) -> Cluster:
         """Serve functions by replicas on the workers of a cluster, as `Emulator.scale` describes it."""
         _check_client(client)
-        from cmemu_nb.executors.cluster.cluster import Cluster, check_at_least_one  # noqa: PLC0415 - without Dask nobody needs it
+        from cmemu_nb.executors.cluster.cluster import Cluster, check_at_least_one  # noqa: PLC0415 - it needs Dask
 
         check_at_least_one(replicas=replicas, max_concurrent_tasks=max_concurrent_tasks)
         url = address_for(self.engine, client.nthreads())
         if functions is not None:
-            runtime_id = self._serve_apart(functions, runtime_id or CLUSTER)
+            runtime_id = self._serve_separately(functions, runtime_id or CLUSTER)
         runtime_id = runtime_id or NOTEBOOK
         if not self.functions.definitions(runtime_id):
-            raise InvalidRequest(
-                f"No functions are served on runtime {runtime_id!r}. Write @{self.engine.name}.function above one."
-            )
+            raise InvalidRequest(none_served(self.engine.name, f" on runtime {runtime_id!r}"))
         cluster = Cluster(self, client, runtime_id, url, max_concurrent_tasks, local=local)
         return self._begin(cluster, replicas)
 
-    def _serve_apart(self, functions: Any, runtime_id: str) -> str:
-        """Serve some functions on a runtime of their own; replicas take all jobs of theirs."""
-        from cmemu_nb.executors.cluster.pickling import pickled  # noqa: PLC0415 - who has no cluster needs none
+    def _serve_separately(self, functions: Any, runtime_id: str) -> str:
+        """Serve some functions on a runtime of their own, whose jobs are all run by replicas; return its id."""
+        from cmemu_nb.executors.cluster.pickling import pickled  # noqa: PLC0415 - it needs cloudpickle
 
         chosen = [functions] if isinstance(functions, str) or callable(functions) else list(functions)
         if not chosen:
-            raise InvalidRequest("functions=[] names none. Name some, or leave it out for all of the notebook's.")
+            raise InvalidRequest(
+                "functions=[] names none. Name some, or leave it out for all functions of the notebook."
+            )
         definitions = [self.functions.definition_of(each) for each in chosen]
         pickled(definitions)
         with opened_runtime(self.engine, runtime_id):
@@ -80,9 +81,9 @@ class Clusters(Part):
         return runtime_id
 
     def _begin(self, cluster: Cluster, replicas: int) -> Cluster:
-        """Start a cluster's replicas, and let the notebook leave the jobs to them unless it is to go on."""
-        # Every event is told to whoever subscribes, and most emulators have no cluster.
-        self._unsubscribe = self._unsubscribe or self.engine.lifecycle.events.subscribe(self._hear)
+        """Start a cluster's replicas; the notebook then leaves the jobs to them, unless `local` says otherwise."""
+        # Subscribed here and not earlier: every event costs a call, and most emulators have no cluster.
+        self._unsubscribe = self._unsubscribe or self.engine.lifecycle.events.subscribe(self._on_event)
         self._clusters = [*self, cluster]
         try:
             self.engine.home.run(cluster.begin(replicas))
@@ -93,7 +94,7 @@ class Clusters(Part):
         return cluster
 
     def share(self, runtime_id: str) -> None:
-        """Let the notebook take a runtime's jobs, unless a cluster is to take them all."""
+        """Have the notebook take a runtime's jobs too, unless a cluster is to take all of them."""
         if all(each.local for each in self.of(runtime_id)):
             self.functions.resume(runtime_id)
         else:
@@ -103,38 +104,37 @@ class Clusters(Part):
         return iter([each for each in self._clusters if not each.stopped])
 
     def of(self, runtime_id: str) -> list[Cluster]:
-        """Return those that serve a runtime."""
+        """Return the clusters that serve a runtime."""
         return [each for each in self if each.runtime_id == runtime_id]
 
     def check(self, runtime_id: str, definitions: Sequence[Definition]) -> None:
-        """Refuse new versions of functions that can't be shipped where a cluster serves them."""
+        """Refuse new versions of functions that can't be shipped to a cluster that serves them."""
         if any(runtime_id in (NOTEBOOK, each.runtime_id) for each in self):
-            from cmemu_nb.executors.cluster.pickling import pickled  # noqa: PLC0415 - who has no cluster needs none
+            from cmemu_nb.executors.cluster.pickling import pickled  # noqa: PLC0415 - it needs cloudpickle
 
             pickled(definitions)
 
     def ship(self, runtime_id: str, definitions: Sequence[Definition]) -> None:
-        """Bring new versions to the clusters that serve them, on this runtime or on one of their own."""
+        """Ship new versions to the clusters that serve them, on this runtime or on one of their own."""
         for cluster in self.of(runtime_id):
             cluster.ship()
         if runtime_id != NOTEBOOK:
             return
-        for apart in {each.runtime_id for each in self if each.runtime_id != NOTEBOOK}:
-            names = {each.name for each in self.functions.definitions(apart)}
-            news = [each for each in definitions if each.name in names]
-            if news:
-                self.functions.serve_defined(apart, news)
+        for separate in {each.runtime_id for each in self if each.runtime_id != NOTEBOOK}:
+            names = {each.name for each in self.functions.definitions(separate)}
+            if new := [each for each in definitions if each.name in names]:
+                self.functions.serve_defined(separate, new)
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         for cluster in self.of(event.runtime_id or ""):
             if event.kind == "session_deleted":
                 self.engine.home.loop.create_task(cluster.end("the runtime was deleted"))
             elif event.kind == "session_reset":
-                cluster.give_up("", None)
+                cluster.abandon("", None)
             elif event.kind == "job_failed" and event.job_id is not None:
                 job = self.engine.lifecycle.find_job(event.job_id)
                 if job is not None and job.replica_id is not None:
-                    cluster.give_up(event.job_id, job.replica_id)
+                    cluster.abandon(event.job_id, job.replica_id)
 
     async def stopping(self, reason: str) -> None:
         """End every replica."""
@@ -152,13 +152,15 @@ def _check_client(client: Client) -> None:
     if not hasattr(client, "nthreads") or not hasattr(client, "subscribe_topic"):
         raise InvalidRequest(f"scale() needs a dask.distributed.Client, not {client!r}.")
     if client.asynchronous:
-        raise InvalidRequest("scale() needs a Client that is not asynchronous: Client(address) without more.")
+        raise InvalidRequest(
+            "scale() needs a Client that is not asynchronous: Client(address), with no other argument."
+        )
     if client.status != "running":
         raise LaunchFailed(f"The Dask client is {client.status}. Connect it again: Client(address).")
 
 
 def address_for(engine: Engine, workers: Iterable[str]) -> str:
-    """Return where workers reach the platform routes; a `SettingError` says what to set when they can't."""
+    """Return the address at which workers reach the platform routes; `SettingError` says what to set if they can't."""
     hosts = {urlsplit(worker).hostname or "" for worker in workers}
     others = sorted(host for host in hosts if host and not _is_here(host))
     port = urlsplit(engine.platform_url).port
@@ -182,7 +184,7 @@ def address_for(engine: Engine, workers: Iterable[str]) -> str:
 
 
 def _is_here(host: str) -> bool:
-    """Tell whether an address is this machine's: then a socket can be bound to it."""
+    """Return whether an address belongs to this machine: then a socket can be bound to it."""
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback:
             return True

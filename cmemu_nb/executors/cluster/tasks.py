@@ -1,4 +1,4 @@
-"""What Dask is asked of a cluster, and what it says of its tasks and workers."""
+"""Dask's view of the replicas: the versions on its workers, the ends of its tasks, and the loss of workers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cmemu_nb.errors import LaunchFailed
-from cmemu_nb.executors.cluster.worker import told
+from cmemu_nb.executors.cluster.worker import describe_error
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
@@ -18,46 +18,51 @@ PACKAGE = "cmemu_nb"
 
 
 def replica_name(number: int, worker: str) -> str:
-    """Return how the timeline and the logs call a replica: its number and its worker's address."""
+    """Return a replica's id in the timeline and the logs: its number and its worker's address."""
     return f"{number}@{urlsplit(worker).netloc}"
 
 
 def check_versions(client: Client) -> None:
-    """Refuse a cluster on which some worker has no cmemu_nb, or another one."""
+    """Raise `LaunchFailed` if a worker of a cluster has no cmemu_nb, or another version of it."""
     found: dict[str, Any] = client.run(metadata.version, PACKAGE, on_error="return")
     for worker, version in found.items():
         missing = isinstance(version, metadata.PackageNotFoundError)
-        if missing or (isinstance(version, str) and version != __version__):  # else it is gone
+        # Any other error is that of a worker which has left the cluster meanwhile.
+        if missing or (isinstance(version, str) and version != __version__):
             has = f"has no {PACKAGE}" if missing else f"has {PACKAGE} {version}"
             raise LaunchFailed(
-                f"Dask worker {worker} {has}; the replicas need {__version__}, as here. On the workers: "
+                f"Dask worker {worker} {has}; the replicas need {__version__}, the version here. On the workers: "
                 f"pip install '{PACKAGE}[dask]=={__version__}'."
             )
 
 
-def said(done: DaskFuture[None]) -> str:
-    """Say why a replica's task ended."""
-    if done.status == "finished":
-        return "it ended, because the notebook did not answer it in time"
-    if done.status != "error":
-        return f"its task was {done.status}"
-    error = done.exception()
-    return told(error) if error is not None else "its task failed"
+def describe_end(task: DaskFuture[None]) -> str:
+    """Return why a replica's task ended."""
+    if task.status == "finished":
+        return "the notebook did not answer it in time"
+    if task.status != "error":
+        return f"its task was {task.status}"
+    error = task.exception()
+    return describe_error(error) if error is not None else "its task failed"
 
 
-def watch(topic: str) -> SchedulerPlugin:
-    """Return what tells, from the scheduler, that a worker is gone. A class of its own, so that it goes there whole."""
-    from distributed import SchedulerPlugin  # noqa: PLC0415 - not everybody has it
+def make_worker_watch(topic: str) -> SchedulerPlugin:
+    """Return a plugin for Dask's scheduler that reports lost workers to a topic.
 
-    class Watch(SchedulerPlugin):
+    Its class is local to this function, so that it is pickled by value: the scheduler may have no cmemu_nb.
+    """
+    from distributed import SchedulerPlugin  # noqa: PLC0415 - Dask is an optional dependency
+
+    class WorkerWatch(SchedulerPlugin):
         def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
-            scheduler.log_event(topic, {"what": "lost", "worker": worker})
+            scheduler.log_event(topic, {"kind": "worker_lost", "worker": worker})
             self.add_worker(scheduler)
 
         def add_worker(self, scheduler: Any, *_: Any, **__: Any) -> None:
-            # Dask would have those that no worker was there for wait for the worker that was to have them at first.
+            # Tasks without a worker keep their restriction to one that may never come back, and wait for it: lift it.
+            # https://github.com/dask/distributed/issues/7346
             for task in scheduler.unrunnable:
                 if str(task.key).startswith(topic):
                     task.worker_restrictions = None
 
-    return Watch()
+    return WorkerWatch()

@@ -1,7 +1,7 @@
-"""A replica on a worker of a Dask cluster: what runs there, in a thread of the worker's process.
+"""The worker's side of a replica on a Dask cluster: it runs as a Dask task, in a thread of the worker's process.
 
-It is a client of the platform routes like any other program. Dask starts it and brings it its functions; what they
-print goes back by Dask's events. `distributed` is imported by whoever runs this.
+It is a client of the platform routes like any other program. Dask starts it and delivers its functions; it reports what
+they print by Dask's events.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import urllib3
 
-from cmemu_nb.clients.received_job import ReceivedJob, not_started
+from cmemu_nb.clients.received_job import ReceivedJob, not_posted, not_started, without_result
 from cmemu_nb.errors import JobEnded
 from cmemu_nb.eventloop.ending import Ending
 from cmemu_nb.executors.sdk.adapter import Definition, handle_job, posts
@@ -30,23 +30,23 @@ from cmemu_nb.wire.paths import PLATFORM
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    Tell = Callable[[dict[str, Any]], None]
+    Report = Callable[[dict[str, Any]], None]
 
-ASK_SECONDS = 30.0
-# Longer than a poll is held.
+TOKEN_SECONDS = 30.0
+# Longer than the server holds a poll.
 READ_SECONDS = 30.0
-PATIENCE_SECONDS = 60.0
+MAX_SILENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.5
-# As much of a text without an end of line is told at once.
-MOST_OF_A_LINE = 100_000
-MOST_GIVEN_UP = 100
-ENDED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
+# Text without an end of line is reported once it has this many characters.
+MAX_UNFINISHED_LINE = 100_000
+MAX_ABANDONED = 100
+JOB_ENDED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE)
 BYTES = {"Content-Type": "application/octet-stream"}
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a replica begins with: where the emulator is, whom to trust, its own token, and its pickled functions."""
+    """What a replica needs to poll: the emulator's address and certificate authority, its token, pickled functions."""
 
     url: str
     authority: str
@@ -58,7 +58,7 @@ class Start:
 
 @dataclass(frozen=True)
 class NewFunctions:
-    """The functions that jobs run from now on, pickled."""
+    """The pickled functions that later jobs run."""
 
     functions: bytes = field(repr=False)
     version: int
@@ -66,37 +66,37 @@ class NewFunctions:
 
 @dataclass(frozen=True)
 class Leave:
-    """The replica is to end, when the jobs that it runs are done or at once."""
+    """The replica must end: when its running jobs are done if `finishes_jobs` is true, else at once."""
 
     finishes_jobs: bool
 
 
 @dataclass(frozen=True)
-class GiveUp:
-    """A job that the replica runs has been ended: its slot is free. No id means all of them."""
+class Abandon:
+    """A job that the replica runs was ended, so its slot is free. An id of "" means all jobs."""
 
     job_id: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A job that runs in a slot; `ending` is that of its function."""
+    """A job that runs in a slot; `ending` ends its function."""
 
     job_id: str
     slots: threading.Semaphore
     ending: Ending = field(default_factory=Ending)
 
 
-Message = Start | NewFunctions | Leave | GiveUp
+Message = Start | NewFunctions | Leave | Abandon
 _replicas: dict[str, WorkerReplica] = {}
 
 
 def serve(topic: str, number: int) -> None:
-    """Be replica `number` until told to leave: the task that Dask runs, and again elsewhere if the worker is lost."""
-    from distributed import get_worker, secede  # noqa: PLC0415 - not everybody has it
+    """Run replica `number` until it is told to leave. This is the Dask task; if its worker is lost, Dask reruns it."""
+    from distributed import get_worker, secede  # noqa: PLC0415 - Dask is an optional dependency
 
     worker = get_worker()
-    secede()  # other tasks may use the worker's threads
+    secede()  # the replica must not occupy one of the worker's threads for other tasks
     replica = WorkerReplica(lambda event: worker.log_event(topic, event), topic, number, worker.address)
     _replicas[replica.attempt] = replica
     try:
@@ -106,78 +106,78 @@ def serve(topic: str, number: int) -> None:
 
 
 def deliver(attempt: str, message: Message) -> str:
-    """Give a replica of this process a message; nothing if it has ended. Returns why it can't be used, or nothing."""
+    """Pass a message to a replica of this process, unless it has ended. Returns why it can't be used, "" if it can."""
     replica = _replicas.get(attempt)
     try:
         if replica is not None:
-            replica.take(message)
-    except Exception as error:  # noqa: BLE001 - functions are read, and import what they like
-        return told(error)
+            replica.receive(message)
+    except Exception as error:  # noqa: BLE001 - loading functions imports modules, which may raise any error
+        return describe_error(error)
     return ""
 
 
 def leave(topic: str) -> None:
-    """Have all replicas of a cluster in this process leave, those too that nobody has answered yet."""
+    """End all replicas of a cluster in this process, including those that still wait for a token."""
     for replica in list(_replicas.values()):
         if replica.topic == topic:
-            replica.take(Leave(finishes_jobs=False))
+            replica.receive(Leave(finishes_jobs=False))
 
 
-def told(error: BaseException) -> str:
-    """Say what went wrong on a worker, and what to do where something is missing there."""
-    said = f"{type(error).__name__}: {error}"
+def describe_error(error: BaseException) -> str:
+    """Return what went wrong on a worker, and how to install a package that is missing there."""
+    message = f"{type(error).__name__}: {error}"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return said
+        return message
     package = error.name.partition(".")[0]
-    return f"{said}. Install {package} on the workers; client.upload_file('{package}.py') brings a file of yours"
+    return f"{message}. Install {package} on the workers, or upload your own file: client.upload_file('{package}.py')"
 
 
-class Refused(Exception):
-    """The emulator does not know the token any more."""
+class TokenRevoked(Exception):
+    """The emulator does not accept the token any more."""
 
 
-class NotTaken(Exception):
-    """A result that the emulator does not take; the message is its answer."""
+class ResultRefused(Exception):
+    """The emulator does not accept a result; the message is its answer."""
 
 
 class WorkerReplica:
-    """One replica. `tell(event)` reaches the notebook by `topic`; `attempt` is its address for messages from there."""
+    """One replica. `send(report)` reaches the notebook by `topic`; the notebook addresses messages to `attempt`."""
 
-    def __init__(self, tell: Tell, topic: str, number: int, address: str) -> None:
+    def __init__(self, send: Report, topic: str, number: int, address: str) -> None:
         self.topic = topic
         self.attempt = secrets.token_hex(8)
-        self._about = {"attempt": self.attempt, "number": number, "worker": address}
-        self._tell = tell
+        self._origin = {"attempt": self.attempt, "number": number, "worker": address}
+        self._send = send
         self._messages: queue.SimpleQueue[Start | Leave] = queue.SimpleQueue()
         self._functions: dict[str, Definition] = {}
         self._version = -1
         self._lock = threading.Lock()
         self._leaving: Leave | None = None
         self._runs: set[Run] = set()
-        self._given_up: deque[str] = deque(maxlen=MOST_GIVEN_UP)
+        self._abandoned: deque[str] = deque(maxlen=MAX_ABANDONED)
 
-    def take(self, message: Message) -> None:
+    def receive(self, message: Message) -> None:
         """Receive a message, in any thread."""
         if isinstance(message, NewFunctions):
-            self._use(message)
+            self._load(message)
             return
-        if isinstance(message, GiveUp):
-            self._give_up(message.job_id)
+        if isinstance(message, Abandon):
+            self._abandon(message.job_id)
             return
         self._messages.put(message)
         if isinstance(message, Leave):
             self._leaving = message
             if not message.finishes_jobs:
-                self._give_up("")
+                self._abandon("")
 
-    def _use(self, message: Start | NewFunctions) -> None:
-        # Messages may overtake each other.
+    def _load(self, message: Start | NewFunctions) -> None:
+        # Messages may arrive in another order than they were sent.
         with self._lock:
             if message.version > self._version:
                 self._functions, self._version = cloudpickle.loads(message.functions), message.version
 
-    def _give_up(self, job_id: str) -> None:
-        self._given_up.append(job_id)  # which may be on its way here
+    def _abandon(self, job_id: str) -> None:
+        self._abandoned.append(job_id)  # the job may arrive after this message
         for run in [each for each in self._runs.copy() if job_id in ("", each.job_id)]:
             self._free(run)
             end(run.ending)
@@ -189,31 +189,31 @@ class WorkerReplica:
                 run.slots.release()
 
     def run(self) -> None:
-        """Ask for a token and work with it; ask again when it is worth nothing any more."""
+        """Ask for a token and run jobs with it; ask for a new one when it is not valid any more."""
         while not self._leaving:
-            self._say("asks")
+            self._report("token_wanted")
             try:
-                message = self._messages.get(timeout=ASK_SECONDS)
+                message = self._messages.get(timeout=TOKEN_SECONDS)
             except queue.Empty:
                 break
             if isinstance(message, Start):
-                self._work_or_say_why_not(message)
-        self._say("left")
+                self._run_jobs_or_report(message)
+        self._report("left")
 
-    def _work_or_say_why_not(self, start: Start) -> None:
+    def _run_jobs_or_report(self, start: Start) -> None:
         try:
-            self._work(start)
-        except Refused:
+            self._run_jobs(start)
+        except TokenRevoked:
             pass
-        except Exception as error:  # noqa: BLE001 - it asks for a new token, and its earlier jobs are failed with that
-            self._say("broke", reason=in_one_line(error))
+        except Exception as error:  # noqa: BLE001 - the notebook fails its jobs, and it asks for a new token
+            self._report("polling_failed", reason=in_one_line(error))
             time.sleep(PAUSE_SECONDS)
 
-    def _say(self, what: str, **more: Any) -> None:
-        self._tell({"what": what, **self._about, **more})
+    def _report(self, kind: str, **details: Any) -> None:
+        self._send({"kind": kind, **self._origin, **details})
 
-    def _work(self, start: Start) -> None:
-        self._use(start)
+    def _run_jobs(self, start: Start) -> None:
+        self._load(start)
         platform = Platform(start)
         slots = threading.Semaphore(start.max_concurrent_tasks)
         while not self._leaving:
@@ -224,14 +224,14 @@ class WorkerReplica:
                 continue
             run = Run(job.job_id, slots)
             self._runs.add(run)
-            if run.job_id in self._given_up:
+            if run.job_id in self._abandoned:
                 self._free(run)
                 continue
             try:
                 self._start(platform, job, run)
             except Exception as error:  # noqa: BLE001 - the replica must outlive every job
                 self._free(run)
-                self._say("failed", job_id=run.job_id, reason=not_started(error))
+                self._report("job_failed", job_id=run.job_id, reason=not_started(error))
         for _ in range(start.max_concurrent_tasks if self._leaving.finishes_jobs else 0):
             slots.acquire()
 
@@ -242,12 +242,12 @@ class WorkerReplica:
 
     def _run_job(self, platform: Platform, envelope: dict[str, Any], run: Run) -> None:
         definition = self._functions.get(envelope["computeModuleJobV1"]["queryType"])
-        lines = Lines(lambda text: self._say("printed", job_id=run.job_id, text=text))
+        lines = Lines(lambda text: self._report("printed", job_id=run.job_id, text=text))
         try:
             with output_to(lines.write):
                 self._handle(platform, envelope, run, definition)
-        except BaseException as error:  # noqa: BLE001 - such as no memory; a job must end whatever goes wrong
-            self._say("failed", job_id=run.job_id, reason=not_started(error))
+        except BaseException as error:  # noqa: BLE001 - a job must end after any error, such as MemoryError
+            self._report("job_failed", job_id=run.job_id, reason=not_started(error))
         finally:
             lines.end()
             self._free(run)
@@ -259,32 +259,31 @@ class WorkerReplica:
                 definition,
                 envelope,
                 lambda body: platform.post(run.job_id, body),
-                lambda why: self._say("explained", job_id=run.job_id, why=why),
+                lambda why: self._report("explained", job_id=run.job_id, why=why),
                 run.ending,
             )
-        except JobEnded:  # nobody waits for a result
+        except JobEnded:  # the job has ended already, so it needs no result
             pass
-        except NotTaken as error:
-            self._say("failed", job_id=run.job_id, reason=f"the result could not be posted: {error}")
-        except BaseException as error:  # noqa: BLE001 - a stream that breaks off, or what the SDK posts nothing for
+        except ResultRefused as error:
+            self._report("job_failed", job_id=run.job_id, reason=not_posted(error))
+        except BaseException as error:  # noqa: BLE001 - a broken stream, or an error for which the SDK posts no result
             print_from_its_own_frame()
-            said = in_one_line(error)
-            self._say("failed", job_id=run.job_id, reason=f"the function ended without a result: {said}")
+            self._report("job_failed", job_id=run.job_id, reason=without_result(in_one_line(error)))
 
 
-def end(ending: Ending, again_in: float = PAUSE_SECONDS) -> None:
-    """Have a function end, as soon as that may be."""
+def end(ending: Ending, retry_in: float = PAUSE_SECONDS) -> None:
+    """End a function as soon as possible."""
     if not ending.request():
-        timer = threading.Timer(again_in, end, (ending, again_in))
+        timer = threading.Timer(retry_in, end, (ending, retry_in))
         timer.daemon = True
         timer.start()
 
 
 class Lines:
-    """What a job prints, told line by line; in any thread."""
+    """The output of a job, passed to `send(text)` in whole lines. It may be used in any thread."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    def __init__(self, send: Callable[[str], None]) -> None:
+        self._send = send
         self._lock = threading.Lock()
         self._pieces: list[str] = []
         self._size = 0
@@ -294,24 +293,24 @@ class Lines:
         with self._lock:
             before, newline, rest = text.rpartition("\n")
             self._pieces.append(before + newline)
-            if newline or self._size > MOST_OF_A_LINE:
+            if newline or self._size > MAX_UNFINISHED_LINE:
                 self._flush()
             self._pieces.append(rest)
             self._size += len(rest)
 
     def end(self) -> None:
-        """Tell what is left of a line."""
+        """Send an unfinished last line."""
         with self._lock:
             self._flush()
 
     def _flush(self) -> None:
         lines, self._pieces, self._size = "".join(self._pieces), [], 0
         if lines:
-            self._tell(lines)
+            self._send(lines)
 
 
 class Platform:
-    """The platform routes, for the holder of a token."""
+    """A client of the platform routes, with a replica's token."""
 
     def __init__(self, start: Start) -> None:
         context = ssl.create_default_context(cadata=start.authority)
@@ -321,20 +320,23 @@ class Platform:
         )
         self._headers = {"Module-Auth-Token": start.token}
         self._url = f"{start.url}{PLATFORM}"
-        self._last_heard = time.monotonic()
+        self._last_answer = time.monotonic()
 
     def next_job(self) -> ReceivedJob | None:
-        """Wait for a job, some seconds at most. Raises `Refused`, also when nobody has answered for a minute."""
+        """Poll once for a job; None if there is none yet.
+
+        Raises `TokenRevoked`, also when the emulator has not answered for a minute.
+        """
         try:
             answer = self._http.request("GET", f"{self._url}/job", headers=self._headers)
         except urllib3.exceptions.HTTPError:
-            if time.monotonic() - self._last_heard > PATIENCE_SECONDS:
-                raise Refused from None
+            if time.monotonic() - self._last_answer > MAX_SILENCE_SECONDS:
+                raise TokenRevoked from None
             time.sleep(PAUSE_SECONDS)
             return None
-        self._last_heard = time.monotonic()
+        self._last_answer = time.monotonic()
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            raise Refused
+            raise TokenRevoked
         if answer.status != HTTPStatus.OK:
             if answer.status != HTTPStatus.NO_CONTENT:
                 time.sleep(PAUSE_SECONDS)
@@ -342,7 +344,10 @@ class Platform:
         return ReceivedJob(answer.data)
 
     def post(self, job_id: str, body: bytes | Iterable[bytes]) -> None:
-        """Post a result; a whole one again, as the SDK does, until it is taken or its job has ended; or `NotTaken`."""
+        """Post a result. A whole one is posted again, as the SDK does, until it is accepted or its job has ended.
+
+        Raises `ResultRefused` if it is not accepted.
+        """
         if not isinstance(body, bytes):
             self._send(job_id, body)
             return
@@ -353,12 +358,12 @@ class Platform:
                 broken = str(error)
                 time.sleep(PAUSE_SECONDS)
                 continue
-            if answer.status < HTTPStatus.BAD_REQUEST or answer.status in ENDED:
+            if answer.status < HTTPStatus.BAD_REQUEST or answer.status in JOB_ENDED:
                 return
             if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise NotTaken(answer.data.decode(errors="replace"))
+                raise ResultRefused(answer.data.decode(errors="replace"))
         if broken:
-            raise NotTaken(broken)
+            raise ResultRefused(broken)
 
     def _send(self, job_id: str, body: bytes | Iterable[bytes]) -> urllib3.BaseHTTPResponse:
         chunked = not isinstance(body, bytes)

@@ -1,4 +1,4 @@
-"""What a real compute-module program finds in its environment, for programs that are to run against the emulator."""
+"""The environment variables and files of a real compute module, for programs that run against the emulator."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extras:
-    """What a deployed module has besides, when it is configured [foundry].
+    """The optional parts of a deployed module's configuration [foundry].
 
-    `sources` are the secrets of each source by name, `source_configurations` their settings, `aliases` the
-    resources by alias; all are plain JSON values.
+    `sources` has the secrets of each source by name, `source_configurations` their settings, `aliases` the resources
+    by alias; all are plain JSON values.
     """
 
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -47,7 +47,7 @@ SECRETS = ("sources", "client_secret", "build2_token")
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Return every text in plain JSON values."""
+    """Yield every text in plain JSON values."""
     if isinstance(value, str):
         yield str(value)
     elif isinstance(value, Mapping):
@@ -58,7 +58,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def read_extras(given: Mapping[str, Any]) -> Extras:
-    """Read the options of a module's configuration; an unknown one is an `InvalidRequest` that lists them."""
+    """Read the options of a module's configuration; `InvalidRequest` lists the options if one is unknown."""
     names = [each.name for each in fields(Extras)]
     unknown = sorted(set(given) - set(names))
     if unknown:
@@ -67,14 +67,14 @@ def read_extras(given: Mapping[str, Any]) -> Extras:
 
 
 def hide_secrets(given: dict[str, Any]) -> None:
-    """Let options of a module's configuration show no secret, where a traceback shows them."""
+    """Wrap the secrets in options of a module's configuration, so that tracebacks that show the options hide them."""
     given.update({name: hidden(given[name]) for name in SECRETS if name in given})
 
 
 class ModuleEnvironment(dict[str, str]):
-    """Environment variables [foundry], which show themselves as lines for a terminal; tokens with four characters.
+    """Environment variables [foundry]; their repr is lines for a terminal, with four characters of each token.
 
-    `folder` is the private directory that their files are in.
+    `folder` is the private directory that holds the files that they name.
 
     >>> ModuleEnvironment(MAX_CONCURRENT_TASKS="1")
     export MAX_CONCURRENT_TASKS=1
@@ -84,11 +84,14 @@ class ModuleEnvironment(dict[str, str]):
 
     @property
     def export_lines(self) -> str:
-        """The variables as lines to paste into a terminal, whole."""
+        """The variables as lines to paste into a terminal, with whole tokens."""
         return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self.items())
 
     def docker_line(self, image: str = "IMAGE") -> str:
-        """One line that runs a container with them, on the host's network and with the private files mounted."""
+        """Return a command that runs a container with them, on the host's network and with the private files mounted.
+
+        `image` is the container's image.
+        """
         variables = " ".join(f"-e {shlex.quote(f'{name}={value}')}" for name, value in self.items())
         folder = shlex.quote(f"{self.folder}:{self.folder}:ro")
         return f"docker run --rm --network host -v {folder} --user {os.getuid()} {variables} {shlex.quote(image)}"
@@ -106,10 +109,10 @@ def add_replica(
     *,
     launched: bool = False,
 ) -> tuple[Replica, ModuleEnvironment]:
-    """Add a replica to a runtime and write its files; on the emulator's loop.
+    """Add a replica to a runtime, write its files, and return the replica and its environment.
 
-    Returns the replica and its environment. A `NotPrivate` or an `OSError` if they can't be written, and then there is
-    no replica.
+    It must be called on the emulator's loop. Raises `NotPrivate` or `OSError` if the files can't be written; then no
+    replica is added.
     """
     if extras is not None:
         engine.lifecycle.events.hide(*extras.secrets)
@@ -144,7 +147,7 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
         MODULE_AUTH_TOKEN=str(token),
         DEFAULT_CA_PATH=authority,
         CONNECTIONS_TO_OTHER_PODS_CA_PATH=authority,
-        # With a proxy set, the Python SDK would never arrive.
+        # If a proxy is configured, the Python SDK would send its requests to the proxy.
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
     )
     environment.folder = str(engine.identity.files.path)

@@ -1,4 +1,4 @@
-"""What launched programs write: their lines, with level and job where the official SDK's logs say them."""
+"""The output of launched programs, line by line; the official SDK's log lines also name their level and job."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-MOST_LINES = 10_000
-MOST_OF_A_LINE = 20_000
-READ_OF_A_LINE = 100_000
-MOST_CHARACTERS = 10_000_000
-MOST_OF_A_NAME = 200
+MAX_LINES = 10_000
+MAX_CHARACTERS_OF_A_LINE = 20_000
+MAX_MASKED_OF_A_LINE = 100_000
+MAX_CHARACTERS = 10_000_000
+MAX_CHARACTERS_OF_A_NAME = 200
 REPORTED_BY_RESULT = ("Error executing job: ", "Failed to serialize result to json: ")
-"""How the Python SDK's log begins to say what the error object that it posts says, too [foundry]."""
+"""Beginnings of the log messages in which the Python SDK repeats the error object that it posts [foundry]."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """One line; `at` is when it arrived, in Unix nanoseconds. Level and job are None in a plain line."""
+    """One line; `at` is when it arrived, in Unix nanoseconds. `level` and `job_id` are None for a plain line."""
 
     at: int
     replica_id: str
@@ -36,7 +36,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class _Sls(msgspec.Struct):
-    """The part that we read of the SDK's log lines [foundry]."""
+    """The fields of the SDK's log lines that are used here [foundry]."""
 
     message: str
     level: str | None = None
@@ -44,7 +44,7 @@ class _Sls(msgspec.Struct):
 
 
 def read_line(replica_id: str, line: bytes, masked: Callable[[str], str]) -> LogLine:
-    """Read one line of output, without secrets; a JSON line of the official SDK's logger is taken apart."""
+    """Read one line of output and mask its secrets; a JSON line of the official SDK's logger is split into fields."""
     now = time.time_ns()
     if line.startswith(b"{"):
         try:
@@ -53,37 +53,38 @@ def read_line(replica_id: str, line: bytes, masked: Callable[[str], str]) -> Log
             pass
         else:
             given = fields.params.get("job_id")
-            job_id = given if isinstance(given, str) and len(given) <= MOST_OF_A_NAME else None
-            level, message = fields.level and fields.level[:MOST_OF_A_NAME], masked(fields.message)[:MOST_OF_A_LINE]
-            return LogLine(now, replica_id, message, level, job_id)
-    return LogLine(now, replica_id, masked(line[:READ_OF_A_LINE].decode(errors="replace"))[:MOST_OF_A_LINE])
+            job_id = given if isinstance(given, str) and len(given) <= MAX_CHARACTERS_OF_A_NAME else None
+            level = fields.level and fields.level[:MAX_CHARACTERS_OF_A_NAME]
+            return LogLine(now, replica_id, masked(fields.message)[:MAX_CHARACTERS_OF_A_LINE], level, job_id)
+    text = masked(line[:MAX_MASKED_OF_A_LINE].decode(errors="replace"))
+    return LogLine(now, replica_id, text[:MAX_CHARACTERS_OF_A_LINE])
 
 
 class ModuleLogs:
-    """The newest 10,000 lines of a launched module's replicas, oldest first; it grows while it is looked at.
+    """The newest 10,000 lines of a launched module's replicas, oldest first; lines are added while they run.
 
-    Of long lines there are less: at most ten million characters, and 20,000 of one line.
+    At most ten million characters are kept, so fewer lines if they are long, and 20,000 characters of each line.
     """
 
     def __init__(self) -> None:
         self._lines: deque[LogLine] = deque()
         self._size = 0
-        self._tell: Callable[[LogLine], object] | None = None
+        self._on_line: Callable[[LogLine], object] | None = None
 
     def append(self, line: LogLine) -> None:
-        """Add a line; the oldest goes when there are too many."""
+        """Add a line; the oldest lines are dropped when there are too many."""
         self._lines.append(line)
         self._size += len(line.message)
-        while len(self._lines) > MOST_LINES or self._size > MOST_CHARACTERS:
+        while len(self._lines) > MAX_LINES or self._size > MAX_CHARACTERS:
             self._size -= len(self._lines.popleft().message)
-        if self._tell is not None:
-            self._tell(line)
+        if self._on_line is not None:
+            self._on_line(line)
 
-    def follow(self, tell: Callable[[LogLine], object]) -> None:
-        """Call `tell(line)` for every line, those that came before too; on the emulator's loop."""
+    def follow(self, on_line: Callable[[LogLine], object]) -> None:
+        """Call `on_line(line)` for every line, earlier ones included; to be called on the emulator's loop."""
         for line in self:
-            tell(line)
-        self._tell = tell
+            on_line(line)
+        self._on_line = on_line
 
     def __iter__(self) -> Iterator[LogLine]:
         return iter(self._lines.copy())
@@ -103,7 +104,7 @@ class ModuleLogs:
     @property
     def frame(self) -> pd.DataFrame:
         """The lines as a DataFrame: at, replica_id, level, job_id, message."""
-        import pandas as pd  # noqa: PLC0415 - only who wants a frame waits for pandas
+        import pandas as pd  # noqa: PLC0415 - pandas is slow to import, and only this needs it
 
         columns = ("at", "replica_id", "level", "job_id", "message")
         frame = pd.DataFrame([msgspec.structs.asdict(line) for line in self], columns=columns)

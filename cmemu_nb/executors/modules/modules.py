@@ -1,4 +1,4 @@
-"""Launched programs: real compute modules as processes, each with its replicas, logs and life."""
+"""Launched modules: programs of real compute modules, run as processes, with their replicas and logs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cmemu_nb.executors.modules.environment import Extras, add_replica, read_ext
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
+from cmemu_nb.executors.replicas import record_exit, record_start
 from cmemu_nb.lifecycle.lifecycle import until
 from cmemu_nb.phrases import closest
 
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
-LAST_LINES = 20
+MAX_LAST_LINES = 20
 PYTHONS = ("python", "python3")
-# What would make the official SDKs behave otherwise than in production.
+# Variables that would make the official SDKs behave differently than in production.
 NOT_INHERITED = ("NODE_ENV",)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How a program is launched: what is needed to launch it again."""
+    """The options that a program is launched with, first and at each restart."""
 
     command: list[str]
     replicas: int = 1
@@ -51,9 +52,9 @@ class Launch:
 
 
 class LaunchedModule:
-    """A program that was launched as a runtime's module, how it goes, and how to end or restart it.
+    """A program that was launched as a runtime's module: its state, and methods to restart and stop it.
 
-    `runtime_id` is whose module it is; `replicas` are its processes, `logs` what they wrote, the newest 10,000 lines.
+    `runtime_id` is its runtime, `replicas` are its processes, `logs` the newest 10,000 lines that they wrote.
     """
 
     def __init__(self, engine: Engine, runtime_id: str, launch: Launch) -> None:
@@ -66,7 +67,7 @@ class LaunchedModule:
 
     @property
     def command(self) -> str:
-        """The command as one would type it."""
+        """The command as it is typed in a terminal."""
         program, *arguments = self._launch.command
         return shlex.join([PYTHONS[0] if program == sys.executable else program, *arguments])
 
@@ -87,28 +88,28 @@ class LaunchedModule:
 
     @property
     def states(self) -> list[str]:
-        """The replicas' states: starting, started, responsive or exited(code)."""
+        """The replicas' states: starting, started, responsive, stopping or exited(code)."""
         return [replica.state for replica in self.replicas]
 
     @property
     def expression(self) -> str:
-        """What to type to get this handle: `emu.modules["shop"]`."""
+        """The expression that returns this handle, such as `emu.modules["shop"]`."""
         return f"{self._engine.name}.modules[{json.dumps(self.runtime_id)}]"
 
     def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
         """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
 
-        Raises `LaunchFailed` with the last lines when a replica exits, or when the time is over.
+        Raises `LaunchFailed` with the last lines of output when a replica exits or the time has passed.
         """
         self._engine.home.run(self._wait_until_responsive(timeout))
         return self
 
     def restart(self) -> None:
-        """End every replica and launch it again with a new token; the jobs that they hold fail."""
+        """End every replica and launch it again with a new token; the jobs that the replicas hold fail."""
         self._engine.home.run(self.start_again("the module was restarted"))
 
     def stop(self) -> None:
-        """End every replica; the jobs that they hold fail, those that are queued wait."""
+        """End every replica; the jobs that the replicas hold fail, queued jobs stay queued."""
         self._engine.home.run(self.end("the module was stopped"))
 
     # On the emulator's loop
@@ -131,7 +132,7 @@ class LaunchedModule:
                 f"{self.command} can't be started: {error.strerror}. Give it a smaller environment, or end other "
                 "programs."
             ) from None
-        engine.lifecycle.note("replica_started", self.runtime_id, detail=f"{replica.replica_id}: {self.command}")
+        record_start(engine.lifecycle, replica, self.command)
 
     def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
         launch, engine = self._launch, self._engine
@@ -144,23 +145,21 @@ class LaunchedModule:
             environment,
             launch.cwd,
             engine.lifecycle.events.masked.with_one_more(replica.token),
-            self._heard,
-            self._exited,
+            self._on_line,
+            self._on_exit,
         )
         self.replicas.append(process)
 
-    def _heard(self, line: LogLine) -> None:
+    def _on_line(self, line: LogLine) -> None:
         self.logs.append(line)
         if line.job_id and not line.message.startswith(REPORTED_BY_RESULT):
             self._engine.lifecycle.log(line.job_id).write(f"{line}\n")
 
-    def _exited(self, process: ReplicaProcess) -> None:
-        said = f"replica {process.replica.replica_id} exited with code {process.exit_code}"
-        self._engine.lifecycle.remove_replica(process.replica, said)
-        self._engine.lifecycle.note("replica_exited", self.runtime_id, detail=said)
+    def _on_exit(self, process: ReplicaProcess) -> None:
+        record_exit(self._engine.lifecycle, process.replica, f"exited with code {process.exit_code}")
 
     async def end(self, reason: str) -> None:
-        """End the replicas and wait until they are gone."""
+        """End the replicas and wait until their processes have exited."""
         self._stopped = True
         for process in self.replicas:
             self._engine.lifecycle.remove_replica(process.replica, reason)
@@ -168,13 +167,13 @@ class LaunchedModule:
         await until(self._engine.lifecycle, lambda: not self.running, STOP_SECONDS)
 
     async def start_again(self, reason: str) -> None:
-        """End the replicas and launch them anew."""
+        """End the replicas and launch them again."""
         await self.end(reason)
         self.replicas.clear()
         await self.start()
 
     async def settle(self) -> None:
-        """Wait a moment: a program that ends at once is a `LaunchFailed`."""
+        """Wait up to one second for the first request of every replica; `LaunchFailed` if one exits meanwhile."""
         await until(
             self._engine.lifecycle,
             lambda: self._any_exited() or all(each.replica.heard for each in self.replicas),
@@ -190,8 +189,10 @@ class LaunchedModule:
         )
         self._check_exits("ended before it polled for jobs")
         if not responsive:
-            said = f"did not poll for jobs within {timeout:g} s: {', '.join(self.states)}"
-            raise LaunchFailed(f"{self.command} {said}. {self._last_lines()}")
+            states = ", ".join(self.states)
+            raise LaunchFailed(
+                f"{self.command} did not poll for jobs within {timeout:g} s: {states}. {self._last_lines()}"
+            )
 
     def _any_exited(self) -> bool:
         return any(process.exit_code is not None for process in self.replicas)
@@ -202,7 +203,7 @@ class LaunchedModule:
                 raise LaunchFailed(f"{self.command} {what}, with exit code {process.exit_code}. {self._last_lines()}")
 
     def _last_lines(self) -> str:
-        tail = self.logs.tail(LAST_LINES)
+        tail = self.logs.tail(MAX_LAST_LINES)
         return f"Its last lines:\n{tail}" if tail else "It wrote nothing."
 
     def __repr__(self) -> str:
@@ -215,7 +216,7 @@ class LaunchedModule:
 
 
 class Modules(Part):
-    """Every program that an emulator has launched, by its runtime and iterable; each lives as long as its runtime.
+    """The programs that an emulator has launched: iterable, and accessible by runtime id. They end with their runtime.
 
     >>> emu.modules
     No program was launched. Try: emu.launch("python app.py")
@@ -236,22 +237,22 @@ class Modules(Part):
         **options: Any,
     ) -> LaunchedModule:
         """Launch a program for a runtime, as `Emulator.launch` describes it; `options` are the fields of a `Launch`."""
-        words = read_command(command)
-        launch = Launch(words, extras=read_extras(extras), **options)
-        with opened_runtime(self._engine, runtime_id or runtime_name(words)) as opened:
+        arguments = read_command(command)
+        launch = Launch(arguments, extras=read_extras(extras), **options)
+        with opened_runtime(self._engine, runtime_id or runtime_name(arguments)) as opened:
             _check(launch)
             module = LaunchedModule(self._engine, opened, launch)
             self._engine.home.run(self._start(module))
         return module
 
     async def _start(self, module: LaunchedModule) -> None:
-        self._unsubscribe = self._unsubscribe or self._engine.lifecycle.events.subscribe(self._hear)
+        self._unsubscribe = self._unsubscribe or self._engine.lifecycle.events.subscribe(self._on_event)
         self._modules.append(module)
         try:
             await module.start()
             await module.settle()
         except BaseException:
-            # It stays known until it is gone, for whoever interrupted this and now wants to be sure that all are.
+            # It stays listed until its processes have ended: a user who interrupts this can still see and stop them.
             await module.end("the module could not be launched")
             if module in self._modules:
                 self._modules.remove(module)
@@ -271,7 +272,7 @@ class Modules(Part):
         return any(module.runtime_id == runtime_id for module in self)
 
     def __getitem__(self, runtime_id: str) -> LaunchedModule:
-        """Return a runtime's module, the newest if it has several; a `NotFound` lists the runtimes that have any."""
+        """Return a runtime's module, the newest if it has several; `NotFound` lists the runtimes that have one."""
         found = self.of(runtime_id)
         if not found:
             names = {module.runtime_id for module in self}
@@ -283,7 +284,7 @@ class Modules(Part):
 
     @property
     def nothing(self) -> str:
-        """What to say when there are none."""
+        """The message to show when no program was launched."""
         return f'No program was launched. Try: {self._engine.name}.launch("python app.py")'
 
     def __repr__(self) -> str:
@@ -295,7 +296,7 @@ class Modules(Part):
         return show_modules(self)
 
     def any_running(self) -> bool:
-        """Tell whether any replica of any module runs."""
+        """Return whether any replica of any module runs."""
         return any(module.running for module in self._modules) or bool(self._tasks)
 
     def stop(self, runtime_id: str) -> None:
@@ -305,7 +306,7 @@ class Modules(Part):
             module.stop()
 
     async def stopping(self, reason: str) -> None:
-        """End every program, those too that are ending or being restarted already."""
+        """End every program, including those that are being ended or restarted."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         modules, self._modules = self._modules, []
         if self._unsubscribe is not None:
@@ -315,35 +316,35 @@ class Modules(Part):
         for error in filter(None, ended):
             raise error
 
-    def _hear(self, event: Event) -> None:
-        """Follow the runtime: a reset revokes the replicas' tokens, a deletion leaves them without one."""
+    def _on_event(self, event: Event) -> None:
+        """Restart a runtime's modules after a reset, which revokes their tokens, and end them after its deletion."""
         if event.kind not in ("session_reset", "session_deleted") or event.runtime_id is None:
             return
         for module in self.of(event.runtime_id):
             if event.kind == "session_reset" and module.running:
-                work = module.start_again("the runtime session was reset")
+                change = module.start_again("the runtime session was reset")
             else:
                 self._modules.remove(module)
-                work = module.end("the runtime session was deleted")
-            task = self._engine.home.loop.create_task(work)
+                change = module.end("the runtime session was deleted")
+            task = self._engine.home.loop.create_task(change)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
 
 def read_command(command: str | Sequence[str]) -> list[str]:
-    """Read a command line or a list of words; `python` is the interpreter that runs this."""
-    words = shlex.split(command) if isinstance(command, str) else [str(word) for word in command]
-    if not words:
+    """Return the arguments of a command line or a list; `python` is replaced by the current interpreter."""
+    arguments = shlex.split(command) if isinstance(command, str) else [str(each) for each in command]
+    if not arguments:
         raise InvalidRequest("launch() needs a command, such as 'python app.py'.")
-    if words[0] in PYTHONS:
-        words[0] = sys.executable
-    return words
+    if arguments[0] in PYTHONS:
+        arguments[0] = sys.executable
+    return arguments
 
 
-def runtime_name(words: list[str]) -> str:
+def runtime_name(arguments: list[str]) -> str:
     """Return the runtime id that a command suggests: `app` for `python app.py`."""
-    files = [word for word in words[1:] if not word.startswith("-")]
-    return Path(files[0] if files else words[0]).stem
+    files = [each for each in arguments[1:] if not each.startswith("-")]
+    return Path(files[0] if files else arguments[0]).stem
 
 
 def _check(launch: Launch) -> None:

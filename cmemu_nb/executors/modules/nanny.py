@@ -1,10 +1,11 @@
-"""Runs one program and ends it with whoever launched it: `python nanny.py DESCRIPTOR COMMAND...`. POSIX only.
+"""A nanny runs one program and ends it when its launcher ends: `python nanny.py DESCRIPTOR COMMAND...`. POSIX only.
 
-It is a program of its own, without imports of the package. Its standard input is a pipe of which the launcher
-holds the other end: when that closes, because the launcher closed it or died, however suddenly, the program's
-whole process group is ended. Its exit code is the program's. The program's process id is written to the descriptor.
+It runs as a process of its own, so this file imports nothing of the package. Its standard input is a pipe, and the
+launcher holds the other end. When that end closes, because the launcher closed it or died for any reason, the nanny
+ends the program's whole process group. Its exit code is the program's. It writes the program's process id to the
+descriptor.
 
-Should the guard itself be killed, Linux ends the program; the launcher ends what the program has started.
+If the nanny itself is killed, Linux ends the program, and the launcher ends the processes that the program started.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE_SECONDS = 3.0
+TERMINATION_SECONDS = 3.0
 NOT_FOUND = 127
 PR_SET_PDEATHSIG = 1
 
 
 def main(descriptor: int, command: list[str]) -> int:
-    """Run the command until it ends or the launcher is gone."""
+    """Run the command until it ends or the launcher ends; return its exit code as `subprocess` has it."""
     ended_read, ended_write = os.pipe()
-    # Written to when a child ends, which wakes the select below.
+    # Python writes to it when a child ends, which wakes the select below.
     os.set_blocking(ended_write, False)
     signal.set_wakeup_fd(ended_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -51,37 +52,41 @@ def main(descriptor: int, command: list[str]) -> int:
             _end(program)
         if ended_read in ready:
             os.read(ended_read, 4096)
-    _signal(program, signal.SIGKILL)  # whatever it left running
+    signal_group(program.pid, signal.SIGKILL)  # ends the processes that the program left running
     return program.returncode
 
 
 def _end_with_parent() -> Callable[[], None]:
-    """Return what has Linux kill the process that calls it when its parent, this process, ends."""
+    """Return a function that makes Linux kill the process that calls it when its parent, this process, ends."""
     parent, libc = os.getpid(), ctypes.CDLL(None)
 
     def end_with_parent() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has ended already
             os._exit(1)
 
     return end_with_parent
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:
-    _signal(program, signal.SIGTERM)
+    signal_group(program.pid, signal.SIGTERM)
     try:
-        program.wait(PATIENCE_SECONDS)
+        program.wait(TERMINATION_SECONDS)
     except subprocess.TimeoutExpired:
-        _signal(program, signal.SIGKILL)
+        signal_group(program.pid, signal.SIGKILL)
         program.wait()
 
 
-def _signal(program: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process group, if it still exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(program.pid, number)
+        os.killpg(pid, number)
+
+
+def exit_code(code: int) -> int:
+    """Return the exit code of a process as shells report it: 128 + N if signal N killed it."""
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":
-    code = main(int(sys.argv[1]), sys.argv[2:])
-    # As shells say it: a program that was killed by signal N ends with 128 + N.
-    sys.exit(code if code >= 0 else 128 - code)
+    sys.exit(exit_code(main(int(sys.argv[1]), sys.argv[2:])))

@@ -1,4 +1,4 @@
-"""One replica of a launched program: its process, its output, and its end. On the emulator's loop."""
+"""The process of one replica of a launched program. It is used on the emulator's loop."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmemu_nb.executors.modules import nanny
 from cmemu_nb.executors.modules.logs import read_line
 
 if TYPE_CHECKING:
@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules.logs import LogLine
     from cmemu_nb.lifecycle.session import Replica
 
-GUARD = str(Path(__file__).parent / "nanny.py")
-MOST_AT_ONCE = 65_536
-LONGEST_LINE = 1_000_000
+MAX_READ = 65_536
+MAX_LINE = 1_000_000
 
 
 class ReplicaProcess:
-    """A program in a process group of its own, which kernel interrupts do not reach and which no kernel outlives.
+    """A program in a process group of its own: interrupts of the kernel do not reach it, and it ends with the kernel.
 
-    `on_line(line)` is called with each line that it writes, as `masked(text)` returns it, which hides its secrets;
+    `on_line(line)` is called with each line that it writes, after `masked(text)` has hidden its secrets, and
     `on_exit(self)` when it has ended.
     """
 
@@ -48,38 +47,38 @@ class ReplicaProcess:
         self._on_line = on_line
         self._on_exit = on_exit
         self.pid: int | None = None
-        """The program's process id; None until it has begun."""
+        """The program's process id; None until it has started."""
         self._masked = masked
-        self._rest = b""
-        self._overlong = False
-        leash, self._leash = os.pipe()
+        self._unfinished_line = b""
+        self._skips_line = False
+        stdin, self._nanny_stdin = os.pipe()
         self._output, output = os.pipe()
-        self._ended, ended = os.pipe()
+        self._nanny_news, nanny_news = os.pipe()
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - what the user typed
-                [sys.executable, "-ISE", GUARD, str(ended), *command],
-                stdin=leash,
+            self._process = subprocess.Popen(  # noqa: S603 - the user typed the command
+                [sys.executable, "-ISE", nanny.__file__, str(nanny_news), *command],
+                stdin=stdin,
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
                 env=environment,
-                pass_fds=(ended,),
+                pass_fds=(nanny_news,),
                 start_new_session=True,
             )
         except BaseException:
-            for descriptor in (self._leash, self._output, self._ended):
+            for descriptor in (self._nanny_stdin, self._output, self._nanny_news):
                 os.close(descriptor)
             raise
         finally:
-            for descriptor in (leash, output, ended):
+            for descriptor in (stdin, output, nanny_news):
                 os.close(descriptor)
         os.set_blocking(self._output, False)
         loop.add_reader(self._output, self._read_output)
-        loop.add_reader(self._ended, self._hear_guard)
+        loop.add_reader(self._nanny_news, self._on_nanny_news)
 
     @property
     def state(self) -> str:
-        """One of starting, started (it was heard of), responsive (it has polled for jobs), stopping, exited(code)."""
+        """One of starting, started (it has sent a request), responsive (it has polled), stopping and exited(code)."""
         if self.exit_code is not None:
             return f"exited({self.exit_code})"
         if self.replica.revoked:
@@ -89,67 +88,66 @@ class ReplicaProcess:
         return "started" if self.replica.heard else "starting"
 
     def stop(self) -> None:
-        """End the program and all that it started; it has three seconds to do so by itself."""
-        if self._leash >= 0:
-            os.close(self._leash)
-            self._leash = -1
+        """End the program and the processes that it started; SIGTERM gives them three seconds to end by themselves."""
+        if self._nanny_stdin >= 0:
+            os.close(self._nanny_stdin)
+            self._nanny_stdin = -1
 
     def __repr__(self) -> str:
         return f"<ReplicaProcess {self.replica.replica_id!r}: pid {self.pid}, {self.state}>"
 
     def _read_output(self) -> None:
         try:
-            piece = os.read(self._output, MOST_AT_ONCE)
+            piece = os.read(self._output, MAX_READ)
         except BlockingIOError:
             return
         if not piece:
             self._loop.remove_reader(self._output)
             return
-        self._take(piece)
+        self._split(piece)
 
-    def _take(self, piece: bytes) -> None:
-        """Take lines apart. Of one that is too long the beginning counts: a secret might be cut by another division."""
-        *lines, rest = (self._rest + piece).split(b"\n")
-        if self._overlong and lines:
+    def _split(self, piece: bytes) -> None:
+        """Split output into lines. An overlong line is cut after its beginning: other cuts could divide a secret."""
+        *lines, rest = (self._unfinished_line + piece).split(b"\n")
+        if self._skips_line and lines:
             del lines[0]
-            self._overlong = False
-        if len(rest) > LONGEST_LINE:
+            self._skips_line = False
+        if len(rest) > MAX_LINE:
             lines.append(rest)
-            self._overlong = True
-        self._rest = b"" if self._overlong else rest
+            self._skips_line = True
+        self._unfinished_line = b"" if self._skips_line else rest
         for line in lines:
-            self._tell(line)
+            self._pass_on(line)
 
-    def _tell(self, line: bytes) -> None:
-        # A program that prints its environment or its headers would leave its secrets in a saved notebook.
+    def _pass_on(self, line: bytes) -> None:
+        # A program may print its environment or its headers; unmasked, a saved notebook would contain the secrets.
         self._on_line(read_line(self.replica.replica_id, line, self._masked))
 
-    def _hear_guard(self) -> None:
-        """Read the program's process id, and after that the end, when the guard has ended."""
-        told = os.read(self._ended, MOST_AT_ONCE)
-        if told:
-            self.pid = int(told)
+    def _on_nanny_news(self) -> None:
+        """Read the program's process id, and later the end of the pipe, when the nanny has ended."""
+        pid = os.read(self._nanny_news, MAX_READ)
+        if pid:
+            self.pid = int(pid)
         else:
-            self._exited()
+            self._clean_up()
 
-    def _exited(self) -> None:
-        """Clean up: the guard has closed its end, so it is gone, and the program with it."""
-        self._loop.remove_reader(self._ended)
+    def _clean_up(self) -> None:
+        """Read the exit code and the last output, close everything, and report the end: the nanny has ended."""
+        self._loop.remove_reader(self._nanny_news)
         code = self._process.wait()
-        if code < 0 and self.pid is not None:  # the guard was killed, and could not end the program's group
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-        self.exit_code = code if code >= 0 else 128 - code  # as shells say it
-        self._read_the_rest()
+        if code < 0 and self.pid is not None:  # the nanny was killed, and could not end the program's group
+            nanny.signal_group(self.pid, signal.SIGKILL)
+        self.exit_code = nanny.exit_code(code)
+        self._read_last_output()
         self.stop()
-        for descriptor in (self._output, self._ended):
+        for descriptor in (self._output, self._nanny_news):
             os.close(descriptor)
         self._on_exit(self)
 
-    def _read_the_rest(self) -> None:
+    def _read_last_output(self) -> None:
         self._loop.remove_reader(self._output)
         with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self._output, MOST_AT_ONCE):
-                self._take(piece)
-        if self._rest:
-            self._tell(self._rest)
+            while piece := os.read(self._output, MAX_READ):
+                self._split(piece)
+        if self._unfinished_line:
+            self._pass_on(self._unfinished_line)

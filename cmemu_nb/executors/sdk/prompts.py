@@ -1,7 +1,8 @@
 """Prompts in a served function: `input()`, `getpass()` and the debugger's prompt raise `EOFError` there.
 
 ipykernel would send the question to the browser from any thread, and the function would wait for an answer although no
-cell shows a field to type it in. A compute module on the platform has no user to ask either.
+cell shows a field to type it in (https://github.com/ipython/ipykernel/issues/452). A compute module on the platform has
+no user to ask either.
 """
 
 from __future__ import annotations
