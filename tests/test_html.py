@@ -268,7 +268,7 @@ def test_a_job_with_hostile_text_shows_itself_in_every_state(lenient: Emulator, 
     assert "succeeded · function error" in page.text
     assert "succeeded (function error) after" in page.text
     runtime.reset()
-    assert "gone" in shown(done).text
+    assert "removed" in shown(done).text
     shown(emu)
 
 

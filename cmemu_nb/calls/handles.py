@@ -152,7 +152,7 @@ class JobHandle:
         """Return an iterator (`for` or `async for`) over the items of the result, each available as it arrives.
 
         `progress` is that of `result()`. Raises what `result()` raises: `JobFailed` if the stream breaks off,
-        `FunctionError`, and `ResultError` for bare numbers, which can't be told apart in a stream.
+        `FunctionError`, and `ResultError` for bare numbers, whose ends are ambiguous in a stream.
         """
         return ItemStream(self._executors, self.id, self._interruptible(progress=progress))
 

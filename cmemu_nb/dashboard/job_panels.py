@@ -87,7 +87,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
     state = emulator.lifecycle
     job = state.find_job(job_id)
     if job is None:
-        return {"key": job_id, "gone": "This job was removed: it was evicted, or its runtime was reset or deleted."}
+        return {"key": job_id, "removed": "This job was removed: it was evicted, or its runtime was reset or deleted."}
     stream = state.stream(job_id)
     log, why = state.log(job_id).text, why_no_value(job, state.log(job_id).explanation)
     return {

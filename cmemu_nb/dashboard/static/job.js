@@ -2,7 +2,7 @@
 
 function jobCard(dashboard, { part, title, onclose }) {
   const heading = el("h4", { class: "cmemu-title" });
-  const gone = el("p", { class: "cmemu-empty" });
+  const removed = el("p", { class: "cmemu-empty" });
   const facts = el("dl", { class: "cmemu-facts" });
   const steps = el("ol", { class: "cmemu-steps", "aria-label": "Timeline" });
   const diagnosis = el("p", { class: "cmemu-waits" });
@@ -40,7 +40,7 @@ function jobCard(dashboard, { part, title, onclose }) {
   const close = button("Close", "Close this job", onclose);
   const actions = el("div", { class: "cmemu-row" }, again, copy, failing, close);
   const all = el("div", {}, diagnosis, facts, steps, error, bodies.result.element, bodies.arrived.element, bodies.query.element, logPart, curlPart);
-  const element = el("section", { class: "cmemu-card", "aria-label": title, hidden: true }, heading, actions, gone, all);
+  const element = el("section", { class: "cmemu-card", "aria-label": title, hidden: true }, heading, actions, removed, all);
 
   const job = () => dashboard.model.get(part);
 
@@ -48,12 +48,12 @@ function jobCard(dashboard, { part, title, onclose }) {
     const now = job();
     element.hidden = !now.key;
     if (!now.key) return;
-    setText(gone, now.gone || "");
-    gone.hidden = !now.gone;
-    all.hidden = Boolean(now.gone);
-    again.hidden = Boolean(now.gone);
-    failing.hidden = Boolean(now.gone || now.finished);
-    if (now.gone) {
+    setText(removed, now.removed || "");
+    removed.hidden = !now.removed;
+    all.hidden = Boolean(now.removed);
+    again.hidden = Boolean(now.removed);
+    failing.hidden = Boolean(now.removed || now.finished);
+    if (now.removed) {
       heading.dataset.words = "";
       return heading.replaceChildren(el("bdi", {}, now.key));
     }
