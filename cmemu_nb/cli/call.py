@@ -90,7 +90,7 @@ def _read_query(given: str) -> bytes:
             text = sys.stdin.buffer.read()
         else:
             text = Path(given[1:]).read_bytes() if given.startswith("@") else given.encode()
-        read_json(text, parse_constant=_refuse)
+        read_json(text, parse_constant=_reject)
     except OSError as error:
         raise InvalidRequest(f"The query can't be read from {given[1:]}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
@@ -98,7 +98,7 @@ def _read_query(given: str) -> bytes:
     return text
 
 
-def _refuse(constant: str) -> NoReturn:
+def _reject(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a JSON value")
 
 

@@ -143,12 +143,12 @@ class CMEmu(Settings, Magics):
         self._check_name_free(name, emulator)
         if emulator is not None and emulator.running:
             self._print_already_running(emulator, wanted, seed)
-        elif emulator is not None and _can_be(emulator, wanted, seed):
+        elif emulator is not None and _can_continue(emulator, wanted, seed):
             _start_again(emulator, {**self._newly_configured(), **wanted})
         else:
             if emulator is not None:
                 print("This is a different emulator: run the cells that define functions again.")  # noqa: T201
-            emulator = self._made(wanted, seed)
+            emulator = self._create(wanted, seed)
             _start_and_print_warnings(emulator)
             started_by_magics().add(emulator)
         self._as_configured = self._configured()
@@ -165,7 +165,7 @@ class CMEmu(Settings, Magics):
             return holder
         return emulator
 
-    def _made(self, wanted: dict[str, Any], seed: Seed | None) -> Emulator:
+    def _create(self, wanted: dict[str, Any], seed: Seed | None) -> Emulator:
         settings = {**self._configured(), **wanted}
         return Emulator(**settings) if seed is None else Emulator.of_seed(replace(seed, settings=settings))
 
@@ -174,7 +174,7 @@ class CMEmu(Settings, Magics):
         if seed is not None and not seed.plants_the_same(running.seed):
             others.append("seed")
         if others:
-            what = "Its token, jobs and functions stay." if _can_be(running, wanted, seed) else WILL_BE_ANOTHER
+            what = "Its token, jobs and functions stay." if _can_continue(running, wanted, seed) else WILL_BE_ANOTHER
             print(  # noqa: T201
                 f"The emulator is already running; only a start can set its {listed(others)}. Type %cmemu stop, then "
                 f"run this again. {what}"
@@ -386,7 +386,7 @@ def _start_line(name: str, usual: str) -> str:
     return "%cmemu start" if name == usual else f"%cmemu start --name {name}"
 
 
-def _can_be(emulator: Emulator, wanted: dict[str, Any], seed: Seed | None) -> bool:
+def _can_continue(emulator: Emulator, wanted: dict[str, Any], seed: Seed | None) -> bool:
     """Return whether an emulator can be started with these settings and this seed, and keep its records."""
     same_seed = seed is None or seed.plants_the_same(emulator.seed)
     return same_seed and emulator.can_have_journal(wanted.get("journal"))
@@ -396,7 +396,7 @@ def _start_again(emulator: Emulator, settings: dict[str, Any]) -> None:
     before = emulator.started_at
     _start_and_print_warnings(emulator, settings)
     if before:
-        print("The emulator was started again with its token, jobs and functions. %cmemu reset deletes them.")  # noqa: T201
+        print("The emulator was started again with its token, jobs and functions. %cmemu reset deletes its runtimes.")  # noqa: T201
 
 
 def _start_and_print_warnings(emulator: Emulator, settings: dict[str, Any] | None = None) -> None:
@@ -409,7 +409,7 @@ def _start_and_print_warnings(emulator: Emulator, settings: dict[str, Any] | Non
         print(f"Warning: {warning.message}", file=sys.stderr)  # noqa: T201
 
 
-def _serve_what_the_sdk_registers(function: Callable[..., Any], streaming: bool, edits: Sequence[Any]) -> None:  # noqa: FBT001
+def _serve_registered(function: Callable[..., Any], streaming: bool, edits: Sequence[Any]) -> None:  # noqa: FBT001
     running = running_emulators()
     if not running:
         raise NotRunning("The function can't be served: no emulator is running. Type %cmemu start, and run this again.")
@@ -422,7 +422,7 @@ def load(shell: InteractiveShell) -> None:
         return
     shell.register_magics(CMEmu)
     shell.Completer.custom_matchers.append(make_matcher())
-    give_back = take_over(_serve_what_the_sdk_registers)
+    give_back = take_over(_serve_registered)
     # Kept with the magics, where neither a reload nor %autoreload wipes it.
     magics = shell.magics_manager.registry["CMEmu"]
     after_cell = (print_still_served, magics.names.note)
