@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from functools import lru_cache
 from itertools import islice, takewhile
@@ -14,7 +13,7 @@ import msgspec
 from cmemu_nb.calls.wait_line import PATIENCE_SECONDS
 from cmemu_nb.dashboard.bodies import MAX_PARSED, MAX_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
-from cmemu_nb.dashboard.panels import TONES, Part, badge, last_line, plain
+from cmemu_nb.dashboard.panels import TONES, Part, badge, last_line, plain, time_of_day
 from cmemu_nb.display.text import cut, duration, visible, when
 from cmemu_nb.lifecycle.events import KINDS, QUIET
 from cmemu_nb.lifecycle.records import NS_PER_MS, NS_PER_S, Outcome, app_label
@@ -66,7 +65,7 @@ def job_row(job: Job, now: int) -> Part:
         "function": plain(job.query_type, 60),
         "runtime": plain(job.runtime_id, 60),
         "state": job_badge(job),
-        "queued_at": time.strftime("%H:%M:%S", time.gmtime(job.queued_at // NS_PER_S)),
+        "queued_at": time_of_day(job.queued_at),
         "queue_time": duration(job.queue_time(now)),
         "run_time": duration(job.run_time(now)),
     }
@@ -200,7 +199,7 @@ def _event_row(event: Event) -> Part:
     at = event.at
     return {
         "key": str(event.sequence),
-        "at": f"{time.strftime('%H:%M:%S', time.gmtime(at // NS_PER_S))}.{at // NS_PER_MS % 1000:03}",
+        "at": f"{time_of_day(at)}.{at // NS_PER_MS % 1000:03}",
         "kind": event.kind,
         "runtime": plain(event.runtime_id or "", 60),
         "job": event.job_id or "",

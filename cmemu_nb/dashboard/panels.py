@@ -56,6 +56,11 @@ def plain(text: object, most: int = MAX_TEXT) -> str:
     return visible(shown).encode(errors="replace").decode() + ("…" if note else "")
 
 
+def time_of_day(at: int) -> str:
+    """Return the UTC time of a moment in Unix nanoseconds: '00:35:22'."""
+    return time.strftime("%H:%M:%S", time.gmtime(at // NS_PER_S))
+
+
 def last_line(text: str) -> str:
     """Return the last line of a text, where a traceback says what happened."""
     return text.rstrip().rpartition("\n")[2]
@@ -79,7 +84,7 @@ def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     jobs = [badge(state_count(state, counts[state]), TONES[state] if counts[state] else "grey") for state in STATES]
     return {
         "running": True,
-        "at": time.strftime("%H:%M:%S", time.gmtime(now // NS_PER_S)),
+        "at": time_of_day(now),
         "url": emulator.url,
         "proxy_url": emulator.proxy_url or "",
         "tls_url": emulator.platform_url,

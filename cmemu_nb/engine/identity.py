@@ -177,8 +177,8 @@ class Identity:
         wanted = self.settings.tls_port
         if wanted:
             return int(wanted)
-        a_free_one = wanted == 0 or not self.settings.port
-        return self._known_port("tls_port", 0 if a_free_one else TLS_PORT)
+        any_free = wanted == 0 or not self.settings.port
+        return self._known_port("tls_port", 0 if any_free else TLS_PORT)
 
     def _known_port(self, name: str, otherwise: int) -> int:
         known = self._known.get(name, "")
