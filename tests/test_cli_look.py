@@ -148,6 +148,8 @@ def test_what_there_is_not_is_said_on_stderr(emu: Emulator) -> None:
 def test_columns_stand_under_each_other_whatever_is_in_them() -> None:
     shown = table(["name", "x"], [["日本", "1"], ["e\u0301", "2"], ["abc", "3" * 300]], 40)
     assert shown.splitlines() == ["NAME  X", "日本  1", "e\u0301     2", f"abc   {'3' * 33}…"]
+    family = "\N{WOMAN}\u200d\N{WOMAN}\u200d\N{GIRL}"  # one picture of two columns
+    assert table(["name", "x"], [[family, "日本"]], 9).splitlines() == ["NAME  X", f"{family}    日…"]
     assert table(["a"], [["\x07" * 3]]) == "A\n␇␇␇"
 
 

@@ -48,7 +48,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "  cmemu jobs --status failed --last 10\n  cmemu jobs a4c966",
         _jobs,
     )
-    jobs.add_argument("job", nargs="?", metavar="ID", help=f"Show all fields of one job; {JOB}.")
+    jobs.add_argument("job", nargs="?", metavar="ID", help=f"Show one job with all of its fields: {JOB}.")
     add_job_filters(jobs)
     jobs.add_argument(
         "--last",
