@@ -45,8 +45,11 @@ def double(context, event):
 """
 IN_THE_KERNEL = """async (code) => {
     const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-    const reply = await kernel.requestExecute({ code: 'pass', user_expressions: { value: code } }).done;
-    return reply.content.user_expressions.value;
+    // A kernel aborts what is sent to it in the moment after a cell has failed or was interrupted.
+    for (;;) {
+        const reply = await kernel.requestExecute({ code: 'pass', user_expressions: { value: code } }).done;
+        if (reply.content.status !== 'aborted') return reply.content.user_expressions.value;
+    }
 }"""
 
 

@@ -57,7 +57,9 @@ WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, numbe
         .filter((part) => part.matches('.jp-OutputArea-output') || getComputedStyle(part).overflowX !== 'visible')
         .map((part) => `cell ${number}: ${part.scrollWidth} pixels in ${part.clientWidth}: ${part.className}`))"""
 OPEN_INSTEAD = """async (path) => {
-    window.jupyterapp.shell.currentWidget.dispose();
+    // A page that was loaded again opens what it showed before when it has started, and brings it to the front.
+    await window.jupyterapp.restored;
+    for (const widget of [...window.jupyterapp.shell.widgets('main')]) widget.dispose();
     await window.jupyterapp.serviceManager.sessions.shutdownAll();
     await window.jupyterapp.serviceManager.kernelspecs.refreshSpecs();
     await window.jupyterapp.commands.execute('docmanager:open', { path });
