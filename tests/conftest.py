@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmemu_nb.lifecycle.events import Event
-    from cmemu_nb.server.waiting import Waiting
+    from cmemu_nb.server.long_polls import LongPolls
 
 TOKEN = "the-bearer-token"
 FAULTS = {"internal_error", "listener_failed", "log"}
 
 
-def waiting_of(emulator: Emulator) -> Waiting:
+def waiting_of(emulator: Emulator) -> LongPolls:
     """Return the emulator's held requests."""
-    return emulator.application.context.waiting
+    return emulator.application.context.long_polls
 
 
 def idle(emulator: Emulator) -> bool:

@@ -105,7 +105,7 @@ def test_an_executor_that_ends_is_started_again_with_an_event(emu: Emulator, how
             executor._polling.cancel()  # noqa: SLF001
         else:
             executor._takes_jobs = asyncio.Event  # noqa: SLF001 - whose methods raise without an instance
-            emu.application.context.waiting.end_polls()
+            emu.application.context.long_polls.end_polls()
 
     for _ in range(2):
         before = restarts(emu)

@@ -95,7 +95,7 @@ def finish(emulator: Process, plan: Plan, tally: Tally, threads: list[threading.
         "answer = [e.detail for e in emu.lifecycle.events.recent() if e.kind in ('internal_error', 'log')]"
     )
     held = emulator.run(
-        "answer = len(emu.application.context.waiting._polls) + len(emu.application.context.waiting._jobs)"
+        "answer = len(emu.application.context.long_polls._polls) + len(emu.application.context.long_polls._jobs)"
     )
     counts = emulator.run("answer = len(emu.lifecycle.jobs())")
     total = sum(tally.ends.values())

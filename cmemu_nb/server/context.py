@@ -17,8 +17,8 @@ from cmemu_nb.errors import (
     WireError,
 )
 from cmemu_nb.server.api.errors import api_error_response
+from cmemu_nb.server.long_polls import LongPolls
 from cmemu_nb.server.response import Response, error_response
-from cmemu_nb.server.waiting import Waiting
 from cmemu_nb.version import __version__
 from cmemu_nb.wire.paths import API, PLATFORM
 
@@ -69,7 +69,7 @@ class Context:
         self.environment = environment
         self.diagnose = diagnose
         self.surfaces = surfaces
-        self.waiting = Waiting(lifecycle)
+        self.long_polls = LongPolls(lifecycle)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
         # Traits are slow to read, and these are read for every request.

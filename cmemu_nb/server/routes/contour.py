@@ -100,7 +100,7 @@ async def _relay(context: Context, stream: ResultStream) -> AsyncIterator[bytes]
             raise JobFailed(job.error_message or "")
         if job.finished:
             return
-        await context.waiting.for_change(stream.job_id, None)
+        await context.long_polls.for_change(stream.job_id, None)
 
 
 def _find_or_failed(context: Context, job_id: str) -> Job:
@@ -119,9 +119,9 @@ def result_of(job: Job) -> Response:
 
 async def _wait_for_change(context: Context, job_id: str, deadline: float | None) -> bool:
     if deadline is None:
-        return await context.waiting.for_change(job_id, None)
+        return await context.long_polls.for_change(job_id, None)
     seconds = deadline - asyncio.get_running_loop().time()
-    return seconds > 0 and await context.waiting.for_change(job_id, seconds)
+    return seconds > 0 and await context.long_polls.for_change(job_id, seconds)
 
 
 def submit(context: Context, request: Request) -> Response:

@@ -58,22 +58,22 @@ async def _wait_for_job(context: Context, request: Request, replica: Replica, se
     while True:
         # Session and queue are checked in the same step in which the wait begins: no event can be missed in between.
         if replica.revoked:
-            context.waiting.pass_on(replica.runtime_id)
+            context.long_polls.pass_on(replica.runtime_id)
         replica = context.lifecycle.authenticate_replica(replica.token)
         queued = context.lifecycle.queue_depth(replica.runtime_id)
         if replica.full:
             if queued:
-                context.waiting.pass_on(replica.runtime_id)
-            woken = await context.waiting.for_slot(replica.runtime_id, deadline - loop.time())
+                context.long_polls.pass_on(replica.runtime_id)
+            woken = await context.long_polls.for_slot(replica.runtime_id, deadline - loop.time())
         elif queued:
             break
         else:
-            woken = await context.waiting.for_queued_job(replica.runtime_id, deadline - loop.time())
+            woken = await context.long_polls.for_queued_job(replica.runtime_id, deadline - loop.time())
         if not woken:
             break
     replica = context.lifecycle.authenticate_replica(replica.token)
     if request.client_disconnected():
-        context.waiting.pass_on(replica.runtime_id)
+        context.long_polls.pass_on(replica.runtime_id)
         return Response(204)
     return _job_answer(context, context.lifecycle.take(replica.runtime_id, replica=replica), seconds)
 

@@ -79,11 +79,11 @@ async def _wait_for_job(context: Context, request: Request, seconds: int) -> Res
     # Session and queue are checked in the same step in which the wait begins: no event can be missed in between.
     context.tokens.authorize_runtime(request)
     while not context.lifecycle.queue_depth(runtime_id):
-        if not await context.waiting.for_queued_job(runtime_id, deadline - loop.time()):
+        if not await context.long_polls.for_queued_job(runtime_id, deadline - loop.time()):
             break
         context.tokens.authorize_runtime(request)
     if request.client_disconnected():
-        context.waiting.pass_on(runtime_id)
+        context.long_polls.pass_on(runtime_id)
         return Response(204)
     job = context.lifecycle.take(runtime_id, ends_with_kernel=_is_in_this_kernel(request))
     return job_answer(context, job, seconds)

@@ -23,7 +23,7 @@ WAKES_JOB = frozenset(
 Future = asyncio.Future[bool]
 
 
-class Waiting:
+class LongPolls:
     """The held requests of one emulator, woken by its events."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
