@@ -17,7 +17,7 @@ from journaled import process
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
-from cmemu_nb.executors.modules import nanny
+from cmemu_nb.executors.modules import modules, nanny
 from cmemu_nb.storage.private_files import KEPT
 
 if TYPE_CHECKING:
@@ -256,6 +256,7 @@ def test_a_program_that_does_not_poll_is_an_error_with_its_state(emu: Emulator) 
     ("command", "options", "error", "said"),
     [
         ("no-such-program x", {}, LaunchFailed, "There is no program 'no-such-program' on the PATH"),
+        ("./no-such-program", {"cwd": "/"}, LaunchFailed, "There is no program './no-such-program' in '/'"),
         ("python app.py", {"cwd": "/no/such"}, LaunchFailed, "The directory '/no/such' does not exist"),
         ("", {}, InvalidRequest, r"launch\(\) needs a command"),
         ("python app.py", {"replica": 2}, InvalidRequest, "There is no option 'replica'"),
@@ -267,6 +268,29 @@ def test_what_can_not_be_launched_is_refused_in_one_sentence(
 ) -> None:
     with pytest.raises(error, match=said):
         emu.launch(command, **options)
+
+
+def test_a_program_with_a_relative_path_is_found_from_its_directory(
+    emu: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    script = folder / "start.sh"
+    script.write_text("#!/bin/sh\npwd\nexec sleep 600\n")
+    monkeypatch.setattr(modules, "SETTLE_SECONDS", 0.0)
+    monkeypatch.chdir(folder)
+    with pytest.raises(LaunchFailed, match=r"'./start.sh' is not executable. Make it so: chmod \+x start.sh"):
+        emu.launch("./start.sh")
+    script.chmod(0o700)
+    with pytest.raises(LaunchFailed, match=r"no program 'start.sh' on the PATH.*: './start.sh' runs it"):
+        emu.launch("start.sh")
+    module = emu.launch("./start.sh")
+    assert module.runtime_id == "start"
+    eventually(lambda: module.logs.text == str(folder), "it runs there")
+    monkeypatch.chdir(tmp_path)
+    for command, cwd in (("./start.sh", "app"), ("app/start.sh", None), ("./app/start.sh", str(tmp_path))):
+        module = emu.launch(command, "start", cwd=cwd)
+        eventually(lambda logs=module.logs, at=cwd: logs.text == str(tmp_path / (at or ".")), "it runs there")  # type: ignore[misc]
 
 
 def test_lines_of_any_bytes_and_length_are_kept(emu: Emulator) -> None:

@@ -351,10 +351,27 @@ def _check(launch: Launch) -> None:
     cwd = launch.cwd or "."
     if not Path(cwd).is_dir():
         raise LaunchFailed(f"The directory {cwd!r} does not exist. Give an existing one as cwd.")
-    path = {**os.environ, **launch.env}.get("PATH", os.defpath)
-    program = launch.command[0]
-    found = shutil.which(Path(cwd, program) if os.sep in program else program, path=path)
-    if found is None:
-        raise LaunchFailed(f"There is no program {program!r} on the PATH. Install it, or give its whole path.")
+    _check_program(launch, cwd)
     if launch.replicas < 1 or launch.max_concurrent_tasks < 1:
         raise InvalidRequest("replicas and max_concurrent_tasks must be at least 1.")
+
+
+def _check_program(launch: Launch, cwd: str) -> None:
+    """Raise `LaunchFailed` if the program is not found where the process will look for it: from `cwd`, or on PATH."""
+    program = launch.command[0]
+    path = {**os.environ, **launch.env}.get("PATH", os.defpath)
+    # os.path.join keeps the "./" of "./start.sh", by which shutil.which knows a path from a name to find on PATH.
+    file = os.path.join(cwd, program)  # noqa: PTH118
+    if shutil.which(file if os.sep in program else program, path=path) is not None:
+        return
+    if os.sep not in program:
+        beside = f" The directory has a file of that name: './{program}' runs it." if Path(file).is_file() else ""
+        raise LaunchFailed(f"There is no program {program!r} on the PATH. Install it, or give its whole path.{beside}")
+    if Path(file).is_file():
+        raise LaunchFailed(
+            f"The file {program!r} is not executable. Make it so: chmod +x {shlex.quote(str(Path(file)))}"
+        )
+    raise LaunchFailed(
+        f"There is no program {program!r} in {os.fspath(Path(cwd).absolute())!r}. A relative path starts at cwd, which "
+        "is the current directory by default."
+    )
