@@ -123,6 +123,17 @@ def test_what_cant_be_launched_is_said() -> None:
     assert done.stderr.startswith("cmemu run: There is no program 'no-such-program' on the PATH")
 
 
+def test_a_module_that_raised_while_it_was_imported_is_said(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import compute_modules.annotations\nimport no_such_package\n")
+    done = failing("--cwd", str(tmp_path), "--", "python", "app.py")
+    assert done.returncode == 3
+    said = (
+        "cmemu run: python app.py raised an exception while it was imported, so it polls for jobs without any function."
+    )
+    assert said in done.stderr
+    assert done.stderr.endswith("\nModuleNotFoundError: No module named 'no_such_package'\n")
+
+
 def test_an_interrupt_ends_it_while_it_waits_for_the_program() -> None:
     command = [*CMEMU, "run", "--port", "0", "--ready-timeout", "600", "--", sys.executable, "-c", SLEEPER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -13,7 +13,8 @@ from client import eventually
 from environments import node_modules
 from test_faults import seed_of
 
-from cmemu_nb.errors import FunctionError, JobFailed
+from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed
+from cmemu_nb.executors.modules import modules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,6 +187,53 @@ def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_j
 @pytest.mark.usefixtures("python")
 def test_python_answers_an_unknown_function(emu: Emulator) -> None:
     assert emu.submit("nobody").raw() == b'{"error": "Unknown query type"}'
+
+
+CRASHED = "def load():\n    raise RuntimeError('no weights')\nload()\n"
+FUNCTION = (
+    "from compute_modules.annotations import function\n@function\ndef served(context, event) -> int:\n    return 1\n"
+)
+
+
+def test_a_python_module_that_raised_while_it_was_imported_is_no_module(
+    emu: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK starts in an exit handler: it polls although the program has raised."""
+    (tmp_path / "app.py").write_text(f"import compute_modules.annotations\n{CRASHED}")
+    monkeypatch.setattr(modules, "SETTLE_SECONDS", 30.0)
+    raised = r" raised an exception while it was imported, so it polls for jobs without any function\. The end of its "
+    raised += r"traceback:\n(.|\n)*  File .*line 4, in <module>(.|\n)*\nRuntimeError: no weights$"
+    with pytest.raises(LaunchFailed, match=rf"^python app\.py{raised}"):
+        emu.launch("python app.py", cwd=str(tmp_path))
+    assert "app" not in [each.runtime_id for each in emu.lifecycle.runtimes()]
+    monkeypatch.setattr(modules, "SETTLE_SECONDS", 0.0)
+    module = emu.launch("python -m app", "app", cwd=str(tmp_path))
+    with pytest.raises(LaunchFailed, match=rf"^python -m app{raised}"):
+        module.wait_until_responsive()
+    with pytest.raises(
+        FunctionError, match=r"^Unknown query type: the module 'app' raised .*, before it had defined 'f'"
+    ):
+        emu.call("f", deployed_app_rid="ri.foundry.main.deployed-app.app")
+    (tmp_path / "app.py").write_text(FUNCTION)
+    module.restart()
+    module.wait_until_responsive()
+    assert emu.call("served", deployed_app_rid="ri.foundry.main.deployed-app.app") == 1
+    # What it had posted before does not hide the next error.
+    (tmp_path / "app.py").write_text(f"import compute_modules.annotations\n{CRASHED}")
+    module.restart()
+    with pytest.raises(LaunchFailed, match=raised):
+        module.wait_until_responsive()
+
+
+def test_a_python_module_that_raised_behind_some_functions_serves_those(emu: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(f"{FUNCTION}{CRASHED}")
+    emu.launch("python app.py", cwd=str(tmp_path)).wait_until_responsive()
+    assert emu.call("served") == 1
+    job = emu.submit("missing")
+    with pytest.raises(FunctionError, match=r"before it had defined 'missing'(.|\n)*\nRuntimeError: no weights$"):
+        job.result()
+    assert job.raw() == b'{"error": "Unknown query type"}'
+    assert job.explanation.startswith("Unknown query type: the module 'app' raised")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class JobHandle:
 
     @property
     def explanation(self) -> str:
-        """Why the function's result could not be sent: which value in it, and where; "" for any other job."""
+        """Which value of the result could not be sent, or why its module lacks the function; "" for any other job."""
         return self._engine.lifecycle.log(self.id).explanation
 
     @property

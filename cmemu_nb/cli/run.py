@@ -149,7 +149,7 @@ class Program:
         module = self._module
         if module is not None and module.ended:
             return self._end(module)
-        if module is None or not isinstance(error, LaunchFailed):
+        if module is None or module.import_error or not isinstance(error, LaunchFailed):
             raise error
         self._stderr.add(
             f"{self._parser.prog}: {module.command} did not poll for jobs within {self._options.ready_timeout:g} s: "

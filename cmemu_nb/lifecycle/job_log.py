@@ -33,8 +33,8 @@ class Printed:
 class JobLog:
     """The text that one job has printed, its newest million characters. Every method may be called from any thread.
 
-    `explanation` says what is wrong with a result that can't be encoded, and is "" for any other. `printed` counts the
-    bytes that are kept, until the log is closed.
+    `explanation` says why there is no value when the executor knows more than the posted error says, else it is "".
+    `printed` counts the bytes that are kept, until the log is closed.
     """
 
     __slots__ = ("_blocks", "_counted", "_echo", "_lock", "_pieces", "_printed", "_size", "_written", "explanation")
@@ -83,7 +83,7 @@ class JobLog:
         return "".join([*self._blocks, *self._pieces])[-MAX_CHARACTERS:]
 
     def explain(self, explanation: str) -> None:
-        """Set the explanation: what is wrong with a result that can't be encoded."""
+        """Set the explanation: why there is no value, in more words than the posted error has."""
         self.explanation = explanation
 
     def echo(self, show: Callable[[str], object]) -> None:

@@ -67,7 +67,7 @@ def error_text(error: dict[str, str]) -> str:
 def error_for_people(error: dict[str, str], explanation: str = "") -> str:
     """Return an error object as text for people: the function's traceback, or how to return an encodable result.
 
-    `explanation` replaces that text if the executor knows more about a result that could not be encoded.
+    `explanation` replaces that text if the executor knows more than the error object says.
     """
     text = error_text(error)
     if explanation or _NOT_ENCODED not in text:

@@ -115,7 +115,10 @@ def what_it_says(notebook: Notebook, code: str, said: str) -> str:
 
 @IN_ONE_KERNEL
 def test_what_can_not_be_launched_is_one_clear_sentence(notebook: Notebook) -> None:
+    (notebook.kernel.folder / "crashed.py").write_text("import compute_modules.annotations\nimport no_such_package\n")
+    notebook.kernel.run("from cmemu_nb.executors.modules import modules; modules.SETTLE_SECONDS = 30.0")
     for code, said in (
+        ("%cmemu launch -- python crashed.py", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("%%compute_module broken\nimport sys; sys.exit('no luck')", "exit code 1. Its last lines:\nno luck"),
         ("%cmemu launch -- no-such-program", "There is no program 'no-such-program' on the PATH"),
         ("%%compute_module x --language cobol\n1", "choose from"),

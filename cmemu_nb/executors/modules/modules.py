@@ -20,7 +20,7 @@ from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.replicas import record_exit, record_start
 from cmemu_nb.lifecycle.lifecycle import until
-from cmemu_nb.phrases import closest
+from cmemu_nb.phrases import closest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +35,8 @@ SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
 MAX_LAST_LINES = 20
 PYTHONS = ("python", "python3")
+UNKNOWN_QUERY_TYPE = b'{"error": "Unknown query type"}'
+"""The result that the Python SDK posts for a function that it does not know [foundry]."""
 # Variables that would make the official SDKs behave differently than in production.
 NOT_INHERITED = ("NODE_ENV",)
 
@@ -64,6 +66,7 @@ class LaunchedModule:
         self._engine = engine
         self._launch = launch
         self._stopped = True
+        self._started_at = 0
 
     @property
     def command(self) -> str:
@@ -87,6 +90,12 @@ class LaunchedModule:
         return next((replica.exit_code for replica in self.replicas if replica.exit_code), 0)
 
     @property
+    def import_error(self) -> str:
+        """The last lines of the traceback with which the program's import ended if it serves no function, else ""."""
+        errors = (process.import_error for process in self.replicas)
+        return next(filter(None, errors), "") if self._without_functions() else ""
+
+    @property
     def states(self) -> list[str]:
         """The replicas' states: starting, started, responsive, stopping or exited(code)."""
         return [replica.state for replica in self.replicas]
@@ -99,7 +108,8 @@ class LaunchedModule:
     def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
         """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
 
-        Raises `LaunchFailed` with the last lines of output when a replica exits or the time has passed.
+        Raises `LaunchFailed` with the last lines of output when a replica exits or the time has passed, and with those
+        of the traceback when the program raised an exception while it was imported and polls without any function.
         """
         self._engine.home.run(self._wait_until_responsive(timeout))
         return self
@@ -117,6 +127,7 @@ class LaunchedModule:
     async def start(self) -> None:
         """Launch the replicas."""
         self._stopped = False
+        self._started_at = self._engine.lifecycle.now()
         for _ in range(self._launch.replicas):
             self._start_replica()
 
@@ -173,13 +184,14 @@ class LaunchedModule:
         await self.start()
 
     async def settle(self) -> None:
-        """Wait up to one second for the first request of every replica; `LaunchFailed` if one exits meanwhile."""
+        """Wait up to one second for the first request of every replica; `LaunchFailed` if one exits or has raised."""
         await until(
             self._engine.lifecycle,
-            lambda: self._any_exited() or all(each.replica.heard for each in self.replicas),
+            lambda: self._any_exited() or all(map(_settled, self.replicas)),
             SETTLE_SECONDS,
         )
         self._check_exits("ended at once")
+        self._check_import()
 
     async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
         responsive = await until(
@@ -188,6 +200,7 @@ class LaunchedModule:
             timeout,
         )
         self._check_exits("ended before it polled for jobs")
+        self._check_import()
         if not responsive:
             states = ", ".join(self.states)
             raise LaunchFailed(
@@ -201,6 +214,21 @@ class LaunchedModule:
         for process in self.replicas:
             if process.exit_code is not None and not self._stopped:
                 raise LaunchFailed(f"{self.command} {what}, with exit code {process.exit_code}. {self._last_lines()}")
+
+    def _check_import(self) -> None:
+        error = self.import_error
+        if error:
+            raise LaunchFailed(
+                f"{self.command} raised an exception while it was imported, so it polls for jobs without any function. "
+                f"The end of its traceback:\n{error}"
+            )
+
+    def _without_functions(self) -> bool:
+        """Return whether the program has posted schemas, as the official SDKs do, but not that of any function."""
+        state = self._engine.lifecycle
+        if self._stopped or (state.runtime(self.runtime_id).last_schema_post_at or 0) < self._started_at:
+            return False
+        return all(each.posted_at < self._started_at for each in state.schemas(self.runtime_id))
 
     def _last_lines(self) -> str:
         tail = self.logs.tail(MAX_LAST_LINES)
@@ -318,6 +346,8 @@ class Modules(Part):
 
     def _on_event(self, event: Event) -> None:
         """Restart a runtime's modules after a reset, which revokes their tokens, and end them after its deletion."""
+        if event.kind == "job_succeeded":
+            self._explain_unknown(event.job_id)
         if event.kind not in ("session_reset", "session_deleted") or event.runtime_id is None:
             return
         for module in self.of(event.runtime_id):
@@ -329,6 +359,24 @@ class Modules(Part):
             task = self._engine.home.loop.create_task(change)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _explain_unknown(self, job_id: str | None) -> None:
+        """Explain why a replica does not know a function, if its program raised an exception while it was imported."""
+        job = self._engine.lifecycle.find_job(job_id or "")
+        if job is None or job.result != UNKNOWN_QUERY_TYPE:
+            return
+        for process in (each for module in self.of(job.runtime_id) for each in module.replicas):
+            if process.replica.replica_id == job.replica_id and process.import_error:
+                self._engine.lifecycle.log(job.job_id).explain(
+                    f"Unknown query type: the module {quoted(job.runtime_id)} raised an exception while it was "
+                    f"imported, before it had defined {quoted(job.query_type)}. The end of its traceback:\n"
+                    f"{process.import_error}"
+                )
+
+
+def _settled(process: ReplicaProcess) -> bool:
+    """Return whether a replica has sent a request; one that raised while it was imported has posted its schemas."""
+    return process.replica.polls > 0 or (process.replica.heard and not process.import_error)
 
 
 def read_command(command: str | Sequence[str]) -> list[str]:

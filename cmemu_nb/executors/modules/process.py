@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from typing import TYPE_CHECKING
 
 from cmemu_nb.executors.modules import nanny
+from cmemu_nb.executors.modules.import_errors import MAX_STARTUP_LINES, import_error
 from cmemu_nb.executors.modules.logs import read_line
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class ReplicaProcess:
         self._masked = masked
         self._unfinished_line = b""
         self._skips_line = False
+        self._startup_lines: deque[LogLine] = deque(maxlen=MAX_STARTUP_LINES)
         stdin, self._nanny_stdin = os.pipe()
         self._output, output = os.pipe()
         self._nanny_news, nanny_news = os.pipe()
@@ -87,6 +90,11 @@ class ReplicaProcess:
             return "responsive"
         return "started" if self.replica.heard else "starting"
 
+    @property
+    def import_error(self) -> str:
+        """The last lines of the traceback of an exception that the program raised while it was imported, else ""."""
+        return import_error(self._startup_lines.copy())
+
     def stop(self) -> None:
         """End the program and the processes that it started; SIGTERM gives them three seconds to end by themselves."""
         if self._nanny_stdin >= 0:
@@ -121,7 +129,10 @@ class ReplicaProcess:
 
     def _pass_on(self, line: bytes) -> None:
         # A program may print its environment or its headers; unmasked, a saved notebook would contain the secrets.
-        self._on_line(read_line(self.replica.replica_id, line, self._masked))
+        read = read_line(self.replica.replica_id, line, self._masked)
+        if not self.replica.polls:
+            self._startup_lines.append(read)
+        self._on_line(read)
 
     def _on_nanny_news(self) -> None:
         """Read the program's process id, and later the end of the pipe, when the nanny has ended."""
