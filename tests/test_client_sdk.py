@@ -214,7 +214,7 @@ def test_two_hundred_results_at_once_are_never_mixed_up(cells: Emulator) -> None
 def test_a_query_s_record_has_the_types_of_its_schema(cells: Emulator) -> None:
     query = sdk(cells).functions.Query
     record = query.get("echo", preview=True)
-    assert (record.api_name, record.display_name, record.version) == (f"{NOTEBOOK}.echo", "echo", "1.0.0")
+    assert (record.api_name, record.display_name, record.version) == (f"{NOTEBOOK}.echo", "echo", "0.0.0")
     said = {name: parameter.data_type.to_dict() for name, parameter in record.parameters.items()}
     plain = {"truth": "boolean", "integer": "integer", "long": "long", "float_": "float", "double": "double"}
     plain |= {"text": "string", "date": "date", "timestamp": "timestamp"}
@@ -227,7 +227,7 @@ def test_a_query_s_record_has_the_types_of_its_schema(cells: Emulator) -> None:
     assert said["struct"]["fields"][1] == {"name": "amount", "fieldType": {"type": "long"}}
     assert {name for name, parameter in record.parameters.items() if not parameter.required} == {"optional"}
     assert record.output.type == "struct"
-    assert query.get(f"{NOTEBOOK}.echo", version="1.0.0") == record
+    assert query.get(f"{NOTEBOOK}.echo", version="0.0.0") == record
     assert query.get_by_rid(rid=record.rid) == record
     other = query.get("greet")
     unknown = {"rid": "ri.function-registry.main.function.none"}
@@ -360,7 +360,7 @@ BAD_CALLS: list[tuple[dict[str, Any], str, str]] = [
     ({"parameters": {"name": "a", "nam": 1}}, "UnknownParameter", "has no parameter 'nam'. It has 'name', 'greeting'"),
     ({"parameters": {"name": 1}}, "InvalidQueryParameterValue", r"'name': expected string, given a number \(1\)"),
     ({"version": "2.0.0"}, "QueryVersionNotFound", "has no version '2.0.0'"),
-    ({"version": "1.0.0", "include_prerelease": True}, "InvalidVersionResolutionParameters", "Leave one of them out"),
+    ({"version": "0.0.0", "include_prerelease": True}, "InvalidVersionResolutionParameters", "Leave one of them out"),
     ({"transaction_id": "t"}, "FunctionNotSupportedWithTransaction", "can't run in a transaction"),
 ]
 
@@ -374,6 +374,32 @@ def test_a_call_that_can_t_be_is_refused_before_a_job_is_made(
         sdk(cells).functions.Query.execute("greet", **{"parameters": {"name": "Ada"}, **call})
     assert error_of(failed)[1] == name
     assert len(cells.lifecycle.jobs()) == before
+
+
+# Each is read as by npm's own `semver.satisfies("0.0.0", range)`.
+RANGES = """
+    0.0.0, v0.0.0, = 0.0.0, 0.0.0+build.1, 0, 0.0, 0.x, 0.0.X, *, x.x, , ^0.0.0, ^0, ~0.0.0, ~> 0, >=0.0.0, >= 0,
+    >0.0.0-rc1, >=0.0.0-rc1, ^0.0.0-rc1, <=0.0.0, <=0, <1, <0.0.1-rc1, <=1.0.0-rc1, 0.0.0 - 1.0.0, 0 - 0,
+    >=0.0.0 <1.0.0, ^1.0.0 || 0.x, 1.0.0 ||
+"""
+OTHER_VERSIONS = """
+    0.0.1, 1.0.0, 0.0.0-rc1, 1, 0.1.x, ^1.0.0, ^0.0.1, ~0.1, >0.0.0, >0, >*, >=0.0.1, >=0.0.1-rc1, <0.0.0, <0, <*,
+    <0.0.0-rc1, <=0.0.0-rc1, 0.0.1 - 1.0.0, >=0.0.0 >0.0.0, ^1.0.0 || 2.x, latest, 0.0.0.0, 00.0.0, 0-rc1,
+    0.0.0 || latest, ^, -, 0.0.0-, \u0660.0.0
+"""
+
+
+def test_a_version_may_be_a_range_as_in_npm(cells: Emulator) -> None:
+    query = sdk(cells).functions.Query
+    for version in map(str.strip, RANGES.split(",")):
+        assert query.get("greet", version=version).version == "0.0.0", version
+    for version in map(str.strip, OTHER_VERSIONS.split(",")):
+        with pytest.raises(NotFoundError) as failed:
+            query.get("greet", version=version)
+        assert error_of(failed)[1] == "QueryVersionNotFound", version
+    assert query.execute("greet", parameters={"name": "Ada"}, version="^0.0.0").value == "Hello Ada"
+    rid = query.get("greet").rid
+    assert len(query.get_by_rid_batch([{"rid": rid, "version": "<1"}, {"rid": rid, "version": "1.x"}]).data) == 1
 
 
 def test_an_ontology_is_none_of_the_emulator_s(cells: Emulator) -> None:

@@ -135,7 +135,7 @@ DASHBOARD = [
 END_TO_END = [
     ("1. Start the emulator", r"0 runtimes, 0 jobs"),
     ("2. A function and a client", r"(?m)^9\.0$"),
-    ("2. A function and a client", r"com\.notebook\.computemodules\.total 1\.0\.0\n"),
+    ("2. A function and a client", r"com\.notebook\.computemodules\.total 0\.0\.0\n"),
     ("2. A function and a client", r"item: string \nprice: float \namount: integer \(may be left out\)"),
     ("3. What goes wrong", r"NotFoundError, QueryNotFound: No function 'totl' is served\. Did you mean 'total'\?"),
     ("3. What goes wrong", r"BadRequestError, MissingParameter: .* was called without 'price'"),

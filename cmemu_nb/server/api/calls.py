@@ -10,8 +10,9 @@ import msgspec
 
 from cmemu_nb.errors import MAX_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError, quoted_names
 from cmemu_nb.phrases import quoted
-from cmemu_nb.server.api.queries import VERSION, Query, data_type, find_query
+from cmemu_nb.server.api.queries import Query, data_type, find_query
 from cmemu_nb.server.api.values import from_module, to_module
+from cmemu_nb.server.api.versions import VERSION, includes_version
 from cmemu_nb.server.routes.contour import RESET
 from cmemu_nb.server.routing import query_options
 from cmemu_nb.wire.function_schemas import get_in, type_name
@@ -53,17 +54,17 @@ def read_call(context: Context, request: Request, kind: str = "") -> tuple[Query
 
 
 def check_version(query: Query, version: str | None, resolution: str | None, *, prerelease: bool | None) -> None:
-    """Refuse a version that does not exist, and a version together with options that choose one."""
+    """Refuse a version or a range that no function has, and one together with options that choose a version."""
     if resolution not in (None, *RESOLUTIONS):
         raise _bad_resolution(
             f"latestVersionResolution is {quoted(str(resolution))}. It must be {' or '.join(RESOLUTIONS)}."
         )
     if version is not None and (resolution is not None or prerelease is not None):
         raise _bad_resolution("The request has a version and also an option to choose one. Leave one of them out.")
-    if version not in (None, VERSION):
+    if version is not None and not includes_version(version):
         message = (
-            f"{query.api_name} has no version {quoted(version)}. In the emulator every function has only version "
-            f"{VERSION}."
+            f"{query.api_name} has no version {quoted(version)}. Compute modules register every function as version "
+            f"{VERSION}. Leave the version out, or give a range that includes it, such as '^{VERSION}'."
         )
         raise ApiError(404, "QueryVersionNotFound", message, apiName=query.api_name, version=version)
 

@@ -205,8 +205,9 @@ def _execution(context: Context, request: Request) -> Job:
 
 _PRERELEASE = "Refused together with `version`; otherwise it has no effect, because every function has one version"
 _RESOLUTION = "How the latest version is chosen; refused together with `version`"
+_VERSION_OR_RANGE = "`0.0.0`, a range that includes it such as `^0.0.0`, or omitted"
 _VERSION: Schema = {
-    "version": {"type": ["string", "null"], "description": "`1.0.0`, or omitted"},
+    "version": {"type": ["string", "null"], "description": _VERSION_OR_RANGE},
     "includePrerelease": {"type": ["boolean", "null"], "description": _PRERELEASE},
     "latestVersionResolution": {"enum": [*RESOLUTIONS, None], "description": _RESOLUTION},
 }
@@ -249,7 +250,7 @@ _NO_TRANSACTION = "Refused: a compute module can't run in a transaction"
 _RUN_OPTIONS: Schema = {**_PREVIEW, "transactionId": {"type": "string", "description": _NO_TRANSACTION}}
 _VERSION_OPTIONS: Schema = {
     **_PREVIEW,
-    "version": {"type": "string", "description": "`1.0.0`, or omitted"},
+    "version": {"type": "string", "description": _VERSION_OR_RANGE},
     "includePrerelease": described(schemas.FLAG, _PRERELEASE),
     "latestVersionResolution": described(schemas.one_of(RESOLUTIONS), _RESOLUTION),
 }

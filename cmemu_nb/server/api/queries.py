@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.errors import ApiError, NotFound, known
 from cmemu_nb.lifecycle.records import namespace_of
 from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.server.api.versions import VERSION
 from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name
 from cmemu_nb.wire.json_values import read_exactly
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import DeployedApp, Job
     from cmemu_nb.lifecycle.state import State
 
-# Every function has this one version.
-VERSION = "1.0.0"
 MAX_QUERIES_OF_A_TURN = 500
 _COM, _MODULES = "com.", ".computemodules."
 

@@ -233,7 +233,7 @@ QUERY_RECORD = {
     "parameters": {name: {"dataType": {"type": "integer"}, "required": True} for name in QUERY},
     "output": {"type": "integer"},
     "rid": QUERY_RID,
-    "version": "1.0.0",
+    "version": "0.0.0",
 }
 QUERY_RIDS = [{"rid": QUERY_RID}]
 QUERIES = {"data": [QUERY_RECORD]}

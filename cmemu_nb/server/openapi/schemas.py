@@ -150,7 +150,7 @@ RECORDS: dict[str, Schema] = {
             ),
             "output": described(_DATA_TYPE, "The type of the function's value"),
             "rid": described(TEXT, "The function's RID, which depends only on the app and the name of the function"),
-            "version": described(TEXT, "Always `1.0.0`"),
+            "version": described(TEXT, "Always `0.0.0`"),
         },
         ("description",),
     ),
