@@ -501,8 +501,9 @@ class Emulator:
     ) -> ItemStream:
         """Submit a job of a streaming function, and return an iterator (`for` or `async for`) over its items.
 
-        Each item is available as soon as it arrives. A result that is not a stream is one item. `validate`, `interrupt`
-        and `progress` are those of `call()`. Raises what `call()` and `JobHandle.stream()` raise.
+        Each item is available as soon as it arrives. A result that is not a stream is one item; of plain text, each
+        item is the text that has arrived. `validate`, `interrupt` and `progress` are those of `call()`. Raises what
+        `call()` and `JobHandle.stream()` raise.
 
         >>> list(emu.stream("words", {"text": "one two"}))
         ['one', 'two']

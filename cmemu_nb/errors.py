@@ -46,6 +46,7 @@
     ExposedWarning             other machines can reach the emulator
     StopWarning                the emulator is stopped, but a part of it failed while stopping
     DefinitionWarning          the official SDK accepts the function, but uses other types than its annotations
+    ResultWarning              the result contains NaN or Infinity, which JSON does not have
 
 A message says what was attempted, why it failed and what to do next.
 """
@@ -374,6 +375,10 @@ class StopWarning(UserWarning):
 
 class DefinitionWarning(UserWarning):
     """The official SDK accepts the function, but passes or publishes other types than its annotations say."""
+
+
+class ResultWarning(UserWarning):
+    """The result of a function contains NaN or Infinity, which Python reads and most other clients do not."""
 
 
 WARNINGS = (PortTakenWarning, ExposedWarning)

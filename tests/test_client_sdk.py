@@ -184,7 +184,7 @@ def test_a_result_of_an_unknown_type_is_answered_as_it_is(
     assert answer.result().value == value
 
 
-@pytest.mark.parametrize("posted", [b"\xff", b"{", b'"a" 1 2'])
+@pytest.mark.parametrize("posted", [b"\xff", b"{", b'"a" 1 2', b"Hello", b"NaN", b'{"NaN": [1, -Infinity]}'])
 def test_a_result_that_is_no_value_is_an_error_that_says_so(
     query: Any, runtime: Runtime, background: Background, posted: bytes
 ) -> None:
@@ -675,7 +675,9 @@ def test_chunks_that_cut_items_and_characters_are_put_together(
     assert answer.result() == [{"a": "ü\u2028"}, [1], "\n"]
 
 
-@pytest.mark.parametrize("pieces", [(b'{"exception": ', b'"it failed"}'), (b'"a"', b"{")])
+@pytest.mark.parametrize(
+    "pieces", [(b'{"exception": ', b'"it failed"}'), (b'"a"', b"{"), (b"Hel", b"lo"), (b'"a"', b"[Na", b"N]")]
+)
 def test_a_stream_that_is_an_error_or_no_json_ends_with_an_error(
     query: Any, runtime: Runtime, background: Background, pieces: tuple[bytes, ...]
 ) -> None:

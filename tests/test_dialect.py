@@ -467,3 +467,13 @@ def test_a_string_in_a_schema_of_the_typescript_sdk_takes_anything() -> None:
     del schema["ontologyProvenance"]
     assert refusal(schema, {"x": [1], "n": 1}) is None
     assert "expected integer" in (refusal(schema, {"x": 1, "n": "1"}) or "")
+
+
+def test_an_object_without_fields_in_a_schema_of_the_typescript_sdk_is_any_object() -> None:
+    schema = schema_of(("x", struct()), ("y", struct(n=scalar("integer"), z=struct())))
+    del schema["ontologyProvenance"]
+    assert refusal(schema, {"x": {"a": [1], "b": {}}, "y": {"n": 1, "z": {"c": None}}}) is None
+    assert "'x': expected struct {}, given an array ([1])" in (
+        refusal(schema, {"x": [1], "y": {"n": 1, "z": {}}}) or ""
+    )
+    assert "'y.m' is unknown" in (refusal(schema, {"x": {}, "y": {"n": 1, "m": 2, "z": {}}}) or "")

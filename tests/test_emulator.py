@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import socket
 import subprocess
 import threading
@@ -31,6 +32,7 @@ from cmemu_nb.errors import (
     PortTakenWarning,
     QueueFull,
     ResultError,
+    ResultWarning,
     SettingError,
 )
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
@@ -134,6 +136,17 @@ def test_a_result_that_is_no_json_points_to_the_bytes(emu: Emulator) -> None:
     emu.open_runtime("r", RID)
     with answering(emu, b"\xff\x00"), pytest.raises(ResultError, match=r"job\.raw\(\)"):
         emu.call("f")
+
+
+def test_nan_is_given_with_a_warning_at_the_line_of_the_call(emu: Emulator) -> None:
+    emu.open_runtime("r", RID)
+    with answering(emu, b'{"NaN": [1, -Infinity]}'), pytest.warns(ResultWarning, match="contains Infinity") as warned:
+        assert emu.call("f") == {"NaN": [1, -math.inf]}
+    assert warned[0].filename == __file__
+    with answering(emu, b"NaN"), pytest.warns(ResultWarning, match="contains NaN.*InvalidQueryOutputValue"):
+        assert math.isnan(asyncio.run(emu.acall("f")))
+    with answering(emu, b"NaN"), pytest.warns(ResultWarning, match="contains NaN"):
+        assert math.isnan(emu.map("f", [{}])["value"][0])
 
 
 def test_a_failed_job_says_why(emu: Emulator) -> None:

@@ -13,7 +13,7 @@ from client import eventually
 from environments import node_modules
 from test_faults import seed_of
 
-from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed
+from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed, ResultError
 from cmemu_nb.executors.modules import modules
 
 if TYPE_CHECKING:
@@ -253,8 +253,17 @@ def test_a_python_stream_that_breaks_off_fails_its_job_and_no_other(emu: Emulato
 
 @pytest.mark.usefixtures("node")
 def test_a_node_module_s_schemas_are_there_and_it_answers(emu: Emulator) -> None:
-    eventually(lambda: len(emu.schemas) == 2, "the schemas are posted")
+    eventually(lambda: len(emu.schemas) == 3, "the schemas are posted")
     assert emu.call("addOne", {"value": 41}) == 42
+    assert emu.call("keep", {"settings": {"depth": 3}}) == {"depth": 3}
+
+
+@pytest.mark.usefixtures("node")
+def test_plain_text_that_a_node_function_writes_is_passed_on(emu: Emulator) -> None:
+    items = emu.stream("talk")
+    assert "".join(items) == "Hello, wörld"
+    with pytest.raises(ResultError, match=r"is not JSON .* 'Hello, wörld'"):
+        emu.job(items.job_id).result()
 
 
 @pytest.mark.usefixtures("node")

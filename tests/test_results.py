@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cmemu_nb.errors import ResultError
 from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus, Outcome
-from cmemu_nb.wire.results import function_error, parse_result
+from cmemu_nb.wire.results import constant_in, function_error, parse_result
 
 DEEP = 100_000
 MB = 1_000_000
@@ -148,6 +148,35 @@ def test_a_result_is_nothing_one_value_or_several_and_of_a_streaming_function_al
 ) -> None:
     assert parse_result(result) == value
     assert parse_result(result, streaming=True) == ([value] if streamed is None else streamed)
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        (b"Hello, world\n", r"'Hello, world\n'"),
+        (b"a" * 101, f"'{'a' * 100}…'"),
+        (b'{"a": 1} oops', """'{"a": 1} oops'"""),
+        (b"\xff\x00", "'\ufffd\\x00'"),
+    ],
+)
+def test_the_error_for_a_result_that_is_not_json_shows_its_beginning(result: bytes, shown: str) -> None:
+    with pytest.raises(ResultError) as raised:
+        parse_result(result)
+    assert str(raised.value).endswith(f"): {shown}. job.raw() gives its bytes.")
+
+
+@pytest.mark.parametrize(
+    ("text", "constant"),
+    [
+        (b"NaN", "NaN"),
+        (b'{"NaN": [1, "Infinity", -Infinity]}', "Infinity"),
+        (b'{"a\\"": NaN}{"b": Infinity}', "NaN"),
+        (b'{"NaN": ["Infinity", "\\"NaN", 1e400, null]}', ""),
+        (b'"N"' * 100_000 + b'"NaN"', ""),
+    ],
+)
+def test_a_constant_that_json_does_not_have_is_found_outside_of_strings(text: bytes, constant: str) -> None:
+    assert constant_in(text) == constant
 
 
 def test_nan_is_a_value() -> None:

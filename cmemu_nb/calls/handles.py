@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.calls.diagnosis import diagnose, error_if_cleared, job_expression
 from cmemu_nb.calls.interrupts import Interruptible
-from cmemu_nb.calls.streams import ItemStream
+from cmemu_nb.calls.streams import ItemStream, warn_of_constant
 from cmemu_nb.calls.wait_line import WaitLine
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout, NotFound
 from cmemu_nb.eventloop.shell import running_cell
@@ -43,7 +43,9 @@ def value_of(executors: Executors, job_id: str, result: bytes) -> Any:
         raise FunctionError(error_for_people(error, executors.engine.lifecycle.log(job_id).explanation))
     job = executors.engine.lifecycle.find_job(job_id)
     streaming = job is not None and executors.functions.streams(job.runtime_id, job.query_type)
-    return parse_result(result, streaming=streaming)
+    value = parse_result(result, streaming=streaming)
+    warn_of_constant(result)
+    return value
 
 
 class JobHandle:
@@ -129,7 +131,7 @@ class JobHandle:
         An empty result is None, one JSON text is its value, several JSON texts are a list. `timeout` is in seconds;
         None waits without a limit. After two seconds a line says why it waits, unless `progress` is False, as in
         `emu.call()`. Raises `FunctionError` if the function raised, `JobFailed`, `JobTimeout`, and `ResultError` if the
-        bytes are not JSON.
+        bytes are not JSON. NaN and Infinity, which are not JSON either, are returned with a `ResultWarning` [ours].
 
         >>> emu.submit("add", {"x": 40}).result(timeout=30)
         41
@@ -151,7 +153,8 @@ class JobHandle:
     def stream(self, *, progress: bool | None = None) -> ItemStream:
         """Return an iterator (`for` or `async for`) over the items of the result, each available as it arrives.
 
-        `progress` is that of `result()`. Raises what `result()` raises: `JobFailed` if the stream breaks off,
+        A result that does not begin as JSON is plain text; each item is then the text that has arrived. `progress` is
+        that of `result()`. Raises what `result()` raises: `JobFailed` if the stream breaks off,
         `FunctionError`, and `ResultError` for bare numbers, whose ends are ambiguous in a stream.
         """
         return ItemStream(self._executors, self.id, self._interruptible(progress=progress))

@@ -7,9 +7,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
 from cmemu_nb.calls.diagnosis import error_if_cleared
-from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotFound, NotRunning, ResultError
+from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotFound, NotRunning, ResultError, ResultWarning
+from cmemu_nb.tracebacks import warn_user
 from cmemu_nb.wire.item_reader import ItemReader
-from cmemu_nb.wire.results import error_for_people, function_error, item_value
+from cmemu_nb.wire.results import constant_in, error_for_people, function_error, item_value
 
 if TYPE_CHECKING:
     from cmemu_nb.calls.interrupts import Interruptible
@@ -26,7 +27,8 @@ class ItemStream:
         self.job_id = job_id
         self._interruptible = interruptible
         job = executors.engine.lifecycle.job(job_id)
-        self._reader = ItemReader(streaming=executors.functions.streams(job.runtime_id, job.query_type))
+        streaming = executors.functions.streams(job.runtime_id, job.query_type)
+        self._reader = ItemReader(streaming=streaming, plain_text=True)
         # As JSON text: the caller's thread parses them, because the loop has other clients to serve.
         self._items: deque[bytes] = deque()
         self._begun = False
@@ -43,7 +45,7 @@ class ItemStream:
         if text is None:
             raise StopIteration
         try:
-            return item_value(text)
+            return _value_of_item(text)
         except ResultError:
             self.close()
             raise
@@ -61,7 +63,7 @@ class ItemStream:
         if text is None:
             raise StopAsyncIteration
         try:
-            return item_value(text)
+            return _value_of_item(text)
         except ResultError:
             await self._home.arun(self._close())
             raise
@@ -137,3 +139,20 @@ class ItemStream:
         self._items.clear()
         if self._task is not None:
             self._task.cancel()
+
+
+def _value_of_item(text: bytes) -> Any:
+    value = item_value(text)
+    warn_of_constant(text)
+    return value
+
+
+def warn_of_constant(text: bytes) -> None:
+    """Warn if a result that Python can read as JSON contains NaN or Infinity, which other clients can't read."""
+    if constant := constant_in(text):
+        warn_user(
+            ResultWarning(
+                f"The result contains {constant}, which JSON has no value for: the functions routes refuse it with "
+                "InvalidQueryOutputValue, and most other clients can't read it. Return None or text instead."
+            )
+        )

@@ -205,7 +205,7 @@ class Items:
 
     def __init__(self, before: Callable[[], object]) -> None:
         self._before = before
-        self._reader = ItemReader(streaming=False)
+        self._reader = ItemReader(streaming=False, plain_text=True)
         self._first = FirstHeld()
 
     async def print(self, remote: Remote, job_id: str) -> None:

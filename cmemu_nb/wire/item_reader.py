@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import re
 from typing import Any
 
@@ -30,11 +32,14 @@ class ItemReader:
     """Splits the bytes of a stream into JSON texts as they become complete; callers parse the texts.
 
     Bare numbers can't be split: with `streaming=True` a bare number is an error at once, otherwise only if there is
-    also another item.
+    also another item. With `plain_text=True` a result that does not begin as JSON is text: each piece of it becomes a
+    JSON string.
     """
 
-    def __init__(self, *, streaming: bool) -> None:
+    def __init__(self, *, streaming: bool, plain_text: bool = False) -> None:
         self._streaming = streaming
+        self._plain_text = plain_text and not streaming
+        self._text: PlainText | None = None
         self._any = False
         self._open = bytearray()  # the bytes of the text that is not complete yet
         self._depth = 0
@@ -47,6 +52,8 @@ class ItemReader:
 
         Only the end of a text has been determined: a text may still be invalid JSON.
         """
+        if self._text is not None:
+            return self._text.split(piece)
         if self._between and self._open:  # the beginning of `true`, `false` or `null`
             piece = bytes(self._open) + piece
             self._open.clear()
@@ -55,7 +62,13 @@ class ItemReader:
         while True:
             if self._between:
                 start = self._skip_blanks(piece, start)
-            end = self._end(piece, start)
+            try:
+                end = self._end(piece, start)
+            except ResultError:
+                if self._any or not (self._plain_text and self._between):
+                    raise
+                self._text = PlainText()
+                return self._text.split(piece[start:])
             if end is None:
                 break
             self._open += piece[start:end]
@@ -68,7 +81,15 @@ class ItemReader:
 
     def split_end(self) -> list[bytes]:
         """Return the text that only the end of the stream completes, a number. Raises `ResultError` for other rests."""
-        return [text.encode() for _, text in split_result(bytes(self._open))]
+        if self._text is not None:
+            return self._text.split(b"", final=True)
+        rest = bytes(self._open)
+        try:
+            return [text.encode() for _, text in split_result(rest)]
+        except ResultError:
+            if self._any or not self._plain_text or rest[:1] in _STARTS:
+                raise
+            return PlainText().split(rest, final=True)
 
     @property
     def _between(self) -> bool:
@@ -126,8 +147,23 @@ class ItemReader:
         elif bracket:
             self._depth += 1 if bracket in _OPENING else -1
         if self._depth > MAX_DEPTH:
-            raise not_json(RecursionError())
+            raise not_json(RecursionError(), piece)
         return position + len(bracket)
+
+
+class PlainText:
+    """Turns plain text into JSON strings, one for each piece of its bytes."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def split(self, piece: bytes, *, final: bool = False) -> list[bytes]:
+        """Return the text of the next bytes as a JSON string, if any. Raises `ResultError` if it is not UTF-8."""
+        try:
+            text = self._decoder.decode(piece, final)
+        except UnicodeDecodeError as error:
+            raise not_json(error, piece) from None
+        return [json.dumps(text).encode()] if text else []
 
 
 def _end_of_word(piece: bytes, start: int) -> int | None:
@@ -136,7 +172,7 @@ def _end_of_word(piece: bytes, start: int) -> int | None:
             return start + len(word)
         if word.startswith(piece[start : start + len(word)]):
             return None
-    raise not_json(ValueError("Expecting value"))
+    raise not_json(ValueError("Expecting value"), piece[start:])
 
 
 def split_items(result: bytes) -> list[bytes]:

@@ -35,8 +35,8 @@ def check_query(function_name: str, schema: object, query: object) -> None:
     optional. In nested objects the required fields are those under `required`, which only schemas of functions that
     are served here have. Unknown fields are refused. Integers of any size are valid, as in the SDK, and so is any value
     of an unknown type. A schema without inputs, of another dialect or nested too deeply accepts any query. A string in
-    a schema of the TypeScript SDK accepts any value, because that SDK uses it for every type that it does not know. The
-    message lists the first five problems.
+    a schema of the TypeScript SDK accepts any value, because that SDK uses it for every type that it does not know; an
+    object without fields, `Type.Object({})`, accepts any object there. The message lists the first five problems.
     """
     inputs = inputs_of(schema)
     if not inputs:
@@ -45,7 +45,7 @@ def check_query(function_name: str, schema: object, query: object) -> None:
         problems = list(_problems_of_inputs(inputs, {} if query is None else query))
     except RecursionError:
         return
-    problems = _without_unknown_types(schema, problems)
+    problems = _as_in_its_sdk(schema, problems)
     if problems:
         described = [bounded([describe(path)], MAX_SHOWN_OF_A_PROBLEM) for path, describe in problems[:MAX_PROBLEMS]]
         if len(problems) > MAX_PROBLEMS:
@@ -58,22 +58,26 @@ def check_query(function_name: str, schema: object, query: object) -> None:
 def problem_of_input(schema: object, name: str, kind: object, value: object) -> str | None:
     """Describe the first problem of the value of one input, as in `check_query`; None if there is none."""
     try:
-        problems = _without_unknown_types(schema, list(_under(name, _problems(kind, value))))
+        problems = _as_in_its_sdk(schema, list(_under(name, _problems(kind, value))))
     except RecursionError:
         return None
     return bounded([problems[0][1](problems[0][0])], MAX_SHOWN_OF_A_PROBLEM) if problems else None
 
 
-def _without_unknown_types(schema: object, problems: list[_Problem]) -> list[_Problem]:
-    """Drop mismatches with `string` in schemas of the TypeScript SDK, which uses it for every type it does not know."""
+def _as_in_its_sdk(schema: object, problems: list[_Problem]) -> list[_Problem]:
+    """Drop what is no problem in a schema of the TypeScript SDK, which has no `ontologyProvenance` [foundry]."""
     if isinstance(schema, dict) and "ontologyProvenance" in schema:
         return problems
-    return [problem for problem in problems if not _is_about_a_string(problem)]
+    return [problem for problem in problems if not _is_allowed_in_typescript(problem)]
 
 
-def _is_about_a_string(problem: _Problem) -> bool:
+def _is_allowed_in_typescript(problem: _Problem) -> bool:
+    """Return whether the type is one that this SDK uses for values it can't describe: a string, an empty object."""
     describe: Any = problem[1]
-    return getattr(describe, "func", None) is _describe_mismatch and type_name(describe.args[0]) == "string"
+    function = getattr(describe, "func", None)
+    if function is _describe_unknown:
+        return not describe.args[1]
+    return function is _describe_mismatch and type_name(describe.args[0]) == "string"
 
 
 def _problems_of_inputs(inputs: dict[str, tuple[Any, bool]], query: object) -> Iterator[_Problem]:

@@ -30,6 +30,8 @@ NOT_ENCODED = (
     "dates and dataclasses. The official SDK's own error is {!r}."
 )
 _SPACE = re.compile(r"[ \t\r\n]*")
+# The first NaN or Infinity outside of strings. All quantifiers are possessive, so it takes linear time.
+_CONSTANT = re.compile(rb'(?:[^"NI]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+(NaN|Infinity)', re.DOTALL)
 
 
 def function_error(result: bytes) -> dict[str, str] | None:
@@ -117,7 +119,7 @@ def split_result(result: bytes, *, streaming: bool = False) -> list[tuple[Any, s
     try:
         values, bare_numbers = _split(result.decode())
     except (ValueError, RecursionError) as error:
-        raise not_json(error) from None
+        raise not_json(error, result) from None
     if streaming and bare_numbers:
         raise ResultError(BARE_NUMBERS)
     return values
@@ -128,12 +130,22 @@ def item_value(text: bytes) -> Any:
     try:
         return read_json(text)
     except (ValueError, RecursionError) as error:
-        raise not_json(error) from None
+        raise not_json(error, text) from None
 
 
-def not_json(error: Exception) -> ResultError:
-    """Return the error for a result that can't be read, from the error of the JSON reader."""
-    return ResultError(f"The result is not JSON ({_cause(error)}). job.raw() gives its bytes.")
+def constant_in(text: bytes) -> str:
+    """Return "NaN" or "Infinity" if it is a value in a text that Python reads as JSON, else "": JSON has neither."""
+    found = _CONSTANT.match(text) if b"NaN" in text or b"Infinity" in text else None
+    return found[1].decode() if found else ""
+
+
+def not_json(error: Exception, text: bytes) -> ResultError:
+    """Return the error for a result that can't be read, from the error of the JSON reader and the text it has read."""
+    if isinstance(error, RecursionError):
+        return ResultError("The result is not JSON (it is nested too deeply). job.raw() gives its bytes.")
+    return ResultError(
+        f"The result is not JSON ({_cause(error)}): {result_in_short(text)!r}. job.raw() gives its bytes."
+    )
 
 
 def _split(text: str) -> tuple[list[tuple[Any, str]], bool]:
@@ -154,8 +166,6 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
     return str(error)

@@ -8,6 +8,7 @@ const module = new ComputeModule({
   definitions: {
     addOne: { input: Type.Object({ value: Type.Integer() }), output: Type.Integer() },
     echo: { input: Type.Object({}), output: Type.String() },
+    keep: { input: Type.Object({ settings: Type.Object({}) }), output: Type.Object({}) },
   },
 });
 
@@ -16,6 +17,7 @@ const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 module
   .register("addOne", async ({ value }) => value + 1)
   .register("echo", async (query) => query)
+  .register("keep", async ({ settings }) => settings)
   .register("who", async () => process.pid)
   .register("slow", async ({ seconds }) => { await sleep(1000 * seconds); return process.pid; })
   .register("fail", async () => { throw new TypeError("it failed"); })
@@ -27,6 +29,10 @@ module
       while (until && !existsSync(until)) await sleep(10);
     }
     writable.end();
+  })
+  .registerStreaming("talk", async (_, writable) => {
+    writable.write("Hello, ");
+    writable.end("wörld");
   });
 
 if (process.argv.includes("with-default")) {

@@ -20,7 +20,7 @@ from cmemu_nb.wire.item_reader import NUMBERS, split_items
 from cmemu_nb.wire.json_input import Fields
 from cmemu_nb.wire.json_values import read_json
 from cmemu_nb.wire.query_check import problem_of_input
-from cmemu_nb.wire.results import BARE_NUMBERS, error_text, function_error, item_value
+from cmemu_nb.wire.results import BARE_NUMBERS, constant_in, error_text, function_error, item_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,10 @@ MAX_BYTES_ON_THE_LOOP = 65_536
 T = TypeVar("T")
 RESOLUTIONS = ("PUBLISH_TIME", "SEMANTIC_VERSION")
 CANCELED = "the client canceled the execution"
+NO_CONSTANTS = (
+    "The result contains {}, which JSON has no value for, so most clients can't read it. Return None or text instead; "
+    "emu.call and job.result() give the value."
+)
 _TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -190,12 +194,14 @@ def _batch_of(query: Query, items: list[bytes]) -> bytes:
 
 
 def _checked(text: bytes) -> bytes:
-    """Return a text after checking that it is JSON as Python reads it, if possible without building its value."""
+    """Return a text after checking that it is JSON, if possible without building its value; `ResultError` if not."""
     try:
         text.decode()
         msgspec.json.decode(text, type=msgspec.Raw)
-    except (ValueError, RecursionError):  # msgspec does not accept NaN
+    except (ValueError, RecursionError):  # msgspec refuses more than JSON does, Python less
         item_value(text)
+        if constant := constant_in(text):
+            raise ResultError(NO_CONSTANTS.format(constant)) from None
     return text
 
 
