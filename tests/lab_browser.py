@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urljoin
 
 import nbformat
 from client import free_port
@@ -56,10 +57,10 @@ WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, numbe
         .filter((part) => part.clientWidth > 1 && part.scrollWidth > part.clientWidth + 1)
         .filter((part) => part.matches('.jp-OutputArea-output') || getComputedStyle(part).overflowX !== 'visible')
         .map((part) => `cell ${number}: ${part.scrollWidth} pixels in ${part.clientWidth}: ${part.className}`))"""
+WAS_RELOADED = "performance.getEntriesByType('navigation')[0].type === 'reload'"
+END_SESSIONS = "window.jupyterapp.serviceManager.sessions.shutdownAll()"
 OPEN_INSTEAD = """async (path) => {
-    // A page that was loaded again opens what it showed before when it has started, and brings it to the front.
-    await window.jupyterapp.restored;
-    for (const widget of [...window.jupyterapp.shell.widgets('main')]) widget.dispose();
+    window.jupyterapp.shell.currentWidget.dispose();
     await window.jupyterapp.serviceManager.sessions.shutdownAll();
     await window.jupyterapp.serviceManager.kernelspecs.refreshSpecs();
     await window.jupyterapp.commands.execute('docmanager:open', { path });
@@ -181,7 +182,12 @@ def open_instead(page: Page, path: str) -> None:
     Loading a page of Lab takes several times the processor's time of most notebooks.
     """
     page.set_default_timeout(STARTUP_SECONDS * 1000)
-    page.evaluate(OPEN_INSTEAD, path)
+    if page.evaluate(WAS_RELOADED):
+        # Lab may open once more what the page showed before, at any later moment, and bring it to the front.
+        page.evaluate(END_SESSIONS)
+        page.goto(urljoin(page.url, f"/lab/tree/{quote(path)}?reset"), wait_until="domcontentloaded")
+    else:
+        page.evaluate(OPEN_INSTEAD, path)
     wait_for_kernel(page)
 
 
