@@ -136,7 +136,8 @@ class Acts:
         session, most = self.truth.tokens.get(name), 1 + index % 3
         if session is not None:
             environment = self.emulator.env(name, most)
-            token, replica_id = Path(environment["MODULE_AUTH_TOKEN"]).read_text(), environment["COMPUTE_SESSION_ID"]
+            token = Path(environment["MODULE_AUTH_TOKEN"]).read_text()
+            replica_id = environment["COMPUTE_SESSION_ID"].split("-")[1]
             self.truth.limit(replica_id, most)
             self.replicas.append(Replica(name, session, token, replica_id, most))
         return NOTHING

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -309,6 +311,45 @@ def test_the_environment_is_that_of_production_and_not_ours(emu: Emulator, monke
     )
     eventually(lambda: len(module.logs) == 2, "it has spoken")
     assert module.logs.text.splitlines()[0] == "None localhost,127.0.0.1,::1 3 mine the-client"
+
+
+def test_the_environment_has_the_forms_of_the_platform(emu: Emulator) -> None:
+    emu.open_runtime("bound", deployed_app_rid="ri.foundry.main.deployed-app.shop")
+    emu.open_runtime("unbound")
+    aliases = {"orders": {"rid": "ri.orders"}, "stream": {"rid": "ri.stream", "branch": "develop"}}
+    bound, unbound = emu.env("bound", aliases=aliases), emu.env("unbound")
+    assert emu.platform_url == f"https://{bound['RUNTIME_API']}"
+    assert bound["FOUNDRY_COMPUTE_MODULE_RID"] == "ri.foundry.main.deployed-app.shop"
+    assert unbound["FOUNDRY_COMPUTE_MODULE_RID"] == "ri.foundry.main.deployed-app.unbound"
+    kind, _, session_id = bound["COMPUTE_SESSION_ID"].partition("-")
+    (replica,) = emu.lifecycle.replicas("bound")
+    assert (kind, str(uuid.UUID(session_id))) == ("ses", session_id)
+    assert session_id.startswith(f"{replica.replica_id}-")
+    assert json.loads(Path(bound["RESOURCE_ALIAS_MAP"]).read_text()) == {
+        "orders": {"rid": "ri.orders", "branch": None},
+        "stream": {"rid": "ri.stream", "branch": "develop"},
+    }
+
+
+def test_a_program_finds_the_commands_of_its_interpreter_first(
+    emu: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    other = tmp_path / "python3"
+    other.symlink_to(sys.executable)
+    code = "import os, time; print(os.environ['PATH'], flush=True); time.sleep(600)"
+    ours = str(Path(sys.executable).parent)
+    for command, first in [
+        (["sh", "-c", f'exec python -c "{code}"'], [ours]),
+        ([str(other), "-c", code], [str(tmp_path)]),
+    ]:
+        module = emu.launch(command, "said")
+        eventually(lambda module=module: len(module.logs), "it has printed its PATH")  # type: ignore[misc]
+        assert module.logs.text.split(":") == [*first, "/usr/bin", "/bin"]
+        module.stop()
+    module = emu.launch(["python", "-c", code], "said", env={"PATH": "/bin"})
+    eventually(lambda: len(module.logs), "it has printed its PATH")
+    assert module.logs.text == "/bin"
 
 
 def test_the_environment_for_a_terminal_and_for_a_container(emu: Emulator) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import NotFound, NotRunning
+from cmemu_nb.lifecycle.records import app_named
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def opened_runtime(engine: Engine, runtime_id: str) -> Iterator[str]:
     if engine.lifecycle.has_runtime(runtime_id):
         yield runtime_id
         return
-    rid = f"ri.foundry.main.deployed-app.{runtime_id}"
+    rid = app_named(runtime_id)
     bound = {(app.deployed_app_rid, app.branch): app for app in engine.lifecycle.deployed_apps()}
     engine.change(lambda lifecycle: lifecycle.open_session(runtime_id, rid))
     try:

@@ -259,6 +259,11 @@ class Job(msgspec.Struct, frozen=True, gc=False):
         return fields if encoded is None else {**fields, "result_body_base64": encoded}
 
 
+def app_named(name: str) -> str:
+    """Return the RID of the deployed app that has the name of a runtime."""
+    return f"ri.foundry.main.deployed-app.{name}"
+
+
 def namespace_of(deployed_app_rid: str) -> str:
     """Return the last part of an app's RID; all of a text that is no RID."""
     parts = deployed_app_rid.split(".", _PARTS_OF_A_RID - 1)

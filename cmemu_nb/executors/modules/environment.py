@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shlex
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.lifecycle.records import app_named
 from cmemu_nb.tokens import Token, hidden, last_four
 from cmemu_nb.wire.paths import PLATFORM
 
@@ -140,10 +143,10 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
         POST_RESULT_PATH=f"{PLATFORM}/results",
         RUNTIME_HOST=address.hostname or "",
         RUNTIME_PORT=str(address.port),
-        RUNTIME_API=engine.platform_url,
+        RUNTIME_API=address.netloc,
         MAX_CONCURRENT_TASKS=str(replica.max_concurrent_tasks),
-        COMPUTE_SESSION_ID=replica.replica_id,
-        FOUNDRY_COMPUTE_MODULE_RID=f"ri.foundry.main.compute-module.{replica.runtime_id}",
+        COMPUTE_SESSION_ID=_session_id(replica),
+        FOUNDRY_COMPUTE_MODULE_RID=_app_rid(engine, replica.runtime_id),
         MODULE_AUTH_TOKEN=str(token),
         DEFAULT_CA_PATH=authority,
         CONNECTIONS_TO_OTHER_PODS_CA_PATH=authority,
@@ -155,11 +158,27 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
     return environment
 
 
+def _session_id(replica: Replica) -> str:
+    """Return a session id of the form `ses-UUID` [foundry], whose UUID begins with the replica's id [ours]."""
+    return f"ses-{uuid.UUID(replica.replica_id[:8] + secrets.token_hex(12), version=4)}"
+
+
+def _app_rid(engine: Engine, runtime_id: str) -> str:
+    """Return the RID of a runtime's app, of the one bound first if there are several, or that of its name if none."""
+    bound = engine.lifecycle.apps_of(runtime_id)
+    return bound[0].deployed_app_rid if bound else app_named(runtime_id)
+
+
+def _with_branch(aliases: Mapping[str, Any]) -> dict[str, Any]:
+    """Return aliases as the platform writes them: each resource has a `branch`, which may be null [foundry]."""
+    return {name: {"branch": None, **each} if isinstance(each, Mapping) else each for name, each in aliases.items()}
+
+
 def _configured(files: ReplicaFiles, replica: Replica, extras: Extras) -> dict[str, str]:
     json_files = {
         "SOURCE_CREDENTIALS": extras.sources,
         "SOURCE_CONFIGURATIONS_PATH": extras.source_configurations,
-        "RESOURCE_ALIAS_MAP": extras.aliases,
+        "RESOURCE_ALIAS_MAP": _with_branch(extras.aliases),
     }
     texts = {name: json.dumps(value) for name, value in json_files.items() if value}
     if extras.build2_token is not None:

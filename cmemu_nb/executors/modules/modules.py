@@ -52,6 +52,14 @@ class Launch:
     cwd: str | None = None
     extras: Extras = field(default_factory=Extras)
 
+    @property
+    def path(self) -> str:
+        """The program's PATH: the directory of its Python interpreter, by default the current one, comes first."""
+        program = Path(self.command[0])
+        is_python = program.is_absolute() and program.name.startswith("python")
+        interpreter = program if is_python else Path(sys.executable)
+        return os.pathsep.join([str(interpreter.parent), os.environ.get("PATH", os.defpath)])
+
 
 class LaunchedModule:
     """A program that was launched as a runtime's module: its state, and methods to restart and stop it.
@@ -148,7 +156,7 @@ class LaunchedModule:
     def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
         launch, engine = self._launch, self._engine
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-        environment |= {"PYTHONUNBUFFERED": "1", **given, **launch.env}
+        environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given, **launch.env}
         process = ReplicaProcess(
             engine.home.loop,
             replica,
@@ -407,7 +415,7 @@ def _check(launch: Launch) -> None:
 def _check_program(launch: Launch, cwd: str) -> None:
     """Raise `LaunchFailed` if the program is not found where the process will look for it: from `cwd`, or on PATH."""
     program = launch.command[0]
-    path = {**os.environ, **launch.env}.get("PATH", os.defpath)
+    path = launch.env.get("PATH", launch.path)
     # os.path.join keeps the "./" of "./start.sh", by which shutil.which knows a path from a name to find on PATH.
     file = os.path.join(cwd, program)  # noqa: PTH118
     if shutil.which(file if os.sep in program else program, path=path) is not None:
