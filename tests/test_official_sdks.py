@@ -185,6 +185,11 @@ def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_j
 
 
 @pytest.mark.usefixtures("python")
+def test_python_s_http_clients_trust_the_emulator_without_any_setting(emu: Emulator) -> None:
+    assert emu.call("reach_the_platform") == ["ok"] * 3
+
+
+@pytest.mark.usefixtures("python")
 def test_python_answers_an_unknown_function(emu: Emulator) -> None:
     assert emu.submit("nobody").raw() == b'{"error": "Unknown query type"}'
 
@@ -264,6 +269,11 @@ def test_plain_text_that_a_node_function_writes_is_passed_on(emu: Emulator) -> N
     assert "".join(items) == "Hello, wörld"
     with pytest.raises(ResultError, match=r"is not JSON .* 'Hello, wörld'"):
         emu.job(items.job_id).result()
+
+
+@pytest.mark.usefixtures("node")
+def test_node_s_fetch_trusts_the_emulator_without_any_setting(emu: Emulator) -> None:
+    assert emu.call("reachThePlatform", validate=False) == ["ok"]
 
 
 @pytest.mark.usefixtures("node")

@@ -12,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import certifi
 import pytest
 import requests
+import trustme
 from client import RUNTIMES, Api, closed, error_code, eventually
 from conftest import waiting_of
 
 from cmemu_nb import Emulator
+from cmemu_nb.storage.certificates import CA_BUNDLES
 from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
@@ -118,12 +121,35 @@ def test_token_and_certificate_files_are_their_owner_s_alone_and_go_with_the_emu
     with serve() as emulator:
         emulator.open_runtime("real")
         environment = emulator.env("real")
-        for name in ("MODULE_AUTH_TOKEN", "DEFAULT_CA_PATH", "CONNECTIONS_TO_OTHER_PODS_CA_PATH"):
+        for name in ("MODULE_AUTH_TOKEN", "DEFAULT_CA_PATH", "CONNECTIONS_TO_OTHER_PODS_CA_PATH", "SSL_CERT_FILE"):
             assert stat.S_IMODE(Path(environment[name]).stat().st_mode) == 0o600
         assert stat.S_IMODE(emulator.files.path.stat().st_mode) == 0o700
         folder = emulator.files.path
     emulator.files.close()
     assert not folder.exists()
+
+
+def test_a_module_trusts_public_authorities_and_those_of_the_notebook_s_environment_too(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    organisation = trustme.CA()
+    organisation.cert_pem.write_to_path(tmp_path / "organisation.pem")
+    for name in CA_BUNDLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "organisation.pem"))
+    public = set(authorities(certifi.where()))
+    with serve() as emulator:
+        emulator.open_runtime("real")
+        environment = emulator.env("real")
+        (bundle,) = {environment[name] for name in CA_BUNDLES}
+        ours = authorities(environment["DEFAULT_CA_PATH"])
+        assert len(public) > 100
+        assert set(authorities(bundle)) == {*public, *ours, *authorities(tmp_path / "organisation.pem")}
+        assert len(authorities(bundle)) == len(public) + 2
+
+
+def authorities(path: str | Path) -> list[bytes]:
+    return ssl.create_default_context(cafile=path).get_ca_certs(binary_form=True)
 
 
 def test_a_job_is_run_over_tls(emu: Emulator, runtime: RuntimeHandle) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
     from cmemu_nb.storage.private_files import PrivateFiles
 
 NAMES = ("localhost", "127.0.0.1", "::1")
+CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+"""The variables that name the trusted authorities of requests, of OpenSSL and httpx, and of Node."""
 
 
 class Authority(NamedTuple):
@@ -30,6 +35,7 @@ class Certificates:
         import trustme  # noqa: PLC0415 - takes a while to import
 
         authority = trustme.CA.from_pem(known.certificate.encode(), known.key.encode()) if known else trustme.CA()
+        self._files = files
         self.authority = Authority(authority.cert_pem.bytes().decode(), authority.private_key_pem.bytes().decode())
         certificate = authority.issue_cert(*NAMES, *(name for name in hostnames if name not in NAMES))
         self.authority_path = files.write("ca.pem", authority.cert_pem.bytes())
@@ -38,3 +44,15 @@ class Certificates:
         pair = files.write("pair.pem", certificate.private_key_and_cert_chain_pem.bytes())
         self.context.load_cert_chain(pair)
         pair.unlink()
+
+    @functools.cached_property
+    def bundle_path(self) -> Path:
+        """The file of this authority, the public ones of certifi, and those that this process's environment names.
+
+        So a program that trusts the file reaches the emulator, public hosts, and the hosts of an organisation.
+        """
+        import certifi  # noqa: PLC0415 - for modules only
+
+        named = (certifi.where(), *(os.environ.get(each, "") for each in CA_BUNDLES))
+        trusted = [path.read_bytes() for path in dict.fromkeys(map(Path, named)) if path.is_file()]
+        return self._files.write("ca-bundle.pem", b"\n".join([*trusted, self.authority.certificate.encode()]))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PREFIX = "cmemu_nb-"
 LOCK = "lock"
 # The files that a journal keeps in the directory beside it, apart from the files of replicas outside this process.
-KEPT = (LOCK, "mark", "ca.pem")
+KEPT = (LOCK, "mark", "ca.pem", "ca-bundle.pem")
 
 
 class PrivateFiles:

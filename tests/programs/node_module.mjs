@@ -20,6 +20,10 @@ module
   .register("keep", async ({ settings }) => settings)
   .register("who", async () => process.pid)
   .register("slow", async ({ seconds }) => { await sleep(1000 * seconds); return process.pid; })
+  .register("reachThePlatform", async () => {
+    const answer = await fetch(`https://${process.env.RUNTIME_API}/_emulate/health`);
+    return [(await answer.json()).status];
+  })
   .register("fail", async () => { throw new TypeError("it failed"); })
   .register("never", () => new Promise(() => {}))
   .register("large", async ({ size }) => "x".repeat(size))

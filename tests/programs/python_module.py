@@ -84,6 +84,19 @@ def configuration(context: QueryContext, event):
 
 
 @function
+def reach_the_platform(context, event):
+    import json
+    import urllib.request
+
+    import httpx
+    import requests
+
+    url = f"https://{os.environ['RUNTIME_API']}/_emulate/health"
+    with urllib.request.urlopen(url) as answer:
+        return [requests.get(url).json()["status"], httpx.get(url).json()["status"], json.load(answer)["status"]]
+
+
+@function
 def use_its_client(context, event):
     from compute_modules.auth import oauth
     from foundry_sdk import Config, FoundryClient, UserTokenAuth
