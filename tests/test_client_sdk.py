@@ -761,5 +761,7 @@ def test_from_the_client_sdk_to_a_module_of_the_executor_sdk(serve: Serve, tmp_p
         host = urlsplit(emulator.platform_url).netloc
         its_own = query.execute("use_its_client", parameters={"host": host, "order": ORDER})
         assert its_own.value == said, "a module calls a function as its client"
+        its_own = query.execute("call_without_naming_the_host", parameters={"order": ORDER})
+        assert its_own.value == said, "a module's client finds the host and trusts it"
         emulator.reset()
         eventually(lambda: not emulator.modules.any_running(), "every program has ended")

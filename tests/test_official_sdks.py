@@ -272,8 +272,8 @@ def test_plain_text_that_a_node_function_writes_is_passed_on(emu: Emulator) -> N
 
 
 @pytest.mark.usefixtures("node")
-def test_node_s_fetch_trusts_the_emulator_without_any_setting(emu: Emulator) -> None:
-    assert emu.call("reachThePlatform", validate=False) == ["ok"]
+def test_node_trusts_the_emulator_and_finds_its_services_without_any_setting(emu: Emulator) -> None:
+    assert emu.call("reachThePlatform", validate=False) == ["ok", f"{emu.platform_url}/api"]
 
 
 @pytest.mark.usefixtures("node")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from client import eventually
 from journaled import process
 
@@ -164,7 +165,7 @@ def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_w
 
         def launched(code: str) -> LaunchedModule:
             module = emulator.launch([sys.executable, "-c", code], "sleeper", **SECRETS)
-            assert given() == {"token", "source_credentials", "build2_token", "resource_alias_map"}
+            assert given() == {"token", "service_discovery", "source_credentials", "build2_token", "resource_alias_map"}
             return module
 
         launched(ends_by_itself)
@@ -177,7 +178,7 @@ def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_w
         assert given() == set()
         module = launched(STUBBORN)
         module.restart()
-        assert len(given()) == 4
+        assert len(given()) == 5
         assert len([path for path in folder.iterdir() if path.name.startswith("token-")]) == 1
         emulator.runtime("sleeper").reset()
         eventually(lambda: module.states == ["starting"], "it was launched again")
@@ -209,7 +210,7 @@ def test_what_a_killed_process_gave_to_its_programs_is_deleted_at_the_next_start
         by_hand = killed.run(f"answer = emu.env('sleeper', **{SECRETS!r})['BUILD2_TOKEN']")
         killed.kill()
     left = {path.name for path in folder.iterdir()} - set(KEPT)
-    assert len(left) == 8
+    assert len(left) == 10
     with Emulator(port=0, home="thread", journal=str(journal)) as emulator:
         kept = {path.name.rpartition("-")[2] for path in folder.iterdir() if path.name not in KEPT}
         assert kept == {each.replica_id for each in emulator.lifecycle.replicas("sleeper")}
@@ -321,6 +322,15 @@ def test_the_environment_has_the_forms_of_the_platform(emu: Emulator) -> None:
     assert emu.platform_url == f"https://{bound['RUNTIME_API']}"
     assert bound["FOUNDRY_COMPUTE_MODULE_RID"] == "ri.foundry.main.deployed-app.shop"
     assert unbound["FOUNDRY_COMPUTE_MODULE_RID"] == "ri.foundry.main.deployed-app.unbound"
+    assert bound["FOUNDRY_URL"] == bound["FOUNDRY_HOSTNAME"] == bound["RUNTIME_API"]
+    url = emu.platform_url
+    assert yaml.safe_load(Path(bound["FOUNDRY_SERVICE_DISCOVERY_V2"]).read_text()) == {
+        "api_gateway": [f"{url}/api"],
+        "multipass": [f"{url}/multipass/api"],
+        "stream_proxy": [f"{url}/stream-proxy/api"],
+        "contour_backend_multiplexer": [f"{url}/contour-backend-multiplexer/api"],
+        "on_prem_proxy": [],
+    }
     kind, _, session_id = bound["COMPUTE_SESSION_ID"].partition("-")
     (replica,) = emu.lifecycle.replicas("bound")
     assert (kind, str(uuid.UUID(session_id))) == ("ses", session_id)

@@ -1,5 +1,5 @@
 // A compute module as its author would write it, with the official TypeScript SDK.
-import { ComputeModule } from "@palantir/compute-module";
+import { ComputeModule, FoundryService } from "@palantir/compute-module";
 import { Type } from "@sinclair/typebox";
 import { existsSync } from "node:fs";
 
@@ -22,7 +22,7 @@ module
   .register("slow", async ({ seconds }) => { await sleep(1000 * seconds); return process.pid; })
   .register("reachThePlatform", async () => {
     const answer = await fetch(`https://${process.env.RUNTIME_API}/_emulate/health`);
-    return [(await answer.json()).status];
+    return [(await answer.json()).status, module.getServiceApi(FoundryService.API_GATEWAY)];
   })
   .register("fail", async () => { throw new TypeError("it failed"); })
   .register("never", () => new Promise(() => {}))

@@ -91,9 +91,19 @@ def reach_the_platform(context, event):
     import httpx
     import requests
 
-    url = f"https://{os.environ['RUNTIME_API']}/_emulate/health"
+    url = f"https://{os.environ['FOUNDRY_URL']}/_emulate/health"
     with urllib.request.urlopen(url) as answer:
         return [requests.get(url).json()["status"], httpx.get(url).json()["status"], json.load(answer)["status"]]
+
+
+@function
+def call_without_naming_the_host(context, event):
+    from compute_modules.auth import oauth
+    from foundry_sdk import FoundryClient, UserTokenAuth
+
+    token = oauth(os.environ["FOUNDRY_HOSTNAME"], ["api:functions-execute"])
+    client = FoundryClient(auth=UserTokenAuth(token))
+    return client.functions.Query.execute("describe", parameters=event["order"]).value
 
 
 @function

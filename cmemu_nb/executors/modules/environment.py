@@ -47,6 +47,13 @@ class Extras:
         return list(_texts([getattr(self, name) for name in SECRETS]))
 
 
+SERVICES = {
+    "api_gateway": "/api",
+    "multipass": "/multipass/api",
+    "stream_proxy": "/stream-proxy/api",
+    "contour_backend_multiplexer": "/contour-backend-multiplexer/api",
+}
+"""The paths of Foundry's services, by their names in service discovery [foundry]."""
 SECRETS = ("sources", "client_secret", "build2_token")
 
 
@@ -135,6 +142,7 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
     base = f"{engine.platform_url}{PLATFORM}"
     authority = str(engine.identity.certificates.authority_path)
     token = engine.identity.replica_files.write(replica, "token", replica.token)
+    discovery = engine.identity.replica_files.write(replica, "service_discovery", _services(engine.platform_url))
     environment = ModuleEnvironment(
         GET_JOB_URI=f"{base}/job",
         POST_RESULT_URI=f"{base}/results",
@@ -146,6 +154,9 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
         RUNTIME_PORT=str(address.port),
         RUNTIME_API=address.netloc,
         MAX_CONCURRENT_TASKS=str(replica.max_concurrent_tasks),
+        FOUNDRY_URL=address.netloc,
+        FOUNDRY_HOSTNAME=address.netloc,
+        FOUNDRY_SERVICE_DISCOVERY_V2=str(discovery),
         COMPUTE_SESSION_ID=_session_id(replica),
         FOUNDRY_COMPUTE_MODULE_RID=_app_rid(engine, replica.runtime_id),
         MODULE_AUTH_TOKEN=str(token),
@@ -158,6 +169,15 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
     environment.folder = str(engine.identity.files.path)
     environment.update(_configured(engine.identity.replica_files, replica, extras))
     return environment
+
+
+def _services(url: str) -> str:
+    """Return the YAML text that names the addresses of Foundry's services, each as a list [foundry]."""
+    import yaml  # noqa: PLC0415 - for modules and seed files only
+
+    services = {name: [f"{url}{path}"] for name, path in SERVICES.items()}
+    text: str = yaml.safe_dump({**services, "on_prem_proxy": []}, sort_keys=False)
+    return text
 
 
 def _session_id(replica: Replica) -> str:
