@@ -34,13 +34,18 @@ class JobLog:
     """The text that one job has printed, its newest million characters. Every method may be called from any thread.
 
     `explanation` says why there is no value when the executor knows more than the posted error says, else it is "".
+    `stream_error` is the exception that, as a launched module says, breaks off the result's stream, else "".
     `printed` counts the bytes that are kept, until the log is closed.
     """
 
-    __slots__ = ("_blocks", "_counted", "_echo", "_lock", "_pieces", "_printed", "_size", "_written", "explanation")
+    __slots__ = (
+        *("_blocks", "_counted", "_echo", "_lock", "_pieces", "_printed", "_size", "_written", "explanation"),
+        "stream_error",
+    )
 
     def __init__(self, printed: Printed | None = None) -> None:
         self.explanation = ""
+        self.stream_error = ""
         self._lock = threading.Lock()
         self._printed = printed
         self._counted = 0

@@ -667,11 +667,12 @@ class Lifecycle(State):
         stream.complete = True
         return self._succeed(session, done)
 
-    def break_stream(self, stream: ResultStream) -> None:
-        """Fail the job of a stream that broke off; do nothing if the job ended before."""
+    def break_stream(self, stream: ResultStream, reason: str = "") -> None:
+        """Fail the job of a stream that broke off, with the reason if it is known; do nothing if the job has ended."""
         session = self._owners.get(stream.job_id)
         if session and session.streams.get(stream.job_id) is stream:
-            self.fail(stream.job_id, f"{BROKEN_OFF} {plural(stream.size, 'byte')}")
+            why = f": {reason}" if reason else ""
+            self.fail(stream.job_id, f"{BROKEN_OFF} {plural(stream.size, 'byte')}{why}")
 
     def _streaming(self, stream: ResultStream) -> Session:
         session, job = self._owner(stream.job_id)

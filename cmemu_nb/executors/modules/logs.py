@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cmemu_nb.tracebacks import of_function
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -20,6 +22,9 @@ MAX_CHARACTERS = 10_000_000
 MAX_CHARACTERS_OF_A_NAME = 200
 REPORTED_BY_RESULT = ("Error executing job: ", "Failed to serialize result to json: ")
 """Beginnings of the log messages in which the Python SDK repeats the error object that it posts [foundry]."""
+
+POSTING_FAILED = "POST of job result failed, attempting to re-establish connection: "
+"""The beginning of the log message in which the Python SDK names the exception of a stream's function [foundry]."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -58,6 +63,14 @@ def read_line(replica_id: str, line: bytes, masked: Callable[[str], str]) -> Log
             return LogLine(now, replica_id, masked(fields.message)[:MAX_CHARACTERS_OF_A_LINE], level, job_id)
     text = masked(line[:MAX_MASKED_OF_A_LINE].decode(errors="replace"))
     return LogLine(now, replica_id, text[:MAX_CHARACTERS_OF_A_LINE])
+
+
+def stream_error(message: str) -> str:
+    """Return the type and message of the exception that broke off a stream; "" if a log message is about another."""
+    if not message.startswith(POSTING_FAILED):
+        return ""
+    posted = message.removeprefix(POSTING_FAILED).replace(" \n Traceback", ": Traceback", 1)
+    return of_function(posted).partition("\n")[0].strip()
 
 
 class ModuleLogs:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
 from cmemu_nb.executors.modules.environment import Extras, add_replica, read_extras
-from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs
+from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs, stream_error
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.replicas import record_exit, record_start
-from cmemu_nb.lifecycle.lifecycle import until
+from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
 from cmemu_nb.phrases import closest, quoted
 
 if TYPE_CHECKING:
@@ -173,6 +173,18 @@ class LaunchedModule:
         self.logs.append(line)
         if line.job_id and not line.message.startswith(REPORTED_BY_RESULT):
             self._engine.lifecycle.log(line.job_id).write(f"{line}\n")
+            self._explain_stream(line.job_id, stream_error(line.message))
+
+    def _explain_stream(self, job_id: str, reason: str) -> None:
+        """Keep the reason of a stream that is being broken off, or add it to the job that has failed by that."""
+        state = self._engine.lifecycle
+        job = state.find_job(job_id) if reason else None
+        if job is None:
+            return
+        if not job.finished:  # the line may come before the beginning of the stream
+            state.log(job_id).stream_error = reason
+        elif (job.error_message or "").startswith(BROKEN_OFF) and reason not in (job.error_message or ""):
+            state.add_reason(job_id, reason)
 
     def _on_exit(self, process: ReplicaProcess) -> None:
         record_exit(self._engine.lifecycle, process.replica, f"exited with code {process.exit_code}")

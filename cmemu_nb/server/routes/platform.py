@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 POLL_SECONDS = 10
 KEPT_OF_A_LATE_RESULT = 65_536
 SHOWN_OF_A_LATE_RESULT = 2048
+# How long the job of a stream that a launched module broke off waits for the reason: at most a second.
+LOOK_SECONDS = 0.02
+MAX_LOOKS = 50
 
 
 def get_job(context: Context, request: Request) -> Response | Awaitable[Response]:
@@ -124,6 +127,17 @@ class PlatformResult(StreamedResult):
         """Store the result: the job succeeded."""
         return _note_late(self._context, self._request, bytes(self._stream.body)) if self._ended() else super().finish()
 
+    def break_off(self) -> None:
+        """Fail the job. The reason, which a launched module logs after it has closed the connection, is awaited."""
+        self._break_off(MAX_LOOKS if _replica(self._request).launched else 0)
+
+    def _break_off(self, looks: int) -> None:
+        reason = self._context.lifecycle.log(self._stream.job_id).stream_error if not self._ended() else ""
+        if reason or looks == 0 or self._ended():
+            self._context.lifecycle.break_stream(self._stream, reason)
+        else:
+            asyncio.get_running_loop().call_later(LOOK_SECONDS, self._break_off, looks - 1)
+
     def _ended(self) -> bool:
         return self._context.lifecycle.stream(self._stream.job_id) is not self._stream
 
@@ -166,6 +180,9 @@ def _note_late(context: Context, request: Request, result: bytes) -> Response:
         context.lifecycle.add_reason(job_id, ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT], shown)
     else:
         context.lifecycle.note("late_result", runtime_id, job_id, shown)
+        if error is not None and job is not None and job.status == JobStatus.RUNNING and _replica(request).launched:
+            # The Python SDK's error about an item that it could not encode: its stream is being broken off.
+            context.lifecycle.log(job_id).stream_error = ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT]
     return Response(204)
 
 
