@@ -13,6 +13,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import certifi
 import pytest
 import yaml
 from client import eventually
@@ -360,6 +361,15 @@ def test_a_program_finds_the_commands_of_its_interpreter_first(
     module = emu.launch(["python", "-c", code], "said", env={"PATH": "/bin"})
     eventually(lambda: len(module.logs), "it has printed its PATH")
     assert module.logs.text == "/bin"
+
+
+def test_curl_trusts_the_emulator_without_any_setting_in_a_shell_program(
+    emu: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CURL_CA_BUNDLE", certifi.where())
+    module = emu.launch(["sh", "-c", "curl -sS https://$FOUNDRY_URL/_emulate/health; echo; sleep 600"])
+    eventually(lambda: len(module.logs), "it has printed the answer")
+    assert json.loads(module.logs.text)["status"] == "ok"
 
 
 def test_the_environment_for_a_terminal_and_for_a_container(emu: Emulator) -> None:

@@ -158,6 +158,7 @@ ENVIRONMENT = {
         "REQUESTS_CA_BUNDLE": f"{_FOLDER}/ca-bundle.pem",
         "SSL_CERT_FILE": f"{_FOLDER}/ca-bundle.pem",
         "NODE_EXTRA_CA_CERTS": f"{_FOLDER}/ca-bundle.pem",
+        "CURL_CA_BUNDLE": f"{_FOLDER}/ca-bundle.pem",
         "NO_PROXY": "localhost,127.0.0.1,::1",
         "no_proxy": "localhost,127.0.0.1,::1",
     },
