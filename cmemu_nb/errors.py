@@ -45,7 +45,7 @@
     PortTakenWarning           the requested port is in use, so the emulator uses another one
     ExposedWarning             other machines can reach the emulator
     StopWarning                the emulator is stopped, but a part of it failed while stopping
-    DefinitionWarning          the official SDK accepts the function, but uses other types than its annotations
+    DefinitionWarning          the official SDK accepts the function, but its types or its name differ on the platform
     ResultWarning              the result contains NaN or Infinity, which JSON does not have
 
 A message says what was attempted, why it failed and what to do next.
@@ -374,7 +374,7 @@ class StopWarning(UserWarning):
 
 
 class DefinitionWarning(UserWarning):
-    """The official SDK accepts the function, but passes or publishes other types than its annotations say."""
+    """The official SDK accepts the function, but its types are not those that it says, or its name is no API name."""
 
 
 class ResultWarning(UserWarning):

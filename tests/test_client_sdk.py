@@ -285,10 +285,10 @@ def test_a_name_that_two_apps_serve_is_refused_with_both_full_names(
         query.execute("f", parameters={})
     _, name, said = error_of(failed)
     assert name == "QueryApiNameAmbiguous"
-    assert "Call 'com.my-app.computemodules.f' or 'com.other.computemodules.f'" in said
+    assert "Call 'com.myapp.computemodules.f' or 'com.other.computemodules.f'" in said
     for called, server in (
         ("com.other.computemodules.f", other),
-        ("com.my-app.computemodules.f", runtime),
+        ("com.myapp.computemodules.f", runtime),
         ("g", other),
     ):
         answer = background(query.execute, called, parameters={})
@@ -300,16 +300,16 @@ def test_a_name_that_two_apps_serve_is_refused_with_both_full_names(
 def test_two_apps_with_the_same_last_part_are_told_apart_by_no_name(query: Any, api: Api) -> None:
     api.open("s", "ri.foundry.test.deployed-app.my-app").post_schemas([{"functionName": "f"}])
     with pytest.raises(BadRequestError, match=r"of two deployed apps, 'ri.foundry.main.*' and 'ri.foundry.test"):
-        query.execute("com.my-app.computemodules.f", parameters={})
+        query.execute("com.myapp.computemodules.f", parameters={})
 
 
 @pytest.mark.parametrize(
     ("rid", "name", "api_name"),
     [
-        ("ri.foundry.main.deployed-app.a.b", "f", "com.a.b.computemodules.f"),
-        ("no rid/at all", "ü / ?", "com.no rid/at all.computemodules.ü / ?"),
+        ("ri.foundry.main.deployed-app.A.b-1", "f", "com.ab1.computemodules.f"),
+        ("no rid/at all", "ü / ?", "com.noridatall.computemodules.ü / ?"),
         ("ri.foundry.main.deployed-app.x", "com.x.computemodules.f", "com.x.computemodules.com.x.computemodules.f"),
-        (RID, "%2F", "com.my-app.computemodules.%2F"),
+        (RID, "%2F", "com.myapp.computemodules.%2F"),
     ],
 )
 def test_odd_names_are_called_by_both_their_names(
@@ -322,6 +322,27 @@ def test_odd_names_are_called_by_both_their_names(
         answer = background(query.execute, called, parameters={})
         job = runtime.take(wait=30)
         assert job["queryType"] == name
+        runtime.post_result(job["jobId"], b"1")
+        assert answer.result().value == 1
+
+
+def test_the_api_name_of_a_function_is_in_camel_case(query: Any, api: Api, background: Background) -> None:
+    runtime = api.open("r", RID)
+    runtime.post_schemas([{"functionName": name} for name in ("price_per_unit", "addOne", "add_one", "add_2")])
+    names = {name: query.get(name).api_name.removeprefix("com.myapp.computemodules.") for name in ("addOne", "add_2")}
+    assert names == {"addOne": "addOne", "add_2": "add_2"}
+    full = query.get("price_per_unit").api_name
+    assert full == "com.myapp.computemodules.pricePerUnit"
+    for called, served in (
+        (full, "price_per_unit"),
+        ("pricePerUnit", "price_per_unit"),
+        ("com.my-app.computemodules.price_per_unit", "price_per_unit"),
+        ("com.myapp.computemodules.addOne", "addOne"),
+        ("com.myapp.computemodules.add_one", "add_one"),
+    ):
+        answer = background(query.execute, called, parameters={})
+        job = runtime.take(wait=30)
+        assert job["queryType"] == served
         runtime.post_result(job["jobId"], b"1")
         assert answer.result().value == 1
 
@@ -340,7 +361,7 @@ def test_master_is_called_unless_a_branch_is_named(query: Any, api: Api, backgro
 
 def test_a_runtime_that_has_posted_no_schemas_may_serve_anything(query: Any, api: Api, background: Background) -> None:
     runtime = api.open("r", RID)
-    for called in ("f", "com.my-app.computemodules.f"):
+    for called in ("f", "com.myapp.computemodules.f"):
         answer = background(query.execute, called, parameters={"x": 1})
         job = runtime.take(wait=30)
         assert (job["queryType"], job["query"]) == ("f", {"x": 1})

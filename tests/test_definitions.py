@@ -498,6 +498,20 @@ def test_the_warning_is_given_at_the_definition_and_the_function_served(emu: Emu
     emu.reset()
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("add_2", "for instance to 'add2'"), ("_total", "for instance to 'total'"), ("größe", "letters from A to Z")],
+)
+def test_a_name_that_allows_no_api_name_is_warned_of(name: str, advice: str) -> None:
+    function = make("def f(context, event) -> int")
+    function.__name__ = name
+    [warning] = define(function).warnings
+    assert warning.startswith("no API name can be made from its name, since an API name consists of letters and digits")
+    assert advice in warning
+    function.__name__ = "price_per_unit"
+    assert define(function).warnings == ()
+
+
 @pytest.mark.parametrize("wrong", ["name", 3, {"streaming": True}])
 def test_the_decorator_takes_no_name(emu: Emulator, wrong: typing.Any) -> None:
     with pytest.raises(FunctionRefused, match=r"takes a function, not .* of type (str|int|dict): .* above def\.$"):

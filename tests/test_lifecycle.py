@@ -468,6 +468,23 @@ def test_a_query_type_that_no_schema_names_is_delivered_with_an_event_that_names
     )
 
 
+def test_a_function_whose_name_allows_no_api_name_is_reported_once(lifecycle: Lifecycle) -> None:
+    def reports() -> list[str | None]:
+        return [event.detail for event in lifecycle.events.recent() if event.kind == "invalid_api_name"]
+
+    lifecycle.open_session("rt")
+    lifecycle.post_schemas("rt", [(name, b"{}") for name in ("add", "addOne", "add_one", "f0", "MyName")])
+    assert reports() == []
+    for _ in range(2):
+        lifecycle.post_schemas("rt", [("get-user", b"{}")])
+    rule = "an API name consists of letters and digits in camel case"
+    assert reports() == [
+        f"No API name can be made from 'get-user', since {rule}. Rename it, for instance to 'getUser'."
+    ]
+    lifecycle.post_schemas("rt", [("größe", b"{}"), ("add_2", b"{}")])
+    assert reports()[1:] == [f"No API name can be made from 'größe', 'add_2', since {rule}."]
+
+
 # Events, times, cost
 
 

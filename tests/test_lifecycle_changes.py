@@ -338,7 +338,7 @@ READS: dict[str, Callable[[World], object]] = {
 FILLS_EMPTY = {"restore"}
 
 # Events that report what changed nothing.
-REPORTS = frozenset({"poll_empty", "unknown_query_type", "seed_applied", "log"})
+REPORTS = frozenset({"poll_empty", "unknown_query_type", "invalid_api_name", "seed_applied", "log"})
 # What is not part of the state, as the class says.
 SET_UP = frozenset(
     {

@@ -31,7 +31,15 @@ KINDS = (
     *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
     *("journal_failed", "journal_written", "live_file_failed", "executor_restarted"),
     *("faults_changed", "fault_injected"),
-    *("unknown_query_type", "request_refused", "nested_call", "listener_failed", "internal_error", "log"),
+    *(
+        "unknown_query_type",
+        "invalid_api_name",
+        "request_refused",
+        "nested_call",
+        "listener_failed",
+        "internal_error",
+        "log",
+    ),
 )
 QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})
 # Any client can cause events, so they must not take the room of results: each of the two logs gets an eighth.

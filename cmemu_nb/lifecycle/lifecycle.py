@@ -26,6 +26,7 @@ from cmemu_nb.errors import (
     QueueFull,
     TooManyRuntimes,
     known,
+    quoted_names,
 )
 from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
@@ -35,6 +36,7 @@ from cmemu_nb.lifecycle.state import DEFAULT_BRANCH, State
 from cmemu_nb.phrases import closest, plural, quoted
 from cmemu_nb.settings import DEFAULT_KEEP_BYTES
 from cmemu_nb.tokens import MODULE_TOKEN_START
+from cmemu_nb.wire.api_names import RULE, advice, name_in_api
 from cmemu_nb.wire.job_ids import new_job_id
 from cmemu_nb.wire.labels import MAX_LABEL_BYTES, check_label, checked_runtime_id, checked_text, shortened, trimmed
 from cmemu_nb.wire.masking import is_masked_by_its_form
@@ -346,9 +348,12 @@ class Lifecycle(State):
         now = self.now()
         posted = {name: FunctionSchema(runtime_id, name, payload, now) for name, payload in schemas}
         self._write_ahead([*(session.schemas | posted).values()])
+        invalid = [name for name in posted if name not in session.schemas and name_in_api(name) is None]
         session.runtime = replace(session.runtime, last_schema_post_at=now)
         self._hold_schemas(session, posted)
         self._emit("schemas_posted", runtime_id, detail=", ".join(map(repr, posted)) or "none")
+        if invalid:
+            self._emit("invalid_api_name", runtime_id, detail=_describe_invalid(invalid))
 
     def _hold_schemas(self, session: Session, schemas: dict[str, FunctionSchema]) -> None:
         session.schemas.update(schemas)
@@ -817,6 +822,11 @@ def _require_running(session: Session, job: Job) -> None:
 
 def _describe_unknown(job: Job, session: Session) -> str:
     return f"'{job.query_type}' is in none of the posted schemas. {known(session.schemas, 'functions')}"
+
+
+def _describe_invalid(names: list[str]) -> str:
+    what = f"No API name can be made from {quoted_names(names)}, since {RULE}."
+    return f"{what} {advice(names[0])}" if len(names) == 1 else what
 
 
 def _describe_seed(seed: Seed, existing: list[str]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from cmemu_nb.tokens import Token
+from cmemu_nb.wire.api_names import namespace_of
 from cmemu_nb.wire.labels import size_of
 from cmemu_nb.wire.paths import session_uris
 from cmemu_nb.wire.results import function_error
@@ -33,7 +34,6 @@ DIAGNOSES = (
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 MAX_SHARED_CHARACTERS = 1000
-_PARTS_OF_A_RID = 5
 
 
 class JobStatus(StrEnum):
@@ -131,7 +131,7 @@ class DeployedApp(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def namespace(self) -> str:
-        """The prefix of the names of its functions on the public API: the last part of its RID."""
+        """The namespace of its functions in the public API, made from the last part of its RID."""
         return namespace_of(self.deployed_app_rid)
 
     def wire(self) -> dict[str, Any]:
@@ -262,12 +262,6 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 def app_named(name: str) -> str:
     """Return the RID of the deployed app that has the name of a runtime."""
     return f"ri.foundry.main.deployed-app.{name}"
-
-
-def namespace_of(deployed_app_rid: str) -> str:
-    """Return the last part of an app's RID; all of a text that is no RID."""
-    parts = deployed_app_rid.split(".", _PARTS_OF_A_RID - 1)
-    return parts[-1] if len(parts) == _PARTS_OF_A_RID else deployed_app_rid
 
 
 def one_text(text: str) -> str:

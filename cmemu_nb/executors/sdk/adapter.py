@@ -49,6 +49,7 @@ from cmemu_nb.executors.sdk.types import (
     result_problem,
     result_warnings,
 )
+from cmemu_nb.wire.api_names import RULE, advice, name_in_api
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -135,8 +136,14 @@ def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ())
     warnings = (
         *event_warnings(hints.get(event), event),
         *(result_warnings(hints["return"]) if "return" in hints else ()),
+        *_name_warnings(name),
     )
     return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed, warnings)
+
+
+def _name_warnings(name: str) -> Iterator[str]:
+    if name_in_api(name) is None:
+        yield f"no API name can be made from its name, since {RULE}. {advice(name)}"
 
 
 def _refusal(function: Callable[..., Any], error: Exception) -> tuple[str, str]:

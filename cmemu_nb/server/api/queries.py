@@ -1,6 +1,6 @@
 """The functions of Foundry's public API: which one a name means, and how the API describes it [foundry].
 
-A name is `com.<namespace>.computemodules.<Name>`, or the function's name alone.
+A function is called by its API name, `com.<namespace>.computemodules.<Name>`, or by its name alone.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ import asyncio
 import functools
 import uuid
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import ApiError, NotFound, known
-from cmemu_nb.lifecycle.records import namespace_of
 from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.server.api.versions import VERSION
+from cmemu_nb.wire.api_names import COM, MODULES, name_in_api, namespace_of, normal_namespace, possible_functions
 from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name
 from cmemu_nb.wire.json_values import read_exactly
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.state import State
 
 MAX_QUERIES_OF_A_TURN = 500
-_COM, _MODULES = "com.", ".computemodules."
+# A name in which `.computemodules.` occurs more often is not split any further.
+MAX_SPLITS = 8
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Query:
 
     @property
     def api_name(self) -> str:
-        """The full name of the function, which is unique."""
-        return prefix(self.deployed_app_rid) + self.name
+        """The full name of the function; it ends with the function's own name if the rules allow no API name."""
+        return prefix(self.deployed_app_rid) + (name_in_api(self.name) or self.name)
 
     @functools.cached_property
     def rid(self) -> str:
@@ -75,8 +77,8 @@ def _rid(deployed_app_rid: str, name: str) -> str:
 
 
 def prefix(deployed_app_rid: str) -> str:
-    """Return the prefix of the API names of an app's functions; its namespace is the last part of the app's RID."""
-    return f"{_COM}{namespace_of(deployed_app_rid)}{_MODULES}"
+    """Return the prefix of the API names of an app's functions."""
+    return f"{COM}{namespace_of(deployed_app_rid)}{MODULES}"
 
 
 def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
@@ -85,14 +87,17 @@ def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
     A runtime that has posted no schemas may serve any function. Raises an `ApiError` that lists the known functions,
     or the candidates if the name is ambiguous.
     """
-    named = {rid: None for namespace in _namespaces(api_name) for rid in state.app_rids(namespace)}
-    serving = [app for each in state.runtimes_serving(api_name) for app in state.apps_of(each)]
+    splits = list(islice(_splits(api_name), MAX_SPLITS))
+    named = {rid: None for namespace, _ in splits for rid in state.app_rids(namespace)}
+    runtimes = [each for name in possible_functions(api_name) for each in state.runtimes_serving(name)]
+    serving = [app for each in runtimes for app in state.apps_of(each)]
     apps = _bound(state, branch, {**named, **dict.fromkeys(app.deployed_app_rid for app in serving)})
-    found = [query for app in apps for query in _called(state, app, api_name)]
+    found = [query for app in apps for query in _called(state, app, [api_name, *_names_in(app, splits)])]
     if not found:
         # A name with a namespace can only mean a function of that app; a name without one may be of any app.
-        apps = _bound(state, branch, named or state.app_rids())
-        found = [query for app in apps if not state.count_schemas(app.runtime_id) for query in _perhaps(app, api_name)]
+        apps = _bound(state, branch, named if splits else state.app_rids())
+        silent = [app for app in apps if not state.count_schemas(app.runtime_id)]
+        found = [_perhaps(app, name) for app in silent for name in (_names_in(app, splits) if splits else [api_name])]
     if len(found) == 1:
         return found[0]
     raise _ambiguous(api_name, found) if found else _unknown(state, api_name, branch)
@@ -117,12 +122,15 @@ def query_of(state: State, job: Job) -> Query:
     return _query(state, rid, branch, job.runtime_id, job.query_type)
 
 
-def _namespaces(api_name: str) -> Iterator[str]:
-    """Yield each possible namespace in a name; both the namespace and the name may contain dots."""
-    start = api_name.find(_MODULES) if api_name.startswith(_COM) else -1
+def _splits(api_name: str) -> Iterator[tuple[str, str]]:
+    """Yield each possible namespace in a name, and the rest; both the namespace and the rest may contain dots.
+
+    Special characters in the namespace are ignored, so `my-app` is the namespace of the app `my-app`, which is `myapp`.
+    """
+    start = api_name.find(MODULES) if api_name.startswith(COM) else -1
     while start >= 0:
-        yield api_name[len(_COM) : start]
-        start = api_name.find(_MODULES, start + 1)
+        yield normal_namespace(api_name[len(COM) : start]), api_name[start + len(MODULES) :]
+        start = api_name.find(MODULES, start + 1)
 
 
 def _bound(state: State, branch: str | None, rids: Iterable[str]) -> Iterator[DeployedApp]:
@@ -133,16 +141,20 @@ def _bound(state: State, branch: str | None, rids: Iterable[str]) -> Iterator[De
             continue
 
 
-def _called(state: State, app: DeployedApp, api_name: str) -> Iterator[Query]:
-    for name in dict.fromkeys((api_name, api_name.removeprefix(prefix(app.deployed_app_rid)))):
-        if state.find_schema(app.runtime_id, name):
-            yield _query(state, app.deployed_app_rid, app.branch, app.runtime_id, name)
+def _called(state: State, app: DeployedApp, names: list[str]) -> Iterator[Query]:
+    for called in names:
+        for name in possible_functions(called):
+            if state.find_schema(app.runtime_id, name):
+                yield _query(state, app.deployed_app_rid, app.branch, app.runtime_id, name)
+                break
 
 
-def _perhaps(app: DeployedApp, api_name: str) -> Iterator[Query]:
-    name = api_name.removeprefix(prefix(app.deployed_app_rid))
-    if name and (name != api_name or not (api_name.startswith(_COM) and _MODULES in api_name)):
-        yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name)
+def _names_in(app: DeployedApp, splits: list[tuple[str, str]]) -> list[str]:
+    return [name for namespace, name in splits if name and namespace == app.namespace]
+
+
+def _perhaps(app: DeployedApp, name: str) -> Query:
+    return Query(app.deployed_app_rid, app.branch, app.runtime_id, name)
 
 
 def _query(state: State, rid: str, branch: str, runtime_id: str, name: str) -> Query:
@@ -171,7 +183,7 @@ def _all(state: State, branch: str | None = None) -> Iterator[Query]:
 def _unknown(state: State, api_name: str, branch: str | None) -> ApiError:
     queries = list(_all(state, branch))
     where = "" if branch is None else f" on branch {quoted(branch)}"
-    similar = closest(api_name.rpartition(".computemodules.")[2], {query.name for query in queries})
+    similar = closest(api_name.rpartition(MODULES)[2], {query.name for query in queries})
     names = known({query.api_name for query in queries}, "functions")
     return not_found(f"No function {quoted(api_name)} is served{where}.{similar} {names}", api_name)
 
