@@ -122,6 +122,20 @@ def test_schemas_are_refused_too_but_not_by_a_fault_of_one_function(emu: Emulato
     assert list(emu.schemas.index) == [("r", "f")]
 
 
+def test_a_restart_notification_is_refused_and_its_jobs_run_on(emu: Emulator, runtime: Runtime) -> None:
+    side = Side(runtime, platform=True)
+    job = emu.submit("f")
+    side.take()
+    with emu.faults(error_rate=1):
+        refused = runtime.send("POST", f"{side.uri}/restart")
+    assert (refused.status_code, error_code(refused)) == (500, "injected_fault")
+    assert job.status == "running"
+    assert details(emu) == ["error_rate: answered 500"]
+    with emu.faults(function="f", error_rate=1):
+        assert runtime.send("POST", f"{side.uri}/restart").json() == [job.id]
+    assert job.status == "failed"
+
+
 @pytest.mark.parametrize("framing", ["whole", "chunked"])
 def test_a_result_that_is_dropped_is_answered_as_if_it_were_kept(emu: Emulator, side: Side, framing: str) -> None:
     job = emu.submit("f")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The faults that occur with a probability, and what each does.
 CHANCES = {
-    "error_rate": "Answer results and schemas with 500.",
+    "error_rate": "Answer results, schemas and restart notifications with 500.",
     "drop_result": "Answer a result with 204, and discard it.",
     "truncate_result": "Keep only the beginning of a result.",
     "duplicate_dispatch": "Dispatch a job a second time.",

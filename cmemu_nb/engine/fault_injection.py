@@ -57,8 +57,8 @@ class FaultInjection(Part):
           running job, is delayed by this many seconds, by a uniformly distributed time in `(low, high)`, or by what a
           function of a `random.Random` returns, which is called on the emulator's loop. The result itself is stored
           before its answer is delayed.
-        - `error_rate`: a service behind the platform is down. Posted results and schemas are answered with
-          500 `injected_fault` and are not stored. With a `function`, only results are.
+        - `error_rate`: a service behind the platform is down. Posted results, schemas and restart notifications are
+          answered with 500 `injected_fault` and have no effect. With a `function`, only results are.
         - `drop_result`: the platform loses a result that it accepted. The result is answered with 204 and discarded:
           its job runs until its lease ends, its replica restarts, or someone fails the job.
         - `truncate_result`: a connection inside the platform breaks. A result is answered with 204, and only its

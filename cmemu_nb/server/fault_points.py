@@ -1,4 +1,4 @@
-"""Where injected faults strike: polls, results and schemas are handled here while any faults are on."""
+"""Where injected faults strike: polls, results, schemas and restarts are handled here while any faults are on."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ def faulty_receiver(context: Context, route: Route, request: Request) -> Receive
         return BufferedBody(context, request, partial(_poll, route.handler))
     if route.handler is post_schemas:
         return BufferedBody(context, request, _post_schemas)
+    if route.handler is platform.restart:
+        return BufferedBody(context, request, _restart)
     if route.receiver in RESULTS:
         job = context.lifecycle.find_job(request.params["jobId"])
         if job is not None and job.runtime_id == request.params["runtimeId"] and _waits_for_result(context, job):
@@ -81,13 +83,19 @@ def _is_cut_off(context: Context, job: Job, moment: str, when: str) -> bool:
     return True
 
 
-# Schemas and polls
+# Schemas, restarts and polls
 
 
 def _post_schemas(context: Context, request: Request) -> Response:
     error = InjectedFault("The schemas were not stored: the fault error_rate struck.")
     _refuse_request(context, "error_rate", request.params["runtimeId"], error)
     return post_schemas(context, request)
+
+
+def _restart(context: Context, request: Request) -> Response:
+    error = InjectedFault("The restart was not noted: the fault error_rate struck. Report it again.")
+    _refuse_request(context, "error_rate", request.params["runtimeId"], error)
+    return platform.restart(context, request)
 
 
 async def _poll(handler: Any, context: Context, request: Request) -> Response:

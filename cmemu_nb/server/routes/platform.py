@@ -228,8 +228,9 @@ routes = (
         f"{PLATFORM}/restart",
         restart,
         Auth.REPLICA,
-        {200: "The ids of the jobs that the replica was running"},
+        {200: "The ids of the jobs that the replica was running", 500: "An injected fault"},
         "Report that the replica restarted",
         answer=schemas.JOB_IDS,
+        errors=(InjectedFault,),
     ),
 )
