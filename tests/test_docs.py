@@ -121,6 +121,14 @@ def test_every_route_is_in_parity() -> None:
     assert sorted(headings) == sorted(f"{route.method} {route.path}" for route in ROUTES)
 
 
+def test_parity_names_the_differences_from_the_documentation() -> None:
+    _, heading, rest = topics.read("parity").partition("\n## Differences from the documentation\n")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", rest.partition("\n## ")[0], re.MULTILINE)
+    assert heading
+    assert len(rows) > 10
+    assert any("milliseconds" in documented and "ISO 8601" in here for documented, here in rows)
+
+
 # README
 
 
