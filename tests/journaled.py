@@ -89,36 +89,38 @@ OLDER_TABLES = """
 """
 
 
-VERSION_WITHOUT_DURATIONS = 3
+FIRST_WITH_CHECKSUMS = 3
+DURATIONS = {3: "", 4: "queue_clock, run_clock, "}
 
 
-def _leave_out_durations(path: Path) -> None:
+def _leave_out_columns(path: Path, version: int) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         rows = connection.execute(
-            "SELECT sequence, status, started_at, completed_at, result_content_type, replica_id, ends_with_kernel, "
-            "error_message, result FROM states"
+            f"SELECT sequence, status, started_at, completed_at, {DURATIONS[version]}result_content_type, replica_id, "
+            "ends_with_kernel, error_message, result FROM states"
         ).fetchall()
         _, _, number, digest, _ = connection.execute("SELECT * FROM chain").fetchone()
         digest -= sum(each for (each,) in connection.execute("SELECT checksum FROM states"))
         connection.execute("DROP TABLE states")
-        connection.execute(dict(journal_tables.definitions(VERSION_WITHOUT_DURATIONS))["states"])
+        connection.execute(dict(journal_tables.definitions(version))["states"])
         for row in rows:
             checksum = journal_tables.checksum("states", row)
             digest += checksum
-            connection.execute("INSERT INTO states VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (row[0], checksum, *row[1:]))
+            values = ", ".join("?" * (len(row) + 1))
+            connection.execute(f"INSERT INTO states VALUES ({values})", (row[0], checksum, *row[1:]))
         head = (1, number, digest % journal_tables.MODULUS, 0)
         connection.execute("DELETE FROM chain")
         connection.execute(
             "INSERT INTO chain VALUES (?, ?, ?, ?, ?)", (1, journal_tables.checksum("chain", head), *head[1:])
         )
-        connection.execute(f"PRAGMA user_version = {VERSION_WITHOUT_DURATIONS}")
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.commit()
 
 
 def make_older(path: Path, version: int) -> None:
-    """Make a journal that is not in use one of version 1, 2 or 3."""
-    if version == VERSION_WITHOUT_DURATIONS:
-        _leave_out_durations(path)
+    """Make a journal that is not in use one of version 1, 2, 3 or 4."""
+    if version >= FIRST_WITH_CHECKSUMS:
+        _leave_out_columns(path, version)
         return
     with contextlib.closing(sqlite3.connect(path)) as connection:
         identity, state = journal_tables.read_identity(connection), journal_tables.read_state(connection)

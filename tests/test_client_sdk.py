@@ -664,6 +664,18 @@ def test_a_stream_that_is_executed_is_an_array(cells: Emulator) -> None:
     assert query.execute("one_item", parameters={}).value == ["only\u2028one"]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_result_in_chunks_is_an_array_of_any_length(
+    query: Any, executions: Any, runtime: Runtime, background: Background, count: int
+) -> None:
+    answer = background(query.execute, "f", parameters={})
+    runtime.post_result(runtime.take(wait=30)["jobId"], iter([b'"a"'] * count))
+    assert answer.result().value == ["a"] * count
+    running = query.execute_async("f", parameters={})
+    runtime.post_result(runtime.take(wait=30)["jobId"], iter([b'"a"'] * count))
+    assert executions.get_result(running.execution_id).value == ["a"] * count
+
+
 def test_what_is_no_stream_is_one_event_with_the_whole_value(cells: Emulator) -> None:
     with sdk(cells).functions.Query.streaming_execute("echo", parameters=VALUES) as events:
         (event,) = events

@@ -173,16 +173,17 @@ def test_a_part_that_is_missing_is_an_error_that_says_so(
             opened(path)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_a_journal_of_an_earlier_version_goes_on_and_has_checksums_from_then_on(
     copies: Callable[[str], Path], version: int
 ) -> None:
     whole, path = opened(copies("stopped")), copies("stopped")
     make_older(path, version)
     salvage(path, path.with_name("new.db"))
-    # It did not write down durations.
+    # It did not write down which results were streams, and before version 4 no durations.
     runtimes, jobs, *rest = whole
-    older = (runtimes, [replace(job, queue_clock=None, run_clock=None) for job in jobs], *rest)
+    lost = {"streamed": False} if version == 4 else {"streamed": False, "queue_clock": None, "run_clock": None}
+    older = (runtimes, [replace(job, **lost) for job in jobs], *rest)
     assert opened(path.with_name("new.db")) == older
     assert opened(path) == opened(path) == older
     assert any(job.queue_clock for job in jobs)

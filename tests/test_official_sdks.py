@@ -72,6 +72,13 @@ def node(emu: Emulator, node_program: str) -> LaunchedModule:
 # Both
 
 
+def test_a_stream_is_a_list_of_any_length(emu: Emulator, module: LaunchedModule) -> None:
+    assert emu.call("count", {"to": 1}, validate=False) == ["0"]
+    assert emu.call("count", {"to": 2}, validate=False) == ["0", "1"]
+    # Node posts an empty stream with a Content-Length of 0, like the result of a function that returns nothing.
+    assert emu.call("count", {"to": 0}, validate=False) == (None if "node" in str(module.command) else [])
+
+
 @pytest.mark.usefixtures("module")
 def test_two_hundred_jobs_at_once_are_all_answered_once(emu: Emulator) -> None:
     frame = emu.map("echo", [{"n": n} for n in range(200)], concurrency=200, validate=False)

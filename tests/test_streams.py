@@ -16,16 +16,17 @@ from client import RID, Api, closed, eventually
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cmemu_nb import Emulator
 from cmemu_nb.errors import FunctionError, JobFailed, NotFound, ResultError, ResultWarning
 from cmemu_nb.wire.item_reader import FirstHeld, ItemReader
 from cmemu_nb.wire.results import item_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from client import Runtime
 
-    from cmemu_nb import Emulator
     from cmemu_nb.calls.streams import ItemStream
 
 json_values = st.recursive(
@@ -213,6 +214,43 @@ def test_nan_in_a_stream_is_given_with_a_warning(emu: Emulator, runtime: Runtime
     assert next(items) == {"n": 1}
     with pytest.warns(ResultWarning, match="The result contains NaN"):
         assert math.isnan(next(items)["n"])
+
+
+def test_a_result_in_chunks_is_a_list_of_any_length_also_after_a_restart_and_in_an_export(
+    serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    given = {"journal": str(tmp_path / "lifecycle.db")}
+    item, error = b'{"n": 1}', b'{"error": "failed"}'
+    results = [iter([]), iter([item]), iter([item, item]), item, b"[1]", iter([error])]
+    values = [[], [{"n": 1}], [{"n": 1}, {"n": 1}], {"n": 1}, [1]]
+    with serve(**given) as emu:
+        runtime = Api(emu.url, emu.token).open("r", RID)
+        ids = [emu.submit("f").id for _ in results]
+        for job_id, result in zip(ids, results, strict=True):
+            assert runtime.take_id() == job_id
+            runtime.post_result(job_id, result)
+        *jobs, failed = [emu.job(job_id) for job_id in ids]
+        assert [job.result() for job in jobs] == values
+        with pytest.raises(FunctionError, match="failed"):
+            failed.result()
+        emu.export(tmp_path / "run.json")
+    with serve(**given) as emu:
+        assert [emu.job(job_id).result() for job_id in ids[:-1]] == values
+    exported = Emulator.from_export(tmp_path / "run.json")
+    assert [exported.job(job_id).result() for job_id in ids[:-1]] == values
+    document = json.loads((tmp_path / "run.json").read_text())
+    assert [job.pop("streamed") for job in document["jobs"]] == [True, True, True, False, False, True]
+    (tmp_path / "older.json").write_text(json.dumps(document))
+    older = Emulator.from_export(tmp_path / "older.json")
+    assert older.job(ids[3]).result() == older.job(ids[1]).result() == {"n": 1}
+
+
+def test_bare_numbers_in_chunks_are_an_error_and_no_wrong_number(emu: Emulator, runtime: Runtime) -> None:
+    job = emu.submit("f")
+    runtime.post_result(runtime.take_id(), iter([b"1", b"2", b"3"]))
+    for read in (job.result, lambda: list(job.stream())):
+        with pytest.raises(ResultError, match="1 2 3 is 123 on the wire"):
+            read()
 
 
 def test_a_result_that_is_no_stream_is_one_item(emu: Emulator, runtime: Runtime) -> None:

@@ -42,7 +42,7 @@ def value_of(executors: Executors, job_id: str, result: bytes) -> Any:
     if error is not None:
         raise FunctionError(error_for_people(error, executors.engine.lifecycle.log(job_id).explanation))
     job = executors.engine.lifecycle.find_job(job_id)
-    streaming = job is not None and executors.functions.streams(job.runtime_id, job.query_type)
+    streaming = job is not None and (job.streamed or executors.functions.streams(job.runtime_id, job.query_type))
     value = parse_result(result, streaming=streaming)
     warn_of_constant(result)
     return value
@@ -128,7 +128,8 @@ class JobHandle:
     def result(self, timeout: float | None = None, *, progress: bool | None = None) -> Any:
         """Wait for the job and return its result as Python values.
 
-        An empty result is None, one JSON text is its value, several JSON texts are a list. `timeout` is in seconds;
+        An empty result is None, one JSON text is its value, several JSON texts are a list. A result that was posted in
+        chunks is a stream, and always a list of its items. `timeout` is in seconds;
         None waits without a limit. After two seconds a line says why it waits, unless `progress` is False, as in
         `emu.call()`. Raises `FunctionError` if the function raised, `JobFailed`, `JobTimeout`, and `ResultError` if the
         bytes are not JSON. NaN and Infinity, which are not JSON either, are returned with a `ResultWarning` [ours].

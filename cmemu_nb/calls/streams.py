@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from cmemu_nb.calls.diagnosis import error_if_cleared
 from cmemu_nb.errors import CmemuError, FunctionError, JobFailed, NotFound, NotRunning, ResultError, ResultWarning
 from cmemu_nb.tracebacks import warn_user
-from cmemu_nb.wire.item_reader import ItemReader
-from cmemu_nb.wire.results import constant_in, error_for_people, function_error, item_value
+from cmemu_nb.wire.item_reader import NUMBERS, ItemReader
+from cmemu_nb.wire.results import BARE_NUMBERS, constant_in, error_for_people, function_error, item_value
 
 if TYPE_CHECKING:
     from cmemu_nb.calls.interrupts import Interruptible
@@ -107,7 +107,7 @@ class ItemStream:
     async def _read(self) -> None:
         try:
             await self._engine.client.stream(self.job_id, self._receive)
-            self._items.extend(self._reader.split_end())
+            self._items.extend(self._last_items())
         except NotRunning as error:
             raise self._error_of_job(error) from None
         except (NotFound, JobFailed) as error:
@@ -119,6 +119,14 @@ class ItemStream:
         finally:
             # The waiter checks whether the task is done, which it is only one step of the loop later.
             asyncio.get_running_loop().call_soon(self._arrived.set)
+
+    def _last_items(self) -> list[bytes]:
+        """Return what only the end of the result completes: a number, which in a stream may have been several."""
+        items = self._reader.split_end()
+        job = self._engine.lifecycle.find_job(self.job_id)
+        if job is not None and job.streamed and items and items[0][:1] in NUMBERS:
+            raise ResultError(BARE_NUMBERS)
+        return items
 
     def _receive(self, piece: bytes) -> None:
         if self._error is not None or self._task is None:

@@ -624,13 +624,14 @@ class Lifecycle(State):
         now, steady = self.now(), self.steady()
         return replace(job, completed_at=now, queue_clock=job.queue_time(steady), run_clock=job.run_time(steady))
 
-    def _done(self, job: Job, result: bytes, content_type: str | None) -> Job:
+    def _done(self, job: Job, result: bytes, content_type: str | None, *, streamed: bool = False) -> Job:
         """Return a job with its result; one whose result can't be kept fails, and the sender gets the reason."""
         done = replace(
             self._ended(job),
             status=JobStatus.SUCCEEDED,
             result=result,
             result_content_type=content_type and one_text(content_type),
+            streamed=streamed,
         )
         try:
             self._write_ahead(done)
@@ -667,7 +668,7 @@ class Lifecycle(State):
     def close_stream(self, stream: ResultStream, content_type: str | None = None) -> Job:
         """End the result: the job succeeded."""
         session = self._streaming(stream)
-        done = self._done(session.jobs[stream.job_id], bytes(stream.body), content_type)
+        done = self._done(session.jobs[stream.job_id], bytes(stream.body), content_type, streamed=True)
         del session.streams[stream.job_id]
         stream.complete = True
         return self._succeed(session, done)

@@ -168,7 +168,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 
     `sequence` counts jobs in the order of their submission. `replica_id` is the replica that took the job through the
     platform routes. `ends_with_kernel` says whether its executor is a function in a cell or a launched replica.
-    `user_id` is the user who submitted it, if a seed file says whose bearer token that was. `queue_clock` and
+    `user_id` is the user who submitted it, if a seed file says whose bearer token that was. `streamed` says whether its
+    result was posted in chunks, as the SDKs post streams [foundry]; it is False in earlier records. `queue_clock` and
     `run_clock` are two stopwatches: while one runs, it is the time at which it was started, on the steady clock of
     `Lifecycle.steady()`, and afterwards how long it ran, in nanoseconds. They are None in records of earlier versions,
     and where an earlier process started them.
@@ -194,6 +195,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     user_id: str | None = None
     queue_clock: int | None = None
     run_clock: int | None = None
+    streamed: bool = False
 
     @property
     def size(self) -> int:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x636D656D  # "cmem"
-VERSION = 4
+VERSION = 5
 CHAINED = 3
 """The first version whose rows have checksums, and whose commits are a chain."""
 

@@ -49,7 +49,8 @@ TABLES = {
         "sequence INTEGER PRIMARY KEY",
         *("status TEXT NOT NULL", "started_at INTEGER", "completed_at INTEGER", "queue_clock INTEGER"),
         *("run_clock INTEGER", "result_content_type TEXT"),
-        *("replica_id TEXT", "ends_with_kernel INTEGER NOT NULL", "error_message BLOB", "result BLOB"),
+        *("replica_id TEXT", "ends_with_kernel INTEGER NOT NULL", "streamed INTEGER NOT NULL"),
+        *("error_message BLOB", "result BLOB"),
     ),
     "chain": (
         "id INTEGER PRIMARY KEY",
@@ -68,9 +69,8 @@ def _definition(table: str, left_out: Iterable[str] = ()) -> str:
 
 
 INDEX = "jobs_of_runtime"
-# The columns of a state that version 3 did not have, and the version that has them.
-DURATIONS = ("queue_clock INTEGER", "run_clock INTEGER")
-WITH_DURATIONS = 4
+# The columns of a state that version 3 did not have, by the version that added them.
+ADDED = {4: ("queue_clock INTEGER", "run_clock INTEGER"), 5: ("streamed INTEGER NOT NULL",)}
 _INSERT = {
     table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"  # noqa: S608 - our own names
     for table, columns in TABLES.items()
@@ -96,7 +96,7 @@ class Damaged(Exception):
 
 def definitions(version: int) -> list[tuple[str, str]]:
     """Return the name and the SQL text of each table and index, of version 3 or a later one."""
-    left_out = DURATIONS if version < WITH_DURATIONS else ()
+    left_out = [column for added, columns in ADDED.items() if version < added for column in columns]
     tables = [(table, _definition(table, left_out)) for table in TABLES]
     return [*tables, (INDEX, f"CREATE INDEX {INDEX} ON jobs (runtime_id)")]
 
@@ -268,16 +268,16 @@ class Tables:
         """Insert or update the states of jobs."""
         for job in jobs:
             times = (str(job.status), job.started_at, job.completed_at, *_stopped_clocks(job))
-            rest = (job.result_content_type, job.replica_id, int(job.ends_with_kernel), _encoded(job.error_message))
-            self._put("states", job.sequence, *times, *rest, job.result)
+            rest = (job.result_content_type, job.replica_id, int(job.ends_with_kernel), int(job.streamed))
+            self._put("states", job.sequence, *times, *rest, _encoded(job.error_message), job.result)
 
-    def add_durations(self) -> None:
-        """Convert the states of version 3 to this version; their durations are not known."""
+    def convert_states(self) -> None:
+        """Convert the states of an earlier version with checksums to this version."""
         self.connection.execute("ALTER TABLE states RENAME TO older")
         self.connection.execute(_definition("states"))
         for row in self.connection.execute("SELECT * FROM older"):
             self._digest -= row[1]
-            self._put("states", *_without_durations(row))
+            self._put("states", *_converted(row))
         self.connection.execute("DROP TABLE older")
 
     def delete_jobs(self, sequences: Iterable[int]) -> None:
@@ -316,17 +316,22 @@ def is_whole(table: str, row: Sequence[Any]) -> bool:
 
 
 def insert(connection: sqlite3.Connection, table: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Insert undamaged rows; rows of version 3 are converted to this version."""
+    """Insert undamaged rows; those of an earlier version with checksums are converted to this version."""
     for row in rows:
         values = (row[0], *row[2:])
         if table == "states" and len(values) < len(TABLES[table]):
-            values = _without_durations(row)
+            values = _converted(row)
         connection.execute(_INSERT[table], (values[0], checksum(table, values), *values[1:]))
 
 
-def _without_durations(row: Sequence[Any]) -> tuple[Any, ...]:
-    """Return the values of a state of version 3 without its checksum, and with None for the two durations."""
-    return (row[0], *row[2:5], None, None, *row[5:])
+def _converted(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the values of a state of version 3 or 4 in this version's columns, without its checksum.
+
+    Unknown durations become None, and whether the result was a stream is taken as False.
+    """
+    sequence, _, status, started_at, completed_at, *durations, content_type, replica_id, ends, error, result = row
+    times = (started_at, completed_at, *(durations or (None, None)))
+    return (sequence, status, *times, content_type, replica_id, ends, 0, error, result)
 
 
 def verify(connection: sqlite3.Connection) -> Chain:
@@ -375,7 +380,7 @@ def read_sessions(
 ALL_JOBS = """
     SELECT sequence, job_id, runtime_id, query_type, query, source, queued_at, deployed_app_rid, deployed_app_branch,
         user_id, status, started_at, completed_at, queue_clock, run_clock, result, result_content_type, error_message,
-        replica_id, ends_with_kernel
+        replica_id, ends_with_kernel, streamed
     FROM jobs LEFT JOIN states USING (sequence) ORDER BY sequence
 """
 
@@ -384,7 +389,7 @@ def read_job(*row: Any) -> Job:
     """Return the job of a row of `ALL_JOBS`."""
     sequence, job_id, runtime_id, query_type, query, source, queued_at, rid, branch, user_id, *state = row
     status, started_at, completed_at, queue_clock, run_clock, *outcome = state
-    result, content_type, error_message, replica_id, ends_with_kernel = outcome
+    result, content_type, error_message, replica_id, ends_with_kernel, streamed = outcome
     names = (runtime_id, query_type, rid, branch, user_id, content_type, replica_id)
     runtime_id, query_type, rid, branch, user_id, content_type, replica_id = (name and one_text(name) for name in names)
     return Job(
@@ -397,6 +402,7 @@ def read_job(*row: Any) -> Job:
         user_id,
         queue_clock,
         run_clock,
+        bool(streamed),
     )
 
 

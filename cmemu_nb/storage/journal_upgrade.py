@@ -1,6 +1,7 @@
 """The upgrade of journals of earlier versions.
 
-Version 3 did not store durations. Earlier versions had no checksums: such journals are read and rewritten.
+Version 4 did not store which results were streams, and version 3 no durations either. Earlier versions had no
+checksums: such journals are read and rewritten.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -
         else:
             writer = tables.Tables(connection)
             with writer.chained(in_use=False):
-                writer.add_durations()
+                writer.convert_states()
             connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
     except BaseException:
@@ -55,7 +56,7 @@ def _read(connection: sqlite3.Connection) -> SavedState:
     apps = [msgspec.json.decode(record, type=DeployedApp) for (record,) in rows]
     columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(jobs)")]
     # The first version did not store who had submitted a job.
-    jobs = tables.ALL_JOBS.replace("queue_clock, run_clock", "NULL, NULL")
+    jobs = tables.ALL_JOBS.replace("queue_clock, run_clock", "NULL, NULL").replace("streamed", "0")
     jobs = jobs if "user_id" in columns else jobs.replace("user_id", "NULL")
     return SavedState(sessions, apps, [tables.read_job(*row) for row in connection.execute(jobs)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -141,13 +142,13 @@ def _argument(query: Query, name: str, given: bytes) -> bytes:
 # Values and errors
 
 
-async def value_of(query: Query, result: bytes) -> bytes:
+async def value_of(query: Query, result: bytes, *, streamed: bool = False) -> bytes:
     """Return a result's value as JSON text; the items of a stream become an array.
 
     A large result is read in a thread, so that the event loop serves other requests meanwhile. Raises the error that
     the SDK should raise for a function that raised an exception, or whose result is not JSON.
     """
-    return await _off_the_loop(len(result), _value_of, query, result)
+    return await _off_the_loop(len(result), partial(_value_of, streamed=streamed), query, result)
 
 
 async def _off_the_loop(size: int, read: Callable[[Query, T], bytes], query: Query, given: T) -> bytes:
@@ -160,16 +161,16 @@ async def _off_the_loop(size: int, read: Callable[[Query, T], bytes], query: Que
         thread.shutdown(wait=False)
 
 
-def _value_of(query: Query, result: bytes) -> bytes:
+def _value_of(query: Query, result: bytes, *, streamed: bool) -> bytes:
     posted = function_error(result)
     if posted is not None:
         raise raised(query, error_text(posted))
     listed = type_name(query.output) in ("list", "set")
     try:
         items = split_items(result)
-        if len(items) == 1 and not (listed and items[0][:1] != b"["):
+        if not streamed and len(items) == 1 and not (listed and items[0][:1] != b"["):
             return from_module(query.output, _checked(items[0]))
-        if not items and not listed:
+        if not (streamed or items or listed):
             return b"null"
         _refuse_bare_numbers(items)
         return _batch_of(query, items)

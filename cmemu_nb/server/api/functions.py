@@ -26,7 +26,7 @@ from cmemu_nb.server.api.streams import EVENTS, as_events, error_event
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import described, with_examples
-from cmemu_nb.server.response import Response, json_response
+from cmemu_nb.server.response import Response, StreamResponse, json_response
 from cmemu_nb.server.routes.contour import CLIENT_DISCONNECTED, job_when_done, result_in_time, result_of
 from cmemu_nb.server.routing import Route, query_options
 from cmemu_nb.wire.json_input import Fields, decode
@@ -112,7 +112,8 @@ async def execute(context: Context, request: Request) -> Response:
         body = answer.body if isinstance(answer, Response) else b"".join([chunk async for chunk in answer.chunks])
     except JobFailed as error:
         raise api_error(query, error) from None
-    return json_response(200, {"value": msgspec.Raw(await value_of(query, body))})
+    value = await value_of(query, body, streamed=isinstance(answer, StreamResponse))
+    return json_response(200, {"value": msgspec.Raw(value)})
 
 
 async def streaming_execute(context: Context, request: Request) -> Answer:
@@ -179,7 +180,7 @@ async def _state_of(context: Context, job: Job) -> Response:
         return json_response(200, {"type": "running"})
     query = query_of(context.lifecycle, job)
     try:
-        value = await value_of(query, result_of(job).body)
+        value = await value_of(query, result_of(job).body, streamed=job.streamed)
     except (ExecutionFailed, JobFailed) as error:
         raise of_execution(api_error(query, error)) from None
     return json_response(200, {"type": "succeeded", "value": msgspec.Raw(value)})

@@ -209,6 +209,7 @@ EXPORTED = {
             "user_id": None,
             "queue_clock": 1_874_000,
             "run_clock": 8_112_000,
+            "streamed": False,
         }
     ],
     "events": [

@@ -69,7 +69,8 @@ async def _result_as_it_comes(context: Context, job_id: str, deadline: float | N
     while True:
         job = _find_or_failed(context, job_id)
         if job.finished:
-            return result_of(job)
+            answer = result_of(job)
+            return StreamResponse(_whole(answer.body)) if job.streamed else answer
         stream = context.lifecycle.stream(job_id)
         if stream is not None and stream.body:
             return StreamResponse(_relay(context, stream))
@@ -81,6 +82,12 @@ def _withdraw(context: Context, job_id: str) -> None:
     job = context.lifecycle.find_job(job_id)
     if job is not None and job.status == JobStatus.QUEUED:
         context.lifecycle.fail(job_id, CLIENT_DISCONNECTED)
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    """Yield the result of a stream that has ended, so that it is sent in chunks, as one that has not."""
+    if body:
+        yield body
 
 
 async def _relay(context: Context, stream: ResultStream) -> AsyncIterator[bytes]:
