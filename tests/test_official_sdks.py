@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,6 +263,23 @@ def test_a_python_stream_that_breaks_off_fails_its_job_with_the_reason_and_no_ot
     with pytest.raises(JobFailed, match=reason):
         list(emu.stream(name, validate=False))
     assert emu.call("echo", {"n": 1}) == {"n": 1}
+
+
+def test_a_worker_process_that_died_inside_a_python_replica_is_named(emu: Emulator, python: LaunchedModule) -> None:
+    worker = emu.call("who")
+    job = emu.submit("slow", {"seconds": 600})
+    # An idle worker holds the lock of the pool's queue: if it were killed, no other one could take a job.
+    eventually(lambda: "slow begins" in job.logs, "the function runs")
+    assert "died" not in job.diagnosis
+    os.kill(worker, signal.SIGKILL)
+    said = f"of 'real', whose worker process {worker} died meanwhile: the official SDK replaces a worker, but the job "
+    eventually(lambda: said in job.diagnosis, "it is named")
+    job.cancel()
+    eventually(lambda: emu.call("who") != worker, "the next worker answers")
+    later = emu.submit("slow", {"seconds": 600})
+    eventually(lambda: later.status == "running", "it runs")
+    assert "died" not in later.diagnosis
+    assert python.states == ["responsive"]
 
 
 # Node

@@ -108,13 +108,27 @@ def _running(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, st
     if thread is not None:
         sentence += f" on a worker of {runtime}"
     elif job.replica_id is not None:
-        sentence += f" on replica {_quoted(job.replica_id)} of {runtime}"
+        sentence += f" on replica {_quoted(job.replica_id)} of {runtime}{_lost_workers(executors, job)}"
     else:
         sentence += f" on the executor of {runtime}, which last polled {_last_poll(state, job.runtime_id)}"
     stream = state.stream(job.job_id)
     have = "has" if stream and stream.size == 1 else "have"
     arrived = f"; {plural(stream.size, 'byte')} of its result {have} arrived" if stream else ""
     return "running", f"{sentence}{arrived}; {_how_to_cancel(engine.name, [job], in_shell=in_shell)}."
+
+
+def _lost_workers(executors: Executors, job: Job) -> str:
+    """Return a clause about worker processes of a job's replica that have ended since it started, "" if none has."""
+    process = executors.modules.process_of(job) if executors.launched else None
+    lost = process.lost_workers(job.job_id) if process is not None else []
+    if not lost:
+        return ""
+    pids = ", ".join(map(str, lost))
+    noun = "worker process" if len(lost) == 1 else "worker processes"
+    return (
+        f", whose {noun} {pids} died meanwhile: the official SDK replaces a worker, but the job that it was running "
+        "gets no result"
+    )
 
 
 # Queued

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
     from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.lifecycle.session import Replica
 
 SETTLE_SECONDS = 1.0
@@ -368,6 +369,8 @@ class Modules(Part):
         """Restart a runtime's modules after a reset, which revokes their tokens, and end them after its deletion."""
         if event.kind == "job_succeeded":
             self._explain_unknown(event.job_id)
+        if event.kind == "job_started":
+            self._note_workers(event.job_id)
         if event.kind not in ("session_reset", "session_deleted") or event.runtime_id is None:
             return
         for module in self.of(event.runtime_id):
@@ -385,13 +388,23 @@ class Modules(Part):
         job = self._engine.lifecycle.find_job(job_id or "")
         if job is None or job.result != UNKNOWN_QUERY_TYPE:
             return
-        for process in (each for module in self.of(job.runtime_id) for each in module.replicas):
-            if process.replica.replica_id == job.replica_id and process.import_error:
-                self._engine.lifecycle.log(job.job_id).explain(
-                    f"Unknown query type: the module {quoted(job.runtime_id)} raised an exception while it was "
-                    f"imported, before it had defined {quoted(job.query_type)}. The end of its traceback:\n"
-                    f"{process.import_error}"
-                )
+        process = self.process_of(job)
+        if process is not None and process.import_error:
+            self._engine.lifecycle.log(job.job_id).explain(
+                f"Unknown query type: the module {quoted(job.runtime_id)} raised an exception while it was imported, "
+                f"before it had defined {quoted(job.query_type)}. The end of its traceback:\n{process.import_error}"
+            )
+
+    def _note_workers(self, job_id: str | None) -> None:
+        job = self._engine.lifecycle.find_job(job_id or "")
+        process = None if job is None else self.process_of(job)
+        if job is not None and process is not None:
+            process.note_workers(job.job_id)
+
+    def process_of(self, job: Job) -> ReplicaProcess | None:
+        """Return the process of the replica that took a job; None if it was not launched here."""
+        processes = (process for module in self.of(job.runtime_id) for process in module.replicas)
+        return next((each for each in processes if each.replica.replica_id == job.replica_id), None)
 
 
 def _settled(process: ReplicaProcess) -> bool:

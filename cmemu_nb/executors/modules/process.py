@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cmemu_nb.executors.modules import nanny
 from cmemu_nb.executors.modules.import_errors import MAX_STARTUP_LINES, import_error
 from cmemu_nb.executors.modules.logs import read_line
+from cmemu_nb.executors.modules.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +51,7 @@ class ReplicaProcess:
         self._on_exit = on_exit
         self.pid: int | None = None
         """The program's process id; None until it has started."""
+        self._workers = Workers()
         self._masked = masked
         self._unfinished_line = b""
         self._skips_line = False
@@ -94,6 +96,15 @@ class ReplicaProcess:
     def import_error(self) -> str:
         """The last lines of the traceback of an exception that the program raised while it was imported, else ""."""
         return import_error(self._startup_lines.copy())
+
+    def note_workers(self, job_id: str) -> None:
+        """Note which worker processes the program has, for a job that starts."""
+        if self.pid is not None:
+            self._workers.note(self.pid, job_id, self.replica.held)
+
+    def lost_workers(self, job_id: str) -> list[int]:
+        """Return the process ids of the workers that have ended since a job started, while the program runs."""
+        return [] if self.pid is None or self.exit_code is not None else self._workers.lost(self.pid, job_id)
 
     def stop(self) -> None:
         """End the program and the processes that it started; SIGTERM gives them three seconds to end by themselves."""
