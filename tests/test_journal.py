@@ -113,7 +113,9 @@ def test_all_is_there_again_after_kill_9(path: Path) -> None:
     with process(path) as second:
         assert (second.url, second.platform_url, second.token) == (first.url, first.platform_url, first.token)
         assert authority.read_text() == pem
-        assert {each.name for each in authority.parent.iterdir()} == {"ca.pem", "lock", "mark", Path(outside).name}
+        token, services = Path(outside).name, Path(outside).name.replace("token", "service_discovery")
+        kept = {"ca.pem", "ca-bundle.pem", "lock", "mark", token, services}
+        assert {each.name for each in authority.parent.iterdir()} == kept
         after = [runtime.inspect(job_id) for job_id in (done, failed, running, queued)]
         for each in (*before, *after):
             each["runtime"].pop("last_poll_at")

@@ -91,6 +91,10 @@ class JobLog:
         """Set the explanation: why there is no value, in more words than the posted error has."""
         self.explanation = explanation
 
+    def explain_stream(self, error: str) -> None:
+        """Set the exception that breaks off the result's stream, as a launched module reports it."""
+        self.stream_error = error
+
     def echo(self, show: Callable[[str], object]) -> None:
         """Call `show(text)` with all that is kept, and then with every text that is written."""
         with self._lock:

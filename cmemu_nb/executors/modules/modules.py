@@ -183,7 +183,7 @@ class LaunchedModule:
         if job is None:
             return
         if not job.finished:  # the line may come before the beginning of the stream
-            state.log(job_id).stream_error = reason
+            state.log(job_id).explain_stream(reason)
         elif (job.error_message or "").startswith(BROKEN_OFF) and reason not in (job.error_message or ""):
             state.add_reason(job_id, reason)
 

@@ -37,7 +37,7 @@ RESOLUTIONS = ("PUBLISH_TIME", "SEMANTIC_VERSION")
 CANCELED = "the client canceled the execution"
 NO_CONSTANTS = (
     "The result contains {}, which JSON has no value for, so most clients can't read it. Return None or text instead; "
-    "emu.call and job.result() give the value."
+    "a call from the notebook gives the value."
 )
 _TRACEBACK = "Traceback (most recent call last):"
 

@@ -182,7 +182,7 @@ def _note_late(context: Context, request: Request, result: bytes) -> Response:
         context.lifecycle.note("late_result", runtime_id, job_id, shown)
         if error is not None and job is not None and job.status == JobStatus.RUNNING and _replica(request).launched:
             # The Python SDK's error about an item that it could not encode: its stream is being broken off.
-            context.lifecycle.log(job_id).stream_error = ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT]
+            context.lifecycle.log(job_id).explain_stream(": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT])
     return Response(204)
 
 
