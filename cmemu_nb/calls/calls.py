@@ -11,7 +11,6 @@ from cmemu_nb.calls.interrupts import Interruptible
 from cmemu_nb.calls.startup import Starting
 from cmemu_nb.calls.streams import ItemStream
 from cmemu_nb.calls.wait_line import WaitLine, shows_progress
-from cmemu_nb.clients.contour import check_timeout
 from cmemu_nb.display.progress import progress_bar
 from cmemu_nb.errors import MAX_NAMES, NotFound, known, not_served
 from cmemu_nb.eventloop.shell import echo_here
@@ -143,7 +142,6 @@ class Calls:
 
     def _result(self, call: Call, interruptible: Interruptible) -> Coroutine[Any, Any, tuple[str, bytes]]:
         """Check a call in the caller's thread; return the coroutine that submits it and waits for its result."""
-        check_timeout(call.timeout)
         submit = self._job(call)
         show = echo_here() if call.echo else None
 

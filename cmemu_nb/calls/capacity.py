@@ -34,8 +34,8 @@ class Capacity:
         self.replicas = [each for each in state.replicas(runtime_id) if each.max_concurrent_tasks]
         self.polling = [each for each in self.replicas if each.polls]
         self.polls = engine.application.context.long_polls.holds_poll(runtime_id)
-        self.modules = executors.modules.of(runtime_id)
-        clusters = executors.clusters.of(runtime_id)
+        self.modules = executors.modules_of(runtime_id)
+        clusters = executors.clusters_of(runtime_id)
         self.seats = [seat for cluster in clusters for seat in list(cluster.seats.values())]
         self._state = state
 

@@ -366,6 +366,10 @@ class Engine:
 
     # Changing
 
+    def end_polls(self) -> None:
+        """End every held poll as if its time were over; on the event loop."""
+        self.application.context.long_polls.end_polls()
+
     def change(self, operation: Callable[[Lifecycle], T]) -> T:
         """Call `operation(lifecycle)` on the event loop, and return its result once the journal has the change."""
 

@@ -129,7 +129,7 @@ class FaultInjection(Part):
     def _begin(self, faults: Faults) -> None:
         faults.begin()
         if not self._on:
-            self._engine.application.context.long_polls.end_polls()
+            self._engine.end_polls()
         self._set((*self._on, faults))
         self._note("on", faults)
 

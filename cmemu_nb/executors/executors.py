@@ -9,8 +9,9 @@ from cmemu_nb.executors.cells.functions import Functions
 
 if TYPE_CHECKING:
     from cmemu_nb.engine.engine import Engine
+    from cmemu_nb.executors.cluster.cluster import Cluster
     from cmemu_nb.executors.cluster.clusters import Clusters
-    from cmemu_nb.executors.modules.modules import Modules
+    from cmemu_nb.executors.modules.modules import LaunchedModule, Modules
 
 
 class Executors:
@@ -33,6 +34,14 @@ class Executors:
         from cmemu_nb.executors.cluster.clusters import Clusters  # noqa: PLC0415 - imported on first use
 
         return Clusters(self.engine, self.functions)
+
+    def modules_of(self, runtime_id: str) -> list[LaunchedModule]:
+        """Return the programs that were launched for a runtime, without importing anything if there are none."""
+        return self.modules.of(runtime_id) if self.launched else []
+
+    def clusters_of(self, runtime_id: str) -> list[Cluster]:
+        """Return the clusters that serve functions of a runtime, without importing anything if there are none."""
+        return self.clusters.of(runtime_id) if "clusters" in vars(self) else []
 
     @property
     def launched(self) -> bool:

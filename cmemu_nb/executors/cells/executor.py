@@ -91,7 +91,7 @@ class NotebookExecutor:
     def pause(self) -> None:
         """Take no further jobs, because other executors take them. Running functions continue."""
         self._takes_jobs.clear()
-        self._engine.application.context.long_polls.end_polls()
+        self._engine.end_polls()
 
     def resume(self) -> None:
         """Take jobs again."""

@@ -357,7 +357,7 @@ class Cluster:
     def _deliver(self, worker: str, attempt: str, message: Message) -> str:
         answers = self._client.run(deliver, attempt, message, workers=[worker], on_error="ignore")
         if isinstance(message, Leave):  # the replica reads the message only when its poll is answered
-            self._on_loop(self._engine.application.context.long_polls.end_polls)
+            self._on_loop(self._engine.end_polls)
         return str(answers.get(worker, ""))
 
     def _listen(self) -> None:
