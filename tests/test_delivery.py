@@ -465,6 +465,24 @@ def test_a_chunked_result_that_breaks_off_fails_its_job(
 
 
 @pytest.mark.parametrize("go_away", GOING_AWAY)
+def test_chunks_that_arrive_together_with_the_end_of_the_connection_count(
+    api: Api, wire: Connect, at_once: AtOnce, go_away: Callable[[Wire], None]
+) -> None:
+    runtime, job_id, client, poster = execute_with_streamed_result(api, wire)
+    poster.send_chunk(b"1")
+    assert (client.head().status, client.chunk()) == (200, b"1")
+    with at_once():
+        poster.send_chunk(b"23")
+        poster.send_chunk(b"45")
+        go_away(poster)
+    reason = eventually(lambda: runtime.job(job_id)["error_message"], "the job failed")
+    assert reason == "the result stream broke off after 5 bytes"
+    assert client.chunk() == b"2345"
+    with pytest.raises(ConnectionError):
+        client.chunk()
+
+
+@pytest.mark.parametrize("go_away", GOING_AWAY)
 def test_a_whole_result_that_breaks_off_changes_nothing_and_the_retry_counts(
     api: Api, wire: Connect, go_away: Callable[[Wire], None]
 ) -> None:

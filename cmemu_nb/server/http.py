@@ -7,6 +7,7 @@ event log. When the client disconnects, a handler that is waiting is cancelled.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,8 @@ class Exchange(HTTPMessageDelegate):
         self._connection.set_max_body_size(UNLIMITED)
         self._connection.set_close_callback(self.on_connection_close)
         request = self._request = Request(start_line, headers, self._connection)
+        if request.chunked:
+            _keep_last_chunks(self._connection.stream)
         try:
             self._receiver = self._application.begin(request)
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
@@ -260,3 +263,27 @@ class Exchange(HTTPMessageDelegate):
 
     def _stream_closed(self) -> bool:
         return self._connection.stream.closed()
+
+
+def _keep_last_chunks(stream: IOStream) -> None:
+    """Make a read of a closed connection fail a moment later, so that Tornado passes on the chunks that it has read.
+
+    It passes on what it has when a read has to wait, but a read that fails at once discards it: the chunks that arrive
+    together with the end of the connection.
+    """
+    for name in ("read_until", "read_bytes"):
+        if name not in vars(stream):  # it is the connection's first chunked request
+            setattr(stream, name, functools.partial(_fail_later, getattr(stream, name)))
+
+
+def _fail_later(read: Callable[..., asyncio.Future[bytes]], *arguments: Any, **options: Any) -> asyncio.Future[bytes]:
+    try:
+        future = read(*arguments, **options)
+        error = future.exception() if future.done() else None
+    except StreamClosedError as raised:
+        error = raised
+    return future if error is None else asyncio.create_task(_fail(error))
+
+
+async def _fail(error: BaseException) -> bytes:
+    raise error
