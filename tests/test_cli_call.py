@@ -110,11 +110,16 @@ def test_items_are_printed_while_they_arrive(emu: Emulator) -> None:
     assert process.returncode == 0
 
 
-def test_a_whole_stream_is_an_array_or_its_bytes(call: Callable[..., Any]) -> None:
+def test_a_whole_stream_is_an_array_whatever_the_number_of_its_items_or_its_bytes(
+    emu: Emulator, call: Callable[..., Any]
+) -> None:
     GATE.set()
+    for number in range(3):
+        assert json.loads(call("count", json.dumps({"n": number})).stdout) == emu.call("count", {"n": number})
     assert call("count", '{"n": 2}').stdout == '[{"n": 0}, {"n": 1}]\n'
+    assert call("count", '{"n": 1}').stdout == '[{"n": 0}]\n'
+    assert call("count", '{"n": 0}').stdout == "[]\n"
     assert call("count", '{"n": 2}', "--raw").stdout == '{"n": 0}{"n": 1}'
-    assert call("count", '{"n": 0}').stdout == "null\n"
     assert call("count", '{"n": 0}', "--stream").stdout == ""
 
 

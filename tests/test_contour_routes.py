@@ -107,6 +107,22 @@ def test_the_first_byte_of_the_result_ends_the_time_limit(serve: Serve) -> None:
         assert client.chunk() == b""
 
 
+@pytest.mark.parametrize("items", [[], [b"1"]])
+def test_head_shows_whether_a_result_is_a_stream(api: Api, items: list[bytes]) -> None:
+    runtime = api.open(deployed_app_rid=RID)
+    heads = []
+    for body in (iter(items), b"".join(items)):
+        job_id = api.submit()
+        runtime.take()
+        assert runtime.post_result(job_id, body).status_code == 204
+        head = api.contour("HEAD", f"{CONTOUR}/jobs/{job_id}/result")
+        assert (head.status_code, head.content) == (200, b"")
+        heads.append(head.headers)
+    streamed, whole = heads
+    assert "Content-Length" not in streamed
+    assert whole["Content-Length"] == str(len(b"".join(items)))
+
+
 def test_a_reset_answers_the_waiting_client_at_once(
     api: Api, background: Background, until_held: Callable[..., None]
 ) -> None:

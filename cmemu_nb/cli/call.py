@@ -131,8 +131,12 @@ async def _print(remote: Remote, job_id: str, line: RemoteWaitLine, options: arg
             await Items(line.clear).print(remote, job_id)
             return
         result = await remote.contour.result(job_id, None)
+        streamed = await remote.contour.streamed(job_id)
     line.clear()
-    _print_result(result, raw=options.raw)
+    if options.raw:
+        sys.stdout.buffer.write(result)
+    else:
+        _print_result(result, streamed=streamed)
 
 
 async def _timed_out(remote: Remote, job_id: str, seconds: float) -> JobTimeout:
@@ -166,21 +170,20 @@ async def _tick() -> None:
         await asyncio.sleep(TICK_SECONDS)
 
 
-def _print_result(result: bytes, *, raw: bool) -> None:
-    if raw:
-        sys.stdout.buffer.write(result)
-        return
+def _print_result(result: bytes, *, streamed: bool) -> None:
+    """Print a value as JSON: a stream as an array of its items, also if there is only one or none."""
     error = function_error(result)
     if error is not None:
         raise FunctionError(error_for_people(error))
     try:
-        values = split_result(result)
+        values = split_result(result, streaming=streamed)
     except ResultError as wrong:
         raise _for_the_shell(wrong) from None
-    if len(values) == 1:  # the text as it was posted: Python's numbers are less exact than JSON's
+    if len(values) == 1 and not streamed:  # the text as it was posted: Python's numbers are less exact than JSON's
         print(_safe(values[0][1]))
     else:
-        print(_safe(f"[{', '.join(_in_one_line(*each) for each in values)}]" if values else "null"))
+        items = ", ".join(_in_one_line(*each) for each in values)
+        print(_safe(f"[{items}]" if values or streamed else "null"))
 
 
 def _in_one_line(value: object, text: str) -> str:

@@ -69,11 +69,15 @@ class ContourClient:
 
         Raises `JobFailed`, `NotFound`, and `NotRunning` if the stream breaks off.
         """
-        path = f"{CONTOUR}/jobs/{quote(job_id, safe='')}/result"
-        exchange = await self._http.begin("GET", path, {"Content-Length": "0", **self._headers})
+        exchange = await self._http.begin("GET", _result_path(job_id), {"Content-Length": "0", **self._headers})
         reply = await exchange.end(receive=receive)
         if reply.status != 200:  # noqa: PLR2004
             raise wire_error(reply)
+
+    async def streamed(self, job_id: str) -> bool:
+        """Return whether the result of a job that has succeeded is a stream; False if the job was evicted meanwhile."""
+        reply = await self._http.request("HEAD", _result_path(job_id), self._headers)
+        return reply.status == 200 and "Content-Length" not in reply.headers  # noqa: PLR2004
 
     async def _send(
         self, method: str, path: str, fields: dict[str, Any], headers: dict[str, str] | None = None
@@ -88,6 +92,10 @@ class ContourClient:
     def close(self) -> None:
         """Close the idle connections."""
         self._http.close()
+
+
+def _result_path(job_id: str) -> str:
+    return f"{CONTOUR}/jobs/{quote(job_id, safe='')}/result"
 
 
 def check_timeout(timeout: object) -> None:

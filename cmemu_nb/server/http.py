@@ -244,8 +244,9 @@ class Exchange(HTTPMessageDelegate):
         self._connection.stream.set_nodelay(True)
         try:
             self._connection.write_headers(ResponseStartLine("HTTP/1.1", 200, "OK"), headers)
-            async for chunk in answer.chunks:
-                await self._connection.write(chunk)
+            if self._request.method != "HEAD":
+                async for chunk in answer.chunks:
+                    await self._connection.write(chunk)
             if self._context.journal is not None:
                 await self._context.journal.written()
         except StreamClosedError:

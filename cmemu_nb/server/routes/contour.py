@@ -164,11 +164,15 @@ def result(context: Context, request: Request) -> Response | Awaitable[Response]
 
 
 async def stream_result(context: Context, request: Request) -> Answer:
-    """Answer with a job's result while it arrives, without a time limit. `HEAD` only checks that it exists [ours]."""
-    job_id = context.lifecycle.job(request.params["jobId"]).job_id
-    if request.method == "HEAD":
+    """Answer with a job's result while it arrives, without a time limit.
+
+    `HEAD` does not wait: it checks that an unfinished job exists, and has the head of a finished job's answer, which
+    shows by its framing whether the result is a stream [ours].
+    """
+    job = context.lifecycle.job(request.params["jobId"])
+    if request.method == "HEAD" and not job.finished:
         return Response(200, content_type=BYTES)
-    return await _result_as_it_comes(context, job_id, None)
+    return await _result_as_it_comes(context, job.job_id, None)
 
 
 def _when_done(context: Context, request: Request, job: Job, answer: Any) -> Response | Awaitable[Response]:
