@@ -47,7 +47,7 @@ class Settings(Configurable):
         help="Port of the platform routes (HTTPS); 8945 if it is not set. A free port is used if it is taken or if "
         "port is 0.",
     ).tag(config=True)
-    host = Unicode("127.0.0.1", help="Address to listen on; 127.0.0.1 also listens on ::1.").tag(
+    host = Unicode("127.0.0.1", help="Address to listen on; 127.0.0.1 also listens on ::1 and 127.0.1.1.").tag(
         config=True, metavar="ADDRESS"
     )
     token = TokenTrait(

@@ -480,8 +480,8 @@ def test_a_journal_that_comes_later_takes_in_what_there_is(tmp_path: Path) -> No
             third.start(journal=str(tmp_path / "lifecycle.db"))
 
 
-def test_it_listens_on_both_loopback_addresses(emu: Emulator) -> None:
-    for address in ("127.0.0.1", "::1"):
+def test_it_listens_on_each_loopback_address_of_a_name_of_this_machine(emu: Emulator) -> None:
+    for address in ("127.0.0.1", "::1", "127.0.1.1"):
         socket.create_connection((address, emu.port)).close()
 
 

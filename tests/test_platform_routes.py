@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cmemu_nb.calls.handles import RuntimeHandle
 
 RID = "ri.foundry.main.deployed-app.real"
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 class Client:
@@ -79,10 +80,17 @@ def replica(emu: Emulator, tasks: int = 1) -> Client:
 def test_the_certificate_is_valid_for_this_machine_and_the_authority_is_its_own(emu: Emulator) -> None:
     context = ssl.create_default_context(cafile=str(emu.certificates.authority_path))
     assert len(context.get_ca_certs()) == 1
-    for host in ("localhost", "127.0.0.1"):
+    for host in ("localhost", "127.0.0.1", "127.0.1.1"):
         url = f"{emu.platform_url.replace('127.0.0.1', host)}/_emulate/health"
         health = requests.get(url, verify=str(emu.certificates.authority_path), timeout=10).json()
         assert health["status"] == "ok"
+
+
+def test_a_client_that_asks_for_the_address_of_the_machine_s_name_arrives_where_debian_puts_it(emu: Emulator) -> None:
+    named = "import runpy, socket; socket.gethostbyname = lambda name: '127.0.1.1'"
+    program = ["python", "-c", f"{named}; runpy.run_path({str(PROGRAMS / 'custom_client.py')!r})"]
+    emu.launch(program, "real", env={"HTTPS_PROXY": "http://127.0.0.1:9"}).wait_until_responsive()
+    assert emu.call("halve", {"n": 5}) == 2.5
 
 
 @pytest.fixture

@@ -312,7 +312,7 @@ def test_the_environment_is_that_of_production_and_not_ours(emu: Emulator, monke
         ["python", "-c", code], "sleeper", max_concurrent_tasks=3, env={"MINE": "mine"}, client_id="the-client"
     )
     eventually(lambda: len(module.logs) == 2, "it has spoken")
-    assert module.logs.text.splitlines()[0] == "None localhost,127.0.0.1,::1 3 mine the-client"
+    assert module.logs.text.splitlines()[0] == "None localhost,127.0.0.1,127.0.1.1,::1 3 mine the-client"
 
 
 def test_the_environment_has_the_forms_of_the_platform(emu: Emulator) -> None:

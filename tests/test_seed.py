@@ -7,10 +7,13 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
+from cells import make
 from client import MODULE_HEADER, RUNTIMES, Api, Runtime, error_code, eventually
 from conftest import waiting_of
+from foundry_sdk import Config, FoundryClient, UserTokenAuth
 from journaled import make_older
 from msgspec.structs import replace
 from test_docs import ROOT, fenced
@@ -20,6 +23,7 @@ from cmemu_nb import Emulator
 from cmemu_nb.dashboard.job_panels import job_part
 from cmemu_nb.display.cards import show_emulator, show_job
 from cmemu_nb.errors import NotFound, SeedError, SettingError
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
@@ -210,6 +214,17 @@ def test_the_official_sdk_finds_the_login_in_the_context(path: Path, tmp_path: P
         alice, nobody = Api(emulator.url, ALICE), Api(emulator.url, emulator.token)
         asked = [api.execute(name, {}, APP).json() for api in (alice, nobody) for name in ("untyped", "typed")]
         assert asked == ["alice", "alice", "", ""]
+
+
+@pytest.mark.usefixtures("sdk_connections")
+def test_a_function_in_a_cell_finds_the_login_of_each_kind_of_caller(path: Path) -> None:
+    with Emulator.from_seed(path) as emulator:
+        emulator.function(make("def who(context, event) -> str:\n    return context['userId']"))
+        assert Api(emulator.url, ALICE).execute("who", {}, NOTEBOOK_APP).json() == "alice"
+        host = urlsplit(emulator.url).netloc
+        client = FoundryClient(auth=UserTokenAuth(ALICE), hostname=host, config=Config(scheme="http"))
+        assert client.functions.Query.execute("com.notebook.computemodules.who", parameters={}).value == "alice"
+        assert emulator.call("who") == ""
 
 
 def test_a_job_that_is_handed_out_twice_says_both_times_who_asked(path: Path) -> None:

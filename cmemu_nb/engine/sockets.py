@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 IPV4, IPV6 = "127.0.0.1", "::1"
+# The address of this machine's own name in /etc/hosts of Debian and Ubuntu, which gethostbyname(gethostname()) returns.
+OWN_NAME = "127.0.1.1"
 TRIES = 20
 BACKLOG = 1024
 
@@ -25,9 +27,10 @@ BACKLOG = 1024
 def listen(host: str, port: int) -> list[socket.socket]:
     """Listen on a port of a host; if it is taken, on a free one with a `PortTakenWarning`.
 
-    For 127.0.0.1 and localhost it also listens on ::1, if the machine has it: some clients resolve localhost to it.
+    For 127.0.0.1 and localhost it also listens on ::1 and on 127.0.1.1, if the machine has them: some clients resolve
+    localhost to the one, and the client in Palantir's documentation resolves the machine's name to the other.
     """
-    hosts = [IPV4, *([IPV6] if _has_ipv6() else [])] if host in (IPV4, "localhost") else [host]
+    hosts = [IPV4, *filter(_exists, (IPV6, OWN_NAME))] if host in (IPV4, "localhost") else [host]
     try:
         sockets = _bind(hosts, port)
     except OSError as error:
@@ -73,12 +76,11 @@ def _bind(hosts: list[str], port: int) -> list[socket.socket]:
         try:
             for host in hosts:
                 number = sockets[0].getsockname()[1] if sockets else port
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                sockets.append(socket.create_server((host, number), family=family, backlog=BACKLOG))
+                sockets.append(socket.create_server((host, number), family=_family(host), backlog=BACKLOG))
                 sockets[-1].settimeout(0)
         except OSError:
             close(sockets)
-            # A port that is free on IPv4 may be taken on IPv6: try another one.
+            # A port that is free on one address may be taken on another: try another one.
             if port != 0 or not sockets or attempt == TRIES - 1:
                 raise
         else:
@@ -86,13 +88,18 @@ def _bind(hosts: list[str], port: int) -> list[socket.socket]:
     raise AssertionError
 
 
-def _has_ipv6() -> bool:
+def _exists(address: str) -> bool:
+    """Return whether an address is one of this machine's."""
     try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind((IPV6, 0))
+        with socket.socket(_family(address)) as probe:
+            probe.bind((address, 0))
     except OSError:
         return False
     return True
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def stop_listening(sockets: Iterable[socket.socket]) -> None:

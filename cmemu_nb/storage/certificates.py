@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.storage.private_files import PrivateFiles
 
-NAMES = ("localhost", "127.0.0.1", "::1")
+NAMES = ("localhost", "127.0.0.1", "127.0.1.1", "::1")
 CA_BUNDLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE")
 """The variables that name the trusted authorities of requests, of OpenSSL and httpx, of Node, and of curl."""
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.records import app_named
-from cmemu_nb.storage.certificates import CA_BUNDLES
+from cmemu_nb.storage.certificates import CA_BUNDLES, NAMES
 from cmemu_nb.tokens import Token, hidden, last_four
 from cmemu_nb.wire.paths import PLATFORM
 
@@ -164,7 +164,7 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
         CONNECTIONS_TO_OTHER_PODS_CA_PATH=authority,
         **dict.fromkeys(CA_BUNDLES, str(engine.identity.certificates.bundle_path)),
         # If a proxy is configured, the Python SDK would send its requests to the proxy.
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1,::1"),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(NAMES)),
     )
     environment.folder = str(engine.identity.files.path)
     environment.update(_configured(engine.identity.replica_files, replica, extras))

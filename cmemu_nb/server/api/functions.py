@@ -140,7 +140,8 @@ async def _run(context: Context, request: Request) -> tuple[Query, Answer | Exec
 def _submit(context: Context, request: Request, query: Query, arguments: bytes, source: JobSource) -> Job:
     if request.client_disconnected():
         raise JobFailed(CLIENT_DISCONNECTED)
-    return context.lifecycle.submit_to_app(query.deployed_app_rid, query.branch, query.name, arguments, source)
+    user = context.tokens.user(request)
+    return context.lifecycle.submit_to_app(query.deployed_app_rid, query.branch, query.name, arguments, source, user)
 
 
 def execute_async(context: Context, request: Request) -> Response:

@@ -26,7 +26,6 @@ from cmemu_nb.wire.results import function_error
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.lifecycle.session import Replica
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
@@ -52,7 +51,7 @@ def get_job(context: Context, request: Request) -> Response | Awaitable[Response
     job = context.lifecycle.take(replica.runtime_id, will_wait=seconds > 0, replica=replica)
     if job is None and seconds:
         return _wait_for_job(context, request, replica, seconds)
-    return _job_answer(context, job, 0)
+    return job_answer(context, request, job, 0)
 
 
 async def _wait_for_job(context: Context, request: Request, replica: Replica, seconds: int) -> Response:
@@ -78,11 +77,7 @@ async def _wait_for_job(context: Context, request: Request, replica: Replica, se
     if request.client_disconnected():
         context.long_polls.pass_on(replica.runtime_id)
         return Response(204)
-    return _job_answer(context, context.lifecycle.take(replica.runtime_id, replica=replica), seconds)
-
-
-def _job_answer(context: Context, job: Job | None, waited: int) -> Response:
-    return job_answer(context, job, waited, job.user_id if job else None)
+    return job_answer(context, request, context.lifecycle.take(replica.runtime_id, replica=replica), seconds)
 
 
 def _replica(request: Request) -> Replica:

@@ -69,7 +69,7 @@ def get_job(context: Context, request: Request) -> Response | Awaitable[Response
     job = context.lifecycle.take(request.params["runtimeId"], will_wait=seconds > 0, ends_with_kernel=ends_with_kernel)
     if job is None and seconds:
         return _wait_for_job(context, request, seconds)
-    return job_answer(context, job, seconds)
+    return job_answer(context, request, job, seconds)
 
 
 async def _wait_for_job(context: Context, request: Request, seconds: int) -> Response:
@@ -86,7 +86,7 @@ async def _wait_for_job(context: Context, request: Request, seconds: int) -> Res
         context.long_polls.pass_on(runtime_id)
         return Response(204)
     job = context.lifecycle.take(runtime_id, ends_with_kernel=_is_in_this_kernel(request))
-    return job_answer(context, job, seconds)
+    return job_answer(context, request, job, seconds)
 
 
 def _is_in_this_kernel(request: Request) -> bool:
@@ -94,21 +94,24 @@ def _is_in_this_kernel(request: Request) -> bool:
     return agent == IN_THIS_KERNEL
 
 
-def job_answer(context: Context, job: Job | None, waited: int, user_id: str | None = None) -> Response:
+def job_answer(context: Context, request: Request, job: Job | None, waited: int) -> Response:
     """Answer a poll. A job goes back to its queue if the answer does not reach the client."""
     if job is None:
         return Response(204, headers=applied(waited))
-    body = envelope(job, user_id)
+    body = envelope(request, job)
     return Response(200, body, headers=applied(waited), undelivered=lambda: context.lifecycle.give_back(job))
 
 
-def envelope(job: Job, user_id: str | None = None) -> bytes:
-    """Return a job as a runtime receives it [page], with the user who submitted it if `user_id` is given [foundry].
+def envelope(request: Request, job: Job) -> bytes:
+    """Return a job as the executor that polls receives it. The query is exactly the text that was submitted.
 
-    The query is exactly the text that was submitted.
+    The envelope of the runtime routes is the published one [page]. Replicas, and the executor of functions in cells,
+    also get the `userId` of the user who submitted the job, if it is known [foundry].
     """
     fields = {"jobId": job.job_id, "queryType": job.query_type}
-    head = json_response(200, fields if user_id is None else {**fields, "userId": user_id}).body
+    if job.user_id is not None and (request.replica is not None or _is_in_this_kernel(request)):
+        fields["userId"] = job.user_id
+    head = json_response(200, fields).body
     parts = (b'{"type":"computeModuleJobV1","computeModuleJobV1":', head[:-1], b',"query":', job.query, b"}}")
     return b"".join(parts)
 
