@@ -19,6 +19,7 @@ import pytest
 import requests
 from cells import ADD, Sum, make
 from client import eventually
+from compute_modules.logging import get_logger
 
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning, ResultError
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
@@ -346,6 +347,37 @@ def test_four_functions_that_print_at_once_have_a_log_each(emu: Emulator) -> Non
         job.result()
         assert job.logs == "".join(f"{who} {n}\n{who} warns {n}\n" for n in range(50))
     log.removeHandler(handler)
+
+
+def test_lines_of_the_sdk_s_loggers_are_text_in_the_log_of_their_job_and_json_elsewhere(
+    emu: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = get_logger("orders of a cell")  # made before the job, as at the beginning of a program
+    source = """
+def talk(context, event):
+    log.warning("order placed", params={"order": event["n"]}, unsafe_params={"user": "ann"})
+    get_logger("made in the job").warning("the second")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        log.exception("it failed", params={"order": event["n"]})
+"""
+    emu.function(make(source, log=log, get_logger=get_logger))
+    jobs = [emu.submit("talk", {"n": number}) for number in range(3)]
+    for number, job in enumerate(jobs):
+        job.result()
+        first, second, third, *traceback = job.logs.splitlines()
+        assert first == f"WARNING: order placed (order={number}, user='ann')"
+        assert second == "WARNING: the second"
+        assert third == f"ERROR: it failed (order={number})"
+        assert (traceback[0], traceback[-1]) == (
+            "Traceback (most recent call last):",
+            "ZeroDivisionError: division by zero",
+        )
+    for logger in (log, get_logger("made in the job")):
+        logger.warning("outside", params={"order": 7})
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["message"], line["params"]["order"]) for line in lines] == [("outside", 7)] * 2
 
 
 def test_what_others_print_meanwhile_is_theirs(

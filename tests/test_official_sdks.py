@@ -187,8 +187,8 @@ def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_j
     assert "compute_modules" not in said
     eventually(lambda: "Error executing job: it failed" in python.logs.text, "all of its log has come")
     # The SDK's log repeats the error.
-    assert job.logs == "WARNING: about to fail\n"
-    lines = [line for line in python.logs if line.message == "about to fail"]
+    assert job.logs == "WARNING: about to fail (order=12)\n"
+    lines = [line for line in python.logs if line.message == "about to fail (order=12)"]
     assert [(line.level, line.job_id) for line in lines] == [("WARNING", job.id)]
     assert {"at", "level", "message", "job_id"} <= set(python.logs.frame.columns)
 

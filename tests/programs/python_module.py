@@ -58,7 +58,7 @@ def slow(context, event) -> int:
 
 @function
 def fail(context, event):
-    log.warning("about to fail")
+    log.warning("about to fail", params={"order": 12})
     raise ValueError("it failed")
 
 

@@ -11,7 +11,7 @@ import msgspec
 from cmemu_nb.tracebacks import of_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import pandas as pd
 
@@ -25,6 +25,10 @@ REPORTED_BY_RESULT = ("Error executing job: ", "Failed to serialize result to js
 
 POSTING_FAILED = "POST of job result failed, attempting to re-establish connection: "
 """The beginning of the log message in which the Python SDK names the exception of a stream's function [foundry]."""
+
+PARAMS_OF_THE_SDK = frozenset({"process_id", "job_id", "session_id"})
+"""The parameters that the Python SDK adds to each line that it logs [foundry]."""
+_TRACEBACK = "\nTraceback (most recent call last):"
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -46,6 +50,7 @@ class _Sls(msgspec.Struct):
     message: str
     level: str | None = None
     params: dict[str, object] = {}
+    unsafe_params: dict[str, object] = msgspec.field(default_factory=dict, name="unsafeParams")
 
 
 def read_line(replica_id: str, line: bytes, masked: Callable[[str], str]) -> LogLine:
@@ -60,9 +65,22 @@ def read_line(replica_id: str, line: bytes, masked: Callable[[str], str]) -> Log
             given = fields.params.get("job_id")
             job_id = given if isinstance(given, str) and len(given) <= MAX_CHARACTERS_OF_A_NAME else None
             level = fields.level and fields.level[:MAX_CHARACTERS_OF_A_NAME]
-            return LogLine(now, replica_id, masked(fields.message)[:MAX_CHARACTERS_OF_A_LINE], level, job_id)
+            message = with_params(fields.message, fields.params | fields.unsafe_params)
+            return LogLine(now, replica_id, masked(message)[:MAX_CHARACTERS_OF_A_LINE], level, job_id)
     text = masked(line[:MAX_MASKED_OF_A_LINE].decode(errors="replace"))
     return LogLine(now, replica_id, text[:MAX_CHARACTERS_OF_A_LINE])
+
+
+def with_params(message: str, params: Mapping[str, object]) -> str:
+    """Return a message with the parameters that its author has logged, such as "order placed (order=12)".
+
+    They come before the traceback if there is one.
+    """
+    words = ", ".join(f"{name}={value!r}" for name, value in params.items() if name not in PARAMS_OF_THE_SDK)
+    if not words:
+        return message
+    text, header, traceback = message.partition(_TRACEBACK)
+    return f"{text} ({words}){header}{traceback}"
 
 
 def stream_error(message: str) -> str:

@@ -39,6 +39,7 @@ from cmemu_nb.errors import FunctionRefused
 from cmemu_nb.eventloop.ending import Ending
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT
 from cmemu_nb.executors.sdk.encoding import Items, explain_problem, unencodable, warn_of_stream
+from cmemu_nb.executors.sdk.log_lines import write_json, write_text
 from cmemu_nb.executors.sdk.types import (
     RESULT,
     describe_error,
@@ -333,11 +334,12 @@ def take_over(serve: Serve) -> Callable[[], None]:
     """Have the SDK's `@function` call `serve(function, streaming, edits)`, and keep the SDK's poller off.
 
     `import compute_modules.annotations` makes the SDK poll for ever when the interpreter ends, which would hang the
-    kernel. After this call an `app.py` can be pasted into a cell, or run with `%run`, unchanged. Returns the function
-    that undoes it.
+    kernel. After this call an `app.py` can be pasted into a cell, or run with `%run`, unchanged, and its loggers write
+    text. Returns the function that undoes it.
     """
     original, started = function_registry.add_function, startup.DISABLE_STARTUP
     startup.DISABLE_STARTUP = True
+    write_text()
 
     def add_function(
         function_ref: Callable[..., Any], *, streaming: bool = False, edits: list[Any] | None = None
@@ -345,6 +347,7 @@ def take_over(serve: Serve) -> Callable[[], None]:
         serve(function_ref, streaming, edits or ())
 
     def undo() -> None:
+        write_json()
         startup.DISABLE_STARTUP = started
         _replace(add_function, original)
 

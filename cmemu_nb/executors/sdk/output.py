@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.eventloop.ending import shielded
+from cmemu_nb.executors.sdk.log_lines import write_json, write_text
 from cmemu_nb.executors.sdk.prompts import refuse_prompts, restore_prompts
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def output_to(write: Write) -> Iterator[None]:
     global _running  # noqa: PLW0603 - all threads share sys.stdout, so they share this count
     token = _write.set(write)
     with _lock:
+        if not _running:
+            write_text()
         _running += 1
         _replace_start(_start_thread, _start_in_job)
         for stream in (sys.stdout, sys.stderr):
@@ -126,6 +129,7 @@ def _in_job() -> bool:
 
 
 def _restore() -> None:
+    write_json()
     restore_prompts()
     _replace_start(_start_in_job, _start_thread)
     while _routed:
