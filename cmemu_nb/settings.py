@@ -15,7 +15,7 @@ from cmemu_nb.wire.labels import MAX_LABEL_BYTES
 
 DEFAULT_KEEP_BYTES = 1024**3
 
-LISTS = ("tokens", "local_hostnames")
+LISTS = ("tokens", "local_hostnames", "caller_token_runtimes")
 SECRETS = ("token", "client_secret")
 LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_runtimes", "max_label_bytes")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
@@ -66,6 +66,11 @@ class Settings(Configurable):
     local_hostnames = List(
         Unicode(), help="Names of this machine, besides localhost, that requests may use in their Host header."
     ).tag(config=True, metavar="NAME")
+    caller_token_runtimes = List(
+        Unicode(),
+        help="Ids of the runtimes whose jobs contain the bearer token of their caller, as authHeader and "
+        "temporaryCredentialsAuthToken; none by default.",
+    ).tag(config=True, metavar="RUNTIME")
     allow_remote = Bool(
         default_value=False,
         help="Allow listening on addresses other than loopback. Anyone who can reach the port can then open sessions.",

@@ -147,6 +147,7 @@ class Engine:
             ends.add(Leases(state, home.loop, settings.job_timeout).close)
         context = self._make_context()
         ends.add(context.long_polls.close)
+        ends.add(context.caller_tokens.close)
         self.application = Application(context, (*settings.local_hostnames, settings.host))
         # Subscribes after the context does: a waiting request sees the end of its job, and reads the result, before an
         # eviction can remove the job.

@@ -104,6 +104,11 @@ class TokenChecks:
             return None
         return self._logins.get(_scheme_and_value(request.headers.get("Authorization"))[1])
 
+    def bearer(self, request: Request) -> str | None:
+        """Return the bearer token of an authorized request; None if it was authorized by a module token."""
+        header = request.headers.get("Authorization")
+        return None if header is None else _scheme_and_value(header)[1].decode("latin-1")
+
     def _bearer_valid(self, header: str | None) -> bool:
         scheme, value = _scheme_and_value(header)
         matches = [hmac.compare_digest(value, token) for token in self._tokens]

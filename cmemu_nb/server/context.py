@@ -17,6 +17,7 @@ from cmemu_nb.errors import (
     WireError,
 )
 from cmemu_nb.server.api.errors import api_error_response
+from cmemu_nb.server.caller_tokens import CallerTokens
 from cmemu_nb.server.long_polls import LongPolls
 from cmemu_nb.server.response import Response, error_response
 from cmemu_nb.version import __version__
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
     from cmemu_nb.foundry.oauth import OAuthClient
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.server.auth import TokenChecks
     from cmemu_nb.server.faults import Faults
     from cmemu_nb.server.request import Request
@@ -70,6 +72,7 @@ class Context:
         self.diagnose = diagnose
         self.surfaces = surfaces
         self.long_polls = LongPolls(lifecycle)
+        self.caller_tokens = CallerTokens(lifecycle, settings.caller_token_runtimes)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
         # Traits are slow to read, and these are read for every request.
@@ -81,6 +84,11 @@ class Context:
         self.hide_tokens: bool = settings.hide_tokens
         self.version = __version__
         self.identity = secrets.token_hex(8)
+
+    def submitted(self, request: Request, job: Job) -> Job:
+        """Return a job that a request has submitted, after keeping the caller's token for it if its runtime gets it."""
+        self.caller_tokens.keep(job, self.tokens.bearer(request))
+        return job
 
     def release_waiter(self, _: object) -> None:
         """Record that a held request has its answer, or that its client has disconnected."""

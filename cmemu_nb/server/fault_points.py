@@ -117,7 +117,7 @@ def _second_delivery(context: Context, request: Request) -> Response | None:
         job = faults.to_repeat(request.params["runtimeId"])
         if job is not None:
             faults.tell("duplicate_dispatch", "handed the job out again", job.runtime_id, job.job_id)
-            return Response(200, envelope(request, job))
+            return Response(200, envelope(context, request, job))
     return None
 
 

@@ -87,7 +87,7 @@ class JobThread:
         try:
             # The first print creates the log: most functions print nothing, and their jobs are kept for long.
             log = functools.cache(functools.partial(self._engine.lifecycle.log, self.job_id))
-            with output_to(lambda text: log().write(text)), contextlib.suppress(NotRunning):
+            with output_to(lambda text: log().write(self._masked(text))), contextlib.suppress(NotRunning):
                 self._handle()
         except BaseException as error:  # noqa: BLE001 - a job must end after any error, such as MemoryError
             self._failure = in_one_line(error)
@@ -106,6 +106,11 @@ class JobThread:
             print_from_its_own_frame()
             reason = f"the function ended with {type(error).__name__}, for which the official SDK posts no result"
             self._engine.home.run(self._fail(reason))
+
+    def _masked(self, text: str) -> str:
+        """Return a text that the function prints, without the token of the caller if the job contains that."""
+        has_token = "authHeader" in self._envelope["computeModuleJobV1"]
+        return self._engine.lifecycle.events.masked(text) if has_token else text
 
     def _explain(self, why: str) -> None:
         self._engine.lifecycle.log(self.job_id).explain(why)

@@ -141,7 +141,9 @@ def _submit(context: Context, request: Request, query: Query, arguments: bytes, 
     if request.client_disconnected():
         raise JobFailed(CLIENT_DISCONNECTED)
     user = context.tokens.user(request)
-    return context.lifecycle.submit_to_app(query.deployed_app_rid, query.branch, query.name, arguments, source, user)
+    rid, branch = query.deployed_app_rid, query.branch
+    job = context.lifecycle.submit_to_app(rid, branch, query.name, arguments, source, user)
+    return context.submitted(request, job)
 
 
 def execute_async(context: Context, request: Request) -> Response:

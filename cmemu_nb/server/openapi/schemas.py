@@ -224,7 +224,11 @@ _CALL = {
     "queryType": described(TEXT, "The function's name"),
     "query": described(ANYTHING, "The function's input, exactly the JSON text that was submitted"),
 }
-_USER = {"userId": described(TEXT, "The user who submitted the job, if a seed file names the user of the bearer token")}
+_CALLER = {
+    "userId": described(TEXT, "The user who submitted the job, if a seed file names the user of the bearer token"),
+    "authHeader": described(TEXT, "`Bearer` and the caller's token, if `caller_token_runtimes` has the runtime"),
+    "temporaryCredentialsAuthToken": described(TEXT, "The same token, without `Bearer`"),
+}
 
 
 def _envelope(job: Schema) -> Schema:
@@ -233,7 +237,7 @@ def _envelope(job: Schema) -> Schema:
 
 
 ENVELOPE = _envelope(members(_CALL))
-PLATFORM_ENVELOPE = _envelope(members({**_CALL, **_USER}, ("userId",)))
+PLATFORM_ENVELOPE = _envelope(members({**_CALL, **_CALLER}, (*_CALLER,)))
 INSPECTION = with_examples(
     members(
         {

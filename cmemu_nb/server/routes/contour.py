@@ -39,7 +39,8 @@ def _submit(context: Context, request: Request, source: JobSource) -> Job:
     query = fields.raw("query", b"{}")
     request.body = b""  # so that a request that waits for the result holds one copy of a large query, not two
     branch = fields.text("deployedAppBranch")
-    return context.lifecycle.submit_to_app(rid, branch, query_type, query, source, context.tokens.user(request))
+    user = context.tokens.user(request)
+    return context.submitted(request, context.lifecycle.submit_to_app(rid, branch, query_type, query, source, user))
 
 
 async def execute(context: Context, request: Request) -> Answer:

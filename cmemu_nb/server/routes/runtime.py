@@ -98,19 +98,20 @@ def job_answer(context: Context, request: Request, job: Job | None, waited: int)
     """Answer a poll. A job goes back to its queue if the answer does not reach the client."""
     if job is None:
         return Response(204, headers=applied(waited))
-    body = envelope(request, job)
+    body = envelope(context, request, job)
     return Response(200, body, headers=applied(waited), undelivered=lambda: context.lifecycle.give_back(job))
 
 
-def envelope(request: Request, job: Job) -> bytes:
+def envelope(context: Context, request: Request, job: Job) -> bytes:
     """Return a job as the executor that polls receives it. The query is exactly the text that was submitted.
 
     The envelope of the runtime routes is the published one [page]. Replicas, and the executor of functions in cells,
-    also get the `userId` of the user who submitted the job, if it is known [foundry].
+    also get the `userId` of the user who submitted the job, and that user's token, if they are known [foundry].
     """
     fields = {"jobId": job.job_id, "queryType": job.query_type}
-    if job.user_id is not None and (request.replica is not None or _is_in_this_kernel(request)):
-        fields["userId"] = job.user_id
+    if request.replica is not None or _is_in_this_kernel(request):
+        fields |= {"userId": job.user_id} if job.user_id is not None else {}
+        fields |= context.caller_tokens.members(job)
     head = json_response(200, fields).body
     parts = (b'{"type":"computeModuleJobV1","computeModuleJobV1":', head[:-1], b',"query":', job.query, b"}}")
     return b"".join(parts)

@@ -118,7 +118,7 @@ def submit_direct(context: Context, request: Request) -> Response:
     query_type = fields.required_text("queryType")
     query = fields.raw("query", b"{}")
     job = context.lifecycle.submit(request.params["runtimeId"], query_type, query, context.tokens.user(request))
-    return json_response(200, {"jobId": job.job_id})
+    return json_response(200, {"jobId": context.submitted(request, job).job_id})
 
 
 def add_replica(context: Context, request: Request) -> Response:

@@ -1,0 +1,49 @@
+"""The bearer tokens of callers, for the envelopes of their jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmemu_nb.tokens import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+    from cmemu_nb.lifecycle.records import Job
+
+ENDS_JOB = frozenset({"job_succeeded", "job_failed", "job_cleared"})
+
+
+class CallerTokens:
+    """The tokens of those who submitted the unfinished jobs of some runtimes: of those in `caller_token_runtimes`.
+
+    They are kept beside the records of the jobs, and in memory only, so that no view, export or journal has them.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, runtimes: Iterable[str]) -> None:
+        self._runtimes = frozenset(runtimes)
+        self._tokens: dict[str, Token] = {}
+        subscribe = lifecycle.events.subscribe
+        self.close: Callable[[], None] = subscribe(self._on_event) if self._runtimes else lambda: None
+
+    def keep(self, job: Job, token: str | None) -> None:
+        """Keep the token with which a job was submitted, if jobs of its runtime get it."""
+        if token is not None and job.runtime_id in self._runtimes:
+            self._tokens[job.job_id] = Token(token)
+
+    def members(self, job: Job) -> dict[str, str]:
+        """Return the members of the envelope of a job that hold its caller's token; none if that was not kept.
+
+        `authHeader` is a whole header, `Bearer` and the token, as Palantir's libraries call an authorization header
+        [ours].
+        """
+        token = self._tokens.get(job.job_id)
+        if token is None:
+            return {}
+        return {"authHeader": f"Bearer {token}", "temporaryCredentialsAuthToken": str(token)}
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind in ENDS_JOB:
+            self._tokens.pop(event.job_id or "", None)
