@@ -240,7 +240,7 @@ class Watched:
         self.emu = emu
         self.faults: list[Event] = []
         self.queued: list[str | None] = []
-        self._guard: Guard = emu._engine._guard  # noqa: SLF001 - nothing shows it from outside
+        self._guard: Guard = emu._engine.guard  # noqa: SLF001 - nothing shows it from outside
         self._unsubscribe = emu.lifecycle.events.subscribe(self._note)
 
     def __enter__(self) -> Self:

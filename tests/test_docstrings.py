@@ -24,6 +24,7 @@ from cmemu_nb.calls.streams import ItemStream
 from cmemu_nb.engine.fault_injection import FaultInjection
 from cmemu_nb.executors.cells.functions import Functions
 from cmemu_nb.executors.modules.environment import ModuleEnvironment
+from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.modules import Launch, LaunchedModule
 from cmemu_nb.notebook import topics
 from cmemu_nb.server.faults import Faults
@@ -125,7 +126,7 @@ def test_what_an_object_holds_is_in_its_classs_words(names: dict[str, Any]) -> N
     job = runtime.enqueue("f")
     with emu.faults(error_rate=1) as faults:
         held = [Emulator(port=0), runtime, job, job.stream(), faults, emu.faults, emu.functions]
-    held.append(LaunchedModule(emu, runtime.id, Launch(["python", "app.py"])))
+    held.append(LaunchedModule(emu, Forwarders(emu, lambda _: None), runtime.id, Launch(["python", "app.py"])))
     for thing in held:
         attributes = [name for name in vars(thing) if not name.startswith("_") and name not in dir(type(thing))]
         assert [name for name in attributes if f"`{name}`" not in str(type(thing).__doc__)] == [], type(thing)

@@ -34,7 +34,7 @@ T = TypeVar("T")
 _NAT = -(2**63)
 _ENDS = {JobStatus.SUCCEEDED: Outcome.OK, JobStatus.FAILED: Outcome.FAILED}
 # The characters that JSON text of an object may begin with.
-_OBJECT_OR_BLANK = b"{ \t\n\r\f\v"
+_BEGINNINGS_OF_ERRORS = b"{ \t\n\r\f\vJF"
 
 
 def jobs_frame(jobs: Sequence[Job], now: int) -> pd.DataFrame:
@@ -256,7 +256,7 @@ def _look_at_results(jobs: Iterable[Job]) -> tuple[npt.NDArray[np.int64], list[i
         result = job.result
         sizes.append(-1 if result is None else len(result))
         results.append(None if result is None else result_in_short(result))
-        if result and result[0] in _OBJECT_OR_BLANK and function_error(result):
+        if result and result[0] in _BEGINNINGS_OF_ERRORS and function_error(result):
             errors.append(row)
             results[row] = error_in_short(job)
     return _integers(sizes), errors, results

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cmemu_nb.calls.diagnosis import Diagnosis
     from cmemu_nb.engine.parts import Part
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
+    from cmemu_nb.server.connection_limits import Guard
     from cmemu_nb.settings import Settings
     from cmemu_nb.storage.session_file import Contents
 
@@ -74,6 +75,7 @@ class Engine:
         self.parts: list[Part] = []
         self.faults = FaultInjection(self)
         self.application: Application
+        self.guard: Guard
         self.read_from = ""
         self._name = name
         self._environment = environment
@@ -194,7 +196,7 @@ class Engine:
     async def _serve(self, sockets: list[socket.socket], tls_sockets: list[socket.socket]) -> None:
         ends, identity = self._endings_on_loop, self.identity
         ends.add(lambda: self.lifecycle.note("emulator_stopped", detail=self.url))
-        guard = self._guard = make_guard(self.lifecycle, self.settings)
+        guard = self.guard = make_guard(self.lifecycle, self.settings)
         server = GuardedServer(Connections(self.application), guard=guard)
         tls_context = identity.certificates.context
         tls_server = GuardedServer(Connections(self.application), guard=guard, ssl_options=tls_context)

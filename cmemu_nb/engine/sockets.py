@@ -32,13 +32,13 @@ def listen(host: str, port: int) -> list[socket.socket]:
     """
     hosts = [IPV4, *filter(_exists, (IPV6, OWN_NAME))] if host in (IPV4, "localhost") else [host]
     try:
-        sockets = _bind(hosts, port)
+        sockets = bind(hosts, port)
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES) or port == 0:
             known = error.errno is not None and error.errno > 0
             why = os.strerror(error.errno or 0) if known else "the name is unknown"
             raise SettingError(f"Listening on {host} port {port} failed: {why}. Set another host.") from None
-        sockets = _bind(hosts, 0)
+        sockets = bind(hosts, 0)
         taken = sockets[0].getsockname()[1]
         in_use = "in use by another emulator of this process" if _is_ours(port) else "in use"
         why = in_use if error.errno == errno.EADDRINUSE else "not permitted"
@@ -70,7 +70,8 @@ def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
     warn_user(ExposedWarning(message))
 
 
-def _bind(hosts: list[str], port: int) -> list[socket.socket]:
+def bind(hosts: list[str], port: int) -> list[socket.socket]:
+    """Listen on one port of each host, a free one if it is 0; `OSError` if the port is taken."""
     for attempt in range(TRIES):
         sockets: list[socket.socket] = []
         try:

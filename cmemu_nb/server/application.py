@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.handlers import Receiver
     from cmemu_nb.server.request import Request
+    from cmemu_nb.server.routing import Route
 
 SURFACES = (
     Surface.of("runtime", runtime),
@@ -37,9 +38,9 @@ ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 class Application:
     """The routes of one emulator. `local_hostnames` are further host names that requests may use."""
 
-    def __init__(self, context: Context, local_hostnames: Iterable[str]) -> None:
+    def __init__(self, context: Context, local_hostnames: Iterable[str] = (), routes: Iterable[Route] = ROUTES) -> None:
         self.context = context
-        self._router = Router(ROUTES, context.lifecycle.events.masked)
+        self._router = Router(routes, context.lifecycle.events.masked)
         self._hub_prefix = service_prefix()
         self._local_hostnames = frozenset(name.lower() for name in local_hostnames)
 

@@ -57,7 +57,9 @@ class TokenChecks:
         if auth is Auth.MODULE:
             self.authorize_runtime(request)
         elif auth is Auth.REPLICA:
-            request.replica = self._lifecycle.authenticate_replica(_only_token(request))
+            # A forwarder knows the replica by other means, but its session may have ended since.
+            token = _only_token(request) if request.replica is None else request.replica.token
+            request.replica = self._lifecycle.authenticate_replica(token)
             request.params["runtimeId"] = request.replica.runtime_id
         elif auth is Auth.BEARER and not self._bearer_valid(bearer):
             raise InvalidBearerToken

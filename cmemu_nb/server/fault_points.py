@@ -13,7 +13,7 @@ from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.phrases import plural
 from cmemu_nb.server.handlers import BufferedBody, Receiver
 from cmemu_nb.server.response import Response
-from cmemu_nb.server.routes import platform, runtime
+from cmemu_nb.server.routes import forwarder, platform, runtime
 from cmemu_nb.server.routes.runtime import envelope, post_schemas
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.routing import Route
 
 POLLS = (runtime.get_job, platform.get_job)
-RESULTS = (runtime.receive_result, platform.receive_result)
+RESULTS = (runtime.receive_result, platform.receive_result, forwarder.receive_result)
 RESULT_FAULTS = ("error_rate", "drop_result", "truncate_result")
 
 

@@ -33,10 +33,11 @@ MAX_PIECE_BYTES = 65_536
 
 
 class Connections(HTTPServerConnectionDelegate):
-    """Makes an `Exchange` for every request."""
+    """Makes an `exchange` for every request."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, exchange: type[Exchange] | None = None) -> None:
         self._application = application
+        self._exchange = exchange or Exchange
 
     def start_request(
         self,
@@ -44,7 +45,7 @@ class Connections(HTTPServerConnectionDelegate):
         request_conn: HTTPConnection,
     ) -> HTTPMessageDelegate:
         """Begin the next request of a connection."""
-        return Exchange(self._application, request_conn)  # type: ignore[arg-type]  # Tornado serves HTTP/1 only
+        return self._exchange(self._application, request_conn)  # type: ignore[arg-type]  # Tornado serves HTTP/1 only
 
 
 class Stage(Enum):

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from cmemu_nb.errors import ResultError
-from cmemu_nb.wire.results import BARE_NUMBERS, function_error, not_json, split_result
+from cmemu_nb.wire.results import BARE_NUMBERS, function_error, java_error, not_json, split_result
 
 # Python's JSON parsers can't read values that are nested more deeply.
 MAX_DEPTH = 10_000
@@ -152,13 +152,22 @@ class ItemReader:
 
 
 class PlainText:
-    """Turns plain text into JSON strings, one for each piece of its bytes."""
+    """Turns plain text into JSON strings, one for each piece of its bytes; an error of the Java SDK becomes an object.
+
+    That object is the one of `function_error`, and it is returned at the end of the text.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._begun = False
+        self._java_error = bytearray()
 
     def split(self, piece: bytes, *, final: bool = False) -> list[bytes]:
         """Return the text of the next bytes as a JSON string, if any. Raises `ResultError` if it is not UTF-8."""
+        if self._java_error or (not self._begun and java_error(piece)):
+            self._java_error += piece
+            return [json.dumps({"exception": java_error(bytes(self._java_error))}).encode()] if final else []
+        self._begun = True
         try:
             text = self._decoder.decode(piece, final)
         except UnicodeDecodeError as error:

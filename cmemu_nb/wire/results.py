@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 MAX_ERROR_BYTES = 1_000_000
 MAX_IN_SHORT = 100
 ERROR_KEYS = ({"exception"}, {"error"}, {"error", "reason"})
-# A cheap test without false negatives: an object whose first key may be one of those, escapes included.
-_MAYBE_ERROR = re.compile(rb'\s*\{\s*"(?:exception"|error"|reason"|[^"]{0,40}\\)')
+# The text that the Java SDK posts for a function that raised an exception, or after it has failed to post a result.
+_JAVA_ERROR = re.compile(
+    rb"JobId: foundry_job_[0-9a-f]{32}\r?\n|Failed to post result, (?=statusCode: \d+\s*\Z|error: [\w.$]+)"
+)
+# A cheap test without false negatives: such a text, or an object whose first key may be one of those, escapes included.
+_MAYBE_ERROR = re.compile(rb'%b|\s*\{\s*"(?:exception"|error"|reason"|[^"]{0,40}\\)' % _JAVA_ERROR.pattern)
 BARE_NUMBERS = (
     "The result is a stream of bare numbers, which can't be split into items: 1 2 3 is 123 on the wire. "
     "job.raw() gives its bytes; streams of objects or strings can be split."
@@ -38,10 +42,13 @@ def function_error(result: bytes) -> dict[str, str] | None:
     """Return the error object that the SDKs post for a function that raised an exception, or None [foundry].
 
     A result is an error object exactly if it has at most 1 MB and is a JSON object of strings whose keys are
-    {exception}, {error} or {error, reason}.
+    {exception}, {error} or {error, reason}. The Java SDK posts text instead: a line with the id of the job, and the
+    stack trace, which becomes the `exception`.
     """
     if not may_be_error(result):
         return None
+    if text := java_error(result):
+        return {"exception": text}
     try:
         fields = json.loads(result.decode())
     except (ValueError, RecursionError):
@@ -52,6 +59,15 @@ def function_error(result: bytes) -> dict[str, str] | None:
 def may_be_error(result: bytes) -> bool:
     """Return False if the first bytes show that a result is not an error object. It is cheap enough for every job."""
     return len(result) <= MAX_ERROR_BYTES and _MAYBE_ERROR.match(result) is not None
+
+
+def java_error(result: bytes) -> str:
+    """Return the stack trace in a result that is the text of an error of the Java SDK, "" for any other result."""
+    found = _JAVA_ERROR.match(result)
+    if found is None:
+        return ""
+    begins = found.end() if found[0].startswith(b"JobId") else 0
+    return result[begins:].decode(errors="replace").replace("\r\n", "\n").rstrip("\n") or "The function failed."
 
 
 def is_error_object(value: object) -> bool:

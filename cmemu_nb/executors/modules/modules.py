@@ -8,6 +8,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
 from cmemu_nb.executors.modules.environment import Extras, add_replica, read_extras
+from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs, stream_error
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
@@ -68,11 +70,12 @@ class LaunchedModule:
     `runtime_id` is its runtime, `replicas` are its processes, `logs` the newest 10,000 lines that they wrote.
     """
 
-    def __init__(self, engine: Engine, runtime_id: str, launch: Launch) -> None:
+    def __init__(self, engine: Engine, forwarders: Forwarders, runtime_id: str, launch: Launch) -> None:
         self.runtime_id = runtime_id
         self.logs = ModuleLogs()
         self.replicas: list[ReplicaProcess] = []
         self._engine = engine
+        self._forwarders = forwarders
         self._launch = launch
         self._stopped = True
         self._started_at = 0
@@ -144,15 +147,19 @@ class LaunchedModule:
         launch, engine = self._launch, self._engine
         replica, given = add_replica(engine, self.runtime_id, launch.max_concurrent_tasks, launch.extras, launched=True)
         try:
+            given |= self._forwarders.open(replica, launch.command[0])
             self._start_process(replica, given)
         except OSError as error:
             engine.lifecycle.remove_replica(replica, "its program could not be started")
             engine.identity.replica_files.delete(replica)
+            self._forwarders.close(replica)
             raise LaunchFailed(
                 f"{self.command} can't be started: {error.strerror}. Give it a smaller environment, or end other "
                 "programs."
             ) from None
         record_start(engine.lifecycle, replica, self.command)
+        if warning := self._forwarders.warning(launch.command[0]):
+            self.logs.append(LogLine(time.time_ns(), replica.replica_id, warning, "WARNING"))
 
     def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
         launch, engine = self._launch, self._engine
@@ -188,6 +195,7 @@ class LaunchedModule:
             state.add_reason(job_id, reason)
 
     def _on_exit(self, process: ReplicaProcess) -> None:
+        self._forwarders.close(process.replica)
         record_exit(self._engine.lifecycle, process.replica, f"exited with code {process.exit_code}")
 
     async def end(self, reason: str) -> None:
@@ -224,8 +232,10 @@ class LaunchedModule:
         self._check_import()
         if not responsive:
             states = ", ".join(self.states)
+            warning = self._forwarders.warning(self._launch.command[0])
             raise LaunchFailed(
-                f"{self.command} did not poll for jobs within {timeout:g} s: {states}. {self._last_lines()}"
+                f"{self.command} did not poll for jobs within {timeout:g} s: {states}. "
+                f"{f'{warning} ' if warning else ''}{self._last_lines()}"
             )
 
     def _any_exited(self) -> bool:
@@ -275,6 +285,7 @@ class Modules(Part):
         self._engine = engine
         self._engine.parts.append(self)
         self._modules: list[LaunchedModule] = []
+        self._forwarders = Forwarders(engine, self._pid)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = None
 
@@ -290,7 +301,7 @@ class Modules(Part):
         launch = Launch(arguments, extras=read_extras(extras), **options)
         with opened_runtime(self._engine, runtime_id or runtime_name(arguments)) as opened:
             _check(launch)
-            module = LaunchedModule(self._engine, opened, launch)
+            module = LaunchedModule(self._engine, self._forwarders, opened, launch)
             self._engine.home.run(self._start(module))
         return module
 
@@ -362,6 +373,7 @@ class Modules(Part):
             self._unsubscribe()
             self._unsubscribe = None
         ended = await asyncio.gather(*(module.end(reason) for module in modules), return_exceptions=True)
+        await self._forwarders.close_all()
         for error in filter(None, ended):
             raise error
 
@@ -405,6 +417,11 @@ class Modules(Part):
         """Return the process of the replica that took a job; None if it was not launched here."""
         processes = (process for module in self.of(job.runtime_id) for process in module.replicas)
         return next((each for each in processes if each.replica.replica_id == job.replica_id), None)
+
+    def _pid(self, replica: Replica) -> int | None:
+        """Return the process id of the program that runs as a replica; None if it has none yet."""
+        processes = (process for module in self.of(replica.runtime_id) for process in module.replicas)
+        return next((each.pid for each in processes if each.replica is replica), None)
 
 
 def _settled(process: ReplicaProcess) -> bool:

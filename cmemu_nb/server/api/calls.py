@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +40,8 @@ NO_CONSTANTS = (
     "The result contains {}, which JSON has no value for, so most clients can't read it. Return None or text instead; "
     "a call from the notebook gives the value."
 )
-_TRACEBACK = "Traceback (most recent call last):"
+# Where the traceback begins in the text of an error, in Python and in Java.
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):|^\tat ", re.MULTILINE)
 
 
 def read_call(context: Context, request: Request, kind: str = "") -> tuple[Query, bytes]:
@@ -218,9 +220,9 @@ def raised(query: Query, text: str) -> ExecutionFailed:
 
     `text` is the error's message, with the traceback if there is one.
     """
-    message, traceback, rest = text.partition(_TRACEBACK)
-    stack = {"stacktrace": traceback + rest} if traceback else {}
-    message = message.rstrip(": \n") or text
+    found = _TRACEBACK.search(text)
+    stack = {"stacktrace": text[found.start() :]} if found else {}
+    message = (text[: found.start()] if found else text).rstrip(": \n") or text
     description = f"{query.api_name} failed: {message}"
     return ExecutionFailed(400, "QueryRuntimeError", description, **query.ids, message=message, **stack, parameters={})
 

@@ -87,22 +87,28 @@ def _replica(request: Request) -> Replica:
 
 def receive_result(context: Context, request: Request) -> Receiver:
     """Take a result while it arrives. A result for a job that has ended becomes an event and changes nothing."""
+    if is_late(context, request):
+        return LateResult(context, request)
+    return PlatformResult(context, request) if request.chunked else BufferedBody(context, request, store)
+
+
+def is_late(context: Context, request: Request) -> bool:
+    """Return whether a result arrives after the end of its job, or after the beginning of another one."""
     runtime_id, job_id = request.params["runtimeId"], request.params["jobId"]
     try:
         job = context.lifecycle.job_of(runtime_id, job_id)
     except JobEvicted:
-        return LateResult(context, request)
+        return True
     except NotFound:
         # After a reset, a new session has the same token if it comes from a seed file: the id was issued with it.
         if is_job_of(job_id, context.lifecycle.runtime(runtime_id).module_auth_token):
-            return LateResult(context, request)
+            return True
         raise
-    if job.finished or (job.status == JobStatus.RUNNING and context.lifecycle.stream(job.job_id)):
-        return LateResult(context, request)
-    return PlatformResult(context, request) if request.chunked else BufferedBody(context, request, _store)
+    return job.finished or (job.status == JobStatus.RUNNING and context.lifecycle.stream(job.job_id) is not None)
 
 
-def _store(context: Context, request: Request) -> Response:
+def store(context: Context, request: Request) -> Response:
+    """Store a whole result, unless its job has ended."""
     job = context.lifecycle.find_job(request.params["jobId"])
     if job is None or job.finished:
         return _note_late(context, request, request.body)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.request import Request
 
 RUNTIME = f"{RUNTIMES}/{{runtimeId}}"
+START_OF_ENVELOPE, END_OF_ENVELOPE = b'{"type":"computeModuleJobV1","computeModuleJobV1":', b"}"
 
 
 def open_session(context: Context, request: Request) -> Response:
@@ -113,8 +114,7 @@ def envelope(context: Context, request: Request, job: Job) -> bytes:
         fields |= {"userId": job.user_id} if job.user_id is not None else {}
         fields |= context.caller_tokens.members(job)
     head = json_response(200, fields).body
-    parts = (b'{"type":"computeModuleJobV1","computeModuleJobV1":', head[:-1], b',"query":', job.query, b"}}")
-    return b"".join(parts)
+    return b"".join((START_OF_ENVELOPE, head[:-1], b',"query":', job.query, b"}", END_OF_ENVELOPE))
 
 
 def post_schemas(context: Context, request: Request) -> Response:

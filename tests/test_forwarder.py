@@ -1,0 +1,271 @@
+"""The forwarder, through which programs with the Java SDK get their jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from client import MODULE_HEADER, Api, eventually, free_port
+from conftest import serving
+from test_faults import seed_of
+
+from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed
+from cmemu_nb.executors.modules import forwarders
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmemu_nb import Emulator
+    from cmemu_nb.calls.handles import JobHandle
+    from cmemu_nb.executors.modules.modules import LaunchedModule
+
+pytestmark = [pytest.mark.once, pytest.mark.long_lived]
+
+MODULE = Path(__file__).parent / "programs" / "java_speaking_module.py"
+ERROR = "java.lang.IllegalStateException: it failed\n\tat App.fail(App.java:12)\n\tat App.main(App.java:3)"
+SMALL = 100_000
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The port that takes the place of 8946, which another test process may use."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forwarders, "FIXED_PORT", free_port())
+        yield forwarders.FIXED_PORT
+
+
+@pytest.fixture(scope="module")
+def emu(port: int) -> Iterator[Emulator]:
+    with serving(max_body_bytes=SMALL) as emulator:
+        for version in ("new", "old"):
+            launch(emulator, version, port, replicas=2, max_concurrent_tasks=4).wait_until_responsive()
+        yield emulator
+        emulator.reset()
+        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        assert not listens(port)
+
+
+def launch(emulator: Emulator, version: str, port: int, **options: Any) -> LaunchedModule:
+    """Launch the program by a script, as a program in Java is: a command of Python does not need port 8946."""
+    script = f"exec {shlex.join([sys.executable, str(MODULE), version])}"
+    return emulator.launch(["sh", "-c", script], version, env={"FIXED_PORT": str(port)}, **options)
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+@pytest.fixture(params=["new", "old"])
+def module(request: pytest.FixtureRequest, emu: Emulator) -> LaunchedModule:
+    """A module of each version, two replicas."""
+    return emu.modules[request.param]
+
+
+def enqueue(emulator: Emulator, module: LaunchedModule, function: str, query: object = None) -> JobHandle:
+    return emulator.runtime(module.runtime_id).enqueue(function, query)
+
+
+def test_a_module_with_the_java_sdk_answers_calls(emu: Emulator, module: LaunchedModule) -> None:
+    query = 'Jo "é" </job>}}'
+    assert enqueue(emu, module, "hello", query).result(timeout=30) == f"hello {query}"
+    jobs = [enqueue(emu, module, "add", {"x": n, "y": n * n}) for n in range(20)]
+    assert [job.result(timeout=30) for job in jobs] == [n + n * n for n in range(20)]
+    assert {line.message for line in module.logs if line.message.startswith("result")} >= {
+        "result: 202" if module.runtime_id == "new" else "result: 202 "
+    }
+    assert not any("poll" in line.message for line in module.logs)
+
+
+def test_each_replica_is_known_by_its_port_or_token(emu: Emulator, module: LaunchedModule) -> None:
+    jobs = [enqueue(emu, module, "slow", {"seconds": 0.3}) for _ in range(8)]
+    eventually(lambda: all(job.status == "running" for job in jobs), "each replica runs four")
+    replicas = {process.replica.replica_id for process in module.replicas}
+    assert {job.record.replica_id for job in jobs} == replicas
+    assert all(job.result(timeout=30) for job in jobs)
+
+
+def test_a_result_in_chunks_is_a_whole_result(emu: Emulator, module: LaunchedModule, tmp_path: Path) -> None:
+    until = tmp_path / "rest"
+    job = enqueue(emu, module, "chunks", {"until": str(until)})
+    eventually(lambda: job.status == "running", "it runs")
+    until.touch()
+    assert job.result(timeout=30) == {"beginning": 1, "rest": [2]}
+    assert not job.record.streamed
+
+
+def test_the_text_of_an_error_is_a_function_error(emu: Emulator, module: LaunchedModule) -> None:
+    job = enqueue(emu, module, "fail")
+    with pytest.raises(FunctionError) as raised:
+        job.result(timeout=30)
+    assert str(raised.value) == ERROR
+    assert job.raw() == f"JobId: {job.id}\n{ERROR}\n".encode()
+    assert job.record.outcome == "function error"
+    with pytest.raises(FunctionError) as raised:
+        list(job.stream())
+    assert str(raised.value) == ERROR
+    row = emu.jobs.loc[job.id]
+    assert (row.outcome, row.result) == ("function error", ERROR.partition("\n")[0])
+
+
+def test_the_schemas_of_the_java_sdk_are_stored_and_used(emu: Emulator) -> None:
+    assert [name for runtime, name in emu.schemas.index if runtime == "new"] == ["add", "fail", "hello"]
+    api, headers = f"{emu.url}/api/v2/functions/queries/", {"Authorization": f"Bearer {emu.token}"}
+    body = {"parameters": {"x": 1, "y": 2}}
+    answer = requests.post(f"{api}add/execute?preview=true", json=body, headers=headers, timeout=30)
+    assert (answer.status_code, answer.json()) == (200, {"value": 3})
+
+
+def test_a_java_error_is_one_on_every_route(emu: Emulator) -> None:
+    api, headers = f"{emu.url}/api/v2/functions/queries/fail/", {"Authorization": f"Bearer {emu.token}"}
+    message, _, trace = ERROR.partition("\n")
+    for route in ("execute", "streamingExecuteEvents"):
+        answer = requests.post(f"{api}{route}?preview=true", json={"parameters": {}}, headers=headers, timeout=30)
+        error = answer.json() if route == "execute" else json.loads(answer.text.removeprefix("data: "))
+        assert (error["errorName"], error["parameters"]["message"]) == ("QueryRuntimeError", message)
+        assert error["parameters"]["stacktrace"] == trace
+    assert dict(emu.runtimes.function_error)["new"] >= 2
+
+
+def test_a_result_that_is_too_large_is_an_error(emu: Emulator) -> None:
+    job = enqueue(emu, emu.modules["new"], "large", {"size": SMALL})
+    with pytest.raises(FunctionError, match="Failed to post result, statusCode: 413"):
+        job.result(timeout=30)
+
+
+def test_a_report_of_a_restart_fails_the_jobs_that_the_replica_held(emu: Emulator, port: int) -> None:
+    module = emu.modules["new"]
+    reports = [line.message for line in module.logs if "restart" in line.message]
+    assert reports == ["restart: 200 []"] * 2  # each replica reports one when it starts, at the fixed port
+    # A sender that is no replica's program and has no token can't make any job fail.
+    assert requests.post(f"http://127.0.0.1:{port}/restart-notify", timeout=30).status_code == 401
+    token = {MODULE_HEADER: emu.modules["old"].replicas[0].replica.token}
+    assert requests.post(f"http://127.0.0.1:{port}/restart-notify", headers=token, timeout=30).json() == []
+    job = enqueue(emu, module, "slow", {"seconds": 2})
+    eventually(lambda: job.status == "running", "it runs")
+    process = next(each for each in module.replicas if each.replica.replica_id == job.record.replica_id)
+    assert requests.post(f"{own_url(emu, process)}/restart-notify", timeout=30).json() == [job.id]
+    with pytest.raises(JobFailed, match="the replica restarted"):
+        job.result(timeout=30)
+
+
+def test_a_program_that_its_script_starts_again_reports_the_restart_of_its_own_replica(
+    emu: Emulator, port: int
+) -> None:
+    program = shlex.join([sys.executable, str(MODULE), "new"])
+    script = f"{program}; {program}; true"
+    module = emu.launch(["sh", "-c", script], "again", env={"FIXED_PORT": str(port)}).wait_until_responsive()
+    other = enqueue(emu, emu.modules["new"], "slow", {"seconds": 1})
+    with pytest.raises(JobFailed, match="the replica restarted"):
+        enqueue(emu, module, "exit").result(timeout=30)
+    assert enqueue(emu, module, "add", {"x": 1, "y": 2}).result(timeout=30) == 3
+    assert other.result(timeout=30).startswith("hello")
+    module.stop()
+
+
+def own_url(emulator: Emulator, process: Any) -> str:
+    """Return the address of a replica's forwarder."""
+    own = emulator.modules._forwarders._own[process.replica]  # noqa: SLF001 - only its environment shows it
+    return own.environment["GET_JOB_URI_V2"].removesuffix("/job")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Origin", "http://127.0.0.1"),
+        ("Referer", "http://evil.example/"),
+        ("Host", "evil.example"),
+    ],
+    ids=str,
+)
+def test_a_web_page_gets_no_job(emu: Emulator, header: tuple[str, str]) -> None:
+    process = emu.modules["new"].replicas[0]
+    answer = requests.get(f"{own_url(emu, process)}/job", headers=dict([header]), timeout=30)
+    assert answer.status_code == 403
+    assert "replica" in answer.text or "Host" in answer.text
+
+
+def test_the_fixed_port_needs_the_token_of_a_replica(emu: Emulator, port: int) -> None:
+    for headers in ({}, {MODULE_HEADER: "wrong"}):
+        assert requests.get(f"http://127.0.0.1:{port}/job", headers=headers, timeout=30).status_code == 401
+    assert requests.get(f"http://127.0.0.1:{port}/runtimes", timeout=30).status_code == 404
+    assert Api(emu.url, emu.token).contour("GET", "/job").status_code == 404  # the main port has no such route
+
+
+@pytest.mark.parametrize("chances", [{"reject_poll": 0.4}, {"disconnect": 0.7}, {"delay": (0, 0.2)}], ids=str)
+def test_faults_strike_the_forwarder_too(emu: Emulator, module: LaunchedModule, chances: dict[str, Any]) -> None:
+    with emu.faults(module.runtime_id, **chances, seed=1) as faults:
+        for number in range(20):
+            assert enqueue(emu, module, "add", {"x": number, "y": 1}).result(timeout=60) == number + 1
+            if faults.struck and number:
+                return
+        pytest.fail(f"{chances} never struck")
+
+
+def test_a_refused_result_is_posted_again(emu: Emulator) -> None:
+    with emu.faults("new", error_rate=0.5, seed=seed_of("add", [True, True, False], "new")) as faults:
+        assert enqueue(emu, emu.modules["new"], "add", {"x": 1, "y": 1}).result(timeout=30) == 2
+        assert faults.struck == {"error_rate": 2}
+    with emu.faults("old", "slow", duplicate_dispatch=1) as faults:
+        job = enqueue(emu, emu.modules["old"], "slow", {"seconds": 0.3})
+        eventually(lambda: faults.struck["duplicate_dispatch"], "it is delivered again")
+        assert job.result(timeout=30).startswith("hello")
+
+
+# Ports
+
+
+def test_a_port_closes_with_its_replica_and_others_stay(emu: Emulator, port: int) -> None:
+    module = launch(emu, "new", port, replicas=2).wait_until_responsive()
+    first, second = module.replicas
+    ports = [int(own_url(emu, each).rpartition(":")[2]) for each in (first, second)]
+    assert first.pid is not None
+    os.killpg(first.pid, signal.SIGKILL)
+    eventually(lambda: not listens(ports[0]), "its port is closed")
+    assert listens(ports[1])
+    assert listens(port)
+    module.stop()
+    assert not listens(ports[1])
+
+
+@pytest.mark.usefixtures("emu")
+def test_a_program_that_cannot_have_the_fixed_port_says_so() -> None:
+    with serving() as other:
+        module = other.launch(["sh", "-c", "sleep 60"], "asleep")
+        (line,) = module.logs
+        assert (line.level, line.message) == ("WARNING", forwarders.TAKEN)
+        assert "8946 of 127.0.0.1 is in use" in line.message
+        with pytest.raises(LaunchFailed, match="8946"):
+            module.wait_until_responsive(timeout=0.01)
+        assert not list(other.launch([sys.executable, "-c", "import time; time.sleep(60)"], "python").logs)
+        other.reset()
+        eventually(lambda: not other.modules.any_running(), "every program has ended")
+
+
+def test_everything_is_closed_when_the_emulator_stops(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/jo/")
+    with serving() as emulator:
+        other = free_port() if listens(port) else port
+        module = launch(emulator, "new", other).wait_until_responsive()
+        own = int(own_url(emulator, module.replicas[0]).rpartition(":")[2])
+        assert listens(own)
+        # A hub's proxy, through which a login suffices, does not lead to it.
+        proxied = {"Host": "hub.example", "X-Forwarded-Context": f"/user/jo/proxy/{own}"}
+        assert requests.get(f"http://127.0.0.1:{own}/job", headers=proxied, timeout=30).status_code == 403
+        emulator.stop()
+        assert not listens(own)
+        emulator.start()
+        assert not list(emulator.modules)
+        module = launch(emulator, "new", other).wait_until_responsive()
+        assert module.states == ["responsive"]
