@@ -157,9 +157,12 @@ def point_at_cells(traceback: str) -> str:
 _FILE_AND_LINE = re.compile(r'File "([^"\n]+)", line')
 
 
+_NOT_THE_USERS = ("cmemu_nb", "compute_modules")
+
+
 def warn_user(warning: Warning) -> None:
-    """Warn at the line outside of this package that has led here."""
+    """Warn at the line of the user's code that has led here: neither this package's nor the official SDK's."""
     frame, level = inspect.currentframe(), 1
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "cmemu_nb":
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _NOT_THE_USERS:
         frame, level = frame.f_back, level + 1
     warnings.warn(warning, stacklevel=level)

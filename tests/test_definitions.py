@@ -235,7 +235,8 @@ def test_what_the_sdk_refuses_is_refused_with_its_reason_and_a_fix(head: str, re
 @pytest.mark.parametrize(
     ("head", "reason", "fix"),
     [
-        ("def f(context, event: dict)", "'event' is annotated as dict", "without an annotation"),
+        ("def f(context, event: dict)", "'event' is annotated as dict, and .* would end as an error", "without an ann"),
+        ("def f(context, event: dict) -> dict", "its result is annotated as dict", r"dict\[str, int\]"),
         ("def f(context, event: str)", "'event' is annotated as str", "without an annotation"),
         ("def f(context, event: int)", "'event' is annotated as int", "without an annotation"),
         ("def f(context, event: Any)", "'event' is annotated as Any", "without an annotation"),

@@ -18,10 +18,10 @@ from traitlets import Unicode
 
 from cmemu_nb.arguments import given_settings
 from cmemu_nb.calls.handles import JobHandle
-from cmemu_nb.display.names import emulators, forget, running_emulators, started_by_magics
+from cmemu_nb.display.names import emulators, forget, started_by_magics
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.engine.fault_arguments import FAULTS
-from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, NotRunning, known
+from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, known
 from cmemu_nb.eventloop.loop import defer_interrupts
 from cmemu_nb.eventloop.shell import echo_here
 from cmemu_nb.executors.sdk.adapter import take_over
@@ -37,6 +37,7 @@ from cmemu_nb.notebook.cell_magics import (
 )
 from cmemu_nb.notebook.commands import COMMANDS, Arguments, describe, parse, parse_cell_line, parse_module_line
 from cmemu_nb.notebook.completion import make_matcher
+from cmemu_nb.notebook.programs import Programs, print_served
 from cmemu_nb.notebook.registry import Names
 from cmemu_nb.phrases import closest, listed, plural
 from cmemu_nb.settings import Settings
@@ -44,7 +45,7 @@ from cmemu_nb.tracebacks import shortened
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
@@ -72,6 +73,7 @@ class CMEmu(Settings, Magics):
     def __init__(self, shell: InteractiveShell, **keywords: Any) -> None:
         super().__init__(shell, **keywords)
         self.names = Names(shell)
+        self.programs = Programs()
         self._as_configured: dict[str, Any] = {}
 
     @no_var_expand
@@ -110,7 +112,8 @@ class CMEmu(Settings, Magics):
         except BaseException as error:
             shortened(error)  # the cell itself raised it
             raise
-        print("Served: " + (", ".join(f"{each.name} v{each.version}" for each in served) or "nothing") + ".")  # noqa: T201
+        self.programs.take()
+        print_served(served)
 
     @no_var_expand
     @cell_magic
@@ -409,26 +412,33 @@ def _start_and_print_warnings(emulator: Emulator, settings: dict[str, Any] | Non
         print(f"Warning: {warning.message}", file=sys.stderr)  # noqa: T201
 
 
-def _serve_registered(function: Callable[..., Any], streaming: bool, edits: Sequence[Any]) -> None:  # noqa: FBT001
-    running = running_emulators()
-    if not running:
-        raise NotRunning("The function can't be served: no emulator is running. Type %cmemu start, and run this again.")
-    running[0].functions.serve([(function, streaming)], edits=edits)
-
-
 def load(shell: InteractiveShell) -> None:
     """Register the magics and their completion. Starts nothing."""
     if _registered(shell):
         return
     shell.register_magics(CMEmu)
     shell.Completer.custom_matchers.append(make_matcher())
-    give_back = take_over(_serve_registered)
     # Kept with the magics, where neither a reload nor %autoreload wipes it.
     magics = shell.magics_manager.registry["CMEmu"]
-    after_cell = (print_still_served, magics.names.note)
-    for listener in after_cell:
-        shell.events.register("post_run_cell", listener)
-    magics.undo = [give_back, *(partial(shell.events.unregister, "post_run_cell", each) for each in after_cell)]
+    programs = magics.programs
+    magics.undo = [
+        take_over(programs.serve),
+        *(
+            _listen(shell, event, listener)
+            for event, listener in (
+                ("pre_run_cell", programs.before_cell),
+                ("post_run_cell", programs.after_cell),
+                ("post_run_cell", print_still_served),
+                ("post_run_cell", magics.names.note),
+            )
+        ),
+    ]
+
+
+def _listen(shell: InteractiveShell, event: str, listener: Callable[..., None]) -> Callable[[], None]:
+    """Call a listener at an event of the shell, and return the function that ends that."""
+    shell.events.register(event, listener)
+    return partial(shell.events.unregister, event, listener)
 
 
 def unload(shell: InteractiveShell) -> None:

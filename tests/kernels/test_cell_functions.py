@@ -38,20 +38,6 @@ def app_count(context, event):
     for n in range(event["n"]):
         yield {"n": n}
 """
-STYLE = """
-from compute_modules.annotations import function
-from compute_modules import add_functions, start_compute_module
-
-def one(context, event):
-    return 1
-
-def two(context, event):
-    return 2
-
-if __name__ == "__main__":
-    add_functions(one, two)
-    start_compute_module()
-"""
 HANGING = """
 import threading
 gate = threading.Event()
@@ -486,24 +472,6 @@ def test_the_sdk_s_own_decorator_serves(notebook: Notebook) -> None:
     assert notebook.kernel.run(f"{APP_PY}\nprint(emu.call('app_add', {{'x': 1, 'name': 'ab'}}))") == "3"
     code = "print(emu.call('app_count', {'n': 2}), app_add({}, AppPayload(1, 'a')))"
     assert notebook.kernel.run(code) == "[{'n': 0}, {'n': 1}] 2"
-
-
-@IN_ONE_KERNEL
-def test_an_app_py_is_run_as_it_is(notebook: Notebook) -> None:
-    (notebook.kernel.folder / "app.py").write_text(APP_PY.replace("app_", "file_"))
-    notebook.kernel.run("%run app.py")
-    assert notebook.kernel.run("print(emu.call('file_add', {'x': 1, 'name': 'abc'}))") == "4"
-
-
-@IN_ONE_KERNEL
-def test_an_app_py_that_starts_itself_is_run_and_pasted_as_it_is(notebook: Notebook) -> None:
-    (notebook.kernel.folder / "style.py").write_text(STYLE)
-    notebook.kernel.run("%run style.py")
-    assert notebook.kernel.run("print(emu.call('one'), emu.call('two'))") == "1 2"
-    assert (
-        notebook.kernel.run(STYLE.replace("return ", "return 10 + ") + "print(emu.call('one'), emu.call('two'))")
-        == "11 12"
-    )
 
 
 @IN_ONE_KERNEL

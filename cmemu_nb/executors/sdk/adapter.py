@@ -28,8 +28,8 @@ from compute_modules.function_registry.function_schema_parser import (
     CONTEXT_KEY,
     RESERVED_KEYS,
     RETURN_KEY,
-    _assert_is_valid_custom_type,
     _extract_data_type,
+    _extract_inputs,
     is_required_field,
     parse_function_schema,
 )
@@ -142,6 +142,15 @@ def define(function: Any, *, streaming: bool = False, edits: Sequence[Any] = ())
     return Definition(name, function, streaming, schema, parsed.class_node, parsed.is_context_typed, warnings)
 
 
+def is_accepted(function: Any, edits: Sequence[Any] = ()) -> bool:
+    """Return whether the SDK itself accepts a function, even one that could never work."""
+    try:
+        parse_function_schema(function, function.__name__, list(edits), api_name_type_id_mapping={})
+    except Exception:  # noqa: BLE001 - the SDK raises errors of many types
+        return False
+    return True
+
+
 def _name_warnings(name: str) -> Iterator[str]:
     if name_in_api(name) is None:
         yield f"no API name can be made from its name, since {RULE}. {advice(name)}"
@@ -166,8 +175,7 @@ def _refuses(hint: Any, *, event: bool = False) -> Exception | None:
     f.__annotations__ = {"hint": hint}
     try:
         read = get_type_hints(f, globalns={})["hint"]
-        _assert_is_valid_custom_type(read) if event else None
-        _extract_data_type(read)
+        _extract_inputs({"event": read}) if event else _extract_data_type(read)
     except Exception as error:  # noqa: BLE001 - the SDK raises errors of many types
         return error
     return None

@@ -112,6 +112,9 @@ def event_problem(hint: Any, path: str) -> Problem | None:
         kind = format_hint(hint)
         reason = f"the SDK makes an empty {kind} of every event, because it converts events to classes only"
         return f"{path!r} is annotated as {kind}, and {reason}", _event_fix(path)
+    if hint is dict:
+        reason = "the SDK converts no event to a dict without types, so every job would end as an error"
+        return f"{path!r} is annotated as dict, and {reason}", _event_fix(path)
     return _lost_value(hint, path)
 
 
