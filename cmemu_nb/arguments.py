@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, CaselessStrEnum, Float, Int, List
 
-from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.lifecycle.records import JobStatus, Mode
 from cmemu_nb.settings import SECRETS, Settings
 from cmemu_nb.tokens import Token
 
@@ -116,6 +116,12 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     """Add how a program is launched as a module."""
     parser.add_argument("--runtime", help="The runtime's id. Default: the name of the program's file.")
     parser.add_argument("--cwd", help="The program's working directory.")
+    parser.add_argument(
+        "--mode",
+        choices=[*map(str, Mode)],
+        default=str(Mode.FUNCTION),
+        help="The execution mode: a program in 'pipeline' mode takes no jobs and need not poll. Default: function.",
+    )
     add_replicas(parser)
 
 

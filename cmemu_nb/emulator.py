@@ -600,16 +600,19 @@ class Emulator:
         max_concurrent_tasks: int = 1,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
+        mode: str = "function",
         **extras: Any,
     ) -> LaunchedModule:
         """Launch a program, such as `"python app.py"` with an official SDK, as a runtime's module.
 
         Each of the `replicas` is a process with its own token, and receives at most `max_concurrent_tasks` unfinished
         jobs at a time. The default `runtime` is named after the program's file; a runtime that does not exist yet is
-        opened and bound to an app of its name. `python` in the command is the kernel's own interpreter. The further
-        options are those of a deployed module's configuration: `sources`, `source_configurations`, `aliases`,
-        `client_id`, `client_secret`, `build2_token`. Raises `LaunchFailed` for a program that does not exist or exits
-        at once, `InvalidRequest` for an invalid option; a runtime that was opened for the launch is deleted again then.
+        opened and bound to an app of its name. `python` in the command is the kernel's own interpreter. With
+        `mode="pipeline"` the program need not poll: it takes no jobs, counts as responsive while it runs, and ends with
+        its exit code, which `wait_until_ended()` of the result returns. The further options are those of a deployed
+        module's configuration: `sources`, `source_configurations`, `aliases`, `client_id`, `client_secret`,
+        `build2_token`. Raises `LaunchFailed` for a program that does not exist or fails at once, `InvalidRequest` for
+        an invalid option; a runtime that was opened for the launch is deleted again then.
 
         >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
         >>> module
@@ -629,6 +632,7 @@ class Emulator:
             max_concurrent_tasks=max_concurrent_tasks,
             env=env or {},
             cwd=cwd,
+            mode=mode,
         )
 
     @property
@@ -703,7 +707,7 @@ class Emulator:
 
     @property
     def runtimes(self) -> pd.DataFrame:
-        """The runtimes as a DataFrame, indexed by runtime_id: last polls, bindings, functions and counts of jobs.
+        """The runtimes as a DataFrame, indexed by runtime_id: modes, last polls, bindings, functions, counts of jobs.
 
         >>> emu.runtimes[["display_name", "queued", "functions"]]
                    display_name  queued  functions

@@ -311,7 +311,14 @@ class FunctionRefused(CmemuError):
 
 
 class LaunchFailed(CmemuError):
-    """A launched program ended, or does not poll for jobs; the message has the last lines of its output."""
+    """A launched program ended, or does not poll for jobs; the message has the last lines of its output.
+
+    `exit_code` is that of the program, None if it has not ended.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class ExportRefused(CmemuError):

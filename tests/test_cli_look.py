@@ -88,10 +88,10 @@ def test_jobs_are_chosen_by_status_runtime_and_age(filled: Emulator) -> None:
 
 def test_runtimes_and_schemas_are_tables_too(filled: Emulator) -> None:
     heading, app, hostile = lines(filled, "runtimes")
-    headings = "RUNTIME CONNECTED LAST POLL QUEUED RUNNING OK FUNCTION ERROR FAILED DEPLOYED APPS"
+    headings = "RUNTIME STATE LAST POLL QUEUED RUNNING OK FUNCTION ERROR FAILED DEPLOYED APPS"
     assert " ".join(heading.split()) == headings
-    assert app.split() == ["app", "yes", "just", "now", *"00110", RID, "(master)"]
-    assert hostile.split() == ["r␛[2J[U+202E]␊ü", "no", "never", *"10000", "—"]
+    assert app.split() == ["app", "connected", "just", "now", *"00110", RID, "(master)"]
+    assert hostile.split() == ["r␛[2J[U+202E]␊ü", "never", "polled", "never", *"10000", "—"]
     _, add, odd = lines(filled, "schemas")
     assert add.split(maxsplit=2) == ["add", "app", "x: integer -> integer"]
     assert odd.split() == ["odd", "app", "—"]
@@ -192,10 +192,10 @@ def test_watching_prints_a_table_for_each_change_and_ends_with_its_reader(watche
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline().startswith("RUNTIME")
-        assert process.stdout.readline().split()[:2] == ["app", "no"]
+        assert process.stdout.readline().split()[:2] == ["app", "never"]
         runtime.poll()
         assert process.stdout.readline().startswith("RUNTIME")
-        assert process.stdout.readline().split()[:2] == ["app", "yes"]
+        assert process.stdout.readline().split()[:2] == ["app", "connected"]
         # Nothing changes any more, and it notices all the same.
         process.stdout.close()
         assert process.stderr.read() == ""

@@ -34,7 +34,7 @@ from cmemu_nb.lifecycle.events import KINDS, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.lifecycle import Lifecycle, in_memory_only
-from cmemu_nb.lifecycle.records import FunctionSchema, Job, JobSource, Runtime
+from cmemu_nb.lifecycle.records import FunctionSchema, Job, JobSource, Mode, Runtime
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
 from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import State
@@ -179,7 +179,12 @@ OPERATIONS: dict[str, list[Case]] = {
         does(lambda world: world.state.delete_schema("rt", "add"), "schema_deleted"),
         does(lambda world: world.state.delete_schema("rt", "unknown"), raises=NotFound),
     ],
-    # Replicas
+    # Modules and their replicas
+    "set_mode": [
+        does(lambda world: world.state.set_mode("rt", Mode.PIPELINE), "mode_set"),
+        does(lambda world: world.state.set_mode("rt", Mode.FUNCTION)),
+        does(lambda world: world.state.set_mode("unknown", Mode.PIPELINE), raises=NotFound),
+    ],
     "add_replica": [does(lambda world: world.state.add_replica("rt", name="idle"), "replica_added")],
     "authenticate_replica": [
         does(lambda world: world.state.authenticate_replica(world.replica.token)),
@@ -415,6 +420,7 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
             yield "session_reset"
         else:
             yield from ["runtime_connected"] * (new.connected and not old.connected)
+            yield from ["mode_set"] * (new.mode != old.mode)
             yield from ["schemas_posted"] * (old.last_schema_post_at != new.last_schema_post_at)
             yield from ["job_evicted"] * (after.evicted[name] - before.evicted[name])
             continue

@@ -17,7 +17,7 @@ from cmemu_nb.calls.capacity import Capacity, last_awaited, thread_of
 from cmemu_nb.display.names import magic_line
 from cmemu_nb.display.text import ago, cut, duration, visible
 from cmemu_nb.errors import JobFailed, NotFound
-from cmemu_nb.lifecycle.records import NOTEBOOK, JobStatus
+from cmemu_nb.lifecycle.records import NOTEBOOK, JobStatus, Mode, takes_no_jobs
 from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str
     capacity = Capacity(executors, job.runtime_id)
     engine = capacity.engine
     runtime = _quoted(job.runtime_id)
-    if capacity.deadlocked:
+    if capacity.runtime.polling == Mode.PIPELINE:
+        kind, why = "no_executor", f", and {takes_no_jobs(job.runtime_id)}"
+    elif capacity.deadlocked:
         kind, why = "deadlock", _deadlock(capacity, in_shell=in_shell)
     elif capacity.exhausted:
         kind, why = "workers_busy", _workers_busy(capacity, engine.lifecycle.queued_before(job), in_shell=in_shell)

@@ -315,7 +315,7 @@ class RuntimeHandle:
             record = self.record
         except NotFound:
             return f"<Runtime {self.id!r}: deleted>"
-        return f"<Runtime {self.id!r}: {'connected' if record.connected else 'nothing polls yet'}>"
+        return f"<Runtime {self.id!r}: {record.polling.replace('never polled', 'nothing polls yet')}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.display.cards import show_runtime  # noqa: PLC0415

@@ -14,6 +14,7 @@ from cmemu_nb.cli.serve import Signals, add_start_options, started
 from cmemu_nb.cli.stderr_writer import StderrWriter
 from cmemu_nb.display.text import visible
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
+from cmemu_nb.lifecycle.records import Mode
 from cmemu_nb.storage import live_file
 from cmemu_nb.wire.function_schemas import inputs_of, schema_in_words
 from cmemu_nb.wire.json_values import read_exactly
@@ -36,7 +37,8 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         commands,
         "run",
         "Run the emulator with a program as its compute module, until SIGTERM or Ctrl-C.",
-        "  cmemu run -- python app.py\n  cmemu run --replicas 2 --env LOG_LEVEL=DEBUG --port 4100 -- node app.mjs",
+        "  cmemu run -- python app.py\n  cmemu run --replicas 2 --env LOG_LEVEL=DEBUG --port 4100 -- node app.mjs\n"
+        "  cmemu run --mode pipeline -- python pipeline.py",
         "'python' means the interpreter that runs cmemu. The program's output is written to stderr.",
         usage="cmemu run [OPTION ...] -- PROGRAM [ARGUMENT ...]",
     )
@@ -123,6 +125,7 @@ class Program:
                 max_concurrent_tasks=options.max_concurrent_tasks,
                 env=self._environment,
                 cwd=options.cwd,
+                mode=options.mode,
             )
             self._emulator.change(lambda _: module.logs.follow(lambda line: self._stderr.add(str(line))))
             module.wait_until_responsive(options.ready_timeout)
@@ -138,17 +141,19 @@ class Program:
                 return 0
             if isinstance(what, Exception):
                 return self._fail(what)
-            if what == CHECK:
-                code = self._check()
-                if code is not None:
-                    return code
-            elif what == POLLS and self._module is not None:
+            code = self._check()
+            if code is not None:
+                return code
+            if what == POLLS and self._module is not None:
                 self._print_how_to_call(self._module)
 
     def _fail(self, error: Exception) -> int:
         module = self._module
         if module is not None and module.ended:
             return self._end(module)
+        if isinstance(error, LaunchFailed) and error.exit_code and self._options.mode == Mode.PIPELINE:
+            self._stderr.add(f"{self._parser.prog}: {error}")
+            return error.exit_code
         if module is None or module.import_error or not isinstance(error, LaunchFailed):
             raise error
         self._stderr.add(
@@ -177,6 +182,9 @@ class Program:
         return module.exit_code
 
     def _print_how_to_call(self, module: LaunchedModule) -> None:
+        if module.mode == Mode.PIPELINE:
+            print(f"{module.command} runs in pipeline mode, as the runtime '{module.runtime_id}'.", flush=True)
+            return
         schemas = self._emulator.lifecycle.schemas(module.runtime_id)
         shown = {each.function_name: read_exactly(each.schema_payload) for each in schemas}
         print(f"{module.command} polls for jobs, as the runtime '{module.runtime_id}'.", flush=True)

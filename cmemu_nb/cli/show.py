@@ -16,7 +16,7 @@ from cmemu_nb.cli.watch import View, show_once, watch
 from cmemu_nb.display.job_search import MAX_CANDIDATES, candidate, none_ends_in, several_end_in
 from cmemu_nb.display.text import MISSING, ago, clock, duration
 from cmemu_nb.errors import InvalidRequest, NotFound
-from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, column_of
+from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, column_of, polling
 from cmemu_nb.server.routes.tools import MAX_PAGE
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.function_schemas import schema_in_words
@@ -206,7 +206,7 @@ def _without_token(runtime: dict[str, Any]) -> dict[str, Any]:
 
 async def _runtimes(remote: Remote, _: argparse.Namespace) -> View:
     found = await _all_runtimes(remote)
-    headings = ["runtime", "connected", "last poll", *STATES, "deployed apps"]
+    headings = ["runtime", "state", "last poll", *STATES, "deployed apps"]
     nothing = "There are no runtimes. A runtime opens when a program starts: cmemu run -- python app.py"
     return View(headings, [_runtime_row(each) for each in found], found, nothing, volatile="last_poll_at")
 
@@ -216,7 +216,7 @@ def _runtime_row(runtime: dict[str, Any]) -> list[str]:
     apps = [f"{app['deployed_app_rid']} ({app['branch']})" for app in runtime["deployed_apps"]]
     return [
         runtime["runtime_id"],
-        "yes" if runtime["connected"] else "no",
+        polling(runtime["mode"], connected=runtime["connected"]),
         ago(last_poll and last_poll * NS_PER_MS, time.time_ns()),
         *(str(runtime["job_counts"][column_of(state)]) for state in STATES),
         ", ".join(apps) or MISSING,

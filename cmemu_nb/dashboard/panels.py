@@ -127,11 +127,11 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
     except NotFound:
         return None  # deleted at this moment
     display_name = runtime.display_name or ""
-    states = {
-        process.replica.replica_id: process.state for module in emulator.modules.of(name) for process in module.replicas
-    }
+    processes = [process for module in emulator.modules.of(name) for process in module.replicas]
+    states = {process.replica.replica_id: process.state for process in processes}
     seats = [seat for cluster in emulator.clusters.of(name) for seat in list(cluster.seats.values())]
     states |= {seat.replica.replica_id: seat.state for seat in seats if seat.replica is not None}
+    ids = [each.replica_id for each in replicas]
     return {
         "key": name,
         "name": plain(name),
@@ -140,16 +140,16 @@ def _runtime_row(emulator: Emulator, runtime: Runtime, now: int) -> Part | None:
         "last_poll": ago(runtime.last_poll_at, now),
         "queued": counts[JobStatus.QUEUED],
         "running": counts[JobStatus.RUNNING],
-        "replicas": [plain(f"{each.replica_id} {states.get(each.replica_id, '')}".strip()) for each in replicas],
+        "replicas": [plain(f"{each} {states.get(each, '')}".strip()) for each in dict.fromkeys([*ids, *states])],
         "apps": apps,
         "functions": _some(schema.function_name for schema in schemas),
     }
 
 
 def poll_state(runtime: Runtime, now: int) -> Part:
-    """Return the badge that says whether a module polls for the runtime's jobs."""
+    """Return the badge that says whether a module polls for the runtime's jobs, or is a pipeline."""
     if runtime.last_poll_at is None:
-        return badge("never polled", "grey")
+        return badge(runtime.polling, "grey")
     if now - runtime.last_poll_at > STALE_SECONDS * NS_PER_S:
         return badge("stale", "amber")
     return badge("connected", "green")

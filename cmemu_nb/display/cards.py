@@ -91,7 +91,7 @@ def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
         '!curl -H "Module-Auth-Token: {rt.token}" {rt.get_job_uri}',
         'rt.enqueue("my_function", {"x": 1})',
     )
-    return _bundle("Runtime", pairs, steps, status_badge("connected" if record.connected else "never polled"))
+    return _bundle("Runtime", pairs, steps, status_badge(record.polling))
 
 
 def show_job(job: JobHandle) -> dict[str, str]:
@@ -157,7 +157,7 @@ def show_faults(injection: FaultInjection) -> dict[str, str]:
     return mimebundle(repr(injection), table("Faults", FAULT_COLUMNS, rows, injection.nothing))
 
 
-MODULE_COLUMNS = ("module", "state", "command", "replicas", "next")
+MODULE_COLUMNS = ("module", "state", "mode", "command", "replicas", "next")
 
 
 def show_modules(modules: Modules) -> dict[str, str]:
@@ -166,6 +166,7 @@ def show_modules(modules: Modules) -> dict[str, str]:
         {
             "module": two_lines(each.runtime_id),
             "state": status_badge("running" if each.running else "exited"),
+            "mode": each.mode,
             "command": two_lines(each.command),
             "replicas": two_lines(", ".join(each.states)),
             "next": two_lines(each.expression),
@@ -180,6 +181,7 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
     pairs = [
         ("runtime", module.runtime_id),
         ("command", module.command),
+        ("mode", module.mode),
         ("replicas", ", ".join(f"{each.replica.replica_id} {each.state}" for each in module.replicas) or "none"),
         ("last lines", module.logs.tail(MAX_LINES) or "nothing was written yet"),
     ]

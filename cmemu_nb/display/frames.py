@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.lifecycle.events import KINDS
-from cmemu_nb.lifecycle.records import STATES, JobSource, JobStatus, Outcome, column_of
+from cmemu_nb.lifecycle.records import STATES, JobSource, JobStatus, Mode, Outcome, column_of
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.results import error_in_short, function_error, result_in_short
 
@@ -92,7 +92,8 @@ def runtimes_frame(
     """Return the runtimes in the given order, indexed by runtime_id, with the numbers of their records.
 
     `counts` has the number of each runtime's jobs by state, `evicted` the number of its finished jobs that were
-    evicted; the column `deployed_apps` has the bindings as "rid (branch)", `token` only the token's last characters.
+    evicted; the column `mode` has the execution modes of the launched modules, `deployed_apps` the bindings as
+    "rid (branch)", `token` only the token's last characters.
     """
     import numpy as np  # noqa: PLC0415
     import pandas as pd  # noqa: PLC0415
@@ -106,6 +107,7 @@ def runtimes_frame(
     ids = [runtime.runtime_id for runtime in runtimes]
     columns = {
         "display_name": _text([runtime.display_name for runtime in runtimes]),
+        "mode": _category((runtime.mode for runtime in runtimes), Mode),
         "connected": np.array([runtime.connected for runtime in runtimes], dtype=np.bool_),
         "last_poll_at": _utc(_times([runtime.last_poll_at for runtime in runtimes])),
         "created_at": _utc(_times([runtime.created_at for runtime in runtimes])),

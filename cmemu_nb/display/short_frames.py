@@ -11,7 +11,7 @@ from cmemu_nb.display import frames
 from cmemu_nb.display.frames import RESULT_COLUMNS
 from cmemu_nb.display.html import Html, status_badge, table, two_lines
 from cmemu_nb.display.text import MISSING, clock, cut, say, short_id, tally
-from cmemu_nb.lifecycle.records import STATES, column_of
+from cmemu_nb.lifecycle.records import STATES, column_of, polling
 from cmemu_nb.phrases import plural
 from cmemu_nb.wire.function_schemas import schema_in_words
 from cmemu_nb.wire.json_values import read_json
@@ -125,7 +125,7 @@ def _count_jobs(frame: pd.DataFrame) -> str:
 def _runtime(row: Row) -> dict[str, object]:
     return {
         "runtime": two_lines(row["runtime_id"]),
-        "state": status_badge("connected" if row["connected"] else "never polled"),
+        "state": status_badge(polling(row["mode"], connected=bool(row["connected"]))),
         "last poll (UTC)": _clock(row["last_poll_at"]),
         **{state: row[column_of(state)] for state in STATES},
         "functions": row["functions"],

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 KINDS = (
     *("emulator_started", "emulator_stopped", "seed_applied"),
     *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_connected"),
-    *("schemas_posted", "schema_deleted", "replica_added", "replica_started", "replica_exited", "replica_removed"),
+    *(
+        "schemas_posted",
+        "schema_deleted",
+        "mode_set",
+        "replica_added",
+        "replica_started",
+        "replica_exited",
+        "replica_removed",
+    ),
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
     *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
     *("journal_failed", "journal_written", "live_file_failed", "executor_restarted"),

@@ -30,7 +30,7 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
-from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Runtime, one_text
+from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Mode, Runtime, one_text
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, ThrownAway
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH, State
 from cmemu_nb.phrases import closest, plural, quoted
@@ -67,6 +67,7 @@ class Lifecycle(State):
     - an app is bound, also if another runtime served it before: `app_bound`;
     - schemas are posted, even none, or one is deleted: `schemas_posted`, `schema_deleted`;
     - a runtime polls for the first time in its session: `runtime_connected`;
+    - a runtime's module has another execution mode than before: `mode_set`;
     - a replica is added or its token revoked: `replica_added`, `replica_removed`;
     - a job is queued, started, given back to the queue, succeeds, fails or is evicted: `job_queued`, `job_started`,
       `job_given_back`, `job_succeeded`, `job_failed`, `job_evicted`. The last one is emitted just before the change,
@@ -371,7 +372,14 @@ class Lifecycle(State):
         _remove_from(self._serving, function_name, runtime_id)
         self._emit("schema_deleted", runtime_id, detail=repr(function_name))
 
-    # Replicas
+    # Modules and their replicas
+
+    def set_mode(self, runtime_id: str, mode: Mode) -> None:
+        """Set the execution mode of the module that a runtime has from now on."""
+        session = self._session(runtime_id)
+        if session.runtime.mode != mode:
+            session.runtime = replace(session.runtime, mode=mode)
+            self._emit("mode_set", runtime_id, detail=mode)
 
     def add_replica(
         self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False, name: str | None = None
@@ -795,8 +803,11 @@ class Lifecycle(State):
                 self.fail(job.job_id, reason)
 
 
-async def until(lifecycle: Lifecycle, condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a condition holds, which is checked after every event; return False after `seconds` without it."""
+async def until(lifecycle: Lifecycle, condition: Callable[[], bool], seconds: float | None) -> bool:
+    """Wait until a condition holds, which is checked after every event; return False after `seconds` without it.
+
+    Without `seconds`, the wait has no limit.
+    """
     changed = asyncio.Event()
     unsubscribe = lifecycle.events.subscribe(lambda _: changed.set())
     try:

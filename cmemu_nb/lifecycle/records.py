@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from cmemu_nb.phrases import quoted
 from cmemu_nb.tokens import Token
 from cmemu_nb.wire.api_names import namespace_of
 from cmemu_nb.wire.labels import size_of
@@ -65,6 +66,32 @@ def column_of(state: JobStatus | Outcome) -> str:
     return state.replace(" ", "_")
 
 
+class Mode(StrEnum):
+    """The execution mode of a launched module [foundry].
+
+    In function mode it polls for jobs. In pipeline mode it takes no jobs: it does its work, with the build token, and
+    ends with its exit code.
+    """
+
+    FUNCTION = "function"
+    PIPELINE = "pipeline"
+
+
+def polling(mode: str, *, connected: bool) -> str:
+    """Return the word that says whether a runtime's module has polled, or is a pipeline, which need not."""
+    if connected:
+        return "connected"
+    return "pipeline" if mode == Mode.PIPELINE else "never polled"
+
+
+def takes_no_jobs(runtime_id: str) -> str:
+    """Return the sentence that says why a pipeline runs no function."""
+    return (
+        f"the module {quoted(runtime_id)} was launched in pipeline mode, so it takes no jobs. Launch it in function "
+        "mode, which is the default, to call its functions."
+    )
+
+
 class JobSource(StrEnum):
     """The interface through which a job was submitted."""
 
@@ -74,7 +101,10 @@ class JobSource(StrEnum):
 
 
 class Runtime(msgspec.Struct, frozen=True, gc=False):
-    """One session of a runtime: a running instance of a function executor [page]."""
+    """One session of a runtime: a running instance of a function executor [page].
+
+    `mode` is the execution mode of the module that was launched for it last.
+    """
 
     runtime_id: str
     module_auth_token: str
@@ -83,6 +113,12 @@ class Runtime(msgspec.Struct, frozen=True, gc=False):
     connected: bool = False
     last_poll_at: int | None = None
     last_schema_post_at: int | None = None
+    mode: Mode = Mode.FUNCTION
+
+    @property
+    def polling(self) -> str:
+        """The word that says whether its module has polled, or is a pipeline, which need not."""
+        return polling(self.mode, connected=self.connected)
 
     def wire(self, *, hide_token: bool = False) -> dict[str, Any]:
         """Return the record as the inspection route shows it [page], without the token if it is to be hidden [ours]."""

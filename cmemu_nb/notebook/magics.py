@@ -328,7 +328,12 @@ class CMEmu(Settings, Magics):
         tasks = given.max_concurrent_tasks
         emulator = self._emulator(given)
         return emulator.launch(
-            given.words, given.runtime, replicas=given.replicas, max_concurrent_tasks=tasks, cwd=given.cwd
+            given.words,
+            given.runtime,
+            replicas=given.replicas,
+            max_concurrent_tasks=tasks,
+            cwd=given.cwd,
+            mode=given.mode,
         )
 
     def _env(self, given: Arguments) -> None:

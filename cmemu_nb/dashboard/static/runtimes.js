@@ -5,7 +5,7 @@ function runtimesPart(dashboard) {
     caption: "Runtimes",
     columns: [
       { name: "Runtime" },
-      { name: "State", title: "connected: a module polls. stale: no poll for longer than a poll may wait. never polled: no module has connected yet" },
+      { name: "State", title: "connected: a module polls. stale: no poll for longer than a poll may wait. never polled: no module has connected yet. pipeline: its module takes no jobs" },
       { name: "Last poll" },
       { name: "Queued", number: true },
       { name: "Running", number: true },

@@ -22,6 +22,7 @@ from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.replicas import record_exit, record_start
 from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
+from cmemu_nb.lifecycle.records import JobStatus, Mode, takes_no_jobs
 from cmemu_nb.phrases import closest, quoted
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Launch:
     max_concurrent_tasks: int = 1
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
+    mode: Mode = Mode.FUNCTION
     extras: Extras = field(default_factory=Extras)
 
     @property
@@ -85,6 +87,11 @@ class LaunchedModule:
         """The command as it is typed in a terminal."""
         program, *arguments = self._launch.command
         return shlex.join([PYTHONS[0] if program == sys.executable else program, *arguments])
+
+    @property
+    def mode(self) -> Mode:
+        """The execution mode: `function`, or `pipeline` for a program that need not poll and takes no jobs."""
+        return self._launch.mode
 
     @property
     def running(self) -> bool:
@@ -120,11 +127,21 @@ class LaunchedModule:
     def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
         """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
 
-        Raises `LaunchFailed` with the last lines of output when a replica exits or the time has passed, and with those
-        of the traceback when the program raised an exception while it was imported and polls without any function.
+        A replica in pipeline mode is responsive while it runs, and has been if it has ended with exit code 0. Raises
+        `LaunchFailed` with the last lines of output when a replica exits or the time has passed, and with those of the
+        traceback when the program raised an exception while it was imported and polls without any function.
         """
         self._engine.home.run(self._wait_until_responsive(timeout))
         return self
+
+    def wait_until_ended(self, timeout: float | None = None) -> int:
+        """Wait until every replica has ended by itself, as a pipeline does, and return the module's exit code.
+
+        `timeout` is in seconds; without it, the wait has no limit. Raises `LaunchFailed` with the last lines of output
+        when the time has passed.
+        """
+        self._engine.home.run(self._wait_until_ended(timeout))
+        return self.exit_code
 
     def restart(self) -> None:
         """End every replica and launch it again with a new token; the jobs that the replicas hold fail."""
@@ -140,6 +157,7 @@ class LaunchedModule:
         """Launch the replicas."""
         self._stopped = False
         self._started_at = self._engine.lifecycle.now()
+        self._engine.lifecycle.set_mode(self.runtime_id, self.mode)
         for _ in range(self._launch.replicas):
             self._start_replica()
 
@@ -168,9 +186,8 @@ class LaunchedModule:
         process = ReplicaProcess(
             engine.home.loop,
             replica,
-            launch.command,
+            launch,
             environment,
-            launch.cwd,
             engine.lifecycle.events.masked.with_one_more(replica.token),
             self._on_line,
             self._on_exit,
@@ -213,10 +230,13 @@ class LaunchedModule:
         await self.start()
 
     async def settle(self) -> None:
-        """Wait up to one second for the first request of every replica; `LaunchFailed` if one exits or has raised."""
+        """Wait up to one second for the first request of every replica; `LaunchFailed` if one exits or has raised.
+
+        A pipeline may also end with exit code 0 in this second.
+        """
         await until(
             self._engine.lifecycle,
-            lambda: self._any_exited() or all(map(_settled, self.replicas)),
+            lambda: self._any_failed() or all(map(self._has_settled, self.replicas)),
             SETTLE_SECONDS,
         )
         self._check_exits("ended at once")
@@ -225,10 +245,10 @@ class LaunchedModule:
     async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
         responsive = await until(
             self._engine.lifecycle,
-            lambda: self._any_exited() or all(each.state == "responsive" for each in self.replicas),
+            lambda: self._any_failed() or all(map(self._was_responsive, self.replicas)),
             timeout,
         )
-        self._check_exits("ended before it polled for jobs")
+        self._check_exits("failed" if self.mode == Mode.PIPELINE else "ended before it polled for jobs")
         self._check_import()
         if not responsive:
             states = ", ".join(self.states)
@@ -238,13 +258,36 @@ class LaunchedModule:
                 f"{f'{warning} ' if warning else ''}{self._last_lines()}"
             )
 
-    def _any_exited(self) -> bool:
-        return any(process.exit_code is not None for process in self.replicas)
+    async def _wait_until_ended(self, timeout: float | None) -> None:  # noqa: ASYNC109
+        if not await until(self._engine.lifecycle, lambda: not self.running, timeout):
+            states = ", ".join(self.states)
+            raise LaunchFailed(f"{self.command} did not end within {timeout:g} s: {states}. {self._last_lines()}")
+
+    def _has_settled(self, process: ReplicaProcess) -> bool:
+        """Return whether a replica has polled, or sent another request without having raised while it was imported."""
+        if self._has_succeeded(process):
+            return True
+        return process.replica.polls > 0 or (process.replica.heard and not process.import_error)
+
+    def _was_responsive(self, process: ReplicaProcess) -> bool:
+        return process.state == "responsive" or self._has_succeeded(process)
+
+    def _has_succeeded(self, process: ReplicaProcess) -> bool:
+        return self.mode == Mode.PIPELINE and process.exit_code == 0
+
+    def _has_failed(self, process: ReplicaProcess) -> bool:
+        return process.exit_code is not None and not self._has_succeeded(process)
+
+    def _any_failed(self) -> bool:
+        return any(map(self._has_failed, self.replicas))
 
     def _check_exits(self, what: str) -> None:
         for process in self.replicas:
-            if process.exit_code is not None and not self._stopped:
-                raise LaunchFailed(f"{self.command} {what}, with exit code {process.exit_code}. {self._last_lines()}")
+            if self._has_failed(process) and not self._stopped:
+                raise LaunchFailed(
+                    f"{self.command} {what}, with exit code {process.exit_code}. {self._last_lines()}",
+                    process.exit_code,
+                )
 
     def _check_import(self) -> None:
         error = self.import_error
@@ -266,7 +309,8 @@ class LaunchedModule:
         return f"Its last lines:\n{tail}" if tail else "It wrote nothing."
 
     def __repr__(self) -> str:
-        return f"<Module {self.runtime_id!r}: {self.command}: {', '.join(self.states) or 'not launched'}>"
+        mode = f" ({self.mode})" if self.mode == Mode.PIPELINE else ""
+        return f"<Module {self.runtime_id!r}: {self.command}{mode}: {', '.join(self.states) or 'not launched'}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.display.cards import show_module  # noqa: PLC0415 - only a notebook wants it
@@ -294,11 +338,12 @@ class Modules(Part):
         command: str | Sequence[str],
         runtime_id: str | None,
         extras: Mapping[str, Any],
+        mode: str,
         **options: Any,
     ) -> LaunchedModule:
         """Launch a program for a runtime, as `Emulator.launch` describes it; `options` are the fields of a `Launch`."""
         arguments = read_command(command)
-        launch = Launch(arguments, extras=read_extras(extras), **options)
+        launch = Launch(arguments, extras=read_extras(extras), mode=read_mode(mode), **options)
         with opened_runtime(self._engine, runtime_id or runtime_name(arguments)) as opened:
             _check(launch)
             module = LaunchedModule(self._engine, self._forwarders, opened, launch)
@@ -381,6 +426,8 @@ class Modules(Part):
         """Restart a runtime's modules after a reset, which revokes their tokens, and end them after its deletion."""
         if event.kind == "job_succeeded":
             self._explain_unknown(event.job_id)
+        if event.kind == "job_queued":
+            self._engine.home.loop.call_soon(self._refuse, event.job_id)
         if event.kind == "job_started":
             self._note_workers(event.job_id)
         if event.kind not in ("session_reset", "session_deleted") or event.runtime_id is None:
@@ -394,6 +441,17 @@ class Modules(Part):
             task = self._engine.home.loop.create_task(change)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _refuse(self, job_id: str | None) -> None:
+        """Fail a queued job whose runtime has a pipeline, which takes no jobs, and no other executor."""
+        state = self._engine.lifecycle
+        job = state.find_job(job_id or "")
+        if (
+            job is not None
+            and job.status == JobStatus.QUEUED
+            and state.runtime(job.runtime_id).polling == Mode.PIPELINE
+        ):
+            state.fail(job.job_id, f"{quoted(job.query_type)} can't be called: {takes_no_jobs(job.runtime_id)}")
 
     def _explain_unknown(self, job_id: str | None) -> None:
         """Explain why a replica does not know a function, if its program raised an exception while it was imported."""
@@ -424,9 +482,12 @@ class Modules(Part):
         return next((each.pid for each in processes if each.replica is replica), None)
 
 
-def _settled(process: ReplicaProcess) -> bool:
-    """Return whether a replica has sent a request; one that raised while it was imported has posted its schemas."""
-    return process.replica.polls > 0 or (process.replica.heard and not process.import_error)
+def read_mode(mode: str) -> Mode:
+    """Return the execution mode of this name; `InvalidRequest` lists the modes if there is none."""
+    names = list(map(str, Mode))
+    if mode not in names:
+        raise InvalidRequest(f"There is no mode {mode!r}.{closest(str(mode), names)} The modes are {', '.join(names)}.")
+    return Mode(mode)
 
 
 def read_command(command: str | Sequence[str]) -> list[str]:

@@ -14,12 +14,14 @@ from cmemu_nb.executors.modules import nanny
 from cmemu_nb.executors.modules.import_errors import MAX_STARTUP_LINES, import_error
 from cmemu_nb.executors.modules.logs import read_line
 from cmemu_nb.executors.modules.workers import Workers
+from cmemu_nb.lifecycle.records import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cmemu_nb.eventloop.loop import EmulatorLoop
     from cmemu_nb.executors.modules.logs import LogLine
+    from cmemu_nb.executors.modules.modules import Launch
     from cmemu_nb.lifecycle.session import Replica
 
 MAX_READ = 65_536
@@ -37,9 +39,8 @@ class ReplicaProcess:
         self,
         loop: EmulatorLoop,
         replica: Replica,
-        command: list[str],
+        launch: Launch,
         environment: Mapping[str, str],
-        cwd: str | None,
         masked: Callable[[str], str],
         on_line: Callable[[LogLine], None],
         on_exit: Callable[[ReplicaProcess], None],
@@ -47,6 +48,7 @@ class ReplicaProcess:
         self.replica = replica
         self.exit_code: int | None = None
         self._loop = loop
+        self._mode = launch.mode
         self._on_line = on_line
         self._on_exit = on_exit
         self.pid: int | None = None
@@ -61,11 +63,11 @@ class ReplicaProcess:
         self._nanny_news, nanny_news = os.pipe()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the user typed the command
-                [sys.executable, "-ISE", nanny.__file__, str(nanny_news), *command],
+                [sys.executable, "-ISE", nanny.__file__, str(nanny_news), *launch.command],
                 stdin=stdin,
                 stdout=output,
                 stderr=output,
-                cwd=cwd,
+                cwd=launch.cwd,
                 env=environment,
                 pass_fds=(nanny_news,),
                 start_new_session=True,
@@ -83,12 +85,15 @@ class ReplicaProcess:
 
     @property
     def state(self) -> str:
-        """One of starting, started (it has sent a request), responsive (it has polled), stopping and exited(code)."""
+        """One of starting, started (it has sent a request), responsive (it has polled), stopping and exited(code).
+
+        A program in pipeline mode need not poll, so it is responsive while it runs.
+        """
         if self.exit_code is not None:
             return f"exited({self.exit_code})"
         if self.replica.revoked:
             return "stopping"
-        if self.replica.polls:
+        if self.replica.polls or self._mode == Mode.PIPELINE:
             return "responsive"
         return "started" if self.replica.heard else "starting"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmemu_nb.lifecycle.records import DIAGNOSES, STATES, JobSource, JobStatus, Outcome, column_of
+from cmemu_nb.lifecycle.records import DIAGNOSES, STATES, JobSource, JobStatus, Mode, Outcome, column_of
 from cmemu_nb.server.openapi import examples
 
 Schema = dict[str, Any]
@@ -159,6 +159,7 @@ RECORDS: dict[str, Schema] = {
         {
             **_RUNTIME,
             "display_name": _DISPLAY_NAME,
+            "mode": described(one_of(Mode), "The execution mode of the launched modules; a pipeline takes no jobs"),
             "queue_depth": described(COUNT, "How many jobs are queued"),
             "job_counts": described(
                 members({column_of(state): described(COUNT, f"How many jobs are {state}") for state in STATES}),

@@ -71,6 +71,7 @@ def _runtime(context: Context, runtime: Runtime) -> dict[str, Any]:
     return {
         **runtime.wire(hide_token=context.hide_tokens),
         "display_name": runtime.display_name,
+        "mode": runtime.mode,
         "queue_depth": depth,
         "job_counts": {column_of(state): counts[state] for state in STATES},
         "evicted_jobs": context.lifecycle.count_evicted(runtime.runtime_id),
