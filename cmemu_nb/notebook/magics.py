@@ -132,9 +132,10 @@ class CMEmu(Settings, Magics):
 
     def _start(self, given: Arguments) -> None:
         # An interrupt either ends the start, so that there is no emulator, or is delayed until the variable holds it.
+        # Displaying is covered, too: an interrupt while ipykernel flushes its streams can make CPython 3.11 take the
+        # kernel's output thread for dead (https://github.com/python/cpython/issues/89437).
         with defer_interrupts(lambda: True):
-            emulator = self._started(given)
-        display(emulator)
+            display(self._started(given))
 
     def _started(self, given: Arguments) -> Emulator:
         name = given.name or self.name

@@ -219,7 +219,7 @@ class Kernel:
         """Run a cell to its end and return what it printed; an error of its own fails the test."""
         mark = f"-- end of {time.monotonic_ns()} --"
         cell = self.end_of(f"{code}\nprint({mark!r})", seconds)
-        assert cell.status == "ok", f"{cell.error}\n{cell.text}"
+        assert cell.status == "ok", f"{cell.error}\n{cell.traceback}\n{cell.text}"
         wait_until(lambda: mark in cell.text, "a cell's output")
         return cell.text.partition(mark)[0].strip()
 

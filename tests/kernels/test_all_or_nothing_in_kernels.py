@@ -45,6 +45,17 @@ def check_all_or_nothing(before):
     assert held() == before, (held(), before)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
+def exposed(act):
+    files = set()
+    def look(frame, *_):
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            files.add(os.path.basename(frame.f_code.co_filename))
+        return look
+    sys.settrace(look)
+    try: act()
+    finally: sys.settrace(None)
+    return files
+
 def spread(count, most=60):
     return sorted({*range(10), *range(count - 40, count), *range(0, count, max(1, count // most))})
 """
@@ -163,6 +174,9 @@ def test_calls_that_meet_a_stop_leave_nothing_behind(kernel: Kernel) -> None:
 
 def test_start_and_stop_cells_can_be_interrupted_at_any_moment(kernel: Kernel) -> None:
     assert "moments" in kernel.run(START, 90)
+    # An interrupt while ipykernel flushes its streams could make it take its output thread for dead.
+    kernel.run("stop()\nfiles = exposed(start)\nstop()")
+    assert kernel.run("print('magics.py' in files, 'iostream.py' in files)") == "True False"
     assert "works 200" in kernel.run(STOP, 90)
     # What was interrupted before its variable had it is found by the magics, too.
     kernel.run(ORPHAN)
