@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import RUNTIMES, Api, Wire, eventually
+from dashboard_page import Dashboard
 from jupyter_core.utils import ensure_event_loop
 from leaks import Leaks
 
@@ -241,3 +242,13 @@ def at_once(emu: Emulator, background: Callable[..., Future[Any]]) -> Callable[[
             opened.result()
 
     return busy
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Print what a dashboard shows when a test that uses it has failed."""
+    report = yield
+    shown = getattr(item, "funcargs", {}).get("dashboard")
+    if report.when == "call" and report.failed and isinstance(shown, Dashboard):
+        report.sections.append(("The dashboard", shown.root.inner_text()))
+    return report

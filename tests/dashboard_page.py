@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,11 @@ class Dashboard:
         self.page.evaluate(
             "([name, args]) => window.jupyterapp.commands.execute(name, args)", [command, arguments or {}]
         )
+
+
+def function_button(panel: Locator, name: str) -> Locator:
+    """Return the button of a function in the table; it has version 2 where Lab had to be asked twice to run a cell."""
+    return panel.get_by_role("button", name=re.compile(rf"^{name} v\d+$"))
 
 
 @contextlib.contextmanager

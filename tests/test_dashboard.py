@@ -8,7 +8,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
-from dashboard_page import open_lab
+from dashboard_page import function_button, open_lab
 from lab_browser import screenshot
 from playwright.sync_api import expect
 
@@ -175,30 +175,30 @@ def test_the_keyboard_is_enough(dashboard: Dashboard) -> None:
 
 def test_a_function_is_tried_by_its_form_and_a_stream_shows_as_it_comes(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Functions")
-    panel.get_by_role("button", name="add v1").click()
+    function_button(panel, "add").click()
     form, result = panel.get_by_role("region", name="Try it"), panel.get_by_role("region", name="The result")
     form.get_by_label("x", exact=True).fill("9007199254740993")
     form.get_by_label("y", exact=True).fill("-1")
     form.get_by_role("button", name="Submit").click()
     expect(result.get_by_label("Result", exact=True)).to_have_text("9007199254740992")
-    panel.get_by_role("button", name="count v1").click()
+    function_button(panel, "count").click()
     form.get_by_role("button", name="Submit").click()
     expect(result.get_by_label("Result, as far as it has arrived")).to_contain_text('"n": 1')
     assert dashboard.run("gate.set()") == "None"
     expect(result.get_by_label("Result", exact=True)).to_contain_text('"n": 2')
     dashboard.run("gate.clear()")
-    panel.get_by_role("button", name="count v1").click()
+    function_button(panel, "count").click()
 
 
 def test_what_the_schema_refuses_is_said_beside_the_form(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Functions")
-    panel.get_by_role("button", name="add v1").click()
+    function_button(panel, "add").click()
     form = panel.get_by_role("region", name="Try it")
     form.get_by_role("button", name="JSON").click()
     form.get_by_role("textbox").last.fill('{"x": "one", "y": 2}')
     form.get_by_role("button", name="Submit").click()
     expect(form.get_by_role("alert")).to_contain_text("'x': expected integer, given a string ('one')")
-    panel.get_by_role("button", name="add v1").click()
+    function_button(panel, "add").click()
 
 
 def test_the_runtimes_say_who_polls_and_are_reset(dashboard: Dashboard) -> None:

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dashboard_page import open_dashboard
+from dashboard_page import function_button, open_dashboard
 from lab_browser import screenshot
 from playwright.sync_api import expect
 
@@ -99,17 +99,17 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
 @pytest.fixture
 def form(dashboard: Dashboard) -> Iterator[Locator]:
     """The form of the function `everything`, as new: another function's is opened before."""
-    dashboard.tab("Functions").get_by_role("button", name="twice v1").click()
-    yield from opened_form(dashboard, "everything v1")
+    function_button(dashboard.tab("Functions"), "twice").click()
+    yield from opened_form(dashboard, "everything")
 
 
 def opened_form(dashboard: Dashboard, name: str) -> Iterator[Locator]:
     panel = dashboard.tab("Functions")
-    panel.get_by_role("button", name=name).click()
+    function_button(panel, name).click()
     form = panel.get_by_role("region", name="Try it")
     expect(form).to_be_visible()
     yield form
-    panel.get_by_role("button", name=name).click()
+    function_button(panel, name).click()
     expect(form).to_be_hidden()
 
 
@@ -236,7 +236,7 @@ def test_a_form_that_is_half_filled_in_stays_when_the_schema_changes_and_says_so
 def test_a_schema_of_another_dialect_is_written_as_json(dashboard: Dashboard) -> None:
     dashboard.run("emu.change(lambda state: state.post_schemas('notebook', [('twice', b'{\"type\": \"object\"}')]))")
     panel = dashboard.tab("Functions")
-    for form in opened_form(dashboard, "twice v1"):
+    for form in opened_form(dashboard, "twice"):
         expect(panel.get_by_text("The dialect of this schema is unknown")).to_be_visible()
         form.get_by_label("Query", exact=True).fill('{"a": [1e400, 12345678901234567890]}')
         submit(form)

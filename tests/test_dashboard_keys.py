@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dashboard_page import DOUBLE, open_dashboard
+from dashboard_page import DOUBLE, function_button, open_dashboard
 from lab_browser import cmemu_lab, notebook_7, screenshot
 from playwright.sync_api import expect
 
@@ -99,7 +99,7 @@ def one_of_each_kind(panel: Locator) -> list[tuple[str, ElementHandle]]:
 
 
 def test_letters_chords_and_arrows_in_every_kind_of_control_leave_the_notebook_as_it_is(dashboard: Dashboard) -> None:
-    dashboard.tab("Functions").get_by_role("button", name="every_kind v1").click()
+    function_button(dashboard.tab("Functions"), "every_kind").click()
     dashboard.tab("Functions").get_by_role("button", name="add element").click()
     dashboard.tab("Jobs")
     before = state(dashboard)
@@ -176,7 +176,7 @@ def test_what_is_the_pages_still_works(dashboard: Dashboard) -> None:
 
 def test_a_job_arrives_and_a_function_is_tried_by_its_form(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Functions")
-    panel.get_by_role("button", name="double v1").click()
+    function_button(panel, "double").click()
     form = panel.get_by_role("region", name="Try it")
     form.get_by_label("Query", exact=True).fill('{"x": 21}')
     form.get_by_role("button", name="Submit").click()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from client import RUNTIMES
-from dashboard_page import DOUBLE, open_dashboard
+from dashboard_page import DOUBLE, function_button, open_dashboard
 from kernels.driver import wait_until
 from lab_browser import screenshot
 from playwright.sync_api import expect
@@ -81,7 +81,7 @@ def test_nothing_is_cut_or_hard_to_read(dashboard: Dashboard, theme: str, width:
                 dashboard.row(job_id).get_by_role("button").click()
                 expect(panel.get_by_label("Result", exact=True)).to_have_text("6")
             if name == "Functions":
-                panel.get_by_role("button", name="double v1").click()
+                function_button(panel, "double").click()
             if name == "Timeline":
                 expect(panel.locator("svg")).to_have_count(2)
             screenshot(dashboard.page, f"dashboard-{theme.split()[1].lower()}-{width}-{name.lower()}")
@@ -89,7 +89,7 @@ def test_nothing_is_cut_or_hard_to_read(dashboard: Dashboard, theme: str, width:
             assert dashboard.root.evaluate(CONTRAST) == [], name
             assert dashboard.root.evaluate(UNNAMED) == [], name
     finally:
-        dashboard.tab("Functions").get_by_role("button", name="double v1").click()
+        function_button(dashboard.tab("Functions"), "double").click()
         dashboard.page.set_viewport_size({"width": 1280, "height": 900})
         dashboard.lab("apputils:change-theme", {"theme": "JupyterLab Light"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from dashboard_page import open_tutorial
+from dashboard_page import function_button, open_tutorial
 from environments import ROOT
 from lab_browser import screenshot
 from playwright.sync_api import expect
@@ -41,7 +41,7 @@ def test_the_jobs_of_the_tutorial_are_there_and_more_arrive_live(dashboard: Dash
 
 def test_its_form_is_filled_and_what_may_be_left_out_is(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Functions")
-    panel.get_by_role("button", name="total v1").click()
+    function_button(panel, "total").click()
     form = card(panel, "Try it")
     form.get_by_label("item", exact=True).fill("coffee")
     form.get_by_label("day", exact=True).fill("2026-01-03")
@@ -58,14 +58,14 @@ def test_its_form_is_filled_and_what_may_be_left_out_is(dashboard: Dashboard) ->
 
 def test_the_result_of_a_stream_grows(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Functions")
-    panel.get_by_role("button", name="countdown v1").click()
+    function_button(panel, "countdown").click()
     card(panel, "Try it").get_by_label("Query", exact=True).fill('{"start": 6}')
     card(panel, "Try it").get_by_role("button", name="Submit").click()
     result = card(panel, "The result")
     expect(result.get_by_label("Result, as far as it has arrived")).to_contain_text('"left": 5')
     assert '"left": 1' not in result.inner_text()
     expect(result.get_by_label("Result", exact=True)).to_contain_text('"left": 1')
-    panel.get_by_role("button", name="countdown v1").click()
+    function_button(panel, "countdown").click()
 
 
 def test_a_job_that_hangs_is_found_and_failed_and_another_run_again(dashboard: Dashboard) -> None:
