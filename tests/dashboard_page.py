@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 from environments import ROOT, kernel_python
 from lab_browser import (
+    WAS_RELOADED,
     chromium,
     cmemu_lab,
     errors_in,
@@ -182,6 +183,8 @@ def _run(page: Page, folder: Path) -> Iterator[Dashboard]:
 
     page.on("pageerror", note)
     assert errors_in(run_all_cells(page)) == []
+    if page.evaluate(WAS_RELOADED):
+        wrong.clear()  # those of Lab, which reload and restart have cut off from its kernel
     address, token = json.loads((folder / "where.json").read_text())
     root = page.locator(".cmemu-dashboard").first
     root.wait_for()

@@ -37,7 +37,7 @@ CMEMU = str(Path(sys.executable).parent / "cmemu")
 END_SECONDS = 4.0
 STARTUP_SECONDS = 60.0
 CELLS_SECONDS = 90.0
-FIRST_CELL_SECONDS = 20.0
+FIRST_CELL_SECONDS = 30.0
 POLL_MS = 100.0  # without it a condition is evaluated in each frame that a page draws
 NO_POPUPS = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
 KERNEL_IS_IDLE = """() => {
@@ -57,6 +57,7 @@ WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, numbe
         .filter((part) => part.clientWidth > 1 && part.scrollWidth > part.clientWidth + 1)
         .filter((part) => part.matches('.jp-OutputArea-output') || getComputedStyle(part).overflowX !== 'visible')
         .map((part) => `cell ${number}: ${part.scrollWidth} pixels in ${part.clientWidth}: ${part.className}`))"""
+RESTART_KERNEL = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 WAS_RELOADED = "performance.getEntriesByType('navigation')[0].type === 'reload'"
 END_SESSIONS = "window.jupyterapp.serviceManager.sessions.shutdownAll()"
 OPEN_INSTEAD = """async (path) => {
@@ -222,7 +223,10 @@ def run_all_cells(page: Page) -> list[dict[str, Any]]:
     try:
         page.wait_for_function(A_CELL_HAS_RUN, polling=POLL_MS, timeout=FIRST_CELL_SECONDS * 1000)
     except NotInTime:
-        _reload(page)  # what Lab has sent to a kernel that seems idle was lost
+        # Either what Lab has sent to the kernel was lost, or the machine is slow. A new kernel has run none of it.
+        _reload(page)
+        page.evaluate(RESTART_KERNEL)
+        page.wait_for_function(KERNEL_IS_IDLE, polling=POLL_MS)
         page.evaluate(RUN_ALL_CELLS)
     page.wait_for_function("window.allCellsHaveRun", polling=POLL_MS)
     cells: list[dict[str, Any]] = page.evaluate(CELLS)
