@@ -27,6 +27,8 @@ _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib"
 _IPYTHON = re.compile(r"[\\/](IPython|ipykernel)[\\/]")
 _HEADING = "Traceback (most recent call last):"
 _POSTED = re.compile(rf"(.*?): ((?:  \+ Exception Group )?{re.escape(_HEADING)}\n.*)", re.DOTALL)
+# The Java SDK's frames, and those of its callers.
+_JAVA_CALLERS = re.compile(r"\n\tat com\.palantir\.computemodules\..*(?:\n\tat .*)*")
 _OUR_FRAME = re.compile(rf'File "{re.escape(_OURS)}')
 _CALLER = re.compile(r'File "(?=[^"\n]*+", line)[^"\n]*[\\/](?:compute_modules[\\/]client|cmemu_nb[\\/]executors)[\\/]')
 
@@ -99,11 +101,12 @@ def of_function(posted: str) -> str:
     """Make the error text readable that the official Python SDK posts for a function that raised.
 
     That text is the error's message, a colon and the traceback. It becomes a line with the type of the error and the
-    first line of its message, and the traceback starting at the function's own frame. Any other text stays as it is.
+    first line of its message, and the traceback starting at the function's own frame. A stack trace of Java ends with
+    the function's own frame. Any other text stays as it is.
     """
     found = _POSTED.fullmatch(posted)
     if found is None:
-        return posted
+        return _JAVA_CALLERS.sub("", posted)
     message, trace = found.groups()
     first = message.partition("\n")[0]
     # Only the first line: with a long message, every line of the traceback may begin a match, in quadratic time.

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -31,8 +32,17 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 
 MODULE = Path(__file__).parent / "programs" / "java_speaking_module.py"
-ERROR = "java.lang.IllegalStateException: it failed\n\tat App.fail(App.java:12)\n\tat App.main(App.java:3)"
+ERROR = """java.lang.IllegalStateException: it failed
+\tat App.fail(App.java:12)
+Caused by: java.lang.ArithmeticException: / by zero
+\tat App.divide(App.java:20)
+\t... 2 more"""
+OF_THE_SDK = """
+\tat com.palantir.computemodules.functions.FunctionRunner.run(FunctionRunner.java:48)
+\tat java.base/java.lang.Thread.run(Thread.java:840)"""
+POSTED = ERROR.replace("(App.java:12)", f"(App.java:12){OF_THE_SDK}")
 SMALL = 100_000
+LONG = bool(os.environ.get("CMEMU_LONG"))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +59,13 @@ def emu(port: int) -> Iterator[Emulator]:
         for version in ("new", "old"):
             launch(emulator, version, port, replicas=2, max_concurrent_tasks=4).wait_until_responsive()
         yield emulator
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)
         assert not listens(port)
+
+
+def end_programs(emulator: Emulator) -> None:
+    emulator.reset()
+    eventually(lambda: not emulator.modules.any_running(), "every program has ended")
 
 
 def launch(emulator: Emulator, version: str, port: int, **options: Any) -> LaunchedModule:
@@ -109,7 +123,7 @@ def test_the_text_of_an_error_is_a_function_error(emu: Emulator, module: Launche
     with pytest.raises(FunctionError) as raised:
         job.result(timeout=30)
     assert str(raised.value) == ERROR
-    assert job.raw() == f"JobId: {job.id}\n{ERROR}\n".encode()
+    assert job.raw() == f"JobId: {job.id}\n{POSTED}\n".encode()
     assert job.record.outcome == "function error"
     with pytest.raises(FunctionError) as raised:
         list(job.stream())
@@ -128,7 +142,7 @@ def test_the_schemas_of_the_java_sdk_are_stored_and_used(emu: Emulator) -> None:
 
 def test_a_java_error_is_one_on_every_route(emu: Emulator) -> None:
     api, headers = f"{emu.url}/api/v2/functions/queries/fail/", {"Authorization": f"Bearer {emu.token}"}
-    message, _, trace = ERROR.partition("\n")
+    message, _, trace = POSTED.partition("\n")
     for route in ("execute", "streamingExecuteEvents"):
         answer = requests.post(f"{api}{route}?preview=true", json={"parameters": {}}, headers=headers, timeout=30)
         error = answer.json() if route == "execute" else json.loads(answer.text.removeprefix("data: "))
@@ -249,8 +263,7 @@ def test_a_program_that_cannot_have_the_fixed_port_says_so() -> None:
         with pytest.raises(LaunchFailed, match="8946"):
             module.wait_until_responsive(timeout=0.01)
         assert not list(other.launch([sys.executable, "-c", "import time; time.sleep(60)"], "python").logs)
-        other.reset()
-        eventually(lambda: not other.modules.any_running(), "every program has ended")
+        end_programs(other)
 
 
 def test_everything_is_closed_when_the_emulator_stops(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,3 +282,27 @@ def test_everything_is_closed_when_the_emulator_stops(port: int, monkeypatch: py
         assert not list(emulator.modules)
         module = launch(emulator, "new", other).wait_until_responsive()
         assert module.states == ["responsive"]
+        end_programs(emulator)
+
+
+# Java
+
+
+@pytest.mark.skipif(not (LONG and shutil.which("javac")), reason="the JDK takes long to compile; the long run uses it")
+@pytest.mark.parametrize("version", ["new", "old"])
+def test_java_s_own_http_client_gets_jobs_and_posts_results(emu: Emulator, port: int, version: str) -> None:
+    command = ["java", str(MODULE.with_name("JavaModule.java")), version]
+    module = emu.launch(command, "java", env={"FIXED_PORT": str(port)}, replicas=2, max_concurrent_tasks=4)
+    module.wait_until_responsive(timeout=60)
+    jobs = [enqueue(emu, module, "add", {"x": n}) for n in range(200)]
+    assert [job.result(timeout=60) for job in jobs] == [n + 1 for n in range(200)]
+    job = enqueue(emu, module, "large", {"size": SMALL - 2})
+    assert (job.result(timeout=60), job.record.streamed) == ("x" * (SMALL - 2), False)
+    with pytest.raises(FunctionError, match=r"java.lang.IllegalStateException: it failed\n\tat JavaModule.call"):
+        enqueue(emu, module, "fail").result(timeout=60)
+    with emu.faults("java", reject_poll=0.3, delay=(0, 0.1), seed=1):
+        assert [enqueue(emu, module, "add", {"x": n}).result(timeout=60) for n in range(5)] == [1, 2, 3, 4, 5]
+    assert "result: 202" in module.logs.text
+    assert (version == "new") == ("restart: 200 []" in module.logs.text)
+    emu.runtime("java").delete()
+    eventually(lambda: not module.running, "it has ended")

@@ -41,6 +41,15 @@ SCHEMAS = [
     },
 ]
 
+TRACE = """java.lang.IllegalStateException: it failed
+\tat App.fail(App.java:12)
+\tat com.palantir.computemodules.functions.FunctionRunner.run(FunctionRunner.java:48)
+\tat java.base/java.lang.Thread.run(Thread.java:840)
+Caused by: java.lang.ArithmeticException: / by zero
+\tat App.divide(App.java:20)
+\t... 2 more
+"""
+
 if OLD:
     HEADERS["Module-Auth-Token"] = Path(os.environ["MODULE_AUTH_TOKEN"]).read_text()
     GET_JOB, POST_RESULT = f"{FIXED}/job", f"{FIXED}/results"
@@ -91,8 +100,7 @@ def result_of(job: Any) -> bytes | Iterator[bytes]:
     try:
         result = json.dumps(function_result(job["queryType"], job["query"])).encode()
     except RuntimeError:
-        trace = "java.lang.IllegalStateException: it failed\n\tat App.fail(App.java:12)\n\tat App.main(App.java:3)\n"
-        result = f"JobId: {job['jobId']}\n{trace}".encode()
+        result = f"JobId: {job['jobId']}\n{TRACE}".encode()
     return iter([result[:10], result[10:]]) if OLD else result
 
 
