@@ -119,15 +119,18 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
         choices=[*map(str, Mode)],
-        default=str(Mode.FUNCTION),
+        default=argparse.SUPPRESS,
         help="The execution mode: a program in 'pipeline' mode takes no jobs and need not poll. Default: function.",
     )
     add_replicas(parser)
+    add_configuration(parser)
 
 
 def add_replicas(parser: argparse.ArgumentParser) -> None:
     """Add the number of a module's replicas, and the number of tasks of each."""
-    parser.add_argument("--replicas", type=positive, default=1, help="Number of processes. Default: 1.")
+    parser.add_argument(
+        "--replicas", type=positive, metavar="N", default=argparse.SUPPRESS, help="Number of processes. Default: 1."
+    )
     add_tasks(parser)
 
 
@@ -136,9 +139,31 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-concurrent-tasks",
         type=positive,
-        default=1,
+        metavar="N",
+        default=argparse.SUPPRESS,
         help="Number of jobs that a replica receives at a time. Default: 1.",
     )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add the file of a module's configuration."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="A YAML or JSON file with the module's configuration: sources, aliases, client and so on. Options take "
+        "precedence over it.",
+    )
+
+
+def given_configuration(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the keys of a module's configuration that the file of `--config` and the options give."""
+    given: dict[str, Any] = {}
+    if options.config is not None:
+        from cmemu_nb.storage import configuration_file  # noqa: PLC0415 - YAML is imported only for such a file
+
+        given = configuration_file.read(options.config)
+    keys = {name: getattr(options, name, None) for name in ("mode", "replicas", "max_concurrent_tasks")}
+    return given | {name: value for name, value in keys.items() if value is not None}
 
 
 def add_env(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +171,7 @@ def add_env(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runtime", help="The runtime's id.")
     parser.add_argument("--docker", metavar="IMAGE", help="Print one line that runs a container of this image instead.")
     add_tasks(parser)
+    add_configuration(parser)
 
 
 def add_export(parser: argparse.ArgumentParser, path: str) -> None:

@@ -19,6 +19,8 @@ from cmemu_nb.engine.engine import Engine
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.executors.executors import Executors
 from cmemu_nb.executors.opened_runtime import opened_runtime
+from cmemu_nb.lifecycle.configuration import Configuration, hide_secrets
+from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.settings import hide_tokens, make_settings
 
 if TYPE_CHECKING:
@@ -70,7 +72,8 @@ class Emulator:
     - Runtimes and jobs: `open_runtime`, `runtime`, `job`, `cancel`, `reset`.
     - Call functions: `call`, `acall`, `submit`, `asubmit`, `stream`, `map`, `amap`, `check_query`.
     - Serve functions: `function` and `functions` (in cells), `launch`, `modules`, `end_modules`, `launchable_runtime`
-      and `env` (programs), `scale` and `clusters` (replicas on Dask clusters); `faults` makes the platform misbehave.
+      and `env` (programs), `configure` (what a module is given), `scale` and `clusters` (replicas on Dask clusters);
+      `faults` makes the platform misbehave.
     - Inspect: the DataFrames `runtimes`, `jobs`, `schemas`, `deployed_apps`, `events` and `event_frame`; the charts
       `timeline` and `latency`; `dashboard` and `board`; `export`, `openapi`, `looked_at`, `steady_at`.
     - Internals: `lifecycle` (the state, which any thread may read), `change` (to change it), `on_event`, `application`,
@@ -596,23 +599,19 @@ class Emulator:
         command: str | Sequence[str],
         runtime: RuntimeHandle | str | None = None,
         *,
-        replicas: int = 1,
-        max_concurrent_tasks: int = 1,
-        env: Mapping[str, str] | None = None,
         cwd: str | None = None,
-        mode: str = "function",
-        **extras: Any,
+        **configuration: Any,
     ) -> LaunchedModule:
         """Launch a program, such as `"python app.py"` with an official SDK, as a runtime's module.
 
-        Each of the `replicas` is a process with its own token, and receives at most `max_concurrent_tasks` unfinished
-        jobs at a time. The default `runtime` is named after the program's file; a runtime that does not exist yet is
-        opened and bound to an app of its name. `python` in the command is the kernel's own interpreter. With
-        `mode="pipeline"` the program need not poll: it takes no jobs, counts as responsive while it runs, and ends with
-        its exit code, which `wait_until_ended()` of the result returns. The further options are those of a deployed
-        module's configuration: `sources`, `source_configurations`, `aliases`, `client_id`, `client_secret`,
-        `build2_token`. Raises `LaunchFailed` for a program that does not exist or fails at once, `InvalidRequest` for
-        an invalid option; a runtime that was opened for the launch is deleted again then.
+        The default `runtime` is named after the program's file; a runtime that does not exist yet is opened and bound
+        to an app of its name. `python` in the command is the kernel's own interpreter; `cwd` is the program's
+        directory. The keywords are the keys of a module's configuration (see `configure()`), which take precedence over
+        those of the runtime: each of the `replicas` is a process with its own token, and receives at most
+        `max_concurrent_tasks` unfinished jobs at a time; with `mode="pipeline"` the program need not poll: it takes no
+        jobs, counts as responsive while it runs, and ends with its exit code, which `wait_until_ended()` of the result
+        returns. Raises `LaunchFailed` for a program that does not exist or fails at once, `InvalidRequest` for an
+        invalid option; a runtime that was opened for the launch is deleted again then.
 
         >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
         >>> module
@@ -621,19 +620,8 @@ class Emulator:
         41
         >>> module.stop()
         """
-        from cmemu_nb.executors.modules.environment import hide_secrets
-
-        hide_secrets(extras)
-        return self.modules.launch(
-            command,
-            _id_of(runtime),
-            extras,
-            replicas=replicas,
-            max_concurrent_tasks=max_concurrent_tasks,
-            env=env or {},
-            cwd=cwd,
-            mode=mode,
-        )
+        hide_secrets(configuration)
+        return self.modules.launch(command, _id_of(runtime), cwd, configuration)
 
     @property
     def modules(self) -> Modules:
@@ -654,22 +642,51 @@ class Emulator:
         with opened_runtime(self._engine, _id_of(runtime)) as runtime_id:
             yield runtime_id
 
-    def env(self, runtime: RuntimeHandle | str, max_concurrent_tasks: int = 1, **extras: Any) -> ModuleEnvironment:
+    def configure(self, runtime: RuntimeHandle | str, **configuration: Any) -> Configuration:
+        """Configure a runtime's module, in place of its configuration until now, and return the configuration.
+
+        The keys are the same here, in `launch()` and `env()`, in seed files and in the files of `--config`
+        (`%cmemu help configuration`):
+
+        - `sources`: the credentials of each source, `{"Crm": {"password": "..."}}`; `source_configurations`: the
+          further properties of each source, `{"Crm": {"sourceConfiguration": {...}}}`.
+        - `aliases`: the resources by alias, `{"orders": {"rid": "ri...", "branch": "master"}}`.
+        - `client`: `{"id": "...", "secret": "..."}`, the module's OAuth client; `build2_token`: the token of pipeline
+          mode; `environment`: environment variables.
+        - `mode`: `"function"`, or `"pipeline"` for a program that takes no jobs; `replicas` and `max_concurrent_tasks`:
+          the number of processes, and of unfinished jobs of each.
+
+        It takes effect for programs when they are launched or restarted. Secrets are masked wherever they are shown.
+        Raises `NotFound` for an unknown runtime other than `notebook`, `InvalidRequest` for an unknown key or a value
+        that is not valid.
+
+        >>> emu.configure("notebook", sources={"Crm": {"password": "correct horse"}}, replicas=2)
+        <Configuration: sources Crm; replicas 2>
+        """
+        hide_secrets(configuration)
+        runtime_id, configured = _id_of(runtime), Configuration().changed(configuration)
+        if runtime_id != NOTEBOOK:
+            self.lifecycle.runtime(runtime_id)
+        self.change(lambda lifecycle: lifecycle.configure(runtime_id, configured))
+        return configured
+
+    def env(
+        self, runtime: RuntimeHandle | str, max_concurrent_tasks: int | None = None, **configuration: Any
+    ) -> ModuleEnvironment:
         """Add a replica to a runtime, and return its environment variables, for a program that you start yourself.
 
         Each call adds a replica with its own token, which receives at most `max_concurrent_tasks` unfinished jobs at a
         time. Tokens and certificates are files in a private directory. The result is a dict; its `export_lines` are for
-        a terminal, its `docker_line(image)` for a container on the host's network. `extras` are the further options of
-        `launch()`. Raises `NotFound` for an unknown runtime.
+        a terminal, its `docker_line(image)` for a container on the host's network. The keywords are the keys of a
+        module's configuration (see `configure()`), which take precedence over those of the runtime. Raises `NotFound`
+        for an unknown runtime, `InvalidRequest`.
 
         >>> emu.env("notebook")["MAX_CONCURRENT_TASKS"]
         '1'
         """
-        from cmemu_nb.executors.modules.environment import add_replica, hide_secrets, read_extras
-
-        hide_secrets(extras)
-        runtime_id, read = _id_of(runtime), read_extras(extras)
-        return self.change(lambda _: add_replica(self._engine, runtime_id, max_concurrent_tasks, read))[1]
+        hide_secrets(configuration)
+        runtime_id, given = _id_of(runtime), {"max_concurrent_tasks": max_concurrent_tasks, **configuration}
+        return self.change(lambda _: self._environment(runtime_id, given))
 
     def scale(
         self,
@@ -897,10 +914,10 @@ class Emulator:
         """The HTTP client on the emulator's event loop; `NotRunning` when it is stopped."""
         return self._engine.client
 
-    def _environment(self, runtime_id: str, max_concurrent_tasks: int) -> ModuleEnvironment:
+    def _environment(self, runtime_id: str, given: Mapping[str, Any]) -> ModuleEnvironment:
         from cmemu_nb.executors.modules.environment import add_replica
 
-        return add_replica(self._engine, runtime_id, max_concurrent_tasks)[1]
+        return add_replica(self._engine, runtime_id, self.lifecycle.configuration(runtime_id).changed(given))[1]
 
     def _diagnosis(self, job_id: str) -> Diagnosis:
         return diagnose(self._executors, job_id, in_shell=True)  # an HTTP client has no notebook variables to type

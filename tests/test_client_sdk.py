@@ -776,8 +776,8 @@ def test_over_https_with_the_emulator_s_own_authority(cells: Emulator) -> None:
 
 def test_from_the_client_sdk_to_a_module_of_the_executor_sdk(serve: Serve, tmp_path: Path) -> None:
     with serve() as emulator:
-        secret: Any = {"client_id": emulator.client_id, "client_secret": str(emulator.client_secret)}
-        emulator.launch(PYTHON, "orders", max_concurrent_tasks=2, **secret).wait_until_responsive()
+        client = {"id": "orders", "secret": "the-secret-of-orders"}
+        emulator.launch(PYTHON, "orders", max_concurrent_tasks=2, client=client).wait_until_responsive()
         query = sdk(emulator).functions.Query
         name = "com.orders.computemodules.describe"
         assert query.get(name).parameters["due"].data_type.type == "date"

@@ -71,7 +71,7 @@ def end_programs(emulator: Emulator) -> None:
 def launch(emulator: Emulator, version: str, port: int, **options: Any) -> LaunchedModule:
     """Launch the program by a script, as a program in Java is: a command of Python does not need port 8946."""
     script = f"exec {shlex.join([sys.executable, str(MODULE), version])}"
-    return emulator.launch(["sh", "-c", script], version, env={"FIXED_PORT": str(port)}, **options)
+    return emulator.launch(["sh", "-c", script], version, environment={"FIXED_PORT": str(port)}, **options)
 
 
 def listens(port: int) -> bool:
@@ -178,7 +178,7 @@ def test_a_program_that_its_script_starts_again_reports_the_restart_of_its_own_r
 ) -> None:
     program = shlex.join([sys.executable, str(MODULE), "new"])
     script = f"{program}; {program}; true"
-    module = emu.launch(["sh", "-c", script], "again", env={"FIXED_PORT": str(port)}).wait_until_responsive()
+    module = emu.launch(["sh", "-c", script], "again", environment={"FIXED_PORT": str(port)}).wait_until_responsive()
     other = enqueue(emu, emu.modules["new"], "slow", {"seconds": 1})
     with pytest.raises(JobFailed, match="the replica restarted"):
         enqueue(emu, module, "exit").result(timeout=30)

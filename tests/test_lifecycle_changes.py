@@ -30,6 +30,7 @@ from cmemu_nb.errors import (
     QueueFull,
     TooManyRuntimes,
 )
+from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.events import KINDS, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
@@ -52,6 +53,7 @@ SEED = Seed(
     [SeededApp(NEW_APP, "seeded"), SeededApp(APP, "seeded"), SeededApp("x", "rt", active=False)],
     {},
 )
+CONFIGURED = Configuration().changed({"sources": {"Crm": {"password": "a long password"}}})
 SAVED = SavedState(
     [SavedSession(Runtime("saved", "token-of-saved", 1), [FunctionSchema("saved", "f", b"{}", 1)], [], 2)], [], []
 )
@@ -142,6 +144,11 @@ OPERATIONS: dict[str, list[Case]] = {
     "delete_session": [
         does(lambda world: world.state.delete_session("rt"), "session_deleted", *CLEARED),
         does(lambda world: world.state.delete_session("unknown"), raises=NotFound),
+    ],
+    "configure": [
+        does(lambda world: world.state.configure("rt", CONFIGURED), "runtime_configured"),
+        does(lambda world: world.state.configure("not-opened", CONFIGURED), "runtime_configured"),
+        does(lambda world: world.state.configure("..", CONFIGURED), raises=InvalidRequest),
     ],
     "undo_session": [
         does(lambda world: world.state.undo_session("other", None), "session_deleted"),
@@ -307,6 +314,7 @@ READS: dict[str, Callable[[World], object]] = {
     "runtime": lambda world: world.state.runtime("rt"),
     "runtimes": lambda world: world.state.runtimes("rt", 1),
     "count_runtimes": lambda world: world.state.count_runtimes(),
+    "configuration": lambda world: world.state.configuration("rt"),
     "has_runtime": lambda world: world.state.has_runtime("rt"),
     "job": lambda world: world.state.job(world.queued.job_id),
     "find_job": lambda world: world.state.find_job("unknown"),
@@ -370,8 +378,8 @@ def picture(value: Any) -> Any:  # noqa: PLR0911 - one for each type
     if isinstance(value, dict):
         copied = [(key, picture(each)) for key, each in value.items()]
         return [(key, each) for key, each in copied if each != ""]
-    if isinstance(value, JobLog):
-        return value.text
+    if isinstance(value, JobLog | Configuration):
+        return value.text if isinstance(value, JobLog) else repr(value)
     if isinstance(value, Printed):
         return value.size
     if isinstance(value, LongQueue):
@@ -393,6 +401,7 @@ class Seen:
     schemas: dict[tuple[str, str], FunctionSchema]
     replicas: set[tuple[str, str]]
     streams: dict[str, int]
+    configurations: list[Configuration]
 
 
 def look(state: State) -> Seen:
@@ -406,6 +415,7 @@ def look(state: State) -> Seen:
         {(each.runtime_id, each.function_name): each for each in state.schemas()},
         {(name.runtime_id, each.token) for name in state.runtimes() for each in state.replicas(name.runtime_id)},
         {name: stream.size for name, stream in streams.items() if stream is not None},
+        [state.configuration(name) for name in ("rt", "not-opened")],
     )
 
 
@@ -425,6 +435,8 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
             yield from ["job_evicted"] * (after.evicted[name] - before.evicted[name])
             continue
         ended.add(name)
+    if before.configurations != after.configurations:
+        yield "runtime_configured"
     for app, bound_at in after.apps.items():
         yield from ["app_bound"] * (before.apps.get(app) != bound_at)
     yield from ("schema_deleted" for name, _ in before.schemas.keys() - after.schemas.keys() if name not in ended)

@@ -162,8 +162,7 @@ def test_python_finds_its_sources_resources_tokens_and_client(emu: Emulator) -> 
         sources={"Crm": {"password": "s3cret"}},
         source_configurations={"Crm": {"sourceConfiguration": {"url": "https://crm"}}},
         aliases={"orders": {"rid": "ri.orders", "branch": None}},
-        client_id="the-client",
-        client_secret="the-secret",
+        client={"id": "the-client", "secret": "the-secret"},
         build2_token="the-token",
     )
     assert emu.call("configuration", validate=False) == {

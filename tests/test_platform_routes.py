@@ -89,7 +89,7 @@ def test_the_certificate_is_valid_for_this_machine_and_the_authority_is_its_own(
 def test_a_client_that_asks_for_the_address_of_the_machine_s_name_arrives_where_debian_puts_it(emu: Emulator) -> None:
     named = "import runpy, socket; socket.gethostbyname = lambda name: '127.0.1.1'"
     program = ["python", "-c", f"{named}; runpy.run_path({str(PROGRAMS / 'custom_client.py')!r})"]
-    emu.launch(program, "real", env={"HTTPS_PROXY": "http://127.0.0.1:9"}).wait_until_responsive()
+    emu.launch(program, "real", environment={"HTTPS_PROXY": "http://127.0.0.1:9"}).wait_until_responsive()
     assert emu.call("halve", {"n": 5}) == 2.5
 
 

@@ -193,7 +193,7 @@ def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_w
         with pytest.raises(
             LaunchFailed, match=r"can't be started: Argument list too long\. Give it a smaller environment"
         ):
-            emulator.launch(["python", "-c", ""], "mine", env={"LARGE": "x" * 10_000_000})
+            emulator.launch(["python", "-c", ""], "mine", environment={"LARGE": "x" * 10_000_000})
         assert (given(), emulator.lifecycle.replicas("mine")) == (set(), [])
         launched(SLEEPER)
     assert given() == set()
@@ -263,8 +263,13 @@ def test_a_program_that_does_not_poll_is_an_error_with_its_state(emu: Emulator) 
         ("./no-such-program", {"cwd": "/"}, LaunchFailed, "There is no program './no-such-program' in '/'"),
         ("python app.py", {"cwd": "/no/such"}, LaunchFailed, "The directory '/no/such' does not exist"),
         ("", {}, InvalidRequest, r"launch\(\) needs a command"),
-        ("python app.py", {"replica": 2}, InvalidRequest, "There is no option 'replica'"),
-        ("python app.py", {"replicas": 0}, InvalidRequest, "must be at least 1"),
+        ("python app.py", {"replica": 2}, InvalidRequest, r"has no key .replica.\. Did you mean .replicas.\?"),
+        (
+            "python app.py",
+            {"replicas": 0},
+            InvalidRequest,
+            "replicas of a module.s configuration must be at least 1, not 0",
+        ),
     ],
 )
 def test_what_can_not_be_launched_is_refused_in_one_sentence(
@@ -309,7 +314,11 @@ def test_the_environment_is_that_of_production_and_not_ours(emu: Emulator, monke
     names = ("NODE_ENV", "NO_PROXY", "MAX_CONCURRENT_TASKS", "MINE", "CLIENT_ID")
     code = f"import os; print(*(os.environ.get(name) for name in {names})); {SLEEPER}"
     module = emu.launch(
-        ["python", "-c", code], "sleeper", max_concurrent_tasks=3, env={"MINE": "mine"}, client_id="the-client"
+        ["python", "-c", code],
+        "sleeper",
+        max_concurrent_tasks=3,
+        environment={"MINE": "mine"},
+        client={"id": "the-client", "secret": "the-secret"},
     )
     eventually(lambda: len(module.logs) == 2, "it has spoken")
     assert module.logs.text.splitlines()[0] == "None localhost,127.0.0.1,127.0.1.1,::1 3 mine the-client"
@@ -358,7 +367,7 @@ def test_a_program_finds_the_commands_of_its_interpreter_first(
         eventually(lambda module=module: len(module.logs), "it has printed its PATH")  # type: ignore[misc]
         assert module.logs.text.split(":") == [*first, "/usr/bin", "/bin"]
         module.stop()
-    module = emu.launch(["python", "-c", code], "said", env={"PATH": "/bin"})
+    module = emu.launch(["python", "-c", code], "said", environment={"PATH": "/bin"})
     eventually(lambda: len(module.logs), "it has printed its PATH")
     assert module.logs.text == "/bin"
 

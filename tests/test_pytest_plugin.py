@@ -162,7 +162,7 @@ import pytest
 ENDED = []
 
 def test_fails(cmemu, cmemu_launch):
-    module = cmemu_launch("python module.py", replicas=2, env={"GREETING": "hello"})
+    module = cmemu_launch("python module.py", replicas=2, environment={"GREETING": "hello"})
     assert module.states == ["responsive"] * 2
     ENDED.extend(module.replicas)
     assert cmemu.call("greet") == "no greeting"

@@ -61,7 +61,11 @@ FURTHER = "further-0123456789-abcdefg"
 SECRET = "client-secret-0123456789"
 TOKENS: dict[str, Any] = {"token": BEARER, "tokens": [FURTHER]}
 # Constants: the variables of a function would be in tracebacks.
-MODULE: dict[str, Any] = {"client_secret": SECRET, "build2_token": SECRET, "sources": {"s": {"key": SECRET}}}
+MODULE: dict[str, Any] = {
+    "client": {"id": "app", "secret": SECRET},
+    "build2_token": SECRET,
+    "sources": {"s": {"key": SECRET}},
+}
 PRINTS_ITS_TOKEN = "import os; print('my token is', open(os.environ['MODULE_AUTH_TOKEN']).read())"
 
 
@@ -280,7 +284,7 @@ def rights(path: Path) -> int:
 def test_files_with_tokens_and_keys_are_their_owner_s_alone(serve: Serve) -> None:
     with serve() as emulator:
         emulator.open_runtime("r", RID)
-        emulator.env("r", sources={"s": {"key": SECRET}}, build2_token=SECRET, aliases={"a": 1})
+        emulator.env("r", sources={"s": {"key": SECRET}}, build2_token=SECRET, aliases={"a": {"rid": "ri.a"}})
         folder = emulator.files.path
         files = [path for path in folder.rglob("*") if path.is_file()]
         assert {path.name.rpartition("-")[0] for path in files} >= {"token", "build2_token", "source_credentials"}
@@ -380,7 +384,7 @@ class Shown:
         self.emulator = emulator
         self.runtime = emulator.open_runtime("r", RID)
         self.job = self.runtime.enqueue("f")
-        self.environment = emulator.env("r", client_secret=SECRET, build2_token=SECRET)
+        self.environment = emulator.env("r", client={"id": "app", "secret": SECRET}, build2_token=SECRET)
         self.secrets = [BEARER, FURTHER, SECRET, str(self.runtime.token)]
         self.secrets += [replica.token for replica in emulator.lifecycle.replicas("r")]
 
@@ -553,7 +557,7 @@ def test_a_program_that_prints_its_secrets_in_any_form_leaves_none_in_its_log(se
         extras: dict[str, Any] = {
             "sources": {"s": {"password": HARD}},
             "build2_token": "build/2+token==",
-            "client_secret": SECRET,
+            "client": {"id": "app", "secret": SECRET},
         }
         module = emulator.launch([sys.executable, "-c", PRINTS_ITS_SECRETS, BEARER], "r", **extras)
         eventually(lambda: module.logs.tail(1) == "done", "the program has printed all", 30)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from cmemu_nb.arguments import add_env, add_export
+from cmemu_nb.arguments import add_env, add_export, given_configuration
 from cmemu_nb.cli.discovery import add_where, find
 from cmemu_nb.cli.parser import Commands, Parser, add_command, complain, does
 from cmemu_nb.cli.remote import runtime_path
@@ -66,7 +67,8 @@ async def _ask_for_environment(options: argparse.Namespace) -> ModuleEnvironment
     from cmemu_nb.executors.modules.environment import ModuleEnvironment  # noqa: PLC0415 - for `cmemu env` only
 
     async with await find(options) as remote:
-        fields = {"maxConcurrentTasks": options.max_concurrent_tasks}
+        # As plain text: the encoder of requests does not take a Token.
+        fields = json.loads(json.dumps({"configuration": given_configuration(options)}))
         answer = await remote.post(f"{runtime_path(options.runtime)}/replicas", fields)
     environment = ModuleEnvironment(answer["environment"])
     environment.folder = answer["folder"]

@@ -6,9 +6,9 @@ import json
 import queue
 import shlex
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.arguments import add_launch
+from cmemu_nb.arguments import add_launch, given_configuration
 from cmemu_nb.cli.parser import FAILED, LATE, Commands, Parser, add_command, does
 from cmemu_nb.cli.serve import Signals, add_start_options, started
 from cmemu_nb.cli.stderr_writer import StderrWriter
@@ -64,10 +64,11 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
 def _run(parser: Parser, options: argparse.Namespace) -> int:
     if not options.program:
         parser.error("the program is missing: cmemu run -- python app.py")
-    environment = _environment(options.env)
+    configuration = given_configuration(options)
+    configuration["environment"] = {**configuration.get("environment", {}), **_environment(options.env)}
     signals = Signals()
     with started(parser, options) as emulator:
-        program = Program(parser, options, emulator, environment)
+        program = Program(parser, options, emulator, configuration)
         threading.Thread(target=signals.then, args=(lambda: program.notify(SIGNALLED),), daemon=True).start()
         return program.run()
 
@@ -87,9 +88,9 @@ class Program:
     """
 
     def __init__(
-        self, parser: Parser, options: argparse.Namespace, emulator: Emulator, environment: dict[str, str]
+        self, parser: Parser, options: argparse.Namespace, emulator: Emulator, configuration: dict[str, Any]
     ) -> None:
-        self._parser, self._options, self._emulator, self._environment = parser, options, emulator, environment
+        self._parser, self._options, self._emulator, self._configuration = parser, options, emulator, configuration
         self._module: LaunchedModule | None = None
         self._notices: queue.SimpleQueue[Exception | str] = queue.SimpleQueue()
         self._stderr = StderrWriter(MAX_LINES)
@@ -119,13 +120,7 @@ class Program:
         options = self._options
         try:
             module = self._module = self._emulator.launch(
-                options.program,
-                options.runtime,
-                replicas=options.replicas,
-                max_concurrent_tasks=options.max_concurrent_tasks,
-                env=self._environment,
-                cwd=options.cwd,
-                mode=options.mode,
+                options.program, options.runtime, cwd=options.cwd, **self._configuration
             )
             self._emulator.change(lambda _: module.logs.follow(lambda line: self._stderr.add(str(line))))
             module.wait_until_responsive(options.ready_timeout)
@@ -151,7 +146,7 @@ class Program:
         module = self._module
         if module is not None and module.ended:
             return self._end(module)
-        if isinstance(error, LaunchFailed) and error.exit_code and self._options.mode == Mode.PIPELINE:
+        if isinstance(error, LaunchFailed) and error.exit_code and self._configuration.get("mode") == Mode.PIPELINE:
             self._stderr.add(f"{self._parser.prog}: {error}")
             return error.exit_code
         if module is None or module.import_error or not isinstance(error, LaunchFailed):

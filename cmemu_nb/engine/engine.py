@@ -39,7 +39,7 @@ from cmemu_nb.wire.jupyterhub import proxy_url
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cmemu_nb.calls.diagnosis import Diagnosis
     from cmemu_nb.engine.parts import Part
@@ -57,16 +57,17 @@ class Engine:
     """An emulator without the public methods of the facade.
 
     `name()` returns the name of the variable that holds the emulator, for hints. `environment(runtime_id,
-    max_concurrent_tasks)` adds a replica to a runtime and returns its environment variables; `diagnose(job_id)` says
-    why a job has no result yet. `parts` start and stop with the engine; each adds itself when it is created.
-    `read_from` says why a session that was read from a file can't be started, "" for any other.
+    configuration)` adds a replica to a runtime, with these keys of a module's configuration, and returns its
+    environment variables; `diagnose(job_id)` says why a job has no result yet. `parts` start and stop with the engine;
+    each adds itself when it is created. `read_from` says why a session that was read from a file can't be started, ""
+    for any other.
     """
 
     def __init__(
         self,
         settings: Settings,
         name: Callable[[], str],
-        environment: Callable[[str, int], ModuleEnvironment],
+        environment: Callable[[str, Mapping[str, Any]], ModuleEnvironment],
         diagnose: Callable[[str], Diagnosis],
     ) -> None:
         self.lifecycle = Lifecycle(**limits_of(settings))

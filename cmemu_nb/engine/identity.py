@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from cmemu_nb.lifecycle.configuration import OAuthCredentials
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.snapshot import Seed
     from cmemu_nb.settings import Settings
@@ -49,6 +50,7 @@ class Identity:
         self.client_id: str
         self.client_secret: Token
         self.replica_files: ReplicaFiles
+        self._module_clients: dict[str, Token] = {}
         self._lifecycle = lifecycle
         self._journal_file: JournalFile | None = None
         self._known: dict[str, str] = {}
@@ -153,8 +155,18 @@ class Identity:
         """Return the OAuth client, which issues access tokens and knows the revoked ones."""
         revoked = msgspec.json.decode(self._known.get("revoked", "{}"), type=dict[str, int])
         return OAuthClient(
-            self.client_id, self.client_secret, int(self.settings.access_token_seconds), revoked, self._keep_revoked
+            self.client_id,
+            self.client_secret,
+            int(self.settings.access_token_seconds),
+            revoked,
+            self._keep_revoked,
+            self._module_clients,
         )
+
+    def accept(self, client: OAuthCredentials | None) -> None:
+        """Let the OAuth client of a module's configuration get access tokens; the newest secret of an id is valid."""
+        if client is not None:
+            self._module_clients[client.id] = client.secret
 
     def _keep_revoked(self, revoked: Mapping[str, int]) -> None:
         self._known["revoked"] = msgspec.json.encode(revoked).decode()

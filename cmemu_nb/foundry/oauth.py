@@ -27,6 +27,8 @@ LENGTH = len(ACCESS_TOKEN_START) + 72
 class OAuthClient:
     """One confidential client. Applications get access tokens for its id and secret.
 
+    Modules whose configuration has a client of their own get them, too: `modules` are the secrets of those clients by
+    their ids, and may change.
     A token is valid for the given number of `seconds`. It is signed with the secret, so an emulator that continues
     with the same secret accepts it. `revoked` are the revoked tokens with the Unix milliseconds at which they would
     have expired; `keep` is called with them whenever they change.
@@ -39,18 +41,20 @@ class OAuthClient:
         seconds: int,
         revoked: Mapping[str, int],
         keep: Callable[[Mapping[str, int]], object],
+        modules: Mapping[str, Token],
     ) -> None:
         self.client_id = client_id
         self.secret = Token(secret)
         self.seconds = seconds
         self._revoked = dict(revoked)
         self._keep = keep
+        self._modules = modules
 
     def check(self, client_id: str | None, secret: str | None) -> None:
-        """Raise `InvalidClient`, which does not say what is wrong, unless id and secret are this client's."""
-        id_right = hmac.compare_digest(_bytes(client_id), _bytes(self.client_id))
-        secret_right = hmac.compare_digest(_bytes(secret), _bytes(self.secret))
-        if not (id_right and secret_right):
+        """Raise `InvalidClient`, which does not say what is wrong, unless id and secret are a known client's."""
+        clients = [(self.client_id, self.secret), *list(self._modules.items())]
+        known = [_same(client_id, each) & _same(secret, its_secret) for each, its_secret in clients]
+        if not any(known):
             raise InvalidClient
 
     def issue(self) -> Token:
@@ -87,6 +91,10 @@ class OAuthClient:
 
     def _signature(self, head: bytes) -> bytes:
         return hmac.digest(_bytes(self.secret), head, hashlib.sha256)
+
+
+def _same(given: str | None, known: str) -> bool:
+    return hmac.compare_digest(_bytes(given), _bytes(known))
 
 
 def _bytes(text: str | None) -> bytes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Every kind of event there is.
 KINDS = (
     *("emulator_started", "emulator_stopped", "seed_applied"),
-    *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_connected"),
+    *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_configured", "runtime_connected"),
     *(
         "schemas_posted",
         "schema_deleted",

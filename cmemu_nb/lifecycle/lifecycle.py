@@ -44,6 +44,7 @@ from cmemu_nb.wire.masking import is_masked_by_its_form
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp
 
     WriteAhead = Callable[[Job | Sequence[FunctionSchema]], None]
@@ -65,6 +66,7 @@ class Lifecycle(State):
       is one change with all that belongs to the session: its schemas, bindings, replicas and finished jobs;
     - each unfinished job of such a session is cleared: `job_cleared`;
     - an app is bound, also if another runtime served it before: `app_bound`;
+    - the configuration of its module is set: `runtime_configured`;
     - schemas are posted, even none, or one is deleted: `schemas_posted`, `schema_deleted`;
     - a runtime polls for the first time in its session: `runtime_connected`;
     - a runtime's module has another execution mode than before: `mode_set`;
@@ -221,7 +223,17 @@ class Lifecycle(State):
         """End a runtime's session and forget the runtime [ours]."""
         session = self._session(runtime_id)
         del self._sessions[runtime_id]
+        self._configurations.pop(runtime_id, None)
         return self._discard(session, "session_deleted")
+
+    def configure(self, runtime_id: str, configuration: Configuration) -> None:
+        """Configure a runtime's module, in place of its configuration until now [ours].
+
+        Resets keep it. A runtime can be configured before its session is opened. The secrets are masked from now on.
+        """
+        self.events.hide(*configuration.secrets)
+        self._configurations[checked_runtime_id(runtime_id)] = configuration
+        self._emit("runtime_configured", runtime_id, detail=configuration.in_words)
 
     def undo_session(self, runtime_id: str, before: DeployedApp | None) -> None:
         """Delete a session that turned out not to be needed, and bind its app as it was bound `before` [ours]."""
@@ -239,13 +251,16 @@ class Lifecycle(State):
     def apply_seed(self, seed: Seed) -> None:
         """Open the sessions and make the bindings of a seed file that do not exist yet [ours]; `reset()` repeats it.
 
-        A runtime that exists keeps its session, whatever token the file gives it, and a bound app its binding.
+        A runtime that exists keeps its session, whatever token the file gives it, and a bound app its binding; a
+        configured runtime keeps its configuration.
         """
         self._seed = seed
         existing = sorted({each.runtime_id for each in seed.runtimes} & self._sessions.keys())
         for each in seed.runtimes:
             if each.runtime_id not in self._sessions:
                 self.open_session(each.runtime_id, token=each.module_auth_token)
+            if each.configuration is not None and each.runtime_id not in self._configurations:
+                self.configure(each.runtime_id, each.configuration)
         for app in seed.apps:
             if app.active:
                 self._bind_missing(app)

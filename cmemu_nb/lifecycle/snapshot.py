@@ -13,6 +13,7 @@ from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.tokens import Token
 
 
@@ -49,10 +50,14 @@ class SavedState(msgspec.Struct, frozen=True):
 
 
 class SeededRuntime(msgspec.Struct, frozen=True):
-    """A runtime whose session is open from the start; without a token of its own it gets a random one."""
+    """A runtime whose session is open from the start; without a token of its own it gets a random one.
+
+    `configuration` is that of its module, None if the file has none.
+    """
 
     runtime_id: str
     module_auth_token: Token | None = None
+    configuration: Configuration | None = None
 
 
 class SeededApp(msgspec.Struct, frozen=True):

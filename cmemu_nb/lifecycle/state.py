@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import JobEvicted, NotFound, known
+from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.lifecycle.session import outcomes
@@ -30,6 +31,7 @@ class State:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._configurations: dict[str, Configuration] = {}
         self._owners: dict[str, Session] = {}
         self._apps: dict[str, dict[str, DeployedApp]] = {}
         self._replicas: dict[bytes, Replica] = {}
@@ -61,6 +63,10 @@ class State:
     def has_runtime(self, runtime_id: str) -> bool:
         """Return whether there is a runtime of this id."""
         return runtime_id in self._sessions
+
+    def configuration(self, runtime_id: str) -> Configuration:
+        """Return what a runtime's module is configured with, whether there is such a runtime or not."""
+        return self._configurations.get(runtime_id) or Configuration()
 
     def job(self, job_id: str) -> Job:
         """Return a job; `JobEvicted` if it was evicted, `NotFound` if a reset cleared it or the id was never issued."""

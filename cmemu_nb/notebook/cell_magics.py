@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
 
+from cmemu_nb.arguments import given_configuration
 from cmemu_nb.display.names import running_emulators
 from cmemu_nb.storage.owner_only import write_in
 
@@ -109,8 +110,7 @@ def launch_cell(emulator: Emulator, given: Arguments, text: str) -> LaunchedModu
     folder = emulator.files.folder(f"module-{re.sub(r'[^A-Za-z0-9._-]', '_', given.module)}")
     write = _write_node if given.language == "node" else _write_python
     command = write(folder, text)
-    tasks = given.max_concurrent_tasks
-    return emulator.launch(command, given.module, replicas=given.replicas, max_concurrent_tasks=tasks)
+    return emulator.launch(command, given.module, **given_configuration(given))
 
 
 def _write_python(folder: Path, text: str) -> list[str]:

@@ -13,6 +13,7 @@ from cmemu_nb.arguments import (
     JOB,
     add_call_options,
     add_cancel,
+    add_configuration,
     add_env,
     add_export,
     add_function_and_query,
@@ -225,6 +226,7 @@ def parse_module_line(line: str) -> Arguments:
     parser.add_argument("module", metavar="NAME")
     parser.add_argument("--language", choices=("python", "node"), default="python")
     add_replicas(parser)
+    add_configuration(parser)
     parser.add_argument("--name")
     return _read(parser, _split(parser.prog, line))
 

@@ -16,7 +16,7 @@ from IPython.display import Markdown, display
 from msgspec.structs import replace
 from traitlets import Unicode
 
-from cmemu_nb.arguments import given_settings
+from cmemu_nb.arguments import given_configuration, given_settings
 from cmemu_nb.calls.handles import JobHandle
 from cmemu_nb.display.names import emulators, forget, started_by_magics
 from cmemu_nb.emulator import Emulator
@@ -326,19 +326,10 @@ class CMEmu(Settings, Magics):
         print(f"Wrote {plural(len(emulator.functions), 'function')} to {path}.")  # noqa: T201
 
     def _launch(self, given: Arguments) -> LaunchedModule:
-        tasks = given.max_concurrent_tasks
-        emulator = self._emulator(given)
-        return emulator.launch(
-            given.words,
-            given.runtime,
-            replicas=given.replicas,
-            max_concurrent_tasks=tasks,
-            cwd=given.cwd,
-            mode=given.mode,
-        )
+        return self._emulator(given).launch(given.words, given.runtime, cwd=given.cwd, **given_configuration(given))
 
     def _env(self, given: Arguments) -> None:
-        environment = self._emulator(given).env(given.runtime, given.max_concurrent_tasks)
+        environment = self._emulator(given).env(given.runtime, **given_configuration(given))
         print(environment.docker_line(given.docker) if given.docker else environment.export_lines)  # noqa: T201
 
     def _cancel(self, given: Arguments) -> None:

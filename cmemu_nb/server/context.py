@@ -24,7 +24,8 @@ from cmemu_nb.version import __version__
 from cmemu_nb.wire.paths import API, PLATFORM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from cmemu_nb.calls.diagnosis import Diagnosis
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
@@ -48,9 +49,9 @@ class Context:
     """What handlers need of one emulator.
 
     An answer waits until the `journal`, if there is one, contains the changes of its request. `waiters` is the number
-    of held requests. `environment` adds a replica to a runtime, with a number of concurrent tasks, and returns its
-    environment variables. `diagnose` says why a job has no result, `surfaces` are those of the OpenAPI document, and
-    `identity` lets clients check that this is the emulator whose live file they have found.
+    of held requests. `environment` adds a replica to a runtime, with keys of a module's configuration, and returns
+    its environment variables. `diagnose` says why a job has no result, `surfaces` are those of the OpenAPI document,
+    and `identity` lets clients check that this is the emulator whose live file they have found.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Context:
         oauth: OAuthClient,
         settings: Settings,
         journal: Journal | None,
-        environment: Callable[[str, int], ModuleEnvironment],
+        environment: Callable[[str, Mapping[str, Any]], ModuleEnvironment],
         diagnose: Callable[[str], Diagnosis],
         surfaces: tuple[Surface, ...],
     ) -> None:

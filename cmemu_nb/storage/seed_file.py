@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import InvalidRequest, SeedError, SettingError
+from cmemu_nb.lifecycle.configuration import KEYS
 from cmemu_nb.lifecycle.snapshot import Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 from cmemu_nb.settings import Settings, hide_tokens, make_settings
+from cmemu_nb.storage.configuration_file import read_mapping
 from cmemu_nb.storage.seed_yaml import Document
 from cmemu_nb.wire.labels import checked_runtime_id
 from cmemu_nb.wire.masking import Mask
@@ -25,11 +27,11 @@ MAX_BYTES = 1_000_000
 FILE_KEYS = ("foundry", "tokens", "settings")
 FOUNDRY_KEYS = ("compute_modules",)
 MODULE_KEYS = ("runtimes", "deployed_apps")
-RUNTIME_KEYS = ("runtime_id", "module_auth_token")
+RUNTIME_KEYS = ("runtime_id", "module_auth_token", "configuration")
 APP_KEYS = ("deployed_app_rid", "runtime_id", "branch", "display_name", "active")
 TOKEN_KEYS = ("login",)
 SETTINGS = tuple(sorted(Settings.class_trait_names(config=True)))
-ALL_KEYS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOKEN_KEYS, *SETTINGS)
+ALL_KEYS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOKEN_KEYS, *SETTINGS, *KEYS)
 
 
 def read(path: str | Path, given: dict[str, Any]) -> Seed:
@@ -94,7 +96,10 @@ class _Sections:
             if "module_auth_token" in fields:
                 token = self._file.token(fields["module_auth_token"], f"{where}.module_auth_token")
                 self._file.once(tokens, token, each, f"{where} has the module_auth_token")
-            runtimes.append(SeededRuntime(runtime_id, token))
+            configuration = None
+            if "configuration" in fields:
+                configuration = read_mapping(self._file, fields["configuration"], f"{where}.configuration")
+            runtimes.append(SeededRuntime(runtime_id, token, configuration))
         return runtimes
 
     def _apps(self, node: yaml.Node | None) -> list[SeededApp]:

@@ -15,7 +15,7 @@ from cmemu_nb.wire.labels import trimmed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_NESTING = 10
+MAX_NESTING = 20
 MIN_SIMILARITY = 0.75
 STANDARD = "tag:yaml.org,2002:"
 KINDS = {
@@ -31,7 +31,7 @@ KINDS = {
 
 
 class _Refused(yaml.YAMLError):
-    """Content that YAML allows and a seed file does not."""
+    """Content that YAML allows and these files do not."""
 
     def __init__(self, event: yaml.Event, what: str) -> None:
         super().__init__(what)
@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise _Refused(event, "aliases (*name) are not allowed: write it out")
         if self.depth == MAX_NESTING:
-            raise _Refused(event, "this is nested too deeply for a seed file")
+            raise _Refused(event, "this is nested too deeply")
         self.depth += 1
         try:
             return super().compose_node(parent, index)
@@ -57,7 +57,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class Document:
-    """One file and methods to read its parts; `keys` are all keys that seed files can have.
+    """One file and methods to read its parts; `keys` are all keys that such files can have.
 
     `root` is None for an empty file.
     """
@@ -172,7 +172,7 @@ class Document:
         try:
             return self._loader.construct_object(node, deep=True)
         except (yaml.YAMLError, ValueError, OverflowError):
-            raise self.error(node.start_mark, f"{where} is not a value that a setting can have") from None
+            raise self.error(node.start_mark, f"{where} is not a value that is valid here") from None
 
     def _shown(self, key: str | None) -> str:
         """Return a key as it may be shown: completely only if it is similar to a valid key, as it may be a token."""

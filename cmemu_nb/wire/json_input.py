@@ -87,6 +87,10 @@ class Fields:
             raise self._wrong(name, "a whole number, 0 or more")
         return value
 
+    def values(self, name: str) -> dict[str, Any]:
+        """Return the decoded members of a member that is an object; an empty dict if it is absent or null."""
+        return self._of(name, dict[str, Any], "an object") or {}
+
     def required_object(self, name: str) -> dict[str, msgspec.Raw]:
         """Return the members of a member that is an object, each as the JSON text that was sent."""
         value = self._of(name, dict[str, msgspec.Raw], "an object")
@@ -106,7 +110,7 @@ class Fields:
     def _wrong(self, name: str, expected: str) -> InvalidRequest:
         return InvalidRequest(f"{self._what}: '{name}' must be {expected}.")
 
-    def number(self, name: str, default: int, most: int) -> int:
+    def number(self, name: str, default: T, most: int) -> int | T:
         """Return a member that is a whole number from 1 to `most`; `default` if it is absent or null."""
         expected = f"a whole number from 1 to {most}"
         value = self._of(name, float, expected)

@@ -7,44 +7,19 @@ import os
 import secrets
 import shlex
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.records import app_named
 from cmemu_nb.storage.certificates import CA_BUNDLES, NAMES
-from cmemu_nb.tokens import Token, hidden, last_four
+from cmemu_nb.tokens import Token, last_four
 from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cmemu_nb.engine.engine import Engine
+    from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.lifecycle.session import Replica
     from cmemu_nb.storage.replica_files import ReplicaFiles
-
-
-@dataclass(frozen=True)
-class Extras:
-    """The optional parts of a deployed module's configuration [foundry].
-
-    `sources` has the secrets of each source by name, `source_configurations` their settings, `aliases` the resources
-    by alias; all are plain JSON values.
-    """
-
-    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    source_configurations: Mapping[str, Any] = field(default_factory=dict)
-    aliases: Mapping[str, Any] = field(default_factory=dict)
-    client_id: str | None = None
-    client_secret: str | None = None
-    build2_token: str | None = None
-
-    @property
-    def secrets(self) -> list[str]:
-        """Every text in `sources`, `client_secret` and `build2_token`."""
-        return list(_texts([getattr(self, name) for name in SECRETS]))
 
 
 SERVICES = {
@@ -54,32 +29,6 @@ SERVICES = {
     "contour_backend_multiplexer": "/contour-backend-multiplexer/api",
 }
 """The paths of Foundry's services, by their names in service discovery [foundry]."""
-SECRETS = ("sources", "client_secret", "build2_token")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in plain JSON values."""
-    if isinstance(value, str):
-        yield str(value)
-    elif isinstance(value, Mapping):
-        yield from _texts(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
-
-
-def read_extras(given: Mapping[str, Any]) -> Extras:
-    """Read the options of a module's configuration; `InvalidRequest` lists the options if one is unknown."""
-    names = [each.name for each in fields(Extras)]
-    unknown = sorted(set(given) - set(names))
-    if unknown:
-        raise InvalidRequest(f"There is no option {unknown[0]!r}. The further options are {', '.join(names)}.")
-    return Extras(**given)
-
-
-def hide_secrets(given: dict[str, Any]) -> None:
-    """Wrap the secrets in options of a module's configuration, so that tracebacks that show the options hide them."""
-    given.update({name: hidden(given[name]) for name in SECRETS if name in given})
 
 
 class ModuleEnvironment(dict[str, str]):
@@ -115,8 +64,7 @@ class ModuleEnvironment(dict[str, str]):
 def add_replica(
     engine: Engine,
     runtime_id: str,
-    max_concurrent_tasks: int,
-    extras: Extras | None = None,
+    configuration: Configuration,
     *,
     launched: bool = False,
 ) -> tuple[Replica, ModuleEnvironment]:
@@ -125,18 +73,18 @@ def add_replica(
     It must be called on the emulator's loop. Raises `NotPrivate` or `OSError` if the files can't be written; then no
     replica is added.
     """
-    if extras is not None:
-        engine.lifecycle.events.hide(*extras.secrets)
-    replica = engine.lifecycle.add_replica(runtime_id, max_concurrent_tasks, launched=launched)
+    engine.lifecycle.events.hide(*configuration.secrets)
+    engine.identity.accept(configuration.client)
+    replica = engine.lifecycle.add_replica(runtime_id, configuration.max_concurrent_tasks, launched=launched)
     try:
-        return replica, _environment(engine, replica, extras or Extras())
+        return replica, _environment(engine, replica, configuration)
     except BaseException:
         engine.lifecycle.remove_replica(replica, "its files could not be written")
         engine.identity.replica_files.delete(replica)
         raise
 
 
-def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvironment:
+def _environment(engine: Engine, replica: Replica, configuration: Configuration) -> ModuleEnvironment:
     """Return the variables of the platform routes for one replica; tokens and certificates are files [foundry]."""
     address = urlsplit(engine.platform_url)
     base = f"{engine.platform_url}{PLATFORM}"
@@ -167,7 +115,8 @@ def _environment(engine: Engine, replica: Replica, extras: Extras) -> ModuleEnvi
         **dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(NAMES)),
     )
     environment.folder = str(engine.identity.files.path)
-    environment.update(_configured(engine.identity.replica_files, replica, extras))
+    environment.update(_configured(engine.identity.replica_files, replica, configuration))
+    environment.update(configuration.environment)
     return environment
 
 
@@ -191,20 +140,15 @@ def _app_rid(engine: Engine, runtime_id: str) -> str:
     return bound[0].deployed_app_rid if bound else app_named(runtime_id)
 
 
-def _with_branch(aliases: Mapping[str, Any]) -> dict[str, Any]:
-    """Return aliases as the platform writes them: each resource has a `branch`, which may be null [foundry]."""
-    return {name: {"branch": None, **each} if isinstance(each, Mapping) else each for name, each in aliases.items()}
-
-
-def _configured(files: ReplicaFiles, replica: Replica, extras: Extras) -> dict[str, str]:
+def _configured(files: ReplicaFiles, replica: Replica, configuration: Configuration) -> dict[str, str]:
     json_files = {
-        "SOURCE_CREDENTIALS": extras.sources,
-        "SOURCE_CONFIGURATIONS_PATH": extras.source_configurations,
-        "RESOURCE_ALIAS_MAP": _with_branch(extras.aliases),
+        "SOURCE_CREDENTIALS": configuration.sources,
+        "SOURCE_CONFIGURATIONS_PATH": configuration.source_configurations,
+        "RESOURCE_ALIAS_MAP": configuration.aliases,
     }
     texts = {name: json.dumps(value) for name, value in json_files.items() if value}
-    if extras.build2_token is not None:
-        texts["BUILD2_TOKEN"] = extras.build2_token
-    paths = {name: str(files.write(replica, name.lower(), text)) for name, text in texts.items()}
-    given = {"CLIENT_ID": extras.client_id, "CLIENT_SECRET": extras.client_secret}
-    return paths | {name: value for name, value in given.items() if value is not None}
+    if configuration.build2_token is not None:
+        texts["BUILD2_TOKEN"] = configuration.build2_token
+    variables = {name: str(files.write(replica, name.lower(), text)) for name, text in texts.items()}
+    client = configuration.client
+    return variables if client is None else {**variables, "CLIENT_ID": client.id, "CLIENT_SECRET": client.secret}

@@ -9,25 +9,25 @@ import shlex
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
-from cmemu_nb.executors.modules.environment import Extras, add_replica, read_extras
+from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs, stream_error
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.replicas import record_exit, record_start
+from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
 from cmemu_nb.lifecycle.records import JobStatus, Mode, takes_no_jobs
 from cmemu_nb.phrases import closest, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
 
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
@@ -47,15 +47,19 @@ NOT_INHERITED = ("NODE_ENV",)
 
 @dataclass(frozen=True)
 class Launch:
-    """The options that a program is launched with, first and at each restart."""
+    """The options that a program is launched with, first and at each restart.
+
+    `given` are the keys of the module's configuration that this launch sets; the others are those of its runtime.
+    """
 
     command: list[str]
-    replicas: int = 1
-    max_concurrent_tasks: int = 1
-    env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
-    mode: Mode = Mode.FUNCTION
-    extras: Extras = field(default_factory=Extras)
+    given: Mapping[str, Any] = field(default_factory=dict)
+    configuration: Configuration = field(default_factory=Configuration)
+
+    def on(self, engine: Engine, runtime_id: str) -> Launch:
+        """Return it with the configuration that it has on a runtime now."""
+        return replace(self, configuration=engine.lifecycle.configuration(runtime_id).changed(self.given))
 
     @property
     def path(self) -> str:
@@ -91,7 +95,7 @@ class LaunchedModule:
     @property
     def mode(self) -> Mode:
         """The execution mode: `function`, or `pipeline` for a program that need not poll and takes no jobs."""
-        return self._launch.mode
+        return self._launch.configuration.mode
 
     @property
     def running(self) -> bool:
@@ -157,13 +161,14 @@ class LaunchedModule:
         """Launch the replicas."""
         self._stopped = False
         self._started_at = self._engine.lifecycle.now()
+        self._launch = self._launch.on(self._engine, self.runtime_id)
         self._engine.lifecycle.set_mode(self.runtime_id, self.mode)
-        for _ in range(self._launch.replicas):
+        for _ in range(self._launch.configuration.replicas):
             self._start_replica()
 
     def _start_replica(self) -> None:
         launch, engine = self._launch, self._engine
-        replica, given = add_replica(engine, self.runtime_id, launch.max_concurrent_tasks, launch.extras, launched=True)
+        replica, given = add_replica(engine, self.runtime_id, launch.configuration, launched=True)
         try:
             given |= self._forwarders.open(replica, launch.command[0])
             self._start_process(replica, given)
@@ -182,7 +187,7 @@ class LaunchedModule:
     def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
         launch, engine = self._launch, self._engine
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-        environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given, **launch.env}
+        environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given}
         process = ReplicaProcess(
             engine.home.loop,
             replica,
@@ -337,14 +342,14 @@ class Modules(Part):
         self,
         command: str | Sequence[str],
         runtime_id: str | None,
-        extras: Mapping[str, Any],
-        mode: str,
-        **options: Any,
+        cwd: str | None,
+        configuration: Mapping[str, Any],
     ) -> LaunchedModule:
-        """Launch a program for a runtime, as `Emulator.launch` describes it; `options` are the fields of a `Launch`."""
+        """Launch a program for a runtime, as `Emulator.launch` describes it."""
         arguments = read_command(command)
-        launch = Launch(arguments, extras=read_extras(extras), mode=read_mode(mode), **options)
-        with opened_runtime(self._engine, runtime_id or runtime_name(arguments)) as opened:
+        runtime_id = runtime_id or runtime_name(arguments)
+        launch = Launch(arguments, cwd, configuration).on(self._engine, runtime_id)
+        with opened_runtime(self._engine, runtime_id) as opened:
             _check(launch)
             module = LaunchedModule(self._engine, self._forwarders, opened, launch)
             self._engine.home.run(self._start(module))
@@ -482,14 +487,6 @@ class Modules(Part):
         return next((each.pid for each in processes if each.replica is replica), None)
 
 
-def read_mode(mode: str) -> Mode:
-    """Return the execution mode of this name; `InvalidRequest` lists the modes if there is none."""
-    names = list(map(str, Mode))
-    if mode not in names:
-        raise InvalidRequest(f"There is no mode {mode!r}.{closest(str(mode), names)} The modes are {', '.join(names)}.")
-    return Mode(mode)
-
-
 def read_command(command: str | Sequence[str]) -> list[str]:
     """Return the arguments of a command line or a list; `python` is replaced by the current interpreter."""
     arguments = shlex.split(command) if isinstance(command, str) else [str(each) for each in command]
@@ -511,14 +508,12 @@ def _check(launch: Launch) -> None:
     if not Path(cwd).is_dir():
         raise LaunchFailed(f"The directory {cwd!r} does not exist. Give an existing one as cwd.")
     _check_program(launch, cwd)
-    if launch.replicas < 1 or launch.max_concurrent_tasks < 1:
-        raise InvalidRequest("replicas and max_concurrent_tasks must be at least 1.")
 
 
 def _check_program(launch: Launch, cwd: str) -> None:
     """Raise `LaunchFailed` if the program is not found where the process will look for it: from `cwd`, or on PATH."""
     program = launch.command[0]
-    path = launch.env.get("PATH", launch.path)
+    path = launch.configuration.environment.get("PATH", launch.path)
     # os.path.join keeps the "./" of "./start.sh", by which shutil.which knows a path from a name to find on PATH.
     file = os.path.join(cwd, program)  # noqa: PTH118
     if shutil.which(file if os.sep in program else program, path=path) is not None:

@@ -48,7 +48,7 @@ class ReplicaProcess:
         self.replica = replica
         self.exit_code: int | None = None
         self._loop = loop
-        self._mode = launch.mode
+        self._mode = launch.configuration.mode
         self._on_line = on_line
         self._on_exit = on_exit
         self.pid: int | None = None

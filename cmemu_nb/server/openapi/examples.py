@@ -132,7 +132,7 @@ DIAGNOSIS = {
     "executor again if it has ended.",
 }
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
-REPLICA = {"maxConcurrentTasks": 2}
+REPLICA = {"maxConcurrentTasks": 2, "configuration": {"aliases": {"orders": {"rid": "ri.foundry.main.dataset.orders"}}}}
 _FOLDER = "/tmp/cmemu-v52elwi5"  # noqa: S108 - an example
 _SERVER = "https://127.0.0.1:8945"
 _INTERNAL = "/interactive-module/api/internal-query"
@@ -160,6 +160,7 @@ ENVIRONMENT = {
         "SSL_CERT_FILE": f"{_FOLDER}/ca-bundle.pem",
         "NODE_EXTRA_CA_CERTS": f"{_FOLDER}/ca-bundle.pem",
         "CURL_CA_BUNDLE": f"{_FOLDER}/ca-bundle.pem",
+        "RESOURCE_ALIAS_MAP": f"{_FOLDER}/resource_alias_map-2c9728d1",
         "NO_PROXY": "localhost,127.0.0.1,::1",
         "no_proxy": "localhost,127.0.0.1,::1",
     },

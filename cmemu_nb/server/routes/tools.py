@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.display.job_search import MIN_CHARACTERS, find_unfinished
 from cmemu_nb.errors import InvalidRequest, JobAlreadyCompleted, JobEvicted, NotFound, NotPrivate, QueueFull
+from cmemu_nb.lifecycle.configuration import KEYS, hide_secrets
 from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, FunctionSchema, JobStatus, column_of
 from cmemu_nb.phrases import quoted
 from cmemu_nb.server.auth import Auth
@@ -125,12 +126,16 @@ def submit_direct(context: Context, request: Request) -> Response:
 def add_replica(context: Context, request: Request) -> Response:
     """Add a replica to a runtime and answer with its environment variables, for a program that is started by hand.
 
-    The environment names files with a token and certificates. They are on the emulator's machine.
+    The environment names files with a token and certificates. They are on the emulator's machine. `configuration` has
+    keys of a module's configuration, which take precedence over those of the runtime.
     """
     fields = Fields(request.body, "Adding a replica")
-    tasks = fields.number("maxConcurrentTasks", 1, MAX_TASKS)
-    environment = context.environment(request.params["runtimeId"], tasks)
-    return json_response(200, {"environment": dict(environment), "folder": environment.folder})
+    given = fields.values("configuration")
+    hide_secrets(given)
+    given["max_concurrent_tasks"] = fields.number("maxConcurrentTasks", given.get("max_concurrent_tasks"), MAX_TASKS)
+    environment = context.environment(request.params["runtimeId"], given)
+    variables = {name: str(value) for name, value in environment.items()}  # the encoder does not take a Token
+    return json_response(200, {"environment": variables, "folder": environment.folder})
 
 
 async def export(context: Context, request: Request) -> Answer:
@@ -274,10 +279,13 @@ _CANCEL_BODY = with_examples(
     examples.CANCELLATION,
 )
 _TASKS = described(
-    {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_TASKS, "default": 1},
-    "The maximum number of jobs that the replica runs at the same time",
+    {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_TASKS},
+    "The maximum number of jobs that the replica runs at the same time; 1 if it is configured nowhere",
 )
-_REPLICA_BODY = with_examples({"type": "object", "properties": {"maxConcurrentTasks": _TASKS}}, examples.REPLICA)
+_CONFIGURATION = described({"type": ["object", "null"]}, f"Keys of the module's configuration: {', '.join(KEYS)}")
+_REPLICA_BODY = with_examples(
+    {"type": "object", "properties": {"maxConcurrentTasks": _TASKS, "configuration": _CONFIGURATION}}, examples.REPLICA
+)
 
 routes = (
     Route(

@@ -1,0 +1,266 @@
+"""The configuration of a compute module: its sources, resources, client, tokens, environment and size.
+
+It has the same keys wherever it is given: as keywords, in a file, in a seed file and in a request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.lifecycle.records import Mode
+from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.tokens import Token, hidden, last_four
+from cmemu_nb.wire.json_input import JSON_TYPES
+from cmemu_nb.wire.value_types import name_of_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Parts of a source's configuration that hold credentials [foundry].
+SECRET_PARTS = ("secrets", "proxyToken", "authHeaders", "queryParameters", "resolvedCredentials", "pemPrivateKey")
+
+
+@dataclass(frozen=True)
+class OAuthCredentials:
+    """The id and the secret of the OAuth client that a module may use for requests of its own [foundry]."""
+
+    id: str
+    secret: Token
+
+
+@dataclass(frozen=True, repr=False)
+class Configuration:
+    """What a deployed module is configured with [foundry]. Its repr has names only, and no secrets.
+
+    - `sources`: the credentials of each source, by the source's name and the credential's name.
+    - `source_configurations`: further properties of each source, in the format that the SDKs read, such as
+      `{"Crm": {"sourceConfiguration": {...}, "httpConnectionConfig": {"url": ...}}}`.
+    - `aliases`: the resources by alias, each with its `rid` and, if it has one, its `branch`.
+    - `client`: the `id` and `secret` of the module's OAuth client, which the emulator's OAuth routes accept.
+    - `build2_token`: the token of pipeline mode.
+    - `environment`: environment variables of the program.
+    - `mode`: `function`, or `pipeline` for a program that takes no jobs and need not poll.
+    - `replicas`: how many processes a launch starts, 1 by default.
+    - `max_concurrent_tasks`: how many unfinished jobs a replica receives at a time, 1 by default.
+    """
+
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    source_configurations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    aliases: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    client: OAuthCredentials | None = None
+    build2_token: Token | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mode: Mode = Mode.FUNCTION
+    replicas: int = 1
+    max_concurrent_tasks: int = 1
+
+    def changed(self, given: Mapping[str, Any]) -> Configuration:
+        """Return it with other values for the given keys; None leaves a key as it is.
+
+        Raises `InvalidRequest` for an unknown key, which lists the keys, and for a value that is not valid.
+        """
+        for name in given:
+            if name not in KEYS:
+                raise InvalidRequest(f"{unknown_key(name)} The keys are {', '.join(KEYS)}.")
+        read = {name: _READERS[name](value, name) for name, value in given.items() if value is not None}
+        return replace(self, **read)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every text that must be masked wherever it is shown."""
+        secrets = [*_texts(self.sources), *_texts_of_secret_parts(self.source_configurations)]
+        secrets += [self.client.secret] if self.client else []
+        return [*secrets, *([self.build2_token] if self.build2_token else [])]
+
+    @property
+    def in_words(self) -> str:
+        """The names of what is configured, on one line; "nothing" if that is nothing."""
+        named = {"sources": {**self.sources, **self.source_configurations}, "aliases": self.aliases}
+        parts = [f"{name} {', '.join(values)}" for name, values in named.items() if values]
+        parts += [f"client {self.client.id}"] if self.client else []
+        parts += [f"build2_token {last_four(self.build2_token)}"] if self.build2_token else []
+        parts += [f"environment {', '.join(self.environment)}"] if self.environment else []
+        parts += [f"mode {self.mode}"] if self.mode != Mode.FUNCTION else []
+        sizes = {"replicas": self.replicas, "max_concurrent_tasks": self.max_concurrent_tasks}
+        parts += [f"{name} {value}" for name, value in sizes.items() if value != 1]
+        return "; ".join(parts) or "nothing"
+
+    def __repr__(self) -> str:
+        return f"<Configuration: {self.in_words}>"
+
+
+KEYS = tuple(each.name for each in fields(Configuration))
+SECRETS = ("sources", "source_configurations", "client", "build2_token", "environment")
+
+
+def unknown_key(name: str) -> str:
+    """Return the sentences about a key that configurations do not have, with the most similar one."""
+    return f"A module's configuration has no key {quoted(name)}.{closest(name, KEYS)}"
+
+
+def hide_secrets(given: dict[str, Any]) -> None:
+    """Convert the secrets of a configuration to `Token`s in place, because tracebacks may show `given`."""
+    given.update({name: hidden(given[name]) for name in SECRETS if name in given})
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in plain JSON values."""
+    if isinstance(value, str):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def _texts_of_secret_parts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _texts(each) if name in SECRET_PARTS else _texts_of_secret_parts(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts_of_secret_parts(each)
+
+
+# Each reader takes a value and its path for messages. Messages never have the value, because it may be a secret.
+
+
+def _wrong(where: str, expected: str, value: Any) -> InvalidRequest:
+    given = JSON_TYPES.get(type(value).__name__) or name_of_type(value)
+    given = "a string" if isinstance(value, str) else given
+    return InvalidRequest(f"{where} of a module's configuration must be {expected}, not {given}.")
+
+
+def _text(value: Any, where: str) -> Token:
+    """Read a text that environments and files can hold."""
+    if not isinstance(value, str):
+        raise _wrong(where, "a string (in YAML, put it in quotes)", value)
+    if "\0" in value or not _is_unicode(value):
+        raise InvalidRequest(f"{where} of a module's configuration has a character that no environment can hold.")
+    return Token(value)
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _filled(value: Any, where: str) -> Token:
+    text = _text(value, where)
+    if not text.strip():
+        raise InvalidRequest(f"{where} of a module's configuration is empty. Leave it out, or give it a value.")
+    return text
+
+
+def _mapping(value: Any, where: str, what: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(each, str) and each for each in value):
+        raise _wrong(where, f"an object {what}", value)
+    return {str(name): each for name, each in value.items()}
+
+
+def _sources(value: Any, where: str) -> dict[str, dict[str, str]]:
+    sources = _mapping(value, where, "of sources by name")
+    return {
+        name: {
+            str(credential): _text(each, f"{where}.{name}.{credential}")
+            for credential, each in _mapping(credentials, f"{where}.{name}", "of credentials by name").items()
+        }
+        for name, credentials in sources.items()
+    }
+
+
+def _source_configurations(value: Any, where: str) -> dict[str, dict[str, Any]]:
+    sources = _mapping(value, where, "of sources by name")
+    for name, each in sources.items():
+        _mapping(each, f"{where}.{name}", "such as {'sourceConfiguration': {...}}")
+        try:
+            json.dumps(each, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidRequest(
+                f"{where}.{name} of a module's configuration can't be written as JSON. Use strings, numbers, lists and "
+                "objects; in YAML, put dates in quotes."
+            ) from None
+    return sources
+
+
+def _aliases(value: Any, where: str) -> dict[str, dict[str, str | None]]:
+    return {
+        name: _resource(each, f"{where}.{name}")
+        for name, each in _mapping(value, where, "of resources by alias").items()
+    }
+
+
+def _resource(value: Any, where: str) -> dict[str, str | None]:
+    resource = _members(value, where, ("rid",), ("branch",))
+    branch = resource.get("branch")
+    return {
+        "rid": str(_filled(resource["rid"], f"{where}.rid")),
+        "branch": None if branch is None else str(_filled(branch, f"{where}.branch")),
+    }
+
+
+def _client(value: Any, where: str) -> OAuthCredentials:
+    client = _members(value, where, ("id", "secret"))
+    return OAuthCredentials(str(_filled(client["id"], f"{where}.id")), _filled(client["secret"], f"{where}.secret"))
+
+
+def _members(value: Any, where: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read an object that has just these members."""
+    names = (*required, *optional)
+    members = _mapping(value, where, f"with {' and '.join(names)}")
+    for name in members:
+        if name not in names:
+            raise InvalidRequest(
+                f"{where} of a module's configuration has no key {quoted(name)}.{closest(name, names)} Its keys are "
+                f"{', '.join(names)}."
+            )
+    for name in required:
+        if name not in members:
+            raise InvalidRequest(f"{where} of a module's configuration needs {' and '.join(required)}.")
+    return members
+
+
+def _environment(value: Any, where: str) -> dict[str, str]:
+    variables = _mapping(value, where, "of environment variables by name")
+    for name in variables:
+        if "=" in name or "\0" in name or not _is_unicode(name):
+            raise InvalidRequest(f"{quoted(name)} can't be the name of an environment variable ({where}).")
+    return {name: _text(each, f"{where}.{name}") for name, each in variables.items()}
+
+
+def _mode(value: Any, where: str) -> Mode:  # noqa: ARG001 - every reader takes the path
+    names = [*map(str, Mode)]
+    if value not in names:
+        raise InvalidRequest(
+            f"There is no mode {quoted(str(value))}.{closest(str(value), names)} The modes are {', '.join(names)}."
+        )
+    return Mode(value)
+
+
+def _count(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _wrong(where, "a whole number of at least 1", value)
+    if value < 1:
+        raise InvalidRequest(f"{where} of a module's configuration must be at least 1, not {value}.")
+    return value
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "sources": _sources,
+    "source_configurations": _source_configurations,
+    "aliases": _aliases,
+    "client": _client,
+    "build2_token": _filled,
+    "environment": _environment,
+    "mode": _mode,
+    "replicas": _count,
+    "max_concurrent_tasks": _count,
+}
