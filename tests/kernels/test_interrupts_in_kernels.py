@@ -149,7 +149,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # interrupted before it begins, a coroutine is never awaited
     while interrupted_at(number, lambda: emu.call('brief', progress=False)):
         number += 3
+        end = time.monotonic() + 10
         emu.home.run(asyncio.sleep(0.005))  # what was submitted in this moment
+        while emu.lifecycle.unfinished() and time.monotonic() < end:
+            emu.home.run(asyncio.sleep(0.005))  # what is cancelled ends when its thread runs again
         unfinished += emu.lifecycle.unfinished()
 """
 
