@@ -591,7 +591,7 @@ class Emulator:
 
     @property
     def functions(self) -> Functions:
-        """The functions that are served in cells."""
+        """The functions in cells and those of launched modules: their schemas, calls, errors and run times."""
         return self._executors.functions
 
     def launch(

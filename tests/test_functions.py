@@ -295,7 +295,7 @@ def test_a_removed_function_is_unknown_and_its_schema_is_withdrawn(emu: Emulator
     assert list(emu.schemas.index) == [("notebook", "other")]
     with pytest.raises(NotFound, match="No function 'add' is served"):
         emu.call("add", {"x": 1})
-    with pytest.raises(NotFound, match=r"No function 'othr' is served\. Did you mean 'other'\?"):
+    with pytest.raises(NotFound, match=r"No function 'othr' is served in a cell\. Did you mean 'other'\?"):
         emu.functions.remove("othr")
 
 

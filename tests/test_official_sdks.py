@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cells import ADD, make
 from client import eventually
 from environments import node_modules
 from test_faults import seed_of
 
-from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed, ResultError
+from cmemu_nb.dashboard.panels import functions_part
+from cmemu_nb.display.text import duration
+from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed, NotFound, ResultError
 from cmemu_nb.executors.modules import modules
 
 if TYPE_CHECKING:
@@ -190,6 +193,42 @@ def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_j
     lines = [line for line in python.logs if line.message == "about to fail (order=12)"]
     assert [(line.level, line.job_id) for line in lines] == [("WARNING", job.id)]
     assert {"at", "level", "message", "job_id"} <= set(python.logs.frame.columns)
+
+
+def test_its_functions_are_listed_with_their_calls_beside_those_of_cells(emu: Emulator, python: LaunchedModule) -> None:
+    emu.function(make(ADD))
+    emu.function(make("def echo(context, event): return 'of a cell'"))
+    emu.call("describe", ORDER, "ri.foundry.main.deployed-app.real")
+    with pytest.raises(FunctionError):
+        emu.call("fail")
+    slow = emu.submit("slow", {"seconds": 60})
+    eventually(lambda: emu.functions["slow"].running == 1, "it is seen to run")
+    describe, fail = emu.functions["describe"], emu.functions["fail"]
+    assert repr(describe) == "<describe on 'real', calls: 1 (1 ok)>"
+    assert describe.schema_in_words.startswith("items: list of struct {name: string, price: decimal}, placed: times")
+    assert describe.schema_in_words.endswith("discount: float (may be left out) -> map of string to string")
+    assert (describe.calls, describe.errors, fail.calls, fail.errors) == (1, 0, 1, 1)
+    assert describe.percentile(50) == describe.percentile(95) == emu.lifecycle.jobs()[0].run_time()
+    listed = {(each.runtime_id, each.name) for each in emu.functions}
+    assert listed == {(each.runtime_id, each.function_name) for each in emu.lifecycle.schemas()}
+    assert len(emu.functions) == len(listed)
+    choices = r"find_on\('notebook', 'echo'\) or find_on\('real', 'echo'\)"
+    with pytest.raises(NotFound, match=rf"'echo' is served on 2 runtimes: say which one, {choices}\."):
+        emu.functions["echo"]
+    assert repr(emu.functions.find_on("real", "echo")) == "<echo on 'real', calls: 0>"
+    with pytest.raises(NotFound, match=r"No function 'fail' is served in a cell\. Known functions: 'add', 'echo'\."):
+        emu.functions.remove("fail")
+    rows = {row["name"]: row["jobs"] for row in functions_part(emu)["rows"]}
+    page = emu.functions._repr_mimebundle_()["text/html"]
+    for each, counts in ((describe, ["1", "0", "0"]), (fail, ["0", "1", "0"])):
+        times = [duration(each.percentile(percent)) for percent in (50, 95)]
+        assert rows[each.name] == [*counts, *times]
+        assert f">{each.name}<" in page
+    slow.cancel()
+    python.restart()
+    assert emu.functions["fail"].calls == 1
+    emu.runtime("real").delete()
+    assert [each.label for each in emu.functions] == ["add v1", "echo v1"]
 
 
 @pytest.mark.usefixtures("python")

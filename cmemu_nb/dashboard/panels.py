@@ -164,18 +164,17 @@ def _some(names: Iterable[str]) -> list[str]:
 
 
 def functions_part(emulator: Emulator) -> Part:
-    """Return the table of the functions, from their schemas; functions in cells also have versions and counts."""
-    served = {(each.runtime_id, each.name): each for each in emulator.functions}
+    """Return the table of the functions, from their schemas; those in cells and in launched modules have counts."""
     rows = []
     state = emulator.lifecycle
     for schema in state.schemas(most=MAX_FUNCTIONS):
-        each = served.get((schema.runtime_id, schema.function_name))
+        each = emulator.functions.find_on(schema.runtime_id, schema.function_name)
         ends = [str(each.outcomes[end]) for end in Outcome] if each else []
         times = [duration(each.percentile(percent)) for percent in SHOWN] if each else []
         rows.append(
             {
                 "key": function_key(schema),
-                "name": plain(schema.function_name) + (f" v{each.version}" if each else ""),
+                "name": plain(each.label if each else schema.function_name),
                 "runtime": plain(schema.runtime_id),
                 "words": _words(schema.schema_payload),
                 "jobs": [*ends, *times] or [MISSING] * 5,

@@ -126,10 +126,10 @@ FUNCTION_COLUMNS = (
 
 
 def show_functions(functions: Functions) -> dict[str, str]:
-    """Return the display bundle of the functions in cells: versions, schemas, and counts of their jobs."""
+    """Return the display bundle of the functions: versions of those in cells, schemas, and counts of their jobs."""
     rows = [
         {
-            "function": two_lines(f"{each.name} v{each.version}"),
+            "function": two_lines(each.label),
             "runtime": two_lines(each.runtime_id),
             "takes and gives": two_lines(each.schema_in_words),
             **{str(end): each.outcomes[end] for end in Outcome},

@@ -19,7 +19,11 @@ class Executors:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.functions = Functions(engine, lambda: vars(self).get("clusters"))
+        self.functions = Functions(
+            engine,
+            lambda: vars(self).get("clusters"),
+            lambda: self.modules.functions if self.launched else None,
+        )
 
     @functools.cached_property
     def modules(self) -> Modules:

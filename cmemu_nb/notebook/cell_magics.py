@@ -85,7 +85,7 @@ def print_still_served(result: ExecutionResult) -> None:
     if not isinstance(result.error_before_exec, SyntaxError) or result.info is None:
         return
     names = set(_DEF.findall(result.info.raw_cell))
-    served = [each for emulator in running_emulators() for each in emulator.functions if each.name in names]
+    served = [each for emulator in running_emulators() for each in emulator.functions.in_cells if each.name in names]
     if served:
         kept = ", ".join(f"{each.name} v{each.version}" for each in served)
         print(f"This cell has a syntax error, so none of it was run. Still served: {kept}.", file=sys.stderr)  # noqa: T201
@@ -94,7 +94,7 @@ def print_still_served(result: ExecutionResult) -> None:
 def syntax_error(error: SyntaxError, emulator: Emulator, cell: str) -> UsageError:
     """Return the error for a cell of functions that can't be compiled, with the versions that are still served."""
     names = set(_DEF.findall(cell))
-    kept = ", ".join(f"{each.name} v{each.version}" for each in emulator.functions if each.name in names)
+    kept = ", ".join(f"{each.name} v{each.version}" for each in emulator.functions.in_cells if each.name in names)
     still = f" Still served: {kept}." if kept else ""
     return UsageError(
         f"{CELL_MAGIC}: syntax error in line {error.lineno}: {error.msg}. None of the cell was run.{still}"

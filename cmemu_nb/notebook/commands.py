@@ -168,7 +168,7 @@ COMMANDS = {
     "schemas": Command("Return the function schemas as a DataFrame.", _nothing),
     "apps": Command("Return the deployed apps and the runtimes that serve them as a DataFrame.", _nothing),
     "events": Command("Return the events as a DataFrame.", _events),
-    "functions": Command("Show the functions that this notebook serves.", _nothing),
+    "functions": Command("Show the functions in cells and those of launched modules.", _nothing),
     "launch": Command("Launch a program with an official SDK as the module of a runtime.", _launch),
     "env": Command("Print the environment variables for a module that you start yourself.", add_env),
     "submit": Command("Submit a job and return its handle.", _submit, takes_query=True),

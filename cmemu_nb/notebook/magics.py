@@ -323,7 +323,7 @@ class CMEmu(Settings, Magics):
     def _export_module(self, given: Arguments) -> None:
         emulator = self._emulator(given)
         path = emulator.functions.export(given.path, cell_sources(self.shell), overwrite=given.force)
-        print(f"Wrote {plural(len(emulator.functions), 'function')} to {path}.")  # noqa: T201
+        print(f"Wrote {plural(len(emulator.functions.in_cells), 'function')} to {path}.")  # noqa: T201
 
     def _launch(self, given: Arguments) -> LaunchedModule:
         return self._emulator(given).launch(given.words, given.runtime, cwd=given.cwd, **given_configuration(given))

@@ -1,4 +1,4 @@
-"""The Python functions of this process that the emulator serves: `emu.functions`."""
+"""The functions in cells, and in one list with them those of launched modules: `emu.functions`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from cmemu_nb.display.names import magic_line
 from cmemu_nb.engine.parts import Part
@@ -38,14 +38,17 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.cells.executor import NotebookExecutor
     from cmemu_nb.executors.cells.served import ServedFunction
     from cmemu_nb.executors.cluster.clusters import Clusters
+    from cmemu_nb.executors.counted_function import CountedFunction
+    from cmemu_nb.executors.modules.functions import ModuleFunction, ModuleFunctions
     from cmemu_nb.executors.sdk.adapter import Definition
 
+F = TypeVar("F", bound="CountedFunction")
 # What a caller names: a function itself, or its name.
 Function: TypeAlias = str | Callable[..., Any]
 
 
 class Functions(Part):
-    """The served functions: iterable, accessible by name, and displayed as a table.
+    """The functions in cells and those of launched modules: iterable, accessible by name, and displayed as a table.
 
     >>> emu.functions["add"]
     <add v1 on 'notebook', calls: 0>
@@ -54,9 +57,15 @@ class Functions(Part):
     False
     """
 
-    def __init__(self, engine: Engine, clusters: Callable[[], Clusters | None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clusters: Callable[[], Clusters | None],
+        of_modules: Callable[[], ModuleFunctions | None],
+    ) -> None:
         self._engine = engine
         self._clusters = clusters
+        self._of_modules = of_modules
         self._engine.parts.append(self)
         self._executors: dict[str, NotebookExecutor] = {}
         self._paused = True
@@ -178,7 +187,7 @@ class Functions(Part):
         return f" {served.name} v{served.version} is still served." if served else ""
 
     def remove(self, name: str, runtime_id: str | None = None) -> None:
-        """Stop serving a function and delete its schema; `NotFound` lists the functions that are served."""
+        """Stop serving a function in a cell, and delete its schema; `NotFound` lists the functions in cells."""
         served = self._find(name, runtime_id)
         self._engine.home.run(self._remove(served.runtime_id, name))
         self._ship(served.runtime_id, [])
@@ -193,11 +202,11 @@ class Functions(Part):
         from cmemu_nb.export.writer import export_module  # noqa: PLC0415
 
         path = Path(path).expanduser()
-        if not len(self):
+        if not self.in_cells:
             raise ExportRefused(f"There is nothing to export. {self.nothing}")
         if path.is_dir():
             raise ExportRefused(f"{path} is a directory. Give a file's name, such as {path / 'app.py'}.")
-        text = export_module(((each.definition.function, each.definition.streaming) for each in self), cells)
+        text = export_module(((each.definition.function, each.definition.streaming) for each in self.in_cells), cells)
         self._refuse_tokens(text)
         with replacing(path, ExportRefused, overwrite=overwrite, rights=None) as file:
             file.write(text.encode())
@@ -263,7 +272,7 @@ class Functions(Part):
 
         if isinstance(function, str):
             own = {each.name: each for each in self.definitions(NOTEBOOK)}
-            return own.get(function) or self[function].definition
+            return own.get(function) or self._find(function, None).definition
         served = self.find(function)
         return served.definition if served else define(function, streaming=inspect.isgeneratorfunction(function))
 
@@ -276,7 +285,7 @@ class Functions(Part):
     def find(self, function: Callable[..., Any]) -> ServedFunction | None:
         """Return the served function whose Python function is this one, None if there is none."""
         same = (function, inspect.unwrap(function))  # the SDK's decorator wraps it
-        return next((each for each in self if each.definition.function in same), None)
+        return next((each for each in self.in_cells if each.definition.function in same), None)
 
     def name_of(self, function: Function) -> tuple[str, str | None]:
         """Return a function's name, and the runtime that it is served on, None if only its name is known.
@@ -290,7 +299,7 @@ class Functions(Part):
         name = getattr(function, "__name__", "")
         if not name.isidentifier():
             raise InvalidRequest(f"{function!r} can't be called: give a function that is served, or its name as text.")
-        others = [each for each in self if each.name == name]
+        others = [each for each in self.in_cells if each.name == name]
         if others:
             raise NotFound(
                 f"The {name} that was given is not the one that is served, {others[0]!r}. Serve it with "
@@ -313,29 +322,38 @@ class Functions(Part):
             return served.definition.full_schema
         return read_exactly(posted.schema_payload)
 
-    def __iter__(self) -> Iterator[ServedFunction]:
-        for executor in list(self._executors.values()):
-            yield from list(executor.functions.values())
+    def find_on(self, runtime_id: str, name: str) -> ServedFunction | ModuleFunction | None:
+        """Return the function of this name in a cell or in a launched module that a runtime has, None without one."""
+        executor, of_modules = self._executors.get(runtime_id), self._of_modules()
+        served = executor.functions.get(name) if executor else None
+        return served or (of_modules.find(runtime_id, name) if of_modules is not None else None)
+
+    @property
+    def in_cells(self) -> list[ServedFunction]:
+        """The functions in cells, without those of launched modules."""
+        return [each for executor in list(self._executors.values()) for each in list(executor.functions.values())]
+
+    def __iter__(self) -> Iterator[ServedFunction | ModuleFunction]:
+        in_cells = self.in_cells
+        yield from in_cells
+        if (of_modules := self._of_modules()) is not None:
+            names = {(each.runtime_id, each.name) for each in in_cells}
+            yield from (each for each in of_modules if (each.runtime_id, each.name) not in names)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return any(served.name == name for served in self)
+        return any(each.name == name for each in self)
 
-    def __getitem__(self, name: str) -> ServedFunction:
-        return self._find(name, None)
+    def __getitem__(self, name: str) -> ServedFunction | ModuleFunction:
+        return _only(list(self), name, "", f"find_on({{runtime}}, {name!r})")
 
     def _find(self, name: str, runtime_id: str | None) -> ServedFunction:
-        candidates = [each for each in self if runtime_id in (None, each.runtime_id)]
-        found = [each for each in candidates if each.name == name]
-        if not found:
-            names, where = {each.name for each in candidates}, f" on runtime '{runtime_id}'" if runtime_id else ""
-            raise NotFound(not_served(name, names, where))
-        if len(found) > 1:
-            runtimes = " or ".join(repr(each.runtime_id) for each in found)
-            raise NotFound(f"'{name}' is served on {len(found)} runtimes: say which one, runtime_id={runtimes}.")
-        return found[0]
+        """Return a function in a cell."""
+        candidates = [each for each in self.in_cells if runtime_id in (None, each.runtime_id)]
+        where = f" on runtime '{runtime_id}'" if runtime_id else " in a cell"
+        return _only(candidates, name, where, "runtime_id={runtime}")
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or self.nothing
@@ -349,6 +367,20 @@ class Functions(Part):
         from cmemu_nb.display.cards import show_functions  # noqa: PLC0415 - only a notebook wants it
 
         return show_functions(self)
+
+
+def _only(candidates: Sequence[F], name: str, where: str, choice: str) -> F:
+    """Return the function of a name; `NotFound` lists the names, or the runtimes if several have such a function.
+
+    `choice` says how to choose a `{runtime}`.
+    """
+    found = [each for each in candidates if each.name == name]
+    if not found:
+        raise NotFound(not_served(name, {each.name for each in candidates}, where))
+    if len(found) > 1:
+        choices = " or ".join(choice.format(runtime=repr(each.runtime_id)) for each in found)
+        raise NotFound(f"'{name}' is served on {len(found)} runtimes: say which one, {choices}.")
+    return found[0]
 
 
 def none_served(emu: str, where: str = "") -> str:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
+from cmemu_nb.executors.counted_function import FINISHES_JOB
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
+from cmemu_nb.executors.modules.functions import ModuleFunctions
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs, stream_error
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
@@ -334,6 +336,7 @@ class Modules(Part):
         self._engine = engine
         self._engine.parts.append(self)
         self._modules: list[LaunchedModule] = []
+        self.functions = ModuleFunctions(engine, self)
         self._forwarders = Forwarders(engine, self._pid)
         self._tasks: set[asyncio.Task[None]] = set()
         self._unsubscribe: Callable[[], None] | None = None
@@ -429,6 +432,8 @@ class Modules(Part):
 
     def _on_event(self, event: Event) -> None:
         """Restart a runtime's modules after a reset, which revokes their tokens, and end them after its deletion."""
+        if event.kind in FINISHES_JOB and (job := self._engine.lifecycle.find_job(event.job_id or "")) is not None:
+            self.functions.count(job)
         if event.kind == "job_succeeded":
             self._explain_unknown(event.job_id)
         if event.kind == "job_queued":
@@ -437,6 +442,8 @@ class Modules(Part):
             self._note_workers(event.job_id)
         if event.kind not in ("session_reset", "session_deleted") or event.runtime_id is None:
             return
+        if event.kind == "session_deleted":
+            self.functions.forget(event.runtime_id)
         for module in self.of(event.runtime_id):
             if event.kind == "session_reset" and module.running:
                 change = module.start_again("the runtime session was reset")
