@@ -122,6 +122,14 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="The execution mode: a program in 'pipeline' mode takes no jobs and need not poll. Default: function.",
     )
+    parser.add_argument(
+        "--openapi",
+        metavar="FILE",
+        help="The program is an HTTP server without an SDK, and FILE the OpenAPI document of its functions.",
+    )
+    parser.add_argument(
+        "--server-port", type=positive, metavar="N", help="The port of that server. Default: the one in its document."
+    )
     add_replicas(parser)
     add_configuration(parser)
 
@@ -163,6 +171,9 @@ def given_configuration(options: argparse.Namespace) -> dict[str, Any]:
 
         given = configuration_file.read(options.config)
     keys = {name: getattr(options, name, None) for name in ("mode", "replicas", "max_concurrent_tasks")}
+    server = {"openapi": getattr(options, "openapi", None), "port": getattr(options, "server_port", None)}
+    if any(value is not None for value in server.values()):
+        keys["server"] = {**(given.get("server") or {}), **{name: value for name, value in server.items() if value}}
     return given | {name: value for name, value in keys.items() if value is not None}
 
 

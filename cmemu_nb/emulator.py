@@ -610,8 +610,11 @@ class Emulator:
         those of the runtime: each of the `replicas` is a process with its own token, and receives at most
         `max_concurrent_tasks` unfinished jobs at a time; with `mode="pipeline"` the program need not poll: it takes no
         jobs, counts as responsive while it runs, and ends with its exit code, which `wait_until_ended()` of the result
-        returns. Raises `LaunchFailed` for a program that does not exist or fails at once, `InvalidRequest` for an
-        invalid option; a runtime that was opened for the launch is deleted again then.
+        returns; with `server={"openapi": "openapi.json"}` the program is an HTTP server without an SDK: the operations
+        of that document become functions, and their jobs are sent to the server as requests (`%cmemu help servers`).
+        Raises `LaunchFailed` for a program that does not exist or fails at once, `InvalidRequest` for an invalid
+        option, `FunctionRefused` for an OpenAPI document that the platform excludes; a runtime that was opened for the
+        launch is deleted again then.
 
         >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
         >>> module
@@ -655,6 +658,8 @@ class Emulator:
           mode; `environment`: environment variables.
         - `mode`: `"function"`, or `"pipeline"` for a program that takes no jobs; `replicas` and `max_concurrent_tasks`:
           the number of processes, and of unfinished jobs of each.
+        - `server`: for a program that is an HTTP server without an SDK, `openapi`, the path of its OpenAPI document,
+          and perhaps `port` and `timeout`, in seconds.
 
         It takes effect for programs when they are launched or restarted. Secrets are masked wherever they are shown.
         Raises `NotFound` for an unknown runtime other than `notebook`, `InvalidRequest` for an unknown key or a value

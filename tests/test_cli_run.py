@@ -13,6 +13,9 @@ import requests
 from cli_processes import CMEMU, run, serving, unread_pipe
 from client import eventually
 from test_process_life import alive
+from test_server_modules import BOOKS, free_port
+
+from cmemu_nb.cli.parser import LATE
 
 pytestmark = pytest.mark.once
 
@@ -53,6 +56,33 @@ def test_a_real_module_is_called_as_it_says(tmp_path: Path) -> None:
         assert (done.stdout, done.stderr) == ('{"a": 1}\n', "")
         server.end()
     assert server.process.returncode == 0
+
+
+def test_a_server_without_an_sdk_is_called_as_it_says(tmp_path: Path) -> None:
+    port = str(free_port())
+    options = ("--openapi", "openapi.yaml", "--server-port", port, "--cwd", str(BOOKS))
+    with serving(*options, "--", "python", "server.py", port, command="run", runtime_folder=tmp_path) as server:
+        said = [server.output.readline()]
+        while not said[-1].startswith("Call it"):
+            said.append(server.output.readline())
+        assert said[0] == f"python server.py {port} answers at http://localhost:{port}, as the runtime 'server'.\n"
+        assert "  clear: anything -> boolean\n" in said
+        done = run("call", "addBook", '{"body": {"title": "Dune"}}', JUPYTER_RUNTIME_DIR=str(tmp_path))
+        assert (done.stdout, done.stderr) == ('"1"\n', "")
+        _, errors = server.end()
+    assert "adds Dune\n" in errors
+    assert server.process.returncode == 0
+
+
+def test_a_server_that_does_not_listen_or_has_no_document_is_said() -> None:
+    port = str(free_port())
+    never = ("--", "python", "-c", SLEEPER)
+    done = failing("--ready-timeout", "0.1", "--openapi", str(BOOKS / "openapi.yaml"), "--server-port", port, *never)
+    assert done.returncode == LATE
+    assert f"did not answer at http://localhost:{port} within 0.1 s: waiting for port {port}." in done.stderr
+    assert "SDK" not in done.stderr
+    done = failing("--server-port", "8000", *never)
+    assert "server of a module's configuration needs openapi." in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

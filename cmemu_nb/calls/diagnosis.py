@@ -199,8 +199,10 @@ def _silent_replicas(capacity: Capacity) -> str:
 
 
 def _starting(capacity: Capacity) -> str:
-    output = _last_output(next(module for module in capacity.modules if module.running))
-    return f": the module {_quoted(capacity.runtime.runtime_id)} is starting and has not polled for jobs yet; {output}."
+    module = next(module for module in capacity.modules if module.running)
+    verb, target = module.readiness
+    runtime = _quoted(capacity.runtime.runtime_id)
+    return f": the module {runtime} is starting and has not {verb}ed {target} yet; {_last_output(module)}."
 
 
 def diagnose_startup(query_type: str, module: LaunchedModule | None) -> Diagnosis:

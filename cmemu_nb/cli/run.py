@@ -38,7 +38,8 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "run",
         "Run the emulator with a program as its compute module, until SIGTERM or Ctrl-C.",
         "  cmemu run -- python app.py\n  cmemu run --replicas 2 --env LOG_LEVEL=DEBUG --port 4100 -- node app.mjs\n"
-        "  cmemu run --mode pipeline -- python pipeline.py",
+        "  cmemu run --mode pipeline -- python pipeline.py\n"
+        "  cmemu run --openapi openapi.json -- python server.py",
         "'python' means the interpreter that runs cmemu. The program's output is written to stderr.",
         usage="cmemu run [OPTION ...] -- PROGRAM [ARGUMENT ...]",
     )
@@ -151,9 +152,11 @@ class Program:
             return error.exit_code
         if module is None or module.import_error or not isinstance(error, LaunchFailed):
             raise error
+        verb, target = module.readiness
+        question = " Is it a module with an official SDK?" if verb == "poll" else ""
         self._stderr.add(
-            f"{self._parser.prog}: {module.command} did not poll for jobs within {self._options.ready_timeout:g} s: "
-            f"{', '.join(module.states)}. Is it a module with an official SDK? --ready-timeout waits longer."
+            f"{self._parser.prog}: {module.command} did not {verb} {target} within {self._options.ready_timeout:g} s: "
+            f"{', '.join(module.states)}.{question} --ready-timeout waits longer."
         )
         return LATE
 
@@ -182,7 +185,8 @@ class Program:
             return
         schemas = self._emulator.lifecycle.schemas(module.runtime_id)
         shown = {each.function_name: read_exactly(each.schema_payload) for each in schemas}
-        print(f"{module.command} polls for jobs, as the runtime '{module.runtime_id}'.", flush=True)
+        verb, target = module.readiness
+        print(f"{module.command} {verb}s {target}, as the runtime '{module.runtime_id}'.", flush=True)
         for name, schema in shown.items():
             print(visible(f"  {name}: {schema_in_words(schema)}"), flush=True)
         call = _example(*next(iter(shown.items()), ("FUNCTION", None)))

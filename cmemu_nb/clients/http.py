@@ -81,10 +81,14 @@ def wire_error(reply: Reply) -> errors.CmemuError:
 
 
 class HttpClient:
-    """Sends requests to one server, and keeps idle connections for five seconds for further requests."""
+    """Sends requests to one server, and keeps idle connections for five seconds for further requests.
 
-    def __init__(self, url: str) -> None:
+    `name` is what error messages call the server.
+    """
+
+    def __init__(self, url: str, name: str = "The emulator") -> None:
         split = urlsplit(url)
+        self.name = name
         self._address = (split.hostname or "", split.port or 80)
         self._host = split.netloc
         self._idle: dict[IOStream, asyncio.TimerHandle] = {}
@@ -135,7 +139,7 @@ class HttpClient:
             if not stream.closed():
                 return stream
         if self._ended:
-            raise NotRunning(f"The emulator at {self._host} can't be reached (its client was closed).")
+            raise NotRunning(f"{self.name} at {self._host} can't be reached (its client was closed).")
         stream = IOStream(socket.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET))
         self._open.add(stream)
         try:
@@ -143,7 +147,7 @@ class HttpClient:
         except BaseException as error:
             stream.close()
             if isinstance(error, OSError):
-                raise NotRunning(f"The emulator at {self._host} can't be reached ({error}).") from None
+                raise NotRunning(f"{self.name} at {self._host} can't be reached ({error}).") from None
             raise
         stream.set_nodelay(True)
         return stream
@@ -207,4 +211,6 @@ class Exchange:
         self._stream.close()
 
     def _broken(self) -> NotRunning:
-        return NotRunning(f"The emulator at {self._host} closed the connection before it had answered {self._what}.")
+        return NotRunning(
+            f"{self._client.name} at {self._host} closed the connection before it had answered {self._what}."
+        )

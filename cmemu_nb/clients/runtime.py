@@ -11,7 +11,7 @@ import msgspec
 from cmemu_nb.clients.http import Exchange, HttpClient, wire_error
 from cmemu_nb.clients.received_job import ReceivedJob
 from cmemu_nb.tokens import Token
-from cmemu_nb.wire.paths import IN_THIS_KERNEL, MAX_WAIT_SECONDS, MODULE_HEADER, RUNTIMES
+from cmemu_nb.wire.paths import IN_THIS_KERNEL, MAX_WAIT_SECONDS, MODULE_HEADER, PLATFORM, RUNTIMES
 
 if TYPE_CHECKING:
     from cmemu_nb.clients.http import Reply
@@ -42,6 +42,12 @@ class RuntimeClient:
     def join(self, runtime: Runtime) -> None:
         """Continue a session that was opened elsewhere."""
         self._use(runtime.session_answer(self._url))
+
+    def join_as_replica(self, token: str) -> None:
+        """Act as a replica, over the platform routes: its token alone says which one, and which runtime's."""
+        self._token = {MODULE_HEADER: Token(token)}
+        paths = {"getJobUri": "job", "postResultUri": "results", "postSchemaUri": "schemas"}
+        self._paths = {name: f"{PLATFORM}/{path}" for name, path in paths.items()}
 
     def _use(self, answer: dict[str, str]) -> None:
         self._token = {MODULE_HEADER: Token(answer["moduleAuthToken"])}

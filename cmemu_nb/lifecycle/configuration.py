@@ -6,6 +6,8 @@ It has the same keys wherever it is given: as keywords, in a file, in a seed fil
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,9 @@ from cmemu_nb.wire.value_types import name_of_type
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+MAX_PORT = 65_535
+SERVER_SECONDS = 300.0
+"""How long a call may take that comes from a TypeScript function [foundry]; a server's own limit is not documented."""
 # Parts of a source's configuration that hold credentials [foundry].
 SECRET_PARTS = ("secrets", "proxyToken", "authHeaders", "queryParameters", "resolvedCredentials", "pemPrivateKey")
 
@@ -30,6 +35,18 @@ class OAuthCredentials:
 
     id: str
     secret: Token
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """That a module is an HTTP server without an SDK [foundry], whose functions the file `openapi` describes.
+
+    It listens on `port`, by default that of its document; a request may take `timeout` seconds.
+    """
+
+    openapi: str
+    port: int | None = None
+    timeout: float = SERVER_SECONDS
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,6 +63,8 @@ class Configuration:
     - `mode`: `function`, or `pipeline` for a program that takes no jobs and need not poll.
     - `replicas`: how many processes a launch starts, 1 by default.
     - `max_concurrent_tasks`: how many unfinished jobs a replica receives at a time, 1 by default.
+    - `server`: for a program that is an HTTP server without an SDK, the path of its OpenAPI document as `openapi`, and
+      perhaps its `port` and the `timeout` of a request in seconds.
     """
 
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -57,6 +76,7 @@ class Configuration:
     mode: Mode = Mode.FUNCTION
     replicas: int = 1
     max_concurrent_tasks: int = 1
+    server: ServerOptions | None = None
 
     def changed(self, given: Mapping[str, Any]) -> Configuration:
         """Return it with other values for the given keys; None leaves a key as it is.
@@ -84,6 +104,7 @@ class Configuration:
         parts += [f"client {self.client.id}"] if self.client else []
         parts += [f"build2_token {last_four(self.build2_token)}"] if self.build2_token else []
         parts += [f"environment {', '.join(self.environment)}"] if self.environment else []
+        parts += [f"server {self.server.openapi}"] if self.server else []
         parts += [f"mode {self.mode}"] if self.mode != Mode.FUNCTION else []
         sizes = {"replicas": self.replicas, "max_concurrent_tasks": self.max_concurrent_tasks}
         parts += [f"{name} {value}" for name, value in sizes.items() if value != 1]
@@ -253,6 +274,19 @@ def _count(value: Any, where: str) -> int:
     return value
 
 
+def _server(value: Any, where: str) -> ServerOptions:
+    server = _members(value, where, ("openapi",), ("port", "timeout"))
+    path, port, timeout = server["openapi"], server.get("port"), server.get("timeout")
+    openapi = str(_filled(os.fspath(path) if isinstance(path, os.PathLike) else path, f"{where}.openapi"))
+    if port is not None and _count(port, f"{where}.port") > MAX_PORT:
+        raise InvalidRequest(f"{where}.port of a module's configuration must be at most {MAX_PORT}, not {port}.")
+    if timeout is None:
+        return ServerOptions(openapi, port)
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout < math.inf:
+        raise _wrong(f"{where}.timeout", "a number of seconds greater than 0", timeout)
+    return ServerOptions(openapi, port, float(timeout))
+
+
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "sources": _sources,
     "source_configurations": _source_configurations,
@@ -263,4 +297,5 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "mode": _mode,
     "replicas": _count,
     "max_concurrent_tasks": _count,
+    "server": _server,
 }

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.modules.environment import ModuleEnvironment
+    from cmemu_nb.executors.servers.executor import ServerExecutor
+    from cmemu_nb.executors.servers.server import Server
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.lifecycle.session import Replica
@@ -58,10 +60,12 @@ class Launch:
     cwd: str | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     configuration: Configuration = field(default_factory=Configuration)
+    server: Server | None = None
 
     def on(self, engine: Engine, runtime_id: str) -> Launch:
         """Return it with the configuration that it has on a runtime now."""
-        return replace(self, configuration=engine.lifecycle.configuration(runtime_id).changed(self.given))
+        configuration = engine.lifecycle.configuration(runtime_id).changed(self.given)
+        return replace(self, configuration=configuration, server=_server(configuration, self.cwd))
 
     @property
     def path(self) -> str:
@@ -82,6 +86,7 @@ class LaunchedModule:
         self.runtime_id = runtime_id
         self.logs = ModuleLogs()
         self.replicas: list[ReplicaProcess] = []
+        self._executors: dict[ReplicaProcess, ServerExecutor] = {}
         self._engine = engine
         self._forwarders = forwarders
         self._launch = launch
@@ -126,6 +131,12 @@ class LaunchedModule:
         return [replica.state for replica in self.replicas]
 
     @property
+    def readiness(self) -> tuple[str, str]:
+        """What shows that the program is ready, as a verb and its object: it polls for jobs, or it answers at a URL."""
+        server = self._launch.server
+        return ("poll", "for jobs") if server is None else ("answer", f"at {server.url}")
+
+    @property
     def expression(self) -> str:
         """The expression that returns this handle, such as `emu.modules["shop"]`."""
         return f"{self._engine.name}.modules[{json.dumps(self.runtime_id)}]"
@@ -133,9 +144,10 @@ class LaunchedModule:
     def wait_until_responsive(self, timeout: float = 30.0) -> LaunchedModule:
         """Wait until every replica polls for jobs, and return the module; `timeout` is in seconds.
 
-        A replica in pipeline mode is responsive while it runs, and has been if it has ended with exit code 0. Raises
-        `LaunchFailed` with the last lines of output when a replica exits or the time has passed, and with those of the
-        traceback when the program raised an exception while it was imported and polls without any function.
+        A replica in pipeline mode is responsive while it runs, and has been if it has ended with exit code 0. A server
+        module takes jobs as soon as it listens on its port. Raises `LaunchFailed` with the last lines of output when a
+        replica exits or the time has passed, and with those of the traceback when the program raised an exception
+        while it was imported and polls without any function.
         """
         self._engine.home.run(self._wait_until_responsive(timeout))
         return self
@@ -200,6 +212,14 @@ class LaunchedModule:
             self._on_exit,
         )
         self.replicas.append(process)
+        if launch.server is not None:
+            self._serve(launch.server, process)
+
+    def _serve(self, server: Server, process: ReplicaProcess) -> None:
+        from cmemu_nb.executors.servers.executor import ServerExecutor  # noqa: PLC0415 - for server modules only
+
+        process.awaited = f"port {server.port}"
+        self._executors[process] = ServerExecutor(self._engine, server, process.replica)
 
     def _on_line(self, line: LogLine) -> None:
         self.logs.append(line)
@@ -220,12 +240,19 @@ class LaunchedModule:
 
     def _on_exit(self, process: ReplicaProcess) -> None:
         self._forwarders.close(process.replica)
+        self._end_executor(process)
         record_exit(self._engine.lifecycle, process.replica, f"exited with code {process.exit_code}")
+
+    def _end_executor(self, process: ReplicaProcess) -> None:
+        executor = self._executors.pop(process, None)
+        if executor is not None:
+            executor.end()
 
     async def end(self, reason: str) -> None:
         """End the replicas and wait until their processes have exited."""
         self._stopped = True
         for process in self.replicas:
+            self._end_executor(process)
             self._engine.lifecycle.remove_replica(process.replica, reason)
             process.stop()
         await until(self._engine.lifecycle, lambda: not self.running, STOP_SECONDS)
@@ -255,15 +282,23 @@ class LaunchedModule:
             lambda: self._any_failed() or all(map(self._was_responsive, self.replicas)),
             timeout,
         )
-        self._check_exits("failed" if self.mode == Mode.PIPELINE else "ended before it polled for jobs")
+        verb, target = self.readiness
+        self._check_exits("failed" if self.mode == Mode.PIPELINE else f"ended before it {verb}ed {target}")
         self._check_import()
         if not responsive:
             states = ", ".join(self.states)
             warning = self._forwarders.warning(self._launch.command[0])
             raise LaunchFailed(
-                f"{self.command} did not poll for jobs within {timeout:g} s: {states}. "
+                f"{self.command} did not {verb} {target} within {timeout:g} s: {states}.{self._other_port()} "
                 f"{f'{warning} ' if warning else ''}{self._last_lines()}"
             )
+
+    def _other_port(self) -> str:
+        """Return a sentence about the port in the OpenAPI document if the launch names another one, else ""."""
+        server = self._launch.server
+        if server is None or server.port == server.documented_port:
+            return ""
+        return f" Its OpenAPI document names port {server.documented_port}; the launch names port {server.port}."
 
     async def _wait_until_ended(self, timeout: float | None) -> None:  # noqa: ASYNC109
         if not await until(self._engine.lifecycle, lambda: not self.running, timeout):
@@ -271,10 +306,14 @@ class LaunchedModule:
             raise LaunchFailed(f"{self.command} did not end within {timeout:g} s: {states}. {self._last_lines()}")
 
     def _has_settled(self, process: ReplicaProcess) -> bool:
-        """Return whether a replica has polled, or sent another request without having raised while it was imported."""
+        """Return whether a replica has polled, or sent another request without having raised while it was imported.
+
+        The schemas of a server module are posted by the emulator, so its first poll is awaited.
+        """
         if self._has_succeeded(process):
             return True
-        return process.replica.polls > 0 or (process.replica.heard and not process.import_error)
+        heard = process.replica.heard and not process.awaited
+        return process.replica.polls > 0 or (heard and not process.import_error)
 
     def _was_responsive(self, process: ReplicaProcess) -> bool:
         return process.state == "responsive" or self._has_succeeded(process)
@@ -480,7 +519,7 @@ class Modules(Part):
     def _note_workers(self, job_id: str | None) -> None:
         job = self._engine.lifecycle.find_job(job_id or "")
         process = None if job is None else self.process_of(job)
-        if job is not None and process is not None:
+        if job is not None and process is not None and not process.awaited:
             process.note_workers(job.job_id)
 
     def process_of(self, job: Job) -> ReplicaProcess | None:
@@ -515,6 +554,34 @@ def _check(launch: Launch) -> None:
     if not Path(cwd).is_dir():
         raise LaunchFailed(f"The directory {cwd!r} does not exist. Give an existing one as cwd.")
     _check_program(launch, cwd)
+    if launch.server is not None and launch.server.in_use():
+        port = launch.server.port
+        raise LaunchFailed(
+            f"Another program listens on port {port} already, perhaps an earlier launch. End it, or launch this one "
+            f"{_with_other_port(port)}."
+        )
+
+
+def _server(configuration: Configuration, cwd: str | None) -> Server | None:
+    """Return the server that a configuration describes, None if it describes none."""
+    if configuration.server is None:
+        return None
+    from cmemu_nb.executors.servers.server import read_server  # noqa: PLC0415 - for server modules only
+
+    server = read_server(configuration.server, cwd)
+    if configuration.mode == Mode.PIPELINE:
+        raise InvalidRequest("A program in pipeline mode takes no jobs, so it can't be a server module, too.")
+    if configuration.replicas > 1:
+        raise InvalidRequest(
+            f"A server module has one replica here, because each further one would need port {server.port}, too. "
+            "max_concurrent_tasks sends it several jobs at a time. For a second one, launch another runtime "
+            f"{_with_other_port(server.port)}."
+        )
+    return server
+
+
+def _with_other_port(port: int) -> str:
+    return f"with another port, if the program can listen on one: server={{'port': {port + 1}, ...}}"
 
 
 def _check_program(launch: Launch, cwd: str) -> None:

@@ -32,8 +32,10 @@ class ReplicaProcess:
     """A program in a process group of its own: interrupts of the kernel do not reach it, and it ends with the kernel.
 
     `on_line(line)` is called with each line that it writes, after `masked(text)` has hidden its secrets, and
-    `on_exit(self)` when it has ended.
+    `on_exit(self)` when it has ended. `awaited` is what its first poll waits for, such as "port 8000", else "".
     """
+
+    awaited = ""
 
     def __init__(
         self,
@@ -87,7 +89,8 @@ class ReplicaProcess:
     def state(self) -> str:
         """One of starting, started (it has sent a request), responsive (it has polled), stopping and exited(code).
 
-        A program in pipeline mode need not poll, so it is responsive while it runs.
+        A program in pipeline mode need not poll, so it is responsive while it runs. A server module is "waiting for
+        port 8000" until it listens.
         """
         if self.exit_code is not None:
             return f"exited({self.exit_code})"
@@ -95,6 +98,8 @@ class ReplicaProcess:
             return "stopping"
         if self.replica.polls or self._mode == Mode.PIPELINE:
             return "responsive"
+        if self.awaited:
+            return f"waiting for {self.awaited}"
         return "started" if self.replica.heard else "starting"
 
     @property
