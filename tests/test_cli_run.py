@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from book_server import BOOKS, free_port
 from cli_processes import CMEMU, run, serving, unread_pipe
 from client import eventually
 from test_process_life import alive
-from test_server_modules import BOOKS, free_port
 
 from cmemu_nb.cli.parser import LATE
 

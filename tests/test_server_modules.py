@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
-import socket
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from book_server import BOOKS, free_port
 from client import eventually
 from conftest import serving
 
@@ -23,13 +21,13 @@ from cmemu_nb.wire.function_schemas import schema_in_words, type_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from cmemu_nb import Emulator
     from cmemu_nb.executors.modules.modules import LaunchedModule
 
 pytestmark = pytest.mark.long_lived
 
-BOOKS = Path(__file__).parent / "programs" / "book_server"
 DOCUMENT = yaml.safe_load((BOOKS / "openapi.yaml").read_text())
 # The example of the documentation: it has no info and no descriptions, and its parameter of the path is not required.
 DOCUMENTED = {
@@ -46,18 +44,6 @@ DOCUMENTED = {
     },
 }
 FOREVER = "import time; time.sleep(600)"
-
-
-def free_port() -> int:
-    """Find a port below those that the system gives to connections, so that no connection takes it meanwhile."""
-    while True:
-        port = random.SystemRandom().randrange(10_000, 30_000)
-        with socket.socket() as tried:
-            try:
-                tried.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @contextlib.contextmanager

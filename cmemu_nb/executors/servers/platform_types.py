@@ -92,6 +92,7 @@ def _type(name: str, **inside: Any) -> dict[str, Any]:
 
 
 def _single_type(schema: Schema, place: str) -> str:
+    name: str
     for keyword in COMBINING:
         if getattr(schema, keyword):
             raise Unfit(f"the schema of {place} uses {keyword}, which the platform excludes: give it one plain type")
