@@ -69,6 +69,12 @@ def _refuse_unwritable(function: FunctionType) -> None:
             f"it is a closure over {', '.join(map(repr, free))}, whose values live in the function that made it. "
             "Make them arguments or constants of the notebook; in a decorator, use functools.wraps."
         )
+    file, namespace = function.__code__.co_filename, function.__globals__
+    if namespace.get("__file__") == file and "__name__" not in namespace:  # so %run leaves the names of a program
+        raise ExportRefused(
+            f"it was run from the file {file}, which is a module already. Deploy that file, or paste its text into a "
+            "cell."
+        )
 
 
 def _original(function: FunctionType) -> tuple[str, Statement]:

@@ -94,6 +94,8 @@ def test_a_program_reads_its_command_line(kernel: Kernel, tmp_path: Path) -> Non
     kernel.run(f"%run {program} --greeting 'good evening'")
     call = "print(emu.call('greet', {{'name': 'Ada'}}, 'ri.foundry.main.deployed-app.{}'))"
     assert kernel.run(call.format("notebook")) == "good evening Ada"
+    refused = f"- greet: it was run from the file {program}, which is a module already. Deploy that file, or paste its"
+    assert refused in kernel.end_of("%cmemu export-module app.py").text
     kernel.run(f"emu.launch({['python', program, *words]}, 'with-words').wait_until_responsive()")
     assert kernel.run(call.format("with-words")) == "good evening Ada"
     with serving("--", "python", program, *words, command="run", runtime_folder=tmp_path) as server:
