@@ -782,7 +782,7 @@ class Emulator:
 
     @property
     def events(self) -> pd.DataFrame:
-        """The events as a DataFrame, oldest first, without those of empty polls and of chunks of streams.
+        """The events as a DataFrame, oldest first, without empty polls and other kinds that come by the thousand.
 
         >>> emu.open_runtime("r").delete()
         >>> emu.events.query("runtime_id == 'r'")["kind"].to_list()
@@ -791,7 +791,7 @@ class Emulator:
         return self.event_frame()
 
     def event_frame(self, *, all: bool = False) -> pd.DataFrame:  # noqa: A002 - named as the option of the magic
-        """Return the events as a DataFrame, oldest first; `all=True` includes empty polls and chunks of streams."""
+        """Return the events as a DataFrame, oldest first; `all=True` includes empty polls, chunks and the like."""
         from cmemu_nb.display import frames
 
         return frames.events_frame(self.lifecycle.events.recent(all=all))

@@ -9,6 +9,7 @@
     │   ├── InvalidModuleAuthToken     401 invalid_module_auth_token
     │   ├── InvalidBearerToken         401 invalid_bearer_token
     │   ├── InvalidClient              401 invalid_client
+    │   ├── InvalidScratchToken        403 invalid_scratch_token
     │   ├── ForbiddenHost              403 forbidden_host
     │   ├── ForbiddenOrigin            403 forbidden_origin
     │   ├── NotFound                   404 not_found
@@ -20,6 +21,7 @@
     │   ├── JobEvicted                 410 job_evicted
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── QueueFull                  429 queue_full
+    │   ├── TooManyLocks               429 too_many_locks
     │   ├── TooManyRuntimes            429 too_many_runtimes
     │   ├── ApiError                   an error of Foundry's public API; each instance has its own name and status
     │   │   └── ExecutionFailed            the function raised an exception, or its job failed
@@ -135,6 +137,22 @@ class InvalidClient(WireError):
         super().__init__(message)
 
 
+class InvalidScratchToken(WireError):
+    """The `Authorization` header of a scratch route is missing or wrong, or its token belongs to an ended replica."""
+
+    code = "invalid_scratch_token"
+    status = 403
+
+    def __init__(
+        self,
+        message: str = (
+            "The scratch token is missing or wrong. Send the variable SCRATCH_TOKEN of a replica's environment as the "
+            "Authorization header, without 'Bearer'. It is valid as long as the replica's module token."
+        ),
+    ) -> None:
+        super().__init__(message)
+
+
 class UnsupportedGrant(WireError):
     """The `grant_type` of the request for an access token is not `client_credentials`."""
 
@@ -220,6 +238,14 @@ class QueueFull(WireError):
     """The queue of the runtime is full: it already holds `max_queued` jobs."""
 
     code = "queue_full"
+    status = 429
+    retry_after = 1
+
+
+class TooManyLocks(WireError):
+    """The replicas of the runtime hold as many locks as they may already."""
+
+    code = "too_many_locks"
     status = 429
     retry_after = 1
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 from typing import Any
 
 SHOWN = 4
 MIN_SHOWN = 12
 MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, not a secret [page]
 ACCESS_TOKEN_START = "foundry_access_token_"  # noqa: S105 - a prefix, not a secret [ours]
+SCRATCH_TOKEN_START = "foundry_scratch_"  # noqa: S105 - a prefix, not a secret [ours]
 
 
 class Token(str):
@@ -21,6 +25,19 @@ class Token(str):
 
     def __repr__(self) -> str:
         return repr(last_four(self))
+
+
+def scratch_token(module_token: str) -> Token:
+    """Return the token of the scratch routes that belongs to a replica's module token.
+
+    It is a signature by the module token: it is valid as long, and the module token can't be found from it.
+
+    >>> from cmemu_nb.tokens import scratch_token
+    >>> scratch_token("foundry_module_auth_0123456789abcdef")
+    '…vfts'
+    """
+    signature = hmac.digest(module_token.encode(errors="surrogatepass"), b"scratch", hashlib.sha256)
+    return Token(SCRATCH_TOKEN_START + base64.urlsafe_b64encode(signature).decode().rstrip("="))
 
 
 def last_four(token: str) -> str:

@@ -23,11 +23,13 @@ from cmemu_nb.errors import (
     CmemuError,
     InvalidModuleAuthToken,
     InvalidRequest,
+    InvalidScratchToken,
     JobAlreadyCompleted,
     JobNotRunning,
     NotFound,
     PayloadTooLarge,
     QueueFull,
+    TooManyLocks,
     TooManyRuntimes,
 )
 from cmemu_nb.lifecycle.configuration import Configuration
@@ -36,6 +38,7 @@ from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.lifecycle import Lifecycle, in_memory_only
 from cmemu_nb.lifecycle.records import FunctionSchema, Job, JobSource, Mode, Runtime
+from cmemu_nb.lifecycle.scratch import LEASE_SECONDS, MAX_CACHE_BYTES, MAX_LOCKS, MAX_VALUE_BYTES, Lock, Scratch
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
 from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import State
@@ -60,11 +63,12 @@ SAVED = SavedState(
 
 
 class World:
-    """A lifecycle with something of everything, whose clocks tick at each look at them."""
+    """A lifecycle with something of everything, whose clocks tick at each look at them and can be set forward."""
 
     def __init__(self) -> None:
         clock = itertools.count(10**18)
-        self.state = state = Lifecycle(clock=lambda: next(clock), monotonic=lambda: next(clock), **LIMITS)
+        self.ahead = 0
+        self.state = state = Lifecycle(clock=lambda: next(clock), monotonic=lambda: next(clock) + self.ahead, **LIMITS)
         state.open_session("rt", APP)
         state.open_session("other", OTHER_APP, "dev")
         state.post_schemas("rt", [("add", b"{}"), ("mul", b"{}")])
@@ -78,12 +82,20 @@ class World:
         state.add_chunk(self.stream, b"[1")
         self.queued = state.submit_to_app(APP, None, "add", b"{}", CONTOUR, "user")
         state.log(self.succeeded.job_id).write("printed")
+        state.put_cached("rt", "key", "value", 60)
+        lock = state.try_lock(self.replica, "lock")
+        assert lock is not None
+        self.lock = lock
 
     def running(self, replica: Replica | None = None) -> Job:
         self.state.submit("rt", "add", b"{}")
         job = self.state.take("rt", replica=replica)
         assert job is not None
         return job
+
+    def wait(self, seconds: int) -> World:
+        self.ahead += seconds * 10**9
+        return self
 
     def refuse_large_records(self) -> World:
         def refuse(_: Job | Sequence[FunctionSchema]) -> None:
@@ -110,6 +122,21 @@ def in_turn(*works: Callable[[World], object]) -> Callable[[World], object]:
             each(world)
 
     return work
+
+
+TOO_LARGE = "x" * (MAX_VALUE_BYTES + 1)
+FILL = MAX_CACHE_BYTES // MAX_VALUE_BYTES - 1
+
+
+def fill_cache(state: Lifecycle) -> None:
+    """Put values into the cache until the last one needs the room of the oldest, which is small."""
+    for number in range(FILL):
+        state.put_cached("rt", str(number), TOO_LARGE[1:], 60)
+    state.put_cached("rt", "last", TOO_LARGE[:-1300], 60)
+
+
+def refresh(world: World, lock: Lock) -> bool:
+    return world.state.refresh_lock("rt", lock.name, lock.lock_id)
 
 
 CLEARED = ("job_cleared",) * 5  # in "rt": a taken job, two that a replica holds, a streaming one and a queued one
@@ -219,6 +246,45 @@ OPERATIONS: dict[str, list[Case]] = {
             "replica_removed",
         ),
         does(lambda world: [world.state.remove_replica(world.idle, "ended") for _ in range(2)], "replica_removed"),
+    ],
+    # The scratch cache and the locks of a runtime's replicas
+    "authenticate_scratch": [
+        does(lambda world: world.state.authenticate_scratch(world.replica.scratch_token)),
+        does(lambda world: world.state.authenticate_scratch(world.replica.token), raises=InvalidScratchToken),
+    ],
+    "cached": [does(lambda world: world.wait(61).state.cached("rt", ["key", "unknown"]))],
+    "put_cached": [
+        does(lambda world: world.state.put_cached("rt", "new", "value", 60), "cache_put"),
+        does(lambda world: world.state.put_cached("rt", "key", "value", 60), "cache_put"),
+        does(lambda world: world.state.put_cached("rt", "x" * 101, "value", 60), raises=InvalidRequest),
+        does(lambda world: world.state.put_cached("rt", "new", TOO_LARGE, 60), raises=PayloadTooLarge),
+        does(lambda world: fill_cache(world.state), *["cache_put"] * FILL, "cache_evicted", "cache_put"),
+    ],
+    "delete_cached": [
+        does(lambda world: world.state.delete_cached("rt", "key"), "cache_deleted"),
+        does(lambda world: world.state.delete_cached("rt", "unknown")),
+    ],
+    "try_lock": [
+        does(lambda world: world.state.try_lock(world.idle, "other"), "lock_acquired"),
+        does(lambda world: world.state.try_lock(world.idle, "lock")),  # another replica has it
+        does(
+            lambda world: world.wait(LEASE_SECONDS).state.try_lock(world.idle, "lock"), "lock_expired", "lock_acquired"
+        ),
+        does(lambda world: world.state.try_lock(world.idle, "x" * 101), raises=InvalidRequest),
+        does(
+            lambda world: [world.state.try_lock(world.idle, str(number)) for number in range(MAX_LOCKS)],
+            *["lock_acquired"] * (MAX_LOCKS - 1),
+            raises=TooManyLocks,
+        ),
+    ],
+    "refresh_lock": [
+        does(lambda world: refresh(world.wait(LEASE_SECONDS - 1), world.lock), "lock_refreshed"),
+        does(lambda world: refresh(world.wait(LEASE_SECONDS), world.lock), "lock_expired"),
+        does(lambda world: world.state.refresh_lock("rt", "lock", "another acquisition")),
+    ],
+    "unlock": [
+        does(lambda world: world.state.unlock("rt", "lock", world.lock.lock_id), "lock_released"),
+        does(lambda world: world.state.unlock("rt", "lock", "another acquisition")),
     ],
     # Jobs
     "submit_to_app": [
@@ -369,7 +435,7 @@ def picture(value: Any) -> Any:  # noqa: PLR0911 - one for each type
     """Return a copy of all that a state holds, which compares by value; without what is no part of it."""
     if isinstance(value, State):
         return {name: picture(each) for name, each in vars(value).items() if name not in APART}
-    if isinstance(value, Session | Replica | ResultStream):
+    if isinstance(value, Session | Replica | ResultStream | Scratch):
         return {name: picture(getattr(value, name)) for name in value.__slots__ if name not in APART}
     if isinstance(value, msgspec.Struct):
         return {name: each for name, each in msgspec.structs.asdict(value).items() if name not in APART}
@@ -402,11 +468,16 @@ class Seen:
     replicas: set[tuple[str, str]]
     streams: dict[str, int]
     configurations: list[Configuration]
+    cache: dict[tuple[str, str], int]
+    locks: dict[tuple[str, str], Lock]
+    at: int
 
 
-def look(state: State) -> Seen:
+def look(state: Lifecycle) -> Seen:
     jobs = {job.job_id: job for job in state.jobs()}
     streams = {name: state.stream(name) for name in jobs}
+    names = [each.runtime_id for each in state.runtimes()]
+    scratches = [(name, state._session(name).scratch) for name in names]  # noqa: SLF001 - it is read by key only
     return Seen(
         {each.runtime_id: each for each in state.runtimes()},
         jobs,
@@ -416,6 +487,9 @@ def look(state: State) -> Seen:
         {(name.runtime_id, each.token) for name in state.runtimes() for each in state.replicas(name.runtime_id)},
         {name: stream.size for name, stream in streams.items() if stream is not None},
         [state.configuration(name) for name in ("rt", "not-opened")],
+        {(name, key): entry.ends_at for name, scratch in scratches for key, entry in scratch.cache.items()},
+        {(name, key): lock for name, scratch in scratches for key, lock in scratch.locks.items()},
+        state.steady(),
     )
 
 
@@ -442,11 +516,30 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
     yield from ("schema_deleted" for name, _ in before.schemas.keys() - after.schemas.keys() if name not in ended)
     yield from ("replica_removed" for name, _ in before.replicas - after.replicas if name not in ended)
     yield from ("replica_added" for _ in after.replicas - before.replicas)
+    yield from changes_of_scratch(before, after, ended)
     for job_id in before.jobs | after.jobs:
         yield from changes_of_job(before.jobs.get(job_id), after.jobs.get(job_id))
     for job_id, size in after.streams.items():
         yield from ["result_started"] * (job_id not in before.streams)
         yield from ["result_chunk"] * (before.streams.get(job_id, 0) != size)
+
+
+def changes_of_scratch(before: Seen, after: Seen, ended: set[str]) -> Iterator[str]:
+    put = {key for key, ends_at in after.cache.items() if before.cache.get(key) != ends_at}
+    gone = [name for name, _ in before.cache.keys() - after.cache.keys() if name not in ended]
+    # What makes room is evicted, and only then.
+    yield from ["cache_put" for _ in put] + ["cache_evicted" if put else "cache_deleted" for _ in gone]
+    for key in before.locks | after.locks:
+        old, new = before.locks.get(key), after.locks.get(key)
+        if old == new or key[0] in ended:
+            continue
+        if old is not None and new is not None and old.lock_id == new.lock_id:
+            yield "lock_refreshed"
+            continue
+        if old is not None:
+            # The look before was long ago if the lease has ended meanwhile.
+            yield "lock_expired" if after.at >= old.ends_at else "lock_released"
+        yield from ["lock_acquired"] * (new is not None)
 
 
 def changes_of_job(before: Job | None, after: Job | None) -> Iterator[str]:
@@ -473,14 +566,14 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_each_change_of_an_operation_emits_one_event(case: Case) -> None:
     world = World()
-    state, newest = world.state, world.state.events.recent(all=True)[-1].sequence
+    state, emitted = world.state, list[str]()
+    state.events.subscribe(lambda event: emitted.append(event.kind))
     before, seen = picture(state), look(state)
     if case.raises is None:
         case.work(world)
     else:
         with pytest.raises(case.raises):
             case.work(world)
-    emitted = [event.kind for event in state.events.recent(all=True) if event.sequence > newest]
     assert emitted == list(case.emits)
     made = Counter(changes(seen, look(state)))
     assert made == Counter(kind for kind in emitted if kind not in REPORTS)
@@ -553,7 +646,7 @@ MUTATORS = frozenset(
 
 def held_names() -> set[str]:
     """Return the names of all attributes of the objects that a lifecycle holds, but for the private ones."""
-    slots = {name for kind in (Session, Replica, ResultStream, JobLog) for name in kind.__slots__}
+    slots = {name for kind in (Session, Replica, ResultStream, Scratch, JobLog) for name in kind.__slots__}
     return {name for name in slots | vars(Lifecycle()).keys() | vars(EventLog()).keys() if not name.startswith("_")}
 
 

@@ -198,6 +198,9 @@ class Prepared:
         self.route = route
         self.runtime = api.open(examples.RUNTIME_ID, examples.RID, displayName="My app")
         self.runtime.post_schemas(examples.SCHEMAS[0])
+        self.scratch_token = emu.env(examples.RUNTIME_ID)["SCRATCH_TOKEN"]
+        value = examples.CACHE_VALUE["value"]
+        emu.change(lambda lifecycle: lifecycle.put_cached(examples.RUNTIME_ID, examples.CACHE_KEY["key"], value, 60))
         self.job_id = api.contour("POST", SUBMIT, json=examples.CALL).json()["id"]
         if route.receiver is not None or route.path.endswith(("/fail", "/restart")):
             self.take()
@@ -224,6 +227,8 @@ class Prepared:
         options = {each["name"]: each["example"] for each in described if each["in"] == "query" and "example" in each}
         by_bearer = self.route.auth in (Auth.BEARER, Auth.EITHER)
         headers = self.api.bearer if by_bearer else self.runtime.headers
+        if self.route.auth is Auth.SCRATCH:
+            headers = {"Authorization": self.scratch_token}
         if self.route.body_media == FORM:
             return self.api.send(self.route.method, path, data={**example, **self.client})
         body = example if isinstance(example, str) else json.dumps(example)

@@ -85,6 +85,7 @@ class World:
     pool: ThreadPoolExecutor
     jobs: dict[str, str] = field(default_factory=dict)
     module_token: str = ""
+    scratch_token: str = ""
 
     def prepare(self, queued: int) -> None:
         """Make a runtime with a job of every kind, so many of them queued, and nothing else."""
@@ -93,6 +94,7 @@ class World:
     def _prepare(self, lifecycle: Lifecycle, queued: int) -> None:
         lifecycle.reset()
         self.module_token = lifecycle.open_session(RUNTIME_ID, RID, None, "My App")[0].module_auth_token
+        self.scratch_token = lifecycle.add_replica(RUNTIME_ID).scratch_token
         lifecycle.post_schemas(RUNTIME_ID, [("f", b"{}")])
         for name in (*ENDED, "running"):
             self.jobs[name] = lifecycle.submit(RUNTIME_ID, "f", b'{"x": 1}').job_id
@@ -172,6 +174,8 @@ def tokens(world: World, route: Route, plan: Plan) -> dict[str, str]:
     """Return the headers of the plan's token; where both kinds are right, jobs decide which."""
     if plan.token == "missing" or route.auth in (Auth.NONE, Auth.CLIENT):
         return {}
+    if route.auth is Auth.SCRATCH:
+        return {"Authorization": world.scratch_token if plan.token == "right" else "wrong"}
     bearer, module = (TOKEN, world.module_token) if plan.token == "right" else ("wrong", "wrong")
     by_bearer = route.auth is Auth.BEARER or (route.auth is Auth.EITHER and plan.job in ENDED)
     return {"Authorization": f"Bearer {bearer}"} if by_bearer else {MODULE_HEADER: module}
@@ -220,8 +224,14 @@ def exercise(world: World, route: Route, case: Any, plan: Plan) -> int:
     if plan.token != "right" and route.auth is not Auth.NONE:
         # Where the client stands in the body, all of that must be there first.
         too_large = status == 413 and route.auth is Auth.CLIENT
-        assert too_large or (status == 401 if plan.real else status in (400, 401, 404))
+        refused = refused_with(route)
+        assert too_large or (status == refused if plan.real else status in (400, refused, 404))
     return status
+
+
+def refused_with(route: Route) -> int:
+    """Return the status of a wrong token."""
+    return 403 if route.auth is Auth.SCRATCH else 401
 
 
 def every_case(world: World, route: Route) -> Any:
@@ -251,7 +261,7 @@ def test_every_answer_to_generated_requests_is_one_that_the_document_names(world
 
     run()
     assert any(status < 300 for status in statuses)
-    assert (401 in statuses) == (route.auth is not Auth.NONE)
+    assert (refused_with(route) in statuses) == (route.auth is not Auth.NONE)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")

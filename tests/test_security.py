@@ -386,7 +386,8 @@ class Shown:
         self.job = self.runtime.enqueue("f")
         self.environment = emulator.env("r", client={"id": "app", "secret": SECRET}, build2_token=SECRET)
         self.secrets = [BEARER, FURTHER, SECRET, str(self.runtime.token)]
-        self.secrets += [replica.token for replica in emulator.lifecycle.replicas("r")]
+        for replica in emulator.lifecycle.replicas("r"):
+            self.secrets += [replica.token, replica.scratch_token]
 
     def check(self, what: str, text: str) -> None:
         assert text
@@ -534,7 +535,7 @@ import base64, json, os, sys, time, urllib.parse
 token = open(os.environ["MODULE_AUTH_TOKEN"]).read()
 password = json.load(open(os.environ["SOURCE_CREDENTIALS"]))["s"]["password"]
 build = open(os.environ["BUILD2_TOKEN"]).read()
-for secret in (token, password, build, os.environ["CLIENT_SECRET"], sys.argv[1]):
+for secret in (token, password, build, os.environ["CLIENT_SECRET"], os.environ["SCRATCH_TOKEN"], sys.argv[1]):
     print("plain", secret)
     print("quoted", urllib.parse.quote(secret, safe=""))
     print("json", json.dumps({"message": secret}))
@@ -563,10 +564,11 @@ def test_a_program_that_prints_its_secrets_in_any_form_leaves_none_in_its_log(se
         eventually(lambda: module.logs.tail(1) == "done", "the program has printed all", 30)
         lines = [str(line) for line in module.logs]
         kinds = Counter(line.split()[0] for line in lines if line[0] != "x")
-        assert kinds == {"plain": 5, "quoted": 5, "json": 5, "INFO:": 5, "base64": 5, "split": 5, "done": 1}
-        assert len([line for line in lines if line[0] == "x"]) == 30
+        assert kinds == {"plain": 6, "quoted": 6, "json": 6, "INFO:": 6, "base64": 6, "split": 6, "done": 1}
+        assert len([line for line in lines if line[0] == "x"]) == 36
         assert max(map(len, lines)) == 20_000
-        for secret in (HARD, "build/2+token==", SECRET, BEARER, emulator.lifecycle.replicas("r")[0].token):
+        (replica,) = emulator.lifecycle.replicas("r")
+        for secret in (HARD, "build/2+token==", SECRET, BEARER, replica.token, replica.scratch_token):
             for part in (secret[: len(secret) // 2 + 1], secret[-len(secret) // 2 - 1 :]):
                 assert [line[-100:] for line in lines if part in line or quote(part, safe="") in line] == []
                 assert part not in json.dumps([line.replace("\\", "") for line in lines], ensure_ascii=False)

@@ -1,7 +1,7 @@
 """The events: what happened, in order, with their subscribers and the bounded log.
 
-Empty polls, chunks of a stream and evictions come by the thousand. Subscribers receive them like all other events, but
-the log keeps them apart, so that they never push the others out.
+Empty polls, chunks of a stream, evictions, and what modules do with the scratch cache come by the thousand. Subscribers
+receive them like all other events, but the log keeps them apart, so that they never push the others out.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ KINDS = (
         "replica_exited",
         "replica_removed",
     ),
+    *("cache_put", "cache_deleted", "cache_evicted"),
+    *("lock_acquired", "lock_refreshed", "lock_released", "lock_expired"),
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
     *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
     *("journal_failed", "journal_written", "live_file_failed", "executor_restarted"),
@@ -49,7 +51,9 @@ KINDS = (
         "log",
     ),
 )
-QUIET = frozenset({"poll_empty", "result_chunk", "job_evicted"})
+QUIET = frozenset(
+    {"poll_empty", "result_chunk", "job_evicted", "cache_put", "cache_deleted", "cache_evicted", "lock_refreshed"}
+)
 # Any client can cause events, so they must not take the room of results: each of the two logs gets an eighth.
 SHARE_OF_A_LOG = 8
 MAX_DETAIL_BYTES = 16_384
@@ -192,6 +196,6 @@ class EventLog:
         self.cleared += 1
 
     def recent(self, *, all: bool = False) -> list[Event]:  # noqa: A002 - named as the option of the magic
-        """Return the kept events, oldest first; `all=True` adds the quiet ones: empty polls, chunks, evictions."""
+        """Return the kept events, oldest first; `all=True` adds the quiet ones, which come by the thousand."""
         kept = list(self._kept.events)
         return sorted(kept + list(self._quiet.events), key=attrgetter("sequence")) if all else kept

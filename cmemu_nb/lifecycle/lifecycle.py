@@ -19,18 +19,31 @@ from msgspec.structs import replace
 from cmemu_nb.errors import (
     InvalidModuleAuthToken,
     InvalidRequest,
+    InvalidScratchToken,
     JobAlreadyCompleted,
     JobNotRunning,
     NotFound,
     PayloadTooLarge,
     QueueFull,
+    TooManyLocks,
     TooManyRuntimes,
     known,
     quoted_names,
 )
 from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
-from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Mode, Runtime, one_text
+from cmemu_nb.lifecycle.records import (
+    NS_PER_S,
+    DeployedApp,
+    FunctionSchema,
+    Job,
+    JobSource,
+    JobStatus,
+    Mode,
+    Runtime,
+    one_text,
+)
+from cmemu_nb.lifecycle.scratch import LEASE_SECONDS, MAX_LOCKS, MAX_VALUE_BYTES, Lock
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, ThrownAway
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH, State
 from cmemu_nb.phrases import closest, plural, quoted
@@ -38,7 +51,15 @@ from cmemu_nb.settings import DEFAULT_KEEP_BYTES
 from cmemu_nb.tokens import MODULE_TOKEN_START
 from cmemu_nb.wire.api_names import RULE, advice, name_in_api
 from cmemu_nb.wire.job_ids import new_job_id
-from cmemu_nb.wire.labels import MAX_LABEL_BYTES, check_label, checked_runtime_id, checked_text, shortened, trimmed
+from cmemu_nb.wire.labels import (
+    MAX_LABEL_BYTES,
+    check_label,
+    checked_runtime_id,
+    checked_text,
+    shortened,
+    size_of,
+    trimmed,
+)
 from cmemu_nb.wire.masking import is_masked_by_its_form
 
 if TYPE_CHECKING:
@@ -71,6 +92,9 @@ class Lifecycle(State):
     - a runtime polls for the first time in its session: `runtime_connected`;
     - a runtime's module has another execution mode than before: `mode_set`;
     - a replica is added or its token revoked: `replica_added`, `replica_removed`;
+    - a value is put into a scratch cache, deleted or evicted: `cache_put`, `cache_deleted`, `cache_evicted`;
+    - a lock is acquired, refreshed or released, or its lease ends: `lock_acquired`, `lock_refreshed`, `lock_released`,
+      `lock_expired`. The last one is emitted when the runtime's locks are used the next time;
     - a job is queued, started, given back to the queue, succeeds, fails or is evicted: `job_queued`, `job_started`,
       `job_given_back`, `job_succeeded`, `job_failed`, `job_evicted`. The last one is emitted just before the change,
       while the job can still be read;
@@ -417,6 +441,8 @@ class Lifecycle(State):
     def _add_replica(self, session: Session, replica: Replica) -> None:
         session.replicas[replica.replica_id] = replica
         self._replicas[_hashed(replica.token)] = replica
+        if replica.replica_id:
+            self._scratch_tokens[_hashed(replica.scratch_token)] = replica
         if not is_masked_by_its_form(replica.token):
             self.events.hide(replica.token)
 
@@ -454,6 +480,7 @@ class Lifecycle(State):
     def _revoke(self, replica: Replica) -> None:
         replica.revoked = True
         del self._replicas[_hashed(replica.token)]
+        self._scratch_tokens.pop(_hashed(replica.scratch_token), None)
 
     def _fail_held(self, replica: Replica, reason: str) -> list[str]:
         """Fail the jobs that a replica holds, because it can't finish them any more; return their ids [foundry]."""
@@ -462,6 +489,85 @@ class Lifecycle(State):
             if job_id in replica.held:  # a listener may have ended it when another one failed
                 self.fail(job_id, reason)
         return held
+
+    # The scratch cache and the locks of a runtime's replicas
+
+    def authenticate_scratch(self, token: str | None) -> Replica:
+        """Find a replica by its scratch token and mark it as heard; an unknown one is an `InvalidScratchToken`."""
+        replica = self._scratch_tokens.get(_hashed(token or ""))
+        if replica is None:
+            raise InvalidScratchToken
+        replica.heard = True
+        return replica
+
+    def cached(self, runtime_id: str, keys: Iterable[str]) -> dict[str, str]:
+        """Return the values of those keys that are in a runtime's cache [foundry]."""
+        return self._session(runtime_id).scratch.values(keys, self.steady())
+
+    def put_cached(self, runtime_id: str, key: str, value: str, seconds: int) -> None:
+        """Put a value into a runtime's cache for some seconds; the oldest values make room for it [foundry]."""
+        session, size = self._session(runtime_id), size_of(value)
+        self.check_label("cache key", key)
+        if size > MAX_VALUE_BYTES:
+            raise PayloadTooLarge(
+                f"The value of the cache key {quoted(key)} has {size:,} bytes, and the cache takes values of at most "
+                f"{MAX_VALUE_BYTES:,}. Store it elsewhere and cache its address, or divide it."
+            )
+        for evicted in session.scratch.put(key, value, self.steady() + seconds * NS_PER_S):
+            self._emit("cache_evicted", runtime_id, detail=repr(evicted))
+        self._emit("cache_put", runtime_id, detail=f"{key!r}: {plural(size, 'byte')} for {seconds:,} s")
+
+    def delete_cached(self, runtime_id: str, key: str) -> None:
+        """Delete a value from a runtime's cache, if it is there [foundry]."""
+        entry = self._session(runtime_id).scratch.drop(key)
+        if entry is not None and entry.ends_at > self.steady():
+            self._emit("cache_deleted", runtime_id, detail=repr(key))
+
+    def try_lock(self, replica: Replica, name: str) -> Lock | None:
+        """Lock a name for a replica for 20 seconds; None if another holder has it [foundry]."""
+        runtime_id, scratch = replica.runtime_id, self._session(replica.runtime_id).scratch
+        self.check_label("lock name", name)
+        self._end_leases(runtime_id)
+        if name in scratch.locks:
+            return None
+        if len(scratch.locks) >= MAX_LOCKS:
+            raise TooManyLocks(
+                f"The lock {quoted(name)} can't be acquired: the replicas of runtime {quoted(runtime_id)} hold "
+                f"{MAX_LOCKS:,} locks already. Unlock some, or wait {LEASE_SECONDS} seconds until their leases end."
+            )
+        lock = Lock(name, secrets.token_hex(16), replica.replica_id, self.steady() + LEASE_SECONDS * NS_PER_S)
+        scratch.lock(lock)
+        self._emit("lock_acquired", runtime_id, detail=f"{name!r} by replica {replica.replica_id}")
+        return lock
+
+    def refresh_lock(self, runtime_id: str, name: str, lock_id: str) -> bool:
+        """Extend a lock by 20 seconds from now; return False if its lease has ended or it was unlocked [foundry]."""
+        lock = self._held_lock(runtime_id, name, lock_id)
+        if lock is None:
+            return False
+        refreshed = replace(lock, ends_at=self.steady() + LEASE_SECONDS * NS_PER_S)
+        self._session(runtime_id).scratch.lock(refreshed)
+        self._emit("lock_refreshed", runtime_id, detail=f"{name!r} by replica {lock.replica_id}")
+        return True
+
+    def unlock(self, runtime_id: str, name: str, lock_id: str) -> None:
+        """Release a lock; do nothing if its lease has ended [foundry]."""
+        lock = self._held_lock(runtime_id, name, lock_id)
+        if lock is not None:
+            del self._session(runtime_id).scratch.locks[name]
+            self._emit("lock_released", runtime_id, detail=f"{name!r} by replica {lock.replica_id}")
+
+    def _held_lock(self, runtime_id: str, name: str, lock_id: str) -> Lock | None:
+        self._end_leases(runtime_id)
+        lock = self._session(runtime_id).scratch.locks.get(name)
+        return lock if lock is not None and lock.lock_id == lock_id else None
+
+    def _end_leases(self, runtime_id: str) -> None:
+        """Release the locks of a runtime that their holders have not refreshed in time."""
+        scratch = self._session(runtime_id).scratch
+        while (lock := scratch.pop_ended(self.steady())) is not None:
+            late = f"replica {lock.replica_id} did not refresh it within {LEASE_SECONDS} s"
+            self._emit("lock_expired", runtime_id, detail=f"{lock.name!r}: {late}")
 
     # Jobs
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cmemu_nb.lifecycle.records import JobStatus, Outcome
+from cmemu_nb.lifecycle.scratch import Scratch
 from cmemu_nb.phrases import plural
+from cmemu_nb.tokens import scratch_token
 from cmemu_nb.wire.results import function_error, may_be_error
 
 if TYPE_CHECKING:
@@ -84,6 +86,11 @@ class Replica:
         self.revoked = False
 
     @property
+    def scratch_token(self) -> str:
+        """Its token for the scratch routes, by which it shares a cache and locks with the runtime's other replicas."""
+        return scratch_token(self.token)
+
+    @property
     def full(self) -> bool:
         """Whether the replica holds as many unfinished jobs as it may."""
         return self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks
@@ -94,12 +101,12 @@ class Session:
 
     `counts` says how many jobs have each status, `evicted` how many were evicted. `unread` has the jobs whose results
     may be a function's error and have not been parsed yet, `function_errors` those whose results are one: results are
-    parsed when their outcomes are first asked for, each once.
+    parsed when their outcomes are first asked for, each once. `scratch` has what the replicas share.
     """
 
     __slots__ = (
         *("apps", "counts", "evicted", "function_errors", "jobs", "logs", "queue", "replicas", "runtime", "schemas"),
-        *("streams", "unread"),
+        *("scratch", "streams", "unread"),
     )
 
     def __init__(self, runtime: Runtime) -> None:
@@ -115,6 +122,7 @@ class Session:
         self.streams: dict[str, ResultStream] = {}
         self.logs: dict[str, JobLog] = {}
         self.replicas: dict[str, Replica] = {}
+        self.scratch = Scratch()
 
     def note_result(self, job: Job) -> None:
         """Note a job that succeeded as unread if its result may be a function's error."""

@@ -35,6 +35,7 @@ class State:
         self._owners: dict[str, Session] = {}
         self._apps: dict[str, dict[str, DeployedApp]] = {}
         self._replicas: dict[bytes, Replica] = {}
+        self._scratch_tokens: dict[bytes, Replica] = {}
         self._counts: Counter[JobStatus] = Counter()
         self._evicting: dict[str, Session] = {}
         self._noted: dict[str, Session] = {}

@@ -88,7 +88,7 @@ def _timeline(parser: argparse.ArgumentParser) -> None:
 
 def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="Only the newest N events.")
-    parser.add_argument("--all", action="store_true", help="Include the empty polls and the chunks of streams.")
+    parser.add_argument("--all", action="store_true", help="Include empty polls, chunks of streams and the like.")
 
 
 def _submit(parser: argparse.ArgumentParser) -> None:

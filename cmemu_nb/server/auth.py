@@ -28,6 +28,7 @@ class Auth(Enum):
     EITHER = "either"
     REPLICA = "replica"
     CLIENT = "client"
+    SCRATCH = "scratch"
 
 
 class TokenChecks:
@@ -60,6 +61,9 @@ class TokenChecks:
             # A forwarder knows the replica by other means, but its session may have ended since.
             token = _only_token(request) if request.replica is None else request.replica.token
             request.replica = self._lifecycle.authenticate_replica(token)
+            request.params["runtimeId"] = request.replica.runtime_id
+        elif auth is Auth.SCRATCH:
+            request.replica = self._lifecycle.authenticate_scratch(bearer)
             request.params["runtimeId"] = request.replica.runtime_id
         elif auth is Auth.BEARER and not self._bearer_valid(bearer):
             raise InvalidBearerToken

@@ -76,6 +76,21 @@ class Fields:
             raise InvalidRequest(f"{self._what}: '{name}' is missing or blank. Give it as a non-blank string.")
         return value
 
+    def string(self, name: str) -> str:
+        """Return a member that is a string, exactly as it was sent. Raises `InvalidRequest` if it is absent or null."""
+        value = self._of(name, str, "a string")
+        if value is None:
+            raise self._wrong(name, "a string")
+        return value
+
+    def strings(self, name: str, most: int) -> list[str]:
+        """Return a member that is an array of at most `most` strings."""
+        expected = f"an array of at most {most} strings"
+        value = self._of(name, list[str], expected)
+        if value is None or len(value) > most:
+            raise self._wrong(name, expected)
+        return value
+
     def flag(self, name: str) -> bool | None:
         """Return a member that is true or false; None if it is absent or null."""
         return self._of(name, bool, "true or false")

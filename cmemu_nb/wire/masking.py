@@ -8,14 +8,15 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from cmemu_nb.tokens import ACCESS_TOKEN_START, MODULE_TOKEN_START, last_four
+from cmemu_nb.tokens import ACCESS_TOKEN_START, MODULE_TOKEN_START, SCRATCH_TOKEN_START, last_four
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MIN_MASKED = 8
 MAX_LAYERS = 3
-_OF_OURS = re.compile(f"(?:{MODULE_TOKEN_START}|{ACCESS_TOKEN_START})" + r"[\w-]+", re.ASCII)
+STARTS = (MODULE_TOKEN_START, ACCESS_TOKEN_START, SCRATCH_TOKEN_START)
+_OF_OURS = re.compile(f"(?:{'|'.join(STARTS)})" + r"[\w-]+", re.ASCII)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrt])|([^\w\s]))")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NAMED = {"n": "\n", "r": "\r", "t": "\t"}
@@ -27,7 +28,7 @@ def is_masked_by_its_form(token: str) -> bool:
 
 
 class Mask:
-    """Replaces secrets in a text with their last four characters: the added ones, and any module or access token.
+    """Replaces secrets in a text with their last four characters: the added ones, and those that the emulator makes.
 
     It also finds a secret in base64, one that was cut to at least its half, and one that is percent-encoded or escaped
     as in JSON, up to three times; the text is then returned without the escapes. Secrets of less than eight characters
@@ -52,9 +53,9 @@ class Mask:
                     secret = self._secrets[line] = _Secret(line)
                     self._found_by += [(form, secret) for form in secret.found_by]
 
-    def with_one_more(self, secret: str) -> Callable[[str], str]:
-        """Return a function that masks one more secret, and also those that are added to this mask later."""
-        more = Mask(secret)
+    def with_more(self, *secrets: str) -> Callable[[str], str]:
+        """Return a function that masks more secrets, and also those that are added to this mask later."""
+        more = Mask(*secrets)
         return lambda text: self(more(text))
 
     def __call__(self, text: str) -> str:
@@ -65,7 +66,7 @@ class Mask:
     def _without_wholes(self, text: str) -> str:
         for secret in self._found_in(text):
             text = secret.whole_hidden_in(text)
-        if MODULE_TOKEN_START in text or ACCESS_TOKEN_START in text:
+        if any(start in text for start in STARTS):
             text = _OF_OURS.sub(lambda each: last_four(each[0]), text)
         return text
 

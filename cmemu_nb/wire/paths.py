@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
+SCRATCH = "/contour-backend-multiplexer/api/scratch/api/v1"
 PLATFORM = "/interactive-module/api/internal-query"
 API = "/api/"
 QUERIES = f"{API}v2/functions/queries"

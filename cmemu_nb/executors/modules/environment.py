@@ -108,6 +108,7 @@ def _environment(engine: Engine, replica: Replica, configuration: Configuration)
         COMPUTE_SESSION_ID=_session_id(replica),
         FOUNDRY_COMPUTE_MODULE_RID=_app_rid(engine, replica.runtime_id),
         MODULE_AUTH_TOKEN=str(token),
+        SCRATCH_TOKEN=replica.scratch_token,
         DEFAULT_CA_PATH=authority,
         CONNECTIONS_TO_OTHER_PODS_CA_PATH=authority,
         **dict.fromkeys(CA_BUNDLES, str(engine.identity.certificates.bundle_path)),

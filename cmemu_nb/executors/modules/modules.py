@@ -207,7 +207,7 @@ class LaunchedModule:
             replica,
             launch,
             environment,
-            engine.lifecycle.events.masked.with_one_more(replica.token),
+            engine.lifecycle.events.masked.with_more(replica.token, replica.scratch_token),
             self._on_line,
             self._on_exit,
         )

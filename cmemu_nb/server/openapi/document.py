@@ -14,6 +14,7 @@ from cmemu_nb.errors import (
     InvalidClient,
     InvalidModuleAuthToken,
     InvalidRequest,
+    InvalidScratchToken,
     JobEvicted,
     JournalBehind,
     MethodNotAllowed,
@@ -63,6 +64,7 @@ _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
     Auth.REPLICA: (InvalidModuleAuthToken,),
     Auth.BEARER: (InvalidBearerToken,),
     Auth.CLIENT: (InvalidClient,),
+    Auth.SCRATCH: (InvalidScratchToken,),
     Auth.EITHER: (InvalidModuleAuthToken, InvalidBearerToken),
 }
 _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
@@ -71,6 +73,7 @@ _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.REPLICA: [{"moduleAuthToken": []}],
     Auth.BEARER: [{"bearer": []}],
     Auth.CLIENT: [],
+    Auth.SCRATCH: [{"scratchToken": []}],
     Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
 }
 _HEADERS = {
@@ -113,6 +116,12 @@ def _components() -> dict[str, Any]:
                 "in": "header",
                 "name": MODULE_HEADER,
                 "description": module_token,
+            },
+            "scratchToken": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "Authorization",
+                "description": "`SCRATCH_TOKEN` of a replica's environment, without `Bearer`",
             },
             "bearer": {"type": "http", "scheme": "bearer", "description": bearer},
         },
@@ -261,7 +270,7 @@ def _api_error_content(route: Route, status: int) -> dict[str, Any]:
 
 
 def _error_example(kind: type[WireError]) -> dict[str, str]:
-    has_message = kind in (InvalidBearerToken, InvalidClient, InvalidModuleAuthToken)
+    has_message = kind in (InvalidBearerToken, InvalidClient, InvalidModuleAuthToken, InvalidScratchToken)
     return {"error": kind.code, "error_description": str(kind()) if has_message else _sentence(kind)}
 
 

@@ -154,6 +154,7 @@ ENVIRONMENT = {
         "COMPUTE_SESSION_ID": "ses-2c9728d1-5b0e-4c1f-9d7a-3e8f60b1c2d4",
         "FOUNDRY_COMPUTE_MODULE_RID": RID,
         "MODULE_AUTH_TOKEN": f"{_FOLDER}/token-2c9728d1",
+        "SCRATCH_TOKEN": "foundry_scratch_Zq3vC5n0mB8yWk1TtRj7uXo2LpEd4Gh6AsQf9NzVxKc",
         "DEFAULT_CA_PATH": f"{_FOLDER}/ca.pem",
         "CONNECTIONS_TO_OTHER_PODS_CA_PATH": f"{_FOLDER}/ca.pem",
         "REQUESTS_CA_BUNDLE": f"{_FOLDER}/ca-bundle.pem",
@@ -262,3 +263,16 @@ ACCESS_TOKEN = {
     "expires_in": 3600,
 }
 REVOCATION = {**CLIENT, "token": ACCESS_TOKEN["access_token"]}
+
+# The scratch cache and locks
+
+CACHE_KEY = {"key": "exchange-rates"}
+CACHE_VALUE = {"value": '{"EUR": 1.08}'}
+CACHE_PUT = {**CACHE_KEY, "value": CACHE_VALUE, "ttl": "FIVE_MINUTES"}
+CACHE_KEYS = {"keys": [CACHE_KEY["key"]]}
+CACHE_ENTRIES = {"entries": {CACHE_KEY["key"]: CACHE_VALUE}}
+CACHE_EXISTS = {"exists": True}
+LOCK_NAME = {"lockName": "nightly-batch"}
+LOCK_HELD = {"handle": {**LOCK_NAME, "lockId": "5f0c2a8e9b174d63a1e08c7f42d9b360"}}
+LOCK_ACQUIRED = {"acquired": LOCK_HELD["handle"]}
+LOCK_REFRESHED = {"success": True}
