@@ -452,7 +452,7 @@ REFUSED = [
     ("tokens: {1: {login: alice}}\n", "line 1: a bearer token must be text, not a number; put it in quotes."),
     (
         "settings: {prot: 1}\n",
-        "line 1: unknown key 'prot' in settings; the keys are access_token_seconds, allow_remote, client_id,",
+        "line 1: unknown key 'prot' in settings; the keys are access_token_seconds, allow_remote,",
     ),
     ("settings:\n  keep_jobs: 1\n  port: many\n", "line 3: settings.port: A setting was refused: "),
     ("settings: {port: 99999999}\n", "line 1: settings.port: A setting was refused: "),
