@@ -13,6 +13,7 @@ from book_server import BOOKS, free_port
 from client import eventually
 from conftest import serving
 
+from cmemu_nb import Emulator
 from cmemu_nb.arguments import given_configuration
 from cmemu_nb.errors import FunctionError, FunctionRefused, InvalidRequest, JobFailed, LaunchFailed
 from cmemu_nb.executors.servers.document import read_document
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from cmemu_nb import Emulator
     from cmemu_nb.executors.modules.modules import LaunchedModule
 
 pytestmark = pytest.mark.long_lived
@@ -147,27 +147,40 @@ def test_a_job_that_is_cancelled_breaks_off_its_request(
     assert module.running
 
 
-def test_a_server_that_ends_fails_the_job_that_it_holds_and_a_restart_serves_again(tmp_path: Path) -> None:
+def test_a_server_that_is_restarted_fails_the_jobs_that_it_holds_and_serves_again(tmp_path: Path) -> None:
     port = free_port()
     document = write(tmp_path, {**DOCUMENT, "servers": [{"url": f"http://localhost:{port}"}]})
     with emulator() as emu:
-        # Nothing but the document says where the server is.
-        launched = emu.launch(
-            ["python", str(BOOKS / "server.py"), str(port)], "books", server={"openapi": str(document)}
-        )
-        launched.wait_until_responsive()
+        # Nothing but the document says where the server is, and nothing but the runtime that the program is one.
+        emu.open_runtime("books", "ri.foundry.main.deployed-app.books")
+        emu.configure("books", server={"openapi": document}, max_concurrent_tasks=2)
+        launched = emu.launch(["python", str(BOOKS / "server.py"), str(port)], "books").wait_until_responsive()
         job = emu.submit("slow", {"until": str(tmp_path / "never")})
         eventually(lambda: job.status == "running", "the server works on it")
+        assert emu.call("findBooks", timeout=60) == []  # at the same time
         with pytest.raises(LaunchFailed, match=f"Another program listens on port {port} already"):
-            emu.launch(["python", "-c", FOREVER], "other", server={"openapi": str(document)})
+            emu.launch(["python", "-c", FOREVER], "other", server={"openapi": document})
         assert "other" not in emu.runtimes.index
         launched.restart()
         with pytest.raises(JobFailed, match="the module was restarted"):
             job.result(timeout=60)
         assert emu.call("findBooks", timeout=60) == []
-        emu.open_runtime("books", "ri.foundry.main.deployed-app.books")
+        emu.faults(error_rate=0.3, seed=7)  # a request for a job, or a result, is sent again
+        assert [emu.call("findBooks", timeout=60) for _ in range(5)] == [[]] * 5
+        emu.faults.off()
+        emu.runtime("books").reset()
         eventually(lambda: launched.states == ["responsive"], "the server listens again after the reset")
         assert emu.call("findBooks", timeout=60) == []
+
+
+def test_an_event_says_why_a_reset_does_not_start_a_server_again(tmp_path: Path) -> None:
+    document = write(tmp_path, {**DOCUMENT, "servers": [{"url": f"http://localhost:{free_port()}"}]})
+    with Emulator(port=0, home="thread") as emu:
+        emu.launch(["python", "-c", FOREVER], "books", server={"openapi": document})
+        document.write_text("{}")
+        emu.runtime("books").reset()
+        why = f"was not started again: {document} can't be the OpenAPI document of a server module"
+        eventually(lambda: any(why in str(each.detail) for each in emu.lifecycle.events.recent()), "an event says why")
 
 
 def test_a_server_that_takes_too_long_is_a_function_error(tmp_path: Path) -> None:
@@ -314,6 +327,10 @@ def test_parameters_are_written_as_openapi_says(
         ),
         (changed((("servers",), [{"url": "https://x.org"}])), "\"servers\" has 'https://x.org': the platform needs"),
         (changed((("paths",), {})), "it has no operations"),
+        (
+            changed((RESPONSES, {}), (PARAMETERS, [])),
+            "GET /books/{book_id} (getBook): its path has {book_id}, but it has no parameter 'book_id' in the path; i",
+        ),
         (changed(((*GET, "operationId"), None)), "GET /books/{book_id}: it has no operationId, which is the name of"),
         (
             changed(

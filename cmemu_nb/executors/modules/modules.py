@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.engine.parts import Part
-from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotFound, known
+from cmemu_nb.errors import CmemuError, InvalidRequest, LaunchFailed, NotFound, known
 from cmemu_nb.executors.counted_function import FINISHES_JOB
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
@@ -485,13 +485,21 @@ class Modules(Part):
             self.functions.forget(event.runtime_id)
         for module in self.of(event.runtime_id):
             if event.kind == "session_reset" and module.running:
-                change = module.start_again("the runtime session was reset")
+                change = self._start_again(module, "the runtime session was reset")
             else:
                 self._modules.remove(module)
                 change = module.end("the runtime session was deleted")
             task = self._engine.home.loop.create_task(change)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _start_again(self, module: LaunchedModule, reason: str) -> None:
+        """Launch a module again; an error, such as a configuration that is no longer valid, becomes an event."""
+        try:
+            await module.start_again(reason)
+        except CmemuError as error:
+            detail = f"{module.command} was not started again: {error}"
+            self._engine.lifecycle.note("log", module.runtime_id, detail=detail)
 
     def _refuse(self, job_id: str | None) -> None:
         """Fail a queued job whose runtime has a pipeline, which takes no jobs, and no other executor."""

@@ -24,7 +24,7 @@ from cmemu_nb.executors.servers.operations import BODY, JSON_TYPE, PLACEHOLDER, 
 from cmemu_nb.executors.servers.platform_types import References, Unfit, platform_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from openapi_pydantic.v3.v3_1 import MediaType
@@ -166,6 +166,19 @@ def _operations(model: OpenAPI) -> Iterator[tuple[str, Operation | Unfit]]:
                     yield place, problem
 
 
+def _all_of(*read: Callable[[], Any]) -> list[Any]:
+    """Return what each function returns; the `Unfit` of several are raised as one."""
+    found, problems = [], []
+    for each in read:
+        try:
+            found.append(each())
+        except Unfit as problem:
+            problems.append(str(problem))
+    if problems:
+        raise Unfit("; ".join(problems))
+    return found
+
+
 class _Reader:
     """Reads one operation. Its methods raise `Unfit`."""
 
@@ -180,13 +193,16 @@ class _Reader:
             raise Unfit("it has no operationId, which is the name of the function: add one")
         if not path.startswith("/"):
             raise Unfit("its path does not begin with /")
-        inputs = [*self._parameters(path, item, documented), *self._body(documented)]
-        names = [each.name for each in inputs]
+        parameters, body, output = _all_of(
+            lambda: self._parameters(path, item, documented),
+            lambda: self._body(documented),
+            lambda: self._output(documented),
+        )
+        names = [each.name for each in (*parameters, *body)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise Unfit(f"two of its inputs are called {twice!r}: rename one of them")
-        output = self._output(documented)
-        return Operation(str(documented.operationId), method.upper(), path, tuple(inputs), output)
+        return Operation(str(documented.operationId), method.upper(), path, (*parameters, *body), output)
 
     def _parameters(self, path: str, item: PathItem, documented: DocumentedOperation) -> list[Input]:
         """Return the parameters of the operation and of its path; those of the operation take precedence."""
