@@ -661,9 +661,10 @@ class Emulator:
         - `server`: for a program that is an HTTP server without an SDK, `openapi`, the path of its OpenAPI document,
           and perhaps `port` and `timeout`, in seconds.
 
-        It takes effect for programs when they are launched or restarted. Secrets are masked wherever they are shown.
-        Raises `NotFound` for an unknown runtime other than `notebook`, `InvalidRequest` for an unknown key or a value
-        that is not valid.
+        Functions in cells of this runtime find it at once, as they would in a launched module: in their context, and in
+        `os.environ`, where the official SDK looks for it. Programs find it when they are launched or restarted. Secrets
+        are masked wherever they are shown. Raises `NotFound` for an unknown runtime other than `notebook`,
+        `InvalidRequest` for an unknown key or a value that is not valid.
 
         >>> emu.configure("notebook", sources={"Crm": {"password": "correct horse"}}, replicas=2)
         <Configuration: sources Crm; replicas 2>

@@ -381,6 +381,7 @@ READS: dict[str, Callable[[World], object]] = {
     "runtimes": lambda world: world.state.runtimes("rt", 1),
     "count_runtimes": lambda world: world.state.count_runtimes(),
     "configuration": lambda world: world.state.configuration("rt"),
+    "is_configured": lambda world: world.state.is_configured("rt"),
     "has_runtime": lambda world: world.state.has_runtime("rt"),
     "job": lambda world: world.state.job(world.queued.job_id),
     "find_job": lambda world: world.state.find_job("unknown"),

@@ -396,7 +396,18 @@ def test_mistakes_are_usage_errors_that_say_what_is_valid(run: Run, emu: Emulato
 
 def test_without_an_emulator_every_command_says_how_to_start_one(run: Run) -> None:
     for command in sorted(set(COMMANDS) - {"start", "help"}):
-        takes_one = ("cancel", "fail", "logs", "submit", "call", "export", "export-module", "launch", "env")
+        takes_one = (
+            "cancel",
+            "fail",
+            "logs",
+            "submit",
+            "call",
+            "export",
+            "export-module",
+            "launch",
+            "env",
+            "configure",
+        )
         needed = dict.fromkeys(takes_one, " x").get(command, "")
         assert "Type: %cmemu start" in run(f"%cmemu {command}{needed}")[1]
 

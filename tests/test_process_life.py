@@ -152,6 +152,10 @@ SECRETS: dict[str, Any] = {
     "build2_token": "the-token-of-the-build",
     "aliases": {"data": {"rid": "ri.data"}},
 }
+FILES = {
+    *("token", "service_discovery", "build2_token", "resource_alias_map"),
+    *("source_credentials", "source_configurations_path"),
+}
 
 
 @pytest.mark.once
@@ -166,7 +170,7 @@ def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_w
 
         def launched(code: str) -> LaunchedModule:
             module = emulator.launch([sys.executable, "-c", code], "sleeper", **SECRETS)
-            assert given() == {"token", "service_discovery", "source_credentials", "build2_token", "resource_alias_map"}
+            assert given() == FILES
             return module
 
         launched(ends_by_itself)
@@ -179,7 +183,7 @@ def test_what_a_program_was_given_in_files_is_deleted_when_it_ends_in_whatever_w
         assert given() == set()
         module = launched(STUBBORN)
         module.restart()
-        assert len(given()) == 5
+        assert given() == FILES
         assert len([path for path in folder.iterdir() if path.name.startswith("token-")]) == 1
         emulator.runtime("sleeper").reset()
         eventually(lambda: module.states == ["starting"], "it was launched again")
@@ -211,7 +215,7 @@ def test_what_a_killed_process_gave_to_its_programs_is_deleted_at_the_next_start
         by_hand = killed.run(f"answer = emu.env('sleeper', **{SECRETS!r})['BUILD2_TOKEN']")
         killed.kill()
     left = {path.name for path in folder.iterdir()} - set(KEPT)
-    assert len(left) == 10
+    assert len(left) == 2 * len(FILES)
     with Emulator(port=0, home="thread", journal=str(journal)) as emulator:
         kept = {path.name.rpartition("-")[2] for path in folder.iterdir() if path.name not in KEPT}
         assert kept == {each.replica_id for each in emulator.lifecycle.replicas("sleeper")}

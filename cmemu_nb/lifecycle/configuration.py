@@ -90,6 +90,22 @@ class Configuration:
         return replace(self, **read)
 
     @property
+    def credentials(self) -> dict[str, dict[str, str]]:
+        """The credentials of each source, from `sources` and from the `secrets` of `source_configurations`."""
+        both = {**self.source_configurations, **self.sources}
+        return {name: {**self._secrets_of(name), **self.sources.get(name, {})} for name in both}
+
+    @property
+    def mounted_sources(self) -> dict[str, dict[str, Any]]:
+        """The properties of each source with its credentials as `secrets`, as a module receives them [foundry]."""
+        secrets = self.credentials
+        return {name: {**self.source_configurations.get(name, {}), "secrets": secrets[name]} for name in secrets}
+
+    def _secrets_of(self, source: str) -> Mapping[str, str]:
+        secrets: Mapping[str, str] = self.source_configurations.get(source, {}).get("secrets") or {}
+        return secrets
+
+    @property
     def secrets(self) -> list[str]:
         """Every text that must be masked wherever it is shown."""
         secrets = [*_texts(self.sources), *_texts_of_secret_parts(self.source_configurations)]
@@ -201,7 +217,8 @@ def _sources(value: Any, where: str) -> dict[str, dict[str, str]]:
 def _source_configurations(value: Any, where: str) -> dict[str, dict[str, Any]]:
     sources = _mapping(value, where, "of sources by name")
     for name, each in sources.items():
-        _mapping(each, f"{where}.{name}", "such as {'sourceConfiguration': {...}}")
+        properties = _mapping(each, f"{where}.{name}", "such as {'sourceConfiguration': {...}}")
+        _sources({"secrets": properties.get("secrets") or {}}, f"{where}.{name}")
         try:
             json.dumps(each, allow_nan=False)
         except (TypeError, ValueError, RecursionError):

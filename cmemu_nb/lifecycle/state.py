@@ -69,6 +69,10 @@ class State:
         """Return what a runtime's module is configured with, whether there is such a runtime or not."""
         return self._configurations.get(runtime_id) or Configuration()
 
+    def is_configured(self, runtime_id: str) -> bool:
+        """Return whether a runtime's module was configured."""
+        return runtime_id in self._configurations
+
     def job(self, job_id: str) -> Job:
         """Return a job; `JobEvicted` if it was evicted, `NotFound` if a reset cleared it or the id was never issued."""
         return self._owner(job_id)[1]

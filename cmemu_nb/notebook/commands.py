@@ -25,6 +25,7 @@ from cmemu_nb.arguments import (
     positive,
 )
 from cmemu_nb.engine.fault_arguments import CHANCES
+from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.notebook import topics
 from cmemu_nb.phrases import closest
 from cmemu_nb.wire.json_values import read_first, read_json
@@ -112,6 +113,13 @@ def _launch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", metavar="FILE", help="A YAML or JSON file with the configuration. See %%cmemu help configuration."
+    )
+    parser.add_argument("--runtime", default=NOTEBOOK, help="The runtime's id. Default: notebook.")
+
+
 def _export(parser: argparse.ArgumentParser) -> None:
     add_export(parser, "The file to write, such as run.json.")
 
@@ -170,6 +178,7 @@ COMMANDS = {
     "events": Command("Return the events as a DataFrame.", _events),
     "functions": Command("Show the functions in cells and those of launched modules.", _nothing),
     "launch": Command("Launch a program with an official SDK as the module of a runtime.", _launch),
+    "configure": Command("Give a runtime's module sources, aliases, a client and so on, from a file.", _configure),
     "env": Command("Print the environment variables for a module that you start yourself.", add_env),
     "submit": Command("Submit a job and return its handle.", _submit, takes_query=True),
     "call": Command("Run a function and return its value.", _call, takes_query=True),

@@ -328,6 +328,10 @@ class CMEmu(Settings, Magics):
     def _launch(self, given: Arguments) -> LaunchedModule:
         return self._emulator(given).launch(given.words, given.runtime, cwd=given.cwd, **given_configuration(given))
 
+    def _configure(self, given: Arguments) -> None:
+        configured = self._emulator(given).configure(given.runtime, **given_configuration(given))
+        print(f"The runtime {given.runtime!r} is configured: {configured.in_words}.")  # noqa: T201
+
     def _env(self, given: Arguments) -> None:
         environment = self._emulator(given).env(given.runtime, **given_configuration(given))
         print(environment.docker_line(given.docker) if given.docker else environment.export_lines)  # noqa: T201

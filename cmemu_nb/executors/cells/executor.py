@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cmemu_nb.engine.engine import Engine
+    from cmemu_nb.executors.cells.configured import ConfiguredCells
     from cmemu_nb.executors.sdk.adapter import Definition
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.records import Job
@@ -37,10 +38,11 @@ STOPS_JOB = frozenset({"job_failed", "job_cleared"})
 class NotebookExecutor:
     """Serves functions of this process on one runtime. Its methods are called on the emulator's loop."""
 
-    def __init__(self, engine: Engine, runtime_id: str) -> None:
+    def __init__(self, engine: Engine, runtime_id: str, configured: ConfiguredCells) -> None:
         self.runtime_id = runtime_id
         self.functions: dict[str, ServedFunction] = {}
         self._engine = engine
+        self._configured = configured
         self._threads: set[JobThread] = set()
         self._polling: asyncio.Task[None] | None = None
         self._restart_timer: asyncio.TimerHandle | None = None
@@ -201,7 +203,8 @@ class NotebookExecutor:
         thread = None
         try:
             served = self.functions.get(job.query_type)
-            thread = JobThread(self._engine, self._client, served, job, self._on_end)
+            configured = self._configured.context(self.runtime_id)
+            thread = JobThread(self._engine, self._client, served, job, self._on_end, configured)
             self._start(thread)
         except Exception as error:  # noqa: BLE001 - the executor must outlive every job
             if thread is None:

@@ -22,6 +22,7 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.eventloop.home import STOPPED_MEANWHILE
 from cmemu_nb.eventloop.shell import cell_is_running
+from cmemu_nb.executors.cells.configured import ConfiguredCells
 from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.phrases import plural
 from cmemu_nb.storage.owner_only import replacing
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.counted_function import CountedFunction
     from cmemu_nb.executors.modules.functions import ModuleFunction, ModuleFunctions
     from cmemu_nb.executors.sdk.adapter import Definition
+    from cmemu_nb.lifecycle.events import Event
 
 F = TypeVar("F", bound="CountedFunction")
 # What a caller names: a function itself, or its name.
@@ -69,6 +71,9 @@ class Functions(Part):
         self._engine.parts.append(self)
         self._executors: dict[str, NotebookExecutor] = {}
         self._paused = True
+        self._configured = ConfiguredCells(engine)
+        # From now on, because a seed file configures runtimes before the parts are started.
+        engine.lifecycle.events.subscribe(self._on_event)
         self._change_lock: asyncio.Lock
 
     def serve(
@@ -148,8 +153,10 @@ class Functions(Part):
             executor = self._executors.get(runtime_id)
             if executor is None or not executor.working:
                 # Recorded before it begins, so that it is stopped with the others.
-                executor = self._executors[runtime_id] = NotebookExecutor(self._engine, runtime_id)
+                executor = self._executors[runtime_id] = NotebookExecutor(self._engine, runtime_id, self._configured)
                 await executor.begin()
+                if self._engine.lifecycle.is_configured(runtime_id):
+                    self._configured.set(runtime_id)
             return await executor.serve(definitions, echo)
 
     async def _remove(self, runtime_id: str, name: str) -> None:
@@ -224,6 +231,7 @@ class Functions(Part):
 
     async def started(self) -> None:
         """Serve again the functions that were served before the emulator was stopped."""
+        self._configured.resume()
         self._change_lock = asyncio.Lock()  # a new one for each loop, since a lock belongs to one loop
         for executor in list(self._executors.values()):
             if executor.functions:
@@ -236,6 +244,17 @@ class Functions(Part):
         with contextlib.ExitStack() as each_even_if_one_fails:
             for executor in self._executors.values():
                 each_even_if_one_fails.callback(executor.end, f"{reason} while the function ran")
+            each_even_if_one_fails.callback(self._configured.pause)
+
+    def _on_event(self, event: Event) -> None:
+        """Let cells find what their runtime is configured with, until it is deleted."""
+        runtime_id = event.runtime_id or ""
+        if event.kind == "runtime_configured" and self._engine.running:
+            self._engine.identity.accept(self._engine.lifecycle.configuration(runtime_id).client)
+            if runtime_id == NOTEBOOK or runtime_id in self._executors:
+                self._configured.set(runtime_id)
+        elif event.kind == "session_deleted":
+            self._configured.remove(runtime_id)
 
     def pause(self, runtime_id: str) -> None:
         """Leave a runtime's jobs to other executors, for instance to a cluster."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.clients.received_job import not_posted, without_result
 from cmemu_nb.errors import (
@@ -60,11 +60,13 @@ class JobThread:
         served: ServedFunction | None,
         job: ReceivedJob,
         on_end: Callable[[JobThread], None],
+        configured: dict[str, Any] | None,
     ) -> None:
         self._engine = engine
         self._client = client
         self._envelope = job.envelope()
         self._on_end = on_end
+        self._configured = configured
         self._cleared = engine.lifecycle.events.cleared
         self._definition = served.definition if served else None
         self.served = served
@@ -97,7 +99,7 @@ class JobThread:
 
     def _handle(self) -> None:
         try:
-            handle_job(self._definition, self._envelope, self._post, self._explain, self._ending)
+            handle_job(self._definition, self._envelope, self._post, self._explain, self._ending, self._configured)
         except JobEnded:  # the job has ended already, so it needs no result
             pass
         except CmemuError as error:  # an error of posting: the function's own error is a result

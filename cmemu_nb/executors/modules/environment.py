@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -10,16 +11,21 @@ import uuid
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from cmemu_nb.executors.process_environment import HERE
 from cmemu_nb.lifecycle.records import app_named
 from cmemu_nb.storage.certificates import CA_BUNDLES, NAMES
 from cmemu_nb.tokens import Token, last_four
 from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.lifecycle.session import Replica
-    from cmemu_nb.storage.replica_files import ReplicaFiles
+
+    Write = Callable[[str, str], Path]
 
 
 SERVICES = {
@@ -88,9 +94,7 @@ def _environment(engine: Engine, replica: Replica, configuration: Configuration)
     """Return the variables of the platform routes for one replica; tokens and certificates are files [foundry]."""
     address = urlsplit(engine.platform_url)
     base = f"{engine.platform_url}{PLATFORM}"
-    authority = str(engine.identity.certificates.authority_path)
-    token = engine.identity.replica_files.write(replica, "token", replica.token)
-    discovery = engine.identity.replica_files.write(replica, "service_discovery", _services(engine.platform_url))
+    write = functools.partial(engine.identity.replica_files.write, replica)
     environment = ModuleEnvironment(
         GET_JOB_URI=f"{base}/job",
         POST_RESULT_URI=f"{base}/results",
@@ -102,23 +106,40 @@ def _environment(engine: Engine, replica: Replica, configuration: Configuration)
         RUNTIME_PORT=str(address.port),
         RUNTIME_API=address.netloc,
         MAX_CONCURRENT_TASKS=str(replica.max_concurrent_tasks),
-        FOUNDRY_URL=address.netloc,
-        FOUNDRY_HOSTNAME=address.netloc,
-        FOUNDRY_SERVICE_DISCOVERY_V2=str(discovery),
         COMPUTE_SESSION_ID=_session_id(replica),
-        FOUNDRY_COMPUTE_MODULE_RID=_app_rid(engine, replica.runtime_id),
-        MODULE_AUTH_TOKEN=str(token),
+        MODULE_AUTH_TOKEN=str(write("token", replica.token)),
         SCRATCH_TOKEN=replica.scratch_token,
-        DEFAULT_CA_PATH=authority,
-        CONNECTIONS_TO_OTHER_PODS_CA_PATH=authority,
-        **dict.fromkeys(CA_BUNDLES, str(engine.identity.certificates.bundle_path)),
-        # If a proxy is configured, the Python SDK would send its requests to the proxy.
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(NAMES)),
+        CONNECTIONS_TO_OTHER_PODS_CA_PATH=str(engine.identity.certificates.authority_path),
+        **surroundings(engine, replica.runtime_id, configuration, write),
     )
     environment.folder = str(engine.identity.files.path)
-    environment.update(_configured(engine.identity.replica_files, replica, configuration))
-    environment.update(configuration.environment)
     return environment
+
+
+def surroundings(engine: Engine, runtime_id: str, configuration: Configuration, write: Write) -> dict[str, str]:
+    """Return the variables that a function may need, whatever runs it: Foundry's services and the configuration.
+
+    `write(name, text)` writes a private file and returns its path.
+    """
+    host = urlsplit(engine.platform_url).netloc
+    bundle = str(engine.identity.certificates.bundle_path)
+    return {
+        "FOUNDRY_URL": host,
+        "FOUNDRY_HOSTNAME": host,
+        "FOUNDRY_SERVICE_DISCOVERY_V2": str(write("service_discovery", _services(engine.platform_url))),
+        "FOUNDRY_COMPUTE_MODULE_RID": _app_rid(engine, runtime_id),
+        # The SDK's sources trust only what is in this file.
+        "DEFAULT_CA_PATH": bundle,
+        **dict.fromkeys(CA_BUNDLES, bundle),
+        **{name: _with_own_names(HERE.inherited().get(name)) for name in ("NO_PROXY", "no_proxy")},
+        **_configured(configuration, write),
+        **configuration.environment,
+    }
+
+
+def _with_own_names(no_proxy: str | None) -> str:
+    """Return the hosts for which a proxy is not used; through a proxy, the SDK would not reach the emulator."""
+    return ",".join([*([no_proxy] if no_proxy else []), *NAMES])
 
 
 def _services(url: str) -> str:
@@ -137,19 +158,19 @@ def _session_id(replica: Replica) -> str:
 
 def _app_rid(engine: Engine, runtime_id: str) -> str:
     """Return the RID of a runtime's app, of the one bound first if there are several, or that of its name if none."""
-    bound = engine.lifecycle.apps_of(runtime_id)
+    bound = engine.lifecycle.apps_of(runtime_id) if engine.lifecycle.has_runtime(runtime_id) else []
     return bound[0].deployed_app_rid if bound else app_named(runtime_id)
 
 
-def _configured(files: ReplicaFiles, replica: Replica, configuration: Configuration) -> dict[str, str]:
+def _configured(configuration: Configuration, write: Write) -> dict[str, str]:
     json_files = {
-        "SOURCE_CREDENTIALS": configuration.sources,
-        "SOURCE_CONFIGURATIONS_PATH": configuration.source_configurations,
+        "SOURCE_CREDENTIALS": configuration.credentials,
+        "SOURCE_CONFIGURATIONS_PATH": configuration.mounted_sources,
         "RESOURCE_ALIAS_MAP": configuration.aliases,
     }
     texts = {name: json.dumps(value) for name, value in json_files.items() if value}
     if configuration.build2_token is not None:
         texts["BUILD2_TOKEN"] = configuration.build2_token
-    variables = {name: str(files.write(replica, name.lower(), text)) for name, text in texts.items()}
+    variables = {name: str(write(name.lower(), text)) for name, text in texts.items()}
     client = configuration.client
     return variables if client is None else {**variables, "CLIENT_ID": client.id, "CLIENT_SECRET": client.secret}

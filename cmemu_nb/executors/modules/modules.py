@@ -22,6 +22,7 @@ from cmemu_nb.executors.modules.functions import ModuleFunctions
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs, stream_error
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.opened_runtime import opened_runtime
+from cmemu_nb.executors.process_environment import HERE
 from cmemu_nb.executors.replicas import record_exit, record_start
 from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
@@ -200,7 +201,7 @@ class LaunchedModule:
 
     def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
         launch, engine = self._launch, self._engine
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        environment = {name: value for name, value in HERE.inherited().items() if name not in NOT_INHERITED}
         environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given}
         process = ReplicaProcess(
             engine.home.loop,

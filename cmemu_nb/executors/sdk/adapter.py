@@ -237,6 +237,10 @@ def _refused(name: str, reason: str, fix: str) -> FunctionRefused:
     return FunctionRefused(f"{name} can't be served: {reason}. {fix}")
 
 
+# The part of the context that comes from the configuration of the module.
+CONFIGURED = ("sources", "source_configs", "CLIENT_ID", "CLIENT_SECRET")
+
+
 class _SdkLog:
     """The SDK's own log without the errors that the result reports too: a job's log is for its function's output."""
 
@@ -255,7 +259,12 @@ class _Service(InternalQueryService):
     """The SDK's own job handler; it posts results through the given function."""
 
     def __init__(
-        self, definition: Definition | None, post: Post, explain: Callable[[str], object], ending: Ending
+        self,
+        definition: Definition | None,
+        post: Post,
+        explain: Callable[[str], object],
+        ending: Ending,
+        configured: dict[str, Any] | None,
     ) -> None:
         # The SDK's own __init__ is not called, since it reads a container's environment. Its handler uses these only.
         functions = [definition] if definition is not None else []
@@ -269,9 +278,17 @@ class _Service(InternalQueryService):
         self._post = post
         self._explain = explain
         self._ending = ending
+        self._configured = configured
+
+    def get_result(self, query_type: str, query: dict[str, Any], query_context: dict[str, Any]) -> Any:
+        if self._configured is not None:
+            others = {name: value for name, value in query_context.items() if name not in CONFIGURED}
+            query_context = others | self._configured
+        return super().get_result(query_type, query, query_context)
 
     def get_failed_query(self, exception: Exception) -> dict[str, str]:  # type: ignore[override]
-        _drop_frames(Ending.call.__code__, exception.__traceback__)
+        for code in (Ending.call.__code__, _Service.get_result.__code__):
+            _drop_frames(code, exception.__traceback__)
         posted = InternalQueryService.get_failed_query(exception)
         if (problem := _problem_of_result(exception)) is not None:
             self._explain(explain_problem(problem, posted["exception"]))
@@ -318,15 +335,18 @@ def handle_job(
     post: Post,
     explain: Callable[[str], object],
     ending: Ending,
+    configured: dict[str, Any] | None = None,
 ) -> None:
     """Run one job as the SDK does and pass its result to `post`, in the calling thread.
 
     The result is bytes, or an iterable of bytes for a streaming function, which runs while it is iterated. The result
     of a function that raises is an error object. A `definition` of None stands for an unknown function. When a result
     can't be encoded, `explain` is called first with what is wrong in it, because the SDK's error object does not say
-    so. Raises `JobEnded` when `ending` has ended the function; `ending.begin()` must have been called before.
+    so. `configured` is the part of the context that comes from the module's configuration; None leaves it to the SDK,
+    which reads the environment. Raises `JobEnded` when `ending` has ended the function; `ending.begin()` must have been
+    called before.
     """
-    service = _Service(definition, post, explain, ending)
+    service = _Service(definition, post, explain, ending, configured)
     service._set_logger_process_id(threading.get_ident())  # noqa: SLF001 - the SDK's own worker threads do the same
     service.handle_job(envelope)
 
