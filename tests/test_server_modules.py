@@ -47,8 +47,8 @@ FOREVER = "import time; time.sleep(600)"
 
 
 @contextlib.contextmanager
-def emulator() -> Iterator[Emulator]:
-    with serving() as started:
+def emulator(**settings: int) -> Iterator[Emulator]:
+    with serving(**settings) as started:
         try:
             yield started
         finally:
@@ -58,7 +58,7 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def emu() -> Iterator[Emulator]:
-    with emulator() as started:
+    with emulator(max_body_bytes=100_000) as started:
         yield started
 
 
@@ -135,6 +135,12 @@ def test_an_error_of_the_server_is_a_function_error(
         call(function, query)
 
 
+def test_an_answer_that_is_too_large_is_a_function_error(call: Callable[..., Any]) -> None:
+    with pytest.raises(FunctionError, match="or began an answer of more than 100,000 bytes"):
+        call("large", {"size": 100_000})
+    assert len(call("large", {"size": 99_000})) == 99_000
+
+
 def test_a_job_that_is_cancelled_breaks_off_its_request(
     emu: Emulator, module: LaunchedModule, call: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -183,9 +189,9 @@ def test_an_event_says_why_a_reset_does_not_start_a_server_again(tmp_path: Path)
         eventually(lambda: any(why in str(each.detail) for each in emu.lifecycle.events.recent()), "an event says why")
 
 
-def test_a_server_that_takes_too_long_is_a_function_error(tmp_path: Path) -> None:
+def test_an_answer_that_is_too_late_is_a_function_error(tmp_path: Path) -> None:
     port = free_port()
-    server = {"openapi": str(BOOKS / "openapi.yaml"), "port": port, "timeout": 0.2}
+    server = {"openapi": BOOKS / "openapi.yaml", "port": port, "timeout": 0.2}
     with emulator() as emu:
         emu.launch(["python", str(BOOKS / "server.py"), str(port)], server=server)
         with pytest.raises(FunctionError, match=r"GET http://localhost:\d+/slow was not answered within 0.2 s"):

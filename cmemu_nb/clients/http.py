@@ -83,12 +83,13 @@ def wire_error(reply: Reply) -> errors.CmemuError:
 class HttpClient:
     """Sends requests to one server, and keeps idle connections for five seconds for further requests.
 
-    `name` is what error messages call the server.
+    `name` is what error messages call the server. A server whose answer has more than `max_body` bytes is disconnected.
     """
 
-    def __init__(self, url: str, name: str = "The emulator") -> None:
+    def __init__(self, url: str, name: str = "The emulator", max_body: int = UNLIMITED) -> None:
         split = urlsplit(url)
         self.name = name
+        self.max_body = max_body
         self._address = (split.hostname or "", split.port or 80)
         self._host = split.netloc
         self._idle: dict[IOStream, asyncio.TimerHandle] = {}
@@ -163,7 +164,7 @@ class Exchange:
         self._stream = stream
         self._what = what
         self._host = headers["Host"]
-        parameters = HTTP1ConnectionParameters(max_body_size=UNLIMITED)
+        parameters = HTTP1ConnectionParameters(max_body_size=client.max_body)
         self._connection = HTTP1Connection(stream, is_client=True, params=parameters)
         self._head: tuple[RequestStartLine, HTTPHeaders] | None = (start, headers)
 
@@ -211,6 +212,8 @@ class Exchange:
         self._stream.close()
 
     def _broken(self) -> NotRunning:
+        limit = self._client.max_body
+        more = f", or began an answer of more than {limit:,} bytes" if limit < UNLIMITED else ""
         return NotRunning(
-            f"{self._client.name} at {self._host} closed the connection before it had answered {self._what}."
+            f"{self._client.name} at {self._host} closed the connection before it had answered {self._what}{more}."
         )

@@ -139,7 +139,8 @@ class ServerExecutor:
         request = operation.request(job.envelope()["computeModuleJobV1"]["query"])
         host = f"[{self._address}]" if ":" in self._address else self._address
         # A connection for each request: which connections the server closes, and when, is not known here.
-        client = HttpClient(f"http://{host}:{self._server.port}", "The server")
+        url = f"http://{host}:{self._server.port}"
+        client = HttpClient(url, "The server", self._engine.settings.max_body_bytes)
         headers = {"Host": f"localhost:{self._server.port}", "Connection": "close", **request.headers}
         try:
             return await client.request(request.method, request.target, headers, request.body)

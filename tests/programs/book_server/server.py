@@ -43,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", "/books")
             self.end_headers()
             return None
+        if where == "large":
+            return self.answer(200, json.dumps("x" * int(asked["size"][0])))
         if where == "gone":
             self.connection.close()
             return None
@@ -55,6 +57,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status, text, kind="application/json"):
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text.encode())))
         self.end_headers()
         self.wfile.write(text.encode())
 
