@@ -288,6 +288,12 @@ def test_a_thousand_running_jobs_survive_a_new_version(emu: Emulator) -> None:
     assert results[500:] == [x + 102 for x in range(500, 1000)]
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, None])
+def test_a_streaming_function_that_returns_no_items_posts_one_value_as_there(emu: Emulator, value: object) -> None:
+    emu.function(make("def count(context, event): return value", value=value), streaming=True)
+    assert emu.call("count") == value
+
+
 def test_a_removed_function_is_unknown_and_its_schema_is_withdrawn(emu: Emulator) -> None:
     emu.function(make(ADD))
     emu.function(make("def other(context, event): return 1"))

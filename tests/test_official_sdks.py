@@ -290,7 +290,10 @@ def test_a_python_module_that_raised_behind_some_functions_serves_those(emu: Emu
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("break_half_way", "ValueError: half way$"), ("yield_a_set", "Failed to serialize result to json")],
+    [
+        ("break_half_way", "ValueError: half way$"),
+        ("yield_a_set", "TypeError: Object of type set is not JSON serializable$"),
+    ],
 )
 @pytest.mark.usefixtures("python")
 def test_a_python_stream_that_breaks_off_fails_its_job_with_the_reason_and_no_other(

@@ -42,8 +42,7 @@ def value_of(executors: Executors, job_id: str, result: bytes) -> Any:
     if error is not None:
         raise FunctionError(error_for_people(error, executors.engine.lifecycle.log(job_id).explanation))
     job = executors.engine.lifecycle.find_job(job_id)
-    streaming = job is not None and (job.streamed or executors.functions.streams(job.runtime_id, job.query_type))
-    value = parse_result(result, streaming=streaming)
+    value = parse_result(result, streaming=job is not None and job.streamed)
     warn_of_constant(result)
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -68,8 +69,13 @@ class RuntimeClient:
         await self._send("DELETE", f"{self._paths['postSchemaUri']}/{quote(function_name, safe='')}")
 
     async def post_result(self, job_id: str, result: bytes) -> None:
-        """Post the result of a job in one piece."""
-        await self._send("POST", self._result_path(job_id), result, BYTES)
+        """Post the result of a job in one piece; an empty one, which only a stream can have, as a stream."""
+        if result:
+            await self._send("POST", self._result_path(job_id), result, BYTES)
+            return
+        reply = await (await self.stream_result(job_id)).end()
+        if reply.status != HTTPStatus.NO_CONTENT:
+            raise wire_error(reply)
 
     async def stream_result(self, job_id: str) -> Exchange:
         """Begin to post the result of a job in chunks."""

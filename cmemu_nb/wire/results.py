@@ -33,6 +33,10 @@ NOT_ENCODED = (
     "set, a Decimal, bytes, an Enum, or a type of numpy or pandas. Return dict, list, str, int, float, bool, None, "
     "dates and dataclasses. The official SDK's own error is {!r}."
 )
+# What the Python SDK posts after the break of a stream with an item that it could not encode [foundry].
+_NOT_SERIALIZED = re.compile(
+    r"Failed to serialize result to json: \{'exception': ['\"](.*?): Traceback \(most recent call last\)", re.DOTALL
+)
 _SPACE = re.compile(r"[ \t\r\n]*")
 # The first NaN or Infinity outside of strings. All quantifiers are possessive, so it takes linear time.
 _CONSTANT = re.compile(rb'(?:[^"NI]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+(NaN|Infinity)', re.DOTALL)
@@ -80,6 +84,17 @@ def is_error_object(value: object) -> bool:
 def error_text(error: dict[str, str]) -> str:
     """Return the text of an error object."""
     return ": ".join(error[key] for key in ("exception", "error", "reason") if key in error)
+
+
+def error_of_stream(error: dict[str, str]) -> str:
+    """Return the text of the error object that is posted for a stream that breaks off.
+
+    Of an item that the Python SDK could not encode it is the type and message of the exception, without the SDK's own
+    traceback.
+    """
+    text = error_text(error)
+    found = _NOT_SERIALIZED.match(text)
+    return f"TypeError: {found[1]}" if found else text
 
 
 def error_for_people(error: dict[str, str], explanation: str = "") -> str:

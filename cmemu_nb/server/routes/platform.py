@@ -21,7 +21,7 @@ from cmemu_nb.server.routes.runtime import SCHEMAS_BODY, StreamedResult, job_ans
 from cmemu_nb.server.routing import Route
 from cmemu_nb.wire.job_ids import is_job_of
 from cmemu_nb.wire.paths import PLATFORM
-from cmemu_nb.wire.results import function_error
+from cmemu_nb.wire.results import error_of_stream, function_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -178,12 +178,12 @@ def _note_late(context: Context, request: Request, result: bytes) -> Response:
     shown = context.lifecycle.events.masked(result.decode(errors="replace"))[:SHOWN_OF_A_LATE_RESULT]
     error = function_error(result)
     if job is not None and job.status == JobStatus.FAILED and error is not None:
-        context.lifecycle.add_reason(job_id, ": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT], shown)
+        context.lifecycle.add_reason(job_id, error_of_stream(error)[:SHOWN_OF_A_LATE_RESULT], shown)
     else:
         context.lifecycle.note("late_result", runtime_id, job_id, shown)
         if error is not None and job is not None and job.status == JobStatus.RUNNING and _replica(request).launched:
             # The Python SDK's error about an item that it could not encode: its stream is being broken off.
-            context.lifecycle.log(job_id).explain_stream(": ".join(error.values())[:SHOWN_OF_A_LATE_RESULT])
+            context.lifecycle.log(job_id).explain_stream(error_of_stream(error)[:SHOWN_OF_A_LATE_RESULT])
     return Response(204)
 
 
