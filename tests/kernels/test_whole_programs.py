@@ -120,3 +120,6 @@ def test_what_was_served_is_printed_once_and_only_for_the_sdk_s_own_decorator(ke
     assert kernel.end_of(code.replace("@function", "@emu.function")).text == ""
     cell = kernel.end_of(f"{code}1 / 0")
     assert (cell.text, cell.error) == ("Served: once v3.\n", "ZeroDivisionError: division by zero")
+    kernel.run("from compute_modules import add_function\ndef late(context, event): return 1")
+    kernel.run("%reload_ext cmemu_nb")
+    assert kernel.end_of("add_function(late)").text == "Served: late v1.\n"

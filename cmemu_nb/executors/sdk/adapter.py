@@ -391,5 +391,5 @@ def _replace(old: Callable[..., None], new: Callable[..., None]) -> None:
 
 def _modules() -> list[ModuleType]:
     """Return the modules that hold the SDK's `add_function`. Importing `annotations` here would start the poller."""
-    annotations = sys.modules.get("compute_modules.annotations")
-    return [function_registry, compute_modules, *([annotations] if annotations else [])]
+    names = ("compute_modules.annotations", "__main__")  # the latter holds it if a cell has imported it before
+    return [function_registry, compute_modules, *(sys.modules[each] for each in names if each in sys.modules)]
