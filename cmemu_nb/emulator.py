@@ -20,7 +20,6 @@ from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.executors.executors import Executors
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.lifecycle.configuration import Configuration, hide_secrets
-from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.settings import hide_tokens, make_settings
 
 if TYPE_CHECKING:
@@ -663,16 +662,14 @@ class Emulator:
 
         Functions in cells of this runtime find it at once, as they would in a launched module: in their context, and in
         `os.environ`, where the official SDK looks for it. Programs find it when they are launched or restarted. Secrets
-        are masked wherever they are shown. Raises `NotFound` for an unknown runtime other than `notebook`,
-        `InvalidRequest` for an unknown key or a value that is not valid.
+        are masked wherever they are shown. The runtime need not be open yet; resets of its session keep the
+        configuration, its deletion removes it. Raises `InvalidRequest` for an unknown key or a value that is not valid.
 
         >>> emu.configure("notebook", sources={"Crm": {"password": "correct horse"}}, replicas=2)
         <Configuration: sources Crm; replicas 2>
         """
         hide_secrets(configuration)
         runtime_id, configured = _id_of(runtime), Configuration().changed(configuration)
-        if runtime_id != NOTEBOOK:
-            self.lifecycle.runtime(runtime_id)
         self.change(lambda lifecycle: lifecycle.configure(runtime_id, configured))
         return configured
 

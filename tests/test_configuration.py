@@ -16,7 +16,7 @@ from test_magics import Run, only_shell, shell
 from test_magics import run as magic
 
 from cmemu_nb import Emulator
-from cmemu_nb.errors import InvalidClient, InvalidRequest, NotFound, SeedError
+from cmemu_nb.errors import InvalidClient, InvalidRequest, LaunchFailed, SeedError
 from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.storage import configuration_file
 
@@ -126,6 +126,16 @@ def test_a_program_gets_the_same_from_keywords_a_runtime_a_file_and_a_seed(tmp_p
         assert emulator.lifecycle.configuration("app").replicas == 2, "the seed is applied again"
         emulator.runtime("app").delete()
         assert emulator.lifecycle.configuration("app") == Configuration()
+        # A runtime can be configured before its first launch, and a launch that fails does not change that.
+        emulator.configure("later", environment=environment)
+        with pytest.raises(LaunchFailed):
+            emulator.launch("false", "later")
+        out.unlink()
+        emulator.launch(command, "later")
+        assert [each["LOG_LEVEL"] for each in written(out, 1)] == ["DEBUG"]
+        emulator.configure("never", replicas=2)
+        emulator.reset()
+        assert not any(map(emulator.lifecycle.is_configured, ("later", "never")))
 
 
 @pytest.mark.parametrize("text", [YAML, json.dumps(CONFIGURATION, indent="\t")], ids=["yaml", "json"])
@@ -189,8 +199,6 @@ def test_other_files_and_keywords_that_are_not_valid_are_refused(tmp_path: Path)
                 InvalidRequest, match=r"no key 'client_id'\. Did you mean 'client'\? The keys are sources,"
             ):
                 give("notebook", client_id="app")
-        with pytest.raises(NotFound, match="There is no runtime 'app'"):
-            emulator.configure("app", replicas=2)
 
 
 def test_secrets_are_masked_wherever_they_are_shown(tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ def emulator() -> Iterator[Emulator]:
     assert dict(os.environ) == now, "the environment of the process is as it was"
 
 
+def print_secret(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+    print(f"it is {context['sources']['Crm']['password']}")  # noqa: T201
+
+
 def secret_of(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
     return [context["sources"].get("Crm"), context.get("CLIENT_ID"), context["source_configs"]]
 
@@ -99,6 +103,10 @@ def test_a_program_finds_its_configuration_in_a_cell_launched_and_with_cmemu_run
     module, printed = magic(f"%cmemu launch --config {path} -- python {CUSTOMERS}")
     module.wait_until_responsive()
     check_customers(emulator, "customers")
+    _, printed = magic(f"%cmemu configure {path} --runtime customer")
+    assert printed.endswith(
+        "\nIt is not open yet: a program that is launched for it will find this. Did you mean 'customers'?\n"
+    )
     magic(f"%cmemu configure {path} --runtime customers")
     assert emulator.lifecycle.configuration("customers") == emulator.lifecycle.configuration("notebook")
     emulator.stop()
@@ -126,6 +134,10 @@ def test_a_new_configuration_takes_effect_at_once(emulator: Emulator) -> None:
     emulator.configure("notebook", sources={"Crm": {"password": "another-password"}})
     assert get_source("Crm").get_secret("password") == "another-password"
     assert get_source_secret("Crm", "password") == "another-password"
+    emulator.functions.serve([(print_secret, False)])
+    job = emulator.submit("print_secret")
+    job.result()
+    assert job.logs == "it is …word\n"
     with pytest.raises(ValueError, match="Source Mail not found"):
         get_source("Mail")
     assert "LOG_LEVEL" not in os.environ

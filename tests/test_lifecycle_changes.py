@@ -186,7 +186,16 @@ OPERATIONS: dict[str, list[Case]] = {
             *("session_deleted", "app_bound"),
         ),
     ],
-    "reset": [does(lambda world: world.state.reset(), "session_deleted", *CLEARED, "session_deleted")],
+    "reset": [
+        does(lambda world: world.state.reset(), "session_deleted", *CLEARED, "session_deleted"),
+        does(
+            in_turn(
+                lambda world: world.state.configure("rt", CONFIGURED),
+                lambda world: world.state.reset_session("rt"),
+            ),
+            *("runtime_configured", "session_reset", *CLEARED, "app_bound"),
+        ),
+    ],
     "apply_seed": [does(lambda world: world.state.apply_seed(SEED), "session_opened", "app_bound", "seed_applied")],
     "authenticate": [
         does(lambda world: world.state.authenticate("rt", world.state.runtime("rt").module_auth_token)),

@@ -23,6 +23,7 @@ from urllib.parse import quote, quote_plus, unquote_plus
 import nbformat
 import pytest
 import requests
+import yaml
 from client import CONTOUR, DEADLINE, EXECUTE, MODULE_HEADER, RESULT, RID, RUNTIMES, Api, Wire, eventually
 from conftest import waiting_of
 from environments import clean_environ
@@ -41,6 +42,7 @@ from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import ExportRefused, ExposedWarning, LaunchFailed, NotRunning, SettingError
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.notebook.commands import parse
+from cmemu_nb.storage import configuration_file
 from cmemu_nb.storage.private_files import PrivateFiles
 from cmemu_nb.tokens import Token, last_four
 from cmemu_nb.wire.masking import Mask
@@ -483,8 +485,8 @@ def test_what_a_listener_or_a_handler_raises_shows_no_whole_token(shown: Shown) 
     events._kept.clear()  # noqa: SLF001
 
 
-def test_no_traceback_with_local_variables_shows_a_whole_token(shown: Shown) -> None:
-    emulator, check = shown.emulator, shown.check_traceback
+def test_no_traceback_with_local_variables_shows_a_whole_token(shown: Shown, tmp_path: Path) -> None:
+    emulator, check, file = shown.emulator, shown.check_traceback, tmp_path / "module.yaml"
 
     async def call_nobody(url: str) -> None:
         await HttpClient(url).request("GET", "/", {"Authorization": Token(f"Bearer {BEARER}")})
@@ -501,6 +503,12 @@ def test_no_traceback_with_local_variables_shows_a_whole_token(shown: Shown) -> 
     check("a program that ends", lambda: emulator.launch("false", "r", **MODULE), LaunchFailed)
     check("an unknown option", lambda: emulator.launch("false", "r", **MODULE, clientid=1), errors.InvalidRequest)
     check("an unknown option", lambda: emulator.env("r", **MODULE, clientid=1), errors.InvalidRequest)
+    check("an unknown option", lambda: emulator.configure("r", **MODULE, clientid=1), errors.InvalidRequest)
+    check("an invalid value", lambda: emulator.configure("r", **MODULE, replicas="two"), errors.InvalidRequest)
+    file.write_text(yaml.safe_dump({**MODULE, "replicas": "two"}))
+    check("an invalid file", lambda: configuration_file.read(file), errors.InvalidRequest)
+    file.write_text(json.dumps({**MODULE, "replicas": "two"}))
+    check("an invalid file", lambda: configuration_file.read(file), errors.InvalidRequest)
     check("nobody there", lambda: emulator.home.run(call_nobody("http://127.0.0.1:1")), NotRunning)
     shown.emulator.stop()
     check("a stopped emulator", lambda: emulator.submit("f"), NotRunning)
@@ -598,6 +606,11 @@ def test_a_module_with_a_whole_token_in_it_is_not_written(tmp_path: Path, settin
         emulator.function(namespace["ask"])
         with pytest.raises(ExportRefused, match=r"would hold a whole token of this emulator \(…efgh\)"):
             emulator.functions.export(tmp_path / "app.py")
+    with Emulator(port=0, home="thread") as other:
+        other.function(namespace["ask"])
+        other.configure("notebook", sources={"Crm": {"password": BEARER}})
+        with pytest.raises(ExportRefused, match=r"would hold a whole token"):
+            other.functions.export(tmp_path / "app.py")
     assert not (tmp_path / "app.py").exists()
 
 

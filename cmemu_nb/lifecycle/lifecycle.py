@@ -87,7 +87,7 @@ class Lifecycle(State):
       is one change with all that belongs to the session: its schemas, bindings, replicas and finished jobs;
     - each unfinished job of such a session is cleared: `job_cleared`;
     - an app is bound, also if another runtime served it before: `app_bound`;
-    - the configuration of its module is set: `runtime_configured`;
+    - the configuration of a runtime's module is set, or removed by a reset of everything: `runtime_configured`;
     - schemas are posted, even none, or one is deleted: `schemas_posted`, `schema_deleted`;
     - a runtime polls for the first time in its session: `runtime_connected`;
     - a runtime's module has another execution mode than before: `mode_set`;
@@ -260,8 +260,14 @@ class Lifecycle(State):
         self._emit("runtime_configured", runtime_id, detail=configuration.in_words)
 
     def undo_session(self, runtime_id: str, before: DeployedApp | None) -> None:
-        """Delete a session that turned out not to be needed, and bind its app as it was bound `before` [ours]."""
+        """Delete a session that turned out not to be needed, and bind its app as it was bound `before` [ours].
+
+        The runtime keeps its configuration, for the next session.
+        """
+        configuration = self._configurations.get(runtime_id)
         self.delete_session(runtime_id)
+        if configuration is not None:
+            self._configurations[runtime_id] = configuration
         if before is not None:
             self._bind_missing(before)
 
@@ -269,6 +275,9 @@ class Lifecycle(State):
         """Delete every session, and open those of the seed file, if there is one, as in a new emulator [ours]."""
         for runtime_id in list(self._sessions):
             self.delete_session(runtime_id)
+        for runtime_id in list(self._configurations):
+            del self._configurations[runtime_id]
+            self._emit("runtime_configured", runtime_id, detail="nothing")
         if self._seed is not None:
             self.apply_seed(self._seed)
 

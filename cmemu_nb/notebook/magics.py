@@ -25,7 +25,7 @@ from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, known
 from cmemu_nb.eventloop.loop import defer_interrupts
 from cmemu_nb.eventloop.shell import echo_here
 from cmemu_nb.executors.sdk.adapter import take_over
-from cmemu_nb.lifecycle.records import Job
+from cmemu_nb.lifecycle.records import NOTEBOOK, Job
 from cmemu_nb.notebook import topics
 from cmemu_nb.notebook.cell_magics import (
     cell_sources,
@@ -329,8 +329,12 @@ class CMEmu(Settings, Magics):
         return self._emulator(given).launch(given.words, given.runtime, cwd=given.cwd, **given_configuration(given))
 
     def _configure(self, given: Arguments) -> None:
-        configured = self._emulator(given).configure(given.runtime, **given_configuration(given))
+        emulator = self._emulator(given)
+        configured = emulator.configure(given.runtime, **given_configuration(given))
         print(f"The runtime {given.runtime!r} is configured: {configured.in_words}.")  # noqa: T201
+        if given.runtime != NOTEBOOK and not emulator.lifecycle.has_runtime(given.runtime):
+            similar = closest(given.runtime, (each.runtime_id for each in emulator.lifecycle.runtimes()))
+            print(f"It is not open yet: a program that is launched for it will find this.{similar}")  # noqa: T201
 
     def _env(self, given: Arguments) -> None:
         environment = self._emulator(given).env(given.runtime, **given_configuration(given))

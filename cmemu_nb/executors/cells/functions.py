@@ -222,12 +222,16 @@ class Functions(Part):
     def _refuse_tokens(self, text: str) -> None:
         identity = self._engine.identity
         tokens = [runtime.module_auth_token for runtime in self._engine.lifecycle.runtimes()]
-        for token in (*identity.bearer_tokens, identity.client_secret, *tokens):
+        configured = [each for runtime in {each.runtime_id for each in self} for each in self._secrets_of(runtime)]
+        for token in (*identity.bearer_tokens, identity.client_secret, *tokens, *configured):
             if token in text and len(token) >= MIN_MASKED:
                 raise ExportRefused(
                     f"The module would hold a whole token of this emulator ({last_four(token)}). "
                     "Read it from an environment variable inside the function."
                 )
+
+    def _secrets_of(self, runtime_id: str) -> list[str]:
+        return self._engine.lifecycle.configuration(runtime_id).secrets
 
     async def started(self) -> None:
         """Serve again the functions that were served before the emulator was stopped."""
@@ -251,7 +255,9 @@ class Functions(Part):
         runtime_id = event.runtime_id or ""
         if event.kind == "runtime_configured" and self._engine.running:
             self._engine.identity.accept(self._engine.lifecycle.configuration(runtime_id).client)
-            if runtime_id == NOTEBOOK or runtime_id in self._executors:
+            if not self._engine.lifecycle.is_configured(runtime_id):
+                self._configured.remove(runtime_id)
+            elif runtime_id == NOTEBOOK or runtime_id in self._executors:
                 self._configured.set(runtime_id)
         elif event.kind == "session_deleted":
             self._configured.remove(runtime_id)

@@ -110,9 +110,9 @@ class JobThread:
             self._engine.home.run(self._fail(reason))
 
     def _masked(self, text: str) -> str:
-        """Return a text that the function prints, without the token of the caller if the job contains that."""
-        has_token = "authHeader" in self._envelope["computeModuleJobV1"]
-        return self._engine.lifecycle.events.masked(text) if has_token else text
+        """Return a text that the function prints, without the secrets that it was given, if it was given any."""
+        given = "authHeader" in self._envelope["computeModuleJobV1"] or self._configured is not None
+        return self._engine.lifecycle.events.masked(text) if given else text
 
     def _explain(self, why: str) -> None:
         self._engine.lifecycle.log(self.job_id).explain(why)
