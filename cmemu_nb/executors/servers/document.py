@@ -97,8 +97,12 @@ def _load(path: Path) -> Any:
         text = content.decode("utf-8-sig")
         return json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InvalidRequest(f"The OpenAPI document {path} is neither JSON nor YAML: {reason}.") from None
+        raise InvalidRequest(f"The OpenAPI document {path} is neither JSON nor YAML: {_reason(error)}.") from None
+
+
+def _reason(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return " ".join(str(error).split()) if mark is None else f"{getattr(error, 'problem', '')} (line {mark.line + 1})"
 
 
 def _model(given: dict[str, Any], problems: list[str]) -> OpenAPI | None:
