@@ -130,6 +130,11 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--server-port", type=positive, metavar="N", help="The port of that server. Default: the one in its document."
     )
+    parser.add_argument(
+        "--no-restart",
+        action="store_true",
+        help="Leave a replica that exits as it is. By default it is started again, at most five times in ten minutes.",
+    )
     add_replicas(parser)
     add_configuration(parser)
 

@@ -599,6 +599,7 @@ class Emulator:
         runtime: RuntimeHandle | str | None = None,
         *,
         cwd: str | None = None,
+        restart: bool = True,
         **configuration: Any,
     ) -> LaunchedModule:
         """Launch a program, such as `"python app.py"` with an official SDK, as a runtime's module.
@@ -611,9 +612,10 @@ class Emulator:
         jobs, counts as responsive while it runs, and ends with its exit code, which `wait_until_ended()` of the result
         returns; with `server={"openapi": "openapi.json"}` the program is an HTTP server without an SDK: the operations
         of that document become functions, and their jobs are sent to the server as requests (`%cmemu help servers`).
-        Raises `LaunchFailed` for a program that does not exist or fails at once, `InvalidRequest` for an invalid
-        option, `FunctionRefused` for an OpenAPI document that the platform excludes; a runtime that was opened for the
-        launch is deleted again then.
+        A replica that exits is started again, except a pipeline that has succeeded: after 1 s, then after twice as long
+        each time, and at most five times in ten minutes; `restart=False` turns that off. Raises `LaunchFailed` for a
+        program that does not exist or fails at once, `InvalidRequest` for an invalid option, `FunctionRefused` for an
+        OpenAPI document that the platform excludes; a runtime that was opened for the launch is deleted again then.
 
         >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
         >>> module
@@ -623,7 +625,7 @@ class Emulator:
         >>> module.stop()
         """
         hide_secrets(configuration)
-        return self.modules.launch(command, _id_of(runtime), cwd, configuration)
+        return self.modules.launch(command, _id_of(runtime), cwd, configuration, restart=restart)
 
     @property
     def modules(self) -> Modules:

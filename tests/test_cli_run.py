@@ -109,7 +109,7 @@ def test_nobody_waits_for_a_stderr_that_is_not_read(poller: list[str]) -> None:
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_program_that_ends_gives_its_exit_code_and_its_lines(poller: list[str], tmp_path: Path, code: int) -> None:
-    options = ("--env", "GREETING=you=all", "--runtime", "mine", "--", *poller)
+    options = ("--env", "GREETING=you=all", "--runtime", "mine", "--no-restart", "--", *poller)
     with serving(*options, command="run", runtime_folder=tmp_path) as server:
         assert server.output.readline().endswith("polls for jobs, as the runtime 'mine'.\n")
         assert server.output.readline() == "Call it from another terminal: cmemu call FUNCTION '{}'\n"
@@ -121,6 +121,18 @@ def test_a_program_that_ends_gives_its_exit_code_and_its_lines(poller: list[str]
             f"cmemu run: {shlex.join(poller)} ended with exit code {code}.",
         ]
     assert server.process.returncode == code
+
+
+def test_a_program_that_exits_is_started_again_as_it_says(poller: list[str], tmp_path: Path) -> None:
+    with serving("--env", "GREETING=you", "--", *poller, command="run") as server:
+        server.output.readline()
+        (tmp_path / "code").write_text("3")
+        said = [server.errors.readline() for _ in range(3)]
+        assert said[1:] == ["bye\n", "WARNING: Replica 1 exited (3) and starts again in 1 s.\n"]
+        (tmp_path / "code").unlink()
+        assert server.errors.readline() == said[0] == "hello you ␛[2J\n"
+        server.end()
+    assert server.process.returncode == 0
 
 
 def test_one_that_other_emulators_run_beside_says_which_to_call(poller: list[str], tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_module_says_that_it_starts_and_how_it_has_ended(emu: Emulator, tmp_pa
     going = tmp_path / "going"
     program = "import os, sys, time\nprint('loading', flush=True)\n"
     program += f"while not os.path.exists({str(going)!r}): time.sleep(0.01)\nsys.exit('no weights')"
-    module = emu.launch(["python", "-c", program], "app")
+    module = emu.launch(["python", "-c", program], "app", restart=False)
     eventually(lambda: "loading" in module.logs.text, "it has said something")
     job = emu.submit("f")
     starting = "the module 'app' is starting and has not polled for jobs yet; the last line that it wrote is"

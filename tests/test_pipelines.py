@@ -15,6 +15,7 @@ from client import RUNTIMES
 
 from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.errors import InvalidRequest, JobFailed, LaunchFailed
+from cmemu_nb.executors.modules import modules, restarts
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator
@@ -104,6 +105,22 @@ def test_a_pipeline_that_fails_at_once_is_an_error_with_its_last_lines(
     ):
         emu.launch(["python", PIPELINE, str(source), str(tmp_path / "out")], mode="pipeline")
     assert emu.modules.nothing in repr(emu.modules)
+
+
+def test_a_pipeline_that_fails_later_is_started_again_a_few_times(
+    emu: Emulator, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.write_text('{"count": 1}\n')
+    monkeypatch.setattr(modules, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(restarts, "RESTART_SECONDS", 0.005)
+    module = emu.launch(["python", PIPELINE, str(source), str(tmp_path / "out")], mode="pipeline")
+    assert module.wait_until_ended(30) == 3
+    assert module.logs.text.count("row 1 has no price") == 1 + restarts.MAX_RESTARTS
+    with pytest.raises(LaunchFailed, match="ended, with exit code 3"):
+        module.wait_until_responsive()
+    source.write_text("")
+    module.restart()
+    assert module.wait_until_ended(30) == 0
 
 
 def test_a_mode_that_does_not_exist_is_refused_with_the_modes(emu: Emulator) -> None:

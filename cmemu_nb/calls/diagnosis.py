@@ -153,7 +153,7 @@ def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str
         )
     elif capacity.polling:
         kind, why = "executor_silent", _silent_replicas(capacity)
-    elif any(module.running for module in capacity.modules):
+    elif any(module.running or module.backing_off for module in capacity.modules):
         kind, why = "replicas_starting", _starting(capacity)
     elif capacity.seats:
         kind, why = "replicas_starting", _no_seat_polls(capacity)
@@ -199,9 +199,12 @@ def _silent_replicas(capacity: Capacity) -> str:
 
 
 def _starting(capacity: Capacity) -> str:
+    runtime = _quoted(capacity.runtime.runtime_id)
+    for module in capacity.modules:
+        if restart := module.next_restart:
+            return f", and no replica of {runtime} takes jobs: {restart}; {_last_output(module)}."
     module = next(module for module in capacity.modules if module.running)
     verb, target = module.readiness
-    runtime = _quoted(capacity.runtime.runtime_id)
     return f": the module {runtime} is starting and has not {verb}ed {target} yet; {_last_output(module)}."
 
 
@@ -336,5 +339,5 @@ def _how_to_cancel(emu: str, jobs: list[Job], *, in_shell: bool) -> str:
 
 def _last_line(module: LaunchedModule) -> str:
     """Return the last line that a module wrote and that is not blank, in quotes; '' if there is none."""
-    lines = [text for each in module.logs if (text := str(each).strip())]
+    lines = [text for each in module.logs if not each.by_emulator and (text := str(each).strip())]
     return f"'{cut(lines[-1], MAX_LINE)[0]}'" if lines else ""

@@ -121,7 +121,11 @@ class Program:
         options = self._options
         try:
             module = self._module = self._emulator.launch(
-                options.program, options.runtime, cwd=options.cwd, **self._configuration
+                options.program,
+                options.runtime,
+                cwd=options.cwd,
+                restart=not options.no_restart,
+                **self._configuration,
             )
             self._emulator.change(lambda _: module.logs.follow(lambda line: self._stderr.add(str(line))))
             module.wait_until_responsive(options.ready_timeout)
@@ -145,7 +149,7 @@ class Program:
 
     def _fail(self, error: Exception) -> int:
         module = self._module
-        if module is not None and module.ended:
+        if module is not None and (module.ended or (isinstance(error, LaunchFailed) and error.exit_code is not None)):
             return self._end(module)
         if isinstance(error, LaunchFailed) and error.exit_code and self._configuration.get("mode") == Mode.PIPELINE:
             self._stderr.add(f"{self._parser.prog}: {error}")

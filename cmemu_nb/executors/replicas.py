@@ -14,8 +14,11 @@ def record_start(lifecycle: Lifecycle, replica: Replica, program: str) -> None:
     lifecycle.note("replica_started", replica.runtime_id, detail=f"{replica.replica_id}: {program}")
 
 
-def record_exit(lifecycle: Lifecycle, replica: Replica, reason: str) -> None:
-    """Remove a replica that has ended, which fails the jobs that it holds, and record the reason."""
+def record_exit(lifecycle: Lifecycle, replica: Replica, reason: str, consequence: str = "") -> None:
+    """Remove a replica that has ended, which fails the jobs that it holds, and record the reason.
+
+    `consequence` is the end of the sentence that the event has, such as " and starts again in 4 s".
+    """
     message = f"replica {replica.replica_id} {reason}"
     lifecycle.remove_replica(replica, message)
-    lifecycle.note("replica_exited", replica.runtime_id, detail=message)
+    lifecycle.note("replica_exited", replica.runtime_id, detail=f"{message}{consequence}")

@@ -326,7 +326,9 @@ class CMEmu(Settings, Magics):
         print(f"Wrote {plural(len(emulator.functions.in_cells), 'function')} to {path}.")  # noqa: T201
 
     def _launch(self, given: Arguments) -> LaunchedModule:
-        return self._emulator(given).launch(given.words, given.runtime, cwd=given.cwd, **given_configuration(given))
+        restart = not given.no_restart
+        configuration = given_configuration(given)
+        return self._emulator(given).launch(given.words, given.runtime, cwd=given.cwd, restart=restart, **configuration)
 
     def _configure(self, given: Arguments) -> None:
         emulator = self._emulator(given)

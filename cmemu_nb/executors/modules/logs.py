@@ -32,13 +32,17 @@ _TRACEBACK = "\nTraceback (most recent call last):"
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """One line; `at` is when it arrived, in Unix nanoseconds. `level` and `job_id` are None for a plain line."""
+    """One line; `at` is when it arrived, in Unix nanoseconds. `level` and `job_id` are None for a plain line.
+
+    `by_emulator` says that the line is not the program's, but what the emulator adds about its replica.
+    """
 
     at: int
     replica_id: str
     message: str
     level: str | None = None
     job_id: str | None = None
+    by_emulator: bool = False
 
     def __str__(self) -> str:
         return f"{self.level}: {self.message}" if self.level else self.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import shlex
 import shutil
@@ -21,6 +22,7 @@ from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs, stream_error
 from cmemu_nb.executors.modules.process import ReplicaProcess
+from cmemu_nb.executors.modules.restarts import MAX_RESTARTS, WINDOW_SECONDS, Restarts
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.process_environment import HERE
 from cmemu_nb.executors.replicas import record_exit, record_start
@@ -62,6 +64,7 @@ class Launch:
     given: Mapping[str, Any] = field(default_factory=dict)
     configuration: Configuration = field(default_factory=Configuration)
     server: Server | None = None
+    restart: bool = True
 
     def on(self, engine: Engine, runtime_id: str) -> Launch:
         """Return it with the configuration that it has on a runtime now."""
@@ -93,6 +96,8 @@ class LaunchedModule:
         self._launch = launch
         self._stopped = True
         self._started_at = 0
+        self._launched = False
+        self._restarts = Restarts(lambda: engine.home.loop, self._restart_replica)
 
     @property
     def command(self) -> str:
@@ -111,9 +116,23 @@ class LaunchedModule:
         return any(replica.exit_code is None for replica in self.replicas)
 
     @property
+    def backing_off(self) -> bool:
+        """Whether any replica has exited and is to be started again."""
+        return self._restarts.pending
+
+    @property
+    def next_restart(self) -> str:
+        """The clause that says when a replica is started again; "" if none is to be."""
+        for number, process in enumerate(self.replicas, 1):
+            seconds = self._restarts.seconds_left(number)
+            if seconds is not None and process.exit_code is not None:
+                return f"replica {number} exited ({process.exit_code}) and starts again in {math.ceil(seconds)} s"
+        return ""
+
+    @property
     def ended(self) -> bool:
-        """Whether the program has ended by itself, in every replica."""
-        return bool(self.replicas) and not self._stopped and not self.running
+        """Whether the program has ended by itself, in every replica, and none of them is to be started again."""
+        return bool(self.replicas) and not self._stopped and not self.running and not self.backing_off
 
     @property
     def exit_code(self) -> int:
@@ -128,7 +147,7 @@ class LaunchedModule:
 
     @property
     def states(self) -> list[str]:
-        """The replicas' states: starting, started, responsive, stopping or exited(code)."""
+        """The replicas' states: starting, started, responsive, stopping, backing off or exited(code)."""
         return [replica.state for replica in self.replicas]
 
     @property
@@ -156,8 +175,8 @@ class LaunchedModule:
     def wait_until_ended(self, timeout: float | None = None) -> int:
         """Wait until every replica has ended by itself, as a pipeline does, and return the module's exit code.
 
-        `timeout` is in seconds; without it, the wait has no limit. Raises `LaunchFailed` with the last lines of output
-        when the time has passed.
+        A replica that is to be started again has not ended. `timeout` is in seconds; without it, the wait has no limit.
+        Raises `LaunchFailed` with the last lines of output when the time has passed.
         """
         self._engine.home.run(self._wait_until_ended(timeout))
         return self.exit_code
@@ -179,14 +198,14 @@ class LaunchedModule:
         self._launch = self._launch.on(self._engine, self.runtime_id)
         self._engine.lifecycle.set_mode(self.runtime_id, self.mode)
         for _ in range(self._launch.configuration.replicas):
-            self._start_replica()
+            self.replicas.append(self._start_replica())
 
-    def _start_replica(self) -> None:
+    def _start_replica(self) -> ReplicaProcess:
         launch, engine = self._launch, self._engine
         replica, given = add_replica(engine, self.runtime_id, launch.configuration, launched=True)
         try:
             given |= self._forwarders.open(replica, launch.command[0])
-            self._start_process(replica, given)
+            process = self._start_process(replica, given)
         except OSError as error:
             engine.lifecycle.remove_replica(replica, "its program could not be started")
             engine.identity.replica_files.delete(replica)
@@ -197,9 +216,10 @@ class LaunchedModule:
             ) from None
         record_start(engine.lifecycle, replica, self.command)
         if warning := self._forwarders.warning(launch.command[0]):
-            self.logs.append(LogLine(time.time_ns(), replica.replica_id, warning, "WARNING"))
+            self._warn(process, warning)
+        return process
 
-    def _start_process(self, replica: Replica, given: ModuleEnvironment) -> None:
+    def _start_process(self, replica: Replica, given: ModuleEnvironment) -> ReplicaProcess:
         launch, engine = self._launch, self._engine
         environment = {name: value for name, value in HERE.inherited().items() if name not in NOT_INHERITED}
         environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given}
@@ -212,15 +232,18 @@ class LaunchedModule:
             self._on_line,
             self._on_exit,
         )
-        self.replicas.append(process)
         if launch.server is not None:
             self._serve(launch.server, process)
+        return process
 
     def _serve(self, server: Server, process: ReplicaProcess) -> None:
         from cmemu_nb.executors.servers.executor import ServerExecutor  # noqa: PLC0415 - for server modules only
 
         process.awaited = f"port {server.port}"
         self._executors[process] = ServerExecutor(self._engine, server, process.replica)
+
+    def _warn(self, process: ReplicaProcess, text: str) -> None:
+        self.logs.append(LogLine(time.time_ns(), process.replica.replica_id, text, "WARNING", by_emulator=True))
 
     def _on_line(self, line: LogLine) -> None:
         self.logs.append(line)
@@ -239,10 +262,38 @@ class LaunchedModule:
         elif (job.error_message or "").startswith(BROKEN_OFF) and reason not in (job.error_message or ""):
             state.add_reason(job_id, reason)
 
-    def _on_exit(self, process: ReplicaProcess) -> None:
+    def _on_exit(self, process: ReplicaProcess, code: int) -> None:
         self._forwarders.close(process.replica)
         self._end_executor(process)
-        record_exit(self._engine.lifecycle, process.replica, f"exited with code {process.exit_code}")
+        # Before the exit code is set: other threads must not see a program that has ended and is not to start again.
+        reason, consequence = f"exited with code {code}", self._schedule_restart(process, code)
+        process.exit_code = code
+        if consequence:
+            self._warn(process, f"Replica {self._number(process)} exited ({code}){consequence}.")
+        record_exit(self._engine.lifecycle, process.replica, reason, consequence)
+
+    def _schedule_restart(self, process: ReplicaProcess, code: int) -> str:
+        """Start a replica that has exited again after a delay; return the clause that says what happens, if any."""
+        succeeded = self.mode == Mode.PIPELINE and code == 0
+        if succeeded or self._stopped or not (self._launched and self._launch.restart and process in self.replicas):
+            return ""
+        delay = self._restarts.schedule(self._number(process))
+        if delay is None:
+            return f" and is not started again, because it was {MAX_RESTARTS} times in {WINDOW_SECONDS / 60:g} minutes"
+        process.backs_off = True
+        return f" and starts again in {delay:g} s"
+
+    def _restart_replica(self, number: int) -> None:
+        process = self.replicas[number - 1]
+        try:
+            self.replicas[number - 1] = self._start_replica()
+        except (CmemuError, OSError) as error:
+            process.backs_off = False
+            self._warn(process, f"Replica {number} could not be started again: {error}")
+            self._engine.lifecycle.note("replica_exited", self.runtime_id, detail=f"not started again: {error}")
+
+    def _number(self, process: ReplicaProcess) -> int:
+        return self.replicas.index(process) + 1
 
     def _end_executor(self, process: ReplicaProcess) -> None:
         executor = self._executors.pop(process, None)
@@ -252,7 +303,9 @@ class LaunchedModule:
     async def end(self, reason: str) -> None:
         """End the replicas and wait until their processes have exited."""
         self._stopped = True
+        self._restarts.cancel()
         for process in self.replicas:
+            process.backs_off = False
             self._end_executor(process)
             self._engine.lifecycle.remove_replica(process.replica, reason)
             process.stop()
@@ -274,8 +327,9 @@ class LaunchedModule:
             lambda: self._any_failed() or all(map(self._has_settled, self.replicas)),
             SETTLE_SECONDS,
         )
-        self._check_exits("ended at once")
+        self._check_exits(" at once")
         self._check_import()
+        self._launched = True
 
     async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
         responsive = await until(
@@ -283,10 +337,10 @@ class LaunchedModule:
             lambda: self._any_failed() or all(map(self._was_responsive, self.replicas)),
             timeout,
         )
-        verb, target = self.readiness
-        self._check_exits("failed" if self.mode == Mode.PIPELINE else f"ended before it {verb}ed {target}")
+        self._check_exits()
         self._check_import()
         if not responsive:
+            verb, target = self.readiness
             states = ", ".join(self.states)
             warning = self._forwarders.warning(self._launch.command[0])
             raise LaunchFailed(
@@ -302,7 +356,7 @@ class LaunchedModule:
         return f" Its OpenAPI document names port {server.documented_port}; the launch names port {server.port}."
 
     async def _wait_until_ended(self, timeout: float | None) -> None:  # noqa: ASYNC109
-        if not await until(self._engine.lifecycle, lambda: not self.running, timeout):
+        if not await until(self._engine.lifecycle, lambda: not self.running and not self.backing_off, timeout):
             states = ", ".join(self.states)
             raise LaunchFailed(f"{self.command} did not end within {timeout:g} s: {states}. {self._last_lines()}")
 
@@ -323,16 +377,22 @@ class LaunchedModule:
         return self.mode == Mode.PIPELINE and process.exit_code == 0
 
     def _has_failed(self, process: ReplicaProcess) -> bool:
-        return process.exit_code is not None and not self._has_succeeded(process)
+        """Return whether a replica has exited, unless it was responsive before and is to be started again."""
+        if process.exit_code is None or self._has_succeeded(process):
+            return False
+        return not (process.backs_off and (process.replica.polls or self.mode == Mode.PIPELINE))
 
     def _any_failed(self) -> bool:
         return any(map(self._has_failed, self.replicas))
 
-    def _check_exits(self, what: str) -> None:
+    def _check_exits(self, when: str = "") -> None:
         for process in self.replicas:
             if self._has_failed(process) and not self._stopped:
+                verb, target = self.readiness
+                never_ready = self.mode == Mode.FUNCTION and not process.replica.polls
+                when = when or (f" before it {verb}ed {target}" if never_ready else "")
                 raise LaunchFailed(
-                    f"{self.command} {what}, with exit code {process.exit_code}. {self._last_lines()}",
+                    f"{self.command} ended{when}, with exit code {process.exit_code}. {self._last_lines()}",
                     process.exit_code,
                 )
 
@@ -387,11 +447,13 @@ class Modules(Part):
         runtime_id: str | None,
         cwd: str | None,
         configuration: Mapping[str, Any],
+        *,
+        restart: bool,
     ) -> LaunchedModule:
         """Launch a program for a runtime, as `Emulator.launch` describes it."""
         arguments = read_command(command)
         runtime_id = runtime_id or runtime_name(arguments)
-        launch = Launch(arguments, cwd, configuration).on(self._engine, runtime_id)
+        launch = Launch(arguments, cwd, configuration, restart=restart).on(self._engine, runtime_id)
         with opened_runtime(self._engine, runtime_id) as opened:
             _check(launch)
             module = LaunchedModule(self._engine, self._forwarders, opened, launch)
@@ -449,8 +511,8 @@ class Modules(Part):
         return show_modules(self)
 
     def any_running(self) -> bool:
-        """Return whether any replica of any module runs."""
-        return any(module.running for module in self._modules) or bool(self._tasks)
+        """Return whether any replica of any module runs or is to be started again."""
+        return any(module.running or module.backing_off for module in self._modules) or bool(self._tasks)
 
     def stop(self, runtime_id: str) -> None:
         """End a runtime's modules."""
@@ -485,7 +547,7 @@ class Modules(Part):
         if event.kind == "session_deleted":
             self.functions.forget(event.runtime_id)
         for module in self.of(event.runtime_id):
-            if event.kind == "session_reset" and module.running:
+            if event.kind == "session_reset" and (module.running or module.backing_off):
                 change = self._start_again(module, "the runtime session was reset")
             else:
                 self._modules.remove(module)

@@ -32,7 +32,8 @@ class ReplicaProcess:
     """A program in a process group of its own: interrupts of the kernel do not reach it, and it ends with the kernel.
 
     `on_line(line)` is called with each line that it writes, after `masked(text)` has hidden its secrets, and
-    `on_exit(self)` when it has ended. `awaited` is what its first poll waits for, such as "port 8000", else "".
+    `on_exit(self, code)`, which sets `exit_code`, when it has ended. `awaited` is what its first poll waits for, such
+    as "port 8000", else "".
     """
 
     awaited = ""
@@ -45,10 +46,12 @@ class ReplicaProcess:
         environment: Mapping[str, str],
         masked: Callable[[str], str],
         on_line: Callable[[LogLine], None],
-        on_exit: Callable[[ReplicaProcess], None],
+        on_exit: Callable[[ReplicaProcess, int], None],
     ) -> None:
         self.replica = replica
         self.exit_code: int | None = None
+        self.backs_off = False
+        """Whether the program has exited and another process is to take its place."""
         self._loop = loop
         self._mode = launch.configuration.mode
         self._on_line = on_line
@@ -87,11 +90,14 @@ class ReplicaProcess:
 
     @property
     def state(self) -> str:
-        """One of starting, started (it has sent a request), responsive (it has polled), stopping and exited(code).
+        """One of starting, started, responsive, stopping, backing off and exited(code).
 
-        A program in pipeline mode need not poll, so it is responsive while it runs. A server module is "waiting for
-        port 8000" until it listens.
+        It is started when it has sent a request, responsive when it has polled, and backs off when it has exited and is
+        to be started again. A program in pipeline mode need not poll, so it is responsive while it runs. A server
+        module is "waiting for port 8000" until it listens.
         """
+        if self.backs_off:
+            return "backing off"
         if self.exit_code is not None:
             return f"exited({self.exit_code})"
         if self.replica.revoked:
@@ -169,12 +175,11 @@ class ReplicaProcess:
         code = self._process.wait()
         if code < 0 and self.pid is not None:  # the nanny was killed, and could not end the program's group
             nanny.signal_group(self.pid, signal.SIGKILL)
-        self.exit_code = nanny.exit_code(code)
         self._read_last_output()
         self.stop()
         for descriptor in (self._output, self._nanny_news):
             os.close(descriptor)
-        self._on_exit(self)
+        self._on_exit(self, nanny.exit_code(code))
 
     def _read_last_output(self) -> None:
         self._loop.remove_reader(self._output)
