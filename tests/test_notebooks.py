@@ -119,7 +119,11 @@ MODULES = [
     ("6. A module in Node", r"Node is here\."),
     ("6. A module in Node", r"(?m)^42$"),
     ("7. A program of your own", r"(?s)GET_JOB_URI.*MODULE_AUTH_TOKEN.*RUNTIME_PORT"),
-    ("8. Stop", r"is stopped"),
+    ("8. Give a module a source", r"<Configuration: sources Crm>"),
+    ("8. Give a module a source", r"(?s)signed in at https://crm\.example with 28 characters\n.*the password is …aple"),
+    ("9. A program that raises while it is imported", r"raised an exception while it was imported"),
+    ("9. A program that raises while it is imported", r"(?m)^ZeroDivisionError: division by zero$"),
+    ("10. Stop", r"is stopped"),
 ]
 DASHBOARD = [
     ("1. Start the emulator", r"0 runtimes, 0 jobs"),

@@ -317,8 +317,9 @@ def test_lines_of_any_bytes_and_length_are_kept(emu: Emulator) -> None:
 
 def test_the_environment_is_that_of_production_and_not_ours(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_ENV", "development")
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    names = ("NODE_ENV", "NO_PROXY", "MAX_CONCURRENT_TASKS", "MINE", "CLIENT_ID")
+    names = ("NODE_ENV", "FORCE_COLOR", "NO_PROXY", "MAX_CONCURRENT_TASKS", "MINE", "CLIENT_ID")
     code = f"import os; print(*(os.environ.get(name) for name in {names})); {SLEEPER}"
     module = emu.launch(
         ["python", "-c", code],
@@ -328,7 +329,7 @@ def test_the_environment_is_that_of_production_and_not_ours(emu: Emulator, monke
         client={"id": "the-client", "secret": "the-secret"},
     )
     eventually(lambda: len(module.logs) == 2, "it has spoken")
-    assert module.logs.text.splitlines()[0] == "None localhost,127.0.0.1,127.0.1.1,::1 3 mine the-client"
+    assert module.logs.text.splitlines()[0] == "None None localhost,127.0.0.1,127.0.1.1,::1 3 mine the-client"
 
 
 def test_the_environment_has_the_forms_of_the_platform(emu: Emulator) -> None:

@@ -48,8 +48,9 @@ MAX_LAST_LINES = 20
 PYTHONS = ("python", "python3")
 UNKNOWN_QUERY_TYPE = b'{"error": "Unknown query type"}'
 """The result that the Python SDK posts for a function that it does not know [foundry]."""
-# Variables that would make the official SDKs behave differently than in production.
-NOT_INHERITED = ("NODE_ENV",)
+# Variables that would make programs behave differently than in production. Jupyter's kernels set those of colours
+# (`ZMQInteractiveShell.init_environment`), and Python 3.13 would colour the tracebacks in the log.
+NOT_INHERITED = ("NODE_ENV", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR")
 
 
 @dataclass(frozen=True)
