@@ -20,6 +20,7 @@ from cmemu_nb.dashboard.panels import functions_part
 from cmemu_nb.display.text import duration
 from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed, NotFound, ResultError
 from cmemu_nb.executors.modules import modules
+from cmemu_nb.lifecycle.records import app_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,6 +194,28 @@ def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_j
     lines = [line for line in python.logs if line.message == "about to fail (order=12)"]
     assert [(line.level, line.job_id) for line in lines] == [("WARNING", job.id)]
     assert {"at", "level", "message", "job_id"} <= set(python.logs.frame.columns)
+
+
+def test_what_a_job_prints_belongs_to_it_where_one_job_runs_at_a_time(
+    emu: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = f"python {PROGRAMS / 'talking_module.py'}"
+    module = emu.launch(program, "talking").wait_until_responsive()
+    app = app_named("talking")
+    jobs = [emu.submit(name, {"word": "ab"}, app) for name in ("talk", "spell", "crash", "talk")]
+    eventually(lambda: all(job.done() for job in jobs), "all of them have ended")
+    talked = "printed ab\nto stderr ab\nINFO    | logged ab\n"
+    # The error that the result has is not repeated.
+    assert [job.logs for job in jobs] == [talked, "spells a\nspells b\n", "about to crash\n", talked]
+    said = {line.message: line.job_id for line in module.logs}
+    assert (said["talking starts"], said["about to crash"]) == (None, jobs[2].id)
+    assert said["ERROR   | Error executing job: ab"] == jobs[2].id
+    assert emu.call("talk", {"word": "cd"}, app, echo=True) == "cd"
+    assert capsys.readouterr().out == talked.replace("ab", "cd")
+    # Where several run at a time, nothing says whose line it is.
+    emu.launch(program, "two", max_concurrent_tasks=2).wait_until_responsive()
+    job = emu.submit("talk", {"word": "ab"}, app_named("two"))
+    assert (job.result(), job.logs) == ("ab", "")
 
 
 def test_its_functions_are_listed_with_their_calls_beside_those_of_cells(emu: Emulator, python: LaunchedModule) -> None:

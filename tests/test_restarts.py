@@ -140,8 +140,10 @@ def test_a_job_of_a_replica_that_exits_fails_and_the_next_one_waits_for_its_succ
     monkeypatch.setattr(restarts, "RESTART_SECONDS", 0.01)
     module = emu.launch(["python", str(Path(__file__).parent / "programs" / "crashing_module.py")], "crashing")
     app = "ri.foundry.main.deployed-app.crashing"
+    job = emu.submit("exit", {"code": 4}, app)
     with pytest.raises(JobFailed, match=r"replica [0-9a-f]{8} exited with code 4"):
-        emu.call("exit", {"code": 4}, app)
+        job.result()
+    assert job.logs == "runs exit\n"
     assert emu.call("echo", {"x": 1}, app, timeout=30) == {"x": 1}
     with pytest.raises(JobFailed, match=r"replica [0-9a-f]{8} exited with code 5"):
         emu.call("exit", {"code": 5}, app)

@@ -87,6 +87,13 @@ def with_params(message: str, params: Mapping[str, object]) -> str:
     return f"{text} ({words}){header}{traceback}"
 
 
+def repeats_result(line: LogLine) -> bool:
+    """Return whether a line is the SDK's about the error that it posts; with a format of its own it has a beginning."""
+    if line.level is not None:
+        return line.message.startswith(REPORTED_BY_RESULT)
+    return any(each in line.message for each in REPORTED_BY_RESULT)
+
+
 def stream_error(message: str) -> str:
     """Return the type and message of the exception that broke off a stream; "" if a log message is about another."""
     if not message.startswith(POSTING_FAILED):

@@ -20,7 +20,7 @@ from cmemu_nb.executors.counted_function import FINISHES_JOB
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
-from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT, LogLine, ModuleLogs, stream_error
+from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs, repeats_result, stream_error
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.modules.restarts import MAX_RESTARTS, WINDOW_SECONDS, Restarts
 from cmemu_nb.executors.opened_runtime import opened_runtime
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.lifecycle.session import Replica
 
+ENDS_RUN = frozenset({*FINISHES_JOB, "job_given_back", "job_cleared"})
 SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
 MAX_LAST_LINES = 20
@@ -248,7 +249,7 @@ class LaunchedModule:
 
     def _on_line(self, line: LogLine) -> None:
         self.logs.append(line)
-        if line.job_id and not line.message.startswith(REPORTED_BY_RESULT):
+        if line.job_id and not repeats_result(line):
             self._engine.lifecycle.log(line.job_id).write(f"{line}\n")
             self._explain_stream(line.job_id, stream_error(line.message))
 
@@ -534,20 +535,31 @@ class Modules(Part):
             raise error
 
     def _on_event(self, event: Event) -> None:
-        """Restart a runtime's modules after a reset, which revokes their tokens, and end them after its deletion."""
-        if event.kind in FINISHES_JOB and (job := self._engine.lifecycle.find_job(event.job_id or "")) is not None:
+        """Follow the jobs and the sessions of the runtimes that have modules."""
+        if event.job_id is not None:
+            self._on_event_of_job(event.kind, event.runtime_id or "", event.job_id)
+        elif event.kind in ("session_reset", "session_deleted"):
+            self._on_end_of_session(event)
+
+    def _on_event_of_job(self, kind: str, runtime_id: str, job_id: str) -> None:
+        job = self._engine.lifecycle.find_job(job_id)
+        if kind == "job_started" and job is not None:
+            self._note_start(job)
+        if kind in ENDS_RUN:
+            for process in self._processes(runtime_id):
+                process.end_job(job_id)
+        if kind in FINISHES_JOB and job is not None:
             self.functions.count(job)
-        if event.kind == "job_succeeded":
-            self._explain_unknown(event.job_id)
-        if event.kind == "job_queued":
-            self._engine.home.loop.call_soon(self._refuse, event.job_id)
-        if event.kind == "job_started":
-            self._note_workers(event.job_id)
-        if event.kind not in ("session_reset", "session_deleted") or event.runtime_id is None:
-            return
+            self._explain_unknown(job)
+        if kind == "job_queued":
+            self._engine.home.loop.call_soon(self._refuse, job_id)
+
+    def _on_end_of_session(self, event: Event) -> None:
+        """Restart a runtime's modules after a reset, which revokes their tokens, and end them after its deletion."""
+        runtime_id = event.runtime_id or ""
         if event.kind == "session_deleted":
-            self.functions.forget(event.runtime_id)
-        for module in self.of(event.runtime_id):
+            self.functions.forget(runtime_id)
+        for module in self.of(runtime_id):
             if event.kind == "session_reset" and (module.running or module.backing_off):
                 change = self._start_again(module, "the runtime session was reset")
             else:
@@ -565,10 +577,10 @@ class Modules(Part):
             detail = f"{module.command} was not started again: {error}"
             self._engine.lifecycle.note("log", module.runtime_id, detail=detail)
 
-    def _refuse(self, job_id: str | None) -> None:
+    def _refuse(self, job_id: str) -> None:
         """Fail a queued job whose runtime has a pipeline, which takes no jobs, and no other executor."""
         state = self._engine.lifecycle
-        job = state.find_job(job_id or "")
+        job = state.find_job(job_id)
         if (
             job is not None
             and job.status == JobStatus.QUEUED
@@ -576,10 +588,9 @@ class Modules(Part):
         ):
             state.fail(job.job_id, f"{quoted(job.query_type)} can't be called: {takes_no_jobs(job.runtime_id)}")
 
-    def _explain_unknown(self, job_id: str | None) -> None:
+    def _explain_unknown(self, job: Job) -> None:
         """Explain why a replica does not know a function, if its program raised an exception while it was imported."""
-        job = self._engine.lifecycle.find_job(job_id or "")
-        if job is None or job.result != UNKNOWN_QUERY_TYPE:
+        if job.result != UNKNOWN_QUERY_TYPE:
             return
         process = self.process_of(job)
         if process is not None and process.import_error:
@@ -588,20 +599,24 @@ class Modules(Part):
                 f"before it had defined {quoted(job.query_type)}. The end of its traceback:\n{process.import_error}"
             )
 
-    def _note_workers(self, job_id: str | None) -> None:
-        job = self._engine.lifecycle.find_job(job_id or "")
-        process = None if job is None else self.process_of(job)
-        if job is not None and process is not None and not process.awaited:
-            process.note_workers(job.job_id)
+    def _note_start(self, job: Job) -> None:
+        process = self.process_of(job)
+        if process is not None:
+            process.begin_job(job.job_id)
+            if not process.awaited:
+                process.note_workers(job.job_id)
 
     def process_of(self, job: Job) -> ReplicaProcess | None:
         """Return the process of the replica that took a job; None if it was not launched here."""
-        processes = (process for module in self.of(job.runtime_id) for process in module.replicas)
+        processes = self._processes(job.runtime_id)
         return next((each for each in processes if each.replica.replica_id == job.replica_id), None)
+
+    def _processes(self, runtime_id: str) -> list[ReplicaProcess]:
+        return [process for module in self.of(runtime_id) for process in module.replicas]
 
     def _pid(self, replica: Replica) -> int | None:
         """Return the process id of the program that runs as a replica; None if it has none yet."""
-        processes = (process for module in self.of(replica.runtime_id) for process in module.replicas)
+        processes = self._processes(replica.runtime_id)
         return next((each.pid for each in processes if each.replica is replica), None)
 
 

@@ -10,6 +10,8 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from cmemu_nb.executors.modules import nanny
 from cmemu_nb.executors.modules.import_errors import MAX_STARTUP_LINES, import_error
 from cmemu_nb.executors.modules.logs import read_line
@@ -63,6 +65,8 @@ class ReplicaProcess:
         self._unfinished_line = b""
         self._skips_line = False
         self._startup_lines: deque[LogLine] = deque(maxlen=MAX_STARTUP_LINES)
+        self._job_id: str | None = None
+        self._closed = False
         stdin, self._nanny_stdin = os.pipe()
         self._output, output = os.pipe()
         self._nanny_news, nanny_news = os.pipe()
@@ -113,6 +117,20 @@ class ReplicaProcess:
         """The last lines of the traceback of an exception that the program raised while it was imported, else ""."""
         return import_error(self._startup_lines.copy())
 
+    def begin_job(self, job_id: str) -> None:
+        """Note that the replica has received a job: what it writes until the job ends belongs to this job.
+
+        That is known only of a replica that runs one job at a time.
+        """
+        self._read_available_output()
+        self._job_id = job_id if self.replica.max_concurrent_tasks == 1 else None
+
+    def end_job(self, job_id: str) -> None:
+        """Note that a job has ended; what the program wrote before it posted the result still belongs to the job."""
+        if self._job_id == job_id:
+            self._read_available_output()
+            self._job_id = None
+
     def note_workers(self, job_id: str) -> None:
         """Note which worker processes the program has, for a job that starts."""
         if self.pid is not None:
@@ -141,6 +159,16 @@ class ReplicaProcess:
             return
         self._split(piece)
 
+    def _read_available_output(self) -> None:
+        """Read what the program has written until now, at most a megabyte: it may write without end."""
+        if self._closed:
+            return
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(MAX_LINE // MAX_READ):
+                if not (piece := os.read(self._output, MAX_READ)):
+                    break
+                self._split(piece)
+
     def _split(self, piece: bytes) -> None:
         """Split output into lines. An overlong line is cut after its beginning: other cuts could divide a secret."""
         *lines, rest = (self._unfinished_line + piece).split(b"\n")
@@ -157,6 +185,8 @@ class ReplicaProcess:
     def _pass_on(self, line: bytes) -> None:
         # A program may print its environment or its headers; unmasked, a saved notebook would contain the secrets.
         read = read_line(self.replica.replica_id, line, self._masked)
+        if read.job_id is None and self._job_id is not None:
+            read = replace(read, job_id=self._job_id)
         if not self.replica.polls:
             self._startup_lines.append(read)
         self._on_line(read)
@@ -177,6 +207,7 @@ class ReplicaProcess:
             nanny.signal_group(self.pid, signal.SIGKILL)
         self._read_last_output()
         self.stop()
+        self._closed = True
         for descriptor in (self._output, self._nanny_news):
             os.close(descriptor)
         self._on_exit(self, nanny.exit_code(code))
