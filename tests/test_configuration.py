@@ -160,9 +160,9 @@ INVALID: list[tuple[str, str]] = [
     ("client: {id: app}", "client of a module's configuration needs id and secret."),
     ("client: {id: app, secret: ''}", "client.secret of a module's configuration is empty."),
     ("environment: {A=B: c}", "'A=B' can't be the name of an environment variable (environment)."),
-    ("replicas: 0", "replicas of a module's configuration must be at least 1, not 0."),
-    ("replicas: two", "replicas of a module's configuration must be a whole number of at least 1, not a string."),
-    ("max_concurrent_tasks: true", "must be a whole number of at least 1, not true or false."),
+    ("replicas: 0", "replicas of a module's configuration must be from 1 to 10,000, not 0."),
+    ("replicas: two", "replicas of a module's configuration must be a whole number from 1 to 10,000, not a string."),
+    ("max_concurrent_tasks: true", "must be a whole number from 1 to 10,000, not true or false."),
     (
         "source_configurations: {Crm: {since: 2026-01-01}}",
         "source_configurations.Crm of a module's configuration can't",
@@ -191,7 +191,7 @@ def test_other_files_and_keywords_that_are_not_valid_are_refused(tmp_path: Path)
         InvalidRequest, match=r"wrong\.json: .* has no key 'cleint'\. Did you mean 'client'\? The keys are"
     ):
         configuration_file.read(wrong)
-    with pytest.raises(SeedError, match=r"line 7: replicas of a module's configuration must be at least 1"):
+    with pytest.raises(SeedError, match=r"line 7: replicas of a module's configuration must be from 1 to 10,000"):
         Emulator.from_seed(seed_file(tmp_path, "replicas: 0"))
     with Emulator(port=0, home="thread") as emulator:
         for give in (emulator.configure, emulator.env, lambda at, **keys: emulator.launch("true", at, **keys)):
@@ -199,12 +199,19 @@ def test_other_files_and_keywords_that_are_not_valid_are_refused(tmp_path: Path)
                 InvalidRequest, match=r"no key 'client_id'\. Did you mean 'client'\? The keys are sources,"
             ):
                 give("notebook", client_id="app")
+            with pytest.raises(
+                InvalidRequest, match=r"no key 'env'\. Did you mean 'environment'\? The keys are sources,"
+            ):
+                give("notebook", env={})
 
 
 def test_secrets_are_masked_wherever_they_are_shown(tmp_path: Path) -> None:
     with Emulator(port=0, home="thread") as emulator:
         emulator.open_runtime("app")
         shown = [repr(emulator.configure("app", **CONFIGURATION)), repr(emulator.env("app"))]
+        card = emulator.runtime("app")._repr_mimebundle_()
+        assert f"configured with  {IN_WORDS}" in card["text/plain"]
+        shown += card.values()
         assert shown[0] == f"<Configuration: {IN_WORDS}>"
         code = f"import time; print({PASSWORD!r}, {SECRET!r}, flush=True); time.sleep(600)"
         printed = emulator.launch([sys.executable, "-c", code], "app")

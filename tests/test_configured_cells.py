@@ -179,6 +179,9 @@ def test_launched_programs_do_not_inherit_it(emulator: Emulator, monkeypatch: py
     emulator.configure("notebook")
     assert os.environ["LOG_LEVEL"] == "ERROR", "a variable that the user has set meanwhile stays"
     os.environ["LOG_LEVEL"] = "WARNING"
+    emulator.configure("notebook", **CONFIGURATION)
+    emulator.reset()
+    assert "CLIENT_SECRET" not in os.environ, "a reset removes it although no session was opened"
 
 
 def test_a_seed_configures_cells(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_a_program_that_does_not_poll_is_an_error_with_its_state(emu: Emulator) 
             "python app.py",
             {"replicas": 0},
             InvalidRequest,
-            "replicas of a module.s configuration must be at least 1, not 0",
+            "replicas of a module.s configuration must be from 1 to 10,000, not 0",
         ),
     ],
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.executors.cells.functions import Function
     from cmemu_nb.executors.executors import Executors
+    from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.lifecycle.records import Job, Runtime
     from cmemu_nb.lifecycle.session import ThrownAway
 
@@ -263,6 +264,11 @@ class RuntimeHandle:
     def deployed_apps(self) -> list[str]:
         """The bound deployed apps, each as "rid (branch)"."""
         return [app.label for app in self._engine.lifecycle.apps_of(self.id)]
+
+    @property
+    def configuration(self) -> Configuration:
+        """What the runtime's module is configured with, by `emu.configure` or a seed file; its repr has no secrets."""
+        return self._engine.lifecycle.configuration(self.id)
 
     @property
     def queue_depth(self) -> int:

@@ -80,6 +80,7 @@ def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
         ("display name", record.display_name or "-"),
         ("last poll", polled),
         ("bound to", ", ".join(runtime.deployed_apps) or "no deployed app"),
+        ("configured with", runtime.configuration.in_words),
         ("queued", str(runtime.queue_depth)),
         ("token", f".token   ({last_four(record.module_auth_token)})"),
         ("get_job_uri", runtime.get_job_uri),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.records import Mode
-from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.phrases import abbreviated, closest, quoted
 from cmemu_nb.tokens import Token, hidden, last_four
 from cmemu_nb.wire.json_input import JSON_TYPES
 from cmemu_nb.wire.value_types import name_of_type
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_PORT = 65_535
 SERVER_SECONDS = 300.0
 """How long a call may take that comes from a TypeScript function [foundry]; a server's own limit is not documented."""
+MAX_COUNT = 10_000
 # Parts of a source's configuration that hold credentials [foundry].
 SECRET_PARTS = ("secrets", "proxyToken", "authHeaders", "queryParameters", "resolvedCredentials", "pemPrivateKey")
 
@@ -135,8 +136,10 @@ SECRETS = ("sources", "source_configurations", "client", "build2_token", "enviro
 
 
 def unknown_key(name: str) -> str:
-    """Return the sentences about a key that configurations do not have, with the most similar one."""
-    return f"A module's configuration has no key {quoted(name)}.{closest(name, KEYS)}"
+    """Return the sentences about a key that configurations do not have, with the one that was meant."""
+    whole = next((key for key in KEYS if key.startswith(name)), None)
+    similar = f" Did you mean {quoted(whole)}?" if whole else closest(name, KEYS)
+    return f"A module's configuration has no key {quoted(name)}.{similar}"
 
 
 def hide_secrets(given: dict[str, Any]) -> None:
@@ -285,9 +288,11 @@ def _mode(value: Any, where: str) -> Mode:  # noqa: ARG001 - every reader takes 
 
 def _count(value: Any, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong(where, "a whole number of at least 1", value)
-    if value < 1:
-        raise InvalidRequest(f"{where} of a module's configuration must be at least 1, not {value}.")
+        raise _wrong(where, f"a whole number from 1 to {MAX_COUNT:,}", value)
+    if not 1 <= value <= MAX_COUNT:
+        raise InvalidRequest(
+            f"{where} of a module's configuration must be from 1 to {MAX_COUNT:,}, not {abbreviated(value)}."
+        )
     return value
 
 
