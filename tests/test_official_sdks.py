@@ -322,8 +322,14 @@ def test_a_python_module_that_raised_behind_some_functions_serves_those(emu: Emu
 def test_a_python_stream_that_breaks_off_fails_its_job_with_the_reason_and_no_other(
     emu: Emulator, name: str, reason: str
 ) -> None:
+    job = emu.submit(name)
     with pytest.raises(JobFailed, match=rf"the result stream broke off after 7 bytes: {reason}"):
-        emu.submit(name).result()
+        job.result()
+    assert "compute_modules" not in job.logs
+    if name == "break_half_way":
+        own_lines = r'  File "\S+python_module\.py", line \d+, in break_half_way\n    raise ValueError\("half way"\)\n'
+        last = r"Traceback \(most recent call last\):\n" + own_lines + "ValueError: half way\n"
+        assert re.fullmatch(rf"ERROR: ValueError: half way\n\n{last}", job.logs)
     with pytest.raises(JobFailed, match=reason):
         list(emu.stream(name, validate=False))
     assert emu.call("echo", {"n": 1}) == {"n": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -29,6 +30,13 @@ POSTING_FAILED = "POST of job result failed, attempting to re-establish connecti
 PARAMS_OF_THE_SDK = frozenset({"process_id", "job_id", "session_id"})
 """The parameters that the Python SDK adds to each line that it logs [foundry]."""
 _TRACEBACK = "\nTraceback (most recent call last):"
+
+# The frames between the heading of a traceback and the place where the SDK takes the next item of a stream.
+_HTTP_FRAMES = re.compile(
+    r"(Traceback \(most recent call last\):\n)(?:(?!Traceback \().)*?"
+    r'(?=  File "[^"\n]*", line \d+, in _iterable_to_json_generator\n)',
+    re.DOTALL,
+)
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -95,11 +103,11 @@ def repeats_result(line: LogLine) -> bool:
 
 
 def stream_error(message: str) -> str:
-    """Return the type and message of the exception that broke off a stream; "" if a log message is about another."""
+    """Return the exception that broke off a stream, with its function's traceback; "" for any other log message."""
     if not message.startswith(POSTING_FAILED):
         return ""
     posted = message.removeprefix(POSTING_FAILED).replace(" \n Traceback", ": Traceback", 1)
-    return of_function(posted).partition("\n")[0].strip()
+    return of_function(_HTTP_FRAMES.sub(r"\1", posted)).strip()
 
 
 class ModuleLogs:

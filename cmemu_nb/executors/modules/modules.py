@@ -250,8 +250,9 @@ class LaunchedModule:
     def _on_line(self, line: LogLine) -> None:
         self.logs.append(line)
         if line.job_id and not repeats_result(line):
-            self._engine.lifecycle.log(line.job_id).write(f"{line}\n")
-            self._explain_stream(line.job_id, stream_error(line.message))
+            error = stream_error(line.message)
+            self._engine.lifecycle.log(line.job_id).write(f"{line.level}: {error}\n" if error else f"{line}\n")
+            self._explain_stream(line.job_id, error.partition("\n")[0])
 
     def _explain_stream(self, job_id: str, reason: str) -> None:
         """Keep the reason of a stream that is being broken off, or add it to the job that has failed by that."""
