@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from cells import ADD, make
 from client import eventually
 from environments import node_modules
@@ -177,6 +182,70 @@ def test_python_finds_its_sources_resources_tokens_and_client(emu: Emulator) -> 
         "token": "the-token",
         "client": ["the-client", "the-secret"],
     }
+
+
+class Orders(BaseHTTPRequestHandler):
+    """A system outside the platform, which answers with what it was asked."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"path": self.path, "key": self.headers["X-Api-Key"]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def https_server(authority: trustme.CA) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Orders)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_python_uses_its_sources_which_may_have_a_public_or_a_private_authority(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    public, private = trustme.CA(), trustme.CA()
+    # It stands for the authorities that every program trusts.
+    public.cert_pem.write_to_path(tmp_path / "public.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "public.pem"))
+
+    def source(url: str, **more: Any) -> dict[str, Any]:
+        token = {"accessToken": "an-access-token", "expiration": "2099-01-01T00:00:00Z"}
+        connection = {"url": url, "authHeaders": {"X-Api-Key": "the-key"}, "queryParameters": {"page": "1"}}
+        return {
+            "secrets": {"password": "s3cret"},
+            "sourceConfiguration": {"kind": "rest"},
+            "httpConnectionConfig": connection,
+            "resolvedCredentials": {"oauth2Credentials": token},
+            **more,
+        }
+
+    with serve() as emulator, https_server(public) as known, https_server(private) as unknown:
+        certificates = {"ours": private.cert_pem.bytes().decode()}
+        sources = {"Public": source(known), "Private": source(unknown, serverCertificates=certificates)}
+        emulator.launch(PYTHON, "real", source_configurations=sources).wait_until_responsive()
+        for name in sources:
+            assert emulator.call("ask_a_source", {"name": name}, validate=False) == {
+                "answer": {"path": "/orders?page=1", "key": "the-key"},
+                "secret": "s3cret",
+                "configuration": {"kind": "rest"},
+                "credentials": "an-access-token",
+            }
+        emulator.reset()
+        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
 
 
 def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_job(
@@ -372,7 +441,10 @@ def test_plain_text_that_a_node_function_writes_is_passed_on(emu: Emulator) -> N
 
 @pytest.mark.usefixtures("node")
 def test_node_trusts_the_emulator_and_finds_its_services_without_any_setting(emu: Emulator) -> None:
-    assert emu.call("reachThePlatform", validate=False) == ["ok", f"{emu.platform_url}/api"]
+    url = emu.platform_url
+    apis = [f"{url}/api", f"{url}/stream-proxy/api", f"{url}/mio/api"]
+    # The functions routes want a token, which the module does not have.
+    assert emu.call("reachThePlatform", validate=False) == ["ok", 401, *apis]
 
 
 @pytest.mark.usefixtures("node")

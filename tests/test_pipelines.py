@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from cells import ADD, make
 from cli_processes import run, run_here
 from client import RUNTIMES
 
@@ -18,9 +19,13 @@ from cmemu_nb.errors import InvalidRequest, JobFailed, LaunchFailed
 from cmemu_nb.executors.modules import modules, restarts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from cmemu_nb import Emulator
 
-PIPELINE = str(Path(__file__).parent / "programs" / "pipeline.py")
+PROGRAMS = Path(__file__).parent / "programs"
+PIPELINE = str(PROGRAMS / "pipeline.py")
 ROWS = [{"name": "pen", "price": 2, "count": 3}, {"name": "ink", "price": 5, "count": 1}]
 APP = "ri.foundry.main.deployed-app.pipeline"
 
@@ -48,6 +53,17 @@ def test_a_pipeline_ends_with_its_exit_code(emu: Emulator, source: Path, tmp_pat
     assert module.states == ["exited(0)"]
     assert module.wait_until_responsive() is module  # it was
     assert module.logs.text == "pipeline of ['orders'] with a build token\ndone"
+
+
+def test_a_program_calls_a_function_with_plain_requests_and_knows_only_the_platform_s_url(
+    serve: Callable[..., AbstractContextManager[Emulator]],
+) -> None:
+    with serve() as emulator:
+        emulator.function(make(ADD))
+        command = ["python", str(PROGRAMS / "plain_requests.py"), "add", '{"x": 40, "y": 2}']
+        module = emulator.launch(command, mode="pipeline", client={"id": "an-app", "secret": "the-secret-of-the-app"})
+        assert (module.wait_until_ended(30), module.logs.text) == (0, "42")
+        emulator.reset()
 
 
 def test_a_pipeline_is_responsive_while_it_runs_and_shown_as_a_pipeline(

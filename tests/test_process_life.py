@@ -347,6 +347,7 @@ def test_the_environment_has_the_forms_of_the_platform(emu: Emulator) -> None:
         "multipass": [f"{url}/multipass/api"],
         "stream_proxy": [f"{url}/stream-proxy/api"],
         "contour_backend_multiplexer": [f"{url}/contour-backend-multiplexer/api"],
+        "foundry_mio": [f"{url}/mio/api"],
         "on_prem_proxy": [],
     }
     kind, _, session_id = bound["COMPUTE_SESSION_ID"].partition("-")

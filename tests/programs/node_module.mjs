@@ -22,7 +22,10 @@ module
   .register("slow", async ({ seconds }) => { await sleep(1000 * seconds); return process.pid; })
   .register("reachThePlatform", async () => {
     const answer = await fetch(`https://${process.env.RUNTIME_API}/_emulate/health`);
-    return [(await answer.json()).status, module.getServiceApi(FoundryService.API_GATEWAY)];
+    const services = [FoundryService.API_GATEWAY, FoundryService.STREAM_PROXY, FoundryService.MIO];
+    const apis = services.map((service) => module.getServiceApi(service));
+    const queries = await fetch(`${apis[0]}/v2/functions/queries/addOne`);
+    return [(await answer.json()).status, queries.status, ...apis];
   })
   .register("fail", async () => { throw new TypeError("it failed"); })
   .register("never", () => new Promise(() => {}))

@@ -84,6 +84,23 @@ def configuration(context: QueryContext, event):
 
 
 @function
+def ask_a_source(context, event):
+    from compute_modules.sources_v2 import get_source
+
+    source = get_source(event["name"])
+    connection = source.get_https_connection()
+    with connection.get_client() as client:
+        answer = client.get(f"{connection.url}/orders", params=connection.query_params)
+    credentials = source.get_session_credentials().get()
+    return {
+        "answer": answer.json(),
+        "secret": source.get_secret("password"),
+        "configuration": source.source_configuration,
+        "credentials": credentials.access_token,
+    }
+
+
+@function
 def reach_the_platform(context, event):
     import json
     import urllib.request

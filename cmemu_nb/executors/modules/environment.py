@@ -33,6 +33,7 @@ SERVICES = {
     "multipass": "/multipass/api",
     "stream_proxy": "/stream-proxy/api",
     "contour_backend_multiplexer": "/contour-backend-multiplexer/api",
+    "foundry_mio": "/mio/api",
 }
 """The paths of Foundry's services, by their names in service discovery [foundry]."""
 
