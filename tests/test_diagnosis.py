@@ -239,7 +239,7 @@ def test_a_tool_asks_why_a_job_has_no_result(emu: Emulator) -> None:
     queued = "'f' is queued, and nothing has polled 'r' for jobs yet."
     assert job.diagnosis.startswith(f"{queued} emu.launch(")
     said = f"{queued} Start its program with the environment that this prints: cmemu env r."
-    assert ask(job.id) == (200, {"job_id": job.id, "kind": "no_executor", "sentence": said})
+    assert ask(job.id) == (200, {"job_id": job.id, "kind": "no_executor", "sentence": said, "explanation": None})
     done = emu.submit("f")
     emu.change(lambda lifecycle: lifecycle.fail(done.id, "it is not wanted"))
     assert ask(done.id)[1]["kind"] == "finished"

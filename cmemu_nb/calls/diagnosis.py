@@ -33,10 +33,14 @@ MAX_FUNCTIONS = 3
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Why a job has no result: `kind` is one of `DIAGNOSES`, for programs, `sentence` for people."""
+    """Why a job has no result: `kind` is one of `DIAGNOSES`, for programs, `sentence` for people.
+
+    For a finished job without a value, `explanation` says why, if more is known than its result says; else it is "".
+    """
 
     kind: str
     sentence: str
+    explanation: str = ""
 
     def __str__(self) -> str:
         return self.sentence
@@ -64,7 +68,8 @@ def diagnose(executors: Executors, job_id: str, *, in_shell: bool = False) -> Di
     except NotFound:  # the runtime was deleted at this moment
         kind, sentence = _cleared(state, job_id)
     faults = f" Faults are on, which may be the reason; {engine.name}.faults.off() ends them." if engine.faults else ""
-    return Diagnosis(kind, visible(f"{sentence}{faults}"))
+    explanation = state.log(job_id).explanation if kind == "finished" else ""
+    return Diagnosis(kind, visible(f"{sentence}{faults}"), visible(explanation, lines=True))
 
 
 def error_if_cleared(executors: Executors, job_id: str) -> JobFailed | None:

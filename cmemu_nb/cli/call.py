@@ -121,6 +121,8 @@ async def _wait(remote: Remote, job_id: str, options: argparse.Namespace) -> Non
             await _print(remote, job_id, line, options)
     except TimeoutError:
         raise await _timed_out(remote, job_id, options.timeout) from None
+    except FunctionError as error:
+        raise await _explained(remote, job_id) or error from None
     except (NotFound, JobFailed) as error:
         raise await _cleared(remote, job_id) or error from None
 
@@ -146,6 +148,12 @@ async def _timed_out(remote: Remote, job_id: str, seconds: float) -> JobTimeout:
         f"Job '{job_id}' was not done within {seconds:g} s. {reason}'cmemu jobs' shows its state, 'cmemu runtimes' "
         "which runtimes poll."
     )
+
+
+async def _explained(remote: Remote, job_id: str) -> FunctionError | None:
+    """Return the error for a job of which the emulator knows more than the posted error says; None for any other."""
+    why = await diagnosis(remote, job_id)
+    return FunctionError(why.explanation) if why and why.explanation else None
 
 
 async def _cleared(remote: Remote, job_id: str) -> JobFailed | None:

@@ -16,7 +16,7 @@ from cmemu_nb.cli.watch import View, show_once, watch
 from cmemu_nb.display.job_search import MAX_CANDIDATES, candidate, none_ends_in, several_end_in
 from cmemu_nb.display.text import MISSING, ago, clock, duration
 from cmemu_nb.errors import InvalidRequest, NotFound
-from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, column_of, polling
+from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, Outcome, column_of, polling
 from cmemu_nb.server.routes.tools import MAX_PAGE
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.function_schemas import schema_in_words
@@ -132,7 +132,7 @@ async def _one_job(remote: Remote, options: argparse.Namespace, found: list[dict
     """Return all fields of the only job that was found. Raises an error with candidates for several jobs or none."""
     if len(found) == 1:
         (job,) = found
-        why = await diagnosis(remote, job["job_id"]) if job["outcome"] is None else None
+        why = await diagnosis(remote, job["job_id"]) if job["outcome"] in {None, Outcome.FUNCTION_ERROR} else None
         return View(["job", job["job_id"]], _details(job, why), found, "")
     ending, options.job = repr(options.job), None
     if found:
@@ -150,11 +150,12 @@ def _candidates(jobs: list[dict[str, Any]]) -> list[str]:
 
 
 def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
-    """Return a job's fields, one row for each of their lines, with the reason why it has no result yet."""
+    """Return a job's fields, one row for each of their lines, with the reason why it has no result, or no value."""
     fields = dict(zip(JOB_HEADINGS, _job_row(job), strict=True))
-    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": _result_or_error(job)}
+    explanation = why.explanation if why is not None else ""
+    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": explanation or _result_or_error(job)}
     del fields["job"]
-    if why is not None:
+    if why is not None and job["outcome"] is None:
         fields["diagnosis"] = textwrap.fill(why.sentence, WIDTH)
     lines = [(name, position, line) for name, text in fields.items() for position, line in enumerate(text.split("\n"))]
     return [["" if position else name, line] for name, position, line in lines]

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 async def diagnosis(remote: Remote, job_id: str) -> Diagnosis | None:
-    """Return why a job has no result yet; None if that can't be found out."""
+    """Return why a job has no result yet, or no value; None if that can't be found out."""
     with contextlib.suppress(CmemuError):
         answer = await remote.get(f"{JOBS}/{quote(job_id, safe='')}/diagnosis")
-        return Diagnosis(answer["kind"], answer["sentence"])
+        return Diagnosis(answer["kind"], answer["sentence"], answer["explanation"] or "")
     return None
 
 

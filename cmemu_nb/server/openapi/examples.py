@@ -130,6 +130,7 @@ DIAGNOSIS = {
     "kind": "executor_silent",
     "sentence": f"'{FUNCTION}' is queued, and nothing polls '{RUNTIME_ID}' now: the last poll was 3 min ago. Start its "
     "executor again if it has ended.",
+    "explanation": None,
 }
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
 REPLICA = {"maxConcurrentTasks": 2, "configuration": {"aliases": {"orders": {"rid": "ri.foundry.main.dataset.orders"}}}}

@@ -297,6 +297,9 @@ DIAGNOSIS = with_examples(
             "job_id": _JOB_ID,
             "kind": described(one_of(DIAGNOSES), "Why the job has no result yet, for programs"),
             "sentence": described(TEXT, "Why the job has no result yet and what to do, for people"),
+            "explanation": described(
+                MAYBE_TEXT, "Why a finished job has no value, if more is known than its result says, else null"
+            ),
         }
     ),
     examples.DIAGNOSIS,

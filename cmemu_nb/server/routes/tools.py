@@ -178,11 +178,14 @@ def cancel_jobs(context: Context, request: Request) -> Response:
 def diagnose(context: Context, request: Request) -> Response:
     """Answer why a job has no result yet and what to do, in one sentence for people and as a `kind` for programs.
 
-    There is also an answer for a finished job, and for a job that a reset of its session cleared.
+    There is also an answer for a finished job, and for a job that a reset of its session cleared. For a finished job
+    without a value, the `explanation` says why, if the emulator knows more than the result says.
     """
     job_id = request.params["jobId"]
     why = context.diagnose(job_id)
-    return json_response(200, {"job_id": job_id, "kind": why.kind, "sentence": why.sentence})
+    explanation = why.explanation or None
+    answer = {"job_id": job_id, "kind": why.kind, "sentence": why.sentence, "explanation": explanation}
+    return json_response(200, answer)
 
 
 def delete_schema(context: Context, request: Request) -> Response:
