@@ -241,6 +241,26 @@ def test_the_client_of_a_module_gets_access_tokens(emu: Emulator) -> None:
 
 
 @pytest.mark.once
+def test_a_module_without_an_sdk_reads_files_and_variables(emu: Emulator, tmp_path: Path) -> None:
+    program = str(Path(__file__).parent / "programs" / "customers.sh")
+    given = {
+        "sources": CONFIGURATION["sources"],
+        "aliases": CONFIGURATION["aliases"],
+        "client": "orders-app",
+        "level": "DEBUG",
+    }
+    emu.launch(program, **{**CONFIGURATION, "replicas": 1}).wait_until_responsive()
+    assert emu.call("connect", validate=False) == given
+    config = tmp_path / "module.yaml"
+    config.write_text(YAML)
+    with serving("--config", str(config), "--", program, command="run", runtime_folder=tmp_path) as server:
+        while not server.output.readline().startswith("Call it"):
+            pass
+        done = run("call", "connect", "{}", "--no-validate", JUPYTER_RUNTIME_DIR=str(tmp_path))
+        assert json.loads(done.stdout) == given
+
+
+@pytest.mark.once
 def test_the_command_line_takes_the_file(tmp_path: Path) -> None:
     config, out = tmp_path / "module.yaml", tmp_path / "out"
     config.write_text(YAML)

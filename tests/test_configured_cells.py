@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,8 @@ def test_a_new_configuration_takes_effect_at_once(emulator: Emulator) -> None:
         emulator.call(raising)
     assert str(after.value) == str(before.value), "a traceback has the SDK's frames and the function's"
     assert get_source("Crm").get_secret("password") == PASSWORD
+    trusted = ssl.create_default_context(cafile=get_source("Crm").server_certificates_bundle_path)
+    assert len(trusted.get_ca_certs()) > 100, "its connection trusts public authorities"
     assert get_source("Mail").get_secret("user") == "the-user-of-the-mail"
     assert [get_source_secret("Crm", "password"), get_source_config("Crm")] == [PASSWORD, {"plan": "small"}]
     assert retrieve_pipeline_token() == BUILD

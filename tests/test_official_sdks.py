@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 from cells import ADD, make
+from cli_processes import run, serving
 from client import eventually
 from environments import node_modules
 from test_faults import seed_of
@@ -246,6 +247,28 @@ def test_python_uses_its_sources_which_may_have_a_public_or_a_private_authority(
             }
         emulator.reset()
         eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+
+
+def test_node_finds_its_sources_resources_and_client(emu: Emulator, node_program: str, tmp_path: Path) -> None:
+    program = Path(shutil.copy(PROGRAMS / "customers.mjs", Path(node_program.split()[1]).parent))
+    configuration: dict[str, Any] = {
+        "sources": {"Crm": {"password": "the-password"}},
+        "aliases": {"orders": {"rid": "ri.orders"}},
+        "client": {"id": "the-client", "secret": "the-secret"},
+        "environment": {"LOG_LEVEL": "DEBUG"},
+    }
+    connected = {"password": "the-password", "orders": "ri.orders", "client": "the-client", "level": "DEBUG"}
+    emu.launch(["node", str(program)], "real", **configuration).wait_until_responsive()
+    assert emu.call("connect", validate=False) == connected
+    assert emu.call("callBack", validate=False) == 200
+    config = tmp_path / "module.json"
+    config.write_text(json.dumps(configuration))
+    words = ["--config", str(config), "--", "node", str(program)]
+    with serving(*words, command="run", runtime_folder=tmp_path) as server:
+        while not server.output.readline().startswith("Call it"):
+            pass
+        done = run("call", "connect", "{}", "--no-validate", JUPYTER_RUNTIME_DIR=str(tmp_path))
+        assert json.loads(done.stdout) == connected
 
 
 def test_an_exception_in_python_is_a_function_error_and_its_logs_belong_to_the_job(

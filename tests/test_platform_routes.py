@@ -149,8 +149,8 @@ def test_a_module_trusts_public_authorities_and_those_of_the_notebook_s_environm
     with serve() as emulator:
         emulator.open_runtime("real")
         environment = emulator.env("real")
-        (bundle,) = {environment[name] for name in (*CA_BUNDLES, "DEFAULT_CA_PATH")}
-        ours = authorities(environment["CONNECTIONS_TO_OTHER_PODS_CA_PATH"])
+        (bundle,) = {environment[name] for name in CA_BUNDLES}
+        ours = authorities(environment["DEFAULT_CA_PATH"])
         assert len(public) > 100
         assert set(authorities(bundle)) == {*public, *ours, *authorities(tmp_path / "organisation.pem")}
         assert len(authorities(bundle)) == len(public) + 2

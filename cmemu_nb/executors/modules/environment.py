@@ -8,6 +8,7 @@ import os
 import secrets
 import shlex
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from cmemu_nb.wire.paths import PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+    from typing import Any
 
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.lifecycle.configuration import Configuration
@@ -129,11 +130,11 @@ def surroundings(engine: Engine, runtime_id: str, configuration: Configuration, 
         "FOUNDRY_HOSTNAME": host,
         "FOUNDRY_SERVICE_DISCOVERY_V2": str(write("service_discovery", _services(engine.platform_url))),
         "FOUNDRY_COMPUTE_MODULE_RID": _app_rid(engine, runtime_id),
-        # The SDK's sources trust only what is in this file.
-        "DEFAULT_CA_PATH": bundle,
+        # Not the bundle: the TypeScript SDK reads it for each connection, which would take a hundred milliseconds.
+        "DEFAULT_CA_PATH": str(engine.identity.certificates.authority_path),
         **dict.fromkeys(CA_BUNDLES, bundle),
         **{name: _with_own_names(HERE.inherited().get(name)) for name in ("NO_PROXY", "no_proxy")},
-        **_configured(configuration, write),
+        **_configured(configuration, Path(bundle), write),
         **configuration.environment,
     }
 
@@ -163,10 +164,19 @@ def _app_rid(engine: Engine, runtime_id: str) -> str:
     return bound[0].deployed_app_rid if bound else app_named(runtime_id)
 
 
-def _configured(configuration: Configuration, write: Write) -> dict[str, str]:
+def _with_trust(source: dict[str, Any], bundle: Path) -> dict[str, Any]:
+    """Return a source whose connection also trusts public authorities: in the Python SDK, it trusts only given ones."""
+    if "httpConnectionConfig" not in source:
+        return source
+    trusted = {"cmemu-authorities": bundle.read_text(), **(source.get("serverCertificates") or {})}
+    return {**source, "serverCertificates": trusted}
+
+
+def _configured(configuration: Configuration, bundle: Path, write: Write) -> dict[str, str]:
+    sources = configuration.mounted_sources
     json_files = {
         "SOURCE_CREDENTIALS": configuration.credentials,
-        "SOURCE_CONFIGURATIONS_PATH": configuration.mounted_sources,
+        "SOURCE_CONFIGURATIONS_PATH": {name: _with_trust(each, bundle) for name, each in sources.items()},
         "RESOURCE_ALIAS_MAP": configuration.aliases,
     }
     texts = {name: json.dumps(value) for name, value in json_files.items() if value}

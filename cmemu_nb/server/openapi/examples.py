@@ -156,7 +156,7 @@ ENVIRONMENT = {
         "FOUNDRY_COMPUTE_MODULE_RID": RID,
         "MODULE_AUTH_TOKEN": f"{_FOLDER}/token-2c9728d1",
         "SCRATCH_TOKEN": "foundry_scratch_Zq3vC5n0mB8yWk1TtRj7uXo2LpEd4Gh6AsQf9NzVxKc",
-        "DEFAULT_CA_PATH": f"{_FOLDER}/ca-bundle.pem",
+        "DEFAULT_CA_PATH": f"{_FOLDER}/ca.pem",
         "CONNECTIONS_TO_OTHER_PODS_CA_PATH": f"{_FOLDER}/ca.pem",
         "REQUESTS_CA_BUNDLE": f"{_FOLDER}/ca-bundle.pem",
         "SSL_CERT_FILE": f"{_FOLDER}/ca-bundle.pem",
