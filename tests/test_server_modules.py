@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +186,24 @@ def test_a_server_that_is_restarted_fails_the_jobs_that_it_holds_and_serves_agai
         assert emu.call("findBooks", timeout=60) == []
 
 
+def test_a_server_that_was_killed_is_started_again_and_serves(tmp_path: Path) -> None:
+    port = free_port()
+    server = {"openapi": BOOKS / "openapi.yaml", "port": port}
+    with emulator() as emu:
+        launched = emu.launch(["python", str(BOOKS / "server.py"), str(port)], "books", server=server)
+        launched.wait_until_responsive()
+        job = emu.submit("slow", {"until": str(tmp_path / "never")})
+        eventually(lambda: job.status == "running", "the server works on it")
+        killed = launched.replicas[0]
+        os.kill(killed.pid or 0, signal.SIGKILL)
+        # It depends on what is noticed first: the end of the connection, or that of the process.
+        with pytest.raises((FunctionError, JobFailed), match=r"closed the connection|exited with code 137"):
+            job.result(timeout=60)
+        eventually(lambda: killed.exit_code is not None, "its end is noticed")
+        assert emu.call("findBooks", timeout=60) == []
+        assert launched.replicas != [killed]
+
+
 def test_events_name_what_has_no_api_name_and_why_a_reset_does_not_start_a_server_again(tmp_path: Path) -> None:
     document = write(tmp_path, changed(((*GET, "operationId"), "get-book")))
     with Emulator(port=0, home="thread") as emu:
@@ -196,13 +216,17 @@ def test_events_name_what_has_no_api_name_and_why_a_reset_does_not_start_a_serve
         eventually(lambda: any(why in str(each.detail) for each in emu.lifecycle.events.recent()), "an event says why")
 
 
-def test_an_answer_that_is_too_late_is_a_function_error(tmp_path: Path) -> None:
-    port = free_port()
+def test_an_answer_that_is_too_late_or_does_not_come_is_a_function_error(tmp_path: Path) -> None:
+    port, other = free_port(), free_port()
     server = {"openapi": BOOKS / "openapi.yaml", "port": port, "timeout": 0.2}
+    listens_once = f"import socket as s, time; s.create_server(('127.0.0.1', {other})).accept(); time.sleep(600)"
     with emulator() as emu:
-        emu.launch(["python", str(BOOKS / "server.py"), str(port)], server=server)
+        emu.launch(["python", str(BOOKS / "server.py"), str(port)], "slow", server=server)
         with pytest.raises(FunctionError, match=r"GET http://localhost:\d+/slow was not answered within 0.2 s"):
-            emu.call("slow", {"until": str(tmp_path / "never")}, timeout=60)
+            emu.call("slow", {"until": str(tmp_path / "never")}, "ri.foundry.main.deployed-app.slow", timeout=60)
+        emu.launch(["python", "-c", listens_once], "once", server={**server, "port": other, "timeout": 60})
+        with pytest.raises(FunctionError, match=rf"was not answered: The server at .*:{other} (can't|closed)"):
+            emu.call("clear", None, "ri.foundry.main.deployed-app.once", timeout=60)
 
 
 def test_a_server_that_does_not_listen_is_shown_as_waiting_for_its_port() -> None:

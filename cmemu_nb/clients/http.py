@@ -148,7 +148,8 @@ class HttpClient:
         except BaseException as error:
             stream.close()
             if isinstance(error, OSError):
-                raise NotRunning(f"{self.name} at {self._host} can't be reached ({error}).") from None
+                reason = getattr(error, "real_error", None) or error
+                raise NotRunning(f"{self.name} at {self._host} can't be reached ({reason}).") from None
             raise
         stream.set_nodelay(True)
         return stream
