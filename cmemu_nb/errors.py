@@ -129,9 +129,9 @@ class InvalidClient(WireError):
     def __init__(
         self,
         message: str = (
-            "The client's id or secret is missing or wrong. Send client_id and client_secret as fields of a form. "
-            "In the notebook they are the emulator's attributes .client_id and .client_secret; there are settings of "
-            "the same names."
+            "The client's id or secret is missing or wrong. Send client_id and client_secret as fields of a form, or "
+            "as HTTP Basic authentication. In the notebook they are the emulator's attributes .client_id and "
+            ".client_secret; there are settings of the same names."
         ),
     ) -> None:
         super().__init__(message)

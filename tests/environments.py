@@ -33,7 +33,7 @@ PROGRAMS = {
     "curl": ("curl",),
     "npm": ("npm",),
 }
-NODE_PACKAGES = ("@palantir/compute-module@0.2.7",)
+NODE_PACKAGES = ("@palantir/compute-module@0.2.7", "@osdk/oauth@1.13.0")
 # What Binder's images have before requirements.txt is installed, of repo2docker's own lock file.
 BINDER_BASE = (
     "ipykernel==7.0.1",
@@ -120,7 +120,7 @@ def binder_python() -> Path:
 
 
 def node_modules() -> Path:
-    """Return the folder whose `node_modules` has the official TypeScript SDK."""
+    """Return the folder whose `node_modules` has the official packages for TypeScript."""
     home = CACHE / "environments" / f"node-{hashlib.sha256(repr(NODE_PACKAGES).encode()).hexdigest()[:12]}"
     complete = home / "complete"
     home.parent.mkdir(parents=True, exist_ok=True)

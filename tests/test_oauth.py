@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
+import subprocess
 import threading
+import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
 from cli_processes import serving as headless
 from client import CONTOUR, RUNTIMES, Api, closed, error_code, eventually
-from foundry_sdk import ConfidentialClientAuth, Config
+from environments import node_modules, program
+from foundry_sdk import ConfidentialClientAuth, Config, FoundryClient, UserTokenAuth
+from foundry_sdk.v2.admin.errors import UserIsActive, UserNotFound
 from httpx import HTTPStatusError
 from test_journal import held_by_another
 
@@ -30,6 +36,23 @@ if TYPE_CHECKING:
 TOKEN_URL = "/multipass/api/oauth2/token"
 REVOKE_URL = "/multipass/api/oauth2/revoke_token"
 SECRET = "client-secret-0123456789"
+NPM_PROGRAM = """
+import { createConfidentialOauthClient } from "@osdk/oauth";
+const [url, id, secret] = JSON.parse(process.argv[2]);
+const auth = createConfidentialOauthClient(id, secret, url);
+const token = await auth();
+const me = () => fetch(`${url}/multipass/api/me`, { headers: { Authorization: `Bearer ${token}` } });
+const { username } = await (await me()).json();
+await auth.signOut();
+const after = (await me()).status;
+let refused;
+try {
+    await createConfidentialOauthClient(id, "wrong", url)();
+} catch (error) {
+    refused = error.message;
+}
+console.log(JSON.stringify({ username, after, refused }));
+"""
 
 
 pytestmark = pytest.mark.usefixtures("sdk_connections")
@@ -104,6 +127,77 @@ def test_whoever_is_not_the_client_gets_nothing(emu: Emulator, path: str, wrong:
     answer = Api(emu.url, "").send("POST", path, data=fields)
     assert (answer.status_code, error_code(answer)) == (401, "invalid_client")
     assert ".client_secret" in answer.json()["error_description"]
+
+
+def test_the_client_may_be_sent_as_basic_authentication(serve: Serve) -> None:
+    secret = "a secret: 100% ü+"
+    with serve(client_id="my app", client_secret=secret) as emulator:
+
+        def send(text: str, scheme: str = "Basic", path: str = TOKEN_URL, **fields: str) -> Any:
+            headers = {"Authorization": f"{scheme} {base64.b64encode(text.encode()).decode()}"}
+            return Api(emulator.url, "").send("POST", path, headers=headers, data=fields)
+
+        encoded = f"my+app:{quote(secret)}"
+        given = [
+            send(encoded, scheme, grant_type="client_credentials", scope="x").json() for scheme in ("Basic", "basic")
+        ]
+        token = given[0]["access_token"]
+        assert status(emulator, token) == 200
+        for wrong in ("my+app:x", f"x:{quote(secret)}", "my+app", ""):
+            # Fields of the form do not help a wrong header.
+            refused = send(wrong, **form(emulator, grant_type="client_credentials"))
+            assert (refused.status_code, error_code(refused)) == (401, "invalid_client")
+        assert send(encoded, path=REVOKE_URL, token=token).status_code == 200
+        assert status(emulator, token) == 401
+
+
+@pytest.mark.parametrize("header", ["Basic", "Basic ÿ", "Basic !!!", "Basic /w==", "Bearer x"])
+def test_what_is_no_basic_authentication_is_no_client(emu: Emulator, header: str) -> None:
+    headers = {"Authorization": header.encode("latin-1")}
+    answer = Api(emu.url, "").send("POST", TOKEN_URL, headers=headers, data={"grant_type": "client_credentials"})
+    assert (answer.status_code, error_code(answer)) == (401, "invalid_client")
+
+
+def test_the_confidential_client_of_npm_gets_tokens_and_revokes_them(emu: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(node_modules() / "node_modules")
+    (tmp_path / "app.mjs").write_text(NPM_PROGRAM)
+    given = json.dumps([emu.url, emu.client_id, str(emu.client_secret)])
+    node = [str(program("nodejs")), "app.mjs", given]
+    done = subprocess.run(node, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    answered = json.loads(done.stdout)
+    assert answered == {"username": "cmemu", "after": 401, "refused": "Failed to get token: invalid_client"}
+
+
+# Users
+
+
+def test_a_token_belongs_to_a_user_of_the_seed_file_or_to_the_emulator_s_own(tmp_path: Path) -> None:
+    path, other = tmp_path / "seed.yaml", "0d5c1b6e-9a7d-42c3-8e1f-0a2b4c6d8e90"
+    path.write_text(f"tokens: {{token-of-alice: {{login: alice}}, token-of-other: {{login: {other}}}}}")
+    with Emulator.from_seed(path, port=0, home="thread") as emulator:
+        logins = {"token-of-alice": "alice", "token-of-other": other, str(emulator.token): "cmemu"}
+        for token, login in logins.items():
+            host = urlsplit(emulator.url).netloc
+            users = FoundryClient(UserTokenAuth(token), host, config=Config(scheme="http")).admin.User
+            current = users.get_current()
+            assert (current.username, current.status, current.realm) == (login, "ACTIVE", "cmemu")
+            assert users.get(current.id) == users.get(current.id, status="ACTIVE") == current
+            headers = {"Authorization": f"Bearer {token}"}
+            mine = closed(requests.get(f"{emulator.url}/multipass/api/me", headers=headers, timeout=10)).json()
+            assert (mine["username"], mine["id"]) == (login, current.id)
+            by_login = closed(requests.get(f"{emulator.url}/api/v2/admin/users/{login}", headers=headers, timeout=10))
+            assert by_login.json() == mine
+            assert (login == other) == (current.id == other)
+            with pytest.raises(UserIsActive):
+                users.get(current.id, status="DELETED")
+        with pytest.raises(UserNotFound) as raised:
+            users.get(unknown := str(uuid.uuid4()))
+        assert raised.value.parameters == {"userId": unknown}
+        refused = closed(requests.get(f"{emulator.url}/api/v2/admin/users/bob", headers=headers, timeout=10)).json()
+        assert f"There is no user 'bob'. The users are 'alice' and '{other}'" in refused["errorDescription"]
+        for path_of in ("/multipass/api/me", "/api/v2/admin/users/getCurrent", "/api/v2/admin/users/alice"):
+            assert Api(emulator.url, "").send("GET", path_of).status_code == 401
 
 
 @pytest.mark.parametrize("grant", [None, "refresh_token", "authorization_code"])

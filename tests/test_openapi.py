@@ -198,6 +198,7 @@ class Prepared:
         self.route = route
         self.runtime = api.open(examples.RUNTIME_ID, examples.RID, displayName="My app")
         self.runtime.post_schemas(examples.SCHEMAS[0])
+        self.values = {name: example for name, (_, example) in PATH_PARAMETERS.items()} | {"userId": "cmemu"}
         self.scratch_token = emu.env(examples.RUNTIME_ID)["SCRATCH_TOKEN"]
         value = examples.CACHE_VALUE["value"]
         emu.change(lambda lifecycle: lifecycle.put_cached(examples.RUNTIME_ID, examples.CACHE_KEY["key"], value, 60))
@@ -221,8 +222,7 @@ class Prepared:
 
     def send(self, example: Any) -> Any:
         """Send a request as the document shows it; its ids lead to the job."""
-        values = {name: example for name, (_, example) in PATH_PARAMETERS.items()}
-        path = self.route.path.format(**values | {"jobId": self.job_id, "executionId": self.job_id})
+        path = self.route.path.format(**self.values | {"jobId": self.job_id, "executionId": self.job_id})
         described = operation(self.route)["parameters"]
         options = {each["name"]: each["example"] for each in described if each["in"] == "query" and "example" in each}
         by_bearer = self.route.auth in (Auth.BEARER, Auth.EITHER)

@@ -11,8 +11,9 @@ from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
 from cmemu_nb import Emulator
 from cmemu_nb.server.application import ROUTES
 from cmemu_nb.server.routes.oauth import OAUTH
+from cmemu_nb.server.routes.users import USERS
 from cmemu_nb.version import __version__
-from cmemu_nb.wire.paths import EXECUTIONS, PLATFORM, QUERIES
+from cmemu_nb.wire.paths import EXECUTIONS, MULTIPASS, PLATFORM, QUERIES, SCRATCH
 
 # Runtimes
 
@@ -334,8 +335,14 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         "/openapi.json": {"get"},
         "/docs": {"get"},
         "/": {"get"},
+        f"{MULTIPASS}/me": {"get"},
+        f"{USERS}/getCurrent": {"get"},
+        f"{USERS}/{{userId}}": {"get"},
         f"{OAUTH}/token": {"post"},
         f"{OAUTH}/revoke_token": {"post"},
+        f"{SCRATCH}/cache": {"post"},
+        **{f"{SCRATCH}/cache/{what}": {"post"} for what in ("get", "batch-get", "exists", "delete")},
+        **{f"{SCRATCH}/lock/{what}": {"post"} for what in ("try-lock", "refresh", "unlock")},
         f"{QUERIES}/getByRid": {"get"},
         f"{QUERIES}/getByRidBatch": {"post"},
         f"{QUERIES}/{{queryApiName}}": {"get"},
@@ -401,7 +408,7 @@ def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
     assert emu.running
     for route in ROUTES:
         if route.method == "GET":
-            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id, queryApiName="f")
+            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id, queryApiName="f", userId="cmemu")
             answer = api.send("HEAD", path, headers=headers, params={"rid": rid} if "rid" in route.query else None)
             assert answer.status_code in (200, 204)
             assert answer.content == b""

@@ -1,1 +1,1 @@
-"""The parts of Foundry that surround a compute module. So far this is the OAuth client."""
+"""The parts of Foundry that surround a compute module. These are the OAuth client and the users."""

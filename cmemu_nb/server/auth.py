@@ -7,6 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import InvalidBearerToken, InvalidModuleAuthToken, NotebookProtected, NotFound
+from cmemu_nb.foundry.users import Users
 from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.wire.paths import MODULE_HEADER
 
@@ -34,7 +35,8 @@ class Auth(Enum):
 class TokenChecks:
     """Checks the token of a request: the emulator's bearer tokens, access tokens of `oauth`, and sessions' tokens.
 
-    `logins` are the user names that belong to some of the bearer tokens; `protect_notebook` is the setting.
+    `logins` are the user names that belong to some of the bearer tokens, and `users` are their users;
+    `protect_notebook` is the setting.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TokenChecks:
         self._tokens = tuple(token.encode() for token in tokens)
         self._logins = {token.encode(): login for token, login in logins.items()}
         self._protect_notebook = protect_notebook
+        self.users = Users(logins.values())
 
     def authorize(self, auth: Auth, request: Request) -> None:
         """Refuse a request without the token that a route requires; set the replica to which a module token belongs."""

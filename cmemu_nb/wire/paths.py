@@ -9,6 +9,7 @@ CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 SCRATCH = "/contour-backend-multiplexer/api/scratch/api/v1"
 PLATFORM = "/interactive-module/api/internal-query"
 API = "/api/"
+MULTIPASS = "/multipass/api"
 QUERIES = f"{API}v2/functions/queries"
 EXECUTIONS = f"{API}v2/functions/executions"
 

@@ -56,6 +56,7 @@ PATH_PARAMETERS = {
         "`com.<namespace>.computemodules.<Name>`, or the name alone if only one app has it",
         examples.API_NAME,
     ),
+    "userId": ("The user's id, or their login", examples.USER["username"]),
     "executionId": ("The execution's id, from the answer of `executeAsync`", examples.JOB_ID),
 }
 _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
@@ -72,7 +73,7 @@ _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.MODULE: [{"moduleAuthToken": []}],
     Auth.REPLICA: [{"moduleAuthToken": []}],
     Auth.BEARER: [{"bearer": []}],
-    Auth.CLIENT: [],
+    Auth.CLIENT: [{"basic": []}, {}],
     Auth.SCRATCH: [{"scratchToken": []}],
     Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
 }
@@ -124,6 +125,11 @@ def _components() -> dict[str, Any]:
                 "description": "`SCRATCH_TOKEN` of a replica's environment, without `Bearer`",
             },
             "bearer": {"type": "http", "scheme": "bearer", "description": bearer},
+            "basic": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "The id and secret of an OAuth client, instead of the fields of the form",
+            },
         },
         "headers": {
             name: {"description": description, "schema": TEXT, "example": example}

@@ -257,6 +257,13 @@ POLL = {"timeout": 10}
 EXECUTION_STATE = {"type": "succeeded", **VALUE}
 CANCELED = {"id": JOB_ID}
 CLIENT = {"client_id": "cmemu-client", "client_secret": "the-secret-of-the-client"}
+USER = {
+    "id": "7e8fc3e2-497f-57a1-b350-556bd5e321f9",
+    "username": "alice",
+    "realm": "cmemu",
+    "status": "ACTIVE",
+    "attributes": {},
+}
 GRANT = {**CLIENT, "grant_type": "client_credentials"}
 ACCESS_TOKEN = {
     "access_token": "foundry_access_token_AAABm3bDsADDTmQ2sGJ0Lh8nQy6fVgC1xR9pWkZ5uEoX7dTjMb4sHaYvIqFeOlNzUcGw",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FIRST_ERROR = 400
 _VARIABLES = {"moduleAuthToken": "$MODULE_TOKEN", "bearer": "$TOKEN"}
 _TOKENS = {"moduleAuthToken": "the runtime's module token", "bearer": "the bearer token"}
+_OTHERS = {"basic": "none, but the client's id and secret, in the form or as HTTP Basic authentication"}
 
 
 @functools.cache
@@ -110,7 +111,7 @@ def _route(document: Document, method: str, path: str, operation: dict[str, Any]
 
 
 def _wanted(operation: dict[str, Any]) -> str:
-    names = [_TOKENS.get(name, name) for each in operation["security"] for name in each]
+    names = [{**_TOKENS, **_OTHERS}.get(name, name) for each in operation["security"] for name in each]
     return html.escape(" or ".join(names) or "none")
 
 

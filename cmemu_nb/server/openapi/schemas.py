@@ -332,6 +332,19 @@ EXECUTION_STATE: Schema = with_examples(
     examples.EXECUTION_STATE,
 )
 CANCELED = with_examples(members({"id": described(TEXT, "The execution's id")}), examples.CANCELED)
+USER = with_examples(
+    members(
+        {
+            "id": described(TEXT, "The user's id, a UUID"),
+            "username": described(TEXT, "The login of the seed file, or `cmemu` for a token without one"),
+            "realm": {"const": "cmemu"},
+            "status": {"const": "ACTIVE"},
+            "attributes": described({"type": "object"}, "Always empty here"),
+        }
+    ),
+    examples.USER,
+)
+USER_STATUS = described(one_of(("ACTIVE", "DELETED")), "Which users to look for; there are no deleted ones here")
 ACCESS_TOKEN = with_examples(
     members(
         {

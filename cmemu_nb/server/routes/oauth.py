@@ -5,8 +5,9 @@ Requests are forms. Errors have the format of RFC 6749, which is also the format
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 from cmemu_nb.errors import InvalidRequest, UnsupportedGrant
 from cmemu_nb.server.auth import Auth
@@ -15,25 +16,42 @@ from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, described, with_
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Route
 from cmemu_nb.tokens import Token
+from cmemu_nb.wire.paths import MULTIPASS
 
 if TYPE_CHECKING:
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
-OAUTH = "/multipass/api/oauth2"
+OAUTH = f"{MULTIPASS}/oauth2"
 FORM = "application/x-www-form-urlencoded"
 NOTHING = "text/plain"
 
 
 def _read_form(context: Context, request: Request) -> dict[str, str]:
-    """Return the fields of a form after checking its client; the first value counts if a field is repeated."""
+    """Return the fields of a form after checking its client; the first value counts if a field is repeated.
+
+    The client's id and secret may also come as HTTP Basic authentication (RFC 6749, 2.3.1).
+    """
     text = Token(request.body.decode("latin-1"))
     try:
         form = {name: values[0] for name, values in parse_qs(text, max_num_fields=100).items()}
     except ValueError:
         form = {}
+    form |= _basic(request.headers.get("Authorization", ""))
     context.oauth.check(form.get("client_id"), form.get("client_secret"))
     return form
+
+
+def _basic(header: str) -> dict[str, str]:
+    """Return the client of an `Authorization: Basic` header as fields of a form; none for any other header."""
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return {}
+    try:
+        client_id, _, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except ValueError:
+        return dict.fromkeys(("client_id", "client_secret"), "")
+    return {"client_id": unquote_plus(client_id), "client_secret": Token(unquote_plus(secret))}
 
 
 def issue(context: Context, request: Request) -> Response:
@@ -64,14 +82,16 @@ def _shown(grant: str | None) -> str:
 
 _FILLED = {**TEXT, "minLength": 1}
 _CLIENT = {
-    "client_id": described(_FILLED, "The emulator's `client_id`"),
-    "client_secret": described(_FILLED, "The emulator's `client_secret`"),
+    "client_id": described(_FILLED, "The emulator's `client_id`, unless it is sent as HTTP Basic authentication"),
+    "client_secret": described(
+        _FILLED, "The emulator's `client_secret`, unless it is sent as HTTP Basic authentication"
+    ),
 }
 _SCOPE = described(TEXT, "Accepted and ignored: every access token is valid for all routes")
 _GRANT_BODY = with_examples(
     {
         "type": "object",
-        "required": [*_CLIENT, "grant_type"],
+        "required": ["grant_type"],
         "properties": {**_CLIENT, "grant_type": {"const": "client_credentials"}, "scope": _SCOPE},
     },
     examples.GRANT,
@@ -79,7 +99,7 @@ _GRANT_BODY = with_examples(
 _REVOCATION_BODY = with_examples(
     {
         "type": "object",
-        "required": [*_CLIENT, "token"],
+        "required": ["token"],
         "properties": {**_CLIENT, "token": described(_FILLED, "The access token to revoke")},
     },
     examples.REVOCATION,
