@@ -228,6 +228,10 @@ OPERATIONS: dict[str, list[Case]] = {
         does(lambda world: world.state.set_mode("rt", Mode.FUNCTION)),
         does(lambda world: world.state.set_mode("unknown", Mode.PIPELINE), raises=NotFound),
     ],
+    "set_import_error": [
+        does(lambda world: world.state.set_import_error("rt", "ValueError: x"), "import_error_set"),
+        does(lambda world: world.state.set_import_error("rt", "")),
+    ],
     "add_replica": [does(lambda world: world.state.add_replica("rt", name="idle"), "replica_added")],
     "authenticate_replica": [
         does(lambda world: world.state.authenticate_replica(world.replica.token)),
@@ -515,6 +519,7 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
         else:
             yield from ["runtime_connected"] * (new.connected and not old.connected)
             yield from ["mode_set"] * (new.mode != old.mode)
+            yield from ["import_error_set"] * (new.import_error != old.import_error)
             yield from ["schemas_posted"] * (old.last_schema_post_at != new.last_schema_post_at)
             yield from ["job_evicted"] * (after.evicted[name] - before.evicted[name])
             continue

@@ -9,7 +9,7 @@ import pytest
 from cli_processes import run_here, serving
 from client import eventually
 
-from cmemu_nb.errors import FunctionError
+from cmemu_nb.errors import FunctionError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +59,23 @@ def test_a_shell_program_is_run_by_the_command_line() -> None:
 def test_a_crashed_import_is_explained_to_callers_in_every_process(emu: Emulator) -> None:
     emu.launch(f"python {PROGRAMS / 'crashed_import.py'}").wait_until_responsive()
     assert emu.call("ready") == "ready"
+    unknown = "No function 'predict' is served. Known functions: 'ready'. {} sends anything."
+    why = (
+        " The module 'crashed_import' raised an exception while it was imported, before it had defined the function. "
+        "The end of its traceback:\n"
+    )
+    with pytest.raises(NotFound) as refused:
+        emu.call("predict", {"x": 1})
+    assert str(refused.value).startswith(unknown.format("validate=False") + why)
+    assert str(refused.value).endswith(MISSING)
+    code, _, errors = call(emu.url, str(emu.token), "call", "predict", '{"x": 1}')
+    assert code == 5
+    assert errors.startswith(f"cmemu call: {unknown.format('--no-validate')}{why}")
+    assert errors.endswith(f"{MISSING}\n")
+    assert MISSING in emu.runtime("crashed_import")._repr_mimebundle_()["text/plain"]
+    assert [event.runtime_id for event in emu.lifecycle.events.recent() if event.kind == "import_error_set"] == [
+        "crashed_import"
+    ]
     job = emu.submit("predict", {"x": 1})
     with pytest.raises(FunctionError) as raised:
         job.result()

@@ -14,7 +14,7 @@ from cmemu_nb.calls.wait_line import WaitLine, shows_progress
 from cmemu_nb.display.progress import progress_bar
 from cmemu_nb.errors import MAX_NAMES, NotFound, known, not_served
 from cmemu_nb.eventloop.shell import echo_here
-from cmemu_nb.lifecycle.records import NOTEBOOK_APP
+from cmemu_nb.lifecycle.records import NOTEBOOK_APP, why_unknown
 from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.queries import QueryEncoder, query_of, refuse_clashes
 from cmemu_nb.wire.query_check import check_query
@@ -243,7 +243,8 @@ class Calls:
     def _schema_to_check(self, runtime_id: str, query_type: str) -> object:
         schema = self._executors.functions.schema_of(runtime_id, query_type)
         if schema is None:
-            self._check_name(query_type, [each.function_name for each in self._state.schemas(runtime_id)])
+            names = [each.function_name for each in self._state.schemas(runtime_id)]
+            self._check_name(query_type, names, [runtime_id])
         return schema
 
     def _check_bound(self, query_type: str) -> None:
@@ -254,9 +255,11 @@ class Calls:
         bound = {app.runtime_id for app in state.deployed_apps()}
         names = [[each.function_name for each in state.schemas(runtime_id)] for runtime_id in bound]
         if all(names):
-            self._check_name(query_type, sorted({name for each in names for name in each}))
+            self._check_name(query_type, sorted({name for each in names for name in each}), bound)
 
-    def _check_name(self, query_type: str, names: list[str]) -> None:
+    def _check_name(self, query_type: str, names: list[str], runtime_ids: Iterable[str]) -> None:
         # A runtime that has posted no schemas may serve anything.
         if names:
-            raise NotFound(f"{not_served(query_type, names)} validate=False sends anything.")
+            errors = {each: self._state.runtime(each).import_error for each in runtime_ids}
+            why = "".join(why_unknown(*each) for each in errors.items())
+            raise NotFound(f"{not_served(query_type, names)} validate=False sends anything.{why}")

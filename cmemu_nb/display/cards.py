@@ -81,6 +81,7 @@ def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
         ("last poll", polled),
         ("bound to", ", ".join(runtime.deployed_apps) or "no deployed app"),
         ("configured with", runtime.configuration.in_words),
+        *([("import error", record.import_error)] if record.import_error else []),
         ("queued", str(runtime.queue_depth)),
         ("token", f".token   ({last_four(record.module_auth_token)})"),
         ("get_job_uri", runtime.get_job_uri),

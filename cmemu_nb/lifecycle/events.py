@@ -30,6 +30,7 @@ KINDS = (
         "schemas_posted",
         "schema_deleted",
         "mode_set",
+        "import_error_set",
         "replica_added",
         "replica_started",
         "replica_exited",

@@ -91,6 +91,7 @@ class Lifecycle(State):
     - schemas are posted, even none, or one is deleted: `schemas_posted`, `schema_deleted`;
     - a runtime polls for the first time in its session: `runtime_connected`;
     - a runtime's module has another execution mode than before: `mode_set`;
+    - a runtime's module raised an exception while it was imported, or does so no longer: `import_error_set`;
     - a replica is added or its token revoked: `replica_added`, `replica_removed`;
     - a value is put into a scratch cache, deleted or evicted: `cache_put`, `cache_deleted`, `cache_evicted`;
     - a lock is acquired, refreshed or released, or its lease ends: `lock_acquired`, `lock_refreshed`, `lock_released`,
@@ -428,6 +429,13 @@ class Lifecycle(State):
         if session.runtime.mode != mode:
             session.runtime = replace(session.runtime, mode=mode)
             self._emit("mode_set", runtime_id, detail=mode)
+
+    def set_import_error(self, runtime_id: str, error: str) -> None:
+        """Set the end of the traceback with which the import of a runtime's module ended, "" if it did not raise."""
+        session, error = self._session(runtime_id), shortened(error, MAX_DETAIL_BYTES)
+        if session.runtime.import_error != error:
+            session.runtime = replace(session.runtime, import_error=error)
+            self._emit("import_error_set", runtime_id, detail=error or "none")
 
     def add_replica(
         self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False, name: str | None = None

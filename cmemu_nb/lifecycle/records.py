@@ -92,6 +92,16 @@ def takes_no_jobs(runtime_id: str) -> str:
     )
 
 
+def why_unknown(runtime_id: str, import_error: str) -> str:
+    """Return the sentence, after a blank, about a module that lacks a function, if it raised while it was imported."""
+    if not import_error:
+        return ""
+    return (
+        f" The module {quoted(runtime_id)} raised an exception while it was imported, before it had defined the "
+        f"function. The end of its traceback:\n{import_error}"
+    )
+
+
 class JobSource(StrEnum):
     """The interface through which a job was submitted."""
 
@@ -103,7 +113,8 @@ class JobSource(StrEnum):
 class Runtime(msgspec.Struct, frozen=True, gc=False):
     """One session of a runtime: a running instance of a function executor [page].
 
-    `mode` is the execution mode of the module that was launched for it last.
+    `mode` is the execution mode of the module that was launched for it last. `import_error` is the end of the traceback
+    with which the import of this module ended, "" if it did not raise.
     """
 
     runtime_id: str
@@ -114,6 +125,7 @@ class Runtime(msgspec.Struct, frozen=True, gc=False):
     last_poll_at: int | None = None
     last_schema_post_at: int | None = None
     mode: Mode = Mode.FUNCTION
+    import_error: str = ""
 
     @property
     def polling(self) -> str:

@@ -101,7 +101,7 @@ class Journal:
         elif kind == "job_evicted":
             changes.evicted.append(self._lifecycle.job(job_id).sequence)
             changes.runtimes[event.runtime_id or ""] = None
-        elif kind in ("runtime_connected", "mode_set"):
+        elif kind in ("runtime_connected", "mode_set", "import_error_set"):
             changes.runtimes[event.runtime_id or ""] = None
         elif kind in CHANGES_SESSION:
             changes.note_session(kind, event.runtime_id or "")

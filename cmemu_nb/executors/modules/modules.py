@@ -539,8 +539,19 @@ class Modules(Part):
         """Follow the jobs and the sessions of the runtimes that have modules."""
         if event.job_id is not None:
             self._on_event_of_job(event.kind, event.runtime_id or "", event.job_id)
+        elif event.kind == "schemas_posted":
+            self._note_import_error(event.runtime_id or "")
         elif event.kind in ("session_reset", "session_deleted"):
             self._on_end_of_session(event)
+
+    def _note_import_error(self, runtime_id: str) -> None:
+        """Record whether a program raised while it was imported: it has written its traceback before its schemas."""
+        processes = self._processes(runtime_id)
+        for process in processes:
+            process.read_available_output()
+        if processes:
+            errors = (process.import_error for process in processes)
+            self._engine.lifecycle.set_import_error(runtime_id, next(filter(None, errors), ""))
 
     def _on_event_of_job(self, kind: str, runtime_id: str, job_id: str) -> None:
         job = self._engine.lifecycle.find_job(job_id)

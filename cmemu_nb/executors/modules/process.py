@@ -117,18 +117,28 @@ class ReplicaProcess:
         """The last lines of the traceback of an exception that the program raised while it was imported, else ""."""
         return import_error(self._startup_lines.copy())
 
+    def read_available_output(self) -> None:
+        """Read what the program has written until now, at most a megabyte: it may write without end."""
+        if self._closed:
+            return
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(MAX_LINE // MAX_READ):
+                if not (piece := os.read(self._output, MAX_READ)):
+                    break
+                self._split(piece)
+
     def begin_job(self, job_id: str) -> None:
         """Note that the replica has received a job: what it writes until the job ends belongs to this job.
 
         That is known only of a replica that runs one job at a time.
         """
-        self._read_available_output()
+        self.read_available_output()
         self._job_id = job_id if self.replica.max_concurrent_tasks == 1 else None
 
     def end_job(self, job_id: str) -> None:
         """Note that a job has ended; what the program wrote before it posted the result still belongs to the job."""
         if self._job_id == job_id:
-            self._read_available_output()
+            self.read_available_output()
             self._job_id = None
 
     def note_workers(self, job_id: str) -> None:
@@ -158,16 +168,6 @@ class ReplicaProcess:
             self._loop.remove_reader(self._output)
             return
         self._split(piece)
-
-    def _read_available_output(self) -> None:
-        """Read what the program has written until now, at most a megabyte: it may write without end."""
-        if self._closed:
-            return
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(MAX_LINE // MAX_READ):
-                if not (piece := os.read(self._output, MAX_READ)):
-                    break
-                self._split(piece)
 
     def _split(self, piece: bytes) -> None:
         """Split output into lines. An overlong line is cut after its beginning: other cuts could divide a secret."""

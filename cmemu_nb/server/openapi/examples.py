@@ -111,6 +111,7 @@ RUNTIME_IN_FULL = {
     **RUNTIME,
     "display_name": "My app",
     "mode": "function",
+    "import_error": None,
     "queue_depth": 0,
     "job_counts": {"queued": 0, "running": 0, "ok": 470, "function_error": 30, "failed": 0},
     "evicted_jobs": 0,
@@ -185,6 +186,7 @@ EXPORTED = {
             "last_poll_at": _NANOSECONDS + 302_000_000,
             "last_schema_post_at": _NANOSECONDS + 100_000_000,
             "mode": "function",
+            "import_error": "",
             "evicted": 0,
             "schemas": [
                 {**SCHEMA, "schema_payload": json.dumps(_PAYLOAD), "posted_at": _NANOSECONDS + 100_000_000},

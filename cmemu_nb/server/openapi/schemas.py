@@ -160,6 +160,9 @@ RECORDS: dict[str, Schema] = {
             **_RUNTIME,
             "display_name": _DISPLAY_NAME,
             "mode": described(one_of(Mode), "The execution mode of the launched modules; a pipeline takes no jobs"),
+            "import_error": described(
+                MAYBE_TEXT, "The end of the traceback of a launched module that raised while it was imported, else null"
+            ),
             "queue_depth": described(COUNT, "How many jobs are queued"),
             "job_counts": described(
                 members({column_of(state): described(COUNT, f"How many jobs are {state}") for state in STATES}),

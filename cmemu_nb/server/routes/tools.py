@@ -73,6 +73,7 @@ def _runtime(context: Context, runtime: Runtime) -> dict[str, Any]:
         **runtime.wire(hide_token=context.hide_tokens),
         "display_name": runtime.display_name,
         "mode": runtime.mode,
+        "import_error": runtime.import_error or None,
         "queue_depth": depth,
         "job_counts": {column_of(state): counts[state] for state in STATES},
         "evicted_jobs": context.lifecycle.count_evicted(runtime.runtime_id),
