@@ -85,6 +85,24 @@ def test_a_server_that_does_not_listen_or_has_no_document_is_said() -> None:
     assert "server of a module's configuration needs openapi." in done.stderr
 
 
+def test_a_module_with_the_java_sdk_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIXED_PORT", "9")
+    program = Path(MODULE).with_name("java_speaking_module.py")
+    (tmp_path / "start.sh").write_text(f"exec {shlex.join([sys.executable, str(program), 'new'])}\n")
+    words = ["--", "sh", str(tmp_path / "start.sh")]
+    with serving(*words, command="run", runtime_folder=tmp_path) as server:
+        while not server.output.readline().startswith("Call it"):
+            pass
+        done = run("call", "add", '{"x": 1, "y": 2}', JUPYTER_RUNTIME_DIR=str(tmp_path))
+        assert (done.stdout, done.stderr) == ("3\n", "")
+        for options in ([], ["--stream"]):
+            done = run("call", *options, "fail", JUPYTER_RUNTIME_DIR=str(tmp_path))
+            assert done.returncode != 0
+            assert "java.lang.IllegalStateException: it failed\n\tat App.fail(App.java:12)\nCaused by" in done.stderr
+        server.end()
+    assert server.process.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_program_too(number: signal.Signals) -> None:
     with serving("--", "python", "-c", SLEEPER, command="run") as server:

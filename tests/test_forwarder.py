@@ -68,10 +68,12 @@ def end_programs(emulator: Emulator) -> None:
     eventually(lambda: not emulator.modules.any_running(), "every program has ended")
 
 
-def launch(emulator: Emulator, version: str, port: int, **options: Any) -> LaunchedModule:
+def launch(emulator: Emulator, version: str, port: int, runtime_id: str = "", **options: Any) -> LaunchedModule:
     """Launch the program by a script, as a program in Java is: a command of Python does not need port 8946."""
     script = f"exec {shlex.join([sys.executable, str(MODULE), version])}"
-    return emulator.launch(["sh", "-c", script], version, environment={"FIXED_PORT": str(port)}, **options)
+    return emulator.launch(
+        ["sh", "-c", script], runtime_id or version, environment={"FIXED_PORT": str(port)}, **options
+    )
 
 
 def listens(port: int) -> bool:
@@ -84,6 +86,12 @@ def listens(port: int) -> bool:
 def module(request: pytest.FixtureRequest, emu: Emulator) -> LaunchedModule:
     """A module of each version, two replicas."""
     return emu.modules[request.param]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """The file for which the functions `wait` and `chunks` wait."""
+    return tmp_path / "gate"
 
 
 def enqueue(emulator: Emulator, module: LaunchedModule, function: str, query: object = None) -> JobHandle:
@@ -101,19 +109,31 @@ def test_a_module_with_the_java_sdk_answers_calls(emu: Emulator, module: Launche
     assert not any("poll" in line.message for line in module.logs)
 
 
-def test_each_replica_is_known_by_its_port_or_token(emu: Emulator, module: LaunchedModule) -> None:
-    jobs = [enqueue(emu, module, "slow", {"seconds": 0.3}) for _ in range(8)]
-    eventually(lambda: all(job.status == "running" for job in jobs), "each replica runs four")
-    replicas = {process.replica.replica_id for process in module.replicas}
-    assert {job.record.replica_id for job in jobs} == replicas
+def test_each_replica_is_known_by_its_port_or_token(emu: Emulator, module: LaunchedModule, gate: Path) -> None:
+    check_replicas(emu, module, gate, 4)
+
+
+def test_a_replica_that_sends_no_token_to_the_fixed_port_is_known_by_its_process(
+    emu: Emulator, port: int, gate: Path
+) -> None:
+    module = launch(emu, "bare", port, replicas=2).wait_until_responsive()
+    check_replicas(emu, module, gate, 1)
+    module.stop()
+
+
+def check_replicas(emulator: Emulator, module: LaunchedModule, gate: Path, tasks: int) -> None:
+    """Give two replicas as many jobs as they may have, and check that each has its own."""
+    jobs = [enqueue(emulator, module, "wait", {"until": str(gate)}) for _ in range(2 * tasks)]
+    eventually(lambda: all(job.status == "running" for job in jobs), "each replica runs as many as it may")
+    assert {job.record.replica_id for job in jobs} == {process.replica.replica_id for process in module.replicas}
+    gate.touch()
     assert all(job.result(timeout=30) for job in jobs)
 
 
-def test_a_result_in_chunks_is_a_whole_result(emu: Emulator, module: LaunchedModule, tmp_path: Path) -> None:
-    until = tmp_path / "rest"
-    job = enqueue(emu, module, "chunks", {"until": str(until)})
+def test_a_result_in_chunks_is_a_whole_result(emu: Emulator, module: LaunchedModule, gate: Path) -> None:
+    job = enqueue(emu, module, "chunks", {"until": str(gate)})
     eventually(lambda: job.status == "running", "it runs")
-    until.touch()
+    gate.touch()
     assert job.result(timeout=30) == {"beginning": 1, "rest": [2]}
     assert not job.record.streamed
 
@@ -157,7 +177,7 @@ def test_a_result_that_is_too_large_is_an_error(emu: Emulator) -> None:
         job.result(timeout=30)
 
 
-def test_a_report_of_a_restart_fails_the_jobs_that_the_replica_held(emu: Emulator, port: int) -> None:
+def test_a_report_of_a_restart_fails_the_jobs_that_the_replica_held(emu: Emulator, port: int, gate: Path) -> None:
     module = emu.modules["new"]
     reports = [line.message for line in module.logs if "restart" in line.message]
     assert reports == ["restart: 200 []"] * 2  # each replica reports one when it starts, at the fixed port
@@ -165,24 +185,26 @@ def test_a_report_of_a_restart_fails_the_jobs_that_the_replica_held(emu: Emulato
     assert requests.post(f"http://127.0.0.1:{port}/restart-notify", timeout=30).status_code == 401
     token = {MODULE_HEADER: emu.modules["old"].replicas[0].replica.token}
     assert requests.post(f"http://127.0.0.1:{port}/restart-notify", headers=token, timeout=30).json() == []
-    job = enqueue(emu, module, "slow", {"seconds": 2})
+    job = enqueue(emu, module, "wait", {"until": str(gate)})
     eventually(lambda: job.status == "running", "it runs")
     process = next(each for each in module.replicas if each.replica.replica_id == job.record.replica_id)
     assert requests.post(f"{own_url(emu, process)}/restart-notify", timeout=30).json() == [job.id]
     with pytest.raises(JobFailed, match="the replica restarted"):
         job.result(timeout=30)
+    gate.touch()
 
 
 def test_a_program_that_its_script_starts_again_reports_the_restart_of_its_own_replica(
-    emu: Emulator, port: int
+    emu: Emulator, port: int, gate: Path
 ) -> None:
     program = shlex.join([sys.executable, str(MODULE), "new"])
     script = f"{program}; {program}; true"
     module = emu.launch(["sh", "-c", script], "again", environment={"FIXED_PORT": str(port)}).wait_until_responsive()
-    other = enqueue(emu, emu.modules["new"], "slow", {"seconds": 1})
+    other = enqueue(emu, emu.modules["new"], "wait", {"until": str(gate)})
     with pytest.raises(JobFailed, match="the replica restarted"):
         enqueue(emu, module, "exit").result(timeout=30)
     assert enqueue(emu, module, "add", {"x": 1, "y": 2}).result(timeout=30) == 3
+    gate.touch()
     assert other.result(timeout=30).startswith("hello")
     module.stop()
 
@@ -227,13 +249,14 @@ def test_faults_strike_the_forwarder_too(emu: Emulator, module: LaunchedModule, 
         pytest.fail(f"{chances} never struck")
 
 
-def test_a_refused_result_is_posted_again(emu: Emulator) -> None:
+def test_a_refused_result_is_posted_again(emu: Emulator, gate: Path) -> None:
     with emu.faults("new", error_rate=0.5, seed=seed_of("add", [True, True, False], "new")) as faults:
         assert enqueue(emu, emu.modules["new"], "add", {"x": 1, "y": 1}).result(timeout=30) == 2
         assert faults.struck == {"error_rate": 2}
-    with emu.faults("old", "slow", duplicate_dispatch=1) as faults:
-        job = enqueue(emu, emu.modules["old"], "slow", {"seconds": 0.3})
+    with emu.faults("old", "wait", duplicate_dispatch=1) as faults:
+        job = enqueue(emu, emu.modules["old"], "wait", {"until": str(gate)})
         eventually(lambda: faults.struck["duplicate_dispatch"], "it is delivered again")
+        gate.touch()
         assert job.result(timeout=30).startswith("hello")
 
 
@@ -241,7 +264,7 @@ def test_a_refused_result_is_posted_again(emu: Emulator) -> None:
 
 
 def test_a_port_closes_with_its_replica_and_others_stay(emu: Emulator, port: int) -> None:
-    module = launch(emu, "new", port, replicas=2).wait_until_responsive()
+    module = launch(emu, "new", port, "killed", replicas=2).wait_until_responsive()
     first, second = module.replicas
     ports = [int(own_url(emu, each).rpartition(":")[2]) for each in (first, second)]
     assert first.pid is not None
@@ -263,6 +286,7 @@ def test_a_program_that_cannot_have_the_fixed_port_says_so() -> None:
         with pytest.raises(LaunchFailed, match="8946"):
             module.wait_until_responsive(timeout=0.01)
         assert not list(other.launch([sys.executable, "-c", "import time; time.sleep(60)"], "python").logs)
+        assert not list(other.launch(["sh", "-c", "sleep 60"], "pipeline", mode="pipeline").logs)
         end_programs(other)
 
 
@@ -292,7 +316,7 @@ def test_everything_is_closed_when_the_emulator_stops(port: int, monkeypatch: py
 @pytest.mark.parametrize("version", ["new", "old"])
 def test_java_s_own_http_client_gets_jobs_and_posts_results(emu: Emulator, port: int, version: str) -> None:
     command = ["java", str(MODULE.with_name("JavaModule.java")), version]
-    module = emu.launch(command, "java", env={"FIXED_PORT": str(port)}, replicas=2, max_concurrent_tasks=4)
+    module = emu.launch(command, "java", environment={"FIXED_PORT": str(port)}, replicas=2, max_concurrent_tasks=4)
     module.wait_until_responsive(timeout=60)
     jobs = [enqueue(emu, module, "add", {"x": n}) for n in range(200)]
     assert [job.result(timeout=60) for job in jobs] == [n + 1 for n in range(200)]

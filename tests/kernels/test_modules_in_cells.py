@@ -138,3 +138,19 @@ def test_modules_end_with_their_kernel_however_that_ends(version: str, home: str
         if end == "kill":
             os.kill(int(notebook.kernel.run("import os; print(os.getpid())")), 9)
     wait_until(lambda: not any(map(alive, [pid, *map(int, programs)])), "the programs end")
+
+
+@IN_ONE_KERNEL
+def test_a_module_with_the_java_sdk_is_launched_in_a_cell_and_leaves_no_port_behind(notebook: Notebook) -> None:
+    kernel = notebook.kernel
+    program = Path(__file__).parents[1] / "programs" / "java_speaking_module.py"
+    kernel.run(
+        "import shlex, socket, sys\n"
+        f"script = 'exec ' + shlex.join([sys.executable, {str(program)!r}, 'new'])\n"
+        "module = emu.launch(['sh', '-c', script], 'java', environment={'FIXED_PORT': '9'}).wait_until_responsive()\n"
+        "ports = [emu.modules._forwarders._own[each.replica].port for each in module.replicas]\n"
+        "def listening(): return [port for port in ports if not socket.socket().connect_ex(('127.0.0.1', port))]\n"
+    )
+    assert kernel.run("print(emu.runtime('java').enqueue('hello', 'Ada').result(timeout=30))") == "hello Ada"
+    assert kernel.run("print(listening() == ports)") == "True"
+    assert kernel.run("module.stop(); print(listening())") == "[]"

@@ -1,4 +1,7 @@
-"""A compute module that speaks as programs with the Java SDK do: `new` as its newest version, `old` as version 0.1.0."""
+"""A compute module that speaks as programs with the Java SDK do: `new` as its newest version, `old` as version 0.1.0.
+
+`bare` is `old` without a token.
+"""
 
 import json
 import os
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-OLD = sys.argv[1] == "old"
+OLD = sys.argv[1] != "new"
 # Each of Java's requests offers HTTP/2.
 HEADERS = {
     "Connection": "Upgrade, HTTP2-Settings",
@@ -50,8 +53,9 @@ Caused by: java.lang.ArithmeticException: / by zero
 \t... 2 more
 """
 
-if OLD:
+if sys.argv[1] == "old":
     HEADERS["Module-Auth-Token"] = Path(os.environ["MODULE_AUTH_TOKEN"]).read_text()
+if OLD:
     GET_JOB, POST_RESULT = f"{FIXED}/job", f"{FIXED}/results"
 else:
     GET_JOB, POST_RESULT = os.environ["GET_JOB_URI_V2"], os.environ["POST_RESULT_URI_V2"]
@@ -73,9 +77,13 @@ def send(method: str, url: str, body: Any = None) -> tuple[int, str]:
 def chunks(query: Any) -> Iterator[bytes]:
     """What a function sends that returns an InputStream: a beginning, and the rest when a file is there."""
     yield b'{"beginning": 1, '
+    wait(query)
+    yield b'"rest": [2]}'
+
+
+def wait(query: Any) -> None:
     while not Path(query["until"]).exists():
         time.sleep(0.01)
-    yield b'"rest": [2]}'
 
 
 def function_result(query_type: str, query: Any) -> Any:
@@ -85,8 +93,8 @@ def function_result(query_type: str, query: Any) -> Any:
         return os.getpid()
     if query_type == "large":
         return "x" * query["size"]
-    if query_type == "slow":
-        time.sleep(query["seconds"])
+    if query_type == "wait":
+        wait(query)
     if query_type == "exit":
         os._exit(1)
     if query_type == "fail":

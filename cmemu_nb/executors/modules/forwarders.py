@@ -1,14 +1,14 @@
 """The forwarders of launched programs: loopback ports on which the Java SDK asks for jobs [foundry].
 
 Newer versions of this SDK find the port of their replica in three variables of the environment. Versions up to 0.1.0
-know only port 8946, where they send the replica's token, and newer ones report a restart there, without a token.
+know only port 8946, where they send the replica's token, and newer ones report a restart there, without a token. A
+request without a token is that of the replica whose process sends it, where /proc shows that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmemu_nb.engine.sockets import IPV4, bind, stop_listening
@@ -80,28 +80,33 @@ class Forwarders:
         self._fixed: Listening | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    def open(self, replica: Replica, program: str) -> dict[str, str]:
-        """Open the port of a replica that is about to run a program; returns the variables that tell its address."""
-        if self._fixed is None and may_need_fixed(program):
+    def open(self, replica: Replica, *, fixed: bool) -> dict[str, str]:
+        """Open the port of a replica, and port 8946 too if its program may need that and if it is free.
+
+        Returns the variables for the program's environment.
+        """
+        if fixed and self._fixed is None:
             with contextlib.suppress(OSError):
                 self._fixed = Listening(self._engine, self._sender, FIXED_PORT)
         own = self._own[replica] = Listening(self._engine, lambda _: replica)
         return own.environment
 
-    def warning(self, program: str) -> str:
+    def warning(self, *, fixed: bool) -> str:
         """Return the warning for a running program that may need port 8946 if another process uses it, else ""."""
-        return TAKEN if may_need_fixed(program) and self._fixed is None else ""
+        return TAKEN if fixed and self._fixed is None else ""
 
     def _sender(self, request: Request) -> Replica | None:
-        """Return the replica that reports a restart without its token; None for any other request."""
-        if request.path != RESTART or MODULE_HEADER in request.headers:
+        """Return the replica whose program sends a request without its token; None if that is unknown."""
+        if MODULE_HEADER in request.headers:
             return None
         stream = request.connection.stream
         port, to_port = stream.socket.getpeername()[1], stream.socket.getsockname()[1]
         for replica in self._own:
             if (pid := self._pid(replica)) is not None and has_connection(pid, port, to_port):
                 return replica
-        # Where the sender is unknown, it may be a program that has just started: a replica without polls has no jobs.
+        if request.path != RESTART:
+            return None
+        # Where processes are unknown, it may be a program that has just started: a replica without polls has no jobs.
         return next((replica for replica in self._own if not replica.polls and not replica.revoked), None)
 
     def close(self, replica: Replica) -> None:
@@ -124,8 +129,3 @@ class Forwarders:
         for replica in list(self._own):
             self.close(replica)
         await asyncio.gather(*self._closing)
-
-
-def may_need_fixed(program: str) -> bool:
-    """Return whether a program may be one in Java: any but Python and Node, because a script may start Java."""
-    return not Path(program).name.startswith(("python", "node"))

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cmemu_nb.engine.engine import Engine
-    from cmemu_nb.executors.modules.environment import ModuleEnvironment
     from cmemu_nb.executors.servers.executor import ServerExecutor
     from cmemu_nb.executors.servers.server import Server
     from cmemu_nb.lifecycle.events import Event
@@ -80,6 +79,12 @@ class Launch:
         is_python = program.is_absolute() and program.name.startswith("python")
         interpreter = program if is_python else Path(sys.executable)
         return os.pathsep.join([str(interpreter.parent), os.environ.get("PATH", os.defpath)])
+
+    @property
+    def may_be_java(self) -> bool:
+        """Whether the program may be one in Java that polls: any but Python and Node, because a script may start it."""
+        polls = self.configuration.mode == Mode.FUNCTION and self.server is None
+        return polls and not Path(self.command[0]).name.startswith(("python", "node"))
 
 
 class LaunchedModule:
@@ -206,8 +211,8 @@ class LaunchedModule:
         launch, engine = self._launch, self._engine
         replica, given = add_replica(engine, self.runtime_id, launch.configuration, launched=True)
         try:
-            given |= self._forwarders.open(replica, launch.command[0])
-            process = self._start_process(replica, given)
+            forwarder = self._forwarders.open(replica, fixed=launch.may_be_java)
+            process = self._start_process(replica, {**forwarder, **given})
         except OSError as error:
             engine.lifecycle.remove_replica(replica, "its program could not be started")
             engine.identity.replica_files.delete(replica)
@@ -217,11 +222,11 @@ class LaunchedModule:
                 "programs."
             ) from None
         record_start(engine.lifecycle, replica, self.command)
-        if warning := self._forwarders.warning(launch.command[0]):
+        if warning := self._forwarders.warning(fixed=launch.may_be_java):
             self._warn(process, warning)
         return process
 
-    def _start_process(self, replica: Replica, given: ModuleEnvironment) -> ReplicaProcess:
+    def _start_process(self, replica: Replica, given: Mapping[str, str]) -> ReplicaProcess:
         launch, engine = self._launch, self._engine
         environment = {name: value for name, value in HERE.inherited().items() if name not in NOT_INHERITED}
         environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given}
@@ -345,7 +350,7 @@ class LaunchedModule:
         if not responsive:
             verb, target = self.readiness
             states = ", ".join(self.states)
-            warning = self._forwarders.warning(self._launch.command[0])
+            warning = self._forwarders.warning(fixed=self._launch.may_be_java)
             raise LaunchFailed(
                 f"{self.command} did not {verb} {target} within {timeout:g} s: {states}.{self._other_port()} "
                 f"{f'{warning} ' if warning else ''}{self._last_lines()}"
