@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from cells import make
 from client import Api, error_code, eventually
 from scratch import CacheTTL, DistributedCache, DistributedLock
 from scratch._client import _get_default_client as client_of_this_process
@@ -153,6 +154,33 @@ def test_a_lock_is_held_until_it_is_unlocked_or_its_lease_ends(emu: Emulator, cl
     ]
 
 
+IN_A_CELL = """
+def work(context, event):
+    cache, lock = DistributedCache(), DistributedLock().try_lock("cell")
+    before = cache.get("key")
+    cache.put("key", "value")
+    if lock is None:
+        return "held"
+    with lock:
+        return [before, cache.get("key"), DistributedLock().try_lock("cell") is None]
+"""
+
+
+def test_functions_in_a_configured_notebook_have_a_scratch_too(serve_functions: Callable[..., Any]) -> None:
+    with serve_functions() as emulator:
+        emulator.configure("notebook")
+        emulator.function(make(IN_A_CELL, DistributedCache=DistributedCache, DistributedLock=DistributedLock))
+        assert [emulator.call("work") for _ in range(2)] == [[None, "value", True], ["value", "value", True]]
+        emulator.runtime("notebook").reset()
+        assert emulator.call("work") == [None, "value", True]
+        emulator.stop()
+        emulator.start()
+        assert emulator.call("work") == ["value", "value", True]
+        details = [event.detail for event in emulator.lifecycle.events.recent() if event.kind == "lock_acquired"]
+        assert details == ["'cell' by the session's own executor"] * 4
+        client_of_this_process()._session.close()  # noqa: SLF001 - the SDK never closes it
+
+
 def test_the_replicas_of_a_runtime_share_and_a_reset_empties(emu: Emulator, become: Callable[[str], None]) -> None:
     cache, locks = DistributedCache(), DistributedLock()
     cache.put("key", "value")
@@ -225,7 +253,7 @@ def test_only_the_scratch_token_opens_the_scratch_and_it_opens_nothing_else(emu:
     token = emu.env("rt")["SCRATCH_TOKEN"]
     api = Api(emu.url, "")
     (replica,) = emu.lifecycle.replicas("rt")
-    for wrong in (replica.token, str(runtime.token), str(emu.token), f"Bearer {token}", token[:-1], ""):
+    for wrong in (replica.token, runtime.token, str(emu.token), f"Bearer {token}", token[:-1], ""):
         answer = api.send("POST", f"{SCRATCH}/cache/get", json={"key": "k"}, headers={"Authorization": wrong})
         assert (answer.status_code, error_code(answer)) == (403, "invalid_scratch_token")
     poll = api.send("GET", "/interactive-module/api/internal-query/job", headers={"Module-Auth-Token": token})

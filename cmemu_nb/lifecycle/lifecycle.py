@@ -458,8 +458,7 @@ class Lifecycle(State):
     def _add_replica(self, session: Session, replica: Replica) -> None:
         session.replicas[replica.replica_id] = replica
         self._replicas[_hashed(replica.token)] = replica
-        if replica.replica_id:
-            self._scratch_tokens[_hashed(replica.scratch_token)] = replica
+        self._scratch_tokens[_hashed(replica.scratch_token)] = replica
         if not is_masked_by_its_form(replica.token):
             self.events.hide(replica.token)
 
@@ -497,7 +496,7 @@ class Lifecycle(State):
     def _revoke(self, replica: Replica) -> None:
         replica.revoked = True
         del self._replicas[_hashed(replica.token)]
-        self._scratch_tokens.pop(_hashed(replica.scratch_token), None)
+        del self._scratch_tokens[_hashed(replica.scratch_token)]
 
     def _fail_held(self, replica: Replica, reason: str) -> list[str]:
         """Fail the jobs that a replica holds, because it can't finish them any more; return their ids [foundry]."""
@@ -554,7 +553,7 @@ class Lifecycle(State):
             )
         lock = Lock(name, secrets.token_hex(16), replica.replica_id, self.steady() + LEASE_SECONDS * NS_PER_S)
         scratch.lock(lock)
-        self._emit("lock_acquired", runtime_id, detail=f"{name!r} by replica {replica.replica_id}")
+        self._emit("lock_acquired", runtime_id, detail=f"{name!r} by {_holder(lock)}")
         return lock
 
     def refresh_lock(self, runtime_id: str, name: str, lock_id: str) -> bool:
@@ -564,7 +563,7 @@ class Lifecycle(State):
             return False
         refreshed = replace(lock, ends_at=self.steady() + LEASE_SECONDS * NS_PER_S)
         self._session(runtime_id).scratch.lock(refreshed)
-        self._emit("lock_refreshed", runtime_id, detail=f"{name!r} by replica {lock.replica_id}")
+        self._emit("lock_refreshed", runtime_id, detail=f"{name!r} by {_holder(lock)}")
         return True
 
     def unlock(self, runtime_id: str, name: str, lock_id: str) -> None:
@@ -572,7 +571,7 @@ class Lifecycle(State):
         lock = self._held_lock(runtime_id, name, lock_id)
         if lock is not None:
             del self._session(runtime_id).scratch.locks[name]
-            self._emit("lock_released", runtime_id, detail=f"{name!r} by replica {lock.replica_id}")
+            self._emit("lock_released", runtime_id, detail=f"{name!r} by {_holder(lock)}")
 
     def _held_lock(self, runtime_id: str, name: str, lock_id: str) -> Lock | None:
         self._end_leases(runtime_id)
@@ -583,7 +582,7 @@ class Lifecycle(State):
         """Release the locks of a runtime that their holders have not refreshed in time."""
         scratch = self._session(runtime_id).scratch
         while (lock := scratch.pop_ended(self.steady())) is not None:
-            late = f"replica {lock.replica_id} did not refresh it within {LEASE_SECONDS} s"
+            late = f"{_holder(lock)} did not refresh it within {LEASE_SECONDS} s"
             self._emit("lock_expired", runtime_id, detail=f"{lock.name!r}: {late}")
 
     # Jobs
@@ -977,6 +976,10 @@ def _describe_unknown(job: Job, session: Session) -> str:
 def _describe_invalid(names: list[str]) -> str:
     what = f"No API name can be made from {quoted_names(names)}, since {RULE}."
     return f"{what} {advice(names[0])}" if len(names) == 1 else what
+
+
+def _holder(lock: Lock) -> str:
+    return f"replica {lock.replica_id}" if lock.replica_id else "the session's own executor"
 
 
 def _describe_seed(seed: Seed, existing: list[str]) -> str:

@@ -87,7 +87,7 @@ class Replica:
 
     @property
     def scratch_token(self) -> str:
-        """Its token for the scratch routes, by which it shares a cache and locks with the runtime's other replicas."""
+        """Its token for the scratch routes, by which it shares a cache and locks with the runtime's other executors."""
         return scratch_token(self.token)
 
     @property

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.executors.modules.environment import surroundings
 from cmemu_nb.executors.process_environment import HERE
-from cmemu_nb.executors.sdk.caches import forget_sources
+from cmemu_nb.executors.sdk.caches import forget_environment
+from cmemu_nb.tokens import scratch_token
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +31,20 @@ class ConfiguredCells:
     def set(self, runtime_id: str) -> None:
         """Set the configuration of a runtime, in place of any other."""
         engine, configuration = self._engine, self._engine.lifecycle.configuration(runtime_id)
-        HERE.set(self, surroundings(engine, runtime_id, configuration, self._write))
-        forget_sources()
+        variables = surroundings(engine, runtime_id, configuration, self._write)
+        if engine.lifecycle.has_runtime(runtime_id):
+            variables["SCRATCH_TOKEN"] = scratch_token(engine.lifecycle.runtime(runtime_id).module_auth_token)
+        HERE.set(self, variables)
+        forget_environment()
         self._runtime_id = runtime_id
 
     def _write(self, name: str, text: str) -> Path:
         return self._engine.identity.files.write(f"{name}{FILES}", text.encode())
+
+    def follow(self, runtime_id: str) -> None:
+        """Set it again if it is that of this runtime, whose session has a new token."""
+        if runtime_id == self._runtime_id and HERE.owner is self:
+            self.set(runtime_id)
 
     def resume(self) -> None:
         """Set the configuration again, if there was one when the emulator was stopped."""
@@ -46,7 +55,7 @@ class ConfiguredCells:
         """Remove it while the emulator is stopped."""
         if HERE.remove(self):
             self._engine.identity.files.delete(FILES)
-            forget_sources()
+            forget_environment()
 
     def remove(self, runtime_id: str) -> None:
         """Remove it if it is that of this runtime, which was deleted."""

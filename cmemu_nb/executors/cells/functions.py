@@ -259,6 +259,8 @@ class Functions(Part):
                 self._configured.remove(runtime_id)
             elif runtime_id == NOTEBOOK or runtime_id in self._executors:
                 self._configured.set(runtime_id)
+        elif event.kind in ("session_opened", "session_reset"):
+            self._configured.follow(runtime_id)
         elif event.kind == "session_deleted":
             self._configured.remove(runtime_id)
 

@@ -111,7 +111,6 @@ def _environment(engine: Engine, replica: Replica, configuration: Configuration)
         COMPUTE_SESSION_ID=_session_id(replica),
         MODULE_AUTH_TOKEN=str(write("token", replica.token)),
         SCRATCH_TOKEN=replica.scratch_token,
-        CONNECTIONS_TO_OTHER_PODS_CA_PATH=str(engine.identity.certificates.authority_path),
         **surroundings(engine, replica.runtime_id, configuration, write),
     )
     environment.folder = str(engine.identity.files.path)
@@ -123,15 +122,16 @@ def surroundings(engine: Engine, runtime_id: str, configuration: Configuration, 
 
     `write(name, text)` writes a private file and returns its path.
     """
-    host = urlsplit(engine.platform_url).netloc
-    bundle = str(engine.identity.certificates.bundle_path)
+    host, certificates = urlsplit(engine.platform_url).netloc, engine.identity.certificates
+    bundle = str(certificates.bundle_path)
     return {
         "FOUNDRY_URL": host,
         "FOUNDRY_HOSTNAME": host,
         "FOUNDRY_SERVICE_DISCOVERY_V2": str(write("service_discovery", _services(engine.platform_url))),
         "FOUNDRY_COMPUTE_MODULE_RID": _app_rid(engine, runtime_id),
+        "CONNECTIONS_TO_OTHER_PODS_CA_PATH": str(certificates.authority_path),
         # Not the bundle: the TypeScript SDK reads it for each connection, which would take a hundred milliseconds.
-        "DEFAULT_CA_PATH": str(engine.identity.certificates.authority_path),
+        "DEFAULT_CA_PATH": str(certificates.authority_path),
         **dict.fromkeys(CA_BUNDLES, bundle),
         **{name: _with_own_names(HERE.inherited().get(name)) for name in ("NO_PROXY", "no_proxy")},
         **_configured(configuration, Path(bundle), write),
