@@ -40,5 +40,7 @@ def test_a_seed_file_that_can_t_be_is_told_in_a_sentence(tmp_path: Path) -> None
     path.write_text("settings:\n  prot: 1\n", "utf-8")
     done = run("serve", "--seed", str(path))
     assert done.returncode == 2
-    assert done.stderr.startswith(f"cmemu serve: {path}, line 2: unknown key 'prot' in settings; the keys are ")
+    assert done.stderr.startswith(
+        f"cmemu serve: {path}, line 2: unknown key 'prot' in settings. Did you mean 'port'? The keys are "
+    )
     assert done.stderr.endswith("See 'cmemu serve --help'.\n")

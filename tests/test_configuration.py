@@ -150,7 +150,10 @@ def test_a_file_has_the_keys_of_the_keywords(tmp_path: Path, text: str) -> None:
 
 
 INVALID: list[tuple[str, str]] = [
-    ("sorces: {}", "line 1: unknown key 'sorces' in the file; the keys are sources, source_configurations, aliases"),
+    (
+        "sorces: {}",
+        "line 1: unknown key 'sorces' in the file. Did you mean 'sources'? The keys are sources, source_configurations",
+    ),
     ("replicas: 1\nsources: [Crm]", "line 2: sources of a module's configuration must be an object of sources by name"),
     ("sources: {Crm: secret}", "line 1: sources.Crm of a module's configuration must be an object of credentials"),
     ("sources: {Crm: {pin: 1234}}", "sources.Crm.pin of a module's configuration must be a string (in YAML, put it in"),
@@ -275,7 +278,7 @@ def test_the_command_line_takes_the_file(tmp_path: Path) -> None:
     config.write_text("sorces: {}")
     done = run("run", "--config", str(config), "--", "true")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "unknown key 'sorces' in the file; the keys are sources," in done.stderr
+    assert "unknown key 'sorces' in the file. Did you mean 'sources'? The keys are sources," in done.stderr
 
 
 def test_the_magics_take_the_file(magic: Run, shell: InteractiveShell, tmp_path: Path) -> None:

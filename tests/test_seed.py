@@ -402,7 +402,7 @@ APPS_OF = "foundry: {{compute_modules: {{deployed_apps: {}}}}}\n"
 REFUSED = [
     (
         "foundry:\n  compute_modules:\n    runtimes:\n      - runtime: r\n",
-        "line 4: unknown key 'runtime' in runtimes[0]; the keys are runtime_id, module_auth_token, configuration.",
+        "line 4: unknown key 'runtime' in runtimes[0]. Did you mean 'runtime_id'? The keys are runtime_id, ",
     ),
     ("port: 4000\n", "line 1: unknown key 'port' in the file; the keys are foundry, tokens, settings."),
     ("foundry: {modules: {}}\n", "line 1: unknown key '…' in foundry; the keys are compute_modules."),
@@ -452,7 +452,7 @@ REFUSED = [
     ("tokens: {1: {login: alice}}\n", "line 1: a bearer token must be text, not a number; put it in quotes."),
     (
         "settings: {prot: 1}\n",
-        "line 1: unknown key 'prot' in settings; the keys are access_token_seconds, allow_remote,",
+        "line 1: unknown key 'prot' in settings. Did you mean 'port'? The keys are access_token_seconds, allow_remote,",
     ),
     ("settings:\n  keep_jobs: 1\n  port: many\n", "line 3: settings.port: A setting was refused: "),
     ("settings: {port: 99999999}\n", "line 1: settings.port: A setting was refused: "),

@@ -106,11 +106,12 @@ def syntax_error(error: SyntaxError, emulator: Emulator, cell: str) -> UsageErro
 
 def launch_cell(emulator: Emulator, given: Arguments, text: str) -> LaunchedModule:
     """Write a cell's text into a file and launch it, in place of the module that the cell launched before."""
+    configuration = given_configuration(given)  # an invalid file leaves the earlier module running
     emulator.modules.stop(given.module)
     folder = emulator.files.folder(f"module-{re.sub(r'[^A-Za-z0-9._-]', '_', given.module)}")
     write = _write_node if given.language == "node" else _write_python
     command = write(folder, text)
-    return emulator.launch(command, given.module, **given_configuration(given))
+    return emulator.launch(command, given.module, **configuration)
 
 
 def _write_python(folder: Path, text: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from cmemu_nb.errors import InvalidRequest, SeedError
+from cmemu_nb.phrases import closest
 from cmemu_nb.tokens import Token, can_be_sent, last_four
 from cmemu_nb.wire.labels import trimmed
 
@@ -104,9 +105,9 @@ class Document:
         for key, value in self.pairs(node, where, ", ".join(keys)):
             name = key.value if _kind(key) == "str" else None
             if name not in keys:
-                raise self.error(
-                    key.start_mark, f"unknown key{self._shown(name)} in {where}; the keys are {', '.join(keys)}"
-                )
+                similar = closest(name, keys) if name is not None and self._is_similar(name) else ""
+                known = f".{similar} The keys are" if similar else "; the keys are"
+                raise self.error(key.start_mark, f"unknown key{self._shown(name)} in {where}{known} {', '.join(keys)}")
             self.once(lines, name, key, f"{where} has the key {name!r}")
             if not self.absent(value):
                 found[name] = value
@@ -176,10 +177,11 @@ class Document:
 
     def _shown(self, key: str | None) -> str:
         """Return a key as it may be shown: completely only if it is similar to a valid key, as it may be a token."""
-        if key is None:
-            return ""
-        nearly = re.fullmatch("[a-z_]+", key) and difflib.get_close_matches(key, self._keys, 1, MIN_SIMILARITY)
-        return f" {key if nearly else last_four(key)!r}"
+        return "" if key is None else f" {key if self._is_similar(key) else last_four(key)!r}"
+
+    def _is_similar(self, key: str) -> bool:
+        similar = re.fullmatch("[a-z_]+", key) and difflib.get_close_matches(key, self._keys, 1, MIN_SIMILARITY)
+        return bool(similar)
 
     def absent(self, node: yaml.Node) -> bool:
         """Return whether a value is null, as for a key without a value."""
