@@ -20,17 +20,18 @@ class CallerTokens:
     """The tokens of those who submitted the unfinished jobs of some runtimes: of those in `caller_token_runtimes`.
 
     They are kept beside the records of the jobs, and in memory only, so that no view, export or journal has them.
+    `runtimes` are the ids of the runtimes.
     """
 
     def __init__(self, lifecycle: Lifecycle, runtimes: Iterable[str]) -> None:
-        self._runtimes = frozenset(runtimes)
+        self.runtimes = frozenset(runtimes)
         self._tokens: dict[str, Token] = {}
         subscribe = lifecycle.events.subscribe
-        self.close: Callable[[], None] = subscribe(self._on_event) if self._runtimes else lambda: None
+        self.close: Callable[[], None] = subscribe(self._on_event) if self.runtimes else lambda: None
 
     def keep(self, job: Job, token: str | None) -> None:
-        """Keep the token with which a job was submitted, if jobs of its runtime get it."""
-        if token is not None and job.runtime_id in self._runtimes:
+        """Keep the token with which a job was submitted, if there was one."""
+        if token is not None:
             self._tokens[job.job_id] = Token(token)
 
     def members(self, job: Job) -> dict[str, str]:

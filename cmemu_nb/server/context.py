@@ -88,7 +88,8 @@ class Context:
 
     def submitted(self, request: Request, job: Job) -> Job:
         """Return a job that a request has submitted, after keeping the caller's token for it if its runtime gets it."""
-        self.caller_tokens.keep(job, self.tokens.bearer(request))
+        if job.runtime_id in self.caller_tokens.runtimes:
+            self.caller_tokens.keep(job, self.tokens.bearer(request))
         return job
 
     def release_waiter(self, _: object) -> None:
