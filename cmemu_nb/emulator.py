@@ -82,7 +82,7 @@ class Emulator:
     unknown name or a wrong value:
 
     - Listening: `port` (4000, or a free one if it is taken), `tls_port` (8945), `host`, `local_hostnames`,
-      `allow_remote`.
+      `allow_remote`; `allowed_origins` of web pages that may call functions.
     - Credentials: `token` of the contour routes (random by default), further `tokens`; `client_id`, `client_secret` and
       `access_token_seconds` of the OAuth client; `hide_tokens`, `protect_notebook`, `caller_token_runtimes`.
     - Times in seconds: `execute_timeout`, `job_timeout`, `refusal_seconds`, `slow_client_seconds`, `idle_seconds`.

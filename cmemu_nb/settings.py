@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from typing import Any
 
 from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unicode
@@ -15,10 +16,16 @@ from cmemu_nb.wire.labels import MAX_LABEL_BYTES
 
 DEFAULT_KEEP_BYTES = 1024**3
 
-LISTS = ("tokens", "local_hostnames", "caller_token_runtimes")
+LISTS = ("tokens", "local_hostnames", "allowed_origins", "caller_token_runtimes")
 SECRETS = ("token", "client_secret")
 LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_runtimes", "max_label_bytes")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
+
+
+# As browsers write an origin: without a path, and without the default port of the scheme.
+_ORIGIN = re.compile(
+    r"(?:http://(?!\S*:80$)|https://(?!\S*:443$))(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?", re.ASCII
+)
 
 
 class TokenTrait(Unicode):  # type: ignore[type-arg]
@@ -66,6 +73,10 @@ class Settings(Configurable):
     local_hostnames = List(
         Unicode(), help="Names of this machine, besides localhost, that requests may use in their Host header."
     ).tag(config=True, metavar="NAME")
+    allowed_origins = List(
+        Unicode(),
+        help="Origins of web pages that may call functions, such as http://localhost:3000; none by default.",
+    ).tag(config=True, metavar="ORIGIN")
     caller_token_runtimes = List(
         Unicode(),
         help="Ids of the runtimes whose jobs contain the bearer token of their caller, as authHeader and "
@@ -194,6 +205,7 @@ def make_settings(given: dict[str, Any]) -> Settings:
     except TraitError as error:
         raise SettingError(f"A setting was refused: {error}") from None
     _check(settings)
+    _check_pages(settings)
     return settings
 
 
@@ -247,3 +259,12 @@ def _check(settings: Settings) -> None:
         raise SettingError("An empty client_id or client_secret can't be sent. Leave it out to get a default.")
     if settings.token == "" or "" in settings.tokens:
         raise SettingError("An empty token would let every client in. Leave it out to get a random one.")
+
+
+def _check_pages(settings: Settings) -> None:
+    for origin in settings.allowed_origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise SettingError(
+                f"allowed_origins has '{origin}', which is no origin of a web page. Write it as browsers send it, such "
+                "as http://localhost:3000: in lower case, without a path, and without a port that is the default one."
+            )

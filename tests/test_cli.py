@@ -185,7 +185,7 @@ def typed(name: str) -> tuple[list[str], Any]:
     if isinstance(trait, Bool):
         return [flag], True
     if isinstance(trait, List):
-        return [flag, "first", flag, "second"], ["first", "second"]
+        return [flag, "http://first", flag, "http://second"], ["http://first", "http://second"]
     if name == "host":
         return [flag, "127.0.0.2"], "127.0.0.2"
     value = {Int: 7, Float: 0.5, CaselessStrEnum: [*(getattr(trait, "values", None) or [""])][-1]}.get(type(trait), "a")

@@ -10,10 +10,9 @@ from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
 
 from cmemu_nb import Emulator
 from cmemu_nb.server.application import ROUTES
-from cmemu_nb.server.routes.oauth import OAUTH
 from cmemu_nb.server.routes.users import USERS
 from cmemu_nb.version import __version__
-from cmemu_nb.wire.paths import EXECUTIONS, MULTIPASS, PLATFORM, QUERIES, SCRATCH
+from cmemu_nb.wire.paths import EXECUTIONS, MULTIPASS, OAUTH, PLATFORM, QUERIES, SCRATCH
 
 # Runtimes
 

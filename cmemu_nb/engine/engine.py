@@ -151,7 +151,8 @@ class Engine:
         context = self._make_context()
         ends.add(context.long_polls.close)
         ends.add(context.caller_tokens.close)
-        self.application = Application(context, (*settings.local_hostnames, settings.host))
+        hostnames = (*settings.local_hostnames, settings.host)
+        self.application = Application(context, hostnames, settings.allowed_origins)
         # Subscribes after the context does: a waiting request sees the end of its job, and reads the result, before an
         # eviction can remove the job.
         ends.add(Eviction(state, home.loop, settings.keep_jobs, settings.keep_bytes).close)

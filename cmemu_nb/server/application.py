@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from cmemu_nb.errors import ForbiddenHost, ForbiddenOrigin
 from cmemu_nb.server.api import functions
+from cmemu_nb.server.cors import SharedRoutes, is_preflight
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.handlers import BufferedBody, check_size
 from cmemu_nb.server.origins import LOGIN_IS_NOT_ENOUGH, check_host, check_origin, forwarded_prefix
@@ -38,11 +39,22 @@ ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 
 
 class Application:
-    """The routes of one emulator. `local_hostnames` are further host names that requests may use."""
+    """The routes of one emulator.
 
-    def __init__(self, context: Context, local_hostnames: Iterable[str] = (), routes: Iterable[Route] = ROUTES) -> None:
+    `local_hostnames` are further host names that requests may use, and pages of the `allowed_origins` may call the
+    routes for applications.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        local_hostnames: Iterable[str] = (),
+        allowed_origins: Iterable[str] = (),
+        routes: Iterable[Route] = ROUTES,
+    ) -> None:
         self.context = context
         self._router = Router(routes, context.lifecycle.events.masked)
+        self._shared = SharedRoutes(allowed_origins, self._router.methods)
         self._hub_prefix = service_prefix()
         self._local_hostnames = frozenset(name.lower() for name in local_hostnames)
 
@@ -52,6 +64,8 @@ class Application:
         if self._hub_prefix is not None:
             request.prefix = forwarded_prefix(request, self._hub_prefix)
         self._check_sender(request)
+        if is_preflight(request):
+            return BufferedBody(context, request, lambda _, asked: self._shared.preflight(asked))
         route, request.params = self._router.match(request.method, request.path)
         if request.prefix:
             # The proxy decodes the path and encodes it again, except for slashes and question marks. URIs for the
@@ -69,7 +83,8 @@ class Application:
     def _check_sender(self, request: Request) -> None:
         try:
             check_host(request, self._local_hostnames)
-            check_origin(request, self._local_hostnames)
+            if not self._shared.admits(request):
+                check_origin(request, self._local_hostnames)
         except (ForbiddenHost, ForbiddenOrigin) as refusal:
             if not request.prefix:
                 raise

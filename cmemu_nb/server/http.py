@@ -221,7 +221,7 @@ class Exchange(HTTPMessageDelegate):
 
     def _write(self, response: Response) -> None:
         kept = "keep-alive" if self._request.version == "HTTP/1.0" else None
-        head = response.head("close" if self.last else kept)
+        head = response.head("close" if self.last else kept, self._request.answer_headers)
         body = b"" if self._request.method == "HEAD" else response.body
         if len(body) <= MAX_PIECE_BYTES:
             self._connection.write(head + body)
@@ -240,6 +240,7 @@ class Exchange(HTTPMessageDelegate):
 
     async def _stream(self, answer: StreamResponse) -> None:
         headers = HTTPHeaders({"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff"})
+        headers.update(self._request.answer_headers)
         self._answered = True
         # Else the first chunk would wait until the client's system acknowledges the head, 40 ms later.
         self._connection.stream.set_nodelay(True)

@@ -61,8 +61,8 @@ def check_origin(request: Request, local_hostnames: frozenset[str]) -> None:
     name = _origin_hostname(origin)
     if name is None or not is_local(name, local_hostnames):
         raise ForbiddenOrigin(
-            f"Web pages of '{origin[:200]}' may not use this emulator. Add the page's host name to local_hostnames "
-            "if the page is yours."
+            f"Web pages of '{origin[:200]}' may not use this route. If the page is yours, add its host name to "
+            "local_hostnames; to have it call functions, add its origin to allowed_origins."
         )
 
 

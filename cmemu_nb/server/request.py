@@ -24,11 +24,12 @@ class Request:
     """One HTTP request. `path` is the path as it was sent, and `params` are its decoded parameters, by name.
 
     `prefix` is the path prefix that a hub's proxy removed, such as `/user/jo/proxy/4000`; empty without a proxy.
+    `answer_headers` are added to the answer, whatever it is.
     """
 
     __slots__ = (
-        *("body", "connection", "headers", "method", "params", "path", "prefix", "query", "replica", "scheme"),
-        "version",
+        *("answer_headers", "body", "connection", "headers", "method", "params", "path", "prefix", "query"),
+        *("replica", "scheme", "version"),
     )
 
     def __init__(self, start_line: RequestStartLine, headers: HTTPHeaders, connection: HTTP1Connection) -> None:
@@ -42,6 +43,7 @@ class Request:
         self.replica: Replica | None = None
         self.body = b""
         self.prefix = ""
+        self.answer_headers: dict[str, str] = {}
 
     @property
     def base_url(self) -> str:

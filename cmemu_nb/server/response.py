@@ -11,13 +11,15 @@ import msgspec
 from cmemu_nb.errors import InvalidBearerToken, MethodNotAllowed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from cmemu_nb.errors import WireError
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
 FIXED_HEADERS = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+
+NO_HEADERS: Mapping[str, str] = {}
 
 _encoder = msgspec.json.Encoder()
 
@@ -45,9 +47,10 @@ class Response:
         self.undelivered = undelivered
         self.delay = 0.0
 
-    def head(self, connection: str | None = None) -> bytes:
+    def head(self, connection: str | None = None, more: Mapping[str, str] = NO_HEADERS) -> bytes:
         """Return the bytes before the body: status line, headers (with `Connection` if given) and an empty line."""
-        headers = self.headers if connection is None else {**self.headers, "Connection": connection}
+        headers = {**self.headers, **more} if more else self.headers
+        headers = headers if connection is None else {**headers, "Connection": connection}
         own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         if self.status != HTTPStatus.NO_CONTENT:
             own = f"{own}Content-Type: {self.content_type}\r\nContent-Length: {len(self.body)}\r\n"

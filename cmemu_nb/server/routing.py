@@ -98,6 +98,17 @@ class Router:
         Raises `NotFound` for an unknown path, `MethodNotAllowed` for a method that a known path does not have,
         and `InvalidRequest` for a parameter that is not UTF-8.
         """
+        node, params = self._find(path)
+        route = node.methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            raise MethodNotAllowed(method, _shown(self._masked(path)), _methods(node))
+        return route, params
+
+    def methods(self, path: str) -> list[str]:
+        """Return the methods of a known path, sorted; it raises what `match` does for other paths."""
+        return _methods(self._find(path)[0])
+
+    def _find(self, path: str) -> tuple[_Node, dict[str, str]]:
         node: _Node | None = self._root
         params = {}
         for segment in path.split("/")[1:]:
@@ -108,11 +119,11 @@ class Router:
             node = following
         if node is None or not node.methods:
             raise NotFound(f"There is no route {_shown(self._masked(path))}. GET /openapi.json lists them all.")
-        route = node.methods.get("GET" if method == "HEAD" else method)
-        if route is None:
-            allowed = {*node.methods, *(["HEAD"] if "GET" in node.methods else [])}
-            raise MethodNotAllowed(method, _shown(self._masked(path)), allowed)
-        return route, params
+        return node, params
+
+
+def _methods(node: _Node) -> list[str]:
+    return sorted({*node.methods, *(["HEAD"] if "GET" in node.methods else [])})
 
 
 def query_options(request: Request) -> dict[str, str]:

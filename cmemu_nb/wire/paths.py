@@ -5,11 +5,14 @@ from __future__ import annotations
 from urllib.parse import quote
 
 RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
-CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
-SCRATCH = "/contour-backend-multiplexer/api/scratch/api/v1"
+MULTIPLEXER = "/contour-backend-multiplexer/api"
+CONTOUR = f"{MULTIPLEXER}/module-group-multiplexer"
+SCRATCH = f"{MULTIPLEXER}/scratch/api/v1"
 PLATFORM = "/interactive-module/api/internal-query"
 API = "/api/"
 MULTIPASS = "/multipass/api"
+OAUTH = f"{MULTIPASS}/oauth2"
+AUTHORIZE = f"{OAUTH}/authorize"
 QUERIES = f"{API}v2/functions/queries"
 EXECUTIONS = f"{API}v2/functions/executions"
 

@@ -16,13 +16,12 @@ from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, described, with_
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Route
 from cmemu_nb.tokens import Token
-from cmemu_nb.wire.paths import MULTIPASS
+from cmemu_nb.wire.paths import OAUTH
 
 if TYPE_CHECKING:
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
-OAUTH = f"{MULTIPASS}/oauth2"
 FORM = "application/x-www-form-urlencoded"
 NOTHING = "text/plain"
 
