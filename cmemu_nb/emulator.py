@@ -85,6 +85,7 @@ class Emulator:
       `allow_remote`; `allowed_origins` of web pages that may call functions.
     - Credentials: `token` of the contour routes (random by default), further `tokens`; `client_id`, `client_secret` and
       `access_token_seconds` of the OAuth client; `hide_tokens`, `protect_notebook`, `caller_token_runtimes`.
+    - The ontology of which every function is a query: `ontology_rid`, `ontology_api_name`.
     - Times in seconds: `execute_timeout`, `job_timeout`, `refusal_seconds`, `slow_client_seconds`, `idle_seconds`.
     - Limits: `max_body_bytes`, `max_schema_bytes`, `max_label_bytes`, `max_queued`, `max_runtimes` (10,000),
       `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).

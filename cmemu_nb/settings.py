@@ -77,6 +77,12 @@ class Settings(Configurable):
         Unicode(),
         help="Origins of web pages that may call functions, such as http://localhost:3000; none by default.",
     ).tag(config=True, metavar="ORIGIN")
+    ontology_rid = Unicode(
+        "ri.ontology.main.ontology.cmemu", help="RID of the ontology, of which every function is a query."
+    ).tag(config=True, metavar="RID")
+    ontology_api_name = Unicode("cmemu", help="API name of the ontology; requests may have any other name.").tag(
+        config=True, metavar="NAME"
+    )
     caller_token_runtimes = List(
         Unicode(),
         help="Ids of the runtimes whose jobs contain the bearer token of their caller, as authHeader and "
@@ -253,6 +259,11 @@ def _check(settings: Settings) -> None:
             raise SettingError(
                 "A token can't be sent in a header: use printable ASCII without leading or trailing spaces."
             )
+    if not (settings.ontology_rid.startswith("ri.") and settings.ontology_api_name.strip()):
+        raise SettingError(
+            "ontology_rid must begin with 'ri.', such as ri.ontology.main.ontology.shop, and ontology_api_name must "
+            "not be empty."
+        )
     if settings.journal is not None and not settings.journal.strip():
         raise SettingError("The journal's name is empty. Give a file name, such as lifecycle.db, or leave it out.")
     if settings.client_id == "" or settings.client_secret == "":

@@ -423,10 +423,14 @@ def test_a_version_may_be_a_range_as_in_npm(cells: Emulator) -> None:
     assert len(query.get_by_rid_batch([{"rid": rid, "version": "<1"}, {"rid": rid, "version": "1.x"}]).data) == 1
 
 
-def test_an_ontology_is_none_of_the_emulator_s(cells: Emulator) -> None:
-    with pytest.raises(NotFoundError, match="There is no ontology 'shop'") as failed:
-        sdk(cells).functions.Query.execute_async("greet", parameters={"name": "Ada"}, ontology="shop")
-    assert error_of(failed)[1] == "OntologyNotFound"
+def test_any_ontology_is_accepted(cells: Emulator) -> None:
+    functions = sdk(cells).functions
+    execution = functions.Query.execute_async("greet", parameters={"name": "Ada"}, ontology="shop").execution_id
+    assert functions.Execution.get_result(execution, timeout=30).value == "Hello Ada"
+    given = {**VALUES, "map_": [{"key": "ü", "value": str(BIG)}]}
+    with functions.Query.streaming_execute("echo", parameters=given, ontology="shop") as events:
+        (event,) = events
+    assert event.data.value["map_"] == given["map_"]
 
 
 @pytest.mark.usefixtures("runtime")

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.routing import Route
 
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
+REFUSED = ("transactionId", "scenarioRid", "version", "branch", "pageToken")
 EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 30
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 RUNTIME_ID = "läuft/gut 1"
@@ -186,6 +187,7 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
     job_id = world.jobs[plan.job]
     real = {"runtimeId": RUNTIME_ID, "jobId": job_id, "executionId": job_id, "functionName": "f", "queryApiName": "f"}
     real |= {"userId": "cmemu"}
+    real |= dict.fromkeys(("ontology", "ontologyRid"), "ri.ontology.main.ontology.any")
     case.path_parameters = {name: quote(real[name], safe="") for name in case.path_parameters}
     if "after" in case.query and case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query["after"] = world.jobs[plan.job]
@@ -195,7 +197,7 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
         left_out = ("deployedAppBranch", "branch", "ontology", "version")
         case.body = {name: value for name, value in case.body.items() if name not in left_out} | known
     if case.meta.generation.mode is GenerationMode.POSITIVE:
-        case.query = {name: value for name, value in case.query.items() if name not in ("transactionId", "version")}
+        case.query = {name: value for name, value in case.query.items() if name not in REFUSED}
         if "rid" in route.query:
             case.query["rid"] = Query(RID, "master", RUNTIME_ID, "f").rid
 

@@ -12,7 +12,16 @@ from cmemu_nb import Emulator
 from cmemu_nb.server.application import ROUTES
 from cmemu_nb.server.routes.users import USERS
 from cmemu_nb.version import __version__
-from cmemu_nb.wire.paths import EXECUTIONS, MULTIPASS, OAUTH, PLATFORM, QUERIES, SCRATCH
+from cmemu_nb.wire.paths import (
+    EXECUTIONS,
+    MULTIPASS,
+    OAUTH,
+    ONTOLOGIES,
+    ONTOLOGIES_V1,
+    PLATFORM,
+    QUERIES,
+    SCRATCH,
+)
 
 # Runtimes
 
@@ -349,6 +358,15 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         f"{QUERIES}/{{queryApiName}}/executeAsync": {"post"},
         f"{QUERIES}/{{queryApiName}}/streamingExecute": {"post"},
         f"{QUERIES}/{{queryApiName}}/streamingExecuteEvents": {"post"},
+        f"{ONTOLOGIES}": {"get"},
+        **{f"{ONTOLOGIES}/{{ontology}}{what}": {"get"} for what in ("", "/fullMetadata", "/queryTypes")},
+        f"{ONTOLOGIES}/{{ontology}}/queryTypes/getByRidBatch": {"post"},
+        f"{ONTOLOGIES}/{{ontology}}/queryTypes/{{queryApiName}}": {"get"},
+        f"{ONTOLOGIES}/{{ontology}}/queries/{{queryApiName}}/execute": {"post"},
+        f"{ONTOLOGIES_V1}": {"get"},
+        **{f"{ONTOLOGIES_V1}/{{ontologyRid}}{what}": {"get"} for what in ("", "/queryTypes")},
+        f"{ONTOLOGIES_V1}/{{ontologyRid}}/queryTypes/{{queryApiName}}": {"get"},
+        f"{ONTOLOGIES_V1}/{{ontologyRid}}/queries/{{queryApiName}}/execute": {"post"},
         f"{EXECUTIONS}/{{executionId}}/getResult": {"post"},
         f"{EXECUTIONS}/{{executionId}}/cancel": {"post"},
     }
@@ -389,8 +407,8 @@ def test_every_answer_has_a_described_content(api: Api) -> None:
     for route in ROUTES:
         for status, answer in described[route.method, route.path]["responses"].items():
             kinds = list(answer.get("content", {}))
-            result = route.media if route.answer is None else "application/json"
-            assert kinds == {"200": [result], "204": []}.get(status, ["application/json"])
+            result = [route.media, *route.other_media] if route.answer is None else ["application/json"]
+            assert kinds == {"200": result, "204": []}.get(status, ["application/json"])
     options = {
         each["name"]: each["schema"] for each in described["GET", f"{RUNTIMES}/{{runtimeId}}/jobs"]["parameters"]
     }
@@ -407,7 +425,8 @@ def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
     assert emu.running
     for route in ROUTES:
         if route.method == "GET":
-            path = route.path.format(runtimeId=runtime.runtime_id, jobId=job_id, queryApiName="f", userId="cmemu")
+            real = {"runtimeId": runtime.runtime_id, "jobId": job_id, "queryApiName": "f", "userId": "cmemu"}
+            path = route.path.format(**real, ontology="any", ontologyRid="ri.any")
             answer = api.send("HEAD", path, headers=headers, params={"rid": rid} if "rid" in route.query else None)
             assert answer.status_code in (200, 204)
             assert answer.content == b""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from cmemu_nb.errors import ForbiddenHost, ForbiddenOrigin
-from cmemu_nb.server.api import functions
+from cmemu_nb.server.api import functions, ontologies, ontologies_v1
 from cmemu_nb.server.cors import SharedRoutes, is_preflight
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.handlers import BufferedBody, check_size
@@ -32,6 +32,8 @@ SURFACES = (
     Surface.of("oauth", oauth_routes),
     Surface.of("users", users),
     Surface.of("functions", functions),
+    Surface.of("ontologies", ontologies),
+    Surface.of("ontologies_v1", ontologies_v1),
     Surface.of("tool", tools),
     Surface.of("document", documents),
 )

@@ -81,6 +81,8 @@ class Context:
         self.max_body_bytes: int = settings.max_body_bytes
         self.max_schema_bytes: int = settings.max_schema_bytes
         self.refusal_seconds: float = settings.refusal_seconds
+        self.ontology_rid: str = settings.ontology_rid
+        self.ontology_api_name: str = settings.ontology_api_name
         self.max_waiting: int = settings.max_waiting
         self.hide_tokens: bool = settings.hide_tokens
         self.version = __version__

@@ -29,8 +29,9 @@ class Route:
     each of its statuses from 400 on; under `/api/`, where the names of errors are not those of classes, `error_names`
     has the usual name for a status. `body` is the JSON schema of the request body, whose media type is `body_media`;
     `answer` is the JSON schema of the body of a 200. Both have `examples` and a `description` of each member. Without
-    `answer`, the body of a 200 has the media type `media`. `query` has the JSON schemas of the query options, by
-    name. `waits` says whether the route supports `Prefer: wait=N`. The docstring of the handler describes the route.
+    `answer`, the body of a 200 has the media type `media`, or one of `other_media` if the request
+    accepts that. `query` has the JSON schemas of the query options, by name. `waits` says whether the route supports
+    `Prefer: wait=N`. The docstring of the handler describes the route.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Route:
     errors: tuple[type[WireError], ...] = ()
     error_names: dict[int, str] = field(default_factory=dict)
     media: str = "application/octet-stream"
+    other_media: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ MULTIPASS = "/multipass/api"
 OAUTH = f"{MULTIPASS}/oauth2"
 AUTHORIZE = f"{OAUTH}/authorize"
 QUERIES = f"{API}v2/functions/queries"
+ONTOLOGIES = f"{API}v2/ontologies"
+ONTOLOGIES_V1 = f"{API}v1/ontologies"
 EXECUTIONS = f"{API}v2/functions/executions"
 
 MODULE_HEADER = "Module-Auth-Token"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,8 @@ import msgspec
 
 from cmemu_nb.errors import MAX_NAMES, ApiError, ExecutionFailed, JobTimeout, ResultError, quoted_names
 from cmemu_nb.phrases import quoted
-from cmemu_nb.server.api.queries import Query, data_type, find_query
+from cmemu_nb.server.api.data_types import data_type
+from cmemu_nb.server.api.queries import Query, find_query
 from cmemu_nb.server.api.values import from_module, to_module
 from cmemu_nb.server.api.versions import VERSION, includes_version
 from cmemu_nb.server.routes.contour import RESET
@@ -25,7 +27,7 @@ from cmemu_nb.wire.query_check import problem_of_input
 from cmemu_nb.wire.results import BARE_NUMBERS, constant_in, error_text, function_error, item_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cmemu_nb.errors import WireError
     from cmemu_nb.server.context import Context
@@ -45,19 +47,21 @@ _TRACEBACK = re.compile(r"Traceback \(most recent call last\):|^\tat ", re.MULTI
 
 
 def read_call(context: Context, request: Request, kind: str = "") -> tuple[Query, bytes]:
-    """Return the function that a request calls, and the query for its module.
+    """Return the function that a request of the functions routes calls, and the query for its module.
 
-    Raises the errors of the API for an invalid request; the names of some of them begin with `kind`.
+    With an `ontology` in the request the function is a query of that ontology. Raises the errors of the API for an
+    invalid request; the names of some of them begin with `kind`.
     """
     fields = Fields(request.body, "Executing a query")
     for name in ("branch", "version", "ontology"):
         context.lifecycle.check_label(name, fields.text(name))
     given = fields.required_object("parameters")
     query = find_query(context.lifecycle, request.params["queryApiName"], fields.text("branch"))
+    query = replace(query, in_ontology=fields.text("ontology") is not None)
     prerelease = fields.flag("includePrerelease")
     check_version(query, fields.text("version"), fields.text("latestVersionResolution"), prerelease=prerelease)
-    _check_scope(query, fields.text("ontology"), query_options(request).get("transactionId"), kind)
-    return query, _arguments(query, given)
+    refuse_transaction(query, query_options(request), kind)
+    return query, arguments_of(query, given)
 
 
 def check_version(query: Query, version: str | None, resolution: str | None, *, prerelease: bool | None) -> None:
@@ -80,19 +84,14 @@ def _bad_resolution(message: str) -> ApiError:
     return ApiError(400, "InvalidVersionResolutionParameters", message, message=message)
 
 
-def _check_scope(query: Query, ontology: str | None, transaction: str | None, kind: str) -> None:
-    if ontology is not None:
-        message = (
-            f"There is no ontology {quoted(ontology)}: the emulator has no ontologies. Leave 'ontology' out to call "
-            "the function."
-        )
-        raise ApiError(404, "OntologyNotFound", message, ontologyApiName=ontology)
-    if transaction is not None:
+def refuse_transaction(query: Query, options: Mapping[str, str], kind: str = "") -> None:
+    """Refuse a call in a transaction."""
+    if "transactionId" in options:
         message = "A compute module can't run in a transaction. Leave the transaction id out."
         raise ApiError(400, f"{kind}FunctionNotSupportedWithTransaction", message, **query.ids, message=message)
 
 
-def _arguments(query: Query, given: dict[str, msgspec.Raw]) -> bytes:
+def arguments_of(query: Query, given: dict[str, msgspec.Raw]) -> bytes:
     """Return the parameters as the module takes them; they stay unchanged if the function's inputs are not known."""
     inputs = query.inputs
     if inputs:
@@ -125,7 +124,7 @@ def _check_names(query: Query, given: dict[str, msgspec.Raw]) -> None:
 
 def _argument(query: Query, name: str, given: bytes) -> bytes:
     kind = query.inputs[name][0]
-    text = to_module(kind, given).strip()
+    text = to_module(kind, given, in_ontology=query.in_ontology).strip()
     if text == b"null":
         return text
     try:
@@ -136,9 +135,8 @@ def _argument(query: Query, name: str, given: bytes) -> bytes:
         return text
     value = {"parameterValue": msgspec.Raw(given)} if len(given) <= MAX_REPEATED_BYTES else {}
     message = f"{query.api_name} can't take this: {problem}."
-    raise ApiError(
-        400, "InvalidQueryParameterValue", message, parameterDataType=data_type(kind), parameterId=name, **value
-    )
+    described = data_type(kind, in_ontology=query.in_ontology)
+    raise ApiError(400, "InvalidQueryParameterValue", message, parameterDataType=described, parameterId=name, **value)
 
 
 # Values and errors
@@ -171,7 +169,7 @@ def _value_of(query: Query, result: bytes, *, streamed: bool) -> bytes:
     try:
         items = split_items(result)
         if not streamed and len(items) == 1 and not (listed and items[0][:1] != b"["):
-            return from_module(query.output, _checked(items[0]))
+            return from_module(query.output, _checked(items[0]), in_ontology=query.in_ontology)
         if not (streamed or items or listed):
             return b"null"
         _refuse_bare_numbers(items)
@@ -193,7 +191,8 @@ async def batch_of(query: Query, items: list[bytes]) -> bytes:
 
 def _batch_of(query: Query, items: list[bytes]) -> bytes:
     kind = get_in(query.output, type_name(query.output), "elementsType")
-    return b"[" + b",".join(from_module(kind, _checked(text)) for text in items) + b"]"
+    values = (from_module(kind, _checked(text), in_ontology=query.in_ontology) for text in items)
+    return b"[" + b",".join(values) + b"]"
 
 
 def _checked(text: bytes) -> bytes:
@@ -210,9 +209,8 @@ def _checked(text: bytes) -> bytes:
 
 def no_value(query: Query, error: ResultError) -> ExecutionFailed:
     """Return the API's error for a result that can't be read as a value."""
-    return ExecutionFailed(
-        400, "InvalidQueryOutputValue", str(error), outputDataType=data_type(query.output), **query.ids
-    )
+    described = data_type(query.output, in_ontology=query.in_ontology)
+    return ExecutionFailed(400, "InvalidQueryOutputValue", str(error), outputDataType=described, **query.ids)
 
 
 def raised(query: Query, text: str) -> ExecutionFailed:

@@ -15,19 +15,19 @@ from cmemu_nb.errors import (
     InvalidRequest,
     JobEvicted,
     JobFailed,
-    JobTimeout,
     NotFound,
 )
-from cmemu_nb.lifecycle.records import Job, JobSource
+from cmemu_nb.lifecycle.records import JobSource
 from cmemu_nb.phrases import quoted
 from cmemu_nb.server.api.calls import CANCELED, RESOLUTIONS, api_error, check_version, of_execution, read_call, value_of
+from cmemu_nb.server.api.jobs import call, run, submit
 from cmemu_nb.server.api.queries import Query, find_by_rids, find_query, not_found, query_of, query_record
-from cmemu_nb.server.api.streams import EVENTS, as_events, error_event
+from cmemu_nb.server.api.streams import EVENTS, LINES, accepted_format
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import described, with_examples
-from cmemu_nb.server.response import Response, StreamResponse, json_response
-from cmemu_nb.server.routes.contour import CLIENT_DISCONNECTED, job_when_done, result_in_time, result_of
+from cmemu_nb.server.response import Response, json_response
+from cmemu_nb.server.routes.contour import job_when_done, result_of
 from cmemu_nb.server.routing import Route, query_options
 from cmemu_nb.wire.json_input import Fields, decode
 from cmemu_nb.wire.paths import EXECUTIONS, QUERIES
@@ -35,6 +35,9 @@ from cmemu_nb.wire.paths import EXECUTIONS, QUERIES
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.lifecycle.state import State
+    from cmemu_nb.server.api.streams import StreamFormat
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.openapi.schemas import Schema
     from cmemu_nb.server.request import Request
@@ -48,12 +51,18 @@ MAX_BATCH = 100
 
 def get(context: Context, request: Request) -> Response:
     """Answer with the description of a function: its names, parameters and output type."""
-    query = find_query(context.lifecycle, request.params["queryApiName"])
+    query = find_described(context.lifecycle, request.params["queryApiName"])
+    _check_version_options(query, request)
+    return json_response(200, query_record(query))
+
+
+def find_described(state: State, api_name: str, branch: str | None = None) -> Query:
+    """Return the function that an API name means. Raises the error of the API if it is unknown or has no schema."""
+    query = find_query(state, api_name, branch)
     if query.schema is None:
         message = f"The runtime of '{query.api_name}' has posted no schemas yet, so the function can't be described."
         raise not_found(message, query.api_name)
-    _check_version_options(query, request)
-    return json_response(200, query_record(query))
+    return query
 
 
 async def get_by_rid(context: Context, request: Request) -> Response:
@@ -72,10 +81,7 @@ async def get_by_rid(context: Context, request: Request) -> Response:
 async def get_by_rid_batch(context: Context, request: Request) -> Response:
     """Answer with the descriptions of the requested functions. RIDs that no function has are left out."""
     what = "Getting queries by their RIDs"
-    wanted = decode(request.body, list[msgspec.Raw], what)
-    if not 0 < len(wanted) <= MAX_BATCH:
-        raise InvalidRequest(f"{what}: the request has {len(wanted)} RIDs. Send 1 to {MAX_BATCH}.")
-    asked = [Fields(bytes(element), what) for element in wanted]
+    asked = requested(request.body, what)
     queries = await find_by_rids(context.lifecycle, [fields.required_text("rid") for fields in asked])
     found = []
     for fields in asked:
@@ -87,6 +93,14 @@ async def get_by_rid_batch(context: Context, request: Request) -> Response:
         except ApiError:
             continue
     return json_response(200, {"data": found})
+
+
+def requested(body: bytes, what: str) -> list[Fields]:
+    """Return the elements of a batch, a JSON array. Raises `InvalidRequest` if there are none or too many."""
+    wanted = decode(body, list[msgspec.Raw], what)
+    if not 0 < len(wanted) <= MAX_BATCH:
+        raise InvalidRequest(f"{what}: the request has {len(wanted)} RIDs. Send 1 to {MAX_BATCH}.")
+    return [Fields(bytes(element), what) for element in wanted]
 
 
 def _check_version_options(query: Query, request: Request) -> None:
@@ -105,51 +119,34 @@ def _check_version_options(query: Query, request: Request) -> None:
 
 async def execute(context: Context, request: Request) -> Response:
     """Call a function and answer with its value."""
-    query, answer = await _run(context, request)
-    if isinstance(answer, ExecutionFailed):
-        raise answer
-    try:
-        body = answer.body if isinstance(answer, Response) else b"".join([chunk async for chunk in answer.chunks])
-    except JobFailed as error:
-        raise api_error(query, error) from None
-    value = await value_of(query, body, streamed=isinstance(answer, StreamResponse))
-    return json_response(200, {"value": msgspec.Raw(value)})
+    query, arguments = read_call(context, request)
+    return json_response(200, {"value": msgspec.Raw(await call(context, request, query, arguments))})
 
 
 async def streaming_execute(context: Context, request: Request) -> Answer:
-    """Call a function and answer with its value as Server-Sent Events, while it arrives."""
-    query, answer = await _run(context, request)
-    return error_event(query, answer) if isinstance(answer, ExecutionFailed) else await as_events(query, answer)
+    """Call a function and answer with its value while it arrives, in the format that the request accepts.
+
+    For `Accept: application/octet-stream` each line is a JSON object (NDJSON); otherwise the answer consists of
+    Server-Sent Events, whose data are the same objects.
+    """
+    return await _stream(context, request, accepted_format(request))
 
 
 async def streaming_execute_events(context: Context, request: Request) -> Answer:
-    """Do the same as `streamingExecute`. The SDK's `streaming_execute_events` calls this path."""
-    return await streaming_execute(context, request)
+    """Do the same as `streamingExecute`, always as events. The SDK's `streaming_execute_events` calls this path."""
+    return await _stream(context, request, EVENTS)
 
 
-async def _run(context: Context, request: Request) -> tuple[Query, Answer | ExecutionFailed]:
-    """Call a function and return its result, as soon as the first byte has arrived, or the error instead."""
+async def _stream(context: Context, request: Request, form: StreamFormat) -> Answer:
     query, arguments = read_call(context, request)
-    job_id = _submit(context, request, query, arguments, JobSource.CONTOUR_SYNC).job_id
-    try:
-        return query, await result_in_time(context, job_id)
-    except (JobFailed, JobTimeout) as error:
-        return query, api_error(query, error)
-
-
-def _submit(context: Context, request: Request, query: Query, arguments: bytes, source: JobSource) -> Job:
-    if request.client_disconnected():
-        raise JobFailed(CLIENT_DISCONNECTED)
-    user = context.tokens.user(request)
-    rid, branch = query.deployed_app_rid, query.branch
-    job = context.lifecycle.submit_to_app(rid, branch, query.name, arguments, source, user)
-    return context.submitted(request, job)
+    answer = await run(context, request, query, arguments)
+    return form.error(query, answer) if isinstance(answer, ExecutionFailed) else await form.answer(query, answer)
 
 
 def execute_async(context: Context, request: Request) -> Response:
     """Call a function and answer at once with the id of the execution, for fetching its value."""
     query, arguments = read_call(context, request, "Async")
-    job = _submit(context, request, query, arguments, JobSource.CONTOUR_ASYNC)
+    job = submit(context, request, query, arguments, JobSource.CONTOUR_ASYNC)
     return json_response(200, {"type": "submitted", "executionId": job.job_id})
 
 
@@ -209,9 +206,9 @@ def _execution(context: Context, request: Request) -> Job:
 
 _PRERELEASE = "Refused together with `version`; otherwise it has no effect, because every function has one version"
 _RESOLUTION = "How the latest version is chosen; refused together with `version`"
-_VERSION_OR_RANGE = "`0.0.0`, a range that includes it such as `^0.0.0`, or omitted"
+VERSION_OR_RANGE = "`0.0.0`, a range that includes it such as `^0.0.0`, or omitted"
 _VERSION: Schema = {
-    "version": {"type": ["string", "null"], "description": _VERSION_OR_RANGE},
+    "version": {"type": ["string", "null"], "description": VERSION_OR_RANGE},
     "includePrerelease": {"type": ["boolean", "null"], "description": _PRERELEASE},
     "latestVersionResolution": {"enum": [*RESOLUTIONS, None], "description": _RESOLUTION},
 }
@@ -227,7 +224,9 @@ _BODY: Schema = with_examples(
     },
     examples.PARAMETERS,
 )
-_ONTOLOGY = described(schemas.MAYBE_TEXT, "Refused: the emulator has no ontologies")
+_ONTOLOGY = described(
+    schemas.MAYBE_TEXT, "The RID or name of an ontology; any is accepted, and with one, maps are entry sets"
+)
 _SCOPED_BODY = {**_BODY, "properties": {**_BODY["properties"], "ontology": _ONTOLOGY}}
 _BATCH_BODY = with_examples(
     {
@@ -249,22 +248,28 @@ _BATCH_BODY = with_examples(
 _SECONDS: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "The longest wait in seconds"}
 _POLL_BODY = with_examples({"type": "object", "properties": {"timeout": _SECONDS}}, examples.POLL)
 _RID = with_examples(described(schemas.TEXT, "The function's RID"), examples.QUERY_RID)
-_PREVIEW: Schema = {"preview": {"type": "boolean", "description": "Accepted, but the emulator does not require it"}}
+PREVIEW: Schema = {"preview": {"type": "boolean", "description": "Accepted, but the emulator does not require it"}}
 _NO_TRANSACTION = "Refused: a compute module can't run in a transaction"
-_RUN_OPTIONS: Schema = {**_PREVIEW, "transactionId": {"type": "string", "description": _NO_TRANSACTION}}
+TRANSACTION: Schema = {"transactionId": described(schemas.TEXT, _NO_TRANSACTION)}
+_RUN_OPTIONS: Schema = {**PREVIEW, **TRANSACTION}
 _VERSION_OPTIONS: Schema = {
-    **_PREVIEW,
-    "version": {"type": "string", "description": _VERSION_OR_RANGE},
+    **PREVIEW,
+    "version": {"type": "string", "description": VERSION_OR_RANGE},
     "includePrerelease": described(schemas.FLAG, _PRERELEASE),
     "latestVersionResolution": described(schemas.one_of(RESOLUTIONS), _RESOLUTION),
 }
-_ANSWERS = {
+CALL_ANSWERS = {
     400: "The call is invalid, or the function failed",
     404: "The function does not exist",
     429: "Too many jobs are queued",
     500: "The runtime's session was reset",
 }
-_NAMES = {400: "QueryRuntimeError", 404: "QueryNotFound", 429: "QueueFull", 500: "QueryDeploymentNotAvailable"}
+CALL_ERROR_NAMES = {
+    400: "QueryRuntimeError",
+    404: "QueryNotFound",
+    429: "QueueFull",
+    500: "QueryDeploymentNotAvailable",
+}
 _RESULT_NAMES = {400: "AsyncQueryRuntimeError", 404: "ExecutionNotFound", 500: "AsyncQueryDeploymentNotAvailable"}
 
 routes = (
@@ -288,7 +293,7 @@ routes = (
         "Describe functions by their RIDs",
         body=_BATCH_BODY,
         answer=schemas.QUERIES,
-        query=_PREVIEW,
+        query=PREVIEW,
     ),
     Route(
         "GET",
@@ -298,7 +303,7 @@ routes = (
         {200: "The function", 404: "The function does not exist"},
         "Describe a function",
         answer=schemas.QUERY,
-        error_names={404: _NAMES[404]},
+        error_names={404: CALL_ERROR_NAMES[404]},
         query=_VERSION_OPTIONS,
     ),
     Route(
@@ -306,11 +311,11 @@ routes = (
         f"{QUERIES}/{{queryApiName}}/execute",
         execute,
         Auth.BEARER,
-        {200: "The value", **_ANSWERS},
+        {200: "The value", **CALL_ANSWERS},
         "Call a function and wait for its value",
         body=_BODY,
         answer=schemas.VALUE,
-        error_names=_NAMES,
+        error_names=CALL_ERROR_NAMES,
         query=_RUN_OPTIONS,
     ),
     Route(
@@ -318,11 +323,11 @@ routes = (
         f"{QUERIES}/{{queryApiName}}/executeAsync",
         execute_async,
         Auth.BEARER,
-        {200: "The id of the execution", **_ANSWERS},
+        {200: "The id of the execution", **CALL_ANSWERS},
         "Call a function and fetch its value later",
         body=_SCOPED_BODY,
         answer=schemas.EXECUTION,
-        error_names=_NAMES,
+        error_names=CALL_ERROR_NAMES,
         query=_RUN_OPTIONS,
     ),
     *(
@@ -331,16 +336,17 @@ routes = (
             f"{QUERIES}/{{queryApiName}}/{name}",
             handler,
             Auth.BEARER,
-            {200: "The value as Server-Sent Events, while it arrives", **_ANSWERS},
+            {200: "The value, while it arrives", **CALL_ANSWERS},
             "Call a function and receive its value while it arrives",
             body=_SCOPED_BODY,
             query=_RUN_OPTIONS,
-            media=EVENTS,
-            error_names=_NAMES,
+            media=EVENTS.media,
+            other_media=other,
+            error_names=CALL_ERROR_NAMES,
         )
-        for name, handler in (
-            ("streamingExecute", streaming_execute),
-            ("streamingExecuteEvents", streaming_execute_events),
+        for name, handler, other in (
+            ("streamingExecute", streaming_execute, (LINES.media,)),
+            ("streamingExecuteEvents", streaming_execute_events, ()),
         )
     ),
     Route(
@@ -352,13 +358,13 @@ routes = (
             200: "The value, or that the execution is still running",
             400: "The function failed",
             404: "The execution does not exist",
-            500: _ANSWERS[500],
+            500: CALL_ANSWERS[500],
         },
         "Fetch the value of an execution",
         body=_POLL_BODY,
         answer=schemas.EXECUTION_STATE,
         error_names=_RESULT_NAMES,
-        query=_PREVIEW,
+        query=PREVIEW,
     ),
     Route(
         "POST",
@@ -369,6 +375,6 @@ routes = (
         "Cancel an execution",
         answer=schemas.CANCELED,
         error_names={404: _RESULT_NAMES[404]},
-        query=_PREVIEW,
+        query=PREVIEW,
     ),
 )

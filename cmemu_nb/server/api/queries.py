@@ -8,15 +8,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import ApiError, NotFound, known
 from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.server.api.data_types import data_type, of_json_schema
 from cmemu_nb.server.api.versions import VERSION
 from cmemu_nb.wire.api_names import COM, MODULES, name_in_api, namespace_of, normal_namespace, possible_functions
-from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name
+from cmemu_nb.wire.function_schemas import get_in, inputs_of, type_name
 from cmemu_nb.wire.json_values import read_exactly
 
 if TYPE_CHECKING:
@@ -32,13 +34,17 @@ MAX_SPLITS = 8
 
 @dataclass(frozen=True)
 class Query:
-    """One function of one bound app, as the public API sees it. `payload` is None if the runtime posted no schema."""
+    """One function of one bound app, as the public API sees it. `payload` is None if the runtime posted no schema.
+
+    `in_ontology` says whether it is called or described as a query of an ontology, where maps are entry sets.
+    """
 
     deployed_app_rid: str
     branch: str
     runtime_id: str
     name: str
     payload: bytes | None = None
+    in_ontology: bool = False
 
     @functools.cached_property
     def schema(self) -> Any:
@@ -103,10 +109,10 @@ def find_query(state: State, api_name: str, branch: str | None = None) -> Query:
     raise _ambiguous(api_name, found) if found else _unknown(state, api_name, branch)
 
 
-async def find_by_rids(state: State, rids: Collection[str]) -> dict[str, Query]:
+async def find_by_rids(state: State, rids: Collection[str], branch: str | None = None) -> dict[str, Query]:
     """Return the functions that have one of the RIDs, by RID. It compares the RIDs of all functions, in turns."""
     wanted, found = set(rids), dict[str, Query]()
-    for number, query in enumerate(_all(state), 1):
+    for number, query in enumerate(all_queries(state, branch), 1):
         if query.rid in wanted:
             found.setdefault(query.rid, query)
             if len(found) == len(wanted):
@@ -169,19 +175,26 @@ def _decoded(payload: bytes) -> Any:
         return {}
 
 
-def _all(state: State, branch: str | None = None) -> Iterator[Query]:
-    for app in _bound(state, branch, state.app_rids()):
+def all_queries(state: State, branch: str | None = None, after: tuple[str, str] | None = None) -> Iterator[Query]:
+    """Yield the functions of all apps by RID and name, on a branch, or else on each app's `master` or newest branch.
+
+    A page begins behind the RID and the name `after`.
+    """
+    rids = sorted(state.app_rids())
+    first, last_name = after or ("", "")
+    for app in _bound(state, branch, rids[bisect_left(rids, first) :]):
         try:
             schemas = state.schemas(app.runtime_id)
         except NotFound:  # the runtime was deleted between two turns
             continue
         for schema in schemas:
             name, payload = schema.function_name, schema.schema_payload
-            yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name, payload)
+            if app.deployed_app_rid != first or name > last_name:
+                yield Query(app.deployed_app_rid, app.branch, app.runtime_id, name, payload)
 
 
 def _unknown(state: State, api_name: str, branch: str | None) -> ApiError:
-    queries = list(_all(state, branch))
+    queries = list(all_queries(state, branch))
     where = "" if branch is None else f" on branch {quoted(branch)}"
     similar = closest(api_name.rpartition(MODULES)[2], {query.name for query in queries})
     names = known({query.api_name for query in queries}, "functions")
@@ -208,87 +221,29 @@ def _ambiguous(api_name: str, found: list[Query]) -> ApiError:
 
 # Descriptions
 
-# Types that have the same name in both dialects and no inner types.
-_PLAIN = frozenset(
-    ("attachment", "boolean", "date", "double", "float", "integer", "long", "mediaReference", "string", "timestamp")
-)
-_JSON_SCHEMA = {"boolean": "boolean", "integer": "integer", "null": "null", "number": "double", "string": "string"}
-TOO_DEEP = "nested too deeply"
-
 
 def query_record(query: Query) -> dict[str, Any]:
     """Return the API's record of a function, made from the schema that its runtime posted.
 
-    A schema of another dialect is read as the JSON Schema of an object: its properties are the parameters.
+    A schema of another dialect is read as the JSON Schema of an object: its properties are the parameters. The record
+    in an ontology also has the types to which others refer, of which a posted schema has none.
     """
-    inputs = query.inputs
-    parameters = {name: _parameter(kind, required=required) for name, (kind, required) in inputs.items()}
+    parameters = {name: _parameter(query, kind, required=required) for name, (kind, required) in query.inputs.items()}
     description = get_in(query.schema, "description")
     return {
         "apiName": query.api_name,
         **({"description": description} if isinstance(description, str) else {}),
         "displayName": query.name,
-        "parameters": parameters or _of_json_schema(query.schema),
-        "output": data_type(query.output),
+        "parameters": parameters or of_json_schema(query.schema),
+        "output": data_type(query.output, in_ontology=query.in_ontology),
         "rid": query.rid,
         "version": VERSION,
+        **({"typeReferences": {}} if query.in_ontology else {}),
     }
 
 
-def _parameter(kind: Any, *, required: bool) -> dict[str, Any]:
-    return {"dataType": data_type(kind), "required": required and type_name(kind) != "optionalType"}
-
-
-def data_type(kind: Any) -> dict[str, Any]:
-    """Return a type as the API describes it; a type that the API lacks is `unsupported`, with the type's name."""
-    try:
-        return _data_type(kind)
-    except RecursionError:
-        return _unsupported(TOO_DEEP)
-
-
-def _data_type(kind: Any) -> dict[str, Any]:
-    name = type_name(kind)
-    inside = get_in(kind, name)
-    if name in _PLAIN:
-        return {"type": name}
-    match name:
-        case "list" | "set":
-            return {"type": "array" if name == "list" else "set", "subType": _data_type(get_in(inside, "elementsType"))}
-        case "optionalType":
-            return {"type": "union", "unionTypes": [_data_type(get_in(inside, "wrappedType")), {"type": "null"}]}
-        case "anonymousCustomType":
-            fields = fields_of(kind) or {}
-            return {"type": "struct", "fields": [_field(each, inner) for each, inner in fields.items()]}
-    return _unsupported(name or "any")
-
-
-def _field(name: str, kind: Any) -> dict[str, Any]:
-    return {"name": name, "fieldType": _data_type(kind)}
-
-
-def _unsupported(name: str) -> dict[str, Any]:
-    return {"type": "unsupported", "unsupportedType": name, "params": {}}
-
-
-def _of_json_schema(schema: Any) -> dict[str, Any]:
-    properties, required = get_in(schema, "properties"), get_in(schema, "required")
-    if not isinstance(properties, dict):
-        return {}
-    needed = required if isinstance(required, list) else []
+def _parameter(query: Query, kind: Any, *, required: bool) -> dict[str, Any]:
     return {
-        name: {"dataType": _json_schema_type(each), "required": name in needed} for name, each in properties.items()
+        "dataType": data_type(kind, in_ontology=query.in_ontology),
+        "required": required and type_name(kind) != "optionalType",
     }
-
-
-def _json_schema_type(schema: Any) -> dict[str, Any]:
-    name = type_name(schema)
-    try:
-        if name == "array":
-            return {"type": "array", "subType": _json_schema_type(get_in(schema, "items"))}
-        if name == "object" and (properties := get_in(schema, "properties")) and isinstance(properties, dict):
-            fields = [{"name": each, "fieldType": _json_schema_type(inner)} for each, inner in properties.items()]
-            return {"type": "struct", "fields": fields}
-    except RecursionError:
-        return _unsupported(TOO_DEEP)
-    return {"type": _JSON_SCHEMA[name]} if name in _JSON_SCHEMA else _unsupported(name or "any")

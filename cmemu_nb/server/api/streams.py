@@ -1,11 +1,12 @@
-"""Results as Server-Sent Events, while they arrive [foundry].
+"""Results while they arrive, as Server-Sent Events or as lines of JSON (NDJSON) [foundry].
 
-Each event is `{"type": "data", "value": ...}`. The value is an array of the items that have arrived if the function
-streams, and the whole value otherwise. An error after the call is a last event, `{"type": "error", ...}`.
+Each event, or line, is `{"type": "data", "value": ...}`. The value is an array of the items that have arrived if the
+function streams, and the whole value otherwise. An error after the call is the last one, `{"type": "error", ...}`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from cmemu_nb.errors import ResultError, WireError
 from cmemu_nb.server.api.calls import api_error, batch_of, no_value, raised, value_of
 from cmemu_nb.server.api.errors import error_fields
-from cmemu_nb.server.response import Response, StreamResponse
+from cmemu_nb.server.response import BYTES, Response, StreamResponse
 from cmemu_nb.wire.function_schemas import type_name
 from cmemu_nb.wire.item_reader import FirstHeld, ItemReader
 from cmemu_nb.wire.results import error_text
@@ -22,52 +23,69 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from cmemu_nb.server.api.queries import Query
+    from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Answer
 
-EVENTS = "text/event-stream"
-# JSON has line ends only between values, so they can become spaces; in an event they would end a line.
+# JSON has line ends only between values, so they can become spaces; in an event or a line they would end it.
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
 
-async def as_events(query: Query, answer: Answer) -> Answer:
-    """Turn the answer of the contour routes into Server-Sent Events."""
-    if isinstance(answer, StreamResponse):
-        return StreamResponse(_events(query, answer.chunks), EVENTS)
-    try:
-        return Response(200, _data(await value_of(query, answer.body)), EVENTS)
-    except WireError as error:
-        return error_event(query, error)
+@dataclass(frozen=True)
+class StreamFormat:
+    """One of the two formats: its media type, and what is sent before and after each JSON object."""
+
+    media: str
+    before: bytes
+    after: bytes
+
+    async def answer(self, query: Query, answer: Answer) -> Answer:
+        """Turn the answer of the contour routes into this format."""
+        if isinstance(answer, StreamResponse):
+            return StreamResponse(self._pieces(query, answer.chunks), self.media)
+        try:
+            return Response(200, self._data(await value_of(query, answer.body)), self.media)
+        except WireError as error:
+            return self.error(query, error)
+
+    def error(self, query: Query, error: WireError) -> Response:
+        """Answer with only the error of a job that failed or did not finish in time."""
+        return Response(200, self._error(query, error), self.media)
+
+    async def _pieces(self, query: Query, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        reader = ItemReader(streaming=type_name(query.output) in ("list", "set"))
+        first = FirstHeld()
+        try:
+            async for chunk in chunks:
+                if items := first.add(reader.split(chunk)):
+                    yield self._data(await batch_of(query, items))
+            if items := first.add(reader.split_end()):
+                yield self._data(await batch_of(query, items))
+            if (posted := first.error()) is not None:
+                raise raised(query, error_text(posted))
+        except ResultError as error:
+            yield self._error(query, no_value(query, error))
+        except WireError as error:
+            yield self._error(query, error)
+
+    def _data(self, value: bytes) -> bytes:
+        return self._piece({"type": "data", "value": msgspec.Raw(value)})
+
+    def _error(self, query: Query, error: WireError) -> bytes:
+        return self._piece({"type": "error", **error_fields(api_error(query, error))})
+
+    def _piece(self, fields: dict[str, Any]) -> bytes:
+        return self.before + msgspec.json.encode(fields).translate(_LINE_ENDS) + self.after
 
 
-def error_event(query: Query, error: WireError) -> Response:
-    """Answer with a single event, the error of a job that failed or did not finish in time."""
-    return Response(200, _error(query, error), EVENTS)
+EVENTS = StreamFormat("text/event-stream", b"data: ", b"\n\n")
+LINES = StreamFormat(BYTES, b"", b"\n")
 
 
-async def _events(query: Query, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    reader = ItemReader(streaming=type_name(query.output) in ("list", "set"))
-    first = FirstHeld()
-    try:
-        async for chunk in chunks:
-            if items := first.add(reader.split(chunk)):
-                yield _data(await batch_of(query, items))
-        if items := first.add(reader.split_end()):
-            yield _data(await batch_of(query, items))
-        if (posted := first.error()) is not None:
-            raise raised(query, error_text(posted))
-    except ResultError as error:
-        yield _error(query, no_value(query, error))
-    except WireError as error:
-        yield _error(query, error)
-
-
-def _data(value: bytes) -> bytes:
-    return _event({"type": "data", "value": msgspec.Raw(value)})
-
-
-def _error(query: Query, error: WireError) -> bytes:
-    return _event({"type": "error", **error_fields(api_error(query, error))})
-
-
-def _event(fields: dict[str, Any]) -> bytes:
-    return b"data: " + msgspec.json.encode(fields).translate(_LINE_ENDS) + b"\n\n"
+def accepted_format(request: Request) -> StreamFormat:
+    """Return the first of the two formats that a request's `Accept` header names; events if it names neither."""
+    for each in request.headers.get("Accept", "").split(","):
+        media = each.partition(";")[0].strip().lower()
+        for form in (EVENTS, LINES):
+            if media == form.media:
+                return form
+    return EVENTS

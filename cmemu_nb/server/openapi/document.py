@@ -57,6 +57,8 @@ PATH_PARAMETERS = {
         examples.API_NAME,
     ),
     "userId": ("The user's id, or their login", examples.USER["username"]),
+    "ontology": ("The RID or the API name of the ontology; any is accepted", examples.ONTOLOGY_RID),
+    "ontologyRid": ("The RID of the ontology; any is accepted", examples.ONTOLOGY_RID),
     "executionId": ("The execution's id, from the answer of `executeAsync`", examples.JOB_ID),
 }
 _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
@@ -183,7 +185,7 @@ def _first_example(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _unparsed(kind: str) -> dict[str, Any]:
     """Describe a body that has no schema: a result, Server-Sent Events, or text."""
-    shown = {BYTES: examples.RESULT, EVENTS: examples.EVENTS}
+    shown = {BYTES: examples.RESULT, EVENTS.media: examples.EVENTS}
     if kind not in shown:
         return {"schema": TEXT}
     return {"schema": ANYTHING, "examples": {"example-1": {"value": shown[kind]}}}
@@ -259,7 +261,7 @@ def _content(route: Route, status: int, kinds: list[type[WireError]]) -> dict[st
         return {"content": _api_error_content(route, status) if route.path.startswith(API) else _error_content(kinds)}
     if route.answer is not None:
         return {"content": {JSON: _body(route.answer)}}
-    return {"content": {route.media: _unparsed(route.media)}}
+    return {"content": {media: _unparsed(media) for media in (route.media, *route.other_media)}}
 
 
 def _error_content(kinds: list[type[WireError]]) -> dict[str, Any]:

@@ -251,6 +251,30 @@ QUERY_RECORD = {
     "version": "0.0.0",
 }
 QUERY_RIDS = [{"rid": QUERY_RID}]
+ONTOLOGY_RID = "ri.ontology.main.ontology.cmemu"
+ONTOLOGY = {
+    "apiName": "cmemu",
+    "displayName": "cmemu",
+    "description": "The functions of the compute modules that this emulator serves.",
+    "rid": ONTOLOGY_RID,
+}
+ONTOLOGIES = {"data": [ONTOLOGY]}
+QUERY_TYPE = {**QUERY_RECORD, "typeReferences": {}}
+QUERY_TYPES = {"data": [QUERY_TYPE]}
+QUERY_TYPE_RIDS = {"requests": [{"queryTypeRid": QUERY_RID}]}
+_OF_V1 = {"baseType": "Integer", "dataType": {"type": "integer"}, "required": True}
+QUERY_TYPE_V1 = {**QUERY_RECORD, "parameters": dict.fromkeys(QUERY, _OF_V1)}
+QUERY_TYPES_V1 = {"data": [QUERY_TYPE_V1]}
+FULL_METADATA = {
+    "ontology": ONTOLOGY,
+    "queryTypes": {f"{API_NAME}:0.0.0": QUERY_TYPE},
+    "objectTypes": {},
+    "actionTypes": {},
+    "actionTypesFullMetadata": {},
+    "interfaceTypes": {},
+    "sharedPropertyTypes": {},
+    "valueTypes": {},
+}
 QUERIES = {"data": [QUERY_RECORD]}
 VALUE = {"value": 3}
 EXECUTION = {"type": "submitted", "executionId": JOB_ID}

@@ -124,6 +124,24 @@ _JOB: dict[str, Schema] = {
     "result_body_base64": described(TEXT, "The result in Base64; only present if it is not UTF-8"),
     "error_message": described(MAYBE_TEXT, "Why the job failed"),
 }
+_QUERY: dict[str, Schema] = {
+    "apiName": described(TEXT, "The full name of the function, which is unique"),
+    "description": described(TEXT, "The function's description, if its schema has one"),
+    "displayName": described(TEXT, "The function's name in its schema"),
+    "parameters": described(
+        {"type": "object", "additionalProperties": _QUERY_PARAMETER}, "The function's inputs, by name"
+    ),
+    "output": described(_DATA_TYPE, "The type of the function's value"),
+    "rid": described(TEXT, "The function's RID, which depends only on the app and the name of the function"),
+    "version": described(TEXT, "Always `0.0.0`"),
+}
+_PARAMETER_V1 = members(
+    {
+        "baseType": described(TEXT, "The type of its values as text, such as `Array<Long>`"),
+        "dataType": described(_DATA_TYPE, "The type of its values"),
+        "required": described(FLAG, "Whether a call must have a value for it"),
+    }
+)
 RECORDS: dict[str, Schema] = {
     "Error": members(
         {
@@ -140,19 +158,26 @@ RECORDS: dict[str, Schema] = {
             "parameters": described({"type": "object"}, "Further fields, which depend on the error's name"),
         }
     ),
-    "Query": members(
+    "Query": members(_QUERY, ("description",)),
+    "QueryType": members(
+        {**_QUERY, "typeReferences": described({"type": "object"}, "Always empty here")}, ("description",)
+    ),
+    "QueryTypeV1": members(
         {
-            "apiName": described(TEXT, "The full name of the function, which is unique"),
-            "description": described(TEXT, "The function's description, if its schema has one"),
-            "displayName": described(TEXT, "The function's name in its schema"),
+            **_QUERY,
             "parameters": described(
-                {"type": "object", "additionalProperties": _QUERY_PARAMETER}, "The function's inputs, by name"
+                {"type": "object", "additionalProperties": _PARAMETER_V1}, "The function's inputs, by name"
             ),
-            "output": described(_DATA_TYPE, "The type of the function's value"),
-            "rid": described(TEXT, "The function's RID, which depends only on the app and the name of the function"),
-            "version": described(TEXT, "Always `0.0.0`"),
         },
         ("description",),
+    ),
+    "Ontology": members(
+        {
+            "apiName": described(TEXT, "The setting `ontology_api_name`"),
+            "displayName": described(TEXT, "The same name"),
+            "description": described(TEXT, "What the ontology has"),
+            "rid": described(TEXT, "The setting `ontology_rid`"),
+        }
     ),
     "Runtime": members(_RUNTIME, ("module_auth_token",)),
     "RuntimeInFull": members(
@@ -319,6 +344,50 @@ QUERY = with_examples(record("Query"), examples.QUERY_RECORD)
 QUERIES = with_examples(
     members({"data": described(array(record("Query")), "The requested functions that exist")}),
     examples.QUERIES,
+)
+EMPTY_IN_ONTOLOGY = (
+    "objectTypes",
+    "actionTypes",
+    "actionTypesFullMetadata",
+    "interfaceTypes",
+    "sharedPropertyTypes",
+    "valueTypes",
+)
+_NEXT_PAGE = described(TEXT, "The token of the next page; absent if this is the last one")
+ONTOLOGY = with_examples(record("Ontology"), examples.ONTOLOGY)
+ONTOLOGIES = with_examples(
+    members({"data": described(array(record("Ontology")), "The ontologies")}), examples.ONTOLOGIES
+)
+QUERY_TYPE = with_examples(record("QueryType"), examples.QUERY_TYPE)
+QUERY_TYPE_BATCH = with_examples(
+    members({"data": described(array(record("QueryType")), "The requested queries that exist")}),
+    examples.QUERY_TYPES,
+)
+QUERY_TYPES = with_examples(
+    members(
+        {"nextPageToken": _NEXT_PAGE, "data": described(array(record("QueryType")), "The queries")}, ("nextPageToken",)
+    ),
+    examples.QUERY_TYPES,
+)
+QUERY_TYPE_V1 = with_examples(record("QueryTypeV1"), examples.QUERY_TYPE_V1)
+QUERY_TYPES_V1 = with_examples(
+    members(
+        {"nextPageToken": _NEXT_PAGE, "data": described(array(record("QueryTypeV1")), "The queries")},
+        ("nextPageToken",),
+    ),
+    examples.QUERY_TYPES_V1,
+)
+FULL_METADATA = with_examples(
+    members(
+        {
+            "ontology": described(record("Ontology"), "The ontology"),
+            "queryTypes": described(
+                {"type": "object", "additionalProperties": record("QueryType")}, "The queries, by `name:version`"
+            ),
+            **{name: described({"type": "object", "maxProperties": 0}, "Always empty") for name in EMPTY_IN_ONTOLOGY},
+        }
+    ),
+    examples.FULL_METADATA,
 )
 VALUE = with_examples(members({"value": _VALUE}), examples.VALUE)
 EXECUTION = with_examples(
