@@ -107,6 +107,23 @@ def test_prints_belong_to_the_job_and_to_the_replicas_log(emu: Emulator, client:
     assert {line.message for line in cluster.logs} == {f"said {number}" for number in range(10)}
 
 
+def test_functions_have_the_configuration_of_their_runtime_in_their_context(emu: Emulator, client: Client) -> None:
+    @emu.function
+    def password(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
+        print(context["sources"])  # noqa: T201 - what is tested
+        return [context["sources"].get("Crm", {}).get("password"), context.get("CLIENT_ID")]
+
+    emu.configure("notebook", sources={"Crm": {"password": "the-first-password"}})
+    emu.scale(client, replicas=2).wait_until_responsive()
+    job = emu.submit("password")
+    assert job.result() == ["the-first-password", None]
+    eventually(
+        lambda: job.logs == "{'Crm': {'password': '…word'}}\n", "what was printed has come, without the password"
+    )
+    emu.configure("notebook", sources={"Crm": {"password": "another"}}, client={"id": "app", "secret": "its-secret"})
+    eventually(lambda: emu.call("password") == ["another", "app"], "the replicas have the new configuration")
+
+
 def test_the_replicas_go_on_after_a_reset_with_new_tokens(emu: Emulator, client: Client) -> None:
     cluster = emu.scale(client, replicas=2).wait_until_responsive()
     before = {each.token for each in emu.lifecycle.replicas("notebook")}

@@ -303,6 +303,10 @@ class Functions(Part):
         served = self.find(function)
         return served.definition if served else define(function, streaming=inspect.isgeneratorfunction(function))
 
+    def context(self, runtime_id: str) -> dict[str, Any] | None:
+        """Return what the context of a runtime's functions has of its configuration; None while there is none."""
+        return self._configured.context(runtime_id)
+
     def streams(self, runtime_id: str, name: str) -> bool:
         """Return whether a function of this name is served on a runtime and streams."""
         executor = self._executors.get(runtime_id)

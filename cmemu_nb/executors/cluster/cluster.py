@@ -133,8 +133,7 @@ class Cluster:
 
         Raises `FunctionRefused` if a worker can't load them; its replicas keep the previous ones.
         """
-        functions = pickled(self._clusters.functions.definitions(self.runtime_id))
-        sent = self._engine.home.run(self._ship(functions))
+        sent = self._engine.home.run(self._ship(self._pickled()))
         _wait_for_answers(sent)
         problems = {answer.result() for *_, answer in sent if answer.done() and answer.exception() is None} - {""}
         if problems:
@@ -147,7 +146,7 @@ class Cluster:
 
     async def begin(self, replicas: int) -> None:
         """Start the replicas."""
-        self._functions = pickled(self._clusters.functions.definitions(self.runtime_id))
+        self._functions = self._pickled()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await asyncio.wrap_future(self._call_dask(check_versions, self._client))
@@ -197,6 +196,14 @@ class Cluster:
             self._engine.lifecycle.drain_replica(seat.replica)
             self._leaving[seat.attempt] = seat
             self._send(seat, Leave(finishes_jobs=True))
+
+    def _pickled(self) -> bytes:
+        functions = self._clusters.functions
+        return pickled(functions.definitions(self.runtime_id), functions.context(self.runtime_id))
+
+    async def configure(self) -> None:
+        """Send the functions with their new configuration to every replica."""
+        await self._ship(self._pickled())
 
     async def _ship(self, functions: bytes) -> list[Sent]:
         self._functions = functions

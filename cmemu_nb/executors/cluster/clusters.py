@@ -131,6 +131,8 @@ class Clusters(Part):
                 self.engine.home.loop.create_task(cluster.end("the runtime was deleted"))
             elif event.kind == "session_reset":
                 cluster.abandon("", None)
+            elif event.kind == "runtime_configured":
+                self.engine.home.loop.create_task(cluster.configure())
             elif event.kind == "job_failed" and event.job_id is not None:
                 job = self.engine.lifecycle.find_job(event.job_id)
                 if job is not None and job.replica_id is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.sdk.adapter import Definition
 
 
-def pickled(definitions: Iterable[Definition]) -> bytes:
+def pickled(definitions: Iterable[Definition], configured: dict[str, Any] | None = None) -> bytes:
     """Return functions and everything that they use, by name, as bytes that a worker can load.
 
-    Raises `FunctionRefused`, which names every function that can't be shipped and the variables that prevent it.
+    With them is what their context has of the configuration of their runtime. Raises `FunctionRefused`, which names
+    every function that can't be shipped and the variables that prevent it.
     """
     functions = {each.name: each for each in definitions}
     try:
-        whole: bytes = cloudpickle.dumps(functions)
+        whole: bytes = cloudpickle.dumps((functions, configured))
     except Exception:  # noqa: BLE001 - pickling runs code of the objects, which may raise any error
         problems = [problem for each in functions.values() if (problem := _problem(each))]
         raise FunctionRefused(f"{' '.join(problems)} Open such things inside the function.") from None

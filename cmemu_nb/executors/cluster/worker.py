@@ -46,7 +46,10 @@ BYTES = {"Content-Type": "application/octet-stream"}
 
 @dataclass(frozen=True)
 class Start:
-    """What a replica needs to poll: the emulator's address and certificate authority, its token, pickled functions."""
+    """What a replica needs to poll: the emulator's address and certificate authority, its token, pickled functions.
+
+    With the functions is what their context has of the configuration of their runtime.
+    """
 
     url: str
     authority: str
@@ -58,7 +61,7 @@ class Start:
 
 @dataclass(frozen=True)
 class NewFunctions:
-    """The pickled functions that later jobs run."""
+    """The pickled functions that later jobs run, and what their context has of the configuration."""
 
     functions: bytes = field(repr=False)
     version: int
@@ -150,6 +153,7 @@ class WorkerReplica:
         self._send = send
         self._messages: queue.SimpleQueue[Start | Leave] = queue.SimpleQueue()
         self._functions: dict[str, Definition] = {}
+        self._configured: dict[str, Any] | None = None
         self._version = -1
         self._lock = threading.Lock()
         self._leaving: Leave | None = None
@@ -174,7 +178,10 @@ class WorkerReplica:
         # Messages may arrive in another order than they were sent.
         with self._lock:
             if message.version > self._version:
-                self._functions, self._version = cloudpickle.loads(message.functions), message.version
+                (self._functions, self._configured), self._version = (
+                    cloudpickle.loads(message.functions),
+                    message.version,
+                )
 
     def _abandon(self, job_id: str) -> None:
         self._abandoned.append(job_id)  # the job may arrive after this message
@@ -261,6 +268,7 @@ class WorkerReplica:
                 lambda body: platform.post(run.job_id, body),
                 lambda why: self._report("explained", job_id=run.job_id, why=why),
                 run.ending,
+                self._configured,
             )
         except JobEnded:  # the job has ended already, so it needs no result
             pass
