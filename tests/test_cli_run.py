@@ -149,7 +149,12 @@ def test_a_program_that_exits_is_started_again_as_it_says(poller: list[str], tmp
         assert said[1:] == ["bye\n", "WARNING: Replica 1 exited (3) and starts again in 1 s.\n"]
         (tmp_path / "code").unlink()
         assert server.errors.readline() == said[0] == "hello you ␛[2J\n"
-        server.end()
+        (tmp_path / "code").write_text("4")
+        assert [server.errors.readline() for _ in range(2)][1].endswith(
+            "Replica 1 exited (4) and starts again in 2 s.\n"
+        )
+        # An interrupt while it backs off ends the command at once.
+        assert server.end(signal.SIGINT) == ("", "")
     assert server.process.returncode == 0
 
 

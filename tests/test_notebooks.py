@@ -115,6 +115,7 @@ MODULES = [
     ("4. Lose a replica", r"(?s)(running +[0-9a-f]{8}.*){3}queued"),
     ("4. Lose a replica", r"● failed .* replica [0-9a-f]{8} exited with code 143 "),
     ("4. Lose a replica", r'(● ok .* "delivered" .*){3}'),
+    ("4. Lose a replica", r"\['responsive', 'responsive', 'responsive'\]"),
     ("5. Read the logs", r"(?s)INFO: one coffee\n.*INFO +foundry_job_\w+ +one coffee"),
     ("5. Read the logs", r"<deliver on 'shop', calls: 4 \(3 ok, 1 failed\)>"),
     ("6. A module in Node", r"Node is here\."),

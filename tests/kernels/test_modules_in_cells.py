@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernels
 
+PROGRAMS = Path(__file__).parents[1] / "programs"
 WHERE = [("7.4", "kernel"), ("6.30", "kernel"), ("7.4", "thread")]
 PYTHON_CELL = """%%compute_module greeter --replicas 2
 import os
@@ -97,6 +98,30 @@ def test_a_program_is_launched_and_its_environment_shown_by_magics(notebook: Not
     lines = run_cell(notebook, "%cmemu env shout").splitlines()
     assert [line for line in lines if not line.startswith("export ")] == []
     assert run_cell(notebook, "%cmemu env shout --docker image").startswith("docker run --rm --network host -v ")
+
+
+@IN_ONE_KERNEL
+def test_pipelines_shell_programs_and_crashed_imports_are_launched_from_cells(notebook: Notebook) -> None:
+    (notebook.kernel.folder / "source.jsonl").write_text('{"price": 2, "count": 3}\n')
+    pipeline = (
+        f"%cmemu launch --mode pipeline --no-restart -- python {PROGRAMS / 'pipeline.py'} source.jsonl target.jsonl"
+    )
+    shown = run_cell(notebook, pipeline)
+    assert "Module" in shown
+    assert "pipeline" in shown
+    assert notebook.kernel.run("print(emu.modules['pipeline'].wait_until_ended(30))") == "0"
+    assert '"total": 6' in (notebook.kernel.folder / "target.jsonl").read_text()
+    assert "shell_module" in run_cell(notebook, f"%cmemu launch -- {PROGRAMS / 'shell_module.sh'}")
+    app = "ri.foundry.main.deployed-app.shell_module"
+    assert notebook.kernel.run(f"print(emu.call('shout', {{'word': 'hey'}}, {app!r}))") == "HEY"
+    program = (PROGRAMS / "crashed_import.py").read_text()
+    notebook.kernel.run("from cmemu_nb.executors.modules import modules; modules.SETTLE_SECONDS = 30.0")
+    run_cell(notebook, f"%%compute_module crashed\n{program}")
+    app = "ri.foundry.main.deployed-app.crashed"
+    assert notebook.kernel.run(f"print(emu.call('ready', None, {app!r}))") == "ready"
+    said = notebook.kernel.run(f"try:\n    emu.call('predict', None, {app!r})\nexcept Exception as error: print(error)")
+    assert "The module 'crashed' raised an exception while it was imported" in said
+    assert said.endswith("ModuleNotFoundError: No module named 'no_such_package'")
 
 
 def what_it_says(notebook: Notebook, code: str, said: str) -> str:
