@@ -143,7 +143,8 @@ def test_a_program_that_ends_gives_its_exit_code_and_its_lines(poller: list[str]
 
 def test_a_program_that_exits_is_started_again_as_it_says(poller: list[str], tmp_path: Path) -> None:
     with serving("--env", "GREETING=you", "--", *poller, command="run") as server:
-        server.output.readline()
+        assert server.output.readline().endswith("polls for jobs, as the runtime 'poller'.\n")
+        assert server.output.readline().startswith("Call it from another terminal: ")
         (tmp_path / "code").write_text("3")
         said = [server.errors.readline() for _ in range(3)]
         assert said[1:] == ["bye\n", "WARNING: Replica 1 exited (3) and starts again in 1 s.\n"]

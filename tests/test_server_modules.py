@@ -257,7 +257,7 @@ def test_a_server_that_does_not_listen_is_shown_as_waiting_for_its_port() -> Non
             {"server": {"openapi": "x", "port": "8000"}},
             "server.port of a module's configuration must be a whole number",
         ),
-        ({"server": {"openapi": "x", "port": 70000}}, "must be at most 65535, not 70000"),
+        ({"server": {"openapi": "x", "port": 70000}}, "must be from 1 to 65,535, not 70000"),
         (
             {"server": {"openapi": "x", "timeout": 0}},
             "server.timeout .* a number of seconds greater than 0, not a number",

@@ -286,12 +286,12 @@ def _mode(value: Any, where: str) -> Mode:  # noqa: ARG001 - every reader takes 
     return Mode(value)
 
 
-def _count(value: Any, where: str) -> int:
+def _count(value: Any, where: str, most: int = MAX_COUNT) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong(where, f"a whole number from 1 to {MAX_COUNT:,}", value)
-    if not 1 <= value <= MAX_COUNT:
+        raise _wrong(where, f"a whole number from 1 to {most:,}", value)
+    if not 1 <= value <= most:
         raise InvalidRequest(
-            f"{where} of a module's configuration must be from 1 to {MAX_COUNT:,}, not {abbreviated(value)}."
+            f"{where} of a module's configuration must be from 1 to {most:,}, not {abbreviated(value)}."
         )
     return value
 
@@ -300,8 +300,8 @@ def _server(value: Any, where: str) -> ServerOptions:
     server = _members(value, where, ("openapi",), ("port", "timeout"))
     path, port, timeout = server["openapi"], server.get("port"), server.get("timeout")
     openapi = str(_filled(os.fspath(path) if isinstance(path, os.PathLike) else path, f"{where}.openapi"))
-    if port is not None and _count(port, f"{where}.port") > MAX_PORT:
-        raise InvalidRequest(f"{where}.port of a module's configuration must be at most {MAX_PORT}, not {port}.")
+    if port is not None:
+        _count(port, f"{where}.port", MAX_PORT)
     if timeout is None:
         return ServerOptions(openapi, port)
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout < math.inf:
