@@ -33,7 +33,13 @@ PROGRAMS = {
     "curl": ("curl",),
     "npm": ("npm",),
 }
-NODE_PACKAGES = ("@palantir/compute-module@0.2.7", "@osdk/oauth@1.13.0")
+NODE_PACKAGES = (
+    "@palantir/compute-module@0.2.7",
+    "@osdk/oauth@1.13.0",
+    "@osdk/client@2.22.0",  # newer ones need packages that the registry does not have
+    "@osdk/foundry.functions@2.57.0",
+    "@osdk/foundry.ontologies@2.57.0",
+)
 # What Binder's images have before requirements.txt is installed, of repo2docker's own lock file.
 BINDER_BASE = (
     "ipykernel==7.0.1",

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import runpy
+import subprocess
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import foundry_sdk.v1
 import pytest
 from client import RID, Api
 from conftest import TOKEN, serving
+from environments import node_modules, program
 from foundry_sdk import (
     AsyncFoundryClient,
     BadRequestError,
@@ -31,6 +33,7 @@ from cmemu_nb.settings import make_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cmemu_nb import Emulator
 
@@ -107,7 +110,7 @@ def test_its_full_metadata_has_all_queries_and_nothing_else(shop: Any) -> None:
         "shop", preview=True, branch="master", include_action_type_full_metadata=True
     )
     assert full.ontology.rid == ONTOLOGY
-    names = [f"{NOTEBOOK}.{name}" for name in ("fail", "prices", "summarize", "userOf")]
+    names = [f"{NOTEBOOK}.{name}" for name in ("fail", "flags", "nothing", "prices", "summarize", "userOf")]
     assert sorted(full.query_types) == [f"{name}:0.0.0" for name in names]
     assert full.query_types[f"{NOTEBOOK}.summarize:0.0.0"] == shop.Ontology.QueryType.get("shop", "summarize")
     for empty in ("object_types", "action_types", "action_types_full_metadata", "interface_types", "value_types"):
@@ -201,10 +204,14 @@ def test_maps_are_entry_sets_on_the_way_in_and_out(cells: Emulator, kind: Any) -
         "total": BIG * 0.5,
         "first": {"item": "apple", "amount": str(BIG), "at": "2026-01-02T03:04:05Z"},
         "counts": [{"key": 3, "value": str(BIG)}, {"key": 4, "value": "0"}],
-        "sizes": [{"key": str(BIG), "value": [{"key": True, "value": 0.5}]}],
+        "sizes": [{"key": str(BIG), "value": 0.5}],
         "items": [[{"key": "apple", "value": str(BIG)}]],
         "seen": repr(({3: {"a": BIG}, 4: {}}, {dt.date(2026, 1, 2): {"x"}})),
     }
+
+
+def test_the_keys_of_an_entry_set_may_be_truth_values(shop: Any) -> None:
+    assert shop.Query.execute("shop", "flags", parameters={}).value == [{"key": True, "value": 0.5}]
 
 
 def test_an_object_is_taken_for_a_map_and_the_functions_routes_keep_objects(cells: Emulator, shop: Any) -> None:
@@ -309,7 +316,7 @@ def test_the_asynchronous_clients_do_all_of_it(cells: Emulator) -> None:
     for kind in (AsyncFoundryClient, foundry_sdk.v1.AsyncFoundryClient):
         assert asyncio.run(everything(kind)) == [
             [ONTOLOGY],
-            ["fail", "prices", "summarize", "user_of"],
+            ["fail", "flags", "nothing", "prices", "summarize", "user_of"],
             f"{NOTEBOOK}.prices",
             BIG * 0.5,
         ]
@@ -341,3 +348,63 @@ def test_a_stream_comes_in_the_format_that_is_accepted(cells: Emulator, accept: 
         "POST", "/api/v2/functions/queries/fail/streamingExecute", json={"parameters": {}}, headers={"Accept": accept}
     )
     assert (failed.headers["Content-Type"], failed.text.count("QueryRuntimeError")) == (media, 1)
+
+
+# The packages of npm
+
+
+@pytest.fixture(scope="module")
+def found(cells: Emulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an application in Node finds with the OSDK and with the platform clients."""
+    folder: Path = tmp_path_factory.mktemp("osdk")
+    (folder / "node_modules").symlink_to(node_modules() / "node_modules")
+    (folder / "app.mjs").write_text((PROGRAMS / "osdk_client.mjs").read_text())
+    given = json.dumps([cells.url, TOKEN, "ri.ontology.main.ontology.other"])
+    node = [str(program("nodejs")), "--no-warnings", "app.mjs", given]
+    done = subprocess.run(node, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    answered: dict[str, Any] = json.loads(done.stdout)
+    return answered
+
+
+def test_the_osdk_calls_functions_with_maps_and_reads_their_types(found: dict[str, Any]) -> None:
+    assert float(found["summary"].pop("total")) == BIG * 0.5
+    assert found["summary"] == {
+        "first": {"item": "apple", "amount": str(BIG), "at": "2026-01-02T03:04:05Z"},
+        # The OSDK makes an object of an entry set only if that is not a member of a struct.
+        "counts": [{"key": 3, "value": str(BIG)}, {"key": 4, "value": "0"}],
+        "sizes": [{"key": str(BIG), "value": 0.5}],
+        "items": [[{"key": "apple", "value": str(BIG)}]],
+        "seen": repr(({3: {"a": BIG}, 4: {}}, {dt.date(2026, 1, 2): {"x"}})),
+    }
+    metadata = found["metadata"]
+    assert (metadata["apiName"], metadata["version"]) == (f"{NOTEBOOK}.summarize", "0.0.0")
+    assert metadata["parameters"]["stock"]["valueType"]["keyType"] == {"type": "string", "nullable": False}
+    assert metadata["parameters"]["title"] == {"type": "string", "nullable": True}
+    assert metadata["output"]["struct"]["counts"]["type"] == "map"
+
+
+def test_errors_are_those_of_the_osdk(found: dict[str, Any]) -> None:
+    failed, unknown = found["failed"], found["unknown"]
+    assert (failed["name"], failed["code"], failed["status"]) == ("QueryRuntimeError", "INVALID_ARGUMENT", 400)
+    assert failed["parameters"]["message"] == "it failed: badly"
+    assert (unknown["name"], unknown["status"], unknown["parameters"]["query"]) == ("QueryNotFound", 404, "sumarize")
+    assert "key type of boolean are not supported" in found["flags"]["message"]
+    assert found["nothing"]["message"] == "Got null response when nullable was not allowed"
+
+
+def test_the_osdk_reads_a_stream_item_by_item(found: dict[str, Any]) -> None:
+    assert found["streamed"] == [{"item 0": 0.5}, {"item 1": 1.5}]
+
+
+def test_the_platform_clients_of_npm_list_describe_and_call(found: dict[str, Any]) -> None:
+    assert [each["rid"] for each in found["ontologies"]["data"]] == [ONTOLOGY]
+    names = ["fail", "flags", "nothing", "prices", "summarize", "userOf"]
+    assert found["full"] == [f"{NOTEBOOK}.{name}:0.0.0" for name in names]
+    assert [each["displayName"] for each in found["page"]["data"]] == ["fail"]
+    assert found["next"] == ["flags", "nothing", "prices", "summarize", "user_of"]
+    assert found["executed"] == {"value": [[{"key": "item 0", "value": 0.5}]]}
+    assert found["described"] == f"{NOTEBOOK}.summarize"
+    assert found["called"] == {"value": [{"item 0": 0.5}]}
+    assert found["media"] == "application/octet-stream"
+    assert found["lines"] == [{"type": "data", "value": [{f"item {n}": n + 0.5}]} for n in range(2)]

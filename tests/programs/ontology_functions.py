@@ -30,7 +30,7 @@ class Summary:
     total: Double
     first: Order
     counts: dict[int, Long]
-    sizes: dict[Long, dict[bool, Double]]
+    sizes: dict[Long, Double]
     items: list[dict[str, Long]]
     seen: str
 
@@ -45,10 +45,18 @@ def summarize(context, event: Orders) -> Summary:
         "total": sum(event.prices[order.item] * order.amount for order in event.orders),
         "first": event.orders[0],
         "counts": {key: sum(counts.values()) for key, counts in event.stock.items()},
-        "sizes": {2**60 + 1: {True: 0.5}},
+        "sizes": {2**60 + 1: 0.5},
         "items": [{order.item: order.amount} for order in event.orders],
         "seen": repr((event.stock, event.days)),
     }
+
+
+def flags(context, event) -> dict[bool, Double]:
+    return {True: 0.5}
+
+
+def nothing(context, event) -> None:
+    pass
 
 
 def user_of(context, event) -> str:
@@ -64,5 +72,5 @@ def prices(context, event: Limit) -> Iterable[dict[str, Double]]:
         yield {f"item {number}": number + 0.5}
 
 
-PLAIN = (summarize, user_of, fail)
+PLAIN = (summarize, flags, nothing, user_of, fail)
 STREAMING = (prices,)
