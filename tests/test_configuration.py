@@ -252,13 +252,13 @@ def test_a_module_without_an_sdk_reads_files_and_variables(emu: Emulator, tmp_pa
         "client": "orders-app",
         "level": "DEBUG",
     }
-    emu.launch(program, **{**CONFIGURATION, "replicas": 1}).wait_until_responsive()
+    module = emu.launch(program, **{**CONFIGURATION, "replicas": 1}).wait_until_responsive()
     assert emu.call("connect", validate=False) == given
+    module.stop()
     config = tmp_path / "module.yaml"
     config.write_text(YAML)
     with serving("--config", str(config), "--", program, command="run", runtime_folder=tmp_path) as server:
-        while not server.output.readline().startswith("Call it"):
-            pass
+        assert any(line.startswith("Call it") for line in iter(server.output.readline, ""))
         done = run("call", "connect", "{}", "--no-validate", JUPYTER_RUNTIME_DIR=str(tmp_path))
         assert json.loads(done.stdout) == given
 

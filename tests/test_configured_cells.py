@@ -113,8 +113,7 @@ def test_a_program_finds_its_configuration_in_a_cell_launched_and_with_cmemu_run
     emulator.stop()
     assert {**os.environ, "PYTEST_CURRENT_TEST": ""} == {**before, "PYTEST_CURRENT_TEST": ""}
     with serving("--config", str(path), "--", "python", CUSTOMERS, command="run", runtime_folder=tmp_path) as server:
-        while not server.output.readline().startswith("Call it"):
-            pass
+        assert any(line.startswith("Call it") for line in iter(server.output.readline, ""))
         done = run("call", "connect", "{}", JUPYTER_RUNTIME_DIR=str(tmp_path))
         assert {**json.loads(done.stdout), "url": ""} == {**CONNECTED, "user": ""}
 

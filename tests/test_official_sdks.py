@@ -265,8 +265,7 @@ def test_node_finds_its_sources_resources_and_client(emu: Emulator, node_program
     config.write_text(json.dumps(configuration))
     words = ["--config", str(config), "--", "node", str(program)]
     with serving(*words, command="run", runtime_folder=tmp_path) as server:
-        while not server.output.readline().startswith("Call it"):
-            pass
+        assert any(line.startswith("Call it") for line in iter(server.output.readline, ""))
         done = run("call", "connect", "{}", "--no-validate", JUPYTER_RUNTIME_DIR=str(tmp_path))
         assert json.loads(done.stdout) == connected
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Customers of a CRM, without an SDK: curl polls for jobs and posts results, and the credentials are in files.
 ask() {
-    curl -sS --cacert "$DEFAULT_CA_PATH" -H "Module-Auth-Token: $(cat "$MODULE_AUTH_TOKEN")" "$@"
+    curl -fsS --cacert "$DEFAULT_CA_PATH" -H "Module-Auth-Token: $(cat "$MODULE_AUTH_TOKEN")" "$@"
 }
 
 while :; do
