@@ -116,8 +116,8 @@ def test_commands_follow_the_pages_and_ask_only_for_runtimes_that_have_something
     async def look(emulator: Emulator) -> tuple[list[dict[str, Any]], View, View]:
         options = argparse.Namespace(runtime=None, status=None, job=None, last=10)
         async with Remote(emulator.url, emulator.token) as remote:
-            schemas = await show._schemas(remote, options)  # noqa: SLF001
-            return await remote.runtimes(), schemas, await show._jobs(remote, options)  # noqa: SLF001
+            schemas = await show.schemas_view(remote, options)
+            return await remote.runtimes(), schemas, await show.jobs_view(remote, options)
 
     monkeypatch.setattr(Remote, "_send", noting)
     monkeypatch.setattr(remote_module, "MAX_PAGE", 100)

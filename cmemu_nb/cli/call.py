@@ -35,7 +35,7 @@ from cmemu_nb.wire.results import error_for_people, function_error, item_value, 
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from cmemu_nb.cli.remote import Remote
 
@@ -116,11 +116,20 @@ async def _run(options: argparse.Namespace, query: bytes) -> None:
 
 
 async def _wait(remote: Remote, job_id: str, options: argparse.Namespace) -> None:
+    async with (
+        explained(remote, job_id, options.timeout),
+        RemoteWaitLine(remote, job_id, progress=not options.no_progress) as line,
+    ):
+        await _print(remote, job_id, line, options)
+
+
+@contextlib.asynccontextmanager
+async def explained(remote: Remote, job_id: str, seconds: float) -> AsyncIterator[None]:
+    """Raise the errors of a wait for a job with what the emulator knows of their reason."""
     try:
-        async with RemoteWaitLine(remote, job_id, progress=not options.no_progress) as line:
-            await _print(remote, job_id, line, options)
+        yield
     except TimeoutError:
-        raise await _timed_out(remote, job_id, options.timeout) from None
+        raise await _timed_out(remote, job_id, seconds) from None
     except FunctionError as error:
         raise await _explained(remote, job_id) or error from None
     except (NotFound, JobFailed) as error:
@@ -138,7 +147,7 @@ async def _print(remote: Remote, job_id: str, line: RemoteWaitLine, options: arg
     if options.raw:
         sys.stdout.buffer.write(result)
     else:
-        _print_result(result, streamed=streamed)
+        print(_safe(result_as_json(result, streamed=streamed)))
 
 
 async def _timed_out(remote: Remote, job_id: str, seconds: float) -> JobTimeout:
@@ -178,8 +187,8 @@ async def _tick() -> None:
         await asyncio.sleep(TICK_SECONDS)
 
 
-def _print_result(result: bytes, *, streamed: bool) -> None:
-    """Print a value as JSON: a stream as an array of its items, also if there is only one or none."""
+def result_as_json(result: bytes, *, streamed: bool) -> str:
+    """Return a value as JSON: a stream as an array of its items, also if there is only one or none."""
     error = function_error(result)
     if error is not None:
         raise FunctionError(error_for_people(error))
@@ -188,10 +197,9 @@ def _print_result(result: bytes, *, streamed: bool) -> None:
     except ResultError as wrong:
         raise _for_the_shell(wrong) from None
     if len(values) == 1 and not streamed:  # the text as it was posted: Python's numbers are less exact than JSON's
-        print(_safe(values[0][1]))
-    else:
-        items = ", ".join(_in_one_line(*each) for each in values)
-        print(_safe(f"[{items}]" if values or streamed else "null"))
+        return values[0][1]
+    items = ", ".join(_in_one_line(*each) for each in values)
+    return f"[{items}]" if values or streamed else "null"
 
 
 def _in_one_line(value: object, text: str) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ANSWER_SECONDS = 30.0
-OK = 200
+OK, NOTHING = 200, 204
 
 
 class Remote:
@@ -32,6 +32,7 @@ class Remote:
         if not can_be_sent(token):
             raise InvalidRequest("The token can't be sent in a header: it must be printable ASCII without blanks.")
         self.url = url
+        self.token = Token(token)
         self.contour = ContourClient(url, token)
         self._http = HttpClient(url)
         self._headers = {"Authorization": Token(f"Bearer {token}"), "Content-Type": "application/json"}
@@ -56,6 +57,10 @@ class Remote:
         """Post JSON and return the answer as Python values. An error on the wire is raised."""
         return read_exactly(await self._send("POST", path, msgspec.json.encode(fields)))
 
+    async def change(self, path: str, fields: dict[str, Any]) -> None:
+        """Post JSON to a route that answers nothing. An error on the wire is raised."""
+        await self._send("POST", path, msgspec.json.encode(fields))
+
     async def download(self, path: str, receive: Callable[[bytes], object]) -> None:
         """Call `receive` with each piece of a route's answer, without a time limit."""
         exchange = await self._http.begin("GET", path, {"Content-Length": "0", **self._headers})
@@ -70,7 +75,7 @@ class Remote:
             raise NotRunning(f"The emulator at {self.url} does not answer. Is its process stopped or busy?") from None
 
     def _check(self, reply: Reply) -> Reply:
-        if reply.status == OK:
+        if reply.status in (OK, NOTHING):
             return reply
         error = wire_error(reply)
         if isinstance(error, InvalidBearerToken):

@@ -64,12 +64,7 @@ def _serve(parser: Parser, options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
     """Start an emulator with the options' settings, print its address, and stop it at the end of the block."""
-    try:
-        settings = {**given_settings(options), "home": "thread"}
-        emulator = Emulator.from_seed(options.seed, **settings) if options.seed else Emulator(**settings)
-    except (SettingError, JournalError) as error:
-        parser.error(str(error))
-    with faults_reported(emulator) as stderr, _running(parser, emulator, stderr):
+    with running(parser, options) as emulator:
         print(f"The emulator is at {emulator.url}", flush=True)
         if emulator.proxy_url is not None:
             print(f"Through the hub, for requests with a token: {emulator.proxy_url}", flush=True)
@@ -82,7 +77,19 @@ def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
 
 
 @contextlib.contextmanager
-def _running(parser: Parser, emulator: Emulator, stderr: StderrWriter) -> Iterator[None]:
+def running(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
+    """Start an emulator with the options' settings, and stop it at the end of the block. Faults go to stderr."""
+    try:
+        settings = {**given_settings(options), "home": "thread"}
+        emulator = Emulator.from_seed(options.seed, **settings) if options.seed else Emulator(**settings)
+    except (SettingError, JournalError) as error:
+        parser.error(str(error))
+    with faults_reported(emulator) as stderr, _with_warnings_on(parser, emulator, stderr):
+        yield emulator
+
+
+@contextlib.contextmanager
+def _with_warnings_on(parser: Parser, emulator: Emulator, stderr: StderrWriter) -> Iterator[None]:
     try:
         with warnings.catch_warnings(record=True) as warned:
             for kind in WARNINGS:

@@ -46,7 +46,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "jobs",
         "Show the newest jobs, oldest first.",
         "  cmemu jobs --status failed --last 10\n  cmemu jobs a4c966",
-        _jobs,
+        jobs_view,
     )
     jobs.add_argument("job", nargs="?", metavar="ID", help=f"Show one job with all of its fields: {JOB}.")
     add_job_filters(jobs)
@@ -57,8 +57,10 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         default=DEFAULT_LAST,
         help=f"Show only the newest N jobs. Default: {DEFAULT_LAST}.",
     )
-    _add(commands, parsers, "runtimes", "Show the runtimes and when they last polled.", "  cmemu runtimes", _runtimes)
-    schemas = _add(commands, parsers, "schemas", "Show the functions that are served.", "  cmemu schemas", _schemas)
+    _add(
+        commands, parsers, "runtimes", "Show the runtimes and when they last polled.", "  cmemu runtimes", runtimes_view
+    )
+    schemas = _add(commands, parsers, "schemas", "Show the functions that are served.", "  cmemu schemas", schemas_view)
     schemas.add_argument("--runtime", help="Only functions of this runtime.")
 
 
@@ -88,7 +90,8 @@ def _add(
 # Jobs
 
 
-async def _jobs(remote: Remote, options: argparse.Namespace) -> View:
+async def jobs_view(remote: Remote, options: argparse.Namespace) -> View:
+    """Return the newest jobs that match the options, or the only one whose id ends with `options.job`."""
     ids = (
         [options.runtime]
         if options.runtime
@@ -137,7 +140,7 @@ async def _one_job(remote: Remote, options: argparse.Namespace, found: list[dict
     ending, options.job = repr(options.job), None
     if found:
         raise InvalidRequest(several_end_in(ending, len(found), _candidates(found)))
-    newest = (await _jobs(remote, options)).records
+    newest = (await jobs_view(remote, options)).records
     raise NotFound(none_ends_in(ending, _candidates(newest)))
 
 
@@ -145,7 +148,7 @@ def _candidates(jobs: list[dict[str, Any]]) -> list[str]:
     now = time.time_ns()
     newest = jobs[: -MAX_CANDIDATES - 1 : -1]
     return [
-        candidate(job["job_id"], job["query_type"], _state(job), job["queued_at"] * NS_PER_MS, now) for job in newest
+        candidate(job["job_id"], job["query_type"], state_of(job), job["queued_at"] * NS_PER_MS, now) for job in newest
     ]
 
 
@@ -153,7 +156,7 @@ def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
     """Return a job's fields, one row for each of their lines, with the reason why it has no result, or no value."""
     fields = dict(zip(JOB_HEADINGS, _job_row(job), strict=True))
     explanation = why.explanation if why is not None else ""
-    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": explanation or _result_or_error(job)}
+    fields |= {"query": write_json(job["query"], ensure_ascii=False), "result": explanation or result_or_error(job)}
     del fields["job"]
     if why is not None and job["outcome"] is None:
         fields["diagnosis"] = textwrap.fill(why.sentence, WIDTH)
@@ -163,22 +166,23 @@ def _details(job: dict[str, Any], why: Diagnosis | None) -> list[list[str]]:
 
 def _job_row(job: dict[str, Any]) -> list[str]:
     return [
-        _state(job),
+        state_of(job),
         job["query_type"],
         job["runtime_id"],
         clock(job["queued_at"] * NS_PER_MS, time.time_ns()),
         _took(job["queue_time"]),
         _took(job["run_time"]),
-        _beginning(_result_or_error(job)),
+        _beginning(result_or_error(job)),
         job["job_id"],
     ]
 
 
-def _state(job: dict[str, Any]) -> str:
+def state_of(job: dict[str, Any]) -> str:
+    """Return a job's outcome, or its status while it has none."""
     return str(job["outcome"] or job["status"])
 
 
-def _result_or_error(job: dict[str, Any]) -> str:
+def result_or_error(job: dict[str, Any]) -> str:
     """Return a job's result, or the error that it ended with; empty if it has neither."""
     error = function_error((job["result_body_utf8"] or "").encode())
     return error_for_people(error) if error else job["error_message"] or job["result_body_utf8"] or ""
@@ -205,7 +209,8 @@ def _without_token(runtime: dict[str, Any]) -> dict[str, Any]:
     return {**runtime, **shown}
 
 
-async def _runtimes(remote: Remote, _: argparse.Namespace) -> View:
+async def runtimes_view(remote: Remote, _: argparse.Namespace) -> View:
+    """Return all runtimes."""
     found = await _all_runtimes(remote)
     headings = ["runtime", "state", "last poll", *STATES, "deployed apps"]
     nothing = "There are no runtimes. A runtime opens when a program starts: cmemu run -- python app.py"
@@ -224,7 +229,8 @@ def _runtime_row(runtime: dict[str, Any]) -> list[str]:
     ]
 
 
-async def _schemas(remote: Remote, options: argparse.Namespace) -> View:
+async def schemas_view(remote: Remote, options: argparse.Namespace) -> View:
+    """Return the functions of all runtimes, or of one."""
     ids = (
         [options.runtime]
         if options.runtime
