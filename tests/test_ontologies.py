@@ -329,7 +329,9 @@ def test_the_asynchronous_clients_do_all_of_it(cells: Emulator) -> None:
     ("accept", "media"),
     [
         ("application/octet-stream", "application/octet-stream"),
-        ("application/octet-stream;q=0.9, text/event-stream", "application/octet-stream"),
+        ("application/octet-stream;q=0.9, text/event-stream", "text/event-stream"),
+        ("text/event-stream;q=0, application/octet-stream; q=0.1, */*", "application/octet-stream"),
+        ("application/octet-stream;q=x", "text/event-stream"),
         ("text/event-stream, application/octet-stream", "text/event-stream"),
         ("*/*", "text/event-stream"),
     ],

@@ -79,13 +79,27 @@ class StreamFormat:
 
 EVENTS = StreamFormat("text/event-stream", b"data: ", b"\n\n")
 LINES = StreamFormat(BYTES, b"", b"\n")
+_FORMATS = {form.media: form for form in (EVENTS, LINES)}
 
 
 def accepted_format(request: Request) -> StreamFormat:
-    """Return the first of the two formats that a request's `Accept` header names; events if it names neither."""
+    """Return the format that a request's `Accept` header prefers, the first of several; events if it names neither."""
+    found, best = EVENTS, 0.0
     for each in request.headers.get("Accept", "").split(","):
-        media = each.partition(";")[0].strip().lower()
-        for form in (EVENTS, LINES):
-            if media == form.media:
-                return form
-    return EVENTS
+        media, _, options = each.partition(";")
+        form = _FORMATS.get(media.strip().lower())
+        if form and (quality := _quality(options)) > best:
+            found, best = form, quality
+    return found
+
+
+def _quality(options: str) -> float:
+    """Return the weight of one media type of an `Accept` header (RFC 9110), 1 if it has none."""
+    for each in options.split(";"):
+        name, _, value = each.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

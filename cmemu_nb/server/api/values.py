@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d*)", re.ASCII)
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?", re.ASCII)
-_KEYS = {
-    **dict.fromkeys(("integer", "short", "byte"), _INTEGER),
-    **dict.fromkeys(("double", "float"), _NUMBER),
-    "boolean": re.compile("true|false"),
-}
 _NUMBER_STARTS = b"-0123456789"
 
 
@@ -144,9 +139,17 @@ def _entries_of_map(inside: Any, text: bytes, encoding: _Encoding) -> bytes:
 
 def _key_of_name(kind: Any, name: str, encoding: _Encoding) -> bytes:
     """Return a member's name as a key of its type: a number or a truth value if the type says so, and text if not."""
-    pattern = _KEYS.get(type_name(kind))
-    text = name.encode() if pattern and pattern.fullmatch(name) else json.dumps(name).encode()
-    return _changed(kind, text, encoding)
+    text = name if _is_bare(type_name(kind), name) else json.dumps(name)
+    return _changed(kind, text.encode(), encoding)
+
+
+def _is_bare(kind: str, name: str) -> bool:
+    match kind:
+        case "integer" | "short" | "byte":
+            return _INTEGER.fullmatch(name) is not None
+        case "double" | "float":
+            return _NUMBER.fullmatch(name) is not None
+    return kind == "boolean" and name in ("true", "false")
 
 
 # Single values
