@@ -260,6 +260,29 @@ def test_a_refused_result_is_posted_again(emu: Emulator, gate: Path) -> None:
         assert job.result(timeout=30).startswith("hello")
 
 
+def test_schemas_and_restarts_are_refused_by_a_fault_too(emu: Emulator) -> None:
+    url = own_url(emu, emu.modules["new"].replicas[0])
+    with emu.faults("new", error_rate=1):
+        assert requests.post(f"{url}/schemas", json=[], timeout=30).status_code == 500
+        assert requests.post(f"{url}/restart-notify", timeout=30).status_code == 500
+    assert requests.post(f"{url}/schemas", json=[], timeout=30).status_code == 204
+
+
+def test_a_result_for_no_running_job_of_the_runtime_is_refused(emu: Emulator, gate: Path) -> None:
+    url = own_url(emu, emu.modules["new"].replicas[0])
+    queued = emu.open_runtime("idle").enqueue("hello")
+    for job_id in ("unknown", queued.id):
+        assert requests.post(f"{url}/results/{job_id}", data=b"1", timeout=30).status_code == 404
+    job = enqueue(emu, emu.modules["new"], "wait", {"until": str(gate)})
+    eventually(lambda: job.status == "running", "it runs")
+    job.fail("by hand")
+    # A result that comes too late is accepted, and changes nothing.
+    assert requests.post(f"{url}/results/{job.id}", data=iter([b"1"]), timeout=30).status_code == 202
+    gate.touch()
+    with pytest.raises(JobFailed, match="by hand"):
+        job.result(timeout=30)
+
+
 # Ports
 
 
@@ -272,8 +295,13 @@ def test_a_port_closes_with_its_replica_and_others_stay(emu: Emulator, port: int
     eventually(lambda: not listens(ports[0]), "its port is closed")
     assert listens(ports[1])
     assert listens(port)
+    eventually(lambda: module.states == ["responsive"] * 2, "it was started again")
+    again = int(own_url(emu, module.replicas[0]).rpartition(":")[2])
+    assert enqueue(emu, module, "add", {"x": 1, "y": 2}).result(timeout=30) == 3
+    assert listens(again)
     module.stop()
     assert not listens(ports[1])
+    assert not listens(again)
 
 
 @pytest.mark.usefixtures("emu")
