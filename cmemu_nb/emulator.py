@@ -91,7 +91,8 @@ class Emulator:
       `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).
     - History: `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `journal` (a file), `journal_sync`.
     - Behaviour: `interrupt` ('cancel' or 'leave': what an interrupt does to the jobs of a call), `progress` (whether a
-      call shows why it waits), `home` ('auto', 'kernel' or 'thread': where the event loop runs).
+      call shows why it waits), `home` ('auto', 'kernel' or 'thread': where the event loop runs), `contour` ('page' or
+      'foundry': the words of a job's status and of errors on the contour routes).
 
     >>> with Emulator(port=0) as emu:
     ...     runtime = emu.open_runtime("my-runtime", deployed_app_rid="ri.foundry.main.deployed-app.my-app")

@@ -92,6 +92,12 @@ class Settings(Configurable):
         default_value=False,
         help="Allow listening on addresses other than loopback. Anyone who can reach the port can then open sessions.",
     ).tag(config=True)
+    contour = CaselessStrEnum(
+        ["page", "foundry"],
+        "page",
+        help="The words of a job's status and of errors on the contour routes: 'page' has those of the documentation, "
+        "'foundry' those of the types in the npm package @osdk/client.unstable.",
+    ).tag(config=True)
     execute_timeout = Float(
         30.0, min=0.0, help="Seconds that a synchronous execute waits for the first byte of its result."
     ).tag(config=True)

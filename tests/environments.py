@@ -39,6 +39,9 @@ NODE_PACKAGES = (
     "@osdk/client@2.22.0",  # newer ones need packages that the registry does not have
     "@osdk/foundry.functions@2.57.0",
     "@osdk/foundry.ontologies@2.57.0",
+    "@osdk/client.unstable@2.57.0",
+    "conjure-lite@0.4.4",  # the version that @osdk/client.unstable has
+    "typescript@5.9.3",
 )
 # What Binder's images have before requirements.txt is installed, of repo2docker's own lock file.
 BINDER_BASE = (

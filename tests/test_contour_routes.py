@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from client import CONTOUR, EXECUTE, RESULT, RID, SUBMIT, Api, Runtime, Wire, error_code
 
+from cmemu_nb.wire.paths import DEPLOYED_APPS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.once
 
+JOBS = f"{CONTOUR}/jobs"
+STATUS = f"{JOBS}/status/v2"
+CANCELLED = "cancelled: by a client of the contour routes"
 ALL_BYTES = bytes(range(256))
 
 
@@ -207,6 +212,7 @@ def test_the_result_is_fetched_by_id_or_handle(api: Api, use: str, blank: dict[s
     assert answer.headers["Content-Type"] == "application/octet-stream"
 
 
+@pytest.mark.parametrize(("method", "path"), [("PUT", RESULT), ("PUT", STATUS), ("DELETE", JOBS)])
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [
@@ -222,9 +228,48 @@ def test_the_result_is_fetched_by_id_or_handle(api: Api, use: str, blank: dict[s
         ([], 400, "invalid_request"),
     ],
 )
-def test_a_result_that_cannot_be_named_is_refused(api: Api, body: Any, status: int, code: str) -> None:
-    answer = api.contour("PUT", RESULT, json=body)
+def test_a_job_that_cannot_be_named_is_refused(
+    api: Api, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    answer = api.contour(method, path, json=body)
     assert (answer.status_code, error_code(answer)) == (status, code)
+
+
+@pytest.mark.parametrize("use", ["id", "jobHandle", "all of it"])
+def test_the_status_of_the_job_in_a_body_is_that_of_its_id(api: Api, use: str) -> None:
+    runtime = api.open(deployed_app_rid=RID)
+    job = api.contour("POST", SUBMIT, json={"deployedAppRid": RID, "queryType": "f"}).json()
+    body = job if use == "all of it" else {use: job[use]}
+    assert api.contour("PUT", STATUS, json=body).json() == job["status"]
+    runtime.take()
+    status = api.contour("PUT", STATUS, json=body).json()
+    assert status == api.status(job["id"])
+    assert status["type"] == "running"
+
+
+@pytest.mark.parametrize("use", ["id", "jobHandle", "all of it"])
+def test_cancelling_fails_a_queued_or_running_job_with_that_reason(
+    api: Api, background: Background, until_held: Callable[..., None], use: str
+) -> None:
+    runtime = api.open(deployed_app_rid=RID)
+    jobs = [api.contour("POST", SUBMIT, json={"deployedAppRid": RID, "queryType": "f"}).json() for _ in range(3)]
+    done, running, _ = (job["id"] for job in jobs)
+    for job_id in (done, running):
+        assert runtime.take_id() == job_id
+    runtime.post_result(done, b"1")
+    waiting = background(api.contour, "PUT", STATUS, json=jobs[1], headers={"Prefer": "wait=30"})
+    until_held(jobs=1)
+    for job in (*jobs, *jobs):  # the second time changes nothing
+        body = job if use == "all of it" else {use: job[use]}
+        answer = api.contour("DELETE", JOBS, json=body)
+        assert (answer.status_code, answer.content) == (204, b"")
+    failed = {"type": "failed", "failed": {"message": CANCELLED}}
+    assert waiting.result().json() == failed
+    assert [api.status(job["id"]) for job in jobs[1:]] == [failed, failed]
+    assert api.result(done).content == b"1"
+    assert runtime.poll().status_code == 204
+    late = runtime.post_result(running, b"1")
+    assert (late.status_code, error_code(late)) == (409, "job_already_completed")
 
 
 def test_the_result_of_a_failed_job_is_its_error(api: Api) -> None:
@@ -317,7 +362,11 @@ def test_a_deleted_runtime_serves_its_app_no_more(api: Api) -> None:
 
 # Bearer tokens
 
-ROUTES = [("POST", EXECUTE), ("POST", SUBMIT), ("GET", f"{CONTOUR}/jobs/x/status"), ("PUT", RESULT)]
+APP = f"{DEPLOYED_APPS}/{RID}"
+ROUTES = [
+    *(("POST", EXECUTE), ("POST", SUBMIT), ("GET", f"{CONTOUR}/jobs/x/status"), ("PUT", RESULT), ("PUT", STATUS)),
+    *(("DELETE", JOBS), ("GET", f"{APP}/v2"), ("GET", f"{APP}/x/status"), ("GET", f"{APP}/x/function-schemas")),
+]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

@@ -186,7 +186,7 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
     """Put the ids of what there is into a generated request; a body that is to be refused keeps its own."""
     job_id = world.jobs[plan.job]
     real = {"runtimeId": RUNTIME_ID, "jobId": job_id, "executionId": job_id, "functionName": "f", "queryApiName": "f"}
-    real |= {"userId": "cmemu"}
+    real |= {"userId": "cmemu", "deployedAppRid": RID, "branch": "master"}
     real |= dict.fromkeys(("ontology", "ontologyRid"), "ri.ontology.main.ontology.any")
     case.path_parameters = {name: quote(real[name], safe="") for name in case.path_parameters}
     if "after" in case.query and case.meta.generation.mode is GenerationMode.POSITIVE:

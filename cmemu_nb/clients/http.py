@@ -37,6 +37,7 @@ _BY_CODE: dict[str, type[errors.WireError]] = {
         errors.TooManyRuntimes,
     )
 }
+_BY_NAME = {f"Contour:{kind.__name__}": kind for kind in _BY_CODE.values()}
 
 
 class Reply(HTTPMessageDelegate):
@@ -74,7 +75,9 @@ class Reply(HTTPMessageDelegate):
 def wire_error(reply: Reply) -> errors.CmemuError:
     """Return the exception for an error that the emulator answered with."""
     try:
-        body = msgspec.json.decode(reply.body, type=dict[str, str])
+        body = msgspec.json.decode(reply.body, type=dict[str, Any])
+        if "errorName" in body:  # of the contour routes, in the words of Foundry
+            return _BY_NAME[body["errorName"]](body["errorDescription"])
         return _BY_CODE[body["error"]](body["error_description"])
     except (msgspec.DecodeError, KeyError):
         return NotRunning(f"The emulator answered {reply.status}: {reply.body[:200]!r}")

@@ -33,6 +33,7 @@ from cmemu_nb.errors import (
 from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.records import (
+    CANCELLED,
     NS_PER_S,
     DeployedApp,
     FunctionSchema,
@@ -729,7 +730,7 @@ class Lifecycle(State):
         for job_id in list(job_ids):
             job = self.find_job(job_id)  # only now: a listener may have ended it when another one failed
             if job is not None and not job.finished:
-                self.fail(job_id, f"cancelled: {reason}")
+                self.fail(job_id, f"{CANCELLED}{reason}")
                 count += 1
         return count
 

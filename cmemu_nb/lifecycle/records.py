@@ -46,6 +46,8 @@ class JobStatus(StrEnum):
     FAILED = "failed"
 
 
+# How the error message of a cancelled job begins.
+CANCELLED = "cancelled: "
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})
 
 
@@ -255,6 +257,11 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     def finished(self) -> bool:
         """Whether the job succeeded or failed."""
         return self.status in FINISHED
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job failed because it was cancelled."""
+        return self.status == JobStatus.FAILED and (self.error_message or "").startswith(CANCELLED)
 
     @property
     def outcome(self) -> Outcome | None:

@@ -18,10 +18,11 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.server.api.errors import api_error_response
 from cmemu_nb.server.caller_tokens import CallerTokens
+from cmemu_nb.server.job_status import FOUNDRY, foundry_error
 from cmemu_nb.server.long_polls import LongPolls
-from cmemu_nb.server.response import Response, error_response
+from cmemu_nb.server.response import Response, error_response, json_response
 from cmemu_nb.version import __version__
-from cmemu_nb.wire.paths import API, PLATFORM
+from cmemu_nb.wire.paths import API, CONTOUR, DEPLOYED_APPS, PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,6 +78,7 @@ class Context:
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
         # Traits are slow to read, and these are read for every request.
+        self.contour: str = settings.contour
         self.execute_timeout: float = settings.execute_timeout
         self.max_body_bytes: int = settings.max_body_bytes
         self.max_schema_bytes: int = settings.max_schema_bytes
@@ -127,6 +129,8 @@ class Context:
         if request.path.startswith(API):
             return api_error_response(error)
         response = error_response(error)
+        if self.contour == FOUNDRY and request.path.startswith((CONTOUR, DEPLOYED_APPS)):
+            return json_response(error.status, foundry_error(error), headers=response.headers)
         if request.path.startswith(PLATFORM):
             response.delay = self.refusal_seconds
         return response

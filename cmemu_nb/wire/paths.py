@@ -7,6 +7,7 @@ from urllib.parse import quote
 RUNTIMES = "/_emulate/foundry/compute-modules/runtimes"
 MULTIPLEXER = "/contour-backend-multiplexer/api"
 CONTOUR = f"{MULTIPLEXER}/module-group-multiplexer"
+DEPLOYED_APPS = f"{MULTIPLEXER}/deployed-apps"
 SCRATCH = f"{MULTIPLEXER}/scratch/api/v1"
 PLATFORM = "/interactive-module/api/internal-query"
 API = "/api/"

@@ -43,14 +43,17 @@ functions, polls for jobs and posts their results; an application submits jobs a
 The body of every error is `{"error": "<code>", "error_description": "<message>"}`, and the message says what to do
 next. A path that is not listed here is answered with 404 `not_found`, a method that a path does not have with 405
 `method_not_allowed`, and a failure of the emulator itself with 500 `internal_error`. Routes under `/api/` answer with
-the errors of Foundry's public API instead: `errorName` is the code, and `errorDescription` is the message. `HEAD` works
-wherever `GET` does, and its answer has no body.
+the errors of Foundry's public API instead: `errorName` is the code, and `errorDescription` is the message. So do the
+contour and deployed-app routes with the setting `contour="foundry"`; the code is `Contour:` and the error's name then.
+`HEAD` works wherever `GET` does, and its answer has no body.
 
 A mark names the source of a behaviour: [page] is Palantir's documentation, [foundry] is what the official SDKs do and
 expect, and [ours] is a decision of this emulator."""
 PATH_PARAMETERS = {
     "runtimeId": ("The id with which the runtime's session was opened", examples.RUNTIME_ID),
     "jobId": ("The job's id, from the answer to its submission or to a poll", examples.JOB_ID),
+    "deployedAppRid": ("The RID of a deployed app that is bound to a runtime", examples.RID),
+    "branch": ("The branch of the deployed app", "master"),
     "functionName": ("The function's name in its schema", examples.FUNCTION),
     "queryApiName": (
         "`com.<namespace>.computemodules.<Name>`, or the name alone if only one app has it",

@@ -68,6 +68,57 @@ STATUS = {
     },
 }
 FETCH = {"id": JOB_ID}
+APP_SCHEMAS = [{"functionName": FUNCTION, **_PAYLOAD, "issues": [], "ontologyProvenance": None}]
+_UUID = "6f1f6b52-0a3c-5a55-8f0e-9d7c64a0c8b1"
+APP_STATUS = {
+    "computeModuleId": RUNTIME_ID,
+    "buildRid": f"ri.foundry.main.build.{_UUID}",
+    "buildJobRid": f"ri.foundry.main.job.{_UUID}",
+    "previousUpdate": "2026-01-01T00:00:00Z",
+    "resourceProgressStatus": {"type": "appliedInCluster", "appliedInCluster": {}},
+    "scalingConfig": {"maxNumModules": 1, "minNumModules": 1},
+    "currentReplicaSet": {
+        "moduleGroupName": RUNTIME_ID,
+        "replicaSetId": _UUID,
+        "replicaSetDiagnostic": None,
+        "state": "ACTIVE",
+        "configuredMaxModules": 1,
+        "configuredMinModules": 1,
+        "totalReplicas": 1,
+        "responsiveReplicas": 1,
+        "replicas": [{"replicaId": "2c9728d1", "state": {"state": "RESPONSIVE", "reason": []}}],
+        "images": [],
+    },
+    "targetReplicaSet": None,
+}
+APP_CONFIGURATION = {
+    "deployedAppRid": RID,
+    "jobSpecRid": f"ri.foundry.main.job-spec.{_UUID}",
+    "computationParameters": {
+        "type": "computationParamsV1",
+        "computationParamsV1": {
+            "computeModuleInputs": [],
+            "computeModuleInputsV2": [],
+            "computeModuleOutputs": [],
+            "computeModuleOutputsV2": [],
+            "externalSources": [],
+            "securityScopes": [],
+            "telemetrySessionTags": [],
+            "foundryContainerizedApplication": None,
+            "foundryDataAccess": False,
+            "runtime": "COMPUTE_MODULE_RUNTIME_V1",
+        },
+    },
+    "runtimeParameters": {
+        "type": "runtimeParamsV1",
+        "runtimeParamsV1": {
+            "foundryServiceAccess": [],
+            "networkPolicies": [],
+            "scalingConfig": {"minReplicas": 1, "maxReplicas": 1, "concurrencyLimit": 1},
+        },
+    },
+    "externalSources": {"importedExternalSources": [], "unimportedExternalSources": []},
+}
 
 RUNTIME = {
     "runtime_id": RUNTIME_ID,

@@ -78,19 +78,40 @@ _TIMING: Schema = members(
         "moduleSubmitTimeMillis": described(MAYBE_TIME, "When the job was handed to the module"),
     }
 )
-_PROGRESS = members(
-    {
-        "metadata": NOTHING,
-        "intermediateJobInfoList": described(array(ANYTHING), "Always empty here; the platform may have entries"),
-        "multiplexerJobTiming": described(
-            members({"type": {"const": "queuedJob"}, "queuedJob": described(_TIMING, "The times of the job so far")}),
-            "When the job was submitted, queued and taken",
-        ),
-    }
+_TIMES = described(
+    members({"type": {"const": "queuedJob"}, "queuedJob": described(_TIMING, "The times of the job so far")}),
+    "When the job was submitted, queued and taken",
+)
+_MAYBE_TIMES = {"oneOf": [_TIMES, NOTHING], "description": "The times of the job; null if no runtime took it"}
+_DETAILS = {
+    "metadata": NOTHING,
+    "intermediateJobInfoList": described(array(ANYTHING), "Always empty here; the platform may have entries"),
+    "multiplexerJobTiming": _TIMES,
+}
+_PROGRESS = members(_DETAILS)
+_TASKS = {
+    "approxNumTasks": NOTHING,
+    "completedTasks": described(COUNT, "Always 0 here"),
+    "metadata": NOTHING,
+}
+
+
+_ERROR_TYPE = members({"code": described(TEXT, "The kind of error"), "name": described(TEXT, "The error's name")})
+_EXCEPTION = described(
+    members(
+        {
+            "errorType": described(_ERROR_TYPE, "The code and the name of the error"),
+            "message": described(TEXT, "Why the job failed or was cancelled"),
+            "safeMessage": NOTHING,
+            "errorInstanceId": described(TEXT, "A UUID, the same in each answer about this job"),
+            "args": described(array(ANYTHING), "Always empty here; the platform may have entries"),
+        }
+    ),
+    "Why the job has no result",
 )
 
 
-def _tagged(kind: JobStatus, content: Schema) -> Schema:
+def _tagged(kind: str, content: Schema) -> Schema:
     return members({"type": {"const": str(kind)}, str(kind): described(content, f"The details of a {kind} job")})
 
 
@@ -231,6 +252,11 @@ RECORDS: dict[str, Schema] = {
             _tagged(JobStatus.RUNNING, _PROGRESS),
             _tagged(JobStatus.SUCCEEDED, _PROGRESS),
             _tagged(JobStatus.FAILED, members({"message": described(MAYBE_TEXT, "Why the job failed")})),
+            # With the setting contour="foundry"
+            _tagged("inProgress", members(_TASKS)),
+            _tagged(JobStatus.SUCCEEDED, members({**_DETAILS, "numDroppedIntermediateJobs": NOTHING})),
+            _tagged(JobStatus.FAILED, members({"exception": _EXCEPTION, "multiplexerJobTiming": _MAYBE_TIMES})),
+            _tagged("canceled", members({"exception": _EXCEPTION})),
         ]
     },
 }
@@ -291,6 +317,89 @@ SUBMITTED = with_examples(
     examples.SUBMITTED,
 )
 STATUS = with_examples(record("Status"), examples.STATUS)
+APP_SCHEMAS = with_examples(
+    array(
+        members(
+            {
+                "functionName": described(TEXT, "The function's name"),
+                "inputs": described(array(ANYTHING), "The function's inputs, as they were posted"),
+                "output": described(ANYTHING, "The function's output, as it was posted"),
+                "issues": described(
+                    array(one_of(["CANNOT_PARSE_INPUTS", "CANNOT_PARSE_OUTPUT"])), "What the posted schema lacks"
+                ),
+                "ontologyProvenance": NOTHING,
+            }
+        )
+    ),
+    examples.APP_SCHEMAS,
+)
+_REPLICA = members(
+    {
+        "replicaId": described(TEXT, "The replica's id"),
+        "state": described(
+            members(
+                {
+                    "state": described(one_of(["STARTING", "RESPONSIVE"]), "Whether the replica has polled"),
+                    "reason": described(array(ANYTHING), "Always empty here"),
+                }
+            ),
+            "How the replica runs",
+        ),
+    }
+)
+_REPLICA_SET = members(
+    {
+        "moduleGroupName": _RUNTIME_ID,
+        "replicaSetId": described(TEXT, "A UUID of the runtime's session"),
+        "replicaSetDiagnostic": NOTHING,
+        "state": described(one_of(["STARTING", "ACTIVE"]), "`ACTIVE` when a replica has polled"),
+        "configuredMaxModules": described(COUNT, "How many replicas there are"),
+        "configuredMinModules": described(COUNT, "How many replicas there are"),
+        "totalReplicas": described(COUNT, "How many replicas there are"),
+        "responsiveReplicas": described(COUNT, "How many replicas have polled"),
+        "replicas": described(array(_REPLICA), "The replicas"),
+        "images": described(array(ANYTHING), "Always empty here; the platform has the images of the containers"),
+    }
+)
+APP_STATUS = with_examples(
+    members(
+        {
+            "computeModuleId": _RUNTIME_ID,
+            "buildRid": described(TEXT, "A RID of the runtime's session, in place of a build"),
+            "buildJobRid": described(TEXT, "A RID of the runtime's session, in place of a build's job"),
+            "previousUpdate": described(TEXT, "When the session was opened, in ISO 8601"),
+            "resourceProgressStatus": described(
+                members({"type": {"const": "appliedInCluster"}, "appliedInCluster": described(members({}), "Empty")}),
+                "Always applied",
+            ),
+            "scalingConfig": described(
+                members(
+                    {
+                        "maxNumModules": described(COUNT, "How many replicas there are"),
+                        "minNumModules": described(COUNT, "How many replicas there are"),
+                    }
+                ),
+                "The emulator does not scale",
+            ),
+            "currentReplicaSet": described(_REPLICA_SET, "The replicas that run"),
+            "targetReplicaSet": NOTHING,
+        }
+    ),
+    examples.APP_STATUS,
+)
+_OPEN: Schema = {"type": "object"}
+APP_CONFIGURATION = with_examples(
+    members(
+        {
+            "deployedAppRid": described(TEXT, _APP_RID),
+            "jobSpecRid": described(TEXT, "A RID that depends only on the app"),
+            "computationParameters": described(_OPEN, "What the container consists of, of which nothing is known here"),
+            "runtimeParameters": described(_OPEN, "How many replicas there are, and how many jobs each has at a time"),
+            "externalSources": described(_OPEN, "Always without sources here"),
+        }
+    ),
+    examples.APP_CONFIGURATION,
+)
 JOB_IDS = with_examples(array(TEXT), examples.JOB_IDS)
 _MORE = described(FLAG, "Whether there are more; the next page has the id of the last one as `after`")
 RUNTIMES = with_examples(

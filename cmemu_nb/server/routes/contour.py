@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.errors import InvalidRequest, JobEvicted, JobFailed, JobNotReady, JobTimeout, NotFound, QueueFull
-from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus, milliseconds
+from cmemu_nb.lifecycle.records import Job, JobSource, JobStatus
 from cmemu_nb.server.auth import Auth
+from cmemu_nb.server.job_status import status_of
 from cmemu_nb.server.openapi import examples, schemas
 from cmemu_nb.server.openapi.schemas import described
 from cmemu_nb.server.request import applied, preferred_wait
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.response import Answer
 
 CLIENT_DISCONNECTED = "the client disconnected before a runtime took the job"
+BY_CLIENT = "by a client of the contour routes"
 MAX_PIECE_BYTES = 65_536
 RESET = "the runtime session was reset"
 
@@ -144,15 +146,39 @@ def submit(context: Context, request: Request) -> Response:
         **nothing,
         "jobHandle": msgspec.json.encode(handle).decode(),
         "persistJobResult": None,
-        "status": _status(job),
+        "status": status_of(job, context.contour),
     }
     return json_response(200, answer)
 
 
 def status(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Answer with a job's status. With `Prefer: wait=N`, the answer is held until the job has finished."""
-    job_id = request.params["jobId"]
-    return _when_done(context, request, context.lifecycle.job(job_id), lambda job: json_response(200, _status(job)))
+    return _status(context, request, request.params["jobId"])
+
+
+def status_v2(context: Context, request: Request) -> Response | Awaitable[Response]:
+    """Answer with a job's status, in the same way as for its id in the path [foundry].
+
+    The body of the request is the job as the answer to its submission has it, of which the id or the handle counts.
+    """
+    return _status(context, request, _job_id(request, "Getting a status"))
+
+
+def _status(context: Context, request: Request, job_id: str) -> Response | Awaitable[Response]:
+    words = context.contour
+    job = context.lifecycle.job(job_id)
+    return _when_done(context, request, job, lambda job: json_response(200, status_of(job, words)))
+
+
+def cancel(context: Context, request: Request) -> Response:
+    """Cancel a queued or running job, which fails with that reason; nothing changes if it has finished [foundry].
+
+    The body of the request is the job as the answer to its submission has it, of which the id or the handle counts.
+    Functions in a notebook's cells are interrupted where Python can do that.
+    """
+    job = context.lifecycle.job(_job_id(request, "Cancelling a job"))
+    context.lifecycle.cancel([job.job_id], BY_CLIENT)
+    return Response(204)
 
 
 def result(context: Context, request: Request) -> Response | Awaitable[Response]:
@@ -161,7 +187,7 @@ def result(context: Context, request: Request) -> Response | Awaitable[Response]
     The body of the request has the job's id, or the handle from the answer to its submission. With `Prefer: wait=N`,
     the answer is held until the job has finished.
     """
-    return _when_done(context, request, context.lifecycle.job(_job_id(request)), _result_if_ready)
+    return _when_done(context, request, context.lifecycle.job(_job_id(request, "Fetching a result")), _result_if_ready)
 
 
 async def stream_result(context: Context, request: Request) -> Answer:
@@ -204,8 +230,7 @@ def _result_if_ready(job: Job) -> Response:
     return result_of(job)
 
 
-def _job_id(request: Request) -> str:
-    what = "Fetching a result"
+def _job_id(request: Request, what: str) -> str:
     fields = Fields(request.body, what)
     job_id = fields.text("id")
     if job_id is not None:
@@ -214,25 +239,6 @@ def _job_id(request: Request) -> str:
     if handle is None:
         raise InvalidRequest(f"{what}: give the job's 'id', or the 'jobHandle' from the answer to its submission.")
     return Fields(handle.encode(), f"{what} (jobHandle)").required_text("jobId")
-
-
-def _status(job: Job) -> dict[str, Any]:
-    if job.status == JobStatus.QUEUED:
-        return {"type": "queued", "queued": {"queueInfo": "NORMAL_OPERATION"}}
-    if job.status == JobStatus.FAILED:
-        return {"type": "failed", "failed": {"message": job.error_message}}
-    timing = {
-        "multiplexerSubmitTimeMillis": milliseconds(job.queued_at),
-        "queueSubmitTimeMillis": milliseconds(job.queued_at),
-        "queuedJobDispatchTimeMillis": milliseconds(job.started_at),
-        "moduleSubmitTimeMillis": milliseconds(job.started_at),
-    }
-    info: dict[str, Any] = {
-        "metadata": None,
-        "intermediateJobInfoList": [],
-        "multiplexerJobTiming": {"type": "queuedJob", "queuedJob": timing},
-    }
-    return {"type": job.status, str(job.status): info}
 
 
 _JOB_BODY = {
@@ -246,13 +252,15 @@ _JOB_BODY = {
         "query": {"description": "The function's input, any JSON value; `{}` if omitted"},
     },
 }
-_RESULT_BODY = {
-    "examples": [examples.FETCH],
+_NAMED: dict[str, Any] = {
+    "id": described(schemas.MAYBE_TEXT, "The job's id"),
+    "jobHandle": described(schemas.MAYBE_TEXT, "The handle from the answer to its submission, in place of the id"),
+}
+_NAMED_BODY = {"examples": [examples.FETCH], "type": "object", "properties": _NAMED}
+_JOB_AS_BODY = {
+    "examples": [examples.FETCH, examples.SUBMITTED],
     "type": "object",
-    "properties": {
-        "id": described(schemas.MAYBE_TEXT, "The job's id"),
-        "jobHandle": described(schemas.MAYBE_TEXT, "The handle from the answer to its submission, in place of the id"),
-    },
+    "properties": {**_NAMED, "status": {"description": "The status in the answer to its submission; it has no effect"}},
 }
 
 routes = (
@@ -315,8 +323,34 @@ routes = (
             500: "The job failed",
         },
         "Fetch a job's result",
-        body=_RESULT_BODY,
+        body=_NAMED_BODY,
         waits=True,
         errors=(NotFound, JobNotReady, JobEvicted, JobFailed),
+    ),
+    Route(
+        "PUT",
+        f"{CONTOUR}/jobs/status/v2",
+        status_v2,
+        Auth.BEARER,
+        {
+            200: "The status of the job",
+            404: "The job does not exist",
+            500: "A reset cleared the job while the answer was held",
+        },
+        "Get the status of a job that the body names",
+        body=_JOB_AS_BODY,
+        answer=schemas.STATUS,
+        waits=True,
+        errors=(NotFound, JobEvicted, JobFailed),
+    ),
+    Route(
+        "DELETE",
+        f"{CONTOUR}/jobs",
+        cancel,
+        Auth.BEARER,
+        {204: "The job is cancelled, or had already finished", 404: "The job does not exist"},
+        "Cancel a job",
+        body=_JOB_AS_BODY,
+        errors=(NotFound, JobEvicted),
     ),
 )
