@@ -213,12 +213,16 @@ def test_secrets_are_masked_wherever_they_are_shown(tmp_path: Path) -> None:
         emulator.open_runtime("app")
         shown = [repr(emulator.configure("app", **CONFIGURATION)), repr(emulator.env("app"))]
         card = emulator.runtime("app")._repr_mimebundle_()
-        assert f"configured with  {IN_WORDS}" in card["text/plain"]
+        assert f"configured       with {IN_WORDS}" in card["text/plain"]
         shown += card.values()
         assert shown[0] == f"<Configuration: {IN_WORDS}>"
-        code = f"import time; print({PASSWORD!r}, {SECRET!r}, flush=True); time.sleep(600)"
-        printed = emulator.launch([sys.executable, "-c", code], "app")
-        eventually(lambda: len(printed.logs) == 2, "both replicas have printed")
+        code = (
+            "import json, os, time; print(json.load(open(os.environ['SOURCE_CREDENTIALS'])));"
+            "print(open('/proc/self/environ').read(), open('/proc/self/cmdline').read(), flush=True); time.sleep(600)"
+        )
+        printed = emulator.launch([sys.executable, "-c", code], "app", environment={})
+        eventually(lambda: len(printed.logs) == 4, "both replicas have printed")
+        assert f"configured  with {IN_WORDS.replace('environment LOG_LEVEL; ', '')}" in str(printed._repr_mimebundle_())
         emulator.export(tmp_path / "run.json")
         shown += [printed.logs.text, emulator.events.to_string(), (tmp_path / "run.json").read_text()]
         shown += [emulator.runtimes.to_string(), repr(vars(emulator.lifecycle.configuration("app"))["client"])]

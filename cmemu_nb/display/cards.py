@@ -80,7 +80,7 @@ def show_runtime(runtime: RuntimeHandle) -> dict[str, str]:
         ("display name", record.display_name or "-"),
         ("last poll", polled),
         ("bound to", ", ".join(runtime.deployed_apps) or "no deployed app"),
-        ("configured with", runtime.configuration.in_words),
+        ("configured", f"with {runtime.configuration.in_words}"),
         *([("import error", record.import_error)] if record.import_error else []),
         ("queued", str(runtime.queue_depth)),
         ("token", f".token   ({last_four(record.module_auth_token)})"),
@@ -184,6 +184,7 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
         ("runtime", module.runtime_id),
         ("command", module.command),
         ("mode", module.mode),
+        ("configured", f"with {module.configuration.in_words}"),
         ("replicas", ", ".join(f"{each.replica.replica_id} {each.state}" for each in module.replicas) or "none"),
         ("last lines", module.logs.tail(MAX_LINES) or "nothing was written yet"),
     ]

@@ -118,6 +118,11 @@ class LaunchedModule:
         return self._launch.configuration.mode
 
     @property
+    def configuration(self) -> Configuration:
+        """What it was configured with at its last start, by its launch and its runtime; its repr has no secrets."""
+        return self._launch.configuration
+
+    @property
     def running(self) -> bool:
         """Whether any replica runs."""
         return any(replica.exit_code is None for replica in self.replicas)
