@@ -188,6 +188,8 @@ def typed(name: str) -> tuple[list[str], Any]:
         return [flag, "http://first", flag, "http://second"], ["http://first", "http://second"]
     if name == "host":
         return [flag, "127.0.0.2"], "127.0.0.2"
+    if name == "ontology_rid":
+        return [flag, "ri.ontology.main.ontology.a"], "ri.ontology.main.ontology.a"
     value = {Int: 7, Float: 0.5, CaselessStrEnum: [*(getattr(trait, "values", None) or [""])][-1]}.get(type(trait), "a")
     return [flag, str(value)], value
 
