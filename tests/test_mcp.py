@@ -223,12 +223,50 @@ def test_functions_of_one_name_have_tools_of_their_own(agent: Agent, emu: Emulat
     emu.change(lambda lifecycle: [lifecycle.delete_session(runtime_id) for runtime_id in ("one", "two")])
 
 
-def test_without_an_emulator_it_starts_one_that_ends_with_it(tmp_path: Path) -> None:
+APP = """
+import os
+from dataclasses import dataclass
+from compute_modules.annotations import function
+
+@dataclass
+class Input:
+    x: int
+
+@function
+def NAME(context, event: Input) -> str:
+    print("RAN with", event.x, open(os.environ["MODULE_AUTH_TOKEN"]).read(), flush=True)
+    return os.environ["GREETING"] * event.x
+"""
+
+
+def test_without_an_emulator_it_starts_one_where_the_agent_tries_what_it_wrote(tmp_path: Path) -> None:
+    app = tmp_path / "app.py"
+    launch = {"command": "python app.py", "cwd": str(tmp_path), "configuration": {"environment": {"GREETING": "hi"}}}
     with contextlib.closing(Agent(JUPYTER_RUNTIME_DIR=str(tmp_path), CMEMU_URL="", CMEMU_TOKEN="")) as agent:
-        assert agent.use("list_runtimes") == []
+        assert {*agent.tools()} == {*VIEWS, "launch", "stop_module", "show_module_log"}
+        app.write_text(f"raise ValueError('not finished')\n{APP}")
+        assert "ValueError: not finished" in agent.fail("launch", **launch)
+        app.write_text(f"{APP}\nraise ValueError('half finished')")
+        assert "ValueError: half finished" in agent.use("launch", **launch)["log"]
+
+        app.write_text(APP.replace("NAME", "greet"))
+        launched = agent.use("launch", **launch)
+        assert (launched["runtime_id"], launched["replicas"]) == ("app", ["responsive"])
+        assert launched["functions"] == {"greet": "x: integer -> string"}
+        assert agent.use("call_greet", x=2)["result"] == "hihi"
+        log = agent.answer("show_module_log", runtime="app")[0]
+        assert "RAN with 2 …" in log
+
+        app.write_text(APP.replace("NAME", "welcome"))
+        agent.use("launch", **launch)
+        assert [name for name in agent.tools() if name.startswith("call_")] == ["call_welcome"]
+        assert agent.use("stop_module", runtime="app") == {"stopped": 1}
+        assert "call_welcome" not in agent.tools()
+        assert "No program was launched for runtime 'other'." in agent.fail("show_module_log", runtime="other")
+        assert "configuration: " in agent.fail("launch", command="x", configuration={"colour": 1})
+
         (file,) = tmp_path.glob("cmemu-*.json")
-        assert json.loads(file.read_text())["token"] not in agent.answer("list_runtimes")[0]
-    assert not [*tmp_path.glob("cmemu-*.json")]
+    assert not file.exists()
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:

@@ -47,8 +47,8 @@ def _mcp(parser: Parser, options: argparse.Namespace) -> int:
         parser.error("--seed needs --start")
     from cmemu_nb.cli.mcp.server import serve  # noqa: PLC0415 - the package mcp is an extra
 
-    with _started_if_needed(parser, options):
-        asyncio.run(serve(options))
+    with _started_if_needed(parser, options) as emulator:
+        asyncio.run(serve(options, emulator))
     return 0
 
 

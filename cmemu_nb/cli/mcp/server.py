@@ -15,6 +15,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from cmemu_nb.cli.discovery import find
 from cmemu_nb.cli.mcp.calls import CALL, function_tools
+from cmemu_nb.cli.mcp.modules import module_tools
 from cmemu_nb.cli.mcp.output import as_text, mask_of
 from cmemu_nb.cli.mcp.views import VIEWS
 from cmemu_nb.errors import CmemuError, InvalidRequest, NotFound, known
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from mcp.server.session import ServerSession
 
     from cmemu_nb.cli.mcp.tool import Tool
+    from cmemu_nb.emulator import Emulator
 
 WATCH_SECONDS = 1.0
-FIXED = {each.name: each for each in (*VIEWS, CALL)}
 INSTRUCTIONS = (
     "An emulator of the runtime lifecycle of Palantir Foundry's compute modules. Each function that a runtime serves "
-    "is a tool of its own, call_NAME; the other tools show the runtimes and jobs."
+    "is a tool of its own, call_NAME; the other tools show the runtimes and jobs, and launch "
+    "programs if this server has started the emulator."
 )
 
 
@@ -42,8 +44,10 @@ class ToolServer:
     Clients of the protocol's versions up to 2025 receive changes of the list unasked, later ones subscribe to them.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, emulator: Emulator | None) -> None:
         self._options = options
+        fixed = [*VIEWS, CALL, *(module_tools(emulator) if emulator is not None else ())]
+        self._fixed = {each.name: each for each in fixed}
         self._listed: list[tuple[Any, ...]] | None = None
         self._session: ServerSession | None = None
         self._bus = InMemorySubscriptionBus()
@@ -72,12 +76,18 @@ class ToolServer:
 
     async def _run(self, name: str, given: dict[str, Any]) -> str:
         async with await find(self._options) as remote:
-            tool = FIXED.get(name)
+            tool = self._fixed.get(name)
             if tool is None:
-                tool = _named(name, await function_tools(remote))
+                tool = self._of_function(name, await function_tools(remote))
             else:
                 _check(tool, given)
             return as_text(await tool.run(remote, given), await mask_of(remote))
+
+    def _of_function(self, name: str, tools: list[Tool]) -> Tool:
+        for each in tools:
+            if each.name == name:
+                return each
+        raise NotFound(f"There is no tool {name!r}. {known([*self._fixed, *(each.name for each in tools)], 'tools')}")
 
     async def _without_tokens(self, text: str) -> str:
         with contextlib.suppress(CmemuError):
@@ -88,8 +98,8 @@ class ToolServer:
     async def _tools(self) -> list[Tool]:
         with contextlib.suppress(CmemuError):  # the tools that remain say what is wrong
             async with await find(self._options) as remote:
-                return [*FIXED.values(), *await function_tools(remote)]
-        return [*FIXED.values()]
+                return [*self._fixed.values(), *await function_tools(remote)]
+        return [*self._fixed.values()]
 
     async def watch(self) -> None:
         """Announce each change of the list of tools, once a client has listed them."""
@@ -103,13 +113,6 @@ class ToolServer:
                 await self._bus.publish(ToolsListChanged())
                 if self._session is not None:
                     await self._session.send_tool_list_changed()
-
-
-def _named(name: str, tools: list[Tool]) -> Tool:
-    for each in tools:
-        if each.name == name:
-            return each
-    raise NotFound(f"There is no tool {name!r}. {known([*FIXED, *(each.name for each in tools)], 'tools')}")
 
 
 def _check(tool: Tool, given: dict[str, Any]) -> None:
@@ -132,9 +135,9 @@ def _described(tool: Tool) -> types.Tool:
     )
 
 
-async def serve(options: argparse.Namespace) -> None:
-    """Serve one client over stdin and stdout, until it closes stdin."""
-    tools = ToolServer(options)
+async def serve(options: argparse.Namespace, emulator: Emulator | None) -> None:
+    """Serve one client over stdin and stdout, until it closes stdin; `emulator` is the one that this process runs."""
+    tools = ToolServer(options, emulator)
     start = tools.server.create_initialization_options(NotificationOptions(tools_changed=True))
     async with stdio_server() as (reading, writing):
         watching = asyncio.create_task(tools.watch())
