@@ -304,6 +304,18 @@ def test_a_port_closes_with_its_replica_and_others_stay(emu: Emulator, port: int
     assert not listens(again)
 
 
+def test_the_fixed_port_is_free_as_soon_as_no_program_may_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forwarders, "FIXED_PORT", fixed := free_port())
+    with serving() as emulator:
+        emulator.launch([sys.executable, "-c", "import time; time.sleep(60)"], "python")
+        assert not listens(fixed)
+        module = emulator.launch(["sh", "-c", "sleep 60"], "asleep")
+        assert listens(fixed)
+        module.stop()
+        assert not listens(fixed)
+        end_programs(emulator)
+
+
 @pytest.mark.usefixtures("emu")
 def test_a_program_that_cannot_have_the_fixed_port_says_so() -> None:
     with serving() as other:

@@ -78,6 +78,7 @@ class Forwarders:
         self._pid = pid
         self._own: dict[Replica, Listening] = {}
         self._fixed: Listening | None = None
+        self._need_fixed: set[Replica] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
     def open(self, replica: Replica, *, fixed: bool) -> dict[str, str]:
@@ -85,9 +86,10 @@ class Forwarders:
 
         Returns the variables for the program's environment.
         """
-        if fixed and self._fixed is None:
+        if fixed:
+            self._need_fixed.add(replica)
             with contextlib.suppress(OSError):
-                self._fixed = Listening(self._engine, self._sender, FIXED_PORT)
+                self._fixed = self._fixed or Listening(self._engine, self._sender, FIXED_PORT)
         own = self._own[replica] = Listening(self._engine, lambda _: replica)
         return own.environment
 
@@ -99,8 +101,11 @@ class Forwarders:
         """Return the replica whose program sends a request without its token; None if that is unknown."""
         if MODULE_HEADER in request.headers:
             return None
-        stream = request.connection.stream
-        port, to_port = stream.socket.getpeername()[1], stream.socket.getsockname()[1]
+        connection = request.connection.stream.socket
+        try:
+            port, to_port = connection.getpeername()[1], connection.getsockname()[1]
+        except OSError:  # it has disconnected
+            return None
         for replica in self._own:
             if (pid := self._pid(replica)) is not None and has_connection(pid, port, to_port):
                 return replica
@@ -110,11 +115,12 @@ class Forwarders:
         return next((replica for replica in self._own if not replica.polls and not replica.revoked), None)
 
     def close(self, replica: Replica) -> None:
-        """Close the port of a replica whose program has ended, and with the last one port 8946."""
+        """Close the port of a replica whose program has ended, and port 8946 with the last one that may need it."""
         own = self._own.pop(replica, None)
         if own is not None:
             self._close(own)
-        if self._fixed is not None and not self._own:
+        self._need_fixed.discard(replica)
+        if self._fixed is not None and not self._need_fixed:
             self._close(self._fixed)
             self._fixed = None
 
