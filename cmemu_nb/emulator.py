@@ -82,10 +82,12 @@ class Emulator:
     unknown name or a wrong value:
 
     - Listening: `port` (4000, or a free one if it is taken), `tls_port` (8945), `host`, `local_hostnames`,
-      `allow_remote`; `allowed_origins` of web pages that may call functions.
+      `allow_remote`.
     - Credentials: `token` of the contour routes (random by default), further `tokens`; `client_id`, `client_secret` and
       `access_token_seconds` of the OAuth client; `hide_tokens`, `protect_notebook`, `caller_token_runtimes`.
     - The ontology of which every function is a query: `ontology_rid`, `ontology_api_name`.
+    - Web applications: `allowed_origins` of pages that may call functions; `redirect_uris` and `sign_in_as` for users
+      who sign in.
     - Times in seconds: `execute_timeout`, `job_timeout`, `refusal_seconds`, `slow_client_seconds`, `idle_seconds`.
     - Limits: `max_body_bytes`, `max_schema_bytes`, `max_label_bytes`, `max_queued`, `max_runtimes` (10,000),
       `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).

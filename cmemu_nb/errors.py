@@ -5,6 +5,8 @@
     CmemuError
     ├── WireError                  an error with a code and an HTTP status, which the server can answer with
     │   ├── InvalidRequest             400 invalid_request
+    │   ├── InvalidGrant               400 invalid_grant
+    │   ├── InvalidScope               400 invalid_scope
     │   ├── UnsupportedGrant           400 unsupported_grant_type
     │   ├── InvalidModuleAuthToken     401 invalid_module_auth_token
     │   ├── InvalidBearerToken         401 invalid_bearer_token
@@ -153,8 +155,22 @@ class InvalidScratchToken(WireError):
         super().__init__(message)
 
 
+class InvalidGrant(WireError):
+    """The code or the refresh token of the request for an access token is wrong, expired, used or revoked."""
+
+    code = "invalid_grant"
+    status = 400
+
+
+class InvalidScope(WireError):
+    """The request for another access token asks for scopes that the sign-in did not ask for."""
+
+    code = "invalid_scope"
+    status = 400
+
+
 class UnsupportedGrant(WireError):
-    """The `grant_type` of the request for an access token is not `client_credentials`."""
+    """The `grant_type` is none of `client_credentials`, `authorization_code` and `refresh_token`."""
 
     code = "unsupported_grant_type"
     status = 400

@@ -16,7 +16,7 @@ from cmemu_nb.wire.labels import MAX_LABEL_BYTES
 
 DEFAULT_KEEP_BYTES = 1024**3
 
-LISTS = ("tokens", "local_hostnames", "allowed_origins", "caller_token_runtimes")
+LISTS = ("tokens", "local_hostnames", "allowed_origins", "redirect_uris", "caller_token_runtimes")
 SECRETS = ("token", "client_secret")
 LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_runtimes", "max_label_bytes")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
@@ -25,6 +25,12 @@ SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_sec
 # As browsers write an origin: without a path, and without the default port of the scheme.
 _ORIGIN = re.compile(
     r"(?:http://(?!\S*:80$)|https://(?!\S*:443$))(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?", re.ASCII
+)
+# A whole URL without a fragment, of any scheme that runs no script. It becomes a part of headers, so it has no spaces,
+# quotes or semicolons, and no commas in the host name.
+_REDIRECT_URI = re.compile(
+    r"(?!(?:javascript|data|vbscript|file|blob|about):)[a-z][a-z0-9+.-]*://[\w.:[\]-]*(?:[/?][\w.~:/?[\]@!$&()*+,=%-]*)?",
+    re.ASCII,
 )
 
 
@@ -83,6 +89,16 @@ class Settings(Configurable):
     ontology_api_name = Unicode("cmemu", help="API name of the ontology; requests may have any other name.").tag(
         config=True, metavar="NAME"
     )
+    redirect_uris = List(
+        Unicode(),
+        help="URLs of applications to which users who sign in for the OAuth client are sent back, exactly as the "
+        "applications send them; without one nobody can sign in.",
+    ).tag(config=True, metavar="URL")
+    sign_in_as = Unicode(
+        None,
+        allow_none=True,
+        help="Login of the user who is signed in at once, without the sign-in page, for browsers that nobody sees.",
+    ).tag(config=True, metavar="LOGIN")
     caller_token_runtimes = List(
         Unicode(),
         help="Ids of the runtimes whose jobs contain the bearer token of their caller, as authHeader and "
@@ -285,3 +301,11 @@ def _check_pages(settings: Settings) -> None:
                 f"allowed_origins has '{origin}', which is no origin of a web page. Write it as browsers send it, such "
                 "as http://localhost:3000: in lower case, without a path, and without a port that is the default one."
             )
+    for uri in settings.redirect_uris:
+        if not _REDIRECT_URI.fullmatch(uri):
+            raise SettingError(
+                f"redirect_uris has '{uri}', to which no application can be sent back. Write the whole URL without a "
+                "fragment, such as http://localhost:3000/callback."
+            )
+    if settings.sign_in_as is not None and not (settings.sign_in_as.strip() and settings.sign_in_as.isprintable()):
+        raise SettingError("The login of sign_in_as is empty or not printable. Give a name, such as alice.")

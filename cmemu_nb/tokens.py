@@ -11,6 +11,8 @@ SHOWN = 4
 MIN_SHOWN = 12
 MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, not a secret [page]
 ACCESS_TOKEN_START = "foundry_access_token_"  # noqa: S105 - a prefix, not a secret [ours]
+CODE_START = "foundry_code_"
+REFRESH_TOKEN_START = "foundry_refresh_token_"  # noqa: S105 - a prefix, not a secret [ours]
 SCRATCH_TOKEN_START = "foundry_scratch_"  # noqa: S105 - a prefix, not a secret [ours]
 
 

@@ -15,6 +15,7 @@ from jupyter_core.utils import ensure_event_loop
 from leaks import Leaks
 
 from cmemu_nb import Emulator
+from cmemu_nb.server.openapi import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator
@@ -86,7 +87,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_emulator(runtime_folder: Path) -> Iterator[Emulator]:  # noqa: ARG001 - where its file is
-    with serving() as emulator:
+    with serving(redirect_uris=[examples.SIGN_IN["redirect_uri"]]) as emulator:
         yield emulator
 
 

@@ -102,7 +102,7 @@ def parity_rows() -> list[tuple[str, str, str]]:
 # Parity
 
 
-@pytest.mark.parametrize(("topic", "least"), [("parity", 100), ("security", 30), ("clients", 3)])
+@pytest.mark.parametrize(("topic", "least"), [("parity", 100), ("security", 30), ("clients", 6)])
 def test_every_test_that_is_named_exists(topic: str, least: int) -> None:
     named = NAMED_TEST.findall(topics.read(topic))
     assert len(named) >= least

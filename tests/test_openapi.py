@@ -10,6 +10,7 @@ import pytest
 from client import MODULE_HEADER, SUBMIT, Api
 from conftest import TOKEN, serving
 from schemathesis.specs.openapi import definitions
+from web_pages import answer_sign_in_page
 
 from cmemu_nb import Emulator
 from cmemu_nb.errors import WireError
@@ -19,7 +20,7 @@ from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.document import PATH_PARAMETERS, document
 from cmemu_nb.server.routes.oauth import FORM
 from cmemu_nb.server.routing import Route, Surface
-from cmemu_nb.wire.paths import API, PLATFORM
+from cmemu_nb.wire.paths import API, AUTHORIZE, PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -195,6 +196,7 @@ class Prepared:
     def __init__(self, emu: Emulator, api: Api, route: Route) -> None:
         self.client = {"client_id": emu.client_id, "client_secret": str(emu.client_secret)}
         self.api = api
+        self.emu = emu
         self.route = route
         self.runtime = api.open(examples.RUNTIME_ID, examples.RID, displayName="My app")
         self.runtime.post_schemas(examples.SCHEMAS[0])
@@ -229,6 +231,8 @@ class Prepared:
         headers = self.api.bearer if by_bearer else self.runtime.headers
         if self.route.auth is Auth.SCRATCH:
             headers = {"Authorization": self.scratch_token}
+        if (self.route.method, self.route.path) == ("POST", AUTHORIZE):
+            return answer_sign_in_page(self.emu, "cmemu")
         if self.route.body_media == FORM:
             return self.api.send(self.route.method, path, data={**example, **self.client})
         body = example if isinstance(example, str) else json.dumps(example)

@@ -10,9 +10,12 @@ from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
 
 from cmemu_nb import Emulator
 from cmemu_nb.server.application import ROUTES
+from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.routes.users import USERS
 from cmemu_nb.version import __version__
 from cmemu_nb.wire.paths import (
+    AUTHORIZE,
+    DEPLOYED_APPS,
     EXECUTIONS,
     MULTIPASS,
     OAUTH,
@@ -346,8 +349,14 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         f"{MULTIPASS}/me": {"get"},
         f"{USERS}/getCurrent": {"get"},
         f"{USERS}/{{userId}}": {"get"},
+        AUTHORIZE: {"get", "post"},
         f"{OAUTH}/token": {"post"},
         f"{OAUTH}/revoke_token": {"post"},
+        f"{DEPLOYED_APPS}/{{deployedAppRid}}/v2": {"get"},
+        f"{DEPLOYED_APPS}/{{deployedAppRid}}/{{branch}}/function-schemas": {"get"},
+        f"{DEPLOYED_APPS}/{{deployedAppRid}}/{{branch}}/status": {"get"},
+        f"{CONTOUR}/jobs": {"delete"},
+        f"{CONTOUR}/jobs/status/v2": {"put"},
         f"{SCRATCH}/cache": {"post"},
         **{f"{SCRATCH}/cache/{what}": {"post"} for what in ("get", "batch-get", "exists", "delete")},
         **{f"{SCRATCH}/lock/{what}": {"post"} for what in ("try-lock", "refresh", "unlock")},
@@ -408,7 +417,7 @@ def test_every_answer_has_a_described_content(api: Api) -> None:
         for status, answer in described[route.method, route.path]["responses"].items():
             kinds = list(answer.get("content", {}))
             result = [route.media, *route.other_media] if route.answer is None else ["application/json"]
-            assert kinds == {"200": result, "204": []}.get(status, ["application/json"])
+            assert kinds == {"200": result, "204": [], "303": result}.get(status, ["application/json"])
     options = {
         each["name"]: each["schema"] for each in described["GET", f"{RUNTIMES}/{{runtimeId}}/jobs"]["parameters"]
     }
@@ -426,7 +435,12 @@ def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
     for route in ROUTES:
         if route.method == "GET":
             real = {"runtimeId": runtime.runtime_id, "jobId": job_id, "queryApiName": "f", "userId": "cmemu"}
+            real |= {"deployedAppRid": RID, "branch": "master"}
             path = route.path.format(**real, ontology="any", ontologyRid="ri.any")
-            answer = api.send("HEAD", path, headers=headers, params={"rid": rid} if "rid" in route.query else None)
+            options = {
+                **(examples.SIGN_IN if path == AUTHORIZE else {}),
+                **({"rid": rid} if "rid" in route.query else {}),
+            }
+            answer = api.send("HEAD", path, headers=headers, params=options)
             assert answer.status_code in (200, 204)
             assert answer.content == b""

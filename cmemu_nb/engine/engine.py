@@ -168,8 +168,14 @@ class Engine:
     def _make_context(self) -> Context:
         identity, settings = self.identity, self.settings
         oauth, logins = identity.oauth_client(), identity.seed.logins if identity.seed else {}
-        protect = settings.protect_notebook
-        tokens = TokenChecks(self.lifecycle, oauth, identity.bearer_tokens, logins, protect_notebook=protect)
+        tokens = TokenChecks(
+            self.lifecycle,
+            oauth,
+            identity.bearer_tokens,
+            logins,
+            protect_notebook=settings.protect_notebook,
+            sign_in_as=settings.sign_in_as,
+        )
         return Context(
             self.lifecycle, tokens, oauth, settings, identity.journal, self._environment, self._diagnose, SURFACES
         )

@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 DEFAULT_CLIENT_ID = "cmemu-client"
 EXPIRY_BYTES = 8
 HEAD_BYTES = 22
-# The prefix, and in base64 the 22 bytes with their signature of 32 bytes.
-LENGTH = len(ACCESS_TOKEN_START) + 72
+SIGNATURE_BYTES = 32
 
 
 class OAuthClient:
-    """One confidential client. Applications get access tokens for its id and secret.
+    """One client. Applications get access tokens for its id and secret.
 
     Modules whose configuration has a client of their own get them, too: `modules` are the secrets of those clients by
     their ids, and may change.
     A token is valid for the given number of `seconds`. It is signed with the secret, so an emulator that continues
-    with the same secret accepts it. `revoked` are the revoked tokens with the Unix milliseconds at which they would
-    have expired; `keep` is called with them whenever they change.
+    with the same secret accepts it. `revoked` are the ids of the revoked grants with the Unix milliseconds at which
+    their last token would have expired; `keep` is called with them whenever they change.
     """
 
     def __init__(
@@ -57,25 +56,42 @@ class OAuthClient:
         if not any(known):
             raise InvalidClient
 
-    def issue(self) -> Token:
-        """Issue a new access token."""
-        expires = _now() + self.seconds * 1000
-        head = expires.to_bytes(EXPIRY_BYTES) + secrets.token_bytes(HEAD_BYTES - EXPIRY_BYTES)
-        return Token(ACCESS_TOKEN_START + base64.urlsafe_b64encode(head + self._signature(head)).decode())
+    def issue(self, login: str = "", grant_id: bytes | None = None) -> Token:
+        """Issue a new access token, for a user who has signed in with the login and the id of the grant."""
+        grant_id = secrets.token_bytes(HEAD_BYTES - EXPIRY_BYTES) if grant_id is None else grant_id
+        user = login.encode()
+        # In groups of three bytes base64 needs no padding.
+        return self._signed(self._latest_expiry().to_bytes(EXPIRY_BYTES) + grant_id + user + bytes(-len(user) % 3))
+
+    def _signed(self, content: bytes) -> Token:
+        return Token(ACCESS_TOKEN_START + base64.urlsafe_b64encode(content + self._signature(content)).decode())
+
+    def _latest_expiry(self) -> int:
+        return _now() + self.seconds * 1000
 
     def accepts(self, token: bytes) -> bool:
         """Return whether this is an access token that is still valid."""
-        head = self._read(token)
-        return head is not None and _expiry(head) > _now() and head.hex() not in self._revoked
+        content = self._read(token)
+        return content is not None and _expiry(content) > _now() and _grant_id(content).hex() not in self._revoked
 
-    def revoke(self, token: str) -> None:
-        """Revoke an access token. It does nothing for any other text."""
-        head = self._read(_bytes(token))
-        if head is None:
-            return
+    def user(self, token: bytes) -> str | None:
+        """Return the login of the user who has signed in for an access token; None for any other token."""
+        content = self._read(token)
+        return (content or b"")[HEAD_BYTES:].rstrip(b"\0").decode() or None
+
+    def revoke(self, token: str) -> bytes | None:
+        """Revoke an access token and return the id of its grant. It does nothing for any other text."""
+        content = self._read(_bytes(token))
+        if content is None:
+            return None
+        self.revoke_grant(_grant_id(content))
+        return _grant_id(content)
+
+    def revoke_grant(self, grant_id: bytes) -> None:
+        """Revoke every access token of a grant."""
         now = _now()
         self._revoked = {each: expires for each, expires in self._revoked.items() if expires > now}
-        self._revoked[head.hex()] = _expiry(head)
+        self._revoked[grant_id.hex()] = self._latest_expiry()
         self._keep(self._revoked)
 
     def _read(self, token: bytes) -> bytes | None:
@@ -85,12 +101,13 @@ class OAuthClient:
             whole = base64.b64decode(token.removeprefix(start), b"-_", validate=True)
         except (binascii.Error, ValueError):
             return None
-        head, signature = whole[:HEAD_BYTES], whole[HEAD_BYTES:]
-        sound = token.startswith(start) and len(token) == LENGTH
-        return head if sound and hmac.compare_digest(signature, self._signature(head)) else None
+        content = whole[:-SIGNATURE_BYTES]
+        # The comparison of the whole token also refuses other ways to write the same bytes in base64.
+        sound = len(content) >= HEAD_BYTES and hmac.compare_digest(token, self._signed(content).encode())
+        return content if sound else None
 
-    def _signature(self, head: bytes) -> bytes:
-        return hmac.digest(_bytes(self.secret), head, hashlib.sha256)
+    def _signature(self, content: bytes) -> bytes:
+        return hmac.digest(_bytes(self.secret), content, hashlib.sha256)
 
 
 def _same(given: str | None, known: str) -> bool:
@@ -101,8 +118,12 @@ def _bytes(text: str | None) -> bytes:
     return (text or "").encode(errors="surrogatepass")
 
 
-def _expiry(head: bytes) -> int:
-    return int.from_bytes(head[:EXPIRY_BYTES])
+def _expiry(content: bytes) -> int:
+    return int.from_bytes(content[:EXPIRY_BYTES])
+
+
+def _grant_id(content: bytes) -> bytes:
+    return content[EXPIRY_BYTES:HEAD_BYTES]
 
 
 def _now() -> int:

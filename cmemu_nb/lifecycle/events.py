@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Every kind of event there is.
 KINDS = (
-    *("emulator_started", "emulator_stopped", "seed_applied"),
+    *("emulator_started", "emulator_stopped", "seed_applied", "signed_in"),
     *("session_opened", "session_reset", "session_deleted", "app_bound", "runtime_configured", "runtime_connected"),
     *(
         "schemas_posted",

@@ -11,7 +11,17 @@ from cmemu_nb.server.cors import SharedRoutes, is_preflight
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.handlers import BufferedBody, check_size
 from cmemu_nb.server.origins import LOGIN_IS_NOT_ENOUGH, check_host, check_origin, forwarded_prefix
-from cmemu_nb.server.routes import contour, deployed_apps, documents, platform, runtime, scratch, tools, users
+from cmemu_nb.server.routes import (
+    authorize,
+    contour,
+    deployed_apps,
+    documents,
+    platform,
+    runtime,
+    scratch,
+    tools,
+    users,
+)
 from cmemu_nb.server.routes import oauth as oauth_routes
 from cmemu_nb.server.routing import Router, Surface
 from cmemu_nb.wire.jupyterhub import service_prefix
@@ -31,6 +41,7 @@ SURFACES = (
     Surface.of("platform", platform),
     Surface.of("scratch", scratch),
     Surface.of("oauth", oauth_routes),
+    Surface.of("sign_in", authorize),
     Surface.of("users", users),
     Surface.of("functions", functions),
     Surface.of("ontologies", ontologies),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cmemu_nb.errors import InvalidBearerToken, InvalidModuleAuthToken, NotebookProtected, NotFound
 from cmemu_nb.foundry.users import Users
 from cmemu_nb.lifecycle.records import NOTEBOOK
+from cmemu_nb.tokens import ACCESS_TOKEN_START
 from cmemu_nb.wire.paths import MODULE_HEADER
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.server.request import Request
     from cmemu_nb.tokens import Token
+
+_ACCESS_TOKEN = ACCESS_TOKEN_START.encode()
 
 
 class Auth(Enum):
@@ -36,7 +39,7 @@ class TokenChecks:
     """Checks the token of a request: the emulator's bearer tokens, access tokens of `oauth`, and sessions' tokens.
 
     `logins` are the user names that belong to some of the bearer tokens, and `users` are their users;
-    `protect_notebook` is the setting.
+    `protect_notebook` and `sign_in_as` are the settings.
     """
 
     def __init__(
@@ -47,13 +50,14 @@ class TokenChecks:
         logins: Mapping[Token, str],
         *,
         protect_notebook: bool,
+        sign_in_as: str | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._oauth = oauth
         self._tokens = tuple(token.encode() for token in tokens)
         self._logins = {token.encode(): login for token, login in logins.items()}
         self._protect_notebook = protect_notebook
-        self.users = Users(logins.values())
+        self.users = Users(filter(None, (sign_in_as, *logins.values())))
 
     def authorize(self, auth: Auth, request: Request) -> None:
         """Refuse a request without the token that a route requires; set the replica to which a module token belongs."""
@@ -108,10 +112,9 @@ class TokenChecks:
             ) from None
 
     def user(self, request: Request) -> str | None:
-        """Return the user name that the seed file gives to the bearer token of an authorized request, if any."""
-        if not self._logins:
-            return None
-        return self._logins.get(_scheme_and_value(request.headers.get("Authorization"))[1])
+        """Return the login of the user who signed in for a bearer token, or who has it by the seed file, if any."""
+        value = _scheme_and_value(request.headers.get("Authorization"))[1]
+        return self._oauth.user(value) if value.startswith(_ACCESS_TOKEN) else self._logins.get(value)
 
     def bearer(self, request: Request) -> str | None:
         """Return the bearer token of an authorized request; None if it was authorized by a module token."""

@@ -16,6 +16,7 @@ from cmemu_nb.errors import (
     TooBusy,
     WireError,
 )
+from cmemu_nb.foundry.sign_in import SignIns
 from cmemu_nb.server.api.errors import api_error_response
 from cmemu_nb.server.caller_tokens import CallerTokens
 from cmemu_nb.server.job_status import FOUNDRY, foundry_error
@@ -74,6 +75,8 @@ class Context:
         self.diagnose = diagnose
         self.surfaces = surfaces
         self.long_polls = LongPolls(lifecycle)
+        self.sign_ins = SignIns(oauth, settings.redirect_uris)
+        self.sign_in_as: str | None = settings.sign_in_as
         self.caller_tokens = CallerTokens(lifecycle, settings.caller_token_runtimes)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0

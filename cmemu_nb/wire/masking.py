@@ -8,14 +8,21 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from cmemu_nb.tokens import ACCESS_TOKEN_START, MODULE_TOKEN_START, SCRATCH_TOKEN_START, last_four
+from cmemu_nb.tokens import (
+    ACCESS_TOKEN_START,
+    CODE_START,
+    MODULE_TOKEN_START,
+    REFRESH_TOKEN_START,
+    SCRATCH_TOKEN_START,
+    last_four,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MIN_MASKED = 8
 MAX_LAYERS = 3
-STARTS = (MODULE_TOKEN_START, ACCESS_TOKEN_START, SCRATCH_TOKEN_START)
+STARTS = (MODULE_TOKEN_START, ACCESS_TOKEN_START, REFRESH_TOKEN_START, CODE_START, SCRATCH_TOKEN_START)
 _OF_OURS = re.compile(f"(?:{'|'.join(STARTS)})" + r"[\w-]+", re.ASCII)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrt])|([^\w\s]))")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -347,6 +347,16 @@ ACCESS_TOKEN = {
     "token_type": "bearer",
     "expires_in": 3600,
 }
+SIGN_IN = {
+    "response_type": "code",
+    "client_id": CLIENT["client_id"],
+    "redirect_uri": "http://localhost:3000/callback",
+    "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+    "code_challenge_method": "S256",
+    "scope": "offline_access api:use-ontologies-read",
+    "state": "any-text",
+}
+CHOSEN_USER = {"ticket": "dGhlLXRpY2tldC1vZi10aGUtcGFnZS1pbi13aGljaC1vbmU", "login": "cmemu"}
 REVOCATION = {**CLIENT, "token": ACCESS_TOKEN["access_token"]}
 
 # The scratch cache and locks

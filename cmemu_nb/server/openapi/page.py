@@ -36,12 +36,15 @@ def _style() -> str:
     return Path(__file__).with_suffix(".css").read_text("utf-8")
 
 
+def policy(form_action: str = "'none'") -> str:
+    """Return a page's Content-Security-Policy, which allows its own style and `form_action`, and nothing else."""
+    others = f"base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
+    return f"default-src 'none'; style-src 'sha256-{_style_digest()}'; {others}"
+
+
 @functools.cache
-def policy() -> str:
-    """Return the page's Content-Security-Policy, which allows its own style and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
-    others = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    return f"default-src 'none'; style-src 'sha256-{digest}'; {others}"
+def _style_digest() -> str:
+    return base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
 
 
 def page(document: Document, base_url: str) -> str:
@@ -53,7 +56,7 @@ def page(document: Document, base_url: str) -> str:
         '<a href="openapi.json">openapi.json</a>.</p>'
     )
     header = f"{_paragraphs(info['description'])}{about}{_about_tokens(document)}"
-    return _page(info["title"], header, f"<main>{surfaces}</main>")
+    return html_page(info["title"], header, f"<main>{surfaces}</main>")
 
 
 def front_page(info: dict[str, str]) -> str:
@@ -66,10 +69,11 @@ def front_page(info: dict[str, str]) -> str:
         "<code>dashboard()</code> in the notebook that runs it, or run <code>cmemu jobs --watch</code> in a terminal."
         "</p>"
     )
-    return _page(info["title"], header)
+    return html_page(info["title"], header)
 
 
-def _page(title: str, header: str, rest: str = "") -> str:
+def html_page(title: str, header: str, rest: str = "") -> str:
+    """Return a whole HTML page; `header` and `rest` are HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

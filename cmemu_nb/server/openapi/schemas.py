@@ -532,7 +532,10 @@ ACCESS_TOKEN = with_examples(
             "access_token": described(TEXT, "The token, for the header `Authorization: Bearer`"),
             "token_type": {"const": "bearer"},
             "expires_in": described(COUNT, "After how many seconds the token expires"),
-        }
+            "scope": described(TEXT, "The scopes of a sign-in, if it asked for any"),
+            "refresh_token": described(TEXT, "A token for the next access token, if the scope has `offline_access`"),
+        },
+        optional=("scope", "refresh_token"),
     ),
     examples.ACCESS_TOKEN,
 )

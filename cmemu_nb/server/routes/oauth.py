@@ -1,4 +1,4 @@
-"""The OAuth routes: an application gets access tokens for its client id and secret, as on the platform [foundry].
+"""The OAuth routes: an application gets access tokens for its secret, or for a user who signed in [foundry].
 
 Requests are forms. Errors have the format of RFC 6749, which is also the format of the emulator's other routes.
 """
@@ -6,19 +6,20 @@ Requests are forms. Errors have the format of RFC 6749, which is also the format
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_plus
 
-from cmemu_nb.errors import InvalidRequest, UnsupportedGrant
+from cmemu_nb.errors import InvalidGrant, InvalidRequest, InvalidScope, UnsupportedGrant
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
-from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, described, with_examples
+from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, described, one_of, with_examples
 from cmemu_nb.server.response import Response, json_response
 from cmemu_nb.server.routing import Route
 from cmemu_nb.tokens import Token
 from cmemu_nb.wire.paths import OAUTH
 
 if TYPE_CHECKING:
+    from cmemu_nb.foundry.sign_in import SignIns
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
@@ -26,8 +27,8 @@ FORM = "application/x-www-form-urlencoded"
 NOTHING = "text/plain"
 
 
-def _read_form(context: Context, request: Request) -> dict[str, str]:
-    """Return the fields of a form after checking its client; the first value counts if a field is repeated.
+def read_form(request: Request) -> dict[str, str]:
+    """Return the fields of a form; the first value counts if a field is repeated.
 
     The client's id and secret may also come as HTTP Basic authentication (RFC 6749, 2.3.1).
     """
@@ -36,9 +37,20 @@ def _read_form(context: Context, request: Request) -> dict[str, str]:
         form = {name: values[0] for name, values in parse_qs(text, max_num_fields=100).items()}
     except ValueError:
         form = {}
-    form |= _basic(request.headers.get("Authorization", ""))
-    context.oauth.check(form.get("client_id"), form.get("client_secret"))
-    return form
+    return form | _basic(request.headers.get("Authorization", ""))
+
+
+def _check_client(context: Context, form: dict[str, str], *, may_be_public: bool) -> None:
+    if may_be_public and "client_secret" not in form:
+        context.sign_ins.check_client(form.get("client_id"))
+    else:
+        context.oauth.check(form.get("client_id"), form.get("client_secret"))
+
+
+def _field(form: dict[str, str], name: str, what: str) -> str:
+    if name not in form:
+        raise InvalidRequest(f"{what}: the form has no '{name}'.")
+    return form[name]
 
 
 def _basic(header: str) -> dict[str, str]:
@@ -54,24 +66,49 @@ def _basic(header: str) -> dict[str, str]:
 
 
 def issue(context: Context, request: Request) -> Response:
-    """Answer with a new access token for `grant_type=client_credentials`."""
-    form = _read_form(context, request)
+    """Answer with a new access token for a client's secret, for the code of a sign-in, or for a refresh token.
+
+    The last two need no `client_secret`, because applications in browsers can keep none. With the scope
+    `offline_access` a sign-in also gets a refresh token, which is valid once: the answer has the next one.
+    """
+    form = read_form(request)
     grant = form.get("grant_type")
-    if grant != "client_credentials":
+    _check_client(context, form, may_be_public=grant in _OF_USERS)
+    if grant == "client_credentials":
+        token = str(context.oauth.issue())
+        answer = {"access_token": token, "token_type": "bearer", "expires_in": context.oauth.seconds}
+    elif grant in _OF_USERS:
+        answer = _OF_USERS[grant](context.sign_ins, form)
+    else:
         raise UnsupportedGrant(
             f"Getting an access token: grant_type is {_shown(grant)}. Send grant_type=client_credentials, which needs "
-            "no browser. Other grants are not supported, because the emulator has no users."
+            "no browser, or authorization_code or refresh_token."
         )
-    answer = {"access_token": str(context.oauth.issue()), "token_type": "bearer", "expires_in": context.oauth.seconds}
     return json_response(200, answer, headers={"Pragma": "no-cache"})
 
 
+def _redeem(sign_ins: SignIns, form: dict[str, str]) -> dict[str, Any]:
+    what = "Getting an access token for a code"
+    code, verifier = _field(form, "code", what), _field(form, "code_verifier", what)
+    return sign_ins.redeem(code, form.get("redirect_uri"), verifier)
+
+
+def _refresh(sign_ins: SignIns, form: dict[str, str]) -> dict[str, Any]:
+    token = _field(form, "refresh_token", "Refreshing an access token")
+    return sign_ins.refresh(token, form.get("scope"))
+
+
+_OF_USERS = {"authorization_code": _redeem, "refresh_token": _refresh}
+
+
 def revoke(context: Context, request: Request) -> Response:
-    """Revoke an access token. A token that is not valid is not an error (RFC 7009)."""
-    token = _read_form(context, request).get("token")
-    if token is None:
-        raise InvalidRequest("Revoking an access token: the form has no 'token'. Send the access token to revoke.")
-    context.oauth.revoke(token)
+    """Revoke an access token or a refresh token, and all tokens of its sign-in.
+
+    A token that is not valid is not an error (RFC 7009).
+    """
+    form = read_form(request)
+    _check_client(context, form, may_be_public=True)
+    context.sign_ins.revoke(_field(form, "token", "Revoking an access token"))
     return Response(200, content_type=NOTHING)
 
 
@@ -86,12 +123,19 @@ _CLIENT = {
         _FILLED, "The emulator's `client_secret`, unless it is sent as HTTP Basic authentication"
     ),
 }
-_SCOPE = described(TEXT, "Accepted and ignored: every access token is valid for all routes")
+_SCOPE = described(TEXT, "Accepted, but every access token is valid for all routes")
+_GRANT = described(one_of(("client_credentials", *_OF_USERS)), "What the access token is for")
+_OF_A_SIGN_IN = {
+    "code": described(TEXT, "For `authorization_code`: the code"),
+    "redirect_uri": described(TEXT, "For `authorization_code`: the same URI as when the sign-in began"),
+    "code_verifier": described(TEXT, "For `authorization_code`: the text whose digest was the challenge (RFC 7636)"),
+    "refresh_token": described(TEXT, "For `refresh_token`: the refresh token"),
+}
 _GRANT_BODY = with_examples(
     {
         "type": "object",
         "required": ["grant_type"],
-        "properties": {**_CLIENT, "grant_type": {"const": "client_credentials"}, "scope": _SCOPE},
+        "properties": {**_CLIENT, **_OF_A_SIGN_IN, "grant_type": _GRANT, "scope": _SCOPE},
     },
     examples.GRANT,
 )
@@ -99,7 +143,7 @@ _REVOCATION_BODY = with_examples(
     {
         "type": "object",
         "required": ["token"],
-        "properties": {**_CLIENT, "token": described(_FILLED, "The access token to revoke")},
+        "properties": {**_CLIENT, "token": described(_FILLED, "The access token or refresh token to revoke")},
     },
     examples.REVOCATION,
 )
@@ -115,7 +159,7 @@ routes = (
         body=_GRANT_BODY,
         answer=ACCESS_TOKEN,
         body_media=FORM,
-        errors=(UnsupportedGrant,),
+        errors=(UnsupportedGrant, InvalidGrant, InvalidScope),
     ),
     Route(
         "POST",
@@ -123,7 +167,7 @@ routes = (
         revoke,
         Auth.CLIENT,
         {200: "The token is no longer valid"},
-        "Revoke an access token",
+        "Revoke an access token or refresh token",
         body=_REVOCATION_BODY,
         body_media=FORM,
         media=NOTHING,
