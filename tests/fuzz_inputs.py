@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from client import RESULT, RID, RUNTIMES, SUBMIT
+from client import CONTOUR, RESULT, RID, RUNTIMES, SUBMIT
 from conftest import TOKEN
 from hypothesis import strategies as st
 
@@ -45,6 +45,7 @@ ENDPOINTS: list[tuple[str, str, bytes]] = [
     ("GET", f"{RUNTIME}/jobs/unknown", b""),
     ("POST", RUNTIMES, b'{"runtimeId": "other"}'),
     ("PUT", RESULT, b'{"id": "unknown"}'),
+    ("DELETE", f"{CONTOUR}/jobs", b'{"id": "unknown"}'),
     ("POST", "/nothing", SMUGGLED),
     ("BREW", f"{RUNTIME}/jobs", SMUGGLED),
 ]

@@ -89,7 +89,7 @@ def waiting(seconds: int) -> dict[str, str]:
 class Operations:
     """The operations of every client of one emulator. `told` are the tickets of jobs that somebody was told of."""
 
-    on_jobs = frozenset({"status", "result", "stream", "post", "post_platform", "post_to_another", "fail"})
+    on_jobs = frozenset({"status", "result", "stream", "post", "post_platform", "post_to_another", "fail", "cancel"})
 
     def __init__(self, clients: Clients, truth: Truth) -> None:
         self.clients = clients
@@ -211,7 +211,10 @@ class Operations:
 
     def status(self, job: TrueJob, seconds: int = 0) -> Operation:
         headers = self.bearer | waiting(seconds)
-        answer = self.send("GET", f"{CONTOUR}/jobs/{job.job_id}/status", headers=headers)
+        if job.ticket % 2:
+            answer = self.send("GET", f"{CONTOUR}/jobs/{job.job_id}/status", headers=headers)
+        else:
+            answer = self.send("PUT", f"{CONTOUR}/jobs/status/v2", json={"id": job.job_id}, headers=headers)
         yield
         if answer.status_code == 200:
             said = answer.json()
@@ -322,6 +325,15 @@ class Operations:
         assert posted.status_code in (401, 404)
         assert inspected.status_code == 404
         assert job.result != body
+
+    def cancel(self, job: TrueJob) -> Operation:
+        answer = self.send("DELETE", f"{CONTOUR}/jobs", json={"id": job.job_id}, headers=self.bearer)
+        yield
+        if answer.status_code == 204:
+            assert job.status in ("succeeded", "failed") or job.gone
+        else:
+            assert answer.status_code == 404
+            assert job.gone
 
     def fail(self, job: TrueJob) -> Operation:
         reason = f"for reason {next(self.numbers)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from client import CONTOUR, EXECUTE, RESULT, RID, SUBMIT, Api, Runtime, Wire, error_code
@@ -358,6 +359,15 @@ def test_a_deleted_runtime_serves_its_app_no_more(api: Api) -> None:
     new = api.open("new", RID, branch="new")
     new.send("DELETE", new.uri)
     assert api.submit() == old.take_id()
+
+
+@pytest.mark.parametrize("branch", ["v2", "status", "release/1.0 ü"])
+def test_a_deployed_app_s_branch_may_have_any_name(api: Api, branch: str) -> None:
+    api.open(deployed_app_rid=RID, branch=branch)
+    for path in (f"{quote(branch, safe='')}/status", f"{quote(branch, safe='')}/function-schemas", "v2"):
+        assert api.contour("GET", f"{APP}/{path}").status_code == 200
+    missing = api.contour("GET", f"{APP}/other/status")
+    assert (missing.status_code, error_code(missing)) == (404, "not_found")
 
 
 # Bearer tokens

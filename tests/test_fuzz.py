@@ -39,6 +39,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from cmemu_nb.errors import WireError
+from cmemu_nb.wire.paths import DEPLOYED_APPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -298,6 +299,9 @@ BODY_ROUTES = [
     ("POST", SUBMIT, APP_JOB),
     ("PUT", RESULT, b'{"id": "j", "jobHandle": "{\\"jobId\\": \\"j\\"}"}'),
     ("PUT", RESULT, b'{"jobHandle": "{\\"jobId\\": \\"j\\"}"}'),
+    ("PUT", f"{CONTOUR}/jobs/status/v2", b'{"jobHandle": "{\\"jobId\\": \\"j\\"}"}'),
+    ("DELETE", f"{CONTOUR}/jobs", b'{"id": "j", "status": {"type": "queued", "queued": {}}}'),
+    ("GET", f"{DEPLOYED_APPS}/{RID}/v2/function-schemas", b""),
     ("POST", f"{RUNTIME}/jobs/j/fail", b'{"reason": "x"}'),
     ("GET", f"{CONTOUR}/jobs/j/status", b""),
 ]

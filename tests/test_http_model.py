@@ -52,9 +52,9 @@ RUNNING = ["poll"] * 6 + ["hold_poll", "hold_poll_platform", "leave"] * 2 + ["co
 POSTING = ["post", "post_chunked"] * 2 + ["post_platform", "post_again", "post_to_another", "post_schemas"]
 STREAMING = ["begin_stream"] * 2 + ["go_on_streaming"] * 2 + ["end_stream", "break_stream"]
 ASKING = ["status", "result", "look", "hold_status", "hold_result", "hold_stream"]
-OTHER = ["fail", "fail_queued", "delete_schema", "add_replica"]
+OTHER = ["fail", "cancel", "fail_queued", "delete_schema", "add_replica"]
 CALM = [*SUBMITTING, *RUNNING, *POSTING, *STREAMING, *ASKING, *OTHER]
-WILD = [*CALM, *["open"] * 3, "delete", "reset_all", *["restart", "fail"] * 2]
+WILD = [*CALM, *["open"] * 3, "delete", "reset_all", *["restart", "fail", "cancel"] * 2]
 
 
 def choices(kinds: list[str]) -> st.SearchStrategy[list[tuple[str, str, int]]]:

@@ -120,12 +120,26 @@ class Router:
                 params[following.name] = decode_segment(segment)
             node = following
         if node is None or not node.methods:
+            node, params = _find(self._root, path.split("/")[1:])
+        if node is None:
             raise NotFound(f"There is no route {_shown(self._masked(path))}. GET /openapi.json lists them all.")
         return node, params
 
 
 def _methods(node: _Node) -> list[str]:
     return sorted({*node.methods, *(["HEAD"] if "GET" in node.methods else [])})
+
+
+def _find(node: _Node, segments: list[str]) -> tuple[_Node | None, dict[str, str]]:
+    """Find the node of a path in which a parameter has a value that is a literal of another path, such as `v2`."""
+    if not segments:
+        return (node, {}) if node.methods else (None, {})
+    segment, *rest = segments
+    for following in filter(None, (node.literals.get(segment), node.parameter if segment else None)):
+        found, params = _find(following, rest)
+        if found is not None:
+            return found, {following.name: decode_segment(segment), **params} if following.name else params
+    return None, {}
 
 
 def query_options(request: Request) -> dict[str, str]:
