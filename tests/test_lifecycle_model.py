@@ -19,6 +19,7 @@ from cmemu_nb.errors import InvalidModuleAuthToken, JobAlreadyCompleted, JobNotR
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.records import Job, JobSource, Runtime
 from cmemu_nb.lifecycle.session import ThrownAway
+from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -334,7 +335,8 @@ class LifecycleMachine(RuleBasedStateMachine):
         stream = self.pick_stream(index)
         self.lifecycle.break_stream(stream.real)
         if stream.job.stream is stream:
-            self.failed(stream.job, f"the result stream broke off after {len(b''.join(stream.chunks))} bytes")
+            size = plural(len(b"".join(stream.chunks)), "byte")
+            self.failed(stream.job, f"the result stream broke off after {size}")
 
     def refused_stream(self, stream: ModelStream, call: Callable[..., object], *arguments: object) -> bool:
         if stream.job.stream is not stream:
