@@ -60,8 +60,9 @@ class SharedRoutes:
 
 def is_preflight(request: Request) -> bool:
     """Return whether a browser asks, for a page, whether it may send a request for a shared route."""
-    asks = {"Origin", "Access-Control-Request-Method"} <= request.headers.keys()
-    return request.method == "OPTIONS" and asks and is_shared(request)
+    if request.method != "OPTIONS" or not is_shared(request):
+        return False
+    return "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
 
 
 def is_shared(request: Request) -> bool:
