@@ -84,6 +84,7 @@ def test_a_replica_that_exits_backs_off_and_whatever_shows_it_says_so(
     assert module.logs.text.endswith("WARNING: Replica 2 exited (137) and starts again in 600 s.")
     kill(module, 1)
     assert exits() == ["exited with code 137 and starts again in 600 s"] * 2
+    assert "backing off</" in emu.modules._repr_mimebundle_()["text/html"]
     said = (
         r"'f' is queued, and no replica of 'poller' takes jobs: replica 1 exited \(137\) and starts again in "
         r"\d{3} s; the last line that it wrote is 'hello None.*'\."

@@ -11,7 +11,7 @@ from cmemu_nb.display.names import magic_line
 from cmemu_nb.display.percentiles import RUN_TIMES
 from cmemu_nb.display.text import ago, cut, duration, holdings, visible
 from cmemu_nb.errors import NotFound
-from cmemu_nb.lifecycle.records import JobStatus, Outcome
+from cmemu_nb.lifecycle.records import JobStatus, Mode, Outcome
 from cmemu_nb.phrases import plural
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.results import why_no_value
@@ -167,7 +167,7 @@ def show_modules(modules: Modules) -> dict[str, str]:
     rows = [
         {
             "module": two_lines(each.runtime_id),
-            "state": status_badge("running" if each.running else "exited"),
+            "state": status_badge(_state_of(each)),
             "mode": each.mode,
             "command": two_lines(each.command),
             "replicas": two_lines(", ".join(each.states)),
@@ -188,11 +188,18 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
         ("replicas", ", ".join(f"{each.replica.replica_id} {each.state}" for each in module.replicas) or "none"),
         ("last lines", module.logs.tail(MAX_LINES) or "nothing was written yet"),
     ]
+    wait = "wait_until_ended" if module.mode == Mode.PIPELINE else "wait_until_responsive"
     steps = (
         f"module = {module.expression}",
-        "module.wait_until_responsive()   module.logs   module.restart()   module.stop()",
+        f"module.{wait}()   module.logs   module.restart()   module.stop()",
     )
-    return _bundle("Module", pairs, steps, status_badge("running" if module.running else "exited"))
+    return _bundle("Module", pairs, steps, status_badge(_state_of(module)))
+
+
+def _state_of(module: LaunchedModule) -> str:
+    if module.running:
+        return "running"
+    return "backing off" if module.backing_off else "exited"
 
 
 def show_cluster(cluster: Cluster) -> dict[str, str]:
