@@ -428,6 +428,9 @@ def test_any_ontology_is_accepted(cells: Emulator) -> None:
     execution = functions.Query.execute_async("greet", parameters={"name": "Ada"}, ontology="shop").execution_id
     assert functions.Execution.get_result(execution, timeout=30).value == "Hello Ada"
     given = {**VALUES, "map_": [{"key": "ü", "value": str(BIG)}]}
+    execution = functions.Query.execute_async("echo", parameters=given, ontology="shop").execution_id
+    assert functions.Execution.get_result(execution, timeout=30).value["map_"] == given["map_"]
+    functions.Execution.cancel(execution)
     with functions.Query.streaming_execute("echo", parameters=given, ontology="shop") as events:
         (event,) = events
     assert event.data.value["map_"] == given["map_"]

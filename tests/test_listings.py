@@ -22,12 +22,12 @@ from cmemu_nb.dashboard.job_panels import jobs_part
 from cmemu_nb.dashboard.panels import MAX_FUNCTIONS, functions_part, header_part, runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
 from cmemu_nb.phrases import MAX_RATIOS, closest
-from cmemu_nb.server.api import queries
+from cmemu_nb.server.api import ontologies, queries
 from cmemu_nb.server.api.queries import MAX_QUERIES_OF_A_TURN, find_query
 from cmemu_nb.server.listing import MAX_RECORDS_OF_A_TURN
 from cmemu_nb.server.routes import tools
 from cmemu_nb.storage import session_file
-from cmemu_nb.wire.paths import QUERIES
+from cmemu_nb.wire.paths import ONTOLOGIES, QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -400,3 +400,8 @@ def test_functions_are_found_by_their_rids_in_one_pass_that_gives_the_loop_back(
             assert api.contour("GET", f"{QUERIES}/getByRid?rid={rids[5]}").json()["displayName"] == "f5"
             assert api.contour("GET", f"{QUERIES}/unknown").status_code == 404
         assert sum(counts) == 1
+        with turns(emulator, monkeypatch, ontologies, "query_record") as in_turns:
+            full = api.contour("GET", f"{ONTOLOGIES}/any/fullMetadata").json()["queryTypes"]
+            page = api.contour("GET", f"{ONTOLOGIES}/any/queryTypes?pageSize=1000").json()["data"]
+        assert (len(full), len(page), sum(in_turns)) == (len(names), 1000, len(names) + 1000)
+        assert max(in_turns) <= MAX_RECORDS_OF_A_TURN

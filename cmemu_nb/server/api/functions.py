@@ -5,6 +5,7 @@ They submit the same kind of jobs as the contour routes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 MAX_POLL_SECONDS = 280
 MAX_BATCH = 100
+# The end of the ids of executions in an ontology.
+IN_ONTOLOGY = ".ontology"
 
 # Descriptions of functions
 
@@ -147,7 +150,9 @@ def execute_async(context: Context, request: Request) -> Response:
     """Call a function and answer at once with the id of the execution, for fetching its value."""
     query, arguments = read_call(context, request, "Async")
     job = submit(context, request, query, arguments, JobSource.CONTOUR_ASYNC)
-    return json_response(200, {"type": "submitted", "executionId": job.job_id})
+    # Only the id can say how the value is encoded: a request for it names no ontology.
+    execution_id = f"{job.job_id}{IN_ONTOLOGY}" if query.in_ontology else job.job_id
+    return json_response(200, {"type": "submitted", "executionId": execution_id})
 
 
 # Executions
@@ -163,27 +168,32 @@ def get_result(context: Context, request: Request) -> Response | Awaitable[Respo
     job = _execution(context, request)
     if not (job.finished or seconds):
         return json_response(200, {"type": "running"})
-    return _state_when_done(context, job.job_id, seconds)
+    return _state_when_done(context, request, job, seconds)
 
 
-async def _state_when_done(context: Context, job_id: str, seconds: int) -> Response:
-    query = query_of(context.lifecycle, context.lifecycle.job(job_id))
+async def _state_when_done(context: Context, request: Request, job: Job, seconds: int) -> Response:
+    query = _executed(context, request, job)
     try:
-        job = await job_when_done(context, job_id, seconds)
+        job = await job_when_done(context, job.job_id, seconds)
     except JobFailed as error:
         raise of_execution(api_error(query, error)) from None
-    return await _state_of(context, job)
+    return await _state_of(context, request, job)
 
 
-async def _state_of(context: Context, job: Job) -> Response:
+async def _state_of(context: Context, request: Request, job: Job) -> Response:
     if not job.finished:
         return json_response(200, {"type": "running"})
-    query = query_of(context.lifecycle, job)
+    query = _executed(context, request, job)  # its schema may have been posted during the wait
     try:
         value = await value_of(query, result_of(job).body, streamed=job.streamed)
     except (ExecutionFailed, JobFailed) as error:
         raise of_execution(api_error(query, error)) from None
     return json_response(200, {"type": "succeeded", "value": msgspec.Raw(value)})
+
+
+def _executed(context: Context, request: Request, job: Job) -> Query:
+    in_ontology = request.params["executionId"].endswith(IN_ONTOLOGY)
+    return replace(query_of(context.lifecycle, job), in_ontology=in_ontology)
 
 
 def cancel(context: Context, request: Request) -> Response:
@@ -195,11 +205,11 @@ def cancel(context: Context, request: Request) -> Response:
 
 
 def _execution(context: Context, request: Request) -> Job:
-    job_id = request.params["executionId"]
+    execution_id = request.params["executionId"]
     try:
-        return context.lifecycle.job(job_id)
+        return context.lifecycle.job(execution_id.removesuffix(IN_ONTOLOGY))
     except (NotFound, JobEvicted) as error:
-        raise ApiError(404, "ExecutionNotFound", str(error), executionId=job_id) from None
+        raise ApiError(404, "ExecutionNotFound", str(error), executionId=execution_id) from None
 
 
 # Routes

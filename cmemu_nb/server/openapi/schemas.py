@@ -500,7 +500,12 @@ FULL_METADATA = with_examples(
 )
 VALUE = with_examples(members({"value": _VALUE}), examples.VALUE)
 EXECUTION = with_examples(
-    members({"type": {"const": "submitted"}, "executionId": described(TEXT, "The execution's id, which is its job's")}),
+    members(
+        {
+            "type": {"const": "submitted"},
+            "executionId": described(TEXT, "The id of the job; with an `ontology`, followed by `.ontology`"),
+        }
+    ),
     examples.EXECUTION,
 )
 EXECUTION_STATE: Schema = with_examples(
