@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 SECONDS = 60
 GATE = threading.Event()
-VIEWS = ["list_runtimes", "list_functions", "list_jobs", "show_job", "cancel_jobs", "fail_job", "call"]
+VIEWS = ["list_runtimes", "list_functions", "list_jobs", "show_job", "list_events", "cancel_jobs", "fail_job", "call"]
 
 
 class Agent:
@@ -95,7 +95,7 @@ class Agent:
 def emu() -> Iterator[Emulator]:
     with serving(max_concurrent_tasks=8) as emulator:
         emulator.function(make(ADD))
-        emulator.function(make("def boom(context, event):\n    raise ValueError('no luck')"))
+        emulator.function(make("def boom(context, event):\n    print('before')\n    raise ValueError('no luck')"))
         emulator.function(make("def wait(context, event) -> str:\n    gate.wait(60)\n    return 'done'", gate=GATE))
         emulator.function(make("def long(context, event) -> str:\n    return 'x' * 30_000 + 'end'"))
         secrets = [emulator.token, emulator.lifecycle.runtime("notebook").module_auth_token]
@@ -140,7 +140,7 @@ def test_an_error_says_what_the_agent_can_do(agent: Agent) -> None:
     said = "The query does not match add: 'x': expected integer, given a string ('1'). no_validate=true sends anything."
     assert agent.fail("call_add", x="1") == said
     raised = agent.fail("call_boom")
-    assert 'File "<cell>", line 2, in boom\nValueError: no luck\nThe job\'s id is ' in raised
+    assert 'File "<cell>", line 3, in boom\nValueError: no luck\nThe job\'s id is ' in raised
     assert agent.fail("call_ad").startswith("There is no tool 'call_ad'. Known tools: 'call', 'call_add', ")
     wrong = "The arguments of list_jobs are wrong: last: 0 is less than the minimum of 1."
     assert agent.fail("list_jobs", last=0) == wrong
@@ -163,6 +163,13 @@ def test_the_records_are_shown_without_tokens_and_bounded(agent: Agent, emu: Emu
     text, _ = agent.answer("call_long")
     assert len(text) < 20_100
     assert text.endswith(" more characters were left out.")
+    failed = re.findall("foundry_job_[0-9a-f]+", agent.fail("call_boom"))[0]
+    assert agent.use("show_job", job=failed[-8:])["log"].startswith("before\n")
+    events = agent.use("list_events", job=failed[-8:])
+    assert [each["kind"] for each in events] == ["job_queued", "job_started", "job_succeeded"]
+    assert agent.use("list_events", last=1, runtime="notebook")[0]["sequence"] == events[-1]["sequence"]
+
+    agent.answer("call_long")
     newest = agent.use("list_jobs", last=1)
     assert [(each["query_type"], each["state"], len(each["result"])) for each in newest] == [("long", "ok", 301)]
 

@@ -306,6 +306,39 @@ def test_health_and_openapi_need_no_token(api: Api) -> None:
     assert api.send("GET", "/openapi.json").status_code == 200
 
 
+def test_the_events_are_listed_in_pages_and_of_one_runtime_or_job(emu: Emulator, api: Api) -> None:
+    runtime = api.open("app", RID)
+    first, second = runtime.submit(), runtime.submit()
+    api.open("other")
+
+    def listed(**options: Any) -> tuple[list[int], bool]:
+        answer = api.contour("GET", "/_emulate/events", params=options).json()
+        return [each["sequence"] for each in answer["events"]], answer["more"]
+
+    every = [each.sequence for each in emu.lifecycle.events.recent()]
+    assert listed(limit=10_000) == (every, False)
+    assert listed(limit=2) == (every[:2], True)
+    assert listed(after=every[1], limit=1) == (every[2:3], True)
+    assert listed(newest="true", limit=2) == (every[-2:], True)
+    (event,) = api.contour("GET", "/_emulate/events", params={"job": second}).json()["events"]
+    assert (event["kind"], event["runtime_id"], event["job_id"]) == ("job_queued", "app", second)
+    of_other = api.contour("GET", "/_emulate/events", params={"runtime": "other"}).json()["events"]
+    assert of_other[-1]["kind"] == "session_opened"
+    assert api.contour("GET", "/_emulate/events", params={"after": "x"}).status_code == 400
+    assert api.contour("GET", "/_emulate/events", params={"kind": "x"}).status_code == 400
+    assert runtime.send("GET", "/_emulate/events").status_code == 401
+    assert first != second
+
+
+def test_the_log_of_a_job_is_what_its_function_printed(emu: Emulator, api: Api) -> None:
+    job_id = api.open("app", RID).submit()
+    emu.lifecycle.log(job_id).write("a line\n")
+    answer = api.contour("GET", f"/_emulate/jobs/{job_id}/log")
+    assert (answer.status_code, answer.json()) == (200, {"job_id": job_id, "log": "a line\n"})
+    assert api.contour("GET", "/_emulate/jobs/nobody-s/log").status_code == 404
+    assert api.send("GET", f"/_emulate/jobs/{job_id}/log").status_code == 401
+
+
 # OpenAPI
 
 
@@ -343,6 +376,8 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         "/_emulate/health": {"get"},
         "/_emulate/jobs/cancel": {"post"},
         "/_emulate/jobs/{jobId}/diagnosis": {"get"},
+        "/_emulate/jobs/{jobId}/log": {"get"},
+        "/_emulate/events": {"get"},
         "/openapi.json": {"get"},
         "/docs": {"get"},
         "/": {"get"},
@@ -397,6 +432,8 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("get", "/_emulate/export", "200 400 401 403 503"),
         ("post", "/_emulate/jobs/cancel", "200 400 401 403 404 410 413 503"),
         ("get", "/_emulate/jobs/{jobId}/diagnosis", "200 400 401 403 404 410 503"),
+        ("get", "/_emulate/jobs/{jobId}/log", "200 400 401 403 404 410 503"),
+        ("get", "/_emulate/events", "200 400 401 403 503"),
         ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
     ],
 )

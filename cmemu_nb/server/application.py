@@ -16,6 +16,7 @@ from cmemu_nb.server.routes import (
     contour,
     deployed_apps,
     documents,
+    history,
     platform,
     runtime,
     scratch,
@@ -47,6 +48,7 @@ SURFACES = (
     Surface.of("ontologies", ontologies),
     Surface.of("ontologies_v1", ontologies_v1),
     Surface.of("tool", tools),
+    Surface.of("history", history),
     Surface.of("document", documents),
 )
 ROUTES = tuple(route for surface in SURFACES for route in surface.routes)

@@ -12,7 +12,10 @@ from cmemu_nb.cli.mcp.tool import Tool, arguments, text
 from cmemu_nb.cli.remote import runtime_path
 from cmemu_nb.cli.show import jobs_view, result_or_error, runtimes_view, schemas_view, state_of
 from cmemu_nb.cli.wait_line import diagnosis
-from cmemu_nb.lifecycle.records import JobStatus
+from cmemu_nb.display.text import when
+from cmemu_nb.lifecycle.records import NS_PER_MS, JobStatus
+from cmemu_nb.server.routes.history import EVENTS
+from cmemu_nb.server.routes.tools import JOBS
 from cmemu_nb.wire.function_schemas import schema_in_words
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 LAST = 20
 MAX_LAST = 200
+MAX_LOG = 5_000
 COUNT = {"type": "integer", "minimum": 1, "maximum": MAX_LAST, "description": f"How many, the newest. Default: {LAST}"}
 
 
@@ -69,8 +73,21 @@ async def _one_job(remote: Remote, job: str) -> dict[str, Any]:
 async def _show_job(remote: Remote, given: dict[str, Any]) -> object:
     job = await _one_job(remote, given["job"])
     why = await diagnosis(remote, job["job_id"])
-    told = {} if why is None else {"diagnosis": why.sentence, "explanation": why.explanation or None}
-    return {**with_times(job), **told}
+    answered = {} if why is None else {"diagnosis": why.sentence, "explanation": why.explanation or None}
+    printed = (await remote.get(f"{JOBS}/{job['job_id']}/log"))["log"]
+    # The beginning of a long answer is shown, and a log's newest lines matter most.
+    return {**with_times(job), **answered, "log": printed[-MAX_LOG:]}
+
+
+async def _list_events(remote: Remote, given: dict[str, Any]) -> object:
+    options = {name: given[name] for name in ("runtime", "job") if name in given}
+    if "job" in options:
+        options["job"] = (await _one_job(remote, options["job"]))["job_id"]
+    answer = await remote.get(EVENTS, newest="true", limit=given.get("last", LAST), **options)
+    return [
+        {**event, "at": when(event["at"] * NS_PER_MS), "detail": shortened(event["detail"] or "")}
+        for event in answer["events"]
+    ]
 
 
 async def _cancel_jobs(remote: Remote, given: dict[str, Any]) -> object:
@@ -112,9 +129,16 @@ VIEWS = (
     ),
     Tool(
         "show_job",
-        "Show one job: its query, its result or error, its times, and why it has no result yet.",
+        "Show one job: its query, result or error, times, what its function printed, and why it has no result yet.",
         arguments({"job": _JOB}),
         _show_job,
+        read_only=True,
+    ),
+    Tool(
+        "list_events",
+        "List the newest events, oldest first: what happened to runtimes and jobs, and what was refused.",
+        arguments({}, runtime=_RUNTIME, job=text(f"Only those of this job: {JOB}"), last=COUNT),
+        _list_events,
         read_only=True,
     ),
     Tool(

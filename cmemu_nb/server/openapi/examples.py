@@ -184,6 +184,20 @@ DIAGNOSIS = {
     "executor again if it has ended.",
     "explanation": None,
 }
+EVENT_PAGE = {
+    "events": [
+        {
+            "sequence": 12,
+            "at": 1767225600000,
+            "kind": "job_queued",
+            "runtime_id": RUNTIME_ID,
+            "job_id": JOB_ID,
+            "detail": None,
+        }
+    ],
+    "more": False,
+}
+LOG = {"job_id": JOB_ID, "log": "adding 1 and 2\n"}
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
 REPLICA = {"maxConcurrentTasks": 2, "configuration": {"aliases": {"orders": {"rid": "ri.foundry.main.dataset.orders"}}}}
 _FOLDER = "/tmp/cmemu-v52elwi5"  # noqa: S108 - an example

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cmemu_nb.lifecycle.events import KINDS
 from cmemu_nb.lifecycle.records import DIAGNOSES, STATES, JobSource, JobStatus, Mode, Outcome, column_of
 from cmemu_nb.server.openapi import examples
 
@@ -246,6 +247,16 @@ RECORDS: dict[str, Schema] = {
         },
         ("result_body_base64",),
     ),
+    "Event": members(
+        {
+            "sequence": described(COUNT, "The number of the event, which increases"),
+            "at": described(TIME, "When it happened"),
+            "kind": described(one_of(KINDS), "What happened, for programs"),
+            "runtime_id": described(MAYBE_TEXT, "The id of the runtime that it concerns, else null"),
+            "job_id": described(MAYBE_TEXT, "The id of the job that it concerns, else null"),
+            "detail": described(MAYBE_TEXT, "What happened, for people"),
+        }
+    ),
     "Status": {
         "oneOf": [
             _tagged(JobStatus.QUEUED, members({"queueInfo": {"const": "NORMAL_OPERATION"}})),
@@ -440,6 +451,19 @@ DIAGNOSIS = with_examples(
         }
     ),
     examples.DIAGNOSIS,
+)
+EVENTS = with_examples(
+    members(
+        {
+            "events": described(array(record("Event")), "The events, oldest first"),
+            "more": described(FLAG, "Whether there are more; the next page has the last `sequence` as `after`"),
+        }
+    ),
+    examples.EVENT_PAGE,
+)
+LOG = with_examples(
+    members({"job_id": _JOB_ID, "log": described(TEXT, "What the function has printed and logged so far")}),
+    examples.LOG,
 )
 HEALTH = with_examples(
     members({"status": {"const": "ok"}, "id": described(TEXT, "An id of this emulator, which is new at each start")}),

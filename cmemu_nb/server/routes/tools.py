@@ -46,8 +46,8 @@ def list_runtimes(context: Context, request: Request) -> Response | Awaitable[Re
 
     `?limit=` and `?after=<runtimeId>` select a page.
     """
-    options = _options(request, {"limit", "after"})
-    limit = _limit(options.get("limit"))
+    options = known_options(request, {"limit", "after"})
+    limit = page_size(options.get("limit"))
     found = context.lifecycle.runtimes(options.get("after"), limit + 1)
 
     def make(runtime: Runtime) -> dict[str, Any] | None:
@@ -87,8 +87,8 @@ def list_jobs(context: Context, request: Request) -> Response | Awaitable[Respon
     `?status=` and `?id=` filter the jobs; `?limit=` and `?after=<jobId>` select a page. With `?newest=true` it is the
     last page instead of the first.
     """
-    options = _options(request, {"status", "id", "limit", "after", "newest"})
-    limit, newest = _limit(options.get("limit")), _flag("newest", options.get("newest"))
+    options = known_options(request, {"status", "id", "limit", "after", "newest"})
+    limit, newest = page_size(options.get("limit")), flag("newest", options.get("newest"))
     jobs = context.lifecycle.jobs(request.params["runtimeId"])
     if "after" in options:
         last = context.lifecycle.job_of(request.params["runtimeId"], options["after"])
@@ -212,7 +212,8 @@ def health(context: Context, _: Request) -> Response:
     return json_response(200, {"status": "ok", "id": context.identity})
 
 
-def _options(request: Request, names: set[str]) -> dict[str, str]:
+def known_options(request: Request, names: set[str]) -> dict[str, str]:
+    """Return the query options of a request. Raises `InvalidRequest` for one that is not among the names."""
     options = query_options(request)
     unknown = sorted(set(options) - names)
     if unknown:
@@ -220,7 +221,8 @@ def _options(request: Request, names: set[str]) -> dict[str, str]:
     return options
 
 
-def _limit(text: str | None) -> int:
+def page_size(text: str | None) -> int:
+    """Return the number of records that a page of a list may have."""
     if text is None:
         return PAGE
     digits = text.lstrip("0")
@@ -230,7 +232,8 @@ def _limit(text: str | None) -> int:
     return int(digits)
 
 
-def _flag(name: str, text: str | None) -> bool:
+def flag(name: str, text: str | None) -> bool:
+    """Return whether an option is set to true."""
     if text not in (None, "true", "false"):
         raise InvalidRequest(f"'{name}' must be true or false.")
     return text == "true"
@@ -250,7 +253,7 @@ def _job_status(text: str) -> JobStatus:
 
 
 _DONE = {204: "Done"}
-_PAGE = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}
+PAGE_OPTION = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}
 _NAME = {"type": "string", "minLength": 1}
 _DIRECT_BODY = with_examples(
     {
@@ -304,7 +307,7 @@ routes = (
         "List the runtimes",
         answer=schemas.RUNTIMES,
         query={
-            "limit": {**_PAGE, "description": "The maximum number of runtimes in the answer"},
+            "limit": {**PAGE_OPTION, "description": "The maximum number of runtimes in the answer"},
             "after": described(schemas.TEXT, "The id of the last runtime of the previous page"),
         },
         errors=(NotFound,),
@@ -335,7 +338,7 @@ routes = (
         query={
             "status": described(schemas.one_of(JobStatus), "Only jobs of this status"),
             "id": described({"type": "string", "minLength": MIN_CHARACTERS}, "Only jobs whose id is or ends with this"),
-            "limit": {**_PAGE, "description": "The maximum number of jobs in the answer"},
+            "limit": {**PAGE_OPTION, "description": "The maximum number of jobs in the answer"},
             "after": described(schemas.TEXT, "The id of the last job of the previous page"),
             "newest": described({**schemas.FLAG, "default": False}, "Whether to list the newest jobs"),
         },
