@@ -152,10 +152,13 @@ def test_a_deployed_app_has_the_members_that_palantir_types(emu: Emulator, api: 
 
     path = f"{APP}/master/function-schemas"
     assert client.call("QueryRunnerSchema[]", "GET", path) == []
-    runtime.post_schemas([{"functionName": "add", "schema": SCHEMA}, {"functionName": "odd", "schema": {"inputs": 1}}])
+    runtime.post_schemas([{"functionName": "add", "schema": SCHEMA}, {"functionName": "odd", "schema": 1}])
     add, odd = client.call("QueryRunnerSchema[]", "GET", path, schemaType="FUNCTIONS")
     assert add == {"functionName": "add", **SCHEMA, "issues": [], "ontologyProvenance": None}
     assert (odd["inputs"], odd["output"], odd["issues"]) == ([], None, ["CANNOT_PARSE_INPUTS", "CANNOT_PARSE_OUTPUT"])
+    runtime.post_schemas([{"functionName": "odd", "schema": {"inputs": {}, "output": None}}])
+    odd = client.call("QueryRunnerSchema[]", "GET", path)[1]
+    assert (odd["inputs"], odd["output"], odd["issues"]) == ([], None, ["CANNOT_PARSE_INPUTS"])
     assert client.call("QueryRunnerSchema[]", "GET", path, schemaType="OPENAPI") == []
     assert client.answer("GET", path, schemaType="PROTO")["error"]["errorName"] == "Contour:InvalidRequest"
     assert client.answer("GET", f"{APP}/other/status")["status"] == 404
