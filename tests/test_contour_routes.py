@@ -248,7 +248,7 @@ def test_the_status_of_the_job_in_a_body_is_that_of_its_id(api: Api, use: str) -
     assert status["type"] == "running"
 
 
-@pytest.mark.parametrize("use", ["id", "jobHandle", "all of it"])
+@pytest.mark.parametrize("use", ["id", "jobHandle", "all of it", "path"])
 def test_cancelling_fails_a_queued_or_running_job_with_that_reason(
     api: Api, background: Background, until_held: Callable[..., None], use: str
 ) -> None:
@@ -261,8 +261,10 @@ def test_cancelling_fails_a_queued_or_running_job_with_that_reason(
     waiting = background(api.contour, "PUT", STATUS, json=jobs[1], headers={"Prefer": "wait=30"})
     until_held(jobs=1)
     for job in (*jobs, *jobs):  # the second time changes nothing
-        body = job if use == "all of it" else {use: job[use]}
-        answer = api.contour("DELETE", JOBS, json=body)
+        if use == "path":
+            answer = api.contour("DELETE", f"{JOBS}/{job['id']}")
+        else:
+            answer = api.contour("DELETE", JOBS, json=job if use == "all of it" else {use: job[use]})
         assert (answer.status_code, answer.content) == (204, b"")
     failed = {"type": "failed", "failed": {"message": CANCELLED}}
     assert waiting.result().json() == failed
@@ -284,6 +286,7 @@ def test_the_result_of_a_failed_job_is_its_error(api: Api) -> None:
 
 def test_the_status_of_an_unknown_job_is_not_found(api: Api) -> None:
     assert api.status("foundry_job_0")["error"] == "not_found"
+    assert api.contour("DELETE", f"{JOBS}/foundry_job_0").status_code == 404
 
 
 # Waiting, by the header Prefer
@@ -375,7 +378,13 @@ def test_a_deployed_app_s_branch_may_have_any_name(api: Api, branch: str) -> Non
 APP = f"{DEPLOYED_APPS}/{RID}"
 ROUTES = [
     *(("POST", EXECUTE), ("POST", SUBMIT), ("GET", f"{CONTOUR}/jobs/x/status"), ("PUT", RESULT), ("PUT", STATUS)),
-    *(("DELETE", JOBS), ("GET", f"{APP}/v2"), ("GET", f"{APP}/x/status"), ("GET", f"{APP}/x/function-schemas")),
+    *(
+        ("DELETE", JOBS),
+        ("DELETE", f"{JOBS}/x"),
+        ("GET", f"{APP}/v2"),
+        ("GET", f"{APP}/x/status"),
+        ("GET", f"{APP}/x/function-schemas"),
+    ),
 ]
 
 

@@ -173,11 +173,21 @@ def _status(context: Context, request: Request, job_id: str) -> Response | Await
 def cancel(context: Context, request: Request) -> Response:
     """Cancel a queued or running job, which fails with that reason; nothing changes if it has finished [foundry].
 
-    The body of the request is the job as the answer to its submission has it, of which the id or the handle counts.
     Functions in a notebook's cells are interrupted where Python can do that.
     """
-    job = context.lifecycle.job(_job_id(request, "Cancelling a job"))
-    context.lifecycle.cancel([job.job_id], BY_CLIENT)
+    return _cancel(context, request.params["jobId"])
+
+
+def cancel_v2(context: Context, request: Request) -> Response:
+    """Cancel a job, in the same way as by its id in the path [foundry].
+
+    The body of the request is the job as the answer to its submission has it, of which the id or the handle counts.
+    """
+    return _cancel(context, _job_id(request, "Cancelling a job"))
+
+
+def _cancel(context: Context, job_id: str) -> Response:
+    context.lifecycle.cancel([context.lifecycle.job(job_id).job_id], BY_CLIENT)
     return Response(204)
 
 
@@ -345,11 +355,20 @@ routes = (
     ),
     Route(
         "DELETE",
-        f"{CONTOUR}/jobs",
+        f"{CONTOUR}/jobs/{{jobId}}",
         cancel,
         Auth.BEARER,
         {204: "The job is cancelled, or had already finished", 404: "The job does not exist"},
         "Cancel a job",
+        errors=(NotFound, JobEvicted),
+    ),
+    Route(
+        "DELETE",
+        f"{CONTOUR}/jobs",
+        cancel_v2,
+        Auth.BEARER,
+        {204: "The job is cancelled, or had already finished", 404: "The job does not exist"},
+        "Cancel a job that the body names",
         body=_JOB_AS_BODY,
         errors=(NotFound, JobEvicted),
     ),
