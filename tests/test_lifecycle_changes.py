@@ -666,8 +666,9 @@ def held_names() -> set[str]:
 
 
 HELD = held_names()
-# Objects of other classes that have attributes of the same names: requests, and what a journal has not written yet.
-OTHERS = frozenset({"request", "_request", "changes", "_changes"})
+# Objects of other classes that have attributes of the same names: requests, the options of a command, and what a
+# journal has not written yet.
+OTHERS = frozenset({"request", "_request", "options", "changes", "_changes"})
 
 
 def chain(node: ast.expr) -> list[str]:
