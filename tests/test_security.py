@@ -89,15 +89,18 @@ def test_any_other_address_needs_allow_remote(host: str) -> None:
         Emulator(host=host)
 
 
-def test_a_warning_says_what_listening_for_other_machines_exposes() -> None:
+@pytest.mark.parametrize("redirect_uris", [[], ["http://localhost:3000/callback"]])
+def test_a_warning_says_what_listening_for_other_machines_exposes(redirect_uris: list[str]) -> None:
+    settings: dict[str, Any] = {"allow_remote": True, "redirect_uris": redirect_uris}
     with pytest.warns(ExposedWarning) as warned:
-        emulator = Emulator(port=0, host="0.0.0.0", allow_remote=True, home="thread").start()
+        emulator = Emulator(port=0, host="0.0.0.0", home="thread", **settings).start()
     with emulator:
         (warning,) = warned
         said = str(warning.message)
         assert said.startswith(f"The emulator listens on 0.0.0.0 port {emulator.port}, which other machines can reach.")
         assert "without any token, open and reset sessions" in said
         assert "plain HTTP" in said
+        assert ("They can also sign in as any user" in said) == bool(redirect_uris)
         assert emulator.token not in said
         assert warning.filename == __file__
 

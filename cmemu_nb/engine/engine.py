@@ -192,7 +192,7 @@ class Engine:
         sockets = listen(host, identity.wanted_port())
         tls_sockets: list[socket.socket] = []
         try:
-            warn_if_exposed(host, sockets)
+            warn_if_exposed(host, sockets, can_sign_in=bool(self.settings.redirect_uris))
             tls_sockets = listen(host, identity.wanted_tls_port())
             self._port, self._tls_port = (each[0].getsockname()[1] for each in (sockets, tls_sockets))
             identity.remember(self._port, self._tls_port)

@@ -57,15 +57,20 @@ def _is_ours(port: int) -> bool:
     return port in [each.getsockname()[1] for each in sockets]
 
 
-def warn_if_exposed(host: str, sockets: Sequence[socket.socket]) -> None:
-    """Emit an `ExposedWarning` for a host that other machines can reach: it says what they can do."""
+def warn_if_exposed(host: str, sockets: Sequence[socket.socket], *, can_sign_in: bool) -> None:
+    """Emit an `ExposedWarning` for a host that other machines can reach: it says what they can do.
+
+    `can_sign_in` says whether users can sign in, which needs no password.
+    """
     if is_loopback(host):
         return
     port = sockets[0].getsockname()[1]
+    sign_in = "They can also sign in as any user, because redirect_uris is set. " if can_sign_in else ""
     message = (
         f"The emulator listens on {host} port {port}, which other machines can reach. They can, "
         "without any token, open and reset sessions, take over deployed apps and receive the queries for them, and so "
-        "run the functions of your cells. It is plain HTTP: tokens, queries and results can be read on the way."
+        f"run the functions of your cells. {sign_in}It is plain HTTP: tokens, queries and results can be "
+        "read on the way."
     )
     warn_user(ExposedWarning(message))
 
