@@ -50,6 +50,8 @@ FOUNDRY_CLI = (
     *("more-itertools==11.2.1", "backports.tarfile==1.2.0", "importlib-metadata==10.2.0", "zipp==4.1.2"),
     "python-dotenv==1.2.4",
 )
+COMMAND_LINES = ("foundry-cli==0.29.1", "keyrings.alt==5.0.2")
+PLTR_CLI = "pltr-cli==0.16.0"
 # What Binder's images have before requirements.txt is installed, of repo2docker's own lock file.
 BINDER_BASE = (
     "ipykernel==7.0.1",
@@ -133,6 +135,27 @@ def binder_python() -> Path:
     fitting = [each for version, each in sorted(_pythons().items()) if wanted == ".".join(map(str, version[:2]))]
     requirements = ["-r", str(ROOT / "binder" / "requirements.txt")]
     return _environment("binder", requirements, fitting[-1] if fitting else sys.executable, base=[*BINDER_BASE])
+
+
+def command_lines() -> dict[str, list[str]]:
+    """Return what runs each command line for Foundry of other authors, by its package.
+
+    foundry-cli began as a copy of pltr-cli and has its module's name, so pltr-cli is in a folder of its own; it needs a
+    part of what foundry-cli needs.
+    """
+    python = _environment("command-lines", [*COMMAND_LINES])
+    folder = python.parent.parent / "pltr-cli"
+    with _locked(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            install = [str(python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--no-deps"]
+            _run([*install, "--target", f"{folder}.part", PLTR_CLI])
+            Path(f"{folder}.part").rename(folder)
+    runs = "from pltr.cli import app; app(prog_name='pltr')"
+    first = f"import sys; sys.path.insert(0, {str(folder)!r}); "
+    return {
+        "foundry-cli": [str(python), "-c", runs],
+        "pltr-cli": [str(python), "-c", first + runs],
+    }
 
 
 def node_modules() -> Path:
