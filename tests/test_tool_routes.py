@@ -391,6 +391,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         f"{DEPLOYED_APPS}/{{deployedAppRid}}/{{branch}}/function-schemas": {"get"},
         f"{DEPLOYED_APPS}/{{deployedAppRid}}/{{branch}}/status": {"get"},
         f"{CONTOUR}/jobs": {"delete"},
+        f"{CONTOUR}/jobs/{{jobId}}": {"delete"},
         f"{CONTOUR}/jobs/status/v2": {"put"},
         f"{SCRATCH}/cache": {"post"},
         **{f"{SCRATCH}/cache/{what}": {"post"} for what in ("get", "batch-get", "exists", "delete")},
@@ -434,6 +435,9 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("get", "/_emulate/jobs/{jobId}/diagnosis", "200 400 401 403 404 410 503"),
         ("get", "/_emulate/jobs/{jobId}/log", "200 400 401 403 404 410 503"),
         ("get", "/_emulate/events", "200 400 401 403 503"),
+        ("delete", f"{CONTOUR}/jobs", "204 400 401 403 404 410 413 503"),
+        ("delete", f"{CONTOUR}/jobs/{{jobId}}", "204 400 401 403 404 410 503"),
+        ("put", f"{CONTOUR}/jobs/status/v2", "200 400 401 403 404 410 413 500 503"),
         ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
     ],
 )
