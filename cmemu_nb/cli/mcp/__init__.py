@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import importlib.util
@@ -14,7 +15,6 @@ from cmemu_nb.cli.parser import Commands, Parser, add_command, does
 from cmemu_nb.cli.serve import running
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from cmemu_nb.emulator import Emulator
@@ -47,18 +47,19 @@ def _mcp(parser: Parser, options: argparse.Namespace) -> int:
         parser.error("--seed needs --start")
     from cmemu_nb.cli.mcp.server import serve  # noqa: PLC0415 - the package mcp is an extra
 
-    with _started_if_needed(parser, options) as emulator:
-        asyncio.run(serve(options, emulator))
+    with _started_if_needed(parser, options) as (named, emulator):
+        asyncio.run(serve(named, emulator))
     return 0
 
 
 @contextlib.contextmanager
-def _started_if_needed(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator | None]:
-    """Start an emulator if that was asked for or none runs here; the options then name it."""
+def _started_if_needed(
+    parser: Parser, options: argparse.Namespace
+) -> Iterator[tuple[argparse.Namespace, Emulator | None]]:
+    """Start an emulator if that was asked for or none runs here; give it with options that name it."""
     named = options.url or os.environ.get("CMEMU_URL")
     if not options.start and (named or asyncio.run(live_emulators())):
-        yield None
+        yield options, None
         return
     with running(parser, options) as emulator:
-        options.url, options.token = emulator.url, emulator.token
-        yield emulator
+        yield argparse.Namespace(**{**vars(options), "url": emulator.url, "token": emulator.token}), emulator
