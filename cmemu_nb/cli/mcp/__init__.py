@@ -27,7 +27,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "mcp",
         "Serve the emulator's functions and records as tools to a coding agent, over stdin and stdout.",
         "  cmemu mcp\n  cmemu mcp --start --seed seed.yaml\n  claude mcp add cmemu -- cmemu mcp",
-        "It speaks the Model Context Protocol, and ends when the agent closes stdin. It uses the emulator that runs "
+        "It speaks the Model Context Protocol, and ends when the agent closes stdin. It uses the emulator that runs\n"
         "here; if none runs, it starts one that ends with it. It needs the extra: pip install 'cmemu_nb[mcp]'",
     )
     parser.add_argument(
