@@ -43,13 +43,6 @@ NODE_PACKAGES = (
     "conjure-lite@0.4.4",  # the version that @osdk/client.unstable has
     "typescript@5.9.3",
 )
-# The client and what it needs besides foundry-platform-sdk, pandas and rich; PyArrow is for its SQL commands only.
-FOUNDRY_CLI = (
-    *("foundry-cli==0.29.1", "typer==0.18.0", "click==8.3.3", "click-repl==0.4.1", "shellingham==1.5.4"),
-    *("keyring==25.7.0", "jaraco.classes==3.4.0", "jaraco.functools==4.6.0", "jaraco.context==6.1.2"),
-    *("more-itertools==11.2.1", "backports.tarfile==1.2.0", "importlib-metadata==10.2.0", "zipp==4.1.2"),
-    "python-dotenv==1.2.4",
-)
 COMMAND_LINES = ("foundry-cli==0.29.1", "keyrings.alt==5.0.2")
 PLTR_CLI = "pltr-cli==0.16.0"
 # What Binder's images have before requirements.txt is installed, of repo2docker's own lock file.
@@ -167,22 +160,6 @@ def node_modules() -> Path:
         if not complete.is_file():
             home.mkdir(exist_ok=True)
             _run([str(program("npm")), "install", "--no-fund", "--no-audit", "--prefix", str(home), *NODE_PACKAGES])
-            complete.touch()
-    return home
-
-
-def foundry_cli() -> Path:
-    """Return the folder with the packages of `foundry-cli` that this environment does not have, or has too new.
-
-    They are for PYTHONPATH. An environment of its own would need another copy of pandas and PyArrow.
-    """
-    home = CACHE / "environments" / f"foundry-cli-{hashlib.sha256(repr(FOUNDRY_CLI).encode()).hexdigest()[:12]}"
-    complete = home / "complete"
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(home.parent / f"{home.name}.lock"):
-        if not complete.is_file():
-            pip = [sys.executable, "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-            _run([*pip, "--no-deps", "--target", str(home), *FOUNDRY_CLI])
             complete.touch()
     return home
 
