@@ -162,7 +162,24 @@ INVALID: list[tuple[str, str]] = [
     ("aliases: {a: {rid: r, brnch: b}}", "has no key 'brnch'. Did you mean 'branch'? Its keys are rid, branch."),
     ("client: {id: app}", "client of a module's configuration needs id and secret."),
     ("client: {id: app, secret: ''}", "client.secret of a module's configuration is empty."),
-    ("environment: {A=B: c}", "'A=B' can't be the name of an environment variable (environment)."),
+    (
+        "environment: {KEY=secret: c}",
+        "has a name that no environment variable can have: it begins with 'KEY'. Give an object, such as",
+    ),
+    ("environment: {LOG: a, on: b}", "line 1: environment of a module's configuration has a key that is no name."),
+    ("sources: {Crm: {12: a}}", "line 1: sources.Crm of a module's configuration has a key that is no name."),
+    (
+        "source_configurations: {Crm: {httpConnectionConfig: {}, serverCertificates: [secret]}}",
+        "source_configurations.Crm.serverCertificates of a module's configuration must be an object of certificates",
+    ),
+    (
+        "source_configurations: {Crm: {serverCertificates: {ca: 1}}}",
+        "source_configurations.Crm.serverCertificates.ca of a module's configuration must be a string",
+    ),
+    (
+        f"server: {{openapi: a.json, timeout: 1{'0' * 400}}}",
+        "server.timeout of a module's configuration must be a number of seconds greater than 0",
+    ),
     ("replicas: 0", "replicas of a module's configuration must be from 1 to 10,000, not 0."),
     ("replicas: two", "replicas of a module's configuration must be a whole number from 1 to 10,000, not a string."),
     ("max_concurrent_tasks: true", "must be a whole number from 1 to 10,000, not true or false."),
@@ -183,6 +200,8 @@ def test_what_is_not_valid_is_one_sentence_with_its_line(tmp_path: Path, text: s
         configuration_file.read(path)
     assert str(refused.value).startswith(f"{path}, line ")
     assert said in str(refused.value)
+    assert "secret]" not in str(refused.value)
+    assert "=secret" not in str(refused.value)
 
 
 def test_other_files_and_keywords_that_are_not_valid_are_refused(tmp_path: Path) -> None:

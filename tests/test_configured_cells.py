@@ -73,6 +73,10 @@ def secret_of(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, 
     return [context["sources"].get("Crm"), context.get("CLIENT_ID"), context["source_configs"]]
 
 
+def shown_configuration(context, event) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001, ARG001
+    return repr(context["source_configs"])
+
+
 def raising(context, event):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202, ARG001
     raise ValueError("on purpose")
 
@@ -132,6 +136,8 @@ def test_a_new_configuration_takes_effect_at_once(emulator: Emulator) -> None:
     assert get_source("Mail").get_secret("user") == "the-user-of-the-mail"
     assert [get_source_secret("Crm", "password"), get_source_config("Crm")] == [PASSWORD, {"plan": "small"}]
     assert retrieve_pipeline_token() == BUILD
+    emulator.functions.serve([(shown_configuration, False)])
+    assert emulator.call("shown_configuration") == repr({"Crm": {"plan": "small"}, "Mail": None})
     # The SDK keeps what it has read, and would never read it again.
     emulator.configure("notebook", sources={"Crm": {"password": "another-password"}})
     assert get_source("Crm").get_secret("password") == "another-password"

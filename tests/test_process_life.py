@@ -270,6 +270,8 @@ def test_a_program_that_does_not_poll_is_an_error_with_its_state(emu: Emulator) 
         ("./no-such-program", {"cwd": "/"}, LaunchFailed, "There is no program './no-such-program' in '/'"),
         ("python app.py", {"cwd": "/no/such"}, LaunchFailed, "The directory '/no/such' does not exist"),
         ("", {}, InvalidRequest, r"launch\(\) needs a command"),
+        ("python 'app.py", {}, InvalidRequest, r"can't be split into arguments: No closing quotation\. Close each"),
+        ("python app.py \0", {}, InvalidRequest, "The command has a null character"),
         ("python app.py", {"replica": 2}, InvalidRequest, r"has no key .replica.\. Did you mean .replicas.\?"),
         (
             "python app.py",

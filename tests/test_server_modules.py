@@ -265,6 +265,7 @@ def test_a_server_that_does_not_listen_is_shown_as_waiting_for_its_port() -> Non
         ({"server": {"openapi": 7}}, "server.openapi of a module's configuration must be a string"),
         ({"server": {"openapi": str(BOOKS / "openapi.yaml")}, "mode": "pipeline"}, "in pipeline mode takes no jobs"),
         ({"server": {"openapi": "missing.json"}}, "missing.json can't be read: No such file or directory"),
+        ({"server": {"openapi": "~no-such-user/a.json"}}, "~no-such-user/a.json can't be read: Could not determine"),
         ({"server": {"openapi": str(BOOKS / "openapi.yaml")}, "replicas": 2}, "has one replica here, because each"),
     ],
 )
@@ -303,6 +304,11 @@ OF_THE_PATH = DOCUMENTED["paths"]["/books/{book_id}"]["get"]["parameters"][0]  #
 
 def query_parameter(**given: object) -> tuple[tuple[str, ...], object]:
     return PARAMETERS, [OF_THE_PATH, {"name": "q", "in": "query", "schema": {"type": "string"}, **given}]
+
+
+# JSON of this depth can be read, but a function that calls itself for each level can't go through it.
+DEPTH = 600 if sys.version_info < (3, 12) else 3000
+DEEP = '{"openapi": "3.0.0", "x-deep": ' + '{"in": ' * DEPTH + "1" + "}" * DEPTH + "}"
 
 
 def json_content(*media_types: str) -> dict[str, Any]:
@@ -366,6 +372,12 @@ def test_parameters_are_written_as_openapi_says(
         ),
         (changed((("servers",), [{"url": "https://x.org"}])), "\"servers\" has 'https://x.org': the platform needs"),
         (changed((("paths",), {})), "it has no operations"),
+        (changed((("info",), "Books")), "info: Input should be"),
+        (DEEP, "it is nested too deeply"),
+        (
+            changed((("components",), {"schemas": {"Reference": {"type": 5}}})),
+            "components.schemas.Reference.type",
+        ),
         (
             changed((RESPONSES, {}), (PARAMETERS, [])),
             "GET /books/{book_id} (getBook): its path has {book_id}, but it has no parameter 'book_id' in the path; i",

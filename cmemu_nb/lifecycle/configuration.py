@@ -6,8 +6,8 @@ It has the same keys wherever it is given: as keywords, in a file, in a seed fil
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ SERVER_SECONDS = 300.0
 MAX_COUNT = 10_000
 # Parts of a source's configuration that hold credentials [foundry].
 SECRET_PARTS = ("secrets", "proxyToken", "authHeaders", "queryParameters", "resolvedCredentials", "pemPrivateKey")
+# Parts of a source's configuration that are texts by name [foundry].
+TEXTS_OF_A_SOURCE = {"secrets": "of credentials by name", "serverCertificates": "of certificates in PEM by name"}
 
 
 @dataclass(frozen=True)
@@ -201,27 +203,34 @@ def _filled(value: Any, where: str) -> Token:
 
 
 def _mapping(value: Any, where: str, what: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(each, str) and each for each in value):
+    if not isinstance(value, Mapping):
         raise _wrong(where, f"an object {what}", value)
+    if not all(isinstance(each, str) and each for each in value):
+        raise InvalidRequest(
+            f"{where} of a module's configuration has a key that is no name. Give each a name that is a string (in "
+            "YAML, put it in quotes: on, no and 12 are no strings there)."
+        )
     return {str(name): each for name, each in value.items()}
 
 
 def _sources(value: Any, where: str) -> dict[str, dict[str, str]]:
     sources = _mapping(value, where, "of sources by name")
     return {
-        name: {
-            str(credential): _text(each, f"{where}.{name}.{credential}")
-            for credential, each in _mapping(credentials, f"{where}.{name}", "of credentials by name").items()
-        }
+        name: _texts_by_name(credentials, f"{where}.{name}", "of credentials by name")
         for name, credentials in sources.items()
     }
+
+
+def _texts_by_name(value: Any, where: str, what: str) -> dict[str, str]:
+    return {name: _text(each, f"{where}.{name}") for name, each in _mapping(value, where, what).items()}
 
 
 def _source_configurations(value: Any, where: str) -> dict[str, dict[str, Any]]:
     sources = _mapping(value, where, "of sources by name")
     for name, each in sources.items():
         properties = _mapping(each, f"{where}.{name}", "such as {'sourceConfiguration': {...}}")
-        _sources({"secrets": properties.get("secrets") or {}}, f"{where}.{name}")
+        for part, what in TEXTS_OF_A_SOURCE.items():
+            _texts_by_name(properties.get(part) or {}, f"{where}.{name}.{part}", what)
         try:
             json.dumps(each, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
@@ -273,7 +282,12 @@ def _environment(value: Any, where: str) -> dict[str, str]:
     variables = _mapping(value, where, "of environment variables by name")
     for name in variables:
         if "=" in name or "\0" in name or not _is_unicode(name):
-            raise InvalidRequest(f"{quoted(name)} can't be the name of an environment variable ({where}).")
+            # What follows "=" was perhaps meant as the value, which may be a secret.
+            shown = quoted(name.partition("=")[0])
+            raise InvalidRequest(
+                f"{where} of a module's configuration has a name that no environment variable can have: it begins with "
+                f"{shown}. Give an object, such as {{'LOG_LEVEL': 'DEBUG'}}."
+            )
     return {name: _text(each, f"{where}.{name}") for name, each in variables.items()}
 
 
@@ -304,7 +318,7 @@ def _server(value: Any, where: str) -> ServerOptions:
         _count(port, f"{where}.port", MAX_PORT)
     if timeout is None:
         return ServerOptions(openapi, port)
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout < math.inf:
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout <= sys.float_info.max:
         raise _wrong(f"{where}.timeout", "a number of seconds greater than 0", timeout)
     return ServerOptions(openapi, port, float(timeout))
 

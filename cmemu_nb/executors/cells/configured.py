@@ -5,6 +5,7 @@ The official SDK reads `os.environ`. So the variables are set there, and the SDK
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.executors.modules.environment import surroundings
@@ -74,11 +75,12 @@ class ConfiguredCells:
         client = configuration.client
         sources = configuration.mounted_sources
         return {
-            "sources": {source: _plain(credentials) for source, credentials in configuration.credentials.items()},
-            "source_configs": {name: each.get("sourceConfiguration") for name, each in sources.items()},
+            "sources": _plain(configuration.credentials),
+            "source_configs": _plain({name: each.get("sourceConfiguration") for name, each in sources.items()}),
             **({"CLIENT_ID": client.id, "CLIENT_SECRET": str(client.secret)} if client else {}),
         }
 
 
-def _plain(credentials: dict[str, str]) -> dict[str, str]:
-    return {name: str(value) for name, value in credentials.items()}
+def _plain(value: Any) -> Any:
+    """Return what a launched module reads from a file: there are no `Token`s, which show only four characters."""
+    return json.loads(json.dumps(value))

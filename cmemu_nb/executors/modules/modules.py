@@ -644,9 +644,14 @@ class Modules(Part):
 
 def read_command(command: str | Sequence[str]) -> list[str]:
     """Return the arguments of a command line or a list; `python` is replaced by the current interpreter."""
-    arguments = shlex.split(command) if isinstance(command, str) else [str(each) for each in command]
+    try:
+        arguments = shlex.split(command) if isinstance(command, str) else [str(each) for each in command]
+    except ValueError as error:
+        raise InvalidRequest(f"The command can't be split into arguments: {error}. Close each quotation.") from None
     if not arguments:
         raise InvalidRequest("launch() needs a command, such as 'python app.py'.")
+    if any("\0" in each for each in arguments):
+        raise InvalidRequest("The command has a null character, which no argument of a program can have.")
     if arguments[0] in PYTHONS:
         arguments[0] = sys.executable
     return arguments

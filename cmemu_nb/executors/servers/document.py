@@ -57,7 +57,10 @@ def read_document(path: Path) -> Document:
     """
     given = _load(path)
     problems = [] if isinstance(given, dict) else ["it is not a JSON object"]
-    model = None if problems else _model(given, problems)
+    try:
+        model = None if problems else _model(given, problems)
+    except RecursionError:
+        model, problems = None, ["it is nested too deeply"]
     if model is None:
         raise _refused(path, problems)
     port = _port(model, problems)
@@ -114,17 +117,18 @@ def _model(given: dict[str, Any], problems: list[str]) -> OpenAPI | None:
     try:
         return OpenAPI.model_validate(_completed(given))
     except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            place = [str(part) for part in each["loc"]]
-            if "Reference" not in place:  # each object might be a reference instead
-                problems.append(f"{'.'.join(place)}: {each['msg']}")
+        found = [(list(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
+        # Each object might be a reference instead. The other errors are those of what it is.
+        others = [(place, said) for place, said in found if "Reference" not in place]
+        problems += [f"{'.'.join(place)}: {said}" for place, said in others or found]
         return None
 
 
 def _completed(given: dict[str, Any]) -> dict[str, Any]:
     """Return a document with what OpenAPI requires and the platform does not, in the form that the model reads."""
     info = given.get("info") or {}
-    with_info = {**given, "openapi": MODEL_VERSION, "info": {"title": "", "version": "", **info}}
+    completed_info = {"title": "", "version": "", **info} if isinstance(info, dict) else info
+    with_info = {**given, "openapi": MODEL_VERSION, "info": completed_info}
     completed: dict[str, Any] = _described(with_info)
     return completed
 

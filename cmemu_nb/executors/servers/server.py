@@ -60,5 +60,9 @@ def read_server(options: ServerOptions, cwd: str | None) -> Server:
         raise InvalidRequest(
             "A server module needs the package openapi-pydantic. Install it: pip install 'cmemu_nb[server]'"
         ) from None
-    document = read_document(Path(cwd or "", Path(options.openapi).expanduser()))
+    try:
+        path = Path(options.openapi).expanduser()
+    except RuntimeError as error:
+        raise InvalidRequest(f"The OpenAPI document {options.openapi} can't be read: {error} Check the path.") from None
+    document = read_document(Path(cwd or "", path))
     return Server(options.port or document.port, document.port, options.timeout, document.operations)
