@@ -86,7 +86,7 @@ class Settings(Configurable):
     ontology_rid = Unicode(
         "ri.ontology.main.ontology.cmemu", help="RID of the ontology, of which every function is a query."
     ).tag(config=True, metavar="RID")
-    ontology_api_name = Unicode("cmemu", help="API name of the ontology; requests may have any other name.").tag(
+    ontology_api_name = Unicode("cmemu", help="API name of the ontology; requests may use any other name.").tag(
         config=True, metavar="NAME"
     )
     redirect_uris = List(
@@ -97,7 +97,7 @@ class Settings(Configurable):
     sign_in_as = Unicode(
         None,
         allow_none=True,
-        help="Login of the user who is signed in at once, without the sign-in page, for browsers that nobody sees.",
+        help="Login of the user who is signed in at once, without the sign-in page, for a browser without a person.",
     ).tag(config=True, metavar="LOGIN")
     caller_token_runtimes = List(
         Unicode(),
@@ -298,13 +298,13 @@ def _check_pages(settings: Settings) -> None:
     for origin in settings.allowed_origins:
         if not _ORIGIN.fullmatch(origin):
             raise SettingError(
-                f"allowed_origins has '{origin}', which is no origin of a web page. Write it as browsers send it, such "
-                "as http://localhost:3000: in lower case, without a path, and without a port that is the default one."
+                f"allowed_origins has '{origin}', which is not the origin of a web page. Write it as browsers send it, "
+                "such as http://localhost:3000: in lower case, without a path, and without the default port."
             )
     for uri in settings.redirect_uris:
         if not _REDIRECT_URI.fullmatch(uri):
             raise SettingError(
-                f"redirect_uris has '{uri}', to which no application can be sent back. Write the whole URL without a "
+                f"redirect_uris has '{uri}', to which no user can be sent back. Write the whole URL without a "
                 "fragment, such as http://localhost:3000/callback."
             )
     if settings.sign_in_as is not None and not (settings.sign_in_as.strip() and settings.sign_in_as.isprintable()):

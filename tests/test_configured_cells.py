@@ -110,7 +110,8 @@ def test_a_program_finds_its_configuration_in_a_cell_launched_and_with_cmemu_run
     check_customers(emulator, "customers")
     _, printed = magic(f"%cmemu configure {path} --runtime customer")
     assert printed.endswith(
-        "\nIt is not open yet: a program that is launched for it will find this. Did you mean 'customers'?\n"
+        "\nThe runtime is not open yet: a program that is launched for it will find this configuration. "
+        "Did you mean 'customers'?\n"
     )
     magic(f"%cmemu configure {path} --runtime customers")
     assert emulator.lifecycle.configuration("customers") == emulator.lifecycle.configuration("notebook")

@@ -173,7 +173,7 @@ def test_routes_for_modules_and_for_people_are_never_shared() -> None:
     ],
 )
 def test_what_is_no_origin_is_refused_by_the_setting(origin: str) -> None:
-    with pytest.raises(SettingError, match="no origin of a web page"):
+    with pytest.raises(SettingError, match="not the origin of a web page"):
         Emulator(allowed_origins=["http://localhost:3000", origin])
 
 

@@ -105,7 +105,7 @@ def test_a_program_that_always_exits_is_started_a_few_times_only(
     eventually(lambda: len(pids(module)) == 1 + MAX_RESTARTS, "every start has said its process id")
     *delays, last = exits()
     assert delays == [f"exited with code 3 and starts again in {0.005 * 2**n:g} s" for n in range(MAX_RESTARTS)]
-    assert last == "exited with code 3 and is not started again, because it was 5 times in 10 minutes"
+    assert last == "exited with code 3 and is not started again, after 5 restarts in 10 minutes"
     assert module.logs.text.endswith(f"WARNING: Replica 1 {last.replace('with code 3', '(3)')}.")
     # A person may start it again, and it has as many restarts as at first.
     module.restart()

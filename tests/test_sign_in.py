@@ -385,7 +385,7 @@ def test_the_user_of_a_token_cannot_be_changed(emulator: Emulator, index: int, l
     ids=str,
 )
 def test_settings_that_cannot_be(settings: dict[str, Any]) -> None:
-    with pytest.raises(SettingError, match=r"to which no application can be sent back|sign_in_as is empty"):
+    with pytest.raises(SettingError, match=r"to which no user can be sent back|sign_in_as is empty"):
         Emulator(**settings)
 
 

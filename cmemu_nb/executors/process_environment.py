@@ -59,4 +59,4 @@ class ProcessEnvironment:
 
 
 HERE = ProcessEnvironment()
-"""That of this process."""
+"""The environment of this process."""

@@ -87,8 +87,8 @@ class SignIns:
             )
         if redirect_uri is None or redirect_uri not in self._redirect_uris:
             raise InvalidRequest(
-                "Signing in: the redirect_uri is none of the setting redirect_uris, which must have exactly the same "
-                "text (cmemu serve --redirect-uris URL). The browser is not sent to it."
+                "Signing in: the redirect_uri is not one of the setting redirect_uris, which must have exactly the "
+                "same text (cmemu serve --redirect-uris URL). The browser is not sent to it."
             )
         return redirect_uri
 

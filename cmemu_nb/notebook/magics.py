@@ -336,7 +336,8 @@ class CMEmu(Settings, Magics):
         print(f"The runtime {given.runtime!r} is configured: {configured.in_words}.")  # noqa: T201
         if given.runtime != NOTEBOOK and not emulator.lifecycle.has_runtime(given.runtime):
             similar = closest(given.runtime, (each.runtime_id for each in emulator.lifecycle.runtimes()))
-            print(f"It is not open yet: a program that is launched for it will find this.{similar}")  # noqa: T201
+            later = f"a program that is launched for it will find this configuration.{similar}"
+            print(f"The runtime is not open yet: {later}")  # noqa: T201
 
     def _env(self, given: Arguments) -> None:
         environment = self._emulator(given).env(given.runtime, **given_configuration(given))

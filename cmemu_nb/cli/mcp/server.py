@@ -39,7 +39,7 @@ INSTRUCTIONS = (
 
 
 class ToolServer:
-    """The tools of the emulator that the options name. Each use looks for it again, since it may have been restarted.
+    """The tools of the emulator that the options name. Each use finds it again, since it may have been restarted.
 
     Clients of the protocol's versions up to 2025 receive changes of the list unasked, later ones subscribe to them.
     """

@@ -259,7 +259,7 @@ routes = (
         ONTOLOGIES,
         list_ontologies,
         Auth.BEARER,
-        {200: "The ontologies, which is one"},
+        {200: "The list of ontologies, which has one"},
         "List the ontologies",
         answer=schemas.ONTOLOGIES,
     ),

@@ -103,7 +103,7 @@ routes = (
         ONTOLOGIES_V1,
         ontologies.list_ontologies,
         Auth.BEARER,
-        {200: "The ontologies, which is one"},
+        {200: "The list of ontologies, which has one"},
         "List the ontologies",
         answer=schemas.ONTOLOGIES,
     ),

@@ -1,6 +1,6 @@
 """Signing in with a browser: an application sends its user here and gets a code for access tokens [foundry].
 
-The page lets one choose a user of the seed file. There are no passwords: whoever can open the page can be any user.
+The page lets one choose a user of the seed file. There are no passwords: everybody who can open it can sign in as any.
 """
 
 from __future__ import annotations
