@@ -21,7 +21,7 @@ from cmemu_nb.dashboard.summary import Summaries
 from cmemu_nb.errors import NotRunning
 from cmemu_nb.eventloop.home import start_thread
 from cmemu_nb.eventloop.loop import quick_switches
-from cmemu_nb.lifecycle.events import QUIET
+from cmemu_nb.lifecycle.events import ENDS_SESSION, FINISHES_JOB, QUIET
 from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 PACE_SECONDS = 0.2
 TICK_SECONDS = 1.0
-ENDS = frozenset({"job_succeeded", "job_failed"})
-CHANGES_ALL = frozenset({"session_reset", "session_deleted"})
 
 
 @dataclass(frozen=True)
@@ -178,11 +176,11 @@ class Board:
     def _on_event(self, event: Event, recent: Activity) -> None:
         if event.job_id is not None:
             self._changed.append(event.job_id)
-            if event.kind in ENDS:
+            if event.kind in FINISHES_JOB:
                 job = self.emulator.lifecycle.find_job(event.job_id)
                 if job is not None:
                     recent.add(job)
-        elif event.kind in CHANGES_ALL:
+        elif event.kind in ENDS_SESSION:
             self._everything_changed = True
         if event.kind not in QUIET:
             self._anything_changed = True

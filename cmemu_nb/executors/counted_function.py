@@ -12,9 +12,6 @@ from cmemu_nb.lifecycle.records import Outcome
 if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
 
-FINISHES_JOB = frozenset({"job_succeeded", "job_failed"})
-"""The events after which a job is counted."""
-
 
 class CountedFunction:
     """A function of a runtime; `outcomes` counts its finished jobs by outcome, whatever version of it they ran.

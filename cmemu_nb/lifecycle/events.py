@@ -55,6 +55,14 @@ KINDS = (
 QUIET = frozenset(
     {"poll_empty", "result_chunk", "job_evicted", "cache_put", "cache_deleted", "cache_evicted", "lock_refreshed"}
 )
+FINISHES_JOB = frozenset({"job_succeeded", "job_failed"})
+"""After these a job has an outcome."""
+STOPS_JOB = frozenset({"job_failed", "job_cleared"})
+"""After these nobody needs the result of a job, so what runs it stops."""
+ENDS_JOB = FINISHES_JOB | STOPS_JOB
+ENDS_RUN = ENDS_JOB | {"job_given_back"}
+"""After these the executor that received a job does not have it any more."""
+ENDS_SESSION = frozenset({"session_reset", "session_deleted"})
 # Any client can cause events, so they must not take the room of results: each of the two logs gets an eighth.
 SHARE_OF_A_LOG = 8
 MAX_DETAIL_BYTES = 16_384

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cmemu_nb.lifecycle.events import ENDS_RUN
 from cmemu_nb.lifecycle.records import NS_PER_S, JobStatus
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
-
-ENDS_LEASE = frozenset({"job_succeeded", "job_failed", "job_cleared", "job_given_back"})
 
 
 class Leases:
@@ -33,7 +32,7 @@ class Leases:
         job_id = event.job_id or ""
         if event.kind == "job_started":
             self._grant(job_id, self._seconds)
-        elif event.kind in ENDS_LEASE and job_id in self._timers:
+        elif event.kind in ENDS_RUN and job_id in self._timers:
             self._timers.pop(job_id).cancel()
 
     def _grant(self, job_id: str, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cmemu_nb.lifecycle.events import ENDS_JOB
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
@@ -13,11 +14,9 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.records import Job
 
-ENDS_JOB = frozenset({"job_succeeded", "job_failed", "job_cleared"})
-
 
 class CallerTokens:
-    """The tokens of those who submitted the unfinished jobs of some runtimes: of those in `caller_token_runtimes`.
+    """The tokens with which the unfinished jobs of the runtimes in `caller_token_runtimes` were submitted.
 
     They are kept beside the records of the jobs, and in memory only, so that no view, export or journal has them.
     `runtimes` are the ids of the runtimes.

@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Self
 
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.lifecycle.events import ENDS_JOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.records import Job
 
-ENDS_CALL = frozenset({"job_succeeded", "job_failed", "job_cleared"})
 MAX_ENDED = 10_000
 
 
@@ -93,7 +93,7 @@ class Faults:
         job = self._lifecycle.find_job(event.job_id or "") if event.kind == "job_queued" else None
         if job is not None:
             self._call(job)
-        elif event.kind in ENDS_CALL and event.job_id in self._calls:
+        elif event.kind in ENDS_JOB and event.job_id in self._calls:
             self._ended.append(event.job_id)
             if len(self._ended) > MAX_ENDED:
                 self._calls.pop(self._ended.popleft(), None)

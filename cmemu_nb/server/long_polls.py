@@ -6,6 +6,8 @@ import asyncio
 from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING
 
+from cmemu_nb.lifecycle.events import ENDS_RUN, ENDS_SESSION, FINISHES_JOB
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,11 +15,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 WAKES_ONE_POLL = frozenset({"job_queued", "job_given_back"})
-FREES_A_SLOT = frozenset({"job_succeeded", "job_failed", "job_given_back"})
-ENDS_POLLS = frozenset({"session_reset", "session_deleted"})
-WAKES_JOB = frozenset(
-    {"job_started", "job_succeeded", "job_failed", "job_cleared", "job_given_back", "result_started", "result_chunk"}
-)
+FREES_A_SLOT = FINISHES_JOB | {"job_given_back"}
+WAKES_JOB = ENDS_RUN | {"job_started", "result_started", "result_chunk"}
 
 
 Future = asyncio.Future[bool]
@@ -65,13 +64,13 @@ class LongPolls:
         if job_id in self._jobs and event.kind in WAKES_JOB:
             for future in self._jobs[job_id]:
                 _wake(future)
-        if runtime_id in self._slots and event.kind in FREES_A_SLOT | ENDS_POLLS:
+        if runtime_id in self._slots and event.kind in FREES_A_SLOT | ENDS_SESSION:
             for future in self._slots[runtime_id]:
                 _wake(future)
         if runtime_id in self._polls:
             if event.kind in WAKES_ONE_POLL:
                 self.pass_on(runtime_id)
-            elif event.kind in ENDS_POLLS:
+            elif event.kind in ENDS_SESSION:
                 for future in self._polls[runtime_id]:
                     _wake(future)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import JournalBehind, PayloadTooLarge
 from cmemu_nb.eventloop.loop import is_all_that_is_ready
+from cmemu_nb.lifecycle.events import ENDS_SESSION
 from cmemu_nb.lifecycle.records import Job, JobStatus
 from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedSession
 from cmemu_nb.storage.journal_file import MAX_LOG_BYTES
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
 
     Waiter = Callable[[JournalBehind | None], object]
 
-ENDS_SESSION = frozenset({"session_reset", "session_deleted"})
-CHANGES_SESSION = frozenset(
-    {"session_opened", "session_reset", "session_deleted", "schemas_posted", "schema_deleted", "replica_added"}
-)
+CHANGES_SESSION = ENDS_SESSION | {"session_opened", "schemas_posted", "schema_deleted", "replica_added"}
 CHANGES_JOB = frozenset({"job_started", "job_given_back", "job_succeeded", "job_failed", "late_result"})
 RETRY_SECONDS = 0.5
 # A record of at least this size is written to the file before it is added to the lifecycle.

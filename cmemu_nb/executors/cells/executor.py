@@ -17,7 +17,7 @@ from cmemu_nb.eventloop.home import STOPPED_MEANWHILE
 from cmemu_nb.executors.cells.job_thread import JobThread
 from cmemu_nb.executors.cells.served import ServedFunction
 from cmemu_nb.executors.cells.threads import ThreadPool
-from cmemu_nb.executors.counted_function import FINISHES_JOB
+from cmemu_nb.lifecycle.events import FINISHES_JOB, STOPS_JOB
 from cmemu_nb.lifecycle.records import NOTEBOOK, NOTEBOOK_APP
 from cmemu_nb.tracebacks import in_one_line
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 1.0
 MAX_RESTART_SECONDS = 30.0
-STOPS_JOB = frozenset({"job_failed", "job_cleared"})
 
 
 class NotebookExecutor:

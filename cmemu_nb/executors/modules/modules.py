@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import CmemuError, InvalidRequest, LaunchFailed, NotFound, known
-from cmemu_nb.executors.counted_function import FINISHES_JOB
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
@@ -27,6 +26,7 @@ from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.process_environment import HERE
 from cmemu_nb.executors.replicas import record_exit, record_start
 from cmemu_nb.lifecycle.configuration import Configuration
+from cmemu_nb.lifecycle.events import ENDS_RUN, ENDS_SESSION, FINISHES_JOB
 from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
 from cmemu_nb.lifecycle.records import JobStatus, Mode, takes_no_jobs
 from cmemu_nb.phrases import closest, quoted
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
     from cmemu_nb.lifecycle.session import Replica
 
-ENDS_RUN = frozenset({*FINISHES_JOB, "job_given_back", "job_cleared"})
 SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
 MAX_LAST_LINES = 20
@@ -292,7 +291,7 @@ class LaunchedModule:
             return ""
         delay = self._restarts.schedule(self._number(process))
         if delay is None:
-            return f" and is not started again, because it was {MAX_RESTARTS} times in {WINDOW_SECONDS / 60:g} minutes"
+            return f" and is not started again, after {MAX_RESTARTS} restarts in {WINDOW_SECONDS / 60:g} minutes"
         process.backs_off = True
         return f" and starts again in {delay:g} s"
 
@@ -551,7 +550,7 @@ class Modules(Part):
             self._on_event_of_job(event.kind, event.runtime_id or "", event.job_id)
         elif event.kind == "schemas_posted":
             self._note_import_error(event.runtime_id or "")
-        elif event.kind in ("session_reset", "session_deleted"):
+        elif event.kind in ENDS_SESSION:
             self._on_end_of_session(event)
 
     def _note_import_error(self, runtime_id: str) -> None:

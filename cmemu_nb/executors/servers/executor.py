@@ -16,6 +16,7 @@ from cmemu_nb.clients.runtime import RuntimeClient
 from cmemu_nb.errors import CmemuError, InjectedFault, InvalidModuleAuthToken, JournalBehind, NotRunning
 from cmemu_nb.executors.servers.operations import BadInput
 from cmemu_nb.executors.servers.server import ADDRESSES
+from cmemu_nb.lifecycle.events import STOPS_JOB
 from cmemu_nb.tracebacks import in_one_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ PROBE_SECONDS = 0.05
 RETRY_SECONDS = 1.0
 MAX_POSTS = 5
 MAX_SHOWN_OF_A_BODY = 10_000
-STOPS_JOB = frozenset({"job_failed", "job_cleared"})
 # The answer that the official SDKs give, too.
 UNKNOWN = "Unknown query type"
 
@@ -98,7 +98,7 @@ class ServerExecutor:
                 return job
 
     async def _until_accepted(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Send a request again until the emulator accepts it: an injected fault may strike it, or a full limit."""
+        """Send a request again until the emulator accepts it: an injected fault or a limit may refuse it."""
         while True:
             try:
                 return await send()
