@@ -6,18 +6,17 @@ secret.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import InvalidRequest, SeedError
 from cmemu_nb.lifecycle.configuration import KEYS, Configuration, hide_secrets
-from cmemu_nb.storage.seed_yaml import Document
+from cmemu_nb.storage.seed_yaml import Document, read_bytes
 from cmemu_nb.wire.json_values import read_json
 
 if TYPE_CHECKING:
-    import yaml
+    from pathlib import Path
 
-MAX_BYTES = 1_000_000
+    import yaml
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -34,14 +33,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        with Path(path).expanduser().open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidRequest(f"The configuration file {path} can't be read: {reason}. Check the path.") from None
-    if len(content) > MAX_BYTES:
-        raise InvalidRequest(f"The configuration file {path} has more than {MAX_BYTES:,} bytes. Use a smaller file.")
+    content = read_bytes(path, "The configuration file")
     given = _json_object(content)
     if given is None:
         document = Document(str(path), content, KEYS)

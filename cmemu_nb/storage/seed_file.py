@@ -14,7 +14,7 @@ from cmemu_nb.lifecycle.snapshot import Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 from cmemu_nb.settings import Settings, hide_tokens, make_settings
 from cmemu_nb.storage.configuration_file import read_mapping
-from cmemu_nb.storage.seed_yaml import Document
+from cmemu_nb.storage.seed_yaml import Document, read_bytes
 from cmemu_nb.wire.labels import checked_runtime_id
 from cmemu_nb.wire.masking import Mask
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from cmemu_nb.tokens import Token
 
-MAX_BYTES = 1_000_000
 FILE_KEYS = ("foundry", "tokens", "settings")
 FOUNDRY_KEYS = ("compute_modules",)
 MODULE_KEYS = ("runtimes", "deployed_apps")
@@ -49,21 +48,12 @@ def read(path: str | Path, given: dict[str, Any]) -> Seed:
 
 
 def _read(path: str | Path, given: dict[str, Any]) -> Seed:
-    try:
-        where = Path(path).expanduser()
-        with where.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise SeedError(f"The seed file {path} can't be read: {reason}. Check the path.") from None
-    if len(content) > MAX_BYTES:
-        raise SeedError(f"The seed file {path} has more than {MAX_BYTES:,} bytes, too many for one. Use another file.")
-    document = Document(str(path), content, ALL_KEYS)
+    document = Document(str(path), read_bytes(path, "The seed file"), ALL_KEYS)
     if document.root is None or document.absent(document.root):
         raise SeedError(
             f"The seed file {path} is empty. Give it one of {', '.join(FILE_KEYS)}; %cmemu help seed has one."
         )
-    return _Sections(document).seed(str(where.resolve()), given)
+    return _Sections(document).seed(str(Path(path).expanduser().resolve()), given)
 
 
 class _Sections:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -16,6 +17,7 @@ from cmemu_nb.wire.labels import trimmed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MAX_BYTES = 1_000_000
 MAX_NESTING = 20
 MIN_SIMILARITY = 0.75
 STANDARD = "tag:yaml.org,2002:"
@@ -29,6 +31,19 @@ KINDS = {
     "seq": "a list",
     "timestamp": "a date",
 }
+
+
+def read_bytes(path: str | Path, what: str) -> bytes:
+    """Return the content of a file; `SeedError` says that `what` can't be read or has more than `MAX_BYTES`."""
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SeedError(f"{what} {path} can't be read: {reason}. Check the path.") from None
+    if len(content) > MAX_BYTES:
+        raise SeedError(f"{what} {path} has more than {MAX_BYTES:,} bytes, too many for one. Use another file.")
+    return content
 
 
 class _Refused(yaml.YAMLError):

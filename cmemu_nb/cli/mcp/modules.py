@@ -27,6 +27,32 @@ _COMMAND = {
     "description": "The command, such as: python app.py. 'python' is the interpreter that runs cmemu",
 }
 _RUNTIME = text("The runtime's id")
+_LAUNCH = arguments(
+    {"command": _COMMAND},
+    runtime=text("The runtime's id. Default: the name of the program's file"),
+    cwd=text("The program's working directory"),
+    configuration={
+        "type": "object",
+        "properties": {name: {} for name in KEYS},
+        "additionalProperties": False,
+        "description": "The module's configuration, such as environment, an object of variables",
+    },
+    timeout={
+        "type": "number",
+        "minimum": 0,
+        "maximum": MAX_SECONDS,
+        "description": f"Seconds to wait. Default: {SECONDS:g}",
+    },
+)
+_SHOW_LOG = arguments(
+    {"runtime": _RUNTIME},
+    last={
+        "type": "integer",
+        "minimum": 1,
+        "maximum": MAX_LINES,
+        "description": f"How many lines. Default: {LINES}",
+    },
+)
 
 
 def _launch(emulator: Emulator, given: dict[str, Any]) -> object:
@@ -78,39 +104,15 @@ def module_tools(emulator: Emulator) -> list[Tool]:
         Tool(
             "launch",
             "Launch a program with an official SDK as a runtime's module, and wait until it polls for jobs. Its "
-            "functions are tools then. The program that ran as this runtime is stopped first.",
-            arguments(
-                {"command": _COMMAND},
-                runtime=text("The runtime's id. Default: the name of the program's file"),
-                cwd=text("The program's working directory"),
-                configuration={
-                    "type": "object",
-                    "properties": {name: {} for name in KEYS},
-                    "additionalProperties": False,
-                    "description": "The module's configuration, such as environment, an object of variables",
-                },
-                timeout={
-                    "type": "number",
-                    "minimum": 0,
-                    "maximum": MAX_SECONDS,
-                    "description": f"Seconds to wait. Default: {SECONDS:g}",
-                },
-            ),
+            "functions become tools. The program that ran as this runtime is stopped first.",
+            _LAUNCH,
             of(_launch),
         ),
         Tool("stop_module", "Stop the program of a runtime.", arguments({"runtime": _RUNTIME}), of(_stop)),
         Tool(
             "show_module_log",
             "Show the newest lines that the program of a runtime has written.",
-            arguments(
-                {"runtime": _RUNTIME},
-                last={
-                    "type": "integer",
-                    "minimum": 1,
-                    "maximum": MAX_LINES,
-                    "description": f"How many lines. Default: {LINES}",
-                },
-            ),
+            _SHOW_LOG,
             of(_show_log),
             read_only=True,
         ),
