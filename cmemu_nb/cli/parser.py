@@ -42,7 +42,8 @@ exit codes:
   {ABSENT}  no emulator was found, or it has ended, or it is too busy
   {REFUSED}  the emulator rejected the token
   130  interrupted with Ctrl-C
-'cmemu run' ends with the exit code of its program if the program ends by itself.
+'cmemu run' ends with the exit code of its program if the program ends by itself. If that is 0 although the
+program has never polled for jobs, and is not a pipeline, the exit code is {FAILED}.
 Results and JSON are written to stdout, messages to stderr."""
 
 

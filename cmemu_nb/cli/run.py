@@ -151,7 +151,7 @@ class Program:
         module = self._module
         if module is not None and (module.ended or (isinstance(error, LaunchFailed) and error.exit_code is not None)):
             return self._end(module)
-        if isinstance(error, LaunchFailed) and error.exit_code and self._configuration.get("mode") == Mode.PIPELINE:
+        if isinstance(error, LaunchFailed) and error.exit_code:  # it has ended before launch() returned
             self._stderr.add(f"{self._parser.prog}: {error}")
             return error.exit_code
         if module is None or module.import_error or not isinstance(error, LaunchFailed):
@@ -181,7 +181,8 @@ class Program:
     def _end(self, module: LaunchedModule) -> int:
         self._launching.join()
         self._stderr.add(f"{self._parser.prog}: {module.command} ended with exit code {module.exit_code}.")
-        return module.exit_code
+        was_ready = module.mode == Mode.PIPELINE or any(process.replica.polls for process in module.replicas)
+        return module.exit_code if was_ready else module.exit_code or FAILED
 
     def _print_how_to_call(self, module: LaunchedModule) -> None:
         if module.mode == Mode.PIPELINE:

@@ -659,7 +659,7 @@ def read_command(command: str | Sequence[str]) -> list[str]:
 def runtime_name(arguments: list[str]) -> str:
     """Return the runtime id that a command suggests: `app` for `python app.py`."""
     files = [each for each in arguments[1:] if not each.startswith("-")]
-    return Path(files[0] if files else arguments[0]).stem
+    return Path(files[0] if files else "").stem or Path(arguments[0]).stem or "module"
 
 
 def _check(launch: Launch) -> None:
