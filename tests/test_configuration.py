@@ -167,6 +167,7 @@ INVALID: list[tuple[str, str]] = [
         "has a name that no environment variable can have: it begins with 'KEY'. Give an object, such as",
     ),
     ("environment: {LOG: a, on: b}", "line 1: environment of a module's configuration has a key that is no name."),
+    ('aliases: {"\\ud800": {rid: 1}}', "line 1: aliases of a module's configuration has a key that is no name."),
     ("sources: {Crm: {12: a}}", "line 1: sources.Crm of a module's configuration has a key that is no name."),
     (
         "source_configurations: {Crm: {httpConnectionConfig: {}, serverCertificates: [secret]}}",

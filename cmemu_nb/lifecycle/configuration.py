@@ -205,10 +205,10 @@ def _filled(value: Any, where: str) -> Token:
 def _mapping(value: Any, where: str, what: str) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise _wrong(where, f"an object {what}", value)
-    if not all(isinstance(each, str) and each for each in value):
+    if not all(isinstance(each, str) and each and _is_unicode(each) for each in value):
         raise InvalidRequest(
-            f"{where} of a module's configuration has a key that is no name. Give each a name that is a string (in "
-            "YAML, put it in quotes: on, no and 12 are no strings there)."
+            f"{where} of a module's configuration has a key that is no name. Give each a name that is a string of "
+            "Unicode characters (in YAML, put it in quotes: on, no and 12 are no strings there)."
         )
     return {str(name): each for name, each in value.items()}
 
@@ -281,7 +281,7 @@ def _members(value: Any, where: str, required: tuple[str, ...], optional: tuple[
 def _environment(value: Any, where: str) -> dict[str, str]:
     variables = _mapping(value, where, "of environment variables by name")
     for name in variables:
-        if "=" in name or "\0" in name or not _is_unicode(name):
+        if "=" in name or "\0" in name:
             # What follows "=" was perhaps meant as the value, which may be a secret.
             shown = quoted(name.partition("=")[0])
             raise InvalidRequest(
