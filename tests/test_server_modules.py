@@ -18,6 +18,7 @@ from conftest import serving
 from cmemu_nb import Emulator
 from cmemu_nb.arguments import given_configuration
 from cmemu_nb.errors import FunctionError, FunctionRefused, InvalidRequest, JobFailed, LaunchFailed
+from cmemu_nb.executors.modules import modules, restarts
 from cmemu_nb.executors.servers.document import read_document
 from cmemu_nb.lifecycle.configuration import ServerOptions
 from cmemu_nb.notebook.commands import parse
@@ -202,6 +203,46 @@ def test_a_server_that_was_killed_is_started_again_and_serves(tmp_path: Path) ->
         eventually(lambda: killed.exit_code is not None, "its end is noticed")
         assert emu.call("findBooks", timeout=60) == []
         assert launched.replicas != [killed]
+
+
+# It leaves a process behind that keeps its port.
+LEAVES_A_LISTENER = """
+import os, pathlib, socket, sys, time
+folder = pathlib.Path(sys.argv[2])
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if os.fork():
+    while not (folder / "exit").exists():
+        time.sleep(0.01)
+    sys.exit(3)
+os.setsid()
+while not (folder / "end").exists():
+    time.sleep(0.01)
+"""
+
+
+def test_a_server_whose_port_another_program_has_taken_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(modules, "PORT_CHECKS", 1)
+    port = free_port()
+    with emulator() as emu:
+        command = ["python", "-c", LEAVES_A_LISTENER, str(port), str(tmp_path)]
+        launched = emu.launch(command, "left", server={"openapi": BOOKS / "openapi.yaml", "port": port})
+        launched.wait_until_responsive()
+        try:
+            (tmp_path / "exit").touch()
+            taken = f"Another program listens on port {port} already"
+            eventually(lambda: f"could not be started again: {taken}" in launched.logs.text, "its log says why")
+            assert launched.states == ["exited(3)"]
+            with pytest.raises(LaunchFailed, match=taken):
+                launched.restart()
+            (tmp_path / "exit").unlink()
+        finally:
+            (tmp_path / "end").touch()
+        monkeypatch.undo()
+        launched.restart()
+        launched.wait_until_responsive()
 
 
 def test_events_name_what_has_no_api_name_and_why_a_reset_does_not_start_a_server_again(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
+PORT_CHECKS = 20
+PORT_SECONDS = 0.05
 MAX_LAST_LINES = 20
 PYTHONS = ("python", "python3")
 UNKNOWN_QUERY_TYPE = b'{"error": "Unknown query type"}'
@@ -207,9 +209,21 @@ class LaunchedModule:
         self._stopped = False
         self._started_at = self._engine.lifecycle.now()
         self._launch = self._launch.on(self._engine, self.runtime_id)
+        await self._until_port_is_free()
         self._engine.lifecycle.set_mode(self.runtime_id, self.mode)
         for _ in range(self._launch.configuration.replicas):
             self.replicas.append(self._start_replica())
+
+    async def _until_port_is_free(self) -> None:
+        """Wait for the end of processes that were killed at a restart; `LaunchFailed` if others use the server's port.
+
+        The jobs of this module would be sent to that program.
+        """
+        for _ in range(PORT_CHECKS):
+            if self._launch.server is None or not self._launch.server.in_use():
+                return
+            await asyncio.sleep(PORT_SECONDS)
+        _check_port(self._launch.server)
 
     def _start_replica(self) -> ReplicaProcess:
         launch, engine = self._launch, self._engine
@@ -298,6 +312,7 @@ class LaunchedModule:
     def _restart_replica(self, number: int) -> None:
         process = self.replicas[number - 1]
         try:
+            _check_port(self._launch.server)
             self.replicas[number - 1] = self._start_replica()
         except (CmemuError, OSError) as error:
             process.backs_off = False
@@ -667,11 +682,14 @@ def _check(launch: Launch) -> None:
     if not Path(cwd).is_dir():
         raise LaunchFailed(f"The directory {cwd!r} does not exist. Give an existing one as cwd.")
     _check_program(launch, cwd)
-    if launch.server is not None and launch.server.in_use():
-        port = launch.server.port
+    _check_port(launch.server)
+
+
+def _check_port(server: Server | None) -> None:
+    if server is not None and server.in_use():
         raise LaunchFailed(
-            f"Another program listens on port {port} already, perhaps an earlier launch. End it, or launch this one "
-            f"{_with_other_port(port)}."
+            f"Another program listens on port {server.port} already, perhaps an earlier launch. End it, or launch this "
+            f"one {_with_other_port(server.port)}."
         )
 
 
