@@ -6,6 +6,7 @@ import ipaddress
 import math
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from traitlets import Bool, CaselessStrEnum, Float, Int, List, TraitError, Unicode
 from traitlets.config import Configurable
@@ -294,6 +295,14 @@ def _check(settings: Settings) -> None:
         raise SettingError("An empty token would let every client in. Leave it out to get a random one.")
 
 
+def _has_sound_host(uri: str) -> bool:
+    try:
+        _ = urlsplit(uri).port  # raises an error also for brackets around what is no IPv6 address
+    except ValueError:
+        return False
+    return True
+
+
 def _check_pages(settings: Settings) -> None:
     for origin in settings.allowed_origins:
         if not _ORIGIN.fullmatch(origin):
@@ -302,7 +311,7 @@ def _check_pages(settings: Settings) -> None:
                 "such as http://localhost:3000: in lower case, without a path, and without the default port."
             )
     for uri in settings.redirect_uris:
-        if not _REDIRECT_URI.fullmatch(uri):
+        if not (_REDIRECT_URI.fullmatch(uri) and _has_sound_host(uri)):
             raise SettingError(
                 f"redirect_uris has '{uri}', to which no user can be sent back. Write the whole URL without a "
                 "fragment, such as http://localhost:3000/callback."

@@ -13,6 +13,7 @@ from cmemu_nb.clients.http import HttpClient
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import HomeError
 from cmemu_nb.storage import session_file
+from cmemu_nb.wire.json_values import encodable
 from cmemu_nb.wire.paths import RUNTIMES
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Watch:
         if self._folder:
             sections.append(("cmemu: exported session", self._export(test_id, phase)))
         # pytest-xdist sends the sections to another process, and can't encode lone surrogates.
-        return [(title, text.encode(errors="backslashreplace").decode()) for title, text in sections]
+        return [(title, encodable(text)) for title, text in sections]
 
     def _logs_now(self) -> list[tuple[str, str]]:
         modules = self._emulator.launched

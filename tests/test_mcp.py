@@ -230,6 +230,26 @@ def test_functions_of_one_name_have_tools_of_their_own(agent: Agent, emu: Emulat
     emu.change(lambda lifecycle: [lifecycle.delete_session(runtime_id) for runtime_id in ("one", "two")])
 
 
+def test_what_programs_post_and_print_leaves_every_other_tool_as_it_is(agent: Agent, emu: Emulator) -> None:
+    emu.function(make("def half(context, event):\n    print('half \\udcff')\n    raise ValueError('\\udcff')"))
+    assert "ValueError: \\udcff" in agent.fail("call_half")
+    assert agent.use("show_job", job=emu.lifecycle.jobs()[-1].job_id)["log"] == "half \\udcff\n"
+
+    struct = {"fields": {"a": {"type": "string"}}, "required": 5}
+    kind = {"type": "anonymousCustomType", "anonymousCustomType": struct}
+    odd = {"functionName": "odd", "inputs": [{"name": "x", "dataType": kind}]}
+    one, two = (Api(emu.url, emu.token).open(runtime_id) for runtime_id in ("one", "two"))
+    one.post_schemas([odd, {"functionName": "same"}])
+    two.post_schemas([{"functionName": "same"}])
+    names = [each for each in agent.tools() if each.startswith("call_same_")]
+    assert "call_odd" in agent.tools()
+    one.post_schemas([{"functionName": names[0].removeprefix("call_")}])
+    listed = [each.name for each in agent.wait(agent.client.list_tools()).tools]
+    assert len({*listed}) == len(listed)
+    assert {*names} < {*listed}
+    emu.change(lambda lifecycle: [lifecycle.delete_session(runtime_id) for runtime_id in ("one", "two")])
+
+
 APP = """
 import os
 from dataclasses import dataclass

@@ -228,6 +228,24 @@ def test_an_object_is_taken_for_a_map_and_the_functions_routes_keep_objects(cell
     assert functions.execute_async("user_of", parameters={}, ontology="any").execution_id
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+def test_a_time_that_no_year_has_in_utc_is_refused(shop: Any, moment: str) -> None:
+    with pytest.raises(BadRequestError) as failed:
+        shop.Query.execute("shop", "summarize", parameters={**ORDERS, "orders": [{**FIRST, "at": moment}]})
+    assert refusal(failed)[1] == "InvalidQueryParameterValue"
+
+
+def test_a_schema_whose_required_fields_are_no_list_still_checks_calls(emu: Emulator) -> None:
+    fields = {"fields": {"a": {"type": "integer"}}, "required": 5}
+    kind = {"type": "anonymousCustomType", "anonymousCustomType": fields}
+    schema = {"functionName": "odd", "inputs": [{"name": "x", "dataType": kind}]}
+    Api(emu.url, TOKEN).open("r", RID).post_schemas([schema])
+    for value in ({"a": "no number"}, {"b": 1}):
+        with pytest.raises(BadRequestError) as failed:
+            sdk(emu).Query.execute("any", "odd", parameters={"x": value})
+        assert refusal(failed)[1] == "InvalidQueryParameterValue"
+
+
 def test_streams_are_arrays_whose_items_are_entry_sets(shop: Any) -> None:
     value = shop.Query.execute("shop", "prices", parameters={"limit": 2}).value
     assert value == [[{"key": "item 0", "value": 0.5}], [{"key": "item 1", "value": 1.5}]]

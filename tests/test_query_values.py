@@ -86,6 +86,7 @@ def arrives(kind: Any, value: Any, *default: Any) -> Any:
 
 UTC_2 = dt.timezone(dt.timedelta(hours=2))
 DAY, MOMENT = dt.date(2026, 1, 2), dt.datetime(2026, 1, 2, 3, 4, 5, 6)  # noqa: DTZ001 - the SDK has no zones
+FIRST_MOMENT = dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=5)))
 MIDNIGHT = dt.datetime(2026, 1, 2)  # noqa: DTZ001
 ARRIVES: list[tuple[Any, Any, Any]] = [
     (int, np.int64(3), 3),
@@ -191,6 +192,7 @@ def test_what_is_missing_is_left_out_or_null_or_refused_as_the_schema_says(missi
             np.datetime64(1, "ns"),
             r"'x' is 1970.*001, and timestamps have microseconds\. Send its \.astype",
         ),
+        (dt.datetime, FIRST_MOMENT, r"'x' is 0001-01-01 00:00:00\+05:00, which is outside the years 1 to 9999 in UTC"),
         (dt.datetime, np.datetime64("20000-01-01", "D"), r"'x' is 20000-01-01, which is no year from 1 to 9999"),
         (list[int], [1, np.nan], r"'x\[1\]' is missing \(nan\) and must be integer"),
         (list[int], (each for each in [1]), r"'x' is generator .*\. Send list"),

@@ -380,6 +380,7 @@ def test_the_user_of_a_token_cannot_be_changed(emulator: Emulator, index: int, l
             for each in ("*", "localhost:3000/x", "http://a/#x", "http://a b", "javascript://x")
         ),
         *({"redirect_uris": [each]} for each in ("", "http://a\r\nX: y", "http://a;b", "http://a,b/")),
+        *({"redirect_uris": [each]} for each in ("http://[a]/", "http://[::1/", "http://a:99999/")),
         *({"sign_in_as": each} for each in ("", " ", "a\nb")),
     ],
     ids=str,

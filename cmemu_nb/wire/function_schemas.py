@@ -103,6 +103,12 @@ def fields_of(kind: object) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
+def required_fields_of(kind: object) -> list[Any] | None:
+    """Return the names of a struct's fields that must be present; None if it does not say which."""
+    required = get_in(kind, "anonymousCustomType", "required")
+    return required if isinstance(required, list) else None
+
+
 def get_in(value: object, *keys: str) -> Any:
     """Return the value under a path of keys in nested objects, or None."""
     for key in keys:

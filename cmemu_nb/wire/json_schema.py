@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_name
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, required_fields_of, type_name
 from cmemu_nb.wire.query_check import INTEGERS
 
 # Types that are nested more deeply are described as "any value".
@@ -58,7 +58,7 @@ def _struct_schema(kind: object, depth: int) -> dict[str, Any]:
     fields = fields_of(kind)
     if not fields:
         return {"type": "object"}
-    needed = get_in(kind, "anonymousCustomType", "required") or ()
+    needed = required_fields_of(kind) or ()
     return {
         "type": "object",
         "properties": {name: _value_schema(each, depth) for name, each in fields.items()},

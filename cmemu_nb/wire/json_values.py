@@ -85,6 +85,11 @@ def write_json(value: Any, *, allow_nan: bool = True, ensure_ascii: bool = True)
     return _MARKED.sub(r"\1", text) if _MARK in text else text
 
 
+def encodable(text: str) -> str:
+    """Return a text that UTF-8 can encode: halves of surrogate pairs become escapes, as in JSON."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def writable(value: int) -> int | LongInteger:
     """Return an integer as a value that `write_json` can write."""
     if value.bit_length() > MAX_BITS:

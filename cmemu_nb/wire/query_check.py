@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cmemu_nb.errors import InvalidRequest, known
 from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, abbreviated, bounded, closest
-from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_in_words, type_name
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, required_fields_of, type_in_words, type_name
 from cmemu_nb.wire.json_input import JSON_TYPES
 from cmemu_nb.wire.json_values import LongInteger
 
@@ -106,7 +106,7 @@ def _problems(kind: Any, value: object) -> Iterator[_Problem]:
         case "map", dict():
             yield from _problems_of_map(get_in(kind, name), value)
         case "anonymousCustomType", dict():
-            yield from _problems_of_struct(fields_of(kind), get_in(kind, name, "required") or (), value)
+            yield from _problems_of_struct(fields_of(kind), required_fields_of(kind) or (), value)
         case _ if not _fits(name, value):
             yield "", partial(_describe_mismatch, kind, value)
 

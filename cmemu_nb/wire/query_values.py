@@ -20,7 +20,7 @@ from uuid import UUID
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.phrases import MAX_SHOWN_OF_A_NAME, abbreviated, bounded
-from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, type_in_words, type_name
+from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, required_fields_of, type_in_words, type_name
 from cmemu_nb.wire.json_values import LongInteger, writable
 from cmemu_nb.wire.queries import Source
 from cmemu_nb.wire.query_check import INTEGERS, TIMESTAMPS
@@ -162,7 +162,7 @@ class _Values:
     def _object(self, members: Mapping[Any, Any], kind: Any, path: str) -> dict[Any, Any]:
         if type_name(kind) == "anonymousCustomType":
             kinds = fields_of(kind) or {}
-            required = get_in(kind, "anonymousCustomType", "required")
+            required = required_fields_of(kind)
             may_lack = [] if required is None else [name for name in kinds if name not in required]
             return self.struct(members, kinds, may_lack, path)
         inner, keys = get_in(kind, "map", "valuesType"), get_in(kind, "map", "keysType")
@@ -246,7 +246,10 @@ def _timestamp(value: dt.datetime, path: str) -> str:
     """Return a time as the SDK reads it, in UTC; a time without a zone is taken as UTC."""
     if _nanoseconds(value):
         raise _refusal(path, f"is {value}, and timestamps have microseconds", "Send its .floor('us')")
-    in_utc = value if value.tzinfo is None else value.astimezone(dt.UTC)
+    try:
+        in_utc = value if value.tzinfo is None else value.astimezone(dt.UTC)
+    except OverflowError:
+        raise _refusal(path, f"is {value}, which is outside the years 1 to 9999 in UTC", "Send another time") from None
     # The year is formatted separately: on some systems strftime writes the year 1 with one digit.
     return f"{in_utc.year:04}{in_utc.strftime(TIMESTAMPS[in_utc.microsecond > 0][2:])}"
 

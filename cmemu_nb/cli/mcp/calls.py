@@ -83,7 +83,15 @@ async def function_tools(remote: Remote) -> list[Tool]:
     """Return a tool for each function of each runtime, the first `MAX_FUNCTIONS` of them."""
     schemas = (await schemas_view(remote, argparse.Namespace(runtime=None))).records[:MAX_FUNCTIONS]
     names = Counter(_short(each["function_name"]) for each in schemas)
+    # A name with a digest may be the whole name of another function, which gets one then, too.
+    names.update(_with_digest(each) for each in schemas)
     return [_function_tool(each, unique=names[_short(each["function_name"])] == 1) for each in schemas]
+
+
+def _with_digest(schema: dict[str, Any]) -> str:
+    named = [schema["runtime_id"], schema["function_name"]]
+    digest = hashlib.sha256(msgspec.json.encode(named)).hexdigest()[:DIGEST]
+    return f"{_short(schema['function_name'])[: MAX_NAME - DIGEST - 1]}_{digest}"
 
 
 def _short(function: str) -> str:
@@ -98,8 +106,7 @@ def _function_tool(schema: dict[str, Any], *, unique: bool) -> Tool:
 
     name = _short(function)
     if not unique or len(name) > MAX_NAME:
-        digest = hashlib.sha256(msgspec.json.encode([runtime, function])).hexdigest()[:DIGEST]
-        name = f"{name[: MAX_NAME - DIGEST - 1]}_{digest}"
+        name = _with_digest(schema)
     words = bounded([f"Call the function {function!r} of the runtime {runtime!r}: {schema_in_words(payload)}"], 1_000)
     described = input_schema(payload)
     fits = len(json.dumps(described)) <= MAX_SCHEMA_CHARACTERS

@@ -20,6 +20,7 @@ from cmemu_nb.cli.mcp.output import as_text, mask_of
 from cmemu_nb.cli.mcp.views import VIEWS
 from cmemu_nb.errors import CmemuError, InvalidRequest, NotFound, known
 from cmemu_nb.version import __version__
+from cmemu_nb.wire.json_values import encodable
 
 if TYPE_CHECKING:
     import argparse
@@ -72,7 +73,8 @@ class ToolServer:
             text, failed = await self._run(params.name, params.arguments or {}), False
         except CmemuError as error:
             text, failed = await self._without_tokens(str(error)), True
-        return types.CallToolResult(content=[types.TextContent(text=text)], is_error=failed)
+        # A text that can't be encoded would end the whole server, not only this call.
+        return types.CallToolResult(content=[types.TextContent(text=encodable(text))], is_error=failed)
 
     async def _run(self, name: str, given: dict[str, Any]) -> str:
         async with await find(self._options) as remote:

@@ -168,9 +168,9 @@ def _timestamp_in_utc(text: bytes) -> bytes:
     """Return a timestamp in UTC. One without an offset is assumed to be UTC, as in the SDK."""
     try:
         moment = datetime.fromisoformat(json.loads(text))
-    except (ValueError, TypeError):
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError):  # also a time that is before the year 1 in UTC, or after 9999
         return text
-    moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     return json.dumps(moment.isoformat().replace("+00:00", "Z")).encode()
 
 

@@ -50,7 +50,7 @@ def function_schemas(context: Context, request: Request) -> Response:
 def _schema(posted: FunctionSchema) -> dict[str, Any]:
     try:
         payload = msgspec.json.decode(posted.schema_payload, type=_Posted)
-    except msgspec.DecodeError:  # it is no object
+    except (msgspec.DecodeError, RecursionError):  # it is no object, or is nested too deeply
         payload = _Posted()
     readable = {"INPUTS": bytes(payload.inputs).startswith(b"["), "OUTPUT": bool(bytes(payload.output))}
     return {

@@ -14,6 +14,7 @@ from cmemu_nb.server.openapi.schemas import described
 from cmemu_nb.server.response import json_response
 from cmemu_nb.server.routes.tools import JOBS, PAGE_OPTION, flag, known_options, page_size
 from cmemu_nb.server.routing import Route
+from cmemu_nb.wire.json_values import encodable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -61,7 +62,7 @@ def _sequence(text: str) -> int:
 def show_log(context: Context, request: Request) -> Response:
     """Answer with what the function of a job has printed and logged, at most the newest million characters."""
     job = context.lifecycle.job(request.params["jobId"])
-    return json_response(200, {"job_id": job.job_id, "log": context.lifecycle.log(job.job_id).text})
+    return json_response(200, {"job_id": job.job_id, "log": encodable(context.lifecycle.log(job.job_id).text)})
 
 
 routes = (
