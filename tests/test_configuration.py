@@ -267,6 +267,18 @@ def test_the_client_of_a_module_gets_access_tokens(emu: Emulator) -> None:
     assert [token(each).status_code for each in (SECRET, "another-secret")] == [InvalidClient.status, 200]
 
 
+def test_variables_of_the_environment_may_be_those_that_the_emulator_sets(emu: Emulator) -> None:
+    emu.open_runtime("app")
+    names = [*emu.env("app"), "PATH"]
+    assert {"GET_JOB_URI", "SCRATCH_TOKEN", "FOUNDRY_URL", "MAX_CONCURRENT_TASKS"} < {*names}
+    given = {name: f"mine-{name}" for name in names}
+    assert emu.env("app", environment=given) == given
+    code = "import os; print(os.environ['GET_JOB_URI'], os.environ['PYTHONUNBUFFERED'], flush=True)"
+    changed = {"GET_JOB_URI": "mine", "PYTHONUNBUFFERED": "2"}
+    module = emu.launch([sys.executable, "-c", code], "app", mode="pipeline", environment=changed)
+    assert (module.wait_until_ended(30), module.logs.text) == (0, "mine 2")
+
+
 @pytest.mark.once
 def test_a_module_without_an_sdk_reads_files_and_variables(emu: Emulator, tmp_path: Path) -> None:
     program = str(Path(__file__).parent / "programs" / "customers.sh")

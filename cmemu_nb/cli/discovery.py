@@ -80,7 +80,7 @@ def add_where(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         type=Token,
         help="The emulator's bearer token, which other users can read in the list of processes. Default: CMEMU_TOKEN, "
-        "or else the token in the emulator's file.",
+        "or else the token in the emulator's file; with --url the file comes first.",
     )
 
 

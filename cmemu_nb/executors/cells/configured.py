@@ -34,7 +34,8 @@ class ConfiguredCells:
         engine, configuration = self._engine, self._engine.lifecycle.configuration(runtime_id)
         variables = surroundings(engine, runtime_id, configuration, self._write)
         if engine.lifecycle.has_runtime(runtime_id):
-            variables["SCRATCH_TOKEN"] = scratch_token(engine.lifecycle.runtime(runtime_id).module_auth_token)
+            token = scratch_token(engine.lifecycle.runtime(runtime_id).module_auth_token)
+            variables.setdefault("SCRATCH_TOKEN", token)
         HERE.set(self, variables)
         forget_environment()
         self._runtime_id = runtime_id

@@ -111,8 +111,9 @@ def _environment(engine: Engine, replica: Replica, configuration: Configuration)
         COMPUTE_SESSION_ID=_session_id(replica),
         MODULE_AUTH_TOKEN=str(write("token", replica.token)),
         SCRATCH_TOKEN=replica.scratch_token,
-        **surroundings(engine, replica.runtime_id, configuration, write),
     )
+    # The configuration may give any of these variables another value.
+    environment |= surroundings(engine, replica.runtime_id, configuration, write)
     environment.folder = str(engine.identity.files.path)
     return environment
 
