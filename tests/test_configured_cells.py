@@ -184,6 +184,10 @@ def test_launched_programs_do_not_inherit_it(emulator: Emulator, monkeypatch: py
     module = emulator.launch([sys.executable, "-c", code], "app")
     assert emulator.lifecycle.is_configured("notebook")
     eventually(lambda: module.logs.text == "None WARNING", "it has printed", 30)
+    path = os.environ["PATH"]
+    emulator.configure("notebook", environment={"PATH": "/nowhere", "LOG_LEVEL": "DEBUG"})
+    shell = emulator.launch(["sh", "-c", 'echo "$PATH"'], "shell", mode="pipeline")
+    assert (shell.wait_until_ended(30), shell.logs.text.partition(":")[2]) == (0, path)
     os.environ["LOG_LEVEL"] = "ERROR"
     emulator.configure("notebook")
     assert os.environ["LOG_LEVEL"] == "ERROR", "a variable that the user has set meanwhile stays"

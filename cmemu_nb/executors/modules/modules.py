@@ -79,7 +79,7 @@ class Launch:
         program = Path(self.command[0])
         is_python = program.is_absolute() and program.name.startswith("python")
         interpreter = program if is_python else Path(sys.executable)
-        return os.pathsep.join([str(interpreter.parent), os.environ.get("PATH", os.defpath)])
+        return os.pathsep.join([str(interpreter.parent), HERE.inherited().get("PATH", os.defpath)])
 
     @property
     def may_be_java(self) -> bool:
