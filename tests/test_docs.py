@@ -116,6 +116,13 @@ def test_every_row_of_parity_has_a_source_and_a_test_or_says_that_there_is_none(
     assert [what for what, _, test in rows if not NAMED_TEST.search(test) and not test.startswith("no test")] == []
 
 
+def test_every_row_of_clients_names_a_test() -> None:
+    table = topics.read("clients").partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+) \|$", table, re.MULTILINE)[1:]
+    assert len(rows) > 10
+    assert [row for row in rows if not NAMED_TEST.search(row.rpartition(" | ")[2])] == []
+
+
 def test_every_route_is_in_parity() -> None:
     headings = re.findall(r"^### `(.+)`$", topics.read("parity"), re.MULTILINE)
     assert sorted(headings) == sorted(f"{route.method} {route.path}" for route in ROUTES)

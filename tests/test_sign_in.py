@@ -280,6 +280,19 @@ def test_the_client_s_own_errors(emulator: Emulator) -> None:
     assert redeem(emulator, code, client_secret=str(emulator.client_secret)).status_code == 200, "it may have a secret"
 
 
+def test_the_client_of_a_module_gets_no_tokens_of_users(serve: Serve) -> None:
+    other = {"client_id": "orders-app", "client_secret": "secret-of-orders"}
+    with serve(redirect_uris=[CALLBACK]) as emulator:
+        emulator.open_runtime("app")
+        emulator.env("app", client={"id": "orders-app", "secret": "secret-of-orders"})
+        assert post(emulator, grant_type="client_credentials", **other).status_code == 200
+        code = code_of(emulator, "cmemu")
+        assert refused(redeem(emulator, code, **other)) == (400, "invalid_grant")
+        tokens = redeem(emulator, code).json()
+        assert refused(refresh(emulator, tokens["refresh_token"], **other)) == (400, "invalid_grant")
+        assert refresh(emulator, tokens["refresh_token"]).status_code == 200
+
+
 # Refresh tokens
 
 

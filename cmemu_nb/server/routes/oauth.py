@@ -78,6 +78,11 @@ def issue(context: Context, request: Request) -> Response:
         token = str(context.oauth.issue())
         answer = {"access_token": token, "token_type": "bearer", "expires_in": context.oauth.seconds}
     elif grant in _OF_USERS:
+        if form["client_id"] != context.oauth.client_id:  # the client of a module
+            raise InvalidGrant(
+                "Getting an access token: users sign in only for the emulator's own client, and this is another one. "
+                "Send the emulator's .client_id."
+            )
         answer = _OF_USERS[grant](context.sign_ins, form)
     else:
         raise UnsupportedGrant(
