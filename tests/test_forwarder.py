@@ -235,7 +235,11 @@ def test_a_web_page_gets_no_job(emu: Emulator, header: tuple[str, str]) -> None:
 def test_the_fixed_port_needs_the_token_of_a_replica(emu: Emulator, port: int) -> None:
     for headers in ({}, {MODULE_HEADER: "wrong"}):
         assert requests.get(f"http://127.0.0.1:{port}/job", headers=headers, timeout=30).status_code == 401
-    assert requests.get(f"http://127.0.0.1:{port}/runtimes", timeout=30).status_code == 404
+    unknown = requests.get(f"http://127.0.0.1:{port}/openapi.json", timeout=30)
+    assert (unknown.status_code, unknown.json()["error_description"]) == (
+        404,
+        "There is no route /openapi.json. The routes are /job, /results/{jobId}, /schemas, /restart-notify.",
+    )
     assert Api(emu.url, emu.token).contour("GET", "/job").status_code == 404  # the main port has no such route
 
 

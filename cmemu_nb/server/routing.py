@@ -83,6 +83,9 @@ class Router:
         self._root = _Node()
         for route in self.routes:
             self._add(route)
+        paths = [route.path for route in self.routes]
+        whole = "GET /openapi.json lists them all."
+        self._listed = whole if "/openapi.json" in paths else f"The routes are {', '.join(paths)}."
 
     def _add(self, route: Route) -> None:
         node = self._root
@@ -122,7 +125,7 @@ class Router:
         if node is None or not node.methods:
             node, params = _find(self._root, path.split("/")[1:])
         if node is None:
-            raise NotFound(f"There is no route {_shown(self._masked(path))}. GET /openapi.json lists them all.")
+            raise NotFound(f"There is no route {_shown(self._masked(path))}. {self._listed}")
         return node, params
 
 
