@@ -19,6 +19,7 @@ from cmemu_nb import Emulator
 from cmemu_nb.errors import SettingError
 from cmemu_nb.foundry import sign_in
 from cmemu_nb.server.openapi import examples
+from cmemu_nb.server.routes.oauth import MAX_FORM_BYTES
 from cmemu_nb.tokens import CODE_START, REFRESH_TOKEN_START
 from cmemu_nb.wire.masking import Mask
 from cmemu_nb.wire.paths import AUTHORIZE, PLATFORM
@@ -291,6 +292,14 @@ def test_the_client_of_a_module_gets_no_tokens_of_users(serve: Serve) -> None:
         tokens = redeem(emulator, code).json()
         assert refused(refresh(emulator, tokens["refresh_token"], **other)) == (400, "invalid_grant")
         assert refresh(emulator, tokens["refresh_token"]).status_code == 200
+
+
+def test_a_form_that_is_too_large_is_refused_before_it_is_read(emulator: Emulator) -> None:
+    large = "x" * MAX_FORM_BYTES
+    assert refused(post(emulator, grant_type="refresh_token", refresh_token=large)) == (413, "payload_too_large")
+    assert refused(post(emulator, "/multipass/api/oauth2/revoke_token", token=large)) == (413, "payload_too_large")
+    answer = Api(emulator.url, "").send("POST", AUTHORIZE, data={"ticket": large}, headers={"Origin": emulator.url})
+    assert refused(answer) == (413, "payload_too_large")
 
 
 # Refresh tokens

@@ -9,7 +9,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote_plus
 
-from cmemu_nb.errors import InvalidGrant, InvalidRequest, InvalidScope, UnsupportedGrant
+from cmemu_nb.errors import InvalidGrant, InvalidRequest, InvalidScope, PayloadTooLarge, UnsupportedGrant
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import ACCESS_TOKEN, TEXT, described, one_of, with_examples
@@ -25,13 +25,18 @@ if TYPE_CHECKING:
 
 FORM = "application/x-www-form-urlencoded"
 NOTHING = "text/plain"
+# Forms need no token, and reading a large one would hold up every other request.
+MAX_FORM_BYTES = 65_536
 
 
 def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a form; the first value counts if a field is repeated.
 
-    The client's id and secret may also come as HTTP Basic authentication (RFC 6749, 2.3.1).
+    The client's id and secret may also come as HTTP Basic authentication (RFC 6749, 2.3.1). Raises `PayloadTooLarge`
+    for a form of more than `MAX_FORM_BYTES`.
     """
+    if len(request.body) > MAX_FORM_BYTES:
+        raise PayloadTooLarge(f"The form is larger than {MAX_FORM_BYTES:,} bytes. Send only the fields of this route.")
     text = Token(request.body.decode("latin-1"))
     try:
         form = {name: values[0] for name, values in parse_qs(text, max_num_fields=100).items()}
