@@ -139,8 +139,8 @@ def test_a_new_configuration_takes_effect_at_once(emulator: Emulator) -> None:
     assert retrieve_pipeline_token() == BUILD
     emulator.functions.serve([(shown_configuration, False)])
     assert emulator.call("shown_configuration") == repr({"Crm": {"plan": "small"}, "Mail": None})
-    # The SDK keeps what it has read, and would never read it again.
-    emulator.configure("notebook", sources={"Crm": {"password": "another-password"}})
+    # The SDK keeps what it has read, and would never read it again. Spaces around a runtime's id do not matter.
+    emulator.configure(" notebook ", sources={"Crm": {"password": "another-password"}})
     assert get_source("Crm").get_secret("password") == "another-password"
     assert get_source_secret("Crm", "password") == "another-password"
     emulator.functions.serve([(print_secret, False)])

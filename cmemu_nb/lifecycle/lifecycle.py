@@ -257,8 +257,9 @@ class Lifecycle(State):
 
         Resets keep it. A runtime can be configured before its session is opened. The secrets are masked from now on.
         """
+        runtime_id = checked_runtime_id(runtime_id)
         self.events.hide(*configuration.secrets)
-        self._configurations[checked_runtime_id(runtime_id)] = configuration
+        self._configurations[runtime_id] = configuration
         self._emit("runtime_configured", runtime_id, detail=configuration.in_words)
 
     def undo_session(self, runtime_id: str, before: DeployedApp | None) -> None:
