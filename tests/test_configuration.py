@@ -275,8 +275,11 @@ def test_variables_of_the_environment_may_be_those_that_the_emulator_sets(emu: E
     assert emu.env("app", environment=given) == given
     code = "import os; print(os.environ['GET_JOB_URI'], os.environ['PYTHONUNBUFFERED'], flush=True)"
     changed = {"GET_JOB_URI": "mine", "PYTHONUNBUFFERED": "2"}
-    module = emu.launch([sys.executable, "-c", code], "app", mode="pipeline", environment=changed)
+    job = emu.runtime("app").enqueue("kept")
+    # Spaces around the runtime's id do not matter: its session is not reset.
+    module = emu.launch([sys.executable, "-c", code], " app ", mode="pipeline", environment=changed)
     assert (module.wait_until_ended(30), module.logs.text) == (0, "mine 2")
+    assert emu.job(job.id).status == "queued"
 
 
 @pytest.mark.once

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cmemu_nb.errors import NotFound, NotRunning
 from cmemu_nb.lifecycle.records import app_named
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
+from cmemu_nb.wire.labels import checked_runtime_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,7 @@ def opened_runtime(engine: Engine, runtime_id: str) -> Iterator[str]:
 
     An existing runtime is left as it is.
     """
+    runtime_id = checked_runtime_id(runtime_id)
     if engine.lifecycle.has_runtime(runtime_id):
         yield runtime_id
         return

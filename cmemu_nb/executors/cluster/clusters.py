@@ -76,9 +76,9 @@ class Clusters(Part):
             )
         definitions = [self.functions.definition_of(each) for each in chosen]
         pickled(definitions)
-        with opened_runtime(self.engine, runtime_id):
-            self.functions.serve_defined(runtime_id, definitions)
-        return runtime_id
+        with opened_runtime(self.engine, runtime_id) as opened:
+            self.functions.serve_defined(opened, definitions)
+        return opened
 
     def _begin(self, cluster: Cluster, replicas: int) -> Cluster:
         """Start a cluster's replicas; the notebook then leaves the jobs to them, unless `local` says otherwise."""

@@ -30,6 +30,7 @@ from cmemu_nb.lifecycle.events import ENDS_RUN, ENDS_SESSION, FINISHES_JOB
 from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
 from cmemu_nb.lifecycle.records import JobStatus, Mode, takes_no_jobs
 from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.wire.labels import checked_runtime_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -479,7 +480,7 @@ class Modules(Part):
     ) -> LaunchedModule:
         """Launch a program for a runtime, as `Emulator.launch` describes it."""
         arguments = read_command(command)
-        runtime_id = runtime_id or runtime_name(arguments)
+        runtime_id = checked_runtime_id(runtime_id or runtime_name(arguments))
         launch = Launch(arguments, cwd, configuration, restart=restart).on(self._engine, runtime_id)
         with opened_runtime(self._engine, runtime_id) as opened:
             _check(launch)
