@@ -610,16 +610,22 @@ class Emulator:
 
         The default `runtime` is named after the program's file; a runtime that does not exist yet is opened and bound
         to an app of its name. `python` in the command is the kernel's own interpreter; `cwd` is the program's
-        directory. The keywords are the keys of a module's configuration (see `configure()`), which take precedence over
-        those of the runtime: each of the `replicas` is a process with its own token, and receives at most
-        `max_concurrent_tasks` unfinished jobs at a time; with `mode="pipeline"` the program need not poll: it takes no
-        jobs, counts as responsive while it runs, and ends with its exit code, which `wait_until_ended()` of the result
-        returns; with `server={"openapi": "openapi.json"}` the program is an HTTP server without an SDK: the operations
-        of that document become functions, and their jobs are sent to the server as requests (`%cmemu help servers`).
+        directory. The keywords are the keys of a module's configuration, which take precedence over those of the
+        runtime; `configure()` describes all of them:
+
+        - `replicas`: each is a process with its own token, and receives at most `max_concurrent_tasks` unfinished jobs
+          at a time.
+        - `mode="pipeline"`: the program need not poll. It takes no jobs, counts as responsive while it runs, and
+          `wait_until_ended()` of the result returns its exit code.
+        - `server={"openapi": "openapi.json"}`: the program is an HTTP server without an SDK. The operations of that
+          document become functions, and their jobs are sent to the server as requests (`%cmemu help servers`).
+
         A replica that exits is started again, except a pipeline that has succeeded: after 1 s, then after twice as long
-        each time, and at most five times in ten minutes; `restart=False` turns that off. Raises `LaunchFailed` for a
-        program that does not exist or fails at once, `InvalidRequest` for an invalid option, `FunctionRefused` for an
-        OpenAPI document that the platform excludes; a runtime that was opened for the launch is deleted again then.
+        each time, and at most five times in ten minutes; `restart=False` turns that off.
+
+        Raises `LaunchFailed` for a program that does not exist or fails at once, `InvalidRequest` for an invalid
+        option, `FunctionRefused` for an OpenAPI document that the platform excludes. A runtime that was opened for the
+        launch is then deleted again.
 
         >>> module = emu.launch("python app.py", replicas=2).wait_until_responsive()
         >>> module

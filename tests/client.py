@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
+import random
 import socket
 import struct
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
@@ -48,12 +49,19 @@ def eventually(condition: Callable[[], T], what: str, seconds: float = DEADLINE)
 
 
 def free_port() -> int:
-    """Return a port that is free, and that the system gives to nobody who asks for any."""
-    start = 10_000 + os.getpid() * 101 % 20_000
-    for port in range(start, start + 2_000):
+    """Return a free port below those that the system gives to connections, so that no connection takes it meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
-    raise AssertionError
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs. It may end between the opening of the file and the reading, which needs it too."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def closed(answer: requests.Response) -> requests.Response:

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 import requests
-from book_server import BOOKS, free_port
 from cli_processes import CMEMU, run, serving, unread_pipe
-from client import eventually
-from test_process_life import alive
+from client import alive, eventually, free_port
 
 from cmemu_nb.cli.parser import LATE
 
 pytestmark = pytest.mark.once
 
 MODULE = str(Path(__file__).parent / "programs" / "python_module.py")
+BOOKS = Path(__file__).parent / "programs" / "book_server"
 SLEEPER = "import os, time; print('pid', os.getpid(), flush=True); time.sleep(600)"
 # A module in a few lines that start at once: it polls until a file is there, and ends with the code that it holds.
 POLLER = """

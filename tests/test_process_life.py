@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import certifi
 import pytest
 import yaml
-from client import eventually
+from client import alive, eventually
 from journaled import process
 
 from cmemu_nb import Emulator
@@ -40,14 +40,6 @@ def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
     with serve() as emulator:
         yield emulator
     assert set(threading.enumerate()) <= threads
-
-
-def alive(pid: int) -> bool:
-    # It may go between the opening of the file, which needs it, and the reading, which needs it too.
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def pids(text: str) -> list[int]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from client import RID, eventually
+from client import RID, alive, eventually
 from test_cli_run import POLLER
-from test_process_life import alive
 
 from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.errors import JobFailed, LaunchFailed

@@ -7,12 +7,12 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from book_server import BOOKS, free_port
-from client import eventually
+from client import eventually, free_port
 from conftest import serving
 
 from cmemu_nb import Emulator
@@ -26,12 +26,12 @@ from cmemu_nb.wire.function_schemas import schema_in_words, type_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from cmemu_nb.executors.modules.modules import LaunchedModule
 
 pytestmark = pytest.mark.long_lived
 
+BOOKS = Path(__file__).parent / "programs" / "book_server"
 DOCUMENT = yaml.safe_load((BOOKS / "openapi.yaml").read_text())
 # The example of the documentation: it has no info and no descriptions, and its parameter of the path is not required.
 DOCUMENTED = {

@@ -56,7 +56,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="How long the program may take until it polls for jobs. Default: 30.",
+        help="How long the program may take until it polls for jobs, or its server answers. Default: 30.",
     )
     add_start_options(parser)
     does(parser, _run)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from client import alive
 from environments import node_modules
 from kernels.driver import running_cell, wait_until
 from kernels.notebooks import IN_ONE_KERNEL, open_notebook
@@ -45,11 +46,6 @@ def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     version, home = request.param
     with open_notebook(version, home, folder) as notebook:
         yield notebook
-
-
-def alive(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 def run_cell(notebook: Notebook, code: str) -> str:

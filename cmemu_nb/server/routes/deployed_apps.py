@@ -129,7 +129,7 @@ def _uuid(runtime: Runtime) -> uuid.UUID:
 
 
 def _replicas(context: Context, runtime: Runtime) -> dict[str, bool]:
-    """Return for each replica of a runtime, by id, whether it is responsive; a pipeline is without polling."""
+    """Return for each replica of a runtime, by id, whether it is responsive; a pipeline is, without a poll."""
     launched = context.lifecycle.replicas(runtime.runtime_id)
     responsive = {each.replica_id: each.polls > 0 or runtime.mode == Mode.PIPELINE for each in launched}
     return responsive or {str(_uuid(runtime)): runtime.connected}
