@@ -33,6 +33,7 @@ PROGRAMS = {
     "curl": ("curl",),
     "npm": ("npm",),
 }
+PROGRAMS_OF_LONG_RUN = {"default-jdk-headless": ("javac",)}
 NODE_PACKAGES = (
     "@palantir/compute-module@0.2.7",
     "@osdk/oauth@1.13.0",
@@ -172,9 +173,9 @@ def program(package: str) -> Path:
     return found
 
 
-def install_programs() -> None:
-    """Install the programs that are missing, if this machine lets us."""
-    missing = [package for package in PROGRAMS if _find(package) is None]
+def install_programs(*, long: bool) -> None:
+    """Install the programs that are missing, also those of the long run if this is one, if this machine lets us."""
+    missing = [package for package in (*PROGRAMS, *(PROGRAMS_OF_LONG_RUN if long else ())) if _find(package) is None]
     if importlib.util.find_spec("ensurepip") is None:
         missing.append("python3-venv")
     if not missing:
@@ -191,7 +192,7 @@ def install_programs() -> None:
 
 
 def _find(package: str) -> Path | None:
-    return next((Path(path) for path in map(shutil.which, PROGRAMS[package]) if path), None)
+    return next((Path(path) for path in map(shutil.which, (PROGRAMS | PROGRAMS_OF_LONG_RUN)[package]) if path), None)
 
 
 def _advice(packages: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import sys
@@ -17,6 +16,7 @@ import pytest
 import requests
 from client import MODULE_HEADER, Api, eventually, free_port
 from conftest import serving
+from environments import program
 from test_faults import seed_of
 
 from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed
@@ -356,21 +356,23 @@ def test_everything_is_closed_when_the_emulator_stops(port: int, monkeypatch: py
 # Java
 
 
-@pytest.mark.skipif(not (LONG and shutil.which("javac")), reason="the JDK takes long to compile; the long run uses it")
-@pytest.mark.parametrize("version", ["new", "old"])
-def test_java_s_own_http_client_gets_jobs_and_posts_results(emu: Emulator, port: int, version: str) -> None:
-    command = ["java", str(MODULE.with_name("JavaModule.java")), version]
-    module = emu.launch(command, "java", environment={"FIXED_PORT": str(port)}, replicas=2, max_concurrent_tasks=4)
-    module.wait_until_responsive(timeout=60)
-    jobs = [enqueue(emu, module, "add", {"x": n}) for n in range(200)]
-    assert [job.result(timeout=60) for job in jobs] == [n + 1 for n in range(200)]
-    job = enqueue(emu, module, "large", {"size": SMALL - 2})
-    assert (job.result(timeout=60), job.record.streamed) == ("x" * (SMALL - 2), False)
-    with pytest.raises(FunctionError, match=r"java.lang.IllegalStateException: it failed\n\tat JavaModule.call"):
-        enqueue(emu, module, "fail").result(timeout=60)
-    with emu.faults("java", reject_poll=0.3, delay=(0, 0.1), seed=1):
-        assert [enqueue(emu, module, "add", {"x": n}).result(timeout=60) for n in range(5)] == [1, 2, 3, 4, 5]
-    assert "result: 202" in module.logs.text
-    assert (version == "new") == ("restart: 200 []" in module.logs.text)
-    emu.runtime("java").delete()
-    eventually(lambda: not module.running, "it has ended")
+if LONG:  # the JDK compiles for seconds, and is large to install
+
+    @pytest.mark.parametrize("version", ["new", "old"])
+    def test_java_s_own_http_client_gets_jobs_and_posts_results(emu: Emulator, port: int, version: str) -> None:
+        java = program("default-jdk-headless").with_name("java")
+        command = [str(java), str(MODULE.with_name("JavaModule.java")), version]
+        module = emu.launch(command, "java", environment={"FIXED_PORT": str(port)}, replicas=2, max_concurrent_tasks=4)
+        module.wait_until_responsive(timeout=60)
+        jobs = [enqueue(emu, module, "add", {"x": n}) for n in range(200)]
+        assert [job.result(timeout=60) for job in jobs] == [n + 1 for n in range(200)]
+        job = enqueue(emu, module, "large", {"size": SMALL - 2})
+        assert (job.result(timeout=60), job.record.streamed) == ("x" * (SMALL - 2), False)
+        with pytest.raises(FunctionError, match=r"java.lang.IllegalStateException: it failed\n\tat JavaModule.call"):
+            enqueue(emu, module, "fail").result(timeout=60)
+        with emu.faults("java", reject_poll=0.3, delay=(0, 0.1), seed=1):
+            assert [enqueue(emu, module, "add", {"x": n}).result(timeout=60) for n in range(5)] == [1, 2, 3, 4, 5]
+        assert "result: 202" in module.logs.text
+        assert (version == "new") == ("restart: 200 []" in module.logs.text)
+        emu.runtime("java").delete()
+        eventually(lambda: not module.running, "it has ended")
