@@ -136,18 +136,20 @@ class Guard:
 
     async def _inspect_all(self) -> None:
         """Inspect all connections at regular intervals, as long as there are any."""
-        while self._open:
-            await asyncio.sleep(self._pause)
-            # The sum of the pauses, not the clock: a client is not slow while something else blocks the loop.
-            self._now += self._pause
-            if self._count_turned_away:
-                count, self._count_turned_away = self._count_turned_away, 0
-                self._note(f"{count} connections were turned away: {self._limit} are open")
-            for position, connection in enumerate(list(self._exchanges)):
-                if position % INSPECTIONS_OF_A_TURN == INSPECTIONS_OF_A_TURN - 1:
-                    await asyncio.sleep(0)
-                self._inspect(connection)
-        self._inspection = None
+        try:
+            while self._open:
+                await asyncio.sleep(self._pause)
+                # The sum of the pauses, not the clock: a client is not slow while something else blocks the loop.
+                self._now += self._pause
+                if self._count_turned_away:
+                    count, self._count_turned_away = self._count_turned_away, 0
+                    self._note(f"{count} connections were turned away: {self._limit} are open")
+                for position, connection in enumerate(list(self._exchanges)):
+                    if position % INSPECTIONS_OF_A_TURN == INSPECTIONS_OF_A_TURN - 1:
+                        await asyncio.sleep(0)
+                    self._inspect(connection)
+        finally:  # also at the end of the emulator: a cancelled task keeps the frames of what has stopped it
+            self._inspection = None
 
     def _inspect(self, connection: HTTP1ServerConnection) -> None:
         exchange = self._exchanges.get(connection)
