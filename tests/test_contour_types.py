@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -168,18 +167,12 @@ def test_a_deployed_app_has_the_members_that_palantir_types(emu: Emulator, api: 
     assert "'\"more\"' does not exist" in mistyped
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the limit does not apply to extensions in C any more")
 def test_a_schema_that_is_nested_too_deeply_has_issues(emu: Emulator, api: Api) -> None:
-    runtime = api.open("my-runtime", RID)
-    text = '{"functionName": "deep", "output": 1, "inputs": ' + "[" * 900 + "]" * 900 + "}"
-    assert runtime.send("POST", runtime.session["postSchemaUri"], data=text).status_code == 204
-    # A schema may have been posted, or read from a journal, where deeper recursion was possible.
-    limit = sys.getrecursionlimit()
-    emu.change(lambda _: sys.setrecursionlimit(500))
-    try:
-        answer = api.contour("GET", f"/contour-backend-multiplexer/api{APP}/master/function-schemas")
-    finally:
-        emu.change(lambda _: sys.setrecursionlimit(limit))
+    api.open("my-runtime", RID)
+    # A journal may have one from where deeper recursion was possible.
+    schema = b'{"functionName": "deep", "output": 1, "inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    emu.change(lambda lifecycle: lifecycle.post_schemas("my-runtime", [("deep", schema)]))
+    answer = api.contour("GET", f"/contour-backend-multiplexer/api{APP}/master/function-schemas")
     assert answer.status_code == 200, answer.text
     (deep,) = answer.json()
     assert (deep["inputs"], deep["issues"]) == ([], ["CANNOT_PARSE_INPUTS", "CANNOT_PARSE_OUTPUT"])

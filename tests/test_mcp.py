@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmemu_nb import Emulator
+    from cmemu_nb.lifecycle.events import Event
 
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 SECONDS = 60
@@ -192,14 +193,23 @@ def test_jobs_are_diagnosed_cancelled_and_failed(agent: Agent, emu: Emulator) ->
 
 
 def test_a_call_that_the_agent_gives_up_is_cancelled(agent: Agent, emu: Emulator) -> None:
-    before = len(emu.lifecycle.jobs())
+    queued, given_up = threading.Event(), threading.Event()
+
+    def hold_up(event: Event) -> None:
+        if event.kind == "job_queued":
+            queued.set()
+            given_up.wait(20)  # the answer, which has the job's id, is sent afterwards
 
     async def give_up() -> None:
         calling = asyncio.create_task(agent.client.call_tool("call_wait", {}))
-        await asyncio.to_thread(eventually, lambda: len(emu.lifecycle.jobs()) > before, "the job is queued")
+        await asyncio.to_thread(queued.wait, 20)
         calling.cancel()
+        await asyncio.sleep(0.3)  # mostly enough for the server to know before it has the job's id
+        given_up.set()
 
+    end = emu.on_event(hold_up)
     agent.wait(give_up())
+    end()
     job = emu.lifecycle.jobs()[-1]
     eventually(lambda: emu.job(job.job_id).record.error_message == "cancelled: by the agent", "it is cancelled")
 

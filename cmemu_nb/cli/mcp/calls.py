@@ -40,7 +40,9 @@ async def call(remote: Remote, given: dict[str, Any]) -> object:
     """Call a function and return its result with the job's id."""
     options = argparse.Namespace(**{"runtime": None, "app": None, "branch": None, "no_validate": False, **given})
     try:
-        job_id = await submit(remote, options, json.dumps(given.get("query", {})).encode())
+        # Whole, because a job whose id is not known yet can't be cancelled when the agent gives up.
+        with anyio.CancelScope(shield=True):
+            job_id = await submit(remote, options, json.dumps(given.get("query", {})).encode())
     except (InvalidRequest, NotFound) as error:
         raise type(error)(str(error).replace("--no-validate", "no_validate=true")) from None
     seconds = given.get("timeout", SECONDS)
