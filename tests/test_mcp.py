@@ -207,9 +207,9 @@ def test_a_call_that_the_agent_gives_up_is_cancelled(agent: Agent, emu: Emulator
         await asyncio.sleep(0.3)  # mostly enough for the server to know before it has the job's id
         given_up.set()
 
-    end = emu.on_event(hold_up)
+    end = emu.change(lambda lifecycle: lifecycle.events.subscribe(hold_up))
     agent.wait(give_up())
-    end()
+    emu.change(lambda _: end())
     job = emu.lifecycle.jobs()[-1]
     eventually(lambda: emu.job(job.job_id).record.error_message == "cancelled: by the agent", "it is cancelled")
 
