@@ -588,7 +588,7 @@ class Modules(Part):
         if kind in FINISHES_JOB and job is not None:
             self.functions.count(job)
             self._explain_unknown(job)
-        if kind == "job_queued":
+        if kind == "job_queued" and self._engine.lifecycle.runtime(runtime_id).polling == Mode.PIPELINE:
             self._engine.home.loop.call_soon(self._refuse, job_id)
 
     def _on_end_of_session(self, event: Event) -> None:
@@ -615,14 +615,10 @@ class Modules(Part):
             self._engine.lifecycle.note("log", module.runtime_id, detail=detail)
 
     def _refuse(self, job_id: str) -> None:
-        """Fail a queued job whose runtime has a pipeline, which takes no jobs, and no other executor."""
+        """Fail a job that was queued for a pipeline, which takes no jobs, and that no other executor has taken."""
         state = self._engine.lifecycle
         job = state.find_job(job_id)
-        if (
-            job is not None
-            and job.status == JobStatus.QUEUED
-            and state.runtime(job.runtime_id).polling == Mode.PIPELINE
-        ):
+        if job is not None and job.status == JobStatus.QUEUED:
             state.fail(job.job_id, f"{quoted(job.query_type)} can't be called: {takes_no_jobs(job.runtime_id)}")
 
     def _explain_unknown(self, job: Job) -> None:
