@@ -53,6 +53,12 @@ def serving(**settings: Any) -> Iterator[Emulator]:
         assert faults(emulator) == []
 
 
+def end_programs(emulator: Emulator) -> None:
+    """Delete all runtimes, and wait until the programs that were launched for them have ended."""
+    emulator.reset()
+    eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+
+
 def without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from cells import make
 from client import RUNTIMES, Api, Runtime, eventually
+from conftest import end_programs
 from foundry_sdk import Config, FoundryClient, UserTokenAuth
 from test_oauth import token_of
 
@@ -45,8 +46,7 @@ def emu(serve: Serve, tmp_path: Path) -> Iterator[Emulator]:
     trusted = ["trusted", "notebook"]
     with serve(tokens=CALLER, caller_token_runtimes=trusted, journal=str(tmp_path / "lifecycle.db")) as emulator:
         yield emulator
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)
 
 
 def digest(text: str) -> str:

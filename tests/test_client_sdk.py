@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from client import RID, Api, Runtime, Wire, eventually
-from conftest import TOKEN, serving
+from conftest import TOKEN, end_programs, serving
 from foundry_sdk import (
     ApiNotFoundError,
     AsyncFoundryClient,
@@ -803,5 +803,4 @@ def test_from_the_client_sdk_to_a_module_of_the_executor_sdk(serve: Serve, tmp_p
         assert its_own.value == said, "a module calls a function as its client"
         its_own = query.execute("call_without_naming_the_host", parameters={"order": ORDER})
         assert its_own.value == said, "a module's client finds the host and trusts it"
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 from client import MODULE_HEADER, Api, eventually, free_port
-from conftest import serving
+from conftest import end_programs, serving
 from environments import program
 from test_faults import seed_of
 
@@ -61,11 +61,6 @@ def emu(port: int) -> Iterator[Emulator]:
         yield emulator
         end_programs(emulator)
         assert not listens(port)
-
-
-def end_programs(emulator: Emulator) -> None:
-    emulator.reset()
-    eventually(lambda: not emulator.modules.any_running(), "every program has ended")
 
 
 def launch(emulator: Emulator, version: str, port: int, runtime_id: str = "", **options: Any) -> LaunchedModule:

@@ -19,6 +19,7 @@ import trustme
 from cells import ADD, make
 from cli_processes import run, serving
 from client import eventually
+from conftest import end_programs
 from environments import node_modules
 from test_faults import seed_of
 
@@ -58,8 +59,7 @@ def node_program(tmp_path_factory: pytest.TempPathFactory) -> str:
 def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
     with serve() as emulator:
         yield emulator
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)
 
 
 @pytest.fixture(params=["process pool", "thread pool", "node"])
@@ -245,8 +245,7 @@ def test_python_uses_its_sources_which_may_have_a_public_or_a_private_authority(
                 "configuration": {"kind": "rest"},
                 "credentials": "an-access-token",
             }
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)
 
 
 def test_node_finds_its_sources_resources_and_client(emu: Emulator, node_program: str, tmp_path: Path) -> None:
@@ -532,8 +531,7 @@ def test_a_dropped_result_leaves_python_s_job_running_until_its_lease_ends(serve
         with emulator.faults("real", "echo", drop_result=1), pytest.raises(JobFailed, match="lease ran out"):
             emulator.call("echo", {"n": 1})
         assert emulator.call("echo", {"n": 2}) == {"n": 2}
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)
 
 
 @pytest.mark.parametrize("chances", [{"reject_poll": 0.4}, {"disconnect": 0.7}, {"delay": (0, 0.2)}], ids=str)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cli_processes import run_here, serving
-from client import eventually
+from conftest import end_programs
 
 from cmemu_nb.errors import FunctionError, NotFound
 
@@ -30,8 +30,7 @@ RAISED = (
 def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
     with serve() as emulator:
         yield emulator
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)
 
 
 def call(url: str, token: str, *words: str) -> tuple[int, str, str]:

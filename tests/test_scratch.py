@@ -10,6 +10,7 @@ import pytest
 import requests
 from cells import make
 from client import Api, error_code, eventually
+from conftest import end_programs
 from scratch import CacheTTL, DistributedCache, DistributedLock
 from scratch._client import _get_default_client as client_of_this_process
 from scratch._types import CacheError, RateLimitedError
@@ -35,8 +36,7 @@ VARIABLES = ("SCRATCH_TOKEN", "FOUNDRY_SERVICE_DISCOVERY_V2", "CONNECTIONS_TO_OT
 def emu(serve: Callable[..., Any]) -> Iterator[Emulator]:
     with serve() as emulator:
         yield emulator
-        emulator.reset()
-        eventually(lambda: not emulator.modules.any_running(), "every program has ended")
+        end_programs(emulator)
 
 
 class Clock:

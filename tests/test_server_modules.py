@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from client import eventually, free_port
-from conftest import serving
+from conftest import end_programs, serving
 
 from cmemu_nb import Emulator
 from cmemu_nb.arguments import given_configuration
@@ -56,8 +56,7 @@ def emulator(**settings: int) -> Iterator[Emulator]:
         try:
             yield started
         finally:
-            started.reset()
-            eventually(lambda: not started.modules.any_running(), "every program has ended")
+            end_programs(started)
 
 
 @pytest.fixture(scope="module")
