@@ -156,6 +156,28 @@ def test_the_jobs_are_filtered(dashboard: Dashboard) -> None:
     expect(dashboard.row(wrong)).to_have_count(1)
 
 
+def test_tabs_the_search_and_a_job_need_no_cell_to_end(dashboard: Dashboard) -> None:
+    if dashboard.run("__import__('ipykernel').version_info[0]") == "6":
+        pytest.skip("a kernel without subshells")
+    go_on = dashboard.folder / f"{dashboard.url.rpartition(':')[2]} goes on"
+    dashboard.run_cell(f"import time\nwhile not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.1)")
+    expect(dashboard.page.get_by_text("[*]:")).to_be_visible()
+    job_id = dashboard.submit("add", {"x": 1, "y": 50505})
+    expect(dashboard.tab("Events").get_by_text(job_id[-6:]).first).to_be_visible()
+    expect(function_button(dashboard.tab("Functions"), "add")).to_be_visible()
+    panel = dashboard.tab("Jobs")
+    panel.get_by_label("Text").fill("50505")
+    expect(panel.locator("tbody tr")).to_have_count(1)
+    dashboard.row(job_id).get_by_role("button").click()
+    card = panel.get_by_role("region", name="The open job")
+    expect(card.get_by_label("Result", exact=True)).to_have_text("50506")
+    expect(dashboard.page.get_by_text("[*]:")).to_be_visible()
+    card.get_by_role("button", name="Close").click()
+    panel.get_by_role("button", name="Clear filters").click()
+    go_on.touch()
+    expect(dashboard.page.get_by_text("[*]:")).to_have_count(0)
+
+
 def test_the_keyboard_is_enough(dashboard: Dashboard) -> None:
     job_id = dashboard.submit("add", {"x": 5, "y": 6})
     dashboard.tab("Jobs").get_by_label("Text").fill(job_id)

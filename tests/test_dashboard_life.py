@@ -124,12 +124,10 @@ def test_two_views_of_one_dashboard_show_the_same_even_after_wishes_at_the_same_
     expect(dashboard.page.get_by_text("[*]:")).to_be_visible()
     dashboard.root.get_by_role("tab", name="Functions").click()
     second.get_by_role("tab", name="Events").click()
-    expect(second.get_by_text("A cell keeps the kernel busy.")).to_be_visible()
     dashboard.folder.joinpath("both").touch()
     for view in (dashboard.root, second):
         expect(view.get_by_role("tab", name="Events")).to_have_attribute("aria-selected", "true")
         expect(view.get_by_role("tabpanel", name="Events")).to_be_visible()
-        expect(view.get_by_text("A cell keeps the kernel busy.")).to_have_count(0)
     dashboard.page.evaluate(
         """() => {
             const notebook = window.jupyterapp.shell.currentWidget.content;
@@ -184,21 +182,6 @@ def test_a_job_that_went_with_a_reset_says_so_and_the_next_has_its_own_heading(d
     dashboard.row(new).get_by_role("button").click()
     expect(card.locator("h4")).to_have_text("foo ●queued")
     card.get_by_role("button", name="Close").click()
-
-
-def test_a_cell_that_blocks_does_not_stop_the_picture_and_says_why_buttons_wait(dashboard: Dashboard) -> None:
-    panel = dashboard.tab("Jobs")
-    dashboard.run_cell("import time\nwhile not pathlib.Path('go on').exists(): time.sleep(0.1)")
-    job_id = dashboard.submit("double", {"x": 50})
-    expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
-    dashboard.root.get_by_role("tab", name="Events").click()
-    expect(dashboard.root.get_by_text("A cell keeps the kernel busy.")).to_be_visible()
-    screenshot(dashboard.page, "dashboard-busy")
-    dashboard.folder.joinpath("go on").touch()
-    expect(dashboard.root.get_by_text("A cell keeps the kernel busy.")).to_have_count(0)
-    expect(dashboard.root.get_by_role("tabpanel", name="Events").get_by_text(job_id[-6:]).first).to_be_visible()
-    dashboard.tab("Jobs")
-    expect(panel.get_by_text("shown")).to_be_visible()
 
 
 def test_a_cell_that_waits_says_what_the_dashboard_says_and_nothing_more_when_it_has_ended(

@@ -70,6 +70,14 @@ class DashboardWidget(AnyWidget):
     events = traitlets.Dict().tag(sync=True)
     trouble = traitlets.Dict().tag(sync=True)
 
+    def open(self) -> None:
+        """Connect to the browser, and let its messages arrive while a cell runs, where the kernel has subshells."""
+        super().open()
+        if hasattr(self.comm, "_reply_subshell_for"):
+            # JupyterLab sends a widget's messages to a subshell, and ipykernel 7.4 moves them to the shell in which
+            # Python has sent last, so that a cell that waits for an answer may receive it. Nothing waits for these.
+            self.comm._reply_subshell_for = None  # noqa: SLF001
+
     def show(self, parts: dict[str, Any]) -> None:
         """Send parts to the browser, in one message."""
         try:
