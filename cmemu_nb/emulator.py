@@ -89,8 +89,8 @@ class Emulator:
     - Web applications: `allowed_origins` of pages that may call functions; `redirect_uris` and `sign_in_as` for users
       who sign in.
     - Times in seconds: `execute_timeout`, `job_timeout`, `refusal_seconds`, `slow_client_seconds`, `idle_seconds`.
-    - Limits: `max_body_bytes`, `max_schema_bytes`, `max_label_bytes`, `max_queued`, `max_runtimes` (10,000),
-      `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).
+    - Limits: `max_body_bytes`, `max_data_bytes` (4 GiB), `max_schema_bytes`, `max_label_bytes`, `max_queued`,
+      `max_runtimes` (10,000), `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).
     - History: `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `journal` (a file), `journal_sync`.
     - Behaviour: `interrupt` ('cancel' or 'leave': what an interrupt does to the jobs of a call), `progress` (whether a
       call shows why it waits), `home` ('auto', 'kernel' or 'thread': where the event loop runs), `contour` ('page' or

@@ -16,10 +16,11 @@ from cmemu_nb.tokens import Token, can_be_sent, hidden
 from cmemu_nb.wire.labels import MAX_LABEL_BYTES
 
 DEFAULT_KEEP_BYTES = 1024**3
+DEFAULT_MAX_DATA_BYTES = 4 * 1024**3
 
 LISTS = ("tokens", "local_hostnames", "allowed_origins", "redirect_uris", "caller_token_runtimes")
 SECRETS = ("token", "client_secret")
-LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_runtimes", "max_label_bytes")
+LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_runtimes", "max_label_bytes", "max_data_bytes")
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
 
 
@@ -134,6 +135,11 @@ class Settings(Configurable):
         MAX_LABEL_BYTES,
         min=1,
         help="Longest name, id, branch or reason from outside, in bytes; a longer one is refused with 400.",
+    ).tag(config=True)
+    max_data_bytes = Int(
+        DEFAULT_MAX_DATA_BYTES,
+        min=1,
+        help="How many bytes the datasets may take in memory; more are refused with 413.",
     ).tag(config=True)
     max_schema_bytes = Int(
         16 * 1024 * 1024,

@@ -134,7 +134,14 @@ def test_reasons_that_come_again_and_again_are_cut(state: Lifecycle) -> None:
 
 
 def test_events_have_at_most_a_quarter_and_the_newest_is_always_there(state: Lifecycle) -> None:
-    state.limit(keep_events=EVERYTHING, keep_bytes=80_000, max_queued=10, max_runtimes=10, max_label_bytes=256)
+    state.limit(
+        keep_events=EVERYTHING,
+        keep_bytes=80_000,
+        max_queued=10,
+        max_runtimes=10,
+        max_label_bytes=256,
+        max_data_bytes=10**9,
+    )
     for number in range(1000):
         state.note("request_refused", detail=f"{number} {'x' * 500}")
         state.take("r")
@@ -146,7 +153,9 @@ def test_events_have_at_most_a_quarter_and_the_newest_is_always_there(state: Lif
     state.note("log", detail="y" * 10**6)
     newest = state.events.recent()[-1]
     assert newest.detail == f"{'y' * 16_384}… (the first 16,384 of 1,000,000 bytes)"
-    state.limit(keep_events=EVERYTHING, keep_bytes=1, max_queued=10, max_runtimes=10, max_label_bytes=256)
+    state.limit(
+        keep_events=EVERYTHING, keep_bytes=1, max_queued=10, max_runtimes=10, max_label_bytes=256, max_data_bytes=10**9
+    )
     assert state.events.recent() == [newest]
 
 

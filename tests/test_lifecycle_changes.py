@@ -20,6 +20,7 @@ import pytest
 import cmemu_nb
 from cmemu_nb import lifecycle as package
 from cmemu_nb.errors import (
+    ApiError,
     CmemuError,
     InvalidModuleAuthToken,
     InvalidRequest,
@@ -33,6 +34,7 @@ from cmemu_nb.errors import (
     TooManyRuntimes,
 )
 from cmemu_nb.lifecycle.configuration import Configuration
+from cmemu_nb.lifecycle.datasets import DatasetFile, DatasetHistory, Reader, Transaction, TransactionType
 from cmemu_nb.lifecycle.events import KINDS, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 APP, OTHER_APP, NEW_APP = (f"ri.foundry.main.deployed-app.{name}" for name in ("a", "b", "c"))
 CONTOUR = JobSource.CONTOUR_SYNC
 LIMITS = {"keep_events": 1000, "keep_bytes": 10**6, "max_queued": 2, "max_runtimes": 4, "max_label_bytes": 100}
+LIMITS["max_data_bytes"] = MAX_DATA = 100_000
 SEED = Seed(
     "seed.yaml",
     {},
@@ -86,6 +89,22 @@ class World:
         lock = state.try_lock(self.replica, "lock")
         assert lock is not None
         self.lock = lock
+        self.dataset = state.create_dataset("in").rid
+        self.first = self.committed(TransactionType.SNAPSHOT, "old")
+        self.second = self.committed(TransactionType.SNAPSHOT, "a", "b")
+        self.open = state.open_transaction(self.dataset, TransactionType.UPDATE).rid
+        state.put_file(self.dataset, self.open, "c", b"c")
+        state.create_branch(self.dataset, "dev", self.second)
+
+    def committed(self, kind: TransactionType, *paths: str) -> str:
+        transaction = self.state.open_transaction(self.dataset, kind).rid
+        for path in paths:
+            self.state.put_file(self.dataset, transaction, path, path.encode())
+        return self.state.commit_transaction(self.dataset, transaction).rid
+
+    def deleting(self) -> str:
+        self.state.abort_transaction(self.dataset, self.open)
+        return self.state.open_transaction(self.dataset, TransactionType.DELETE).rid
 
     def running(self, replica: Replica | None = None) -> Job:
         self.state.submit("rt", "add", b"{}")
@@ -139,6 +158,8 @@ def refresh(world: World, lock: Lock) -> bool:
     return world.state.refresh_lock("rt", lock.name, lock.lock_id)
 
 
+# What the datasets take when the file "old" with its path has made room for the record of another file.
+HELD_BYTES = World().state.data_bytes - 2 * len("old")
 CLEARED = ("job_cleared",) * 5  # in "rt": a taken job, two that a replica holds, a streaming one and a queued one
 OPERATIONS: dict[str, list[Case]] = {
     # Set-up, clocks and events
@@ -187,7 +208,7 @@ OPERATIONS: dict[str, list[Case]] = {
         ),
     ],
     "reset": [
-        does(lambda world: world.state.reset(), "session_deleted", *CLEARED, "session_deleted"),
+        does(lambda world: world.state.reset(), "session_deleted", *CLEARED, "session_deleted", "dataset_deleted"),
         does(
             in_turn(
                 lambda world: world.state.configure("rt", CONFIGURED),
@@ -375,6 +396,81 @@ OPERATIONS: dict[str, list[Case]] = {
     "break_stream": [
         does(in_turn(*[lambda world: world.state.break_stream(world.stream)] * 2), "job_failed"),
     ],
+    # Datasets
+    "create_dataset": [
+        does(lambda world: world.state.create_dataset("new"), "dataset_created"),
+        does(lambda world: world.state.create_dataset("in"), raises=ApiError),
+        does(lambda world: world.state.create_dataset("a/b"), raises=ApiError),
+        does(lambda world: world.state.create_dataset("x" * 101), raises=InvalidRequest),
+    ],
+    "delete_dataset": [
+        does(lambda world: world.state.delete_dataset(world.dataset), "dataset_deleted"),
+        does(lambda world: world.state.delete_dataset("unknown"), raises=ApiError),
+    ],
+    "create_branch": [
+        does(lambda world: world.state.create_branch(world.dataset, "new"), "branch_created"),
+        does(lambda world: world.state.create_branch(world.dataset, "dev"), raises=ApiError),
+        does(lambda world: world.state.create_branch(world.dataset, "new", world.open), raises=ApiError),
+        does(lambda world: world.state.create_branch(world.dataset, "ri.a"), raises=ApiError),
+    ],
+    "delete_branch": [
+        does(lambda world: world.state.delete_branch(world.dataset, "dev"), "branch_deleted"),
+        does(lambda world: world.state.delete_branch(world.dataset, "master"), "transaction_aborted", "branch_deleted"),
+        does(lambda world: world.state.delete_branch(world.dataset, "unknown"), raises=ApiError),
+    ],
+    "open_transaction": [
+        does(
+            lambda world: world.state.open_transaction(world.dataset, TransactionType.APPEND, "dev"),
+            "transaction_opened",
+        ),
+        does(lambda world: world.state.open_transaction(world.dataset, TransactionType.APPEND), raises=ApiError),
+        does(lambda world: world.state.open_transaction(world.dataset, TransactionType.APPEND, "x"), raises=ApiError),
+    ],
+    "commit_transaction": [
+        does(lambda world: world.state.commit_transaction(world.dataset, world.open), "transaction_committed"),
+        does(lambda world: world.state.commit_transaction(world.dataset, world.second), raises=ApiError),
+    ],
+    "abort_transaction": [
+        does(lambda world: world.state.abort_transaction(world.dataset, world.open), "transaction_aborted"),
+        does(lambda world: world.state.abort_transaction(world.dataset, "unknown"), raises=ApiError),
+    ],
+    "put_file": [
+        does(lambda world: world.state.put_file(world.dataset, world.open, "a", b"new"), "file_uploaded"),
+        does(lambda world: world.state.put_file(world.dataset, world.open, "/a", b""), raises=ApiError),
+        does(lambda world: world.state.put_file(world.dataset, world.second, "a", b""), raises=ApiError),
+        does(
+            # It needs the room of the files that no branch shows any more.
+            lambda world: world.state.put_file(world.dataset, world.open, "d", bytes(MAX_DATA - HELD_BYTES)),
+            *("transaction_evicted", "file_uploaded"),
+        ),
+        does(
+            lambda world: world.state.put_file(world.dataset, world.open, "d", bytes(MAX_DATA)),
+            "transaction_evicted",
+            raises=PayloadTooLarge,
+        ),
+    ],
+    "delete_file": [
+        does(
+            lambda world: world.state.delete_file(world.dataset, world.deleting(), "a"),
+            *("transaction_aborted", "transaction_opened", "file_deleted"),
+        ),
+        does(lambda world: world.state.delete_file(world.dataset, world.open, "a"), raises=ApiError),
+        does(
+            lambda world: world.state.delete_file(world.dataset, world.deleting(), "c"),
+            *("transaction_aborted", "transaction_opened"),
+            raises=ApiError,
+        ),
+    ],
+    "set_dataset_schema": [
+        does(
+            lambda world: world.state.set_dataset_schema(world.dataset, world.second, "master", b"[]", Reader.CSV),
+            "dataset_schema_set",
+        ),
+        does(
+            lambda world: world.state.set_dataset_schema(world.dataset, "unknown", "master", b"[]", Reader.CSV),
+            raises=ApiError,
+        ),
+    ],
     # Eviction
     "evictable": [does(lambda world: world.state.evictable)],
     "keeps_more_than": [does(lambda world: world.state.keeps_more_than(1, 1))],
@@ -426,6 +522,10 @@ READS: dict[str, Callable[[World], object]] = {
     "queue_depth": lambda world: world.state.queue_depth("rt"),
     "resolve_app": lambda world: world.state.resolve_app(APP),
     "stream": lambda world: world.state.stream(world.stream.job_id),
+    "datasets": lambda world: world.state.datasets(),
+    "dataset": lambda world: world.state.dataset(world.dataset).view(world.second),
+    "find_dataset": lambda world: world.state.find_dataset("in"),
+    "data_bytes": lambda world: world.state.data_bytes,
     "binding": lambda world: world.state.binding(APP, "master"),
 }
 FILLS_EMPTY = {"restore"}
@@ -436,7 +536,7 @@ REPORTS = frozenset({"poll_empty", "unknown_query_type", "invalid_api_name", "se
 SET_UP = frozenset(
     {
         *("events", "_clock", "_monotonic", "_steady_from", "_max_queued", "_max_runtimes", "_max_label_bytes"),
-        *("_seed", "_own_apps", "_write_ahead", "_rebound", "_submitted", "max_concurrent_tasks"),
+        *("_max_data_bytes", "_seed", "_own_apps", "_write_ahead", "_rebound", "_submitted", "max_concurrent_tasks"),
     }
 )
 MARKS = frozenset({"last_poll_at", "heard", "polls"})
@@ -445,16 +545,18 @@ KEPT_BY_READERS = frozenset({"unread", "function_errors", "_noted"})
 APART = SET_UP | MARKS | KEPT_BY_READERS
 
 
-def picture(value: Any) -> Any:  # noqa: PLR0911 - one for each type
+def picture(value: Any) -> Any:  # noqa: C901, PLR0911 - one for each type
     """Return a copy of all that a state holds, which compares by value; without what is no part of it."""
     if isinstance(value, State):
         return {name: picture(each) for name, each in vars(value).items() if name not in APART}
-    if isinstance(value, Session | Replica | ResultStream | Scratch):
+    if isinstance(value, Session | Replica | ResultStream | Scratch | DatasetHistory):
         return {name: picture(getattr(value, name)) for name in value.__slots__ if name not in APART}
     if isinstance(value, msgspec.Struct):
         return {name: each for name, each in msgspec.structs.asdict(value).items() if name not in APART}
     if isinstance(value, Counter):
         return +value
+    if isinstance(value, tuple):
+        return [picture(each) for each in value]
     if isinstance(value, dict):
         copied = [(key, picture(each)) for key, each in value.items()]
         return [(key, each) for key, each in copied if each != ""]
@@ -471,6 +573,25 @@ def picture(value: Any) -> Any:  # noqa: PLR0911 - one for each type
 
 
 @dataclass
+class DatasetSeen:
+    """The same of one dataset."""
+
+    branches: set[str]
+    transactions: dict[str, Transaction]
+    files: dict[tuple[str, str], DatasetFile | None]
+    schemas: set[str]
+
+
+def look_at_dataset(history: DatasetHistory) -> DatasetSeen:
+    return DatasetSeen(
+        {*history.branches},
+        {**history.transactions},
+        {(rid, path): file for rid, files in history.files.items() for path, file in files.items()},
+        {schema.version_id for schemas in history.schemas.values() for schema in schemas},
+    )
+
+
+@dataclass
 class Seen:
     """What the public methods show, by what each change is about."""
 
@@ -484,6 +605,7 @@ class Seen:
     configurations: list[Configuration]
     cache: dict[tuple[str, str], int]
     locks: dict[tuple[str, str], Lock]
+    datasets: dict[str, DatasetSeen]
     at: int
 
 
@@ -503,6 +625,7 @@ def look(state: Lifecycle) -> Seen:
         [state.configuration(name) for name in ("rt", "not-opened")],
         {(name, key): entry.ends_at for name, scratch in scratches for key, entry in scratch.cache.items()},
         {(name, key): lock for name, scratch in scratches for key, lock in scratch.locks.items()},
+        {dataset.rid: look_at_dataset(state.dataset(dataset.rid)) for dataset in state.datasets()},
         state.steady(),
     )
 
@@ -537,6 +660,28 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
     for job_id, size in after.streams.items():
         yield from ["result_started"] * (job_id not in before.streams)
         yield from ["result_chunk"] * (before.streams.get(job_id, 0) != size)
+    yield from ("dataset_created" for _ in after.datasets.keys() - before.datasets.keys())
+    for rid, dataset in before.datasets.items():
+        if rid in after.datasets:
+            yield from changes_of_dataset(dataset, after.datasets[rid])
+        else:
+            yield "dataset_deleted"
+
+
+def changes_of_dataset(before: DatasetSeen, after: DatasetSeen) -> Iterator[str]:
+    yield from ("branch_created" for _ in after.branches - before.branches)
+    yield from ("branch_deleted" for _ in before.branches - after.branches)
+    for rid, new in after.transactions.items():
+        old = before.transactions.get(rid)
+        yield from ["transaction_opened"] * (old is None)
+        if old is not None and old.status != new.status:
+            yield f"transaction_{new.status.lower()}"
+    lost = {rid for rid, path in before.files if (rid, path) not in after.files}
+    yield from ("transaction_evicted" for rid in lost if after.transactions[rid].status != "ABORTED")
+    for key, file in after.files.items():
+        if before.files.get(key, "none") != file:
+            yield "file_deleted" if file is None else "file_uploaded"
+    yield from ("dataset_schema_set" for _ in after.schemas - before.schemas)
 
 
 def changes_of_scratch(before: Seen, after: Seen, ended: set[str]) -> Iterator[str]:
@@ -661,7 +806,9 @@ MUTATORS = frozenset(
 
 def held_names() -> set[str]:
     """Return the names of all attributes of the objects that a lifecycle holds, but for the private ones."""
-    slots = {name for kind in (Session, Replica, ResultStream, Scratch, JobLog) for name in kind.__slots__}
+    slots = {
+        name for kind in (Session, Replica, ResultStream, Scratch, DatasetHistory, JobLog) for name in kind.__slots__
+    }
     return {name for name in slots | vars(Lifecycle()).keys() | vars(EventLog()).keys() if not name.startswith("_")}
 
 

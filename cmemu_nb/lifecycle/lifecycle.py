@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from cmemu_nb.errors import (
+    ApiError,
     InvalidModuleAuthToken,
     InvalidRequest,
     InvalidScratchToken,
@@ -30,6 +31,21 @@ from cmemu_nb.errors import (
     known,
     quoted_names,
 )
+from cmemu_nb.lifecycle.datasets import (
+    FOLDER,
+    MASTER,
+    RECORD_BYTES,
+    Branch,
+    Dataset,
+    DatasetFile,
+    DatasetHistory,
+    DatasetSchema,
+    Reader,
+    Transaction,
+    TransactionStatus,
+    TransactionType,
+    check_dataset_name,
+)
 from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.records import (
@@ -42,13 +58,14 @@ from cmemu_nb.lifecycle.records import (
     JobStatus,
     Mode,
     Runtime,
+    new_rid,
     one_text,
 )
 from cmemu_nb.lifecycle.scratch import LEASE_SECONDS, MAX_LOCKS, MAX_VALUE_BYTES, Lock
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, ThrownAway
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH, State
 from cmemu_nb.phrases import closest, plural, quoted
-from cmemu_nb.settings import DEFAULT_KEEP_BYTES
+from cmemu_nb.settings import DEFAULT_KEEP_BYTES, DEFAULT_MAX_DATA_BYTES
 from cmemu_nb.tokens import MODULE_TOKEN_START
 from cmemu_nb.wire.api_names import RULE, advice, name_in_api
 from cmemu_nb.wire.job_ids import new_job_id
@@ -101,7 +118,15 @@ class Lifecycle(State):
       `job_given_back`, `job_succeeded`, `job_failed`, `job_evicted`. The last one is emitted just before the change,
       while the job can still be read;
     - a chunked result begins, or a chunk arrives: `result_started`, `result_chunk`. Its end is that of the job;
-    - the reason of a failed job becomes known better: `late_result`.
+    - the reason of a failed job becomes known better: `late_result`;
+    - a dataset is created, or deleted with all that belongs to it: `dataset_created`, `dataset_deleted`;
+    - a branch of a dataset is created or deleted: `branch_created`, `branch_deleted`;
+    - a transaction is opened, committed or aborted: `transaction_opened`, `transaction_committed`,
+      `transaction_aborted`. An abort discards its files;
+    - the files of a transaction that are in no branch's view any more are discarded to make room:
+      `transaction_evicted`;
+    - a file is uploaded into a transaction, or deleted in one: `file_uploaded`, `file_deleted`;
+    - a schema of a dataset is set: `dataset_schema_set`.
 
     An operation that makes several of these changes emits one event for each: a reset of a session that binds an app,
     for instance, or the removal of a replica that holds jobs. Other events report what changed nothing: an empty poll,
@@ -128,6 +153,7 @@ class Lifecycle(State):
         max_queued: int = 100_000,
         max_runtimes: int = 10_000,
         max_label_bytes: int = MAX_LABEL_BYTES,
+        max_data_bytes: int = DEFAULT_MAX_DATA_BYTES,
     ) -> None:
         super().__init__()
         self.events = EventLog(keep_events, keep_bytes)
@@ -139,6 +165,7 @@ class Lifecycle(State):
         self._max_queued = max_queued
         self._max_runtimes = max_runtimes
         self._max_label_bytes = max_label_bytes
+        self._max_data_bytes = max_data_bytes
         self._seed: Seed | None = None
         self._own_apps: dict[str, str] = {}
         self._write_ahead: WriteAhead = in_memory_only
@@ -147,13 +174,21 @@ class Lifecycle(State):
     # Set-up, clocks and events
 
     def limit(
-        self, *, keep_events: int, keep_bytes: int, max_queued: int, max_runtimes: int, max_label_bytes: int
+        self,
+        *,
+        keep_events: int,
+        keep_bytes: int,
+        max_queued: int,
+        max_runtimes: int,
+        max_label_bytes: int,
+        max_data_bytes: int,
     ) -> None:
-        """Set from now on how many events are kept, how many jobs and runtimes are accepted, and how long labels."""
+        """Set from now on how many events are kept, and how many jobs, runtimes, bytes of labels and data accepted."""
         self.events.keep(keep_events, keep_bytes)
         self._max_queued = max_queued
         self._max_runtimes = max_runtimes
         self._max_label_bytes = max_label_bytes
+        self._max_data_bytes = max_data_bytes
 
     def check_label(self, what: str, label: str | None) -> None:
         """Refuse a text that is longer than `max_label_bytes` with an `InvalidRequest`."""
@@ -275,12 +310,14 @@ class Lifecycle(State):
             self._bind_missing(before)
 
     def reset(self) -> None:
-        """Delete every session, and open those of the seed file, if there is one, as in a new emulator [ours]."""
+        """Delete every session and dataset, and open the seed file's, if there is one, as in a new emulator [ours]."""
         for runtime_id in list(self._sessions):
             self.delete_session(runtime_id)
         for runtime_id in list(self._configurations):
             del self._configurations[runtime_id]
             self._emit("runtime_configured", runtime_id, detail="nothing")
+        for rid in list(self._datasets):
+            self.delete_dataset(rid)
         if self._seed is not None:
             self.apply_seed(self._seed)
 
@@ -833,6 +870,143 @@ class Lifecycle(State):
             raise JobAlreadyCompleted(f"Job '{stream.job_id}' has {job.status} already; this result was not kept.")
         return session
 
+    # Datasets
+
+    def create_dataset(self, name: str, folder_rid: str = FOLDER) -> Dataset:
+        """Create a dataset with an empty branch `master`, and return it [foundry].
+
+        Its name must be new, whatever the folder [ours].
+        """
+        name = checked_text("name of a dataset", name)
+        check_dataset_name(name)
+        self.check_label("name of a dataset", name)
+        self.check_label("folder", folder_rid)
+        if self.find_dataset(name) is not None:
+            message = f"There is a dataset {quoted(name)} already. Choose another name, or delete that dataset."
+            ids = {"parentFolderRid": folder_rid, "resourceName": name, "displayName": name}
+            raise ApiError(409, "ResourceNameAlreadyExists", message, **ids)
+        history = DatasetHistory(Dataset(new_rid("dataset"), name, folder_rid, self.now()))
+        history.hold_branch(Branch(MASTER))
+        self._check_data_room(f"The dataset {quoted(name)}", history.size)
+        self._datasets[history.dataset.rid] = history
+        self._emit("dataset_created", detail=f"{name} ({history.dataset.rid})")
+        return history.dataset
+
+    def delete_dataset(self, rid: str) -> None:
+        """Delete a dataset with all that belongs to it [ours]."""
+        dataset = self.dataset(rid).dataset
+        del self._datasets[rid]
+        self._emit("dataset_deleted", detail=f"{dataset.name} ({rid})")
+
+    def create_branch(self, rid: str, name: str, transaction_rid: str | None = None) -> Branch:
+        """Create a branch of a dataset that begins with a committed transaction, or empty, and return it [foundry]."""
+        history = self.dataset(rid)
+        history.check_new_branch(name)
+        self.check_label("branch", name)
+        if transaction_rid is not None:
+            history.committed(transaction_rid)
+        self._check_data_room(f"The branch {quoted(name)}", RECORD_BYTES)
+        history.hold_branch(branch := Branch(name, transaction_rid, transaction_rid))
+        self._emit("branch_created", detail=f"{name} of {history.dataset.name}")
+        return branch
+
+    def delete_branch(self, rid: str, name: str) -> None:
+        """Delete a branch of a dataset; an open transaction of it is aborted before [ours]."""
+        history = self.dataset(rid)
+        branch = history.branch(name)
+        if branch.transaction_rid != branch.committed_rid:
+            self.abort_transaction(rid, branch.transaction_rid or "")
+        history.drop_branch(name)
+        self._emit("branch_deleted", detail=f"{name} of {history.dataset.name}")
+
+    def open_transaction(self, rid: str, kind: TransactionType, branch: str = MASTER) -> Transaction:
+        """Open a transaction on a branch, which may have one open transaction at a time, and return it [foundry]."""
+        history = self.dataset(rid)
+        base = history.branch(branch)
+        history.check_can_open(base)
+        self._check_data_room("The transaction", RECORD_BYTES)
+        transaction = Transaction(new_rid("transaction"), branch, kind, self.now(), base.committed_rid)
+        history.hold_transaction(transaction)
+        history.hold_branch(replace(base, transaction_rid=transaction.rid))
+        self._emit("transaction_opened", detail=_describe_transaction(history, transaction))
+        return transaction
+
+    def commit_transaction(self, rid: str, transaction_rid: str) -> Transaction:
+        """Commit an open transaction: from now on readers see what it changed [foundry]."""
+        history = self.dataset(rid)
+        done = self._closed(history.opened(transaction_rid), TransactionStatus.COMMITTED)
+        history.hold_transaction(done)
+        history.hold_branch(replace(history.branch(done.branch), committed_rid=done.rid))
+        self._emit("transaction_committed", detail=_describe_transaction(history, done))
+        return done
+
+    def abort_transaction(self, rid: str, transaction_rid: str) -> Transaction:
+        """Abort an open transaction: its files are discarded, and nothing of it is ever seen [foundry]."""
+        history = self.dataset(rid)
+        done = self._closed(history.opened(transaction_rid), TransactionStatus.ABORTED)
+        history.hold_transaction(done)
+        history.drop_files(done.rid)
+        branch = history.branch(done.branch)
+        history.hold_branch(replace(branch, transaction_rid=branch.committed_rid))
+        self._emit("transaction_aborted", detail=_describe_transaction(history, done))
+        return done
+
+    def _closed(self, transaction: Transaction, status: TransactionStatus) -> Transaction:
+        return replace(transaction, status=status, closed_at=self.now())
+
+    def put_file(self, rid: str, transaction_rid: str, path: str, body: bytes) -> DatasetFile:
+        """Upload a file into an open transaction, and return it [foundry].
+
+        Raises `PayloadTooLarge` if the datasets would take more than `max_data_bytes`.
+        """
+        history = self.dataset(rid)
+        history.check_upload(history.opened(transaction_rid), path)
+        self._check_data_room(f"The file {quoted(path)}", len(body) + RECORD_BYTES)
+        history.hold_file(transaction_rid, path, file := DatasetFile(path, transaction_rid, self.now(), body))
+        self._emit("file_uploaded", detail=f"{path} of {history.dataset.name}: {plural(file.size, 'byte')}")
+        return file
+
+    def delete_file(self, rid: str, transaction_rid: str, path: str) -> None:
+        """Delete a file in an open transaction of type `DELETE`; earlier views still have it [foundry]."""
+        history = self.dataset(rid)
+        history.check_delete(history.opened(transaction_rid), path)
+        self._check_data_room("The transaction", RECORD_BYTES)
+        history.hold_file(transaction_rid, path, None)
+        self._emit("file_deleted", detail=f"{path} of {history.dataset.name}")
+
+    def set_dataset_schema(
+        self, rid: str, transaction_rid: str, branch: str, fields: bytes, reader: Reader
+    ) -> DatasetSchema:
+        """Set the schema of a dataset from a transaction on, and return it; `fields` is JSON text [foundry]."""
+        history = self.dataset(rid)
+        history.transaction(transaction_rid)
+        self._check_data_room("The schema", len(fields) + RECORD_BYTES)
+        history.hold_schema(schema := DatasetSchema(secrets.token_hex(16), branch, transaction_rid, reader, fields))
+        self._emit("dataset_schema_set", detail=f"{history.dataset.name}: {plural(len(fields), 'byte')}")
+        return schema
+
+    def _check_data_room(self, what: str, size: int) -> None:
+        """Discard the oldest files that no branch shows any more until there is room; `PayloadTooLarge` without it."""
+        if self.data_bytes + size > self._max_data_bytes:
+            self._evict_transactions(self.data_bytes + size - self._max_data_bytes)
+        taken = self.data_bytes
+        if taken + size > self._max_data_bytes:
+            raise PayloadTooLarge(
+                f"{what} of {plural(size, 'byte')} can't be kept: the datasets take {plural(taken, 'byte')} already, "
+                f"and max_data_bytes allows {self._max_data_bytes:,}. Delete datasets that are no longer needed, or "
+                "start with a larger max_data_bytes."
+            )
+
+    def _evict_transactions(self, size: int) -> None:
+        for history in list(self._datasets.values()):
+            for transaction_rid in history.superseded():
+                if size <= 0:
+                    return
+                before = history.size
+                history.drop_files(transaction_rid)
+                size -= before - history.size
+                self._emit("transaction_evicted", detail=f"{transaction_rid} of {history.dataset.name}")
+
     # Eviction
 
     @property
@@ -982,6 +1156,10 @@ def _describe_invalid(names: list[str]) -> str:
 
 def _holder(lock: Lock) -> str:
     return f"replica {lock.replica_id}" if lock.replica_id else "the session's own executor"
+
+
+def _describe_transaction(history: DatasetHistory, transaction: Transaction) -> str:
+    return f"{transaction.kind} on branch {transaction.branch} of {history.dataset.name} ({transaction.rid})"
 
 
 def _describe_seed(seed: Seed, existing: list[str]) -> str:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import base64
 import functools
+import uuid
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -34,6 +36,7 @@ DIAGNOSES = (
 )
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
+NS_PER_US = 1_000
 MAX_SHARED_CHARACTERS = 1000
 
 
@@ -319,6 +322,17 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 def app_named(name: str) -> str:
     """Return the RID of the deployed app that has the name of a runtime."""
     return f"ri.foundry.main.deployed-app.{name}"
+
+
+def new_rid(kind: str) -> str:
+    """Return the RID of a new resource, such as a `dataset` or a `transaction`."""
+    return f"ri.foundry.main.{kind}.{uuid.uuid4()}"
+
+
+def iso_time(nanoseconds: int) -> str:
+    """Turn Unix nanoseconds into the text by which Foundry's public API writes a time, in UTC and microseconds."""
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=nanoseconds // NS_PER_US)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def one_text(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import JobEvicted, NotFound, known
 from cmemu_nb.lifecycle.configuration import Configuration
+from cmemu_nb.lifecycle.datasets import dataset_not_found
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.lifecycle.session import outcomes
@@ -16,6 +17,7 @@ from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.job_ids import is_job_of
 
 if TYPE_CHECKING:
+    from cmemu_nb.lifecycle.datasets import Dataset, DatasetHistory
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
     from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
 
@@ -41,6 +43,7 @@ class State:
         self._noted: dict[str, Session] = {}
         self._serving: dict[str, dict[str, None]] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
+        self._datasets: dict[str, DatasetHistory] = {}
         self._kept_bytes = 0
         self._printed = Printed()
 
@@ -235,6 +238,27 @@ class State:
     def binding(self, deployed_app_rid: str, branch: str) -> DeployedApp | None:
         """Return the binding of an app's branch, or None."""
         return self._apps.get(deployed_app_rid, {}).get(branch)
+
+    def datasets(self) -> list[Dataset]:
+        """Return the datasets in the order in which they were created."""
+        return [history.dataset for history in list(self._datasets.values())]
+
+    def dataset(self, rid: str) -> DatasetHistory:
+        """Return the branches, transactions, files and schemas of a dataset, or an error that lists the known ones."""
+        history = self._datasets.get(rid)
+        if history is None:
+            raise dataset_not_found(rid, (dataset.name for dataset in self.datasets()))
+        return history
+
+    def find_dataset(self, name: str) -> DatasetHistory | None:
+        """Return the same for a dataset with a name or a RID; None if there is none."""
+        found = (each for each in list(self._datasets.values()) if name in (each.dataset.name, each.dataset.rid))
+        return next(found, None)
+
+    @property
+    def data_bytes(self) -> int:
+        """How many bytes the datasets take, of which there may be `max_data_bytes`."""
+        return sum(history.size for history in list(self._datasets.values()))
 
     # Inside
 
