@@ -92,6 +92,17 @@ class Dashboard:
         self.root.get_by_role("tab", name=name, exact=True).click()
         return self.root.get_by_role("tabpanel", name=name, exact=True)
 
+    def count(self, words: str) -> Locator:
+        """Return the button of a count in the flow, such as '3 ok' or '1 function error'."""
+        return self.root.get_by_role("button", name=words, exact=True)
+
+    def info(self) -> Locator:
+        """Open the panel with the addresses and the token, and return it."""
+        opener = self.root.get_by_role("button", name="Addresses and token")
+        if opener.get_attribute("aria-expanded") == "false":
+            opener.click()
+        return self.root.get_by_role("region", name="Addresses and token")
+
     def row(self, job_id: str) -> Locator:
         """Return a job's row."""
         jobs = self.root.get_by_role("tabpanel", name="Jobs", exact=True, include_hidden=True)

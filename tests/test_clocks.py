@@ -13,8 +13,9 @@ from conftest import TOKEN, serving
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import Activity, activity_of, figures
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.job_panels import job_part, job_row
-from cmemu_nb.dashboard.panels import header_part, runtimes_part
+from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.records import NS_PER_S, Job, JobStatus
@@ -79,9 +80,9 @@ def look_at_everything(emulator: Emulator) -> None:
         words += [row["queue_time"], row["run_time"], str(job_part(emulator, job.job_id, emulator.steady_at()))]
         words.append(str(emulator.job(job.job_id)._repr_mimebundle_()))
     now = emulator.looked_at()
-    header = header_part(emulator, figures([activity_of(emulator.lifecycle.jobs(), now)], now, now), now)
-    assert header["uptime"].endswith((" s", "ms"))
-    words += [str(header), str(runtimes_part(emulator, now)), str(emulator.events), str(emulator._repr_mimebundle_())]
+    flow = flow_part(emulator, figures([activity_of(emulator.lifecycle.jobs(), now)], now, now), now)
+    assert flow["facts"]["uptime"].endswith((" s", "ms"))
+    words += [str(flow), str(runtimes_part(emulator, now)), str(emulator.events), str(emulator._repr_mimebundle_())]
     for durations in ("1 h", "59 min", "2 h", "1 d"):
         assert not any(f" {durations}" in each for each in words if "ago" not in each)
 

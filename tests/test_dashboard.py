@@ -129,8 +129,8 @@ def test_what_a_function_raised_is_shown_as_its_own_traceback_and_not_in_the_log
     card.get_by_role("button", name="Close").click()
 
 
-def test_behind_a_hub_the_header_says_where_a_browser_reaches_it(dashboard: Dashboard) -> None:
-    address = dashboard.root.locator(".cmemu-fact-proxy_url")
+def test_behind_a_hub_the_info_panel_says_where_a_browser_reaches_it(dashboard: Dashboard) -> None:
+    address = dashboard.info().locator(".cmemu-fact-proxy_url")
     expect(address).to_be_hidden()
     dashboard.run("__import__('os').environ.update(JUPYTERHUB_SERVICE_PREFIX='/user/jo/')")
     expect(address).to_have_text(f"/user/jo/proxy/{dashboard.url.rpartition(':')[2]}")
@@ -239,7 +239,7 @@ def test_the_runtimes_say_who_polls_and_are_reset(dashboard: Dashboard) -> None:
 
 def test_the_environment_and_the_token_are_copied_and_the_token_is_hidden(dashboard: Dashboard) -> None:
     assert dashboard.token not in dashboard.page.content()
-    dashboard.root.get_by_role("button", name="Copy", exact=True).first.click()
+    dashboard.info().get_by_role("button", name="Copy", exact=True).click()
     expect(dashboard.root.get_by_text("The token was copied.")).to_be_visible()
     assert pasted(dashboard.page) == dashboard.token
     assert dashboard.token not in dashboard.page.content()

@@ -121,7 +121,7 @@ def test_letters_chords_and_arrows_in_every_kind_of_control_leave_the_notebook_a
 
 def test_enter_presses_a_button_and_runs_no_cell(dashboard: Dashboard) -> None:
     before = state(dashboard)
-    show = dashboard.root.get_by_role("button", name="Show", exact=True)
+    show = dashboard.info().get_by_role("button", name="Show", exact=True)
     show.focus()
     dashboard.page.keyboard.press("Enter")
     expect(dashboard.root.locator(".cmemu-fact-token")).to_have_text(dashboard.token)
@@ -149,7 +149,7 @@ def test_a_click_beside_the_controls_and_then_keys_leave_the_cell(dashboard: Das
     before = state(dashboard)
     panel = dashboard.tab("Jobs")
     summary = dashboard.page.locator("summary").filter(has_text="Summary of the dashboard")
-    beside = (panel.locator("td").first, panel.locator("caption").first, dashboard.root.locator("dt").first)
+    beside = (panel.locator("td").first, panel.locator("caption").first, dashboard.info().locator("dt").first)
     for place in (*beside, summary):
         place.click()
         type_keys(dashboard, LETTERS, CHORDS, ARROWS, RUNS)

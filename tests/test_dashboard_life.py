@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dashboard_page import Dashboard
 
 CUT = """(root) => [root, ...root.querySelectorAll('*')]
-    .filter((each) => each.clientWidth && !each.closest('svg, .cmemu-stacked thead'))
+    .filter((each) => each.clientWidth > 1 && !each.closest('svg, .cmemu-stacked thead'))
     .filter((each) => each.scrollWidth > each.clientWidth && getComputedStyle(each).display !== 'inline')
     .concat(root.getBoundingClientRect().right <= innerWidth ? [] : [root])
     .map((each) => `${each.tagName}.${each.className}`)"""
@@ -107,7 +107,9 @@ def test_two_dashboards_agree_and_a_closed_one_works_no_more(dashboard: Dashboar
     newest = second.get_by_role("tabpanel", name="Jobs").locator("tbody tr").first
     expect(newest).to_contain_text(job_id[-6:])
     assert newest.inner_text() == panel.locator("tbody tr").first.inner_text()
-    expect(second.locator(".cmemu-counts")).to_have_text(dashboard.root.locator(".cmemu-counts").text_content() or "")
+    expect(second.locator(".cmemu-flow-ends")).to_have_text(
+        dashboard.root.locator(".cmemu-flow-ends").text_content() or ""
+    )
     dashboard.run_cell("other.close()\nother")
     expect(dashboard.page.locator(".cmemu-dashboard")).to_have_count(1)
     expect(dashboard.page.get_by_text("This dashboard is closed. emu.dashboard() opens another.")).to_be_visible()
@@ -211,7 +213,7 @@ def test_a_fault_in_the_dashboard_is_shown_and_the_dashboard_goes_on(dashboard: 
         "exec('import cmemu_nb.dashboard.actions as actions; kept = dict(actions.ACTIONS); actions.ACTIONS.clear()')"
     )
     dashboard.run(broken)
-    dashboard.root.get_by_role("button", name="Show", exact=True).click()
+    dashboard.info().get_by_role("button", name="Show", exact=True).click()
     alert = dashboard.root.get_by_role("alert").filter(has_text="The dashboard has a fault")
     expect(alert).to_contain_text("KeyError: 'token'")
     alert.get_by_text("Details").click()

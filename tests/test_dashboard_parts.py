@@ -74,8 +74,10 @@ def test_the_figures_of_the_last_minute_are_those_of_a_plain_count() -> None:
     found = figures([activity_of(jobs, now)], now, 0)
     oldest = now // NS_PER_S - 59
     last = [each for each in jobs if (each.completed_at or 0) // NS_PER_S >= oldest]
-    assert sum(found.each_second) == len(last)
-    assert found.per_second == len(last) / 60
+    assert found.finished == len(last) / 60
+    assert found.submitted == sum(each.queued_at // NS_PER_S >= oldest for each in jobs) / 60
+    assert found.started == sum((each.started_at or 0) // NS_PER_S >= oldest for each in jobs) / 60
+    assert sum(map(sum, found.history)) == len(jobs)
     runs = sorted((each.completed_at or 0) - (each.started_at or 0) for each in last)
     assert found.run_p50 == pytest.approx(runs[len(runs) // 2], rel=0.03)
     assert found.run_p95 == pytest.approx(runs[len(runs) * 95 // 100], rel=0.03)
@@ -84,23 +86,26 @@ def test_the_figures_of_the_last_minute_are_those_of_a_plain_count() -> None:
 def test_a_minute_in_which_nothing_happens_forgets_what_was_before() -> None:
     activity = Activity()
     activity.add(job(1, 0, 5, 10 * NS_PER_S))
-    assert figures([activity], 10 * NS_PER_S, 0).each_second[-1] == 1
-    assert sum(figures([activity], 71 * NS_PER_S, 0).each_second) == 0
+    assert figures([activity], 10 * NS_PER_S, 0).finished == 0.1
+    assert figures([activity], 10 * NS_PER_S, 0).history[-1] == (1, 0, 0)
+    assert figures([activity], 71 * NS_PER_S, 0).finished == 0
     assert figures([activity], 71 * NS_PER_S, 0).run_p50 is None
+    assert sum(map(sum, figures([activity], 71 * NS_PER_S, 0).history)) == 1
+    assert sum(map(sum, figures([activity], 140 * NS_PER_S, 0).history)) == 0
 
 
 def test_the_throughput_of_a_young_emulator_is_that_of_its_life() -> None:
     activity = Activity()
     for sequence in range(10):
         activity.add(job(sequence, 0, 5, 4 * NS_PER_S))
-    assert figures([activity], 5 * NS_PER_S, 0).per_second == 2
+    assert figures([activity], 5 * NS_PER_S, 0).finished == 2
 
 
 def test_what_was_before_a_restart_does_not_count() -> None:
     activity = Activity()
     activity.add(job(1, 0, 5, 4 * NS_PER_S))
     activity.add(job(2, 0, 5, 8 * NS_PER_S))
-    assert figures([activity], 9 * NS_PER_S, 7 * NS_PER_S).per_second == 0.5
+    assert figures([activity], 9 * NS_PER_S, 7 * NS_PER_S).finished == 0.5
 
 
 # The jobs

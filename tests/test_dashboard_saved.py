@@ -59,7 +59,7 @@ def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(lab: Lab) -> Non
         screenshot(dashboard.page, "dashboard-restarted")
         for control in (
             dashboard.root.get_by_role("tab", name="Events"),
-            dashboard.root.get_by_role("button", name="Show"),
+            dashboard.info().get_by_role("button", name="Show"),
         ):
             control.click()
             expect(

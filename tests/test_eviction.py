@@ -12,8 +12,8 @@ from client import RESULT, RID, Api, error_code, eventually
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import figures
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.panels import header_part
 from cmemu_nb.errors import JobEvicted, NotFound, QueueFull, SettingError
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.wire.job_ids import is_job_of, new_job_id
@@ -317,7 +317,8 @@ def test_what_was_let_go_is_counted_and_visible(serve: Callable[..., Any]) -> No
         assert runtime.show()["runtime"]["evicted_jobs"] == 3
         assert emulator.runtimes.loc["r", "evicted"] == 3
         assert "3 finished jobs, to make room" in emulator._repr_mimebundle_()["text/plain"]
-        assert "3 evicted" in [each["badge"] for each in header_part(emulator, figures([], 0, 0), 0)["jobs"]]
+        facts = flow_part(emulator, figures([], 0, 0), 0)["facts"]
+        assert facts["evicted"] == "3 finished jobs, to make room"
         [began] = [event for event in emulator.lifecycle.events.recent() if event.kind == "eviction_began"]
         assert "keep_jobs=2" in (began.detail or "")
         assert sum(event.kind == "job_evicted" for event in emulator.lifecycle.events.recent(all=True)) == 3

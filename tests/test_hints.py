@@ -14,7 +14,7 @@ from shells import plain_shell
 import cmemu_nb
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import figures
-from cmemu_nb.dashboard.panels import header_part
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.errors import HomeError, NotFound, NotRunning
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_what_an_emulator_says_names_its_variable(lab: Emulator, capsys: pytest.
     lab.stop()
     with pytest.raises(NotRunning) as stopped:
         lab.call("double")
-    said += [str(stopped.value), repr(lab), header_part(lab, figures([], 0, 0), 0)["hint"]]
+    said += [str(stopped.value), repr(lab), flow_part(lab, figures([], 0, 0), 0)["hint"]]
     for text in said:
         assert re.search(r"\blab\b", text), text
         assert not NAMES_EMU.search(text.replace(" emu and ", "")), text

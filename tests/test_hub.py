@@ -34,7 +34,7 @@ from lab_browser import CHROMIUM, lab_environ
 from playwright.sync_api import sync_playwright
 
 from cmemu_nb.dashboard.activity import figures
-from cmemu_nb.dashboard.panels import header_part
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.display.cards import show_emulator
 from cmemu_nb.wire.jupyterhub import proxy_url
 
@@ -376,7 +376,7 @@ def test_what_is_shown_is_where_the_proxy_serves(proxy: Proxy) -> None:
     assert proxy.send("GET", proxy.root + shown + HEALTH, headers=BEARER).json()["status"] == "ok"
     assert shown in repr(proxy.emulator)
     assert f"behind the hub  {shown}" in show_emulator(proxy.emulator)["text/plain"]
-    assert header_part(proxy.emulator, figures([], 0, 0), 0)["proxy_url"] == shown
+    assert flow_part(proxy.emulator, figures([], 0, 0), 0)["facts"]["proxy_url"] == shown
     assert proxy.emulator.url == f"http://127.0.0.1:{proxy.emulator.port}"
 
 

@@ -17,9 +17,10 @@ from cmemu_nb import Emulator
 from cmemu_nb.cli import remote as remote_module
 from cmemu_nb.cli import show
 from cmemu_nb.cli.remote import Remote
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import jobs_part
-from cmemu_nb.dashboard.panels import MAX_FUNCTIONS, functions_part, header_part, runtimes_part
+from cmemu_nb.dashboard.panels import MAX_FUNCTIONS, functions_part, runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
 from cmemu_nb.phrases import MAX_RATIOS, closest
 from cmemu_nb.server.api import ontologies, queries
@@ -275,7 +276,7 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
             "submit": lambda: emulator.submit("f7", {}),
             "open": lambda: emulator.open_runtime("another"),
             "repr": lambda: repr(emulator),
-            "header": lambda: header_part(emulator, emulator.board.figures(now), now),
+            "flow": lambda: flow_part(emulator, emulator.board.figures(now), now),
             "jobs": lambda: jobs_part(emulator.lifecycle, JobList(emulator.lifecycle, JobFilter()), 50, now),
             "runtimes": lambda: runtimes_part(emulator, now),
             "functions": lambda: functions_part(emulator),

@@ -15,7 +15,8 @@ from client import RID, RUNTIMES, Api
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
-from cmemu_nb.dashboard.panels import functions_part, header_part
+from cmemu_nb.dashboard.flow import flow_part
+from cmemu_nb.dashboard.panels import functions_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.display.text import tally
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -71,17 +72,12 @@ def test_every_place_that_counts_jobs_counts_their_outcomes(raised: Emulator, tm
     assert [row[begin:].split()[0] for begin in begins] == [str(COUNTS[state]) for state in STATES]
 
 
-def test_the_dashboard_s_header_is_green_for_what_went_well_only(raised: Emulator) -> None:
+def test_the_dashboard_s_flow_tells_function_errors_from_what_went_well(raised: Emulator) -> None:
     now = raised.looked_at()
     found = figures([activity_of(raised.lifecycle.jobs(), now)], now, 0)
-    badges = [(each["badge"], each["tone"]) for each in header_part(raised, found, now)["jobs"]]
-    assert badges == [
-        ("0 queued", "grey"),
-        ("0 running", "grey"),
-        ("10 ok", "green"),
-        ("3 function errors", "amber"),
-        ("1 failed", "red"),
-    ]
+    flow = flow_part(raised, found, now)
+    assert flow["counts"] == {"queued": 0, "running": 0, "ok": 10, "function_error": 3, "failed": 1}
+    assert [sum(each) for each in zip(*flow["history"], strict=True)] == [10, 3, 1]
 
 
 def test_the_functions_count_outcomes_too(raised: Emulator) -> None:

@@ -37,7 +37,8 @@ from cmemu_nb import Emulator, errors
 from cmemu_nb.arguments import given_settings
 from cmemu_nb.clients.http import HttpClient
 from cmemu_nb.dashboard.activity import Activity, figures
-from cmemu_nb.dashboard.panels import header_part, runtimes_part
+from cmemu_nb.dashboard.flow import flow_part
+from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import ExportRefused, ExposedWarning, LaunchFailed, NotRunning, SettingError
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -446,9 +447,7 @@ def test_no_view_shows_a_whole_token(shown: Shown) -> None:
     assert last_four(str(runtime.token)) in repr(runtime.record)
     now = time.time_ns()
     shown.check("the dashboard's summary", summary(emulator))
-    shown.check(
-        "the dashboard's header", str(header_part(emulator, figures([Activity()], now, emulator.started_at), now))
-    )
+    shown.check("the dashboard's flow", str(flow_part(emulator, figures([Activity()], now, emulator.started_at), now)))
     shown.check("the dashboard's runtimes", str(runtimes_part(emulator, now)))
     shown.check("help of the settings", emulator.settings.class_get_help(emulator.settings))
 

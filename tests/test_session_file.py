@@ -12,8 +12,9 @@ from client import RID, Api
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import figures
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.job_panels import job_part
-from cmemu_nb.dashboard.panels import header_part, runtimes_part
+from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import FunctionError, JobFailed, NotRunning, SessionFileError
 from cmemu_nb.storage.session_file import replacing
@@ -107,7 +108,7 @@ def test_timeline_latency_and_dashboard_work_on_it(emu: Emulator, path: Path) ->
         assert chart._repr_mimebundle_().keys() == other._repr_mimebundle_().keys()
         assert f"{chart!r}".splitlines()[0].split()[:3] == f"{other!r}".splitlines()[0].split()[:3]
     now = again.looked_at()
-    assert "is read-only" in header_part(again, figures([], now, now), now)["hint"]
+    assert "is read-only" in flow_part(again, figures([], now, now), now)["hint"]
     assert [row["name"] for row in runtimes_part(again, now)["rows"]] == ["ü/r", "other"]
     for job in again.lifecycle.jobs():
         assert job_part(again, job.job_id, now)["function"] == "f"

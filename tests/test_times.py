@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmemu_nb.dashboard.activity import activity_of, figures, shortened
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.job_panels import job_row
-from cmemu_nb.dashboard.panels import functions_part, header_part
+from cmemu_nb.dashboard.panels import functions_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.display.charts import latency_chart
 from cmemu_nb.display.percentiles import percentile
@@ -101,9 +102,9 @@ def test_every_place_shows_the_same_times_of_the_same_jobs(emu: Emulator, mapped
     chart = emu.latency().text
     assert "run time p50 {}, p95 {};".format(*run) in chart
     assert "queue time p50 {}, p95 {}.".format(*queue) in chart
-    header = header_part(emu, figures([activity_of(jobs, now)], now, 0), now)
-    assert header["queue"] == "p50 {} · p95 {}".format(*queue)
-    assert header["run"] == "p50 {} · p95 {}".format(*run)
+    flow = flow_part(emu, figures([activity_of(jobs, now)], now, 0), now)
+    assert list(flow["queue"].values()) == queue
+    assert list(flow["run"].values()) == run
 
 
 def test_what_counts_another_window_says_which(emu: Emulator, mapped: pd.DataFrame) -> None:

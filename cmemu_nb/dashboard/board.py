@@ -176,7 +176,11 @@ class Board:
     def _on_event(self, event: Event, recent: Activity) -> None:
         if event.job_id is not None:
             self._changed.append(event.job_id)
-            if event.kind in FINISHES_JOB:
+            if event.kind == "job_queued":
+                recent.add_submitted(event.at)
+            elif event.kind == "job_started":
+                recent.add_started(event.at)
+            elif event.kind in FINISHES_JOB:
                 job = self.emulator.lifecycle.find_job(event.job_id)
                 if job is not None:
                     recent.add(job)

@@ -1,4 +1,4 @@
-"""The dashboard's data of the emulator, its runtimes and its functions: JSON values with texts to show.
+"""The dashboard's data of the runtimes and the functions: JSON values with texts to show.
 
 External text is cut, and its control characters are made visible, here; the browser inserts it as text, never as HTML.
 """
@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.display.cards import HOMES
-from cmemu_nb.display.charts import sparkline_svg
-from cmemu_nb.display.names import magic_line
 from cmemu_nb.display.percentiles import SHOWN
-from cmemu_nb.display.text import MISSING, ago, cut, duration, state_count, visible
+from cmemu_nb.display.text import MISSING, ago, cut, duration, visible
 from cmemu_nb.errors import NotFound
-from cmemu_nb.lifecycle.records import NS_PER_S, STATES, JobStatus, Outcome
-from cmemu_nb.tokens import last_four
+from cmemu_nb.lifecycle.records import NS_PER_S, JobStatus, Outcome
 from cmemu_nb.wire.function_schemas import schema_in_words
 from cmemu_nb.wire.json_values import read_exactly
 from cmemu_nb.wire.paths import MAX_WAIT_SECONDS
@@ -27,7 +23,6 @@ from cmemu_nb.wire.paths import MAX_WAIT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cmemu_nb.dashboard.activity import Figures
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.lifecycle.records import FunctionSchema, Runtime
 
@@ -69,44 +64,6 @@ def last_line(text: str) -> str:
 def badge(text: str, tone: str) -> Part:
     """Return a badge: a word, and the colour of the dot beside it."""
     return {"badge": text, "tone": tone}
-
-
-# The header
-
-
-def header_part(emulator: Emulator, figures: Figures, now: int) -> Part:
-    """Return the header: the emulator's addresses, counts of jobs and figures of the last minute."""
-    if not emulator.running:
-        emu = emulator.name
-        again = f"The emulator is not running. {magic_line(emu, 'start')} or {emu}.start() starts it again."
-        return {"running": False, "hint": emulator.read_from or again}
-    counts, evicted = emulator.lifecycle.outcomes(), emulator.lifecycle.count_evicted()
-    jobs = [badge(state_count(state, counts[state]), TONES[state] if counts[state] else "grey") for state in STATES]
-    return {
-        "running": True,
-        "at": time_of_day(now),
-        "url": emulator.url,
-        "proxy_url": emulator.proxy_url or "",
-        "tls_url": emulator.platform_url,
-        "token": last_four(emulator.token),
-        "home": HOMES[emulator.home.kind],
-        "uptime": duration(max(emulator.uptime, NS_PER_S) // NS_PER_S * NS_PER_S),
-        "jobs": [*jobs, *([badge(f"{evicted:,} evicted", "grey")] if evicted else [])],
-        "throughput": _rate(figures.per_second),
-        "queue": _percentiles(figures.queue_p50, figures.queue_p95),
-        "run": _percentiles(figures.run_p50, figures.run_p95),
-        "spark": sparkline_svg(
-            figures.each_second, f"jobs done in each second of the last minute, most: {max(figures.each_second):,}"
-        ),
-    }
-
-
-def _rate(per_second: float) -> str:
-    return f"{per_second:,.0f} jobs/s" if per_second >= 10 else f"{per_second:.1f} jobs/s"  # noqa: PLR2004 - digits
-
-
-def _percentiles(p50: int | None, p95: int | None) -> str:
-    return MISSING if p50 is None or p95 is None else f"p50 {duration(p50)} · p95 {duration(p95)}"
 
 
 # Runtimes

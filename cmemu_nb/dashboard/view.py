@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.dashboard.actions import ACTIONS
+from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
-from cmemu_nb.dashboard.panels import Part, form_part, functions_part, header_part, last_line, plain, runtimes_part
+from cmemu_nb.dashboard.panels import Part, form_part, functions_part, last_line, plain, runtimes_part
 from cmemu_nb.display.charts import latency_chart, timeline_chart
 from cmemu_nb.display.text import visible
 from cmemu_nb.errors import CmemuError, NotFound
@@ -133,8 +134,8 @@ class View:
             return
         emulator, options = self._emulator, self.options
         steady = emulator.steady_at()
-        header = header_part(emulator, self._board.figures(now), now)
-        parts: Part = {"options": msgspec.to_builtins(options), "header": header}
+        flow = flow_part(emulator, self._board.figures(now), now)
+        parts: Part = {"options": msgspec.to_builtins(options), "flow": flow}
         if options.tab != "jobs":
             self._jobs = None  # it would miss the changes while another tab is open
         if options.tab == "runtimes":

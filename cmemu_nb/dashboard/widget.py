@@ -29,7 +29,9 @@ SCRIPTS = (
     "filters",
     "form_types",
     "form",
-    "header",
+    "roving",
+    "keys",
+    "flow",
     "runtimes",
     "job",
     "jobs",
@@ -38,7 +40,7 @@ SCRIPTS = (
     "events",
     "main",
 )
-STYLES = ("dashboard", "form")
+STYLES = ("dashboard", "flow", "form")
 
 
 def _joined(names: Sequence[str], kind: str) -> str:
@@ -58,7 +60,7 @@ class DashboardWidget(AnyWidget):
 
     name = traitlets.Unicode().tag(sync=True)
     options = traitlets.Dict().tag(sync=True)
-    header = traitlets.Dict().tag(sync=True)
+    flow = traitlets.Dict().tag(sync=True)
     runtimes = traitlets.Dict().tag(sync=True)
     jobs = traitlets.Dict().tag(sync=True)
     choices = traitlets.Dict().tag(sync=True)

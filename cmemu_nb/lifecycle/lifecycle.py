@@ -497,6 +497,8 @@ class Lifecycle(State):
     def _add_replica(self, session: Session, replica: Replica) -> None:
         session.replicas[replica.replica_id] = replica
         self._replicas[_hashed(replica.token)] = replica
+        if replica.replica_id:
+            self._own_tokens[_hashed(replica.token)] = replica
         self._scratch_tokens[_hashed(replica.scratch_token)] = replica
         if not is_masked_by_its_form(replica.token):
             self.events.hide(replica.token)
@@ -535,6 +537,7 @@ class Lifecycle(State):
     def _revoke(self, replica: Replica) -> None:
         replica.revoked = True
         del self._replicas[_hashed(replica.token)]
+        self._own_tokens.pop(_hashed(replica.token), None)
         del self._scratch_tokens[_hashed(replica.scratch_token)]
 
     def _fail_held(self, replica: Replica, reason: str) -> list[str]:

@@ -37,6 +37,7 @@ class State:
         self._owners: dict[str, Session] = {}
         self._apps: dict[str, dict[str, DeployedApp]] = {}
         self._replicas: dict[bytes, Replica] = {}
+        self._own_tokens: dict[bytes, Replica] = {}
         self._scratch_tokens: dict[bytes, Replica] = {}
         self._counts: Counter[JobStatus] = Counter()
         self._evicting: dict[str, Session] = {}
@@ -145,8 +146,10 @@ class State:
             return self._session(runtime_id).evicted
         return sum(session.evicted for session in list(self._evicting.values()))
 
-    def replicas(self, runtime_id: str) -> list[Replica]:
-        """Return the replicas of a runtime that have tokens of their own."""
+    def replicas(self, runtime_id: str | None = None) -> list[Replica]:
+        """Return the replicas of a runtime, or of all, that have tokens of their own."""
+        if runtime_id is None:
+            return list(self._own_tokens.values())
         return [replica for replica in list(self._session(runtime_id).replicas.values()) if replica.replica_id]
 
     def job_of(self, runtime_id: str, job_id: str) -> Job:

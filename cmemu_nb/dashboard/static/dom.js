@@ -32,6 +32,11 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Set an element's attribute; an unchanged one is not set again.
+function setAttribute(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
 // Make invisible characters visible: control characters as their symbols, and those that change the direction of text as
 // code points.
 function visible(text) {
@@ -55,4 +60,11 @@ async function copyText(text) {
     area.remove();
     return copied;
   }
+}
+
+// Show a chart that Python has drawn and escaped.
+function drawn(element, svg) {
+  if (element.dataset.svg === svg) return;
+  element.dataset.svg = svg;
+  element.replaceChildren(document.importNode(new DOMParser().parseFromString(svg, "image/svg+xml").documentElement, true));
 }

@@ -16,7 +16,7 @@ function jobCard(dashboard, { part, title, onclose }) {
     "details",
     {},
     el("summary", { title: "Show or hide the commands that submit and inspect it" }, "curl"),
-    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token: Copy in the header copies it."),
+    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token: Copy behind the info button copies it."),
     curl,
     button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(curl.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
   );

@@ -1,4 +1,4 @@
-// The whole dashboard: the header, the tabs, and the messages to and from the kernel.
+// The whole dashboard: the flow, the tabs, and the messages to and from the kernel.
 
 const TABS = { jobs: "Jobs", functions: "Functions", runtimes: "Runtimes", timeline: "Timeline", events: "Events" };
 const PARTS = { jobs: jobsPart, functions: functionsPart, runtimes: runtimesPart, timeline: chartsPart, events: eventsPart };
@@ -7,7 +7,6 @@ const ANSWER_MS = 30000;
 const MESSAGE_MS = 10000;
 const SILENT_MS = 6000;
 const DEAF_MS = 1500;
-const PAGE_KEYS = new Set(["s", "f", "g", "p", "c"]); // with Ctrl or Cmd: save, find, print, and with Shift the palette
 const NO_KERNEL = "The kernel was restarted or has ended: run this cell again.";
 
 // Everything that the parts use: the model, the options, requests to the kernel, and a place to show messages.
@@ -101,21 +100,14 @@ function tabs(dashboard, parts) {
     panels[name] = el("div", { role: "tabpanel", id: panel, "aria-labelledby": tab }, parts[name].element);
   }
   const list = el("div", { role: "tablist", "aria-label": "What to show", class: "cmemu-tabs" }, Object.values(buttons));
-  list.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const next = names[(names.indexOf(dashboard.options.tab) + step + names.length) % names.length];
-    dashboard.look({ tab: next });
-    buttons[next].focus();
-  });
+  const update = roving(list, "[role=tab]", { keys: ["ArrowLeft", "ArrowRight"], onmove: (tab) => tab.click() });
   function show() {
     for (const name of names) {
       const open = name === dashboard.options.tab;
       buttons[name].setAttribute("aria-selected", String(open));
-      buttons[name].tabIndex = open ? 0 : -1;
       panels[name].hidden = !open;
     }
+    update(buttons[dashboard.options.tab]);
   }
   return { element: el("div", {}, list, Object.values(panels)), show };
 }
@@ -125,13 +117,13 @@ function noticePart(dashboard) {
   const element = el("p", { class: "cmemu-said", role: "status" });
   let heardAt = Date.now();
   function show() {
-    const { running, at } = dashboard.model.get("header");
+    const { running, at } = dashboard.model.get("flow");
     if (running && Date.now() - heardAt > SILENT_MS) setText(element, `No news from the kernel since ${at} UTC. If it was restarted, run this cell again.`);
     else setText(element, dashboard.waited() > DEAF_MS ? "A cell keeps the kernel busy. What you chose is shown when the cell ends." : "");
   }
   return {
     element,
-    parts: ["header"],
+    parts: ["flow"],
     show() {
       heardAt = Date.now();
       show();
@@ -160,32 +152,29 @@ function troublePart(dashboard) {
   };
 }
 
-// Keep the keys that are typed in the dashboard from the notebook around it: JupyterLab and Notebook 7 take those of their
-// command mode (r, d d, x, Enter, arrows) from everything in an output that has the focus and is no text input, and undo from
-// text inputs too. They look for the attribute from the element that has the focus upwards, and stop at the first that a
-// shortcut is meant for, which is mostly that element itself (https://github.com/jupyterlab/jupyterlab/pull/15774).
-function keepKeys(root) {
-  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
-  // A key for the whole page is dispatched again outside the dashboard.
-  root.addEventListener("keydown", (event) => {
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || !PAGE_KEYS.has(event.key.toLowerCase())) return;
-    if (!root.parentElement.dispatchEvent(new KeyboardEvent(event.type, event))) event.preventDefault();
-  });
+// Close what is open in the tab that is shown.
+function closeOpen(dashboard) {
+  const { tab, job, tried, function: opened } = dashboard.options;
+  if (tab === "jobs" && job) dashboard.look({ job: "" });
+  else if (tab === "functions" && tried) dashboard.look({ tried: "" });
+  else if (tab === "functions" && opened) dashboard.look({ function: "" });
 }
 
 function render({ model, el: place }) {
   const status = el("p", { class: "cmemu-said", role: "status", "aria-live": "polite" });
   const dashboard = connect(model, status);
-  const header = headerPart(dashboard);
+  const flow = flowPart(dashboard);
   const [notice, trouble] = [noticePart(dashboard), troublePart(dashboard)];
   const parts = Object.fromEntries(Object.entries(PARTS).map(([name, make]) => [name, make(dashboard)]));
   const tabRow = tabs(dashboard, parts);
   // Focusable, so that a click beside the controls gives the focus to it and not to the cell, which would get the next keys.
-  const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, header.element, status, tabRow.element);
+  const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, flow.element, status, tabRow.element);
   keepKeys(root);
+  dashboardKeys(root, () => flow.close() || closeOpen(dashboard));
   place.append(root);
 
   dashboard.show = () => {
+    flow.show();
     tabRow.show();
     parts[dashboard.options.tab].show();
   };
@@ -194,14 +183,13 @@ function render({ model, el: place }) {
     model.on(event, listener);
     listeners.push([event, listener]);
   };
-  for (const [name, part] of Object.entries({ header, notice, trouble, ...parts })) {
+  for (const [name, part] of Object.entries({ flow, notice, trouble, ...parts })) {
     for (const each of part.parts) on(`change:${each}`, () => (name in parts && name !== dashboard.options.tab ? null : part.show()));
   }
   on("change:options", dashboard.follow);
   on("msg:custom", dashboard.receive);
   dashboard.send({ do: "stay" });
   const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(notice.look, 500)];
-  header.show();
   dashboard.show();
   return () => {
     timers.forEach(clearInterval);

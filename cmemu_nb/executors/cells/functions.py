@@ -281,6 +281,11 @@ class Functions(Part):
         executor = self._executors.get(runtime_id)
         return executor if executor is not None and executor.working else None
 
+    @property
+    def executors(self) -> list[NotebookExecutor]:
+        """The executors that serve functions of this process, one for each runtime."""
+        return [each for each in list(self._executors.values()) if each.working]
+
     def were_on(self, runtime_id: str) -> bool:
         """Return whether functions of this process are or were served on a runtime."""
         return runtime_id in self._executors
