@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -127,8 +126,8 @@ class Dashboard:
 
 
 def function_button(panel: Locator, name: str) -> Locator:
-    """Return the button of a function in the table; it has version 2 where Lab had to be asked twice to run a cell."""
-    return panel.get_by_role("button", name=re.compile(rf"^{name} v\d+$"))
+    """Return the button that opens the card of a function."""
+    return panel.get_by_role("button", name=name, exact=True)
 
 
 @contextlib.contextmanager

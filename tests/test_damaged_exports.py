@@ -15,9 +15,10 @@ from client import RID, Api
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
 from cmemu_nb.dashboard.flow import flow_part
+from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
-from cmemu_nb.dashboard.panels import form_part, functions_part, runtimes_part
+from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import CmemuError, SessionFileError
 
@@ -79,11 +80,12 @@ def look(emulator: Emulator) -> None:
         shown._repr_mimebundle_()
         repr((runtime, runtime.wire(), shown))
     for schema in state.schemas():
-        form_part(schema)
+        form_part(emulator, schema)
         schema.wire()
     flow_part(emulator, figures([activity_of(state.jobs(), now)], now, now), now)
     jobs_part(state, JobList(state, JobFilter()), 50, now)
-    for part in (runtimes_part(emulator, now), functions_part(emulator), choices_part(state)):
+    functions = FunctionList(emulator)
+    for part in (runtimes_part(emulator, now), functions.cards(), functions.histories(), choices_part(state)):
         json.dumps(part)
     json.dumps(EventList("", "", all=True).part(state.events))
     summary(emulator)

@@ -201,10 +201,10 @@ def test_a_function_is_tried_by_its_form_and_a_stream_shows_as_it_comes(dashboar
     form, result = panel.get_by_role("region", name="Try it"), panel.get_by_role("region", name="The result")
     form.get_by_label("x", exact=True).fill("9007199254740993")
     form.get_by_label("y", exact=True).fill("-1")
-    form.get_by_role("button", name="Submit").click()
+    form.get_by_role("button", name="Run", exact=True).click()
     expect(result.get_by_label("Result", exact=True)).to_have_text("9007199254740992")
     function_button(panel, "count").click()
-    form.get_by_role("button", name="Submit").click()
+    form.get_by_role("button", name="Run", exact=True).click()
     expect(result.get_by_label("Result, as far as it has arrived")).to_contain_text('"n": 1')
     assert dashboard.run("gate.set()") == "None"
     expect(result.get_by_label("Result", exact=True)).to_contain_text('"n": 2')
@@ -218,7 +218,7 @@ def test_what_the_schema_refuses_is_said_beside_the_form(dashboard: Dashboard) -
     form = panel.get_by_role("region", name="Try it")
     form.get_by_role("button", name="JSON").click()
     form.get_by_role("textbox").last.fill('{"x": "one", "y": 2}')
-    form.get_by_role("button", name="Submit").click()
+    form.get_by_role("button", name="Run", exact=True).click()
     expect(form.get_by_role("alert")).to_contain_text("'x': expected integer, given a string ('one')")
     function_button(panel, "add").click()
 

@@ -154,7 +154,7 @@ def fill_everything(form: Locator) -> None:
 
 
 def submit(form: Locator) -> None:
-    form.get_by_role("button", name="Submit").click()
+    form.get_by_role("button", name="Run", exact=True).click()
 
 
 def result(dashboard: Dashboard) -> Locator:

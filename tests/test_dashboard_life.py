@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 CUT = """(root) => [root, ...root.querySelectorAll('*')]
     .filter((each) => each.clientWidth > 1 && !each.closest('svg, .cmemu-stacked thead'))
     .filter((each) => each.scrollWidth > each.clientWidth && getComputedStyle(each).display !== 'inline')
+    .filter((each) => getComputedStyle(each).textOverflow !== 'ellipsis')
     .concat(root.getBoundingClientRect().right <= innerWidth ? [] : [root])
     .map((each) => `${each.tagName}.${each.className}`)"""
 CONTRAST = """(root) => {

@@ -18,9 +18,10 @@ from cmemu_nb.cli import remote as remote_module
 from cmemu_nb.cli import show
 from cmemu_nb.cli.remote import Remote
 from cmemu_nb.dashboard.flow import flow_part
+from cmemu_nb.dashboard.functions import MAX_FUNCTIONS, FunctionList
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import jobs_part
-from cmemu_nb.dashboard.panels import MAX_FUNCTIONS, functions_part, runtimes_part
+from cmemu_nb.dashboard.panels import runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
 from cmemu_nb.phrases import MAX_RATIOS, closest
 from cmemu_nb.server.api import ontologies, queries
@@ -279,7 +280,8 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
             "flow": lambda: flow_part(emulator, emulator.board.figures(now), now),
             "jobs": lambda: jobs_part(emulator.lifecycle, JobList(emulator.lifecycle, JobFilter()), 50, now),
             "runtimes": lambda: runtimes_part(emulator, now),
-            "functions": lambda: functions_part(emulator),
+            "functions": lambda: FunctionList(emulator).cards(),
+            "histories": lambda: FunctionList(emulator).histories(),
         }
         found = {}
         for what, act in acts.items():
@@ -297,7 +299,8 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
         open_sessions(emulator, MAX_FUNCTIONS, 3 * MAX_FUNCTIONS)
         many = look(emulator)
         assert {what: (few[what], steps) for what, steps in many.items() if steps > 1.5 * few[what]} == {}
-        assert (len(functions_part(emulator)["rows"]), functions_part(emulator)["every"]) == (500, 1_500)
+        cards = FunctionList(emulator).cards()
+        assert (len(cards["rows"]), cards["every"]) == (500, 1_500)
 
 
 def test_cancelling_one_job_takes_the_same_work_however_many_there_are(serve: Serve) -> None:

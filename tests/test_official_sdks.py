@@ -23,7 +23,7 @@ from conftest import end_programs
 from environments import node_modules
 from test_faults import seed_of
 
-from cmemu_nb.dashboard.panels import functions_part
+from cmemu_nb.dashboard.functions import FunctionList
 from cmemu_nb.display.text import duration
 from cmemu_nb.errors import FunctionError, JobFailed, LaunchFailed, NotFound, ResultError
 from cmemu_nb.executors.modules import modules
@@ -331,11 +331,12 @@ def test_its_functions_are_listed_with_their_calls_beside_those_of_cells(emu: Em
     assert repr(emu.functions.find_on("real", "echo")) == "<echo on 'real', calls: 0>"
     with pytest.raises(NotFound, match=r"No function 'fail' is served in a cell\. Known functions: 'add', 'echo'\."):
         emu.functions.remove("fail")
-    rows = {row["name"]: row["jobs"] for row in functions_part(emu)["rows"]}
+    histories = FunctionList(emu).histories()
     page = emu.functions._repr_mimebundle_()["text/html"]
-    for each, counts in ((describe, ["1", "0", "0"]), (fail, ["0", "1", "0"])):
+    for each, counts in ((describe, [1, 0, 0]), (fail, [0, 1, 0])):
         times = [duration(each.percentile(percent)) for percent in (50, 95)]
-        assert rows[each.name] == [*counts, *times]
+        history = histories[json.dumps([each.runtime_id, each.name])]
+        assert [history[name] for name in ("o", "e", "f", "p50", "p95")] == [*counts, *times]
         assert f">{each.name}<" in page
     slow.cancel()
     python.restart()

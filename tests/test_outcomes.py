@@ -16,7 +16,7 @@ from client import RID, RUNTIMES, Api
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
 from cmemu_nb.dashboard.flow import flow_part
-from cmemu_nb.dashboard.panels import functions_part
+from cmemu_nb.dashboard.functions import FunctionList
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.display.text import tally
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -84,7 +84,8 @@ def test_the_functions_count_outcomes_too(raised: Emulator) -> None:
     work = raised.functions["work"]
     assert repr(work) == "<work v1 on 'notebook', calls: 14 (10 ok, 3 function errors, 1 failed)>"
     assert (work.calls, work.errors) == (14, 4)
-    assert functions_part(raised)["rows"][0]["jobs"][:3] == ["10", "3", "1"]
+    [history] = FunctionList(raised).histories().values()
+    assert [history[outcome] for outcome in "oef"] == [10, 3, 1]
     assert re.search(r"work v1.*>10<.*>3<.*>1<.*>0<", _row(raised.functions))
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from cmemu_nb.dashboard.activity import activity_of, figures, shortened
 from cmemu_nb.dashboard.flow import flow_part
+from cmemu_nb.dashboard.functions import FunctionList
 from cmemu_nb.dashboard.job_panels import job_row
-from cmemu_nb.dashboard.panels import functions_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.display.charts import latency_chart
 from cmemu_nb.display.percentiles import percentile
@@ -98,7 +98,8 @@ def test_every_place_shows_the_same_times_of_the_same_jobs(emu: Emulator, mapped
     assert [duration(emu.functions["wait"].percentile(percent)) for percent in (50, 95)] == run
     page = emu.functions._repr_mimebundle_()["text/html"]
     assert re.search(r">{}<.*>{}<".format(*run), page)
-    assert functions_part(emu)["rows"][0]["jobs"][-2:] == run
+    [history] = FunctionList(emu).histories().values()
+    assert [history["p50"], history["p95"]] == run
     chart = emu.latency().text
     assert "run time p50 {}, p95 {};".format(*run) in chart
     assert "queue time p50 {}, p95 {}.".format(*queue) in chart

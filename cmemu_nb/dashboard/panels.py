@@ -1,39 +1,29 @@
-"""The dashboard's data of the runtimes and the functions: JSON values with texts to show.
+"""The dashboard's data of the runtimes: JSON values with texts to show.
 
 External text is cut, and its control characters are made visible, here; the browser inserts it as text, never as HTML.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from cmemu_nb.display.percentiles import SHOWN
-from cmemu_nb.display.text import MISSING, ago, cut, duration, visible
+from cmemu_nb.display.text import ago, cut, visible
 from cmemu_nb.errors import NotFound
 from cmemu_nb.lifecycle.records import NS_PER_S, JobStatus, Outcome
-from cmemu_nb.wire.function_schemas import schema_in_words
-from cmemu_nb.wire.json_values import read_exactly
 from cmemu_nb.wire.paths import MAX_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cmemu_nb.emulator import Emulator
-    from cmemu_nb.lifecycle.records import FunctionSchema, Runtime
+    from cmemu_nb.lifecycle.records import Runtime
 
 # A poll may wait for MAX_WAIT_SECONDS: a module that has not polled for longer than this is not polling.
 STALE_SECONDS = MAX_WAIT_SECONDS + 15
 MAX_TEXT = 120
 MAX_NAMES = 12
 MAX_RUNTIMES = 200
-MAX_FUNCTIONS = 500
-MAX_SCHEMA = 200_000
-MAX_CACHED = 10_000
 TONES: dict[str, str] = {
     JobStatus.QUEUED: "grey",
     JobStatus.RUNNING: "blue",
@@ -115,71 +105,3 @@ def poll_state(runtime: Runtime, now: int) -> Part:
 def _some(names: Iterable[str]) -> list[str]:
     shown = [plain(name, 60) for name in names]
     return [*shown[:MAX_NAMES], f"and {len(shown) - MAX_NAMES} more"] if len(shown) > MAX_NAMES else shown
-
-
-# Functions
-
-
-def functions_part(emulator: Emulator) -> Part:
-    """Return the table of the functions, from their schemas; those in cells and in launched modules have counts."""
-    rows = []
-    state = emulator.lifecycle
-    for schema in state.schemas(most=MAX_FUNCTIONS):
-        each = emulator.functions.find_on(schema.runtime_id, schema.function_name)
-        ends = [str(each.outcomes[end]) for end in Outcome] if each else []
-        times = [duration(each.percentile(percent)) for percent in SHOWN] if each else []
-        rows.append(
-            {
-                "key": function_key(schema),
-                "name": plain(each.label if each else schema.function_name),
-                "runtime": plain(schema.runtime_id),
-                "words": _words(schema.schema_payload),
-                "jobs": [*ends, *times] or [MISSING] * 5,
-            }
-        )
-    return {"rows": rows, "every": state.count_schemas()}
-
-
-def function_key(schema: FunctionSchema) -> str:
-    """Return an unambiguous key for a function of a runtime, whatever characters their names have."""
-    return json.dumps([schema.runtime_id, schema.function_name])
-
-
-def form_part(schema: FunctionSchema | None) -> Part:
-    """Return the data from which the browser builds the form of a function."""
-    if schema is None:
-        return {}
-    large = len(schema.schema_payload) > MAX_SCHEMA
-    return {
-        "key": function_key(schema),
-        "runtime_id": schema.runtime_id,
-        "function_name": schema.function_name,
-        "name": plain(schema.function_name),
-        "runtime": plain(schema.runtime_id),
-        "words": _words(schema.schema_payload),
-        "schema": None if large else _for_the_browser(schema.schema_payload),
-    }
-
-
-def _words(payload: bytes) -> str:
-    """Return a schema in words, "" if it is too large; the words of small schemas are cached."""
-    if len(payload) > MAX_SCHEMA:
-        return ""
-    return _cached(payload) if len(payload) <= MAX_CACHED else _in_words(payload)
-
-
-def _in_words(payload: bytes) -> str:
-    try:
-        return plain(schema_in_words(read_exactly(payload)), 400)
-    except (ValueError, RecursionError):
-        return ""
-
-
-_cached = lru_cache(maxsize=1000)(_in_words)
-
-
-def _for_the_browser(payload: bytes) -> Any:
-    try:
-        return msgspec.json.decode(payload)
-    except (ValueError, RecursionError):
-        return None

@@ -10,9 +10,10 @@ import msgspec
 
 from cmemu_nb.dashboard.actions import ACTIONS
 from cmemu_nb.dashboard.flow import flow_part
+from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
-from cmemu_nb.dashboard.panels import Part, form_part, functions_part, last_line, plain, runtimes_part
+from cmemu_nb.dashboard.panels import Part, last_line, plain, runtimes_part
 from cmemu_nb.display.charts import latency_chart, timeline_chart
 from cmemu_nb.display.text import visible
 from cmemu_nb.errors import CmemuError, NotFound
@@ -34,6 +35,7 @@ CHART_SECONDS = 1.0
 CHART_JOBS = 200
 LATENCY_JOBS = 5_000
 MAX_ROWS = 500
+MANY_FUNCTIONS = 50
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True):
@@ -74,6 +76,8 @@ class View:
         self._open: dict[str, float] = {}
         self._shown: Part = {}
         self._jobs: JobList | None = None
+        self._functions: FunctionList | None = None
+        self._functions_at = 0.0
         self._events: EventList | None = None
         self._charts_at = 0.0
         self._errors = 0
@@ -121,7 +125,7 @@ class View:
     def pause(self) -> None:
         """Stop the updates until a window is open again."""
         self._open.clear()
-        self._jobs = None
+        self._jobs = self._functions = None
         self._board.unwatch(self)
         self._rewrite_summary()
 
@@ -138,6 +142,8 @@ class View:
         parts: Part = {"options": msgspec.to_builtins(options), "flow": flow}
         if options.tab != "jobs":
             self._jobs = None  # it would miss the changes while another tab is open
+        if options.tab != "functions":
+            self._functions = None
         if options.tab == "runtimes":
             parts["runtimes"] = runtimes_part(emulator, now)
         elif options.tab == "jobs":
@@ -145,8 +151,8 @@ class View:
             parts["choices"] = choices_part(emulator.lifecycle)
             parts["job"] = job_part(emulator, options.job, steady) if options.job else {}
         elif options.tab == "functions":
-            parts["functions"] = functions_part(emulator)
-            parts["form"] = form_part(self._schema())
+            parts |= self._function_parts(changes)
+            parts["form"] = form_part(emulator, self._schema())
             parts["tried"] = job_part(emulator, options.tried, steady) if options.tried else {}
         elif options.tab == "events":
             parts["events"] = self._event_list().part(emulator.lifecycle.events)
@@ -196,6 +202,17 @@ class View:
         else:
             self._jobs.update(changes.jobs)
         return self._jobs
+
+    def _function_parts(self, changes: Changes) -> Part:
+        """Return the cards of the functions, and at intervals the histories of many of them."""
+        if self._functions is None or changes.everything:
+            self._functions, self._functions_at = FunctionList(self._emulator), 0.0
+        self._functions.update(changes.jobs)
+        cards, now = self._functions.cards(), time.monotonic()
+        if len(cards["rows"]) > MANY_FUNCTIONS and now - self._functions_at < CHART_SECONDS:
+            return {"functions": cards}
+        self._functions_at = now
+        return {"functions": cards, "histories": self._functions.histories()}
 
     def _event_list(self) -> EventList:
         options = self.options

@@ -40,7 +40,7 @@ SCRIPTS = (
     "events",
     "main",
 )
-STYLES = ("dashboard", "flow", "form")
+STYLES = ("dashboard", "flow", "form", "functions")
 
 
 def _joined(names: Sequence[str], kind: str) -> str:
@@ -66,6 +66,7 @@ class DashboardWidget(AnyWidget):
     choices = traitlets.Dict().tag(sync=True)
     job = traitlets.Dict().tag(sync=True)
     functions = traitlets.Dict().tag(sync=True)
+    histories = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)
     tried = traitlets.Dict().tag(sync=True)
     charts = traitlets.Dict().tag(sync=True)

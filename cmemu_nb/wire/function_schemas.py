@@ -7,42 +7,47 @@ The official SDKs post them in this form [foundry]:
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.phrases import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 MAX_CHARACTERS = 300
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # Schemas as text
 
 
-def schema_in_words(schema: object) -> str:
+def schema_in_words(schema: object, defaults: Mapping[str, str] = NOTHING) -> str:
     """Describe a schema: "x: integer, limit: integer (may be left out), tags: optional list of string -> string".
 
-    "(may be left out)" marks a field that is not required. "optional" marks a value that may be null; such a field may
+    "(may be left out)" marks a field that is not required; with its text in `defaults` it is "limit: integer = 7".
+    "optional" marks a value that may be null; such a field may
     be left out, too. A nested object is "struct {a: integer, b: date}", a name that is not an identifier is quoted, and
     an unknown type is shown by its name. A schema without inputs is "anything -> string"; one of another dialect is "".
     After 300 characters the text ends with "…". `schema` is any JSON value.
     """
     inputs = inputs_of(schema)
-    return "" if inputs is None else bounded(_schema_words(inputs, schema), MAX_CHARACTERS)
+    return "" if inputs is None else bounded(_schema_words(inputs, schema, defaults), MAX_CHARACTERS)
 
 
-def _schema_words(inputs: dict[str, tuple[Any, bool]], schema: object) -> Iterator[str]:
-    yield from _field_words({name: kind for name, (kind, _) in inputs.items()}, {n for n in inputs if not inputs[n][1]})
+def _schema_words(inputs: dict[str, tuple[Any, bool]], schema: object, defaults: Mapping[str, str]) -> Iterator[str]:
+    left_out = [name for name, (_, required) in inputs.items() if not required]
+    marks = {name: f" = {defaults[name]}" if name in defaults else " (may be left out)" for name in left_out}
+    yield from _field_words({name: kind for name, (kind, _) in inputs.items()}, marks)
     yield "" if inputs else "anything"
     yield " -> "
     yield from type_in_words(get_in(schema, "output", "single", "dataType"))
 
 
-def _field_words(fields: Mapping[str, object], left_out: Iterable[str] = ()) -> Iterator[str]:
+def _field_words(fields: Mapping[str, object], marks: Mapping[str, str] = NOTHING) -> Iterator[str]:
     for position, (name, kind) in enumerate(fields.items()):
         yield f"{', ' if position else ''}{name_in_words(name)}: "
         yield from type_in_words(kind)
-        yield " (may be left out)" if name in left_out else ""
+        yield marks.get(name, "")
 
 
 def type_in_words(kind: object) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.executors.counted_function import CountedFunction
 from cmemu_nb.wire.function_schemas import schema_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from cmemu_nb.executors.sdk.adapter import Definition
 
@@ -36,6 +37,16 @@ class ServedFunction(CountedFunction):
     def schema_in_words(self) -> str:
         """The posted schema in words."""
         return schema_in_words(self.definition.schema)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring; "" without one."""
+        return (inspect.getdoc(self.definition.function) or "").partition("\n")[0]
+
+    @property
+    def defaults(self) -> Mapping[str, Any]:
+        """The defaults of the function's inputs, as JSON values by name."""
+        return self.definition.defaults
 
     def replace(self, definition: Definition) -> None:
         """Serve a new version; running jobs keep the version that they started with."""

@@ -38,6 +38,7 @@ from compute_modules.logging.internal import get_internal_logger
 from cmemu_nb.errors import FunctionRefused
 from cmemu_nb.eventloop.ending import Ending
 from cmemu_nb.executors.modules.logs import REPORTED_BY_RESULT
+from cmemu_nb.executors.sdk.defaults import defaults_of
 from cmemu_nb.executors.sdk.encoding import Items, explain_problem, unencodable, warn_of_stream
 from cmemu_nb.executors.sdk.log_lines import write_json, write_text
 from cmemu_nb.executors.sdk.types import (
@@ -87,6 +88,11 @@ class Definition:
             {**each, "dataType": full_type(each["dataType"], nodes[each["name"]])} for each in self.schema["inputs"]
         ]
         return {**self.schema, "inputs": inputs}
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """The defaults of the inputs that have one, as JSON values by name."""
+        return defaults_of(self.class_node["constructor"], self.schema) if self.class_node else {}
 
     @property
     def signature(self) -> str:
