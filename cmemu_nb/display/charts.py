@@ -1,8 +1,8 @@
 """Charts of jobs as SVG text: which executor ran which job and when, how long jobs took, and the throughput.
 
-A chart is part of a page, where it uses JupyterLab's colours, or an image, where it uses the fallback colours and its
-own background. It has no scripts, stylesheets, references or ids, so any number of charts can share a page. Text from
-outside is cut short, made visible and escaped.
+A chart is part of a page, where it uses JupyterLab's colours, or an image, where it uses colours of its own, for
+light or dark pages as the reader prefers. It has no scripts, references or ids, and its rules apply to charts only,
+so any number of charts can share a page. Text from outside is cut short, made visible and escaped.
 """
 
 from __future__ import annotations
@@ -11,45 +11,51 @@ import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from html import escape
-from itertools import accumulate, groupby, pairwise
+from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
-from unicodedata import east_asian_width
 
+from cmemu_nb.display.lanes import Lanes, queue_depth, span_of
 from cmemu_nb.display.names import USUAL_NAME
 from cmemu_nb.display.percentiles import SHOWN, percentile
-from cmemu_nb.display.text import duration, tally, visible, when
+from cmemu_nb.display.text import duration, short_text, tally, when
 from cmemu_nb.lifecycle.records import JobStatus, Outcome
 from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cmemu_nb.display.lanes import Lane, Span
     from cmemu_nb.lifecycle.records import Job
 
 __all__ = ["Chart", "latency_chart", "sparkline_svg", "timeline_chart"]
 
 MAX_LANES = 40
-MAX_REPLICA_NAME = 21
 
-_BACK = "var(--jp-layout-color1,#ffffff)"
-_TEXT = "var(--jp-ui-font-color1,#212121)"
-_LINE = "var(--jp-border-color2,#bdbdbd)"
+# JupyterLab's colours in a page that has them. Elsewhere, and in an image, the colours of the light theme in these
+# lines, or those of `_DARK` for a reader who prefers dark pages. GitHub may remove the rules; it then shows the light
+# ones.
+_BACK = "var(--cmemu-svg-back,var(--jp-layout-color1,#ffffff))"
+_TEXT = "var(--cmemu-svg-text,var(--jp-ui-font-color1,#212121))"
+_LINE = "var(--cmemu-svg-line,var(--jp-border-color2,#bdbdbd))"
+_DARK = (
+    "<style>@media (prefers-color-scheme:dark){.cmemu-svg{--cmemu-svg-back:var(--jp-layout-color1,#181818);"
+    "--cmemu-svg-text:var(--jp-ui-font-color1,#e0e0e0);--cmemu-svg-line:var(--jp-border-color2,#4a4a4a)}}</style>"
+)
 _BLUE = "var(--jp-info-color1,#1e88e5)"
 _COLOURS: dict[str, str] = {
     JobStatus.RUNNING: _BLUE,
-    Outcome.OK: "var(--jp-success-color1,#43a047)",
+    Outcome.OK: "#78909c",
     Outcome.FUNCTION_ERROR: "var(--jp-warn-color1,#f57c00)",
     Outcome.FAILED: "var(--jp-error-color1,#e53935)",
 }
-_PALE = 0.25
+_AREA = f"fill:{_TEXT};fill-opacity:.25;stroke:{_TEXT};stroke-opacity:.55"
 _BOLD = "font-weight:600"
 _STYLE = f"direction:ltr;fill:{_TEXT};font:13px system-ui,sans-serif"
-_NOT_IN_XML = {code: f"[U+{code:X}]" for code in (0xFFFE, 0xFFFF)}
 
 # Positions and sizes, in units of the viewBox.
 _WIDTH, _PIXELS, _LEFT, _PLOT, _RIGHT, _LETTER = 600, 660, 12, 130, 582, 7.3
-_LANES, _LANE, _BAR = 76, 20, 14
+_LANES, _LANE, _BAR, _QUEUE, _MERGED, _MARK = 76, 20, 12, 32, 2, 9
 _PANEL, _HEIGHT, _LOG_LEFT, _LOG_RIGHT = 122, 70, 80, 560
 
 # Round durations in nanoseconds: the steps of an even axis, the ticks of a logarithmic one.
@@ -80,22 +86,22 @@ class Chart:
 def timeline_chart(
     jobs: Iterable[Job], now: int, every: int | None = None, emu: str = USUAL_NAME, *, steady: int | None = None
 ) -> Chart:
-    """Return a chart of when each job waited and ran, with a lane for each queue, replica or worker.
+    """Return a chart of when each job ran, with a lane for each slot of an executor, and of how many were queued.
 
     `now`, in Unix nanoseconds, is the time up to which unfinished jobs are drawn, and `steady` the same time on the
     steady clock; its default is `now`. If `jobs` are only the newest of all jobs, `every` is the number of all. `emu`
-    is the emulator's variable. At most 40 lanes are drawn.
+    is the emulator's variable. At most 40 rows are drawn, and jobs that would be narrower than two pixels are merged.
     """
-    spans = [_span(job, now, now if steady is None else steady) for job in sorted(jobs, key=attrgetter("sequence"))]
+    spans = [span_of(job, now, now if steady is None else steady) for job in sorted(jobs, key=attrgetter("sequence"))]
     if not spans:
         return _nothing(_no_jobs(emu))
-    lanes = _lanes(spans)
+    rows = _rows(spans)
     drawn = len(spans)
     which = plural(drawn, "job") if every in (None, drawn) else f"the last {drawn:,} of {every:,} jobs"
-    workers = sum(lane.works for lane in lanes)
+    workers = sum(row.works for row in rows)
     on = f" on {plural(workers, 'worker')}" if workers else ""
     text = f"Timeline of {which}{on}: {_ends(spans)}."
-    return Chart(_draw_timeline(spans, lanes, text), text)
+    return Chart(_draw_timeline(spans, rows, text), text)
 
 
 def latency_chart(jobs: Sequence[Job], every: int | None = None, emu: str = USUAL_NAME) -> Chart:
@@ -122,123 +128,98 @@ def sparkline_svg(values: Sequence[float], label: str) -> str:
     top, step = max(heights, default=0.0) or 1.0, 116 / max(1, len(heights) - 1)
     points = " ".join(f"{2 + index * step:.1f},{22 - 20 * (height / top):.1f}" for index, height in enumerate(heights))
     line = f'<polyline points="{points}" style="fill:none;stroke:{_BLUE};stroke-width:1.5;stroke-linejoin:round"/>'
-    return _svg(120, 24, 120, _short(label, 200), line)
+    return _svg(120, 24, 120, short_text(label, 200), line)
 
 
 # The timeline
 
 
-class _Span(NamedTuple):
-    """A job and its times, which are complete and in order; `end` is its outcome, or else its status."""
-
-    job: Job
-    end: JobStatus | Outcome
-    queued: int
-    left_queue: int
-    ended: int
-
-
-class _Lane(NamedTuple):
-    """The jobs of a runtime that one replica or worker ran, one after the other, or the jobs in its queue."""
+class _Row(NamedTuple):
+    """One row of the timeline: a lane with the jobs that ran in it, or the queue of a runtime with all of its jobs."""
 
     runtime_id: str
     label: str
-    works: bool
-    spans: list[_Span]
+    spans: list[Span]
+    works: bool = False
+
+    @property
+    def height(self) -> int:
+        return _LANE if self.works else _QUEUE
 
 
-def _span(job: Job, now: int, steady: int) -> _Span:
-    """Return when a job waited and ran: its measured durations, placed around the time at which it was taken."""
-    waited, ran = job.queue_time(steady) or 0, job.run_time(steady) or 0
-    if not job.finished:
-        left_queue = now - ran
-    elif job.started_at is None:
-        left_queue = job.queued_at + waited
-    else:
-        left_queue = job.started_at
-    return _Span(job, job.outcome or job.status, left_queue - waited, left_queue, left_queue + ran)
-
-
-def _lanes(spans: Iterable[_Span]) -> list[_Lane]:
-    """Assign every job to a lane: the queue of its runtime, or the first lane of its replica that is free at the time.
-
-    Jobs that were taken through the emulator's own routes have no replica; their lanes are called "worker N".
-    """
-    groups: dict[tuple[int, bool, str], list[list[_Span]]] = {}
-    order = {runtime: rank for rank, runtime in enumerate(dict.fromkeys(span.job.runtime_id for span in spans))}
-    for span in sorted(spans, key=attrgetter("left_queue")):
-        works = span.job.started_at is not None
-        replica = (works and span.job.replica_id) or ""
-        group = groups.setdefault((order[span.job.runtime_id], works, replica), [])
-        free = (x for x in group if not works or (x[-1].end != JobStatus.RUNNING and x[-1].ended <= span.left_queue))
-        lane = next(free, None)
-        if lane is None:
-            group.append(lane := [])
-        lane.append(span)
+def _rows(spans: Sequence[Span]) -> list[_Row]:
+    """Return the rows of each runtime: its queue, and below it the lanes of its executors."""
+    by_runtime: dict[str, dict[Lane, list[Span]]] = {span.job.runtime_id: {} for span in spans}
+    lanes = Lanes().place(spans)
+    for span in sorted((span for span in spans if span.ran), key=attrgetter("left_queue")):
+        by_runtime[span.job.runtime_id].setdefault(lanes[span.job.job_id], []).append(span)
     return [
-        _Lane(inside[0].job.runtime_id, _lane_label(*key[1:], number, len(inside)), key[1], inside)
-        for key, group in sorted(groups.items())
-        for number, inside in enumerate(group, 1)
+        row
+        for runtime_id, its_lanes in by_runtime.items()
+        for row in (
+            _queue_row(runtime_id, [span for span in spans if span.job.runtime_id == runtime_id]),
+            *(_Row(runtime_id, lane.label, its_lanes[lane], works=True) for lane in sorted(its_lanes)),
+        )
     ]
 
 
-def _lane_label(works: bool, replica: str, number: int, jobs: int) -> str:  # noqa: FBT001 - `works` is part of a key
-    if not works:
-        return f"queue ({jobs:,})"
-    if not replica:
-        return f"worker {number}"
-    return _short(replica, MAX_REPLICA_NAME) + (f" · {number}" if number > 1 else "")
+def _queue_row(runtime_id: str, spans: list[Span]) -> _Row:
+    most = max(depth for _, depth in [(0, 0), *queue_depth(spans)])
+    return _Row(runtime_id, f"queue (max {most:,})", spans)
 
 
-def _ends(spans: Iterable[_Span]) -> str:
+def _ends(spans: Iterable[Span]) -> str:
     return tally(Counter(span.end for span in spans))
 
 
-def _draw_timeline(spans: Sequence[_Span], lanes: Sequence[_Lane], text: str) -> str:
-    shown, hidden = lanes[:MAX_LANES], lanes[MAX_LANES:]
+def _draw_timeline(spans: Sequence[Span], rows: Sequence[_Row], text: str) -> str:
+    shown, hidden = rows[:MAX_LANES], [row for row in rows[MAX_LANES:] if row.works]
     start = min(span.queued for span in spans)
     end = max(start + _STEPS[0], *(span.ended for span in spans))
     live = any(span.job.completed_at is None for span in spans)
-    names, tops, bottom = _lane_names(shown)
-    plot = max(_PLOT, _LEFT + 18 + _LETTER * max(len(lane.label) for lane in shown))
+    names, tops, bottom = _row_names(shown)
+    plot = max(_PLOT, _LEFT + 18 + _LETTER * max(len(row.label) for row in shown))
     heading, _, ends = text.partition(": ")
-    jobs = plural(sum(len(lane.spans) for lane in hidden), "job")
+    jobs = plural(sum(len(row.spans) for row in hidden), "job")
     notes = [f"now: {when(end)}" if live else f"0: {when(start)}, when the first of these jobs came"]
     notes += [f"{plural(len(hidden), 'more lane')} with {jobs} not shown"] * bool(hidden)
+    place = _Scale(start, (_RIGHT - plot) / (end - start), plot)
     parts = [
         _svg_text(_LEFT, 20, heading, _BOLD),
         _svg_text(_LEFT, 38, ends),
-        _legend(60, {span.end for lane in shown for span in lane.spans}),
+        _legend(60, {span.end for row in shown for span in row.spans if row.works or not span.ran}),
         _time_axis(start, end, bottom, plot, live=live),
         names,
-        _bars(shown, tops, start, (_RIGHT - plot) / (end - start), plot),
-        *(_svg_text(_LEFT, bottom + 40 + 18 * row, note, "fill-opacity:.8") for row, note in enumerate(notes)),
+        *(_queue(row.spans, top, place, end) for row, top in zip(shown, tops, strict=True) if not row.works),
+        *(_bars(row.spans, top, place) for row, top in zip(shown, tops, strict=True) if row.works),
+        *(_svg_text(_LEFT, bottom + 40 + 18 * line, note, "fill-opacity:.8") for line, note in enumerate(notes)),
     ]
     return _svg(_WIDTH, bottom + 34 + 18 * len(notes), _PIXELS, text, "".join(parts))
 
 
 def _legend(y: int, ends: set[JobStatus | Outcome]) -> str:
-    """Draw the legend of the colours in the chart; every job was queued, and then is running or has ended."""
+    """Draw the legend of the colours in the chart."""
     parts, x = [], _LEFT
     for end in (JobStatus.QUEUED, *(each for each in _COLOURS if each in ends)):
-        style = f"fill:{_COLOURS[end]}" if end in _COLOURS else f"fill-opacity:{_PALE}"
+        style = f"fill:{_COLOURS[end]}" if end in _COLOURS else _AREA
         parts += [_bar(x, y - 11, 24, style), _mark(end, x + 24, y - 4), _svg_text(x + 40, y, end)]
         x += 62 + 7 * len(end)
     return "".join(parts)
 
 
-def _lane_names(lanes: Sequence[_Lane]) -> tuple[str, list[int], int]:
-    """Draw each runtime's name above its lanes; returns also the tops of the lanes and the bottom of the last one."""
+def _row_names(rows: Sequence[_Row]) -> tuple[str, list[int], int]:
+    """Draw each runtime's name above its rows; returns also the tops of the rows and the bottom of the last one."""
     parts, tops, y = list[str](), list[int](), _LANES
-    for runtime_id, its_lanes in groupby(lanes, attrgetter("runtime_id")):
-        tip = _tip(f"Runtime {_short(runtime_id, 120)}")
+    for runtime_id, its_rows in groupby(rows, attrgetter("runtime_id")):
+        tip = _tip(f"Runtime {short_text(runtime_id, 120)}")
         back = _bar(_LEFT, y, _WIDTH - _LEFT, f"fill:{_BACK}", _LANE)
-        parts += [f"<g>{tip}{back}{_svg_text(_LEFT, y + 15, _short(runtime_id, 42))}</g>", _line(_LEFT, y, _RIGHT, y)]
-        for lane in its_lanes:
-            y += _LANE
-            tops.append(y)
-            parts.append(_svg_text(_LEFT + 10, y + 15, lane.label))
+        parts += [f"<g>{tip}{back}{_svg_text(_LEFT, y + 15, short_text(runtime_id, 42))}</g>"]
+        parts += [_line(_LEFT, y, _RIGHT, y)]
         y += _LANE
+        for row in its_rows:
+            tops.append(y)
+            parts.append(_svg_text(_LEFT + 10, y + row.height - 5, row.label))
+            y += row.height
     return "".join(parts), tops, y
 
 
@@ -255,29 +236,94 @@ def _time_axis(start: int, end: int, bottom: int, plot: float, *, live: bool) ->
     return "".join(parts)
 
 
-def _bars(lanes: Sequence[_Lane], tops: Sequence[int], start: int, scale: float, plot: float) -> str:
-    """Draw the bars of waiting below those of running, because a job waits while another runs, and the marks on top."""
-    waited, ran, marks = [], [], []
-    for lane, top in zip(lanes, tops, strict=True):
-        y = top + (_LANE - _BAR) / 2
-        for span in lane.spans:
-            queued, left, ended = (plot + (at - start) * scale for at in span[2:])
-            tip = _job_tip(span)
-            waited.append(f"<g>{tip}{_bar(queued, y, left - queued)}</g>")
-            if lane.works:
-                ran.append(f"<g>{tip}{_bar(left, y + 2, ended - left, f'fill:{_COLOURS[span.end]}', _BAR - 4)}</g>")
-            if mark := _mark(span.end, ended, y + _BAR / 2):
-                marks.append(f"<g>{tip}{mark}</g>")
-    # The group has one opacity, so a hundred overlapping bars are as pale as one. Many edges must not hide the bars.
-    style = f"opacity:{_PALE};stroke:{_BACK};stroke-width:{min(0.7, 40 / len(waited)):.2g}"
-    return "".join([f'<g style="{style}">', *waited, "</g>", *ran, *marks])
+class _Scale(NamedTuple):
+    """Where a time is in the chart."""
+
+    start: int
+    scale: float
+    left: float
+
+    def x(self, at: int) -> float:
+        return self.left + (at - self.start) * self.scale
 
 
-def _job_tip(span: _Span) -> str:
+def _queue(spans: Sequence[Span], top: int, place: _Scale, end: int) -> str:
+    """Draw how many jobs were queued, as a step area, and a mark for each job that failed in the queue."""
+    base, steps = top + _QUEUE - 2, queue_depth(spans)
+    most = max((depth for _, depth in steps), default=0)
+    parts = []
+    if most:
+        columns = _highest(steps, place, end)
+        outline = "".join(f"H{x:.1f}V{base - (_QUEUE - 6) * depth / most:.1f}" for x, depth in columns)
+        tip = _tip(f"at most {plural(most, 'job')} queued at a time")
+        path = f"M{columns[0][0]:.1f} {base}{outline}H{place.x(end):.1f}V{base}z"
+        parts.append(f'<g>{tip}<path d="{path}" style="{_AREA}"/></g>')
+    failed = [span for span in spans if not span.ran and span.end == Outcome.FAILED]
+    for group in _merged(failed, place, _MARK):
+        mark = _mark(Outcome.FAILED, place.x(group[0].ended), top + _QUEUE / 2)
+        parts.append(f"<g>{_jobs_tip(group)}{mark}</g>")
+    return "".join(parts)
+
+
+def _highest(steps: Sequence[tuple[int, int]], place: _Scale, end: int) -> list[tuple[float, int]]:
+    """Return the steps with at most one for each unit of width: the highest, and then the depth that follows."""
+    found: list[tuple[float, int]] = []
+    for (at, depth), following in zip(steps, [*(at for at, _ in steps[1:]), end], strict=True):
+        x, wide = place.x(at), place.x(following) - place.x(at)
+        if wide >= 1 or not found or x - found[-1][0] >= 1:
+            found.append((x, depth))
+        elif depth > found[-1][1]:
+            found[-1] = (found[-1][0], depth)
+    return found
+
+
+def _bars(spans: Sequence[Span], top: int, place: _Scale) -> str:
+    """Draw the bars of a lane, and on top of them the marks of errors and failures."""
+    bars, marks, y = [], [], top + (_LANE - _BAR) / 2
+    for group in _merged(spans, place, _MERGED):
+        tip, left, right = _jobs_tip(group), place.x(group[0].left_queue), max(place.x(span.ended) for span in group)
+        if len(group) > 1:
+            bars.append(f"<g>{tip}{_shares(group, left, y, right - left)}</g>")
+            continue
+        end = group[0].end
+        bars.append(f"<g>{tip}{_bar(left, y, right - left, f'fill:{_COLOURS[end]}')}</g>")
+        if mark := _mark(end, max(right, left + 2), y + _BAR / 2):
+            marks.append(f"<g>{tip}{mark}</g>")
+    return "".join(bars + marks)
+
+
+def _shares(group: Sequence[Span], x: float, y: float, width: float) -> str:
+    """Draw several jobs as one bar: above the share that failed, below that of errors, both large enough to be seen."""
+    counts = Counter(span.end for span in group)
+    most = Outcome.OK if counts[Outcome.OK] else max(counts, key=list(_COLOURS).index)
+    parts = [_bar(x, y, width, f"fill:{_COLOURS[most]}")]
+    for end, at_top in ((Outcome.FUNCTION_ERROR, False), (Outcome.FAILED, True)):
+        if counts[end]:
+            height = max(_BAR / 3, _BAR * counts[end] / len(group))
+            parts.append(_bar(x, y if at_top else y + _BAR - height, width, f"fill:{_COLOURS[end]}", height))
+    return "".join(parts)
+
+
+def _merged(spans: Sequence[Span], place: _Scale, width: float) -> list[list[Span]]:
+    """Return the jobs of a row in groups: those that end within the same `width` are drawn as one."""
+    groups: list[list[Span]] = []
+    for span in sorted(spans, key=attrgetter("ended")):
+        if groups and place.x(span.ended) - place.x(groups[-1][0].left_queue) < width:
+            groups[-1].append(span)
+        else:
+            groups.append([span])
+    return groups
+
+
+def _jobs_tip(group: Sequence[Span]) -> str:
+    return _job_tip(group[0]) if len(group) == 1 else _tip(f"{plural(len(group), 'job')}: {_ends(group)}")
+
+
+def _job_tip(span: Span) -> str:
     times = f"queued {duration(span.left_queue - span.queued)}"
-    if span.job.started_at is not None:
+    if span.ran:
         times += f", ran {duration(span.ended - span.left_queue)}"
-    lines = [_short(span.job.query_type, 120), span.end, times, _short(span.job.error_message or "", 120)]
+    lines = [short_text(span.job.query_type, 120), span.end, times, short_text(span.job.error_message or "", 120)]
     return _tip("\n".join(filter(None, lines)))
 
 
@@ -362,8 +408,9 @@ def _svg(width: int, height: int, pixels: int, text: str, inside: str) -> str:
     safe = escape(text)
     size = f'width="{pixels}" style="max-width:min({pixels}px,100%);height:auto;{_STYLE}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}" {size} aria-label="{safe}">'
-        f'<title>{safe}</title><rect width="{width}" height="{height}" style="fill:{_BACK}"/>{inside}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="cmemu-svg" role="img" viewBox="0 0 {width} {height}" {size} '
+        f'aria-label="{safe}"><title>{safe}</title>{_DARK}'
+        f'<rect width="{width}" height="{height}" style="fill:{_BACK}"/>{inside}</svg>'
     )
 
 
@@ -391,11 +438,3 @@ def _bar(x: float, y: float, width: float, style: str = "", height: float = _BAR
 
 def _tip(text: str) -> str:
     return f"<title>{escape(text)}</title>"
-
-
-def _short(text: str, columns: int) -> str:
-    """Make text from outside visible, and cut it to `columns` columns with an ellipsis at the end."""
-    shown = visible(text[: columns + 1]).translate(_NOT_IN_XML)
-    widths = accumulate(1 + (east_asian_width(each) in "FW") for each in shown)
-    fits = sum(width <= columns for width in widths)
-    return shown if fits == len(shown) else f"{shown[: fits - 1]}…"

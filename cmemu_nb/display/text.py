@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ __all__ = [
     "last_four",
     "say",
     "short_id",
+    "short_text",
     "tally",
     "visible",
     "when",
@@ -37,6 +39,7 @@ MISSING = "—"
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
 # C1 controls, line separators, lone surrogates, and characters that change the direction of the text around them.
+_NOT_IN_XML = {code: f"[U+{code:X}]" for code in (0xFFFE, 0xFFFF)}
 UNSEEN = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
@@ -132,6 +135,14 @@ def visible(text: str, *, lines: bool = False) -> str:
     """
     kept = {ord(each): each for each in "\n\t"} if lines else {}
     return UNSEEN.sub(lambda found: f"[U+{ord(found[0]):04X}]", text.translate(_PICTURES | kept))
+
+
+def short_text(text: str, columns: int) -> str:
+    """Make text from outside visible, and cut it to `columns` columns with an ellipsis at the end."""
+    shown = visible(text[: columns + 1]).translate(_NOT_IN_XML)
+    widths = itertools.accumulate(1 + (unicodedata.east_asian_width(each) in "FW") for each in shown)
+    fits = sum(width <= columns for width in widths)
+    return shown if fits == len(shown) else f"{shown[: fits - 1]}…"
 
 
 def cut(text: str, most: int) -> tuple[str, str]:
