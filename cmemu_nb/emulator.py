@@ -20,6 +20,7 @@ from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.executors.executors import Executors
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.lifecycle.configuration import Configuration, hide_secrets
+from cmemu_nb.server.context import Services
 from cmemu_nb.settings import hide_tokens, make_settings
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from cmemu_nb.calls.streams import ItemStream
     from cmemu_nb.clients.contour import ContourClient
     from cmemu_nb.dashboard.board import Board
+    from cmemu_nb.dashboard.pages import Pages
     from cmemu_nb.dashboard.widget import Dashboard
     from cmemu_nb.display.charts import Chart
     from cmemu_nb.engine.fault_injection import FaultInjection
@@ -74,7 +76,7 @@ class Emulator:
       and `env` (programs), `configure` (what a module is given), `scale` and `clusters` (replicas on Dask clusters);
       `faults` makes the platform misbehave.
     - Inspect: the DataFrames `runtimes`, `jobs`, `schemas`, `deployed_apps`, `events` and `event_frame`; the charts
-      `timeline` and `latency`; `dashboard` and `board`; `export`, `openapi`, `looked_at`, `steady_at`.
+      `timeline` and `latency`; `dashboard`, `ui_url` and `board`; `export`, `openapi`, `looked_at`, `steady_at`.
     - Internals: `lifecycle` (the state, which any thread may read), `change` (to change it), `on_event`, `application`,
       `home`, `client`.
 
@@ -103,7 +105,8 @@ class Emulator:
     """
 
     def __init__(self, **settings: Any) -> None:
-        self._engine = Engine(make_settings(settings), lambda: name_of(self), self._environment, self._diagnosis)
+        services = Services(self._environment, self._diagnosis, lambda: self._pages)
+        self._engine = Engine(make_settings(settings), lambda: name_of(self), services)
         self._executors = Executors(self._engine)
         self._calls = Calls(self._executors)
 
@@ -842,6 +845,20 @@ class Emulator:
         from cmemu_nb.dashboard.board import Board
 
         return Board(self)
+
+    @functools.cached_property
+    def _pages(self) -> Pages:
+        from cmemu_nb.dashboard.pages import Pages
+
+        return Pages(self)
+
+    @property
+    def ui_url(self) -> str:
+        """The address of the dashboard as a page for any browser, through the hub if there is one.
+
+        The page asks for the bearer token; `cmemu ui` in a terminal opens it with the token.
+        """
+        return f"{self.proxy_url or self.url}/ui"
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the session to a JSON file that `Emulator.from_export` reads, and return the file's path.

@@ -10,6 +10,7 @@ import pytest
 from client import MODULE_HEADER, SUBMIT, Api
 from conftest import TOKEN, serving
 from schemathesis.specs.openapi import definitions
+from updates import open_updates
 from web_pages import answer_sign_in_page
 
 from cmemu_nb import Emulator
@@ -20,7 +21,7 @@ from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.document import PATH_PARAMETERS, document
 from cmemu_nb.server.routes.oauth import FORM
 from cmemu_nb.server.routing import Route, Surface
-from cmemu_nb.wire.paths import API, AUTHORIZE, PLATFORM
+from cmemu_nb.wire.paths import API, AUTHORIZE, PLATFORM, UI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,6 +234,9 @@ class Prepared:
             headers = {"Authorization": self.scratch_token}
         if (self.route.method, self.route.path) == ("POST", AUTHORIZE):
             return answer_sign_in_page(self.emu, "cmemu")
+        if path == f"{UI}/messages":
+            with open_updates(self.api) as page_id:
+                return self.api.contour("POST", path, json={**example, "page": page_id})
         if self.route.body_media == FORM:
             return self.api.send(self.route.method, path, data={**example, **self.client})
         body = example if isinstance(example, str) else json.dumps(example)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import requests
 import schemathesis
-from client import DEADLINE, MODULE_HEADER, RID, code_of, eventually
+from client import DEADLINE, MODULE_HEADER, RID, Api, code_of, eventually
 from conftest import FAULTS, TOKEN, idle, serving, waiting_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,13 +22,14 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from updates import open_updates
 
 from cmemu_nb.lifecycle.records import JobSource, JobStatus
 from cmemu_nb.server.api.queries import Query
 from cmemu_nb.server.application import ROUTES
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
-from cmemu_nb.wire.paths import AUTHORIZE
+from cmemu_nb.wire.paths import AUTHORIZE, UI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +90,7 @@ class World:
     jobs: dict[str, str] = field(default_factory=dict)
     module_token: str = ""
     scratch_token: str = ""
+    page_id: str = ""
 
     def prepare(self, queued: int) -> None:
         """Make a runtime with a job of every kind, so many of them queued, and nothing else."""
@@ -170,7 +172,8 @@ def world() -> Iterator[World]:
         # The tokens are the plan's.
         config.projects.default.generation.update(with_security_parameters=False)
         document = schemathesis.openapi.from_url(f"{emulator.url}/openapi.json", config=config)
-        yield World(emulator, document, session, pool)
+        with open_updates(Api(emulator.url, TOKEN)) as page_id:
+            yield World(emulator, document, session, pool, page_id=page_id)
         emulator.reset()
     assert faults == []
 
@@ -199,6 +202,8 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
         case.query.update(examples.SIGN_IN if case.method == "GET" else {})
         case.body = {"ticket": ticket, "login": "cmemu"} if case.method == "POST" else case.body
         case.headers["Origin"] = world.emulator.url
+    if route.path == f"{UI}/messages" and case.meta.generation.mode is GenerationMode.POSITIVE:
+        case.body = examples.PAGE_MESSAGES | {"page": world.page_id}
     if "after" in case.query and case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query["after"] = world.jobs[plan.job]
     if isinstance(case.body, dict) and case.meta.generation.mode is GenerationMode.POSITIVE and route.body is not None:
@@ -223,6 +228,9 @@ def exercise(world: World, route: Route, case: Any, plan: Plan) -> int:
     world.prepare(plan.queued)
     if plan.real:
         aim(world, route, case, plan)
+    if route.path == f"{UI}/updates":  # else the answer never ends
+        ends = {"most": 1}
+        case.query = ends if case.meta.generation.mode is GenerationMode.POSITIVE else ends | case.query
     headers = tokens(world, route, plan)
     if route.waits and plan.prefer is not None:
         headers["Prefer"] = plan.prefer

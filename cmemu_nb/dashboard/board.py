@@ -2,13 +2,14 @@
 
 Its listener runs on the emulator's loop after every event, and only notes which job the event is about. Everything else
 runs on the board's own thread, so that neither the loop nor a cell waits for a dashboard; that thread offers the
-interpreter lock to other threads every half millisecond. It sleeps while no dashboard is open.
+interpreter lock to other threads every half millisecond. It lives only while a dashboard is open.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import contextvars
 import threading
 import traceback
 from collections import deque
@@ -62,13 +63,15 @@ class Board:
         self._activities: list[Activity] = []
         self._figures: tuple[int, Figures] | None = None
         self._unsubscribe: Callable[[], None] | None = None
+        self._context: contextvars.Context | None = None
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._ended = False
 
     def open(self) -> None:
-        """Start the thread. Call this in a cell, so that messages to the browser belong to that cell."""
-        if self._thread is None:
-            self._thread = start_thread(self._run, "cmemu-dashboard")
+        """Prepare for dashboards. Call this in a cell, so that messages to the browser belong to that cell."""
+        if self._context is None:
+            self._context = contextvars.copy_context()
             atexit.register(self._end)
 
     def do(self, task: Callable[[], object]) -> None:
@@ -76,10 +79,13 @@ class Board:
         self._tasks.append(task)
         self._hurry.set()
         self._wake.set()
+        with self._starting:
+            if self._thread is None and self._context is not None:
+                self._thread = self._context.copy().run(start_thread, self._run, "cmemu-dashboard")
 
     @property
     def watched(self) -> bool:
-        """Whether a dashboard is open; while none is, the board's thread sleeps."""
+        """Whether a dashboard is open; while none is, the board has no thread."""
         return bool(self._views)
 
     def figures(self, now: int) -> Figures:
@@ -120,8 +126,8 @@ class Board:
         self._everything_changed = True
 
     def _run(self) -> None:
-        while not self._ended:
-            self._wake.wait(TICK_SECONDS if self.watched else None)
+        while self._has_work():
+            self._wake.wait(TICK_SECONDS)
             self._wake.clear()
             with quick_switches():
                 self._do_tasks()
@@ -129,6 +135,12 @@ class Board:
             if self.watched:
                 # A pressed button ends this wait, so that its effect is shown at once.
                 self._hurry.wait(PACE_SECONDS)
+
+    def _has_work(self) -> bool:
+        with self._starting:
+            if self._ended or not (self.watched or self._tasks):
+                self._thread = None
+            return self._thread is not None
 
     def _do_tasks(self) -> None:
         self._hurry.clear()

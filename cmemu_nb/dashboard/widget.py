@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +10,7 @@ import traitlets
 from anywidget import AnyWidget
 from IPython.display import display, update_display
 
+from cmemu_nb.dashboard.assets import script, style
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.dashboard.view import Options, View
 from cmemu_nb.errors import HomeError
@@ -18,34 +18,7 @@ from cmemu_nb.eventloop.shell import in_marimo, in_voila
 from cmemu_nb.ipython import current_shell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from cmemu_nb.emulator import Emulator
-
-# The browser gets one module: these files joined, each after those that it uses.
-SCRIPTS = (
-    "dom",
-    "table",
-    "filters",
-    "form_types",
-    "form",
-    "roving",
-    "keys",
-    "flow",
-    "runtimes",
-    "job",
-    "jobs",
-    "functions",
-    "charts",
-    "events",
-    "main",
-)
-STYLES = ("dashboard", "flow", "form", "functions")
-
-
-def _joined(names: Sequence[str], kind: str) -> str:
-    folder = files("cmemu_nb.dashboard") / "static"
-    return "\n".join((folder / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)
 
 
 def _summary_bundle(emulator: Emulator) -> dict[str, str]:
@@ -55,8 +28,8 @@ def _summary_bundle(emulator: Emulator) -> dict[str, str]:
 class DashboardWidget(AnyWidget):
     """The data of a dashboard in the browser: one trait for each part, so that only changed parts are sent again."""
 
-    _esm = _joined(SCRIPTS, "js")
-    _css = _joined(STYLES, "css")
+    _esm = script()
+    _css = style()
 
     name = traitlets.Unicode().tag(sync=True)
     options = traitlets.Dict().tag(sync=True)

@@ -39,12 +39,11 @@ from cmemu_nb.wire.jupyterhub import proxy_url
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from cmemu_nb.calls.diagnosis import Diagnosis
     from cmemu_nb.engine.parts import Part
-    from cmemu_nb.executors.modules.environment import ModuleEnvironment
     from cmemu_nb.server.connection_limits import Guard
+    from cmemu_nb.server.context import Services
     from cmemu_nb.settings import Settings
     from cmemu_nb.storage.session_file import Contents
 
@@ -56,19 +55,16 @@ STOPPED = "the emulator was stopped"
 class Engine:
     """An emulator without the public methods of the facade.
 
-    `name()` returns the name of the variable that holds the emulator, for hints. `environment(runtime_id,
-    configuration)` adds a replica to a runtime, with these keys of a module's configuration, and returns its
-    environment variables; `diagnose(job_id)` says why a job has no result yet. `parts` start and stop with the engine;
-    each adds itself when it is created. `read_from` says why a session that was read from a file can't be started, ""
-    for any other.
+    `name()` returns the name of the variable that holds the emulator, for hints; `services` are what its routes use of
+    the layers above. `parts` start and stop with the engine; each adds itself when it is created. `read_from` says why
+    a session that was read from a file can't be started, "" for any other.
     """
 
     def __init__(
         self,
         settings: Settings,
         name: Callable[[], str],
-        environment: Callable[[str, Mapping[str, Any]], ModuleEnvironment],
-        diagnose: Callable[[str], Diagnosis],
+        services: Services,
     ) -> None:
         self.lifecycle = Lifecycle(**limits_of(settings))
         self.identity = Identity(settings, self.lifecycle)
@@ -79,8 +75,7 @@ class Engine:
         self.guard: Guard
         self.read_from = ""
         self._name = name
-        self._environment = environment
-        self._diagnose = diagnose
+        self._services = services
         self._home: Home | None = None
         self._client: ContourClient | None = None
         self._exported_at: int | None = None
@@ -176,9 +171,7 @@ class Engine:
             protect_notebook=settings.protect_notebook,
             sign_in_as=settings.sign_in_as,
         )
-        return Context(
-            self.lifecycle, tokens, oauth, settings, identity.journal, self._environment, self._diagnose, SURFACES
-        )
+        return Context(self.lifecycle, tokens, oauth, settings, identity.journal, self._services, SURFACES)
 
     def _undo_start(self, undo: Endings) -> None:
         with defer_interrupts(lambda: True):

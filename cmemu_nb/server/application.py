@@ -21,6 +21,7 @@ from cmemu_nb.server.routes import (
     runtime,
     scratch,
     tools,
+    ui,
     users,
 )
 from cmemu_nb.server.routes import oauth as oauth_routes
@@ -50,6 +51,7 @@ SURFACES = (
     Surface.of("tool", tools),
     Surface.of("history", history),
     Surface.of("document", documents),
+    Surface.of("dashboard", ui),
 )
 ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
 
@@ -104,5 +106,5 @@ class Application:
         except (ForbiddenHost, ForbiddenOrigin) as refusal:
             if not request.prefix:
                 raise
-            if not self.context.tokens.has_token(request):
+            if request.path not in ui.FILES and not self.context.tokens.has_token(request):
                 raise type(refusal)(LOGIN_IS_NOT_ENOUGH) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cmemu_nb.server.auth import TokenChecks
     from cmemu_nb.server.faults import Faults
     from cmemu_nb.server.request import Request
+    from cmemu_nb.server.routes.ui import Pages
     from cmemu_nb.server.routing import Surface
     from cmemu_nb.settings import Settings
     from cmemu_nb.storage.journal import Journal
@@ -47,13 +49,26 @@ MAX_SHOWN_OF_A_PATH = 200
 NO_REFUSALS = (ExecutionFailed, JobFailed, JobNotReady, JobTimeout, InjectedFault)
 
 
+@dataclass(frozen=True)
+class Services:
+    """What handlers use of the layers above the server.
+
+    `environment(runtime_id, configuration)` adds a replica to a runtime, with these keys of a module's configuration,
+    and returns its environment variables; `diagnose(job_id)` says why a job has no result yet; `pages()` returns the
+    dashboard for browsers.
+    """
+
+    environment: Callable[[str, Mapping[str, Any]], ModuleEnvironment]
+    diagnose: Callable[[str], Diagnosis]
+    pages: Callable[[], Pages]
+
+
 class Context:
     """What handlers need of one emulator.
 
     An answer waits until the `journal`, if there is one, contains the changes of its request. `waiters` is the number
-    of held requests. `environment` adds a replica to a runtime, with keys of a module's configuration, and returns
-    its environment variables. `diagnose` says why a job has no result, `surfaces` are those of the OpenAPI document,
-    and `identity` lets clients check that this is the emulator whose live file they have found.
+    of held requests. `surfaces` are those of the OpenAPI document, and `identity` lets clients check that this is the
+    emulator whose live file they have found.
     """
 
     def __init__(
@@ -63,16 +78,16 @@ class Context:
         oauth: OAuthClient,
         settings: Settings,
         journal: Journal | None,
-        environment: Callable[[str, Mapping[str, Any]], ModuleEnvironment],
-        diagnose: Callable[[str], Diagnosis],
+        services: Services,
         surfaces: tuple[Surface, ...],
     ) -> None:
         self.lifecycle = lifecycle
         self.tokens = tokens
         self.oauth = oauth
         self.journal = journal
-        self.environment = environment
-        self.diagnose = diagnose
+        self.environment = services.environment
+        self.diagnose = services.diagnose
+        self.pages = services.pages
         self.surfaces = surfaces
         self.long_polls = LongPolls(lifecycle)
         self.sign_ins = SignIns(oauth, settings.redirect_uris)

@@ -7,6 +7,7 @@ event log. When the client disconnects, a handler that is waiting is cancelled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
@@ -16,7 +17,7 @@ from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerConnect
 from tornado.iostream import StreamClosedError
 
 from cmemu_nb.server.request import UNLIMITED, Request
-from cmemu_nb.server.response import Answer, Response, StreamResponse
+from cmemu_nb.server.response import STREAM_HEADERS, Answer, Response, StreamResponse
 
 if TYPE_CHECKING:
     from tornado.http1connection import HTTP1Connection
@@ -239,16 +240,17 @@ class Exchange(HTTPMessageDelegate):
             written.add_done_callback(lambda done: undelivered() if done.exception() else None)
 
     async def _stream(self, answer: StreamResponse) -> None:
-        headers = HTTPHeaders({"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff"})
+        headers = HTTPHeaders({**STREAM_HEADERS, "Content-Type": answer.content_type})
         headers.update(self._request.answer_headers)
         self._answered = True
         # Else the first chunk would wait until the client's system acknowledges the head, 40 ms later.
         self._connection.stream.set_nodelay(True)
         try:
             self._connection.write_headers(ResponseStartLine("HTTP/1.1", 200, "OK"), headers)
-            if self._request.method != "HEAD":
-                async for chunk in answer.chunks:
-                    await self._connection.write(chunk)
+            async with contextlib.aclosing(answer.chunks):
+                if self._request.method != "HEAD":
+                    async for chunk in answer.chunks:
+                        await self._connection.write(chunk)
             if self._context.journal is not None:
                 await self._context.journal.written()
         except StreamClosedError:

@@ -11,13 +11,14 @@ import msgspec
 from cmemu_nb.errors import InvalidBearerToken, MethodNotAllowed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from cmemu_nb.errors import WireError
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
 FIXED_HEADERS = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -58,11 +59,11 @@ class Response:
 
 
 class StreamResponse:
-    """An answer that is sent chunk by chunk. An error of the iterator breaks off the connection."""
+    """An answer that is sent chunk by chunk. An error of the generator breaks off the connection."""
 
     __slots__ = ("chunks", "content_type")
 
-    def __init__(self, chunks: AsyncIterator[bytes], content_type: str = BYTES) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes], content_type: str = BYTES) -> None:
         self.chunks = chunks
         self.content_type = content_type
 

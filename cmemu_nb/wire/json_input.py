@@ -91,6 +91,14 @@ class Fields:
             raise self._wrong(name, expected)
         return value
 
+    def objects(self, name: str, most: int) -> list[dict[str, Any]]:
+        """Return a member that is an array of at most `most` objects."""
+        expected = f"an array of at most {most} objects"
+        value = self._of(name, list[dict[str, Any]], expected)
+        if value is None or len(value) > most:
+            raise self._wrong(name, expected)
+        return value
+
     def flag(self, name: str) -> bool | None:
         """Return a member that is true or false; None if it is absent or null."""
         return self._of(name, bool, "true or false")

@@ -18,6 +18,7 @@ QUERIES = f"{API}v2/functions/queries"
 ONTOLOGIES = f"{API}v2/ontologies"
 ONTOLOGIES_V1 = f"{API}v1/ontologies"
 EXECUTIONS = f"{API}v2/functions/executions"
+UI = "/ui"
 
 MODULE_HEADER = "Module-Auth-Token"
 # The longest wait that `Prefer: wait=N` is granted (RFC 7240).

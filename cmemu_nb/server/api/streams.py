@@ -20,7 +20,7 @@ from cmemu_nb.wire.item_reader import FirstHeld, ItemReader
 from cmemu_nb.wire.results import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from cmemu_nb.server.api.queries import Query
     from cmemu_nb.server.request import Request
@@ -51,7 +51,7 @@ class StreamFormat:
         """Answer with only the error of a job that failed or did not finish in time."""
         return Response(200, self._error(query, error), self.media)
 
-    async def _pieces(self, query: Query, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _pieces(self, query: Query, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         reader = ItemReader(streaming=type_name(query.output) in ("list", "set"))
         first = FirstHeld()
         try:

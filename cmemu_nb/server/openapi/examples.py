@@ -344,6 +344,7 @@ QUERIES = {"data": [QUERY_RECORD]}
 VALUE = {"value": 3}
 EXECUTION = {"type": "submitted", "executionId": JOB_ID}
 EVENTS = 'data: {"type":"data","value":3}\n\n'
+PAGE_MESSAGES = {"page": "nJ4uT0m3jUq6qkK1V5wq7g", "messages": [{"do": "stay", "window": "w1"}]}
 POLL = {"timeout": 10}
 EXECUTION_STATE = {"type": "succeeded", **VALUE}
 CANCELED = {"id": JOB_ID}

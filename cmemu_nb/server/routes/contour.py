@@ -20,7 +20,7 @@ from cmemu_nb.wire.json_input import Fields
 from cmemu_nb.wire.paths import CONTOUR
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncGenerator, Awaitable
 
     from cmemu_nb.lifecycle.session import ResultStream
     from cmemu_nb.server.context import Context
@@ -87,13 +87,13 @@ def _withdraw(context: Context, job_id: str) -> None:
         context.lifecycle.fail(job_id, CLIENT_DISCONNECTED)
 
 
-async def _whole(body: bytes) -> AsyncIterator[bytes]:
+async def _whole(body: bytes) -> AsyncGenerator[bytes]:
     """Yield the result of a stream that has ended, so that it is sent in chunks, as one that has not."""
     if body:
         yield body
 
 
-async def _relay(context: Context, stream: ResultStream) -> AsyncIterator[bytes]:
+async def _relay(context: Context, stream: ResultStream) -> AsyncGenerator[bytes]:
     sent = 0
     while True:
         if sent < stream.size:

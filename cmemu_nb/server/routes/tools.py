@@ -26,7 +26,7 @@ from cmemu_nb.wire.json_input import Fields
 from cmemu_nb.wire.paths import RUNTIMES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Iterator
 
     from cmemu_nb.lifecycle.records import Job, Runtime
     from cmemu_nb.server.context import Context
@@ -147,7 +147,7 @@ async def export(context: Context, request: Request) -> Answer:
     return StreamResponse(_in_turns(session_file.pieces(taken)), JSON)
 
 
-async def _in_turns(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def _in_turns(pieces: Iterator[bytes]) -> AsyncGenerator[bytes]:
     for piece in pieces:
         yield piece
         # Writing to a client that reads fast never suspends, so give way to other tasks here.
