@@ -82,11 +82,17 @@ class UiPages:
         """Submit a job from outside, and return its id."""
         return self.api.submit(query_type, query, **fields)
 
+    def new_tab(self, **options: Any) -> Page:
+        """Return a new, empty page of the browser, which remembers nothing of the others."""
+        assert self.context.browser is not None
+        page = self.context.browser.new_page(**options)
+        page.set_default_timeout(WAIT_MS)
+        return page
+
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[UiPage]:
         """Open a further page, with options of Playwright's `new_page`, such as `color_scheme` and `viewport`."""
-        assert self.context.browser is not None
-        page = self.context.browser.new_page(**options)
+        page = self.new_tab(**options)
         try:
             with _shown(page, self.emulator) as shown:
                 yield shown
@@ -99,6 +105,7 @@ def ui_pages(**settings: Any) -> Iterator[UiPages]:
     """Run an emulator on a thread of its own, and open its page in Chromium."""
     with serving(**settings) as emulator, chromium() as context:
         page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
         with _shown(page, emulator) as shown:
             yield UiPages(emulator, context, shown)
         context.close()  # ends the page's connection, before the emulator is asked what it still holds
@@ -110,7 +117,6 @@ def _shown(page: Page, emulator: Emulator) -> Iterator[UiPage]:
     shown = UiPage(page)
     page.on("pageerror", lambda error: shown.wrong.append(str(error)))
     page.on("console", lambda said: _note(shown, said.type, said.text))
-    page.set_default_timeout(WAIT_MS)
     expect.set_options(timeout=WAIT_MS)
     with failures_are_seen(page):
         page.goto(f"{emulator.ui_url}#token={TOKEN}")

@@ -7,13 +7,20 @@ const ANSWER_MS = 30000;
 const MESSAGE_MS = 10000;
 const SILENT_MS = 6000;
 const DEAF_MS = 1500;
-const NO_KERNEL = "The kernel was restarted or has ended: run this cell again.";
+// What is said of the connection in a notebook. The page outside notebooks has its own words, and its own notice.
+const KERNEL = {
+  ended: "The kernel was restarted or has ended: run this cell again.",
+  late: "The kernel has not answered yet: a long cell may be running, and the answer comes after it.",
+  silent: (at) => `No news from the kernel since ${at} UTC. If it was restarted, run this cell again.`,
+  busy: "A cell keeps the kernel busy. What you chose is shown when the cell ends.",
+};
 
 // Everything that the parts use: the model, the options, requests to the kernel, and a place to show messages.
 function connect(model, status) {
   const window = uniqueId("window");
   const waiting = new Map();
-  const dashboard = { model, options: model.get("options"), window };
+  const words = model.words ?? KERNEL;
+  const dashboard = { model, words, options: model.get("options"), window };
   let pending = {};
   let requested = { number: 0, at: 0 };
 
@@ -36,7 +43,7 @@ function connect(model, status) {
     requested = { number: requested.number + 1, at: Date.now() };
     dashboard.options = { ...dashboard.options, ...changes };
     dashboard.show();
-    if (!dashboard.send({ do: "look", changes, number: requested.number })) dashboard.warn(NO_KERNEL);
+    if (!dashboard.send({ do: "look", changes, number: requested.number })) dashboard.warn(words.ended);
   };
 
   // Adopt the kernel's options, which this window or another has changed; the pending changes of this window stay.
@@ -70,13 +77,13 @@ function connect(model, status) {
     const id = uniqueId("question");
     onwrong("");
     return new Promise((resolve) => {
-      const timer = setTimeout(() => onwrong("The kernel has not answered yet: a long cell may be running, and the answer comes after it."), ANSWER_MS);
+      const timer = setTimeout(() => onwrong(words.late), ANSWER_MS);
       waiting.set(id, ({ value, error }) => {
         clearTimeout(timer);
         onwrong(error || "");
         resolve(error ? null : value);
       });
-      if (!dashboard.send({ do: action, id, ...fields })) dashboard.receive({ answer: id, error: NO_KERNEL });
+      if (!dashboard.send({ do: action, id, ...fields })) dashboard.receive({ answer: id, error: words.ended });
     });
   };
 
@@ -118,8 +125,8 @@ function noticePart(dashboard) {
   let heardAt = Date.now();
   function show() {
     const { running, at } = dashboard.model.get("flow");
-    if (running && Date.now() - heardAt > SILENT_MS) setText(element, `No news from the kernel since ${at} UTC. If it was restarted, run this cell again.`);
-    else setText(element, dashboard.waited() > DEAF_MS ? "A cell keeps the kernel busy. What you chose is shown when the cell ends." : "");
+    if (running && Date.now() - heardAt > SILENT_MS) setText(element, dashboard.words.silent(at));
+    else setText(element, dashboard.waited() > DEAF_MS ? dashboard.words.busy : "");
   }
   return {
     element,

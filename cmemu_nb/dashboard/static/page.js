@@ -8,6 +8,13 @@ const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
 const NO_TOKEN = 401;
 const LOST = "The connection to the emulator is lost. The page connects again as soon as the emulator answers.";
+// Instead of what the dashboard says in a notebook; the page has a notice of its own for a connection that is silent.
+const WORDS = {
+  ended: "The connection to the emulator is lost, so nothing was sent.",
+  late: "The emulator has not answered yet.",
+  silent: () => "",
+  busy: "",
+};
 
 const [connection, form, refusal, field, place] = ["connection", "sign-in", "refusal", "token", "dashboard"].map((id) => document.getElementById(id));
 
@@ -53,6 +60,7 @@ async function* events(answer) {
 class Model {
   constructor(token) {
     this.token = token;
+    this.words = WORDS;
     this.parts = {};
     this.listeners = new Map();
     this.page = null; // its id while it is connected
@@ -83,7 +91,7 @@ class Model {
     if (this.page) {
       this.outbox.push(message);
       this.deliver();
-    } else if (id) this.emit("msg:custom", { answer: id, error: "The connection to the emulator is lost, so nothing was sent." });
+    } else if (id) this.emit("msg:custom", { answer: id, error: WORDS.ended });
   }
 
   // Send the messages one request after the other, so that they arrive in their order.
