@@ -18,6 +18,20 @@ function keepKeys(root) {
   });
 }
 
+// Keep the focus in the dashboard when what has it is hidden or removed: else the next keys would be for the notebook.
+function keepFocus(root) {
+  let focused = null;
+  root.addEventListener("focusin", ({ target }) => (focused = target));
+  root.addEventListener("focusout", ({ target }) => {
+    if (target.checkVisibility()) focused = null;
+  });
+  new MutationObserver(() => {
+    if (!focused || focused.checkVisibility()) return;
+    if ([focused, document.body, null].includes(document.activeElement)) root.focus({ preventScroll: true });
+    else focused = null;
+  }).observe(root, { subtree: true, childList: true, attributes: true, attributeFilter: ["hidden", "open", "class"] });
+}
+
 function isForThePage(event) {
   return (event.ctrlKey || event.metaKey) && !event.altKey && PAGE_KEYS.has(event.key.toLowerCase());
 }

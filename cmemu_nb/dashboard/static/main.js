@@ -177,6 +177,7 @@ function render({ model, el: place }) {
   // Focusable, so that a click beside the controls gives the focus to it and not to the cell, which would get the next keys.
   const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, flow.element, status, tabRow.element);
   keepKeys(root);
+  keepFocus(root);
   dashboardKeys(root, () => flow.close() || closeOpen(dashboard));
   place.append(root);
 
