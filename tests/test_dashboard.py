@@ -228,13 +228,15 @@ def test_the_runtimes_say_who_polls_and_are_reset(dashboard: Dashboard) -> None:
     panel = dashboard.tab("Runtimes")
     row = panel.get_by_role("row").filter(has_text="lonely")
     expect(row).to_contain_text("never polled")
-    expect(panel.get_by_role("row").filter(has_text="deployed-app.notebook")).to_contain_text("connected")
+    expect(panel.get_by_role("row").filter(has_text="notebook").first).to_contain_text("connected")
     token = dashboard.run("emu.runtime('lonely').token")
-    row.get_by_role("button", name="Reset").click()
-    row.get_by_role("button", name="Reset: sure?").click()
+    row.get_by_role("button", name="lonely", exact=True).click()
+    panel.get_by_role("button", name="Reset session…").click()
+    panel.get_by_role("button", name="Reset", exact=True).click()
     expect(dashboard.root.get_by_text("The session was reset")).to_be_visible()
     assert dashboard.run("emu.runtime('lonely').token") != token
-    expect(row).to_contain_text("ri.lonely (master)")
+    expect(panel).to_contain_text("ri.lonely (master)")
+    row.get_by_role("button", name="lonely", exact=True).click()
 
 
 def test_the_environment_and_the_token_are_copied_and_the_token_is_hidden(dashboard: Dashboard) -> None:
@@ -247,9 +249,9 @@ def test_the_environment_and_the_token_are_copied_and_the_token_is_hidden(dashbo
     expect(dashboard.root.locator(".cmemu-fact-token")).to_have_text(dashboard.token)
     dashboard.root.get_by_role("button", name="Hide", exact=True).click()
     expect(dashboard.root.locator(".cmemu-fact-token")).not_to_have_text(dashboard.token)
-    dashboard.tab("Runtimes").get_by_role("row").filter(has_text="deployed-app.notebook").get_by_role(
-        "button", name="Copy environment"
-    ).click()
+    panel = dashboard.tab("Runtimes")
+    panel.get_by_role("button", name="notebook", exact=True).click()
+    panel.get_by_role("button", name="Copy environment").click()
     expect(dashboard.root.get_by_text("The environment was copied")).to_be_visible()
     assert "export GET_JOB_URI=https://127.0.0.1:" in pasted(dashboard.page)
 

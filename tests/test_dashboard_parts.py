@@ -17,7 +17,7 @@ from cmemu_nb.dashboard.bodies import readable
 from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import EventList, job_part
-from cmemu_nb.dashboard.panels import poll_state, runtimes_part
+from cmemu_nb.dashboard.runtimes import runtimes_part, state_of
 from cmemu_nb.display.text import visible
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.records import NS_PER_S, Job, JobSource, JobStatus
@@ -271,10 +271,10 @@ def test_a_runtime_is_connected_stale_or_was_never_polled() -> None:
     clock = [1000 * NS_PER_S]
     lifecycle = Lifecycle(clock=lambda: clock[0], monotonic=lambda: clock[0])
     lifecycle.open_session("r")
-    assert poll_state(lifecycle.runtime("r"), clock[0])["badge"] == "never polled"
+    assert state_of(lifecycle.runtime("r"), [], clock[0]) == "never polled"
     lifecycle.take("r")
-    assert poll_state(lifecycle.runtime("r"), clock[0] + 60 * NS_PER_S)["badge"] == "connected"
-    assert poll_state(lifecycle.runtime("r"), clock[0] + 76 * NS_PER_S)["badge"] == "stale"
+    assert state_of(lifecycle.runtime("r"), [], clock[0] + 60 * NS_PER_S) == "connected"
+    assert state_of(lifecycle.runtime("r"), [], clock[0] + 76 * NS_PER_S) == "stale"
 
 
 def test_what_is_shown_of_a_runtime_has_no_control_characters_and_no_token(emulator: Emulator) -> None:

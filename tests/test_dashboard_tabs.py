@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 from dataclasses import field, make_dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,15 @@ from cells import make
 from kernels.driver import wait_until
 
 from cmemu_nb import Emulator
+from cmemu_nb.dashboard.board import Board
 from cmemu_nb.dashboard.functions import FunctionList, form_part
+from cmemu_nb.dashboard.runtimes import runtimes_part
+from cmemu_nb.dashboard.view import View
+from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from cmemu_nb.dashboard.panels import Part
 
@@ -116,3 +122,81 @@ def test_jobs_that_another_program_runs_are_counted_once_each(emulator: Emulator
     assert (shown["o"], shown["e"], shown["f"], shown["letters"]) == (1, 0, 1, "fo")
     assert shown["error"] == [before, "it was"]
     assert shown == history(FunctionList(emulator), "elsewhere", "far")
+
+
+# Runtimes
+
+
+def test_a_runtime_has_its_slots_and_the_replicas_that_other_programs_run(emulator: Emulator) -> None:
+    runtime = emulator.open_runtime("shop", deployed_app_rid="ri.x", display_name="The shop")
+    replica = emulator.change(lambda state: state.add_replica("shop", 2, name="one"))
+    emulator.change(lambda state: state.add_replica("shop", 2, name="two"))
+    queued = [runtime.enqueue("far", {}) for _ in range(4)]
+    replica.polls = 2  # as its polls through the platform routes do
+    emulator.change(lambda state: [state.take("shop", replica=replica) for _ in range(2)])
+    row = shown_runtime(emulator, "shop")
+    assert (row["replicas"], row["slots"], row["full"]) == ("1 of 2", "2/2", True)
+    assert (row["queued"], row["running"], row["restarts"], row["stops"]) == (2, 2, False, False)
+    assert (row["display_name"], row["apps"]) == ("The shop", ["ri.x (master)"])
+    assert [(line["name"], line["state"], line["slots"], line["running"]) for line in row["lines"]] == [
+        ("one", "responsive", "2/2", 2),
+        ("two", "never polled", "0/2", 0),
+    ]
+    assert row["polled_at"] == (runtime.record.last_poll_at or 0) // NS_PER_S
+    for job in queued:
+        job.cancel()
+
+
+def shown_runtime(emulator: Emulator, name: str) -> Part:
+    found: Part
+    [found] = [row for row in runtimes_part(emulator, emulator.looked_at())["rows"] if row["key"] == name]
+    return found
+
+
+def test_the_details_of_a_runtime_name_what_is_configured_and_have_no_secret(emulator: Emulator) -> None:
+    emulator.open_runtime("secretive")
+    emulator.configure("secretive", sources={"Crm": {"password": "p4ssw0rd-of-crm"}}, environment={"KEY": "k3y-value"})
+    row = shown_runtime(emulator, "secretive")
+    assert dict(row["facts"])["configuration"] == "sources Crm; environment KEY"
+    assert "p4ssw0rd" not in str(row)
+    assert "k3y" not in str(row)
+
+
+class HeldBoard(Board):
+    """A board whose tasks the test does itself."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        super().__init__(emulator)
+        self.tasks: queue.Queue[Callable[[], object]] = queue.Queue()
+
+    def do(self, task: Callable[[], object]) -> None:
+        self.tasks.put(task)
+
+
+def test_a_launched_program_is_restarted_and_stopped_by_buttons_while_the_dashboard_is_updated(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    program = tmp_path / "idle.sh"
+    program.write_text("sleep 1000")
+    answers: list[Part] = []
+    board = HeldBoard(emulator)
+    view = View(board, lambda _parts: None, answers.append, lambda: None)
+    module = emulator.launch(["sh", str(program)], "idle")
+
+    def press(action: str) -> Part:
+        answers.clear()
+        view.receive({"do": action, "id": action, "window": "w", "runtime": "idle"})
+        board.tasks.get(timeout=30)()  # it only starts the action, whose end is another task
+        board.tasks.get(timeout=30)()
+        return answers[0]
+
+    before = module.replicas[0].pid
+    assert press("restart")["value"] == f"sh {program} was restarted."
+    wait_until(lambda: module.replicas[0].pid not in (None, before), "the restarted program")
+    row = shown_runtime(emulator, "idle")
+    assert (row["state"], row["restarts"], row["stops"]) == ("never polled", True, True)
+    assert row["lines"][0]["pid"] == module.replicas[0].pid
+    assert press("stop")["value"] == f"Stopped: sh {program}."
+    row = shown_runtime(emulator, "idle")
+    assert (row["state"], row["tone"], row["restarts"], row["stops"]) == ("stopped", "", True, False)
+    assert (row["lines"][0]["exit_code"], row["lines"][0]["pid"]) == (module.exit_code, None)

@@ -21,7 +21,7 @@ from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import MAX_FUNCTIONS, FunctionList
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import jobs_part
-from cmemu_nb.dashboard.panels import runtimes_part
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
 from cmemu_nb.phrases import MAX_RATIOS, closest
 from cmemu_nb.server.api import ontologies, queries

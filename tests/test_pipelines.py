@@ -14,7 +14,7 @@ from cells import ADD, make
 from cli_processes import run, run_here
 from client import RUNTIMES
 
-from cmemu_nb.dashboard.panels import runtimes_part
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import InvalidRequest, JobFailed, LaunchFailed
 from cmemu_nb.executors.modules import modules, restarts
 
@@ -79,7 +79,9 @@ def test_a_pipeline_is_responsive_while_it_runs_and_shown_as_a_pipeline(
     assert repr(emu.runtime("pipeline")) == "<Runtime 'pipeline': pipeline>"
     (row,) = runtimes_part(emu, time.time_ns())["rows"]
     (replica,) = module.replicas
-    assert (row["state"]["badge"], row["replicas"]) == ("pipeline", [f"{replica.replica.replica_id} responsive"])
+    [line] = row["lines"]
+    assert (row["state"], row["replicas"]) == ("pipeline", "1")
+    assert (line["name"], line["state"]) == (replica.replica.replica_id, "responsive")
     answer = requests.get(f"{emu.url}{RUNTIMES}", headers={"Authorization": f"Bearer {emu.token!s}"}, timeout=30)
     assert [each["mode"] for each in answer.json()["runtimes"]] == ["pipeline"]
     shown = run_here("runtimes", "--url", emu.url, "--token", str(emu.token)).stdout

@@ -14,7 +14,7 @@ import pytest
 from client import RID, alive, eventually
 from test_cli_run import POLLER
 
-from cmemu_nb.dashboard.panels import runtimes_part
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import JobFailed, LaunchFailed
 from cmemu_nb.executors.modules import restarts
 from cmemu_nb.executors.modules.restarts import MAX_RESTARTS
@@ -77,7 +77,13 @@ def test_a_replica_that_exits_backs_off_and_whatever_shows_it_says_so(
     assert module.states == ["responsive", "backing off"]
     (row,) = runtimes_part(emu, time.time_ns())["rows"]
     ids = [process.replica.replica_id for process in module.replicas]
-    assert row["replicas"] == [f"{ids[0]} responsive", f"{ids[1]} backing off"]
+    shown = [(line["name"], line["state"], line["tone"], line["exit_code"], line["pid"]) for line in row["lines"]]
+    assert shown == [
+        (ids[0], "responsive", "", None, module.replicas[0].pid),
+        (ids[1], "backing off", "amber", 137, None),
+    ]
+    assert (row["replicas"], row["slots"]) == ("1 of 2", "0/1")
+    assert "next restart" in dict(row["facts"])
     assert repr(module).endswith(": responsive, backing off>")
     assert f"{ids[1]} backing off" in module._repr_mimebundle_()["text/plain"]
     assert module.logs.text.endswith("WARNING: Replica 2 exited (137) and starts again in 600 s.")

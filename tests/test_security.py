@@ -38,7 +38,7 @@ from cmemu_nb.arguments import given_settings
 from cmemu_nb.clients.http import HttpClient
 from cmemu_nb.dashboard.activity import Activity, figures
 from cmemu_nb.dashboard.flow import flow_part
-from cmemu_nb.dashboard.panels import runtimes_part
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import ExportRefused, ExposedWarning, LaunchFailed, NotRunning, SettingError
 from cmemu_nb.lifecycle.lifecycle import Lifecycle

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.executors.modules.modules import LaunchedModule
 
 Fields = dict[str, Any]
 
@@ -26,6 +27,29 @@ def reset_runtime(emulator: Emulator, fields: Fields) -> str:
     """Reset a runtime's session, and return a sentence that says what that discarded."""
     _, thrown_away = emulator.change(lambda lifecycle: lifecycle.reset_session(fields["runtime"]))
     return f"The session was reset, which discarded {thrown_away or 'nothing'}."
+
+
+def restart(emulator: Emulator, fields: Fields) -> str:
+    """Restart the programs that were launched for a runtime."""
+    modules = emulator.modules.of(fields["runtime"])
+    for module in modules:
+        module.restart()
+    return f"{_commands(modules)} was restarted." if modules else "No program is launched for this runtime any more."
+
+
+def stop(emulator: Emulator, fields: Fields) -> str:
+    """Stop the programs that were launched for a runtime, and its replicas on clusters."""
+    modules, clusters = emulator.modules.of(fields["runtime"]), emulator.clusters.of(fields["runtime"])
+    for module in modules:
+        module.stop()
+    for cluster in clusters:
+        cluster.stop()
+    stopped = [*([_commands(modules)] if modules else []), *(["the replicas on the cluster"] if clusters else [])]
+    return f"Stopped: {' and '.join(stopped) or 'nothing, because nothing was running'}."
+
+
+def _commands(modules: list[LaunchedModule]) -> str:
+    return ", ".join(module.command for module in modules)
 
 
 def copy_environment(emulator: Emulator, fields: Fields) -> str:
@@ -84,9 +108,13 @@ def _check_json(text: str) -> object:
 ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {
     "token": show_token,
     "reset": reset_runtime,
+    "restart": restart,
+    "stop": stop,
     "environment": copy_environment,
     "run_again": run_again,
     "cancel": cancel_job,
     "fail": fail_job,
     "submit": submit,
 }
+# These wait for the end of programs, so they run on threads of their own.
+SLOW = frozenset({"restart", "stop"})

@@ -23,7 +23,7 @@ SCRIPTS = (
     "events",
     "main",
 )
-STYLES = ("dashboard", "flow", "form", "functions")
+STYLES = ("dashboard", "flow", "form", "functions", "runtimes")
 
 
 @cache

@@ -26,12 +26,15 @@ class Slots(NamedTuple):
     holders: Counter[str]
 
 
-class _Executors(NamedTuple):
+class RuntimeSlots(NamedTuple):
+    """How many slots the executors of one runtime have, and the ids of the jobs that hold them."""
+
     slots: int
     held: list[str]
 
     @property
     def full(self) -> bool:
+        """Whether no slot is free."""
         return len(self.held) >= self.slots
 
 
@@ -40,7 +43,7 @@ def slots(emulator: Emulator) -> Slots:
 
     Their number is unknown while jobs run on a runtime whose executor has no limit, or is not known to poll.
     """
-    state, executors = emulator.lifecycle, _executors(emulator)
+    state, executors = emulator.lifecycle, slots_by_runtime(emulator)
     running = Counter({name: state.count(name)[JobStatus.RUNNING] for name in executors if state.has_runtime(name)})
     known = bool(executors) and state.count()[JobStatus.RUNNING] <= running.total()
     full = [name for name, each in executors.items() if each.full]
@@ -51,12 +54,13 @@ def slots(emulator: Emulator) -> Slots:
     return Slots(number if known else None, full, _functions(state, held))
 
 
-def _executors(emulator: Emulator) -> dict[str, _Executors]:
-    found: defaultdict[str, _Executors] = defaultdict(lambda: _Executors(0, []))
+def slots_by_runtime(emulator: Emulator) -> dict[str, RuntimeSlots]:
+    """Return the slots of each runtime that has an executor in cells or a replica that polls."""
+    found: defaultdict[str, RuntimeSlots] = defaultdict(lambda: RuntimeSlots(0, []))
 
     def add(runtime_id: str, slots: int, held: list[str]) -> None:
         before = found[runtime_id]
-        found[runtime_id] = _Executors(before.slots + slots, before.held + held)
+        found[runtime_id] = RuntimeSlots(before.slots + slots, before.held + held)
 
     for executor in emulator.functions.executors:
         if executor.takes_jobs:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.dashboard.job_panels import job_row
-from cmemu_nb.dashboard.panels import runtimes_part
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.display.html import Html, card, status_badge, table, two_lines
-from cmemu_nb.display.text import short_id, tally, when
+from cmemu_nb.display.text import ago, short_id, tally, when
 from cmemu_nb.ipython import current_shell
+from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +42,8 @@ def _runtimes(emulator: Emulator, now: int) -> Html:
     rows = [
         {
             "runtime": two_lines(row["name"]),
-            "state": status_badge(row["state"]["badge"]),
-            "last poll": row["last_poll"],
+            "state": status_badge(row["state"]),
+            "last poll": ago(row["polled_at"] and row["polled_at"] * NS_PER_S, now),
             "queued": row["queued"],
             "running": row["running"],
             "bound apps": two_lines(", ".join(row["apps"])),

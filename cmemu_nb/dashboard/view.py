@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.dashboard.actions import ACTIONS
+from cmemu_nb.dashboard.actions import ACTIONS, SLOW
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
-from cmemu_nb.dashboard.panels import Part, last_line, plain, runtimes_part
+from cmemu_nb.dashboard.panels import Part, last_line, plain
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.display.charts import latency_chart, timeline_chart
 from cmemu_nb.display.text import visible
 from cmemu_nb.errors import CmemuError, NotFound
+from cmemu_nb.eventloop.home import start_thread
 from cmemu_nb.eventloop.shell import cell_is_running
 
 if TYPE_CHECKING:
@@ -111,16 +113,29 @@ class View:
         self.options = msgspec.convert(wanted, Options)
 
     def _act(self, message: dict[str, Any]) -> None:
+        """Run the action of a button and answer it; a slow one must not delay the updates."""
+        if message.get("do") in SLOW:
+            start_thread(lambda: self._board.do(self._acted(message)), "cmemu-action")
+        else:
+            self._acted(message)()
+
+    def _acted(self, message: dict[str, Any]) -> Callable[[], None]:
+        """Run an action; returns what sends the answer, which raises an error of the dashboard itself again."""
         reply: Part = {"answer": message.get("id"), "window": message.get("window")}
+        fault: Exception | None = None
         try:
             reply["value"] = ACTIONS[str(message.get("do"))](self._emulator, message)
         except CmemuError as error:
             reply["error"] = plain(error, 2_000)
-        except Exception as error:
-            reply["error"] = plain(f"{type(error).__name__}: {error}", 2_000)
+        except Exception as error:  # noqa: BLE001 - it is raised again below
+            reply["error"], fault = plain(f"{type(error).__name__}: {error}", 2_000), error
+
+        def answer() -> None:
             self._answer(reply)
-            raise
-        self._answer(reply)
+            if fault is not None:
+                raise fault
+
+        return answer
 
     def pause(self) -> None:
         """Stop the updates until a window is open again."""

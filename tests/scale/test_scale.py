@@ -12,7 +12,7 @@ import pytest
 from client import eventually
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.panels import runtimes_part
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import FunctionError, JobFailed, JobTimeout
 from cmemu_nb.executors.cluster.worker import Lines
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
@@ -56,7 +56,8 @@ def test_it_shows_who_serves_where(emu: Emulator, client: Client) -> None:
     assert all(worker in shown["text/html"] for worker in client.nthreads())
     assert shown["text/html"].count("responsive") == 2
     [row] = runtimes_part(emu, time.time_ns())["rows"]
-    assert [each.rpartition(" ")[2] for each in row["replicas"]] == ["responsive", "responsive"]
+    assert [line["state"] for line in row["lines"]] == ["responsive", "responsive"]
+    assert row["stops"]
     cluster.stop()
     assert "emu.scale(client)" in cluster._repr_mimebundle_()["text/html"]
 

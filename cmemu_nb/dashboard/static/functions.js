@@ -32,7 +32,7 @@ function functionsPart(dashboard) {
       if (card.element.hidden === fits) card.element.hidden = !fits;
       found += fits;
     }
-    setText(counted, text ? `${found.toLocaleString("en")} of ${shown.length.toLocaleString("en")}` : `${shown.length.toLocaleString("en")} functions`);
+    setText(counted, text ? `${found.toLocaleString("en")} of ${shown.length.toLocaleString("en")}` : `${shown.length.toLocaleString("en")} in all`);
   }
 
   function update(rows) {
