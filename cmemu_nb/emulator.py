@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cmemu_nb.dashboard.board import Board
     from cmemu_nb.dashboard.pages import Pages
     from cmemu_nb.dashboard.widget import Dashboard
+    from cmemu_nb.data.datasets import Datasets
     from cmemu_nb.display.charts import Chart
     from cmemu_nb.engine.fault_injection import FaultInjection
     from cmemu_nb.eventloop.home import Home
@@ -75,6 +76,7 @@ class Emulator:
     - Serve functions: `function` and `functions` (in cells), `launch`, `modules`, `end_modules`, `launchable_runtime`
       and `env` (programs), `configure` (what a module is given), `scale` and `clusters` (replicas on Dask clusters);
       `faults` makes the platform misbehave.
+    - Data behind modules: `datasets`.
     - Inspect: the DataFrames `runtimes`, `jobs`, `schemas`, `deployed_apps`, `events` and `event_frame`; the charts
       `timeline` and `latency`; `dashboard`, `ui_url` and `board`; `export`, `openapi`, `looked_at`, `steady_at`.
     - Internals: `lifecycle` (the state, which any thread may read), `change` (to change it), `on_event`, `application`,
@@ -737,6 +739,24 @@ class Emulator:
     def faults(self) -> FaultInjection:
         """The faults of the platform that are on; call it to set some: `emu.faults(error_rate=0.2)`."""
         return self._engine.faults
+
+    # Data behind modules
+
+    @functools.cached_property
+    def datasets(self) -> Datasets:
+        """The datasets that modules read and write, a mapping by name: assign a DataFrame, read `.frame()`.
+
+        Modules use them by Foundry's public API. `%cmemu help data` has examples.
+
+        >>> emu.datasets["orders"] = [{"id": 1, "price": 2.5}, {"id": 2, "price": None}]
+        >>> emu.datasets["orders"].frame()
+           id  price
+        0   1    2.5
+        1   2    NaN
+        """
+        from cmemu_nb.data.datasets import Datasets
+
+        return Datasets(self._engine)
 
     # Inspect: DataFrames, charts, dashboard, files
 

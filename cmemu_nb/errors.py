@@ -26,7 +26,8 @@
     │   ├── TooManyLocks               429 too_many_locks
     │   ├── TooManyRuntimes            429 too_many_runtimes
     │   ├── ApiError                   an error of Foundry's public API; each instance has its own name and status
-    │   │   └── ExecutionFailed            the function raised an exception, or its job failed
+    │   │   ├── ExecutionFailed            the function raised an exception, or its job failed
+    │   │   └── UnknownData                there is no dataset of this name or RID
     │   ├── JobFailed                  500 job_failed
     │   ├── InjectedFault              500 injected_fault
     │   │   └── PollRejected               503 injected_fault
@@ -289,6 +290,13 @@ class ApiError(WireError):
 
 class ExecutionFailed(ApiError):
     """A function called through the public API raised an exception, or its job failed or did not finish in time."""
+
+
+class UnknownData(ApiError, KeyError):
+    """There is no dataset of this name or RID."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # that of KeyError would show the message in quotes
 
 
 class JobFailed(WireError):

@@ -161,6 +161,14 @@ def sdk_connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     http_client._get_transport.cache_clear()  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+@pytest.fixture(scope="session")
+def arrow_pipe() -> None:
+    """Let pyarrow make the pipe that it keeps for the whole process, for interrupts while it reads a CSV file."""
+    from pyarrow import BufferReader, csv  # noqa: PLC0415 - few tests need it
+
+    csv.read_csv(BufferReader(b"a\n1\n"))
+
+
 @pytest.fixture
 def serve() -> Callable[..., AbstractContextManager[Emulator]]:
     """Start an emulator with settings of its own."""

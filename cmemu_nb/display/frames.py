@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cmemu_nb.lifecycle.datasets import TransactionStatus, TransactionType
 from cmemu_nb.lifecycle.events import KINDS
 from cmemu_nb.lifecycle.records import STATES, JobSource, JobStatus, Mode, Outcome, column_of
 from cmemu_nb.tokens import last_four
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from cmemu_nb.lifecycle.datasets import DatasetFile, Transaction
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
 
@@ -140,6 +142,37 @@ def deployed_apps_frame(apps: Sequence[DeployedApp]) -> pd.DataFrame:
         display_name=_text([app.display_name for app in apps]),
         bound_at=_utc(_times([app.bound_at for app in apps])),
     )
+
+
+def files_frame(files: Sequence[DatasetFile]) -> pd.DataFrame:
+    """Return the files of a dataset in the order of their paths, indexed by path."""
+    import pandas as pd  # noqa: PLC0415
+
+    from cmemu_nb.display.frame import Frame  # noqa: PLC0415
+
+    files = sorted(files, key=attrgetter("path"))
+    columns = {
+        "size": _integers(file.size for file in files),
+        "updated_at": _utc(_times(file.updated_at for file in files)),
+        "transaction_rid": _text([file.transaction_rid for file in files]),
+    }
+    return Frame(columns, pd.Index(_free_text([file.path for file in files]), name="path"))
+
+
+def transactions_frame(transactions: Sequence[Transaction]) -> pd.DataFrame:
+    """Return the transactions of a dataset in the order in which they were opened, indexed by RID."""
+    import pandas as pd  # noqa: PLC0415
+
+    from cmemu_nb.display.frame import Frame  # noqa: PLC0415
+
+    columns = {
+        "type": _category([each.kind for each in transactions], TransactionType),
+        "status": _category([each.status for each in transactions], TransactionStatus),
+        "branch": _text([each.branch for each in transactions]),
+        "created_at": _utc(_times(each.created_at for each in transactions)),
+        "closed_at": _utc(_times(each.closed_at for each in transactions)),
+    }
+    return Frame(columns, pd.Index(_text([each.rid for each in transactions]), name="rid"))
 
 
 def events_frame(events: Sequence[Event]) -> pd.DataFrame:

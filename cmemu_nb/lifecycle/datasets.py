@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.errors import ApiError, known
+from cmemu_nb.errors import ApiError, UnknownData, known
 from cmemu_nb.lifecycle.records import iso_time
 from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.labels import size_of
@@ -340,11 +340,11 @@ def _size(path: str, file: DatasetFile | None) -> int:
     return RECORD_BYTES + size_of(path) + (0 if file is None else file.size)
 
 
-def dataset_not_found(wanted: str, names: Iterable[str]) -> ApiError:
+def dataset_not_found(wanted: str, names: Iterable[str]) -> UnknownData:
     """Return the error for a dataset that does not exist; it lists the known ones."""
     listed = list(names)
     message = f"There is no dataset {quoted(wanted)}.{closest(wanted, listed)} {known(listed, 'datasets')}"
-    return ApiError(404, "DatasetNotFound", message, datasetRid=wanted)
+    return UnknownData(404, "DatasetNotFound", message, datasetRid=wanted)
 
 
 _LIKE_AN_ID = re.compile(r"ri\..*|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.DOTALL)

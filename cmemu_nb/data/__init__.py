@@ -1,0 +1,1 @@
+"""The data behind modules as objects of a notebook: datasets."""

@@ -1,0 +1,87 @@
+"""Writing a whole table or file into a dataset: one transaction, from its opening to its commit."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.foundry.arrow_types import fields_of
+from cmemu_nb.foundry.field_schemas import read_fields, write_fields
+from cmemu_nb.foundry.tables import aligned, as_table, parquet_of, read_path, read_table, reader_of
+from cmemu_nb.lifecycle.datasets import MASTER, DatasetFile, DatasetSchema, Reader, TransactionType
+
+if TYPE_CHECKING:
+    from cmemu_nb.lifecycle.datasets import DatasetHistory, Transaction
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file for a dataset, and the schema that fits it."""
+
+    path: str
+    body: bytes
+    fields: bytes
+    reader: Reader
+
+
+def content_of(data: object) -> Content:
+    """Return a table as a Parquet file, or a file as it is, with the schema of its columns."""
+    if isinstance(data, str | Path):
+        name, body = read_path(data)
+        file = DatasetFile(name, "", 0, body)
+        fields = fields_of(read_table(name, [file], None).schema)
+        return Content(name, body, write_fields(fields), reader_of(file, None))
+    table = as_table(data)
+    return Content(_new_path(), parquet_of(table), write_fields(fields_of(table.schema)), Reader.PARQUET)
+
+
+def content_to_append(data: object, schema: DatasetSchema | None) -> Content:
+    """Return the same for a dataset that has a schema: its columns keep their types, and new ones are added."""
+    content = content_of(data)
+    if schema is None:
+        return content
+    old = read_fields(schema.fields)
+    fields = [*old, *(each for each in read_fields(content.fields) if each.name not in {field.name for field in old})]
+    reader = Reader.CSV if Reader.CSV in (schema.reader, content.reader) else content.reader
+    if isinstance(data, str | Path):
+        return replace(content, fields=write_fields(fields), reader=reader)
+    try:
+        table = aligned(as_table(data), fields)
+    except ValueError as error:
+        raise InvalidRequest(f"The rows can't be appended: {error}.") from None
+    return Content(content.path, parquet_of(table), write_fields(fields), reader)
+
+
+def write(lifecycle: Lifecycle, history: DatasetHistory, kind: TransactionType, branch: str, content: Content) -> None:
+    """Write a file in one transaction, and set the schema if that changes."""
+    transaction = upload(lifecycle, history, content.path, content.body, kind, branch)
+    schema = history.schema(transaction.rid)
+    if schema is None or (schema.fields, schema.reader) != (content.fields, content.reader):
+        lifecycle.set_dataset_schema(history.dataset.rid, transaction.rid, branch, content.fields, content.reader)
+
+
+def upload(
+    lifecycle: Lifecycle,
+    history: DatasetHistory,
+    path: str,
+    body: bytes,
+    kind: TransactionType = TransactionType.UPDATE,
+    branch: str = MASTER,
+) -> Transaction:
+    """Upload a file in a transaction of its own, and return the transaction; a file that is refused aborts it."""
+    rid = history.dataset.rid
+    transaction = lifecycle.open_transaction(rid, kind, branch)
+    try:
+        lifecycle.put_file(rid, transaction.rid, path, body)
+    except BaseException:
+        lifecycle.abort_transaction(rid, transaction.rid)
+        raise
+    return lifecycle.commit_transaction(rid, transaction.rid)
+
+
+def _new_path() -> str:
+    return f"part-{secrets.token_hex(4)}.parquet"
