@@ -22,7 +22,7 @@ from lab_browser import (
     run_all_cells,
     write_notebook,
 )
-from playwright.sync_api import expect
+from playwright.sync_api import ViewportSize, expect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +44,8 @@ DOUBLE = """
 def double(context, event):
     return 2 * event["x"]
 """
+# In Lab with its file browser the dashboard has 300 px less, and shows the list beside the open job.
+WIDE: ViewportSize = {"width": 1440, "height": 900}
 IN_THE_KERNEL = """async (code) => {
     const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
     // A kernel aborts what is sent to it in the moment after a cell has failed or was interrupted.
@@ -187,6 +189,7 @@ def _in_chromium(serving: AbstractContextManager[str], folder: Path) -> Iterator
 def _run(page: Page, folder: Path) -> Iterator[Dashboard]:
     """Run the notebook that a page shows; an error that the page raises fails the test at its end."""
     wrong: list[str] = []
+    page.set_viewport_size(WIDE)
 
     def note(error: Error) -> None:
         wrong.append(str(error))

@@ -14,7 +14,8 @@ from conftest import TOKEN, serving
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import Activity, activity_of, figures
 from cmemu_nb.dashboard.flow import flow_part
-from cmemu_nb.dashboard.job_panels import job_part, job_row
+from cmemu_nb.dashboard.job_detail import job_part
+from cmemu_nb.dashboard.job_panels import job_row
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.lifecycle.lifecycle import Lifecycle

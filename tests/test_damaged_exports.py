@@ -16,8 +16,9 @@ from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
+from cmemu_nb.dashboard.job_panels import EventList, choices_part, jobs_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import CmemuError, SessionFileError

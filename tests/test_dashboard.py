@@ -91,23 +91,25 @@ def test_a_job_is_run_again_and_others_failed_and_cancelled(dashboard: Dashboard
     ends = f"on a worker of 'notebook'; emu.job(\"{hanging[-6:]}\").cancel() or %cmemu cancel hang ends it."
     expect(why).to_have_text(re.compile(f"^'hang' has been running for .* s {re.escape(ends)}$"))
     screenshot(dashboard.page, "dashboard-why")
+    card.get_by_role("button", name="Fail…").click()
     card.get_by_label("Reason").fill("I <b>said</b> so")
-    card.get_by_role("button", name="Fail").click()
+    card.get_by_role("button", name="Fail", exact=True).click()
     expect(why).to_be_hidden()
-    expect(card.get_by_label("Error")).to_have_text("I <b>said</b> so")
+    expect(card.get_by_label("Error")).to_contain_text("failed I <b>said</b> so")
     expect(dashboard.row(hanging)).to_contain_text("failed")
     card.get_by_role("button", name="Run again").click()
     expect(card.get_by_text(hanging)).to_have_count(0)
     expect(card.locator("h4")).to_contain_text("running")
-    card.get_by_role("button", name="Fail").click()
-    expect(card.get_by_label("Error")).to_have_text("failed in the dashboard")
+    card.get_by_role("button", name="Fail…").click()
+    dashboard.page.keyboard.press("Enter")
+    expect(card.get_by_label("Error")).to_contain_text("failed failed in the dashboard")
     cancel = card.get_by_role("button", name="Cancel")
     expect(cancel).to_be_hidden()
     card.get_by_role("button", name="Run again").click()
     expect(card.locator("h4")).to_contain_text("running")
     screenshot(dashboard.page, "dashboard-cancel")
     cancel.click()
-    expect(card.get_by_label("Error")).to_have_text("cancelled: in the dashboard")
+    expect(card.get_by_label("Error")).to_contain_text("cancelled in the dashboard")
     expect(cancel).to_be_hidden()
     card.get_by_role("button", name="Close").click()
 
@@ -117,7 +119,13 @@ def test_what_a_function_raised_is_shown_as_its_own_traceback_and_not_in_the_log
     wrong = dashboard.submit("fail")
     dashboard.row(wrong).click()
     card = panel.get_by_role("region", name="The open job")
-    expect(card.get_by_label("Error")).to_have_text(
+    expect(card.get_by_label("Error")).to_contain_text("ValueError no such thing")
+    expect(card.get_by_label("Where it was raised")).to_have_text(
+        re.compile(r"^Cell In\[\d+\], line \d+, in fail\n  raise ValueError\('no such thing'\)$")
+    )
+    expect(card.get_by_label("Traceback")).to_be_hidden()
+    card.get_by_text("Traceback", exact=True).click()
+    expect(card.get_by_label("Traceback")).to_have_text(
         re.compile(
             r"^ValueError: no such thing\n\nTraceback \(most recent call last\):\n"
             r"  Cell In\[\d+\], line \d+, in fail\n    raise ValueError\('no such thing'\)\nValueError: no such thing$"

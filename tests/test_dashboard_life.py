@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from client import RUNTIMES
-from dashboard_page import DOUBLE, function_button, open_dashboard
+from dashboard_page import DOUBLE, WIDE, function_button, open_dashboard
 from kernels.driver import wait_until
 from lab_browser import screenshot
 from playwright.sync_api import expect
@@ -91,7 +91,9 @@ def test_nothing_is_cut_or_hard_to_read(dashboard: Dashboard, theme: str, width:
             assert dashboard.root.evaluate(UNNAMED) == [], name
     finally:
         function_button(dashboard.tab("Functions"), "double").click()
-        dashboard.page.set_viewport_size({"width": 1280, "height": 900})
+        card = dashboard.tab("Jobs").get_by_role("region", name="The open job")
+        card.get_by_role("button", name=re.compile("Close|Back")).click()
+        dashboard.page.set_viewport_size(WIDE)
         dashboard.lab("apputils:change-theme", {"theme": "JupyterLab Light"})
 
 

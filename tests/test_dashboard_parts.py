@@ -15,8 +15,9 @@ from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import Activity, activity_of, figures
 from cmemu_nb.dashboard.bodies import readable
 from cmemu_nb.dashboard.curl import curl_commands
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import EventList, job_part
+from cmemu_nb.dashboard.job_panels import EventList
 from cmemu_nb.dashboard.runtimes import runtimes_part, state_of
 from cmemu_nb.display.text import visible
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -339,4 +340,5 @@ def test_long_logs_and_errors_are_cut_with_a_note(emulator: Emulator) -> None:
     part = job_part(emulator, job_id, 0)
     assert part["logs"].endswith("xlast")
     assert part["logs_note"] == "the last 20,000 of 30,010 characters"
-    assert part["error"].endswith("… (the first 16,384 of 39,999 bytes)")
+    assert part["error"]["message"].endswith("… (the first 2,000 of 16,420 characters)")
+    assert part["error"]["trace"].endswith("… (the first 16,384 of 39,999 bytes)")

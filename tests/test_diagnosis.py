@@ -14,7 +14,7 @@ from journaled import process
 from test_platform_routes import Client, token_of
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.job_panels import job_part
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.errors import JobFailed, JobTimeout
 from cmemu_nb.lifecycle.records import NS_PER_S
 

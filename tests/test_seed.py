@@ -20,7 +20,7 @@ from test_docs import ROOT, fenced
 from test_magics import only_shell, run, shell
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.job_panels import job_part
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.display.cards import show_emulator, show_job
 from cmemu_nb.errors import NotFound, SeedError, SettingError
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
@@ -189,7 +189,7 @@ def test_a_job_carries_the_login_of_its_bearer_token_to_the_platform_routes_only
         assert emulator.job(direct).record.user_id == "alice"
         assert set(mine(emulator).take()) == {"jobId", "queryType", "query"}
         assert "asked for by  alice" in show_job(emulator.job(direct))["text/plain"]
-        assert ["asked for by", "alice"] in job_part(emulator, direct, 0)["facts"]
+        assert ["user", "alice"] in job_part(emulator, direct, 0)["facts"]
 
 
 PROGRAM = """

@@ -13,7 +13,7 @@ from client import RID, Api
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import figures
 from cmemu_nb.dashboard.flow import flow_part
-from cmemu_nb.dashboard.job_panels import job_part
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import FunctionError, JobFailed, NotRunning, SessionFileError

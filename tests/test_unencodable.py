@@ -21,7 +21,7 @@ import pydantic
 import pytest
 from compute_modules.client.internal_query_client import InternalQueryService
 
-from cmemu_nb.dashboard.job_panels import job_part
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.errors import FunctionError, JobFailed
 from cmemu_nb.eventloop.ending import Ending
 from cmemu_nb.executors.sdk.adapter import define, handle_job
@@ -206,7 +206,7 @@ def test_it_is_said_wherever_people_look(emulator: Emulator) -> None:
     with pytest.raises(FunctionError, match=said):
         list(job.stream())
     assert re.match(said, emulator.map("give", [{}]).error[0])
-    assert re.match(said, job_part(emulator, job.id, 0)["error"])
+    assert re.match(said, job_part(emulator, job.id, 0)["error"]["message"])
     assert re.search(said, job._repr_mimebundle_()["text/plain"])
 
 

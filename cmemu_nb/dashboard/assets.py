@@ -17,13 +17,14 @@ SCRIPTS = (
     "flow",
     "runtimes",
     "job",
+    "job_table",
     "jobs",
     "functions",
     "charts",
     "events",
     "main",
 )
-STYLES = ("dashboard", "flow", "form", "functions", "runtimes")
+STYLES = ("dashboard", "flow", "form", "functions", "job", "runtimes")
 
 
 @cache

@@ -11,8 +11,9 @@ import msgspec
 from cmemu_nb.dashboard.actions import ACTIONS, SLOW
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import EventList, choices_part, job_part, jobs_part
+from cmemu_nb.dashboard.job_panels import EventList, choices_part, jobs_part
 from cmemu_nb.dashboard.panels import Part, last_line, plain
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.display.charts import latency_chart, timeline_chart

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter
-from cmemu_nb.dashboard.job_panels import job_part, job_row
+from cmemu_nb.dashboard.job_panels import job_row
 from cmemu_nb.display.charts import latency_chart, timeline_chart
 
 if TYPE_CHECKING:

@@ -1,85 +1,187 @@
-// One job: its state, query and result, and buttons to act on it.
+// One job: what went wrong, when it was queued and ran, its query, result and logs, and buttons to act on it.
 
-function jobCard(dashboard, { part, title, onclose }) {
-  const heading = el("h4", { class: "cmemu-title" });
-  const removed = el("p", { class: "cmemu-empty" });
-  const facts = el("dl", { class: "cmemu-facts" });
-  const steps = el("ol", { class: "cmemu-steps", "aria-label": "Timeline" });
-  const diagnosis = el("p", { class: "cmemu-waits" });
-  const error = el("pre", { class: "cmemu-body cmemu-error", "aria-label": "Error" });
-  const bodies = { query: bodyPart("Query"), arrived: bodyPart("Result, as far as it has arrived"), result: bodyPart("Result") };
-  const logs = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "Logs" });
-  const logNote = el("span", { class: "cmemu-muted" });
-  const logPart = el("details", { open: true }, el("summary", { title: "Show or hide what the job's function printed" }, "Logs ", logNote), logs);
-  const curl = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "curl commands" });
-  const curlPart = el(
-    "details",
-    {},
-    el("summary", { title: "Show or hide the commands that submit and inspect it" }, "curl"),
-    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token: Copy behind the info button copies it."),
-    curl,
-    button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(curl.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
-  );
+// Make the card of the job that a part of the data describes. `list` has the rows of a list around it, if there is one:
+// `list.row(id)` and `list.step(by)`, the id of the job before or after the open one.
+function jobCard(dashboard, { part, title, onclose, list = null }) {
+  const job = () => dashboard.model.get(part);
+  const wanted = () => dashboard.options[part];
+  const open = (id) => id && dashboard.look({ [part]: id });
+
+  const heading = el("h4", { class: "cmemu-title", tabindex: "-1" });
+  const back = button("← Back", "Back to the list", onclose, { class: "cmemu-button cmemu-back" });
+  const previous = button("↑", "The job above in the list (k, or Alt and arrow up)", () => open(list.step(-1)), { "aria-label": "Previous job" });
+  const next = button("↓", "The job below in the list (j, or Alt and arrow down)", () => open(list.step(1)), { "aria-label": "Next job" });
+  const close = button("✕", "Close this job (Escape)", onclose, { "aria-label": "Close", class: "cmemu-button cmemu-close" });
+  const head = el("div", { class: "cmemu-job-head" }, list && back, heading, list && [previous, next], close);
+
+  const again = button("Run again", "Submit the same query again, and open the new job", async () => open(await dashboard.ask("run_again", { job: job().key })));
   const cancel = button("Cancel", "Cancel this job: its callers get an error, and a function in a cell is interrupted", async () => {
     const message = await dashboard.ask("cancel", { job: job().key });
     if (message) dashboard.say(message);
   });
-  const reason = el("input", { type: "text", class: "cmemu-input", placeholder: "failed in the dashboard", "aria-label": "Reason", title: "Why the job fails: its callers get this message" });
-  const fail = button("Fail", "End this job as failed, with the reason", async () => {
-    const message = await dashboard.ask("fail", { job: job().key, reason: reason.value });
-    if (!message) return;
-    reason.value = "";
-    dashboard.say(message);
-  });
-  const failing = el("span", { class: "cmemu-row" }, cancel, reason, fail);
-  const again = button("Run again", "Submit the same query again", async () => {
-    const id = await dashboard.ask("run_again", { job: job().key });
-    if (id) dashboard.look({ [part]: id });
-  });
-  const copy = button("Copy id", "Copy the job's id", async () => dashboard.say((await copyText(job().key)) ? "The id was copied." : `The browser does not let pages copy. The id is ${job().key}`));
-  const close = button("Close", "Close this job", onclose);
-  const actions = el("div", { class: "cmemu-row" }, again, copy, failing, close);
-  const all = el("div", {}, diagnosis, facts, steps, error, bodies.result.element, bodies.arrived.element, bodies.query.element, logPart, curlPart);
-  const element = el("section", { class: "cmemu-card", "aria-label": title, hidden: true }, heading, actions, removed, all);
+  const failing = failForm(dashboard, job);
+  const actions = el("div", { class: "cmemu-row cmemu-actions" }, again, cancel, failing.opener);
 
-  const job = () => dashboard.model.get(part);
+  const removed = el("p", { class: "cmemu-empty" });
+  const diagnosis = el("p", { class: "cmemu-waits" });
+  const error = errorBox();
+  const moments = momentsPart();
+  const bodies = { query: bodyPart("Query"), result: bodyPart("Result"), arrived: bodyPart("Result, as far as it has arrived") };
+  const logs = logsPart();
+  const facts = factsPart(dashboard);
+  const curl = curlPart(dashboard);
+  const parts = [error.element, diagnosis, moments.element, Object.values(bodies).map(({ element }) => element), logs.element, facts.element, curl.element];
+  const all = el("div", {}, parts);
+  const top = el("div", { class: "cmemu-job-top" }, head, actions, failing.element);
+  const element = el("section", { class: "cmemu-card cmemu-job", "aria-label": title, hidden: true }, top, removed, all);
+  let shown = "";
+
+  function name(words, state) {
+    const described = JSON.stringify([words, state]);
+    if (heading.dataset.words === described) return;
+    heading.dataset.words = described;
+    heading.title = words;
+    heading.replaceChildren(el("bdi", {}, words), state ? " " : "", state ? badge(state) : "");
+  }
+
+  // Until the data of a job has arrived, what its row in the list says is shown.
+  function showRow(row) {
+    actions.hidden = all.hidden = true;
+    removed.hidden = false;
+    setText(removed, "Its details are on the way.");
+    name(row ? row.function : wanted(), row?.state);
+  }
 
   function show() {
     const now = job();
-    element.hidden = !now.key;
-    if (!now.key) return;
+    element.hidden = !wanted();
+    if (!wanted()) return;
+    if (wanted() !== shown) {
+      shown = wanted();
+      element.scrollTop = 0;
+      failing.close();
+    }
+    for (const [way, by] of list ? [[previous, -1], [next, 1]] : []) way.setAttribute("aria-disabled", String(!list.step(by)));
+    if (now.key !== wanted()) return showRow(list?.row(wanted()));
     setText(removed, now.removed || "");
     removed.hidden = !now.removed;
-    all.hidden = Boolean(now.removed);
-    again.hidden = Boolean(now.removed);
-    failing.hidden = Boolean(now.removed || now.finished);
-    if (now.removed) {
-      heading.dataset.words = "";
-      return heading.replaceChildren(el("bdi", {}, now.key));
-    }
-    const words = JSON.stringify([now.function, now.state]);
-    if (heading.dataset.words !== words) {
-      heading.dataset.words = words;
-      heading.replaceChildren(el("bdi", {}, now.function), " ", badge(now.state));
-    }
-    const rows = JSON.stringify(now.facts);
-    if (facts.dataset.words !== rows) {
-      facts.dataset.words = rows;
-      facts.replaceChildren(...now.facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, el("bdi", {}, value)))));
-    }
-    steps.replaceChildren(...now.timeline.map(([what, at, after]) => el("li", {}, el("strong", {}, what), ` ${at} `, el("span", { class: "cmemu-muted" }, after))));
+    actions.hidden = all.hidden = Boolean(now.removed);
+    if (now.removed) return name(now.key);
+    cancel.hidden = failing.opener.hidden = Boolean(now.finished);
+    if (now.finished) failing.close();
+    name(now.function, now.state);
     setText(diagnosis, now.diagnosis);
     diagnosis.hidden = !now.diagnosis;
-    setText(error, now.error);
-    error.hidden = !now.error;
-    for (const [name, body] of Object.entries(bodies)) body.show(now[name]);
-    setText(logs, now.logs);
-    setText(logNote, now.logs_note);
-    logPart.hidden = !now.logs;
-    setText(curl, now.curl.join("\n"));
+    error.show(now.error, now.state.tone);
+    moments.show(now);
+    for (const [each, body] of Object.entries(bodies)) body.show(now[each]);
+    logs.show(now);
+    facts.show(now.facts);
+    curl.show(now.curl);
   }
 
-  return { element, show };
+  return { element, heading, show };
+}
+
+// Make the button that opens a line in which a reason is typed, and this line, which fails the job.
+function failForm(dashboard, job) {
+  const reason = el("input", { type: "text", class: "cmemu-input", placeholder: "failed in the dashboard", "aria-label": "Reason", title: "Why the job fails: its callers get this message" });
+  const send = el("button", { type: "submit", class: "cmemu-button", title: "End this job as failed, with the reason" }, "Fail");
+  const element = el("form", { class: "cmemu-row cmemu-failing", hidden: true, onsubmit: fail, onkeydown: press }, reason, send, button("Keep", "Do not fail this job", close));
+  const opener = button("Fail…", "End this job as failed, with a reason", () => (element.hidden ? ask() : close()), { "aria-expanded": "false" });
+
+  function ask() {
+    element.hidden = false;
+    opener.setAttribute("aria-expanded", "true");
+    reason.focus();
+  }
+
+  function close() {
+    if (element.hidden) return;
+    const focused = element.contains(document.activeElement);
+    element.hidden = true;
+    opener.setAttribute("aria-expanded", "false");
+    if (focused) opener.focus();
+  }
+
+  // In JupyterLab the browser does not submit a form when Enter is pressed in an input.
+  function press(event) {
+    if (event.key === "Enter" && event.target === reason) fail(event);
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    close();
+  }
+
+  async function fail(event) {
+    event.preventDefault();
+    const message = await dashboard.ask("fail", { job: job().key, reason: reason.value });
+    if (!message) return;
+    reason.value = "";
+    close();
+    dashboard.say(message);
+  }
+
+  return { element, opener, close };
+}
+
+// Make the box of an error: its type and message, the frame of the user's own code, and the whole traceback to open.
+function errorBox() {
+  const type = el("strong", {});
+  const message = el("span", { class: "cmemu-error-message" });
+  const frame = el("pre", { class: "cmemu-body cmemu-frame", "aria-label": "Where it was raised", tabindex: "0" });
+  const trace = el("pre", { class: "cmemu-body", "aria-label": "Traceback", tabindex: "0" });
+  const whole = el("details", {}, el("summary", { title: "Show or hide the whole traceback" }, "Traceback"), trace);
+  const element = el("section", { class: "cmemu-error", "aria-label": "Error", hidden: true }, el("p", {}, type, " ", message), frame, whole);
+  return {
+    element,
+    show(error, tone) {
+      element.hidden = !error;
+      if (!error) return;
+      element.dataset.tone = tone;
+      setText(type, error.type);
+      setText(message, error.message);
+      setText(frame, error.frame);
+      frame.hidden = !error.frame;
+      setText(trace, error.trace);
+      whole.hidden = !error.trace;
+    },
+  };
+}
+
+// Make the line of a job's moments, with a bar between them for each span of time; tooltips have the absolute times.
+function momentsPart() {
+  const element = el("ol", { class: "cmemu-moments", "aria-label": "Timeline" });
+  let shape = "";
+
+  // Elements stay while only times change, so that a tooltip stays open.
+  function make({ moments, spans }) {
+    const pieces = moments.flatMap((_, position) => [
+      el("li", { class: "cmemu-moment" }),
+      position < spans.length && el("li", { class: "cmemu-span" }, el("span"), el("span", { class: `cmemu-bar cmemu-${spans[position].tone}`, "aria-hidden": "true" })),
+    ]);
+    element.replaceChildren(...pieces.filter(Boolean));
+  }
+
+  return {
+    element,
+    show(now) {
+      const described = JSON.stringify([now.moments.map(([words]) => words), now.spans.map(({ tone }) => tone)]);
+      if (shape !== described) make(now);
+      shape = described;
+      const all = now.spans.reduce((sum, { length }) => sum + length, 0) || 1;
+      now.moments.forEach(([words, at], position) => {
+        const item = element.children[2 * position];
+        setText(item, words);
+        item.title = at;
+      });
+      now.spans.forEach(({ time, length }, position) => {
+        const item = element.children[2 * position + 1];
+        setText(item.firstChild, time);
+        item.title = `${now.moments[position][0]} for ${time}`;
+        item.style.flexGrow = length / all;
+      });
+    },
+  };
 }
 
 // Make the part of a query or a result: its kind, its size and its text.
@@ -97,4 +199,51 @@ function bodyPart(name) {
       text.hidden = !body.text;
     },
   };
+}
+
+// Make the part of what the job's function printed. It follows the end while it grows, unless someone has scrolled up.
+function logsPart() {
+  const text = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "Logs" });
+  const note = el("span", { class: "cmemu-muted" });
+  const element = el("details", { open: true }, el("summary", { title: "Show or hide what the job's function printed" }, "Logs ", note), text);
+  return {
+    element,
+    show({ logs, logs_note }) {
+      element.hidden = !logs;
+      const atEnd = text.scrollTop + text.clientHeight >= text.scrollHeight - 4;
+      setText(text, logs);
+      setText(note, logs_note);
+      if (atEnd) text.scrollTop = text.scrollHeight;
+    },
+  };
+}
+
+// Make the list of a job's facts, with a button that copies the first, which is its id.
+function factsPart(dashboard) {
+  const element = el("dl", { class: "cmemu-job-facts" });
+  let shown = "";
+  const copy = (id) => button("Copy", "Copy the job's id", async () => dashboard.say((await copyText(id)) ? "The id was copied." : `The browser does not let pages copy. The id is ${id}`), { "aria-label": "Copy id" });
+  return {
+    element,
+    show(facts) {
+      const described = JSON.stringify(facts);
+      if (described === shown) return;
+      shown = described;
+      element.replaceChildren(...facts.flatMap(([name, value], position) => [el("dt", {}, name), el("dd", {}, el("bdi", {}, value), position ? null : [" ", copy(value)])]));
+    },
+  };
+}
+
+// Make the part of the curl commands of a job.
+function curlPart(dashboard) {
+  const text = el("pre", { class: "cmemu-body", tabindex: "0", "aria-label": "curl commands" });
+  const element = el(
+    "details",
+    {},
+    el("summary", { title: "Show or hide the commands that submit and inspect it" }, "curl"),
+    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token."),
+    text,
+    button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(text.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
+  );
+  return { element, show: (commands) => setText(text, commands.join("\n")) };
 }

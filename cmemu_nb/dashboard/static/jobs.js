@@ -1,65 +1,34 @@
-// The Jobs tab: the newest jobs first, their filters, and the open job.
+// The Jobs tab: the list of jobs, and beside it the open job; in a narrow dashboard the open job replaces the list.
 
 function jobsPart(dashboard) {
-  const selects = {
-    runtime: choice("Runtime", "Only jobs of this runtime"),
-    function: choice("Function", "Only calls of this function"),
-    status: choice("Status", "Only jobs with this status", ["queued", "running", "succeeded", "failed"]),
-    outcome: choice("Outcome", "Only jobs with this outcome", ["ok", "function error", "failed"]),
-  };
-  for (const [name, { select }] of Object.entries(selects)) select.addEventListener("change", () => narrow({ [name]: select.value }));
-  const text = searchField("Only jobs with this text in their id, names, query, result or error", (value) => narrow({ text: value }));
-  const clear = button("Clear filters", "Show every job", () => narrow({ runtime: "", function: "", status: "", outcome: "", text: "" }));
-  const filters = filterRow("Filter the jobs", Object.values(selects).map(({ element }) => element), text.element, clear);
-
-  const counted = el("p", { class: "cmemu-note", role: "status" });
-  const table = dataTable({
-    caption: "Jobs, newest first",
-    columns: [
-      { name: "Function" },
-      { name: "Runtime" },
-      { name: "State", title: "The status, and the outcome where that says more" },
-      { name: "Queued at (UTC)", short: true },
-      { name: "Queue time", number: true },
-      { name: "Run time", number: true },
-      { name: "Job", short: true },
-    ],
-    cellsOf: (row) => [row.function, row.runtime, row.state, row.queued_at, row.queue_time, row.run_time, `…${row.key.slice(-6)}`],
-    onopen: (key) => dashboard.look({ job: dashboard.options.job === key ? "" : key }),
-    hold: true,
-    empty: () =>
-      dashboard.model.get("jobs").every
-        ? "No job matches these filters. Clear filters shows every job."
-        : `There are no jobs yet. In a cell: ${dashboard.emu()}.call("name", {...}) or ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.`,
-  });
-  const more = button("Show more", "Show 50 more jobs", () => dashboard.look({ most: dashboard.options.most + 50 }));
-  const open = jobCard(dashboard, { part: "job", title: "The open job", onclose: () => dashboard.look({ job: "" }) });
-
-  function narrow(changes) {
-    dashboard.look({ filter: { ...dashboard.options.filter, ...changes } });
-    show();
-  }
+  const list = jobTable(dashboard);
+  const detail = jobCard(dashboard, { part: "job", title: "The open job", list, onclose: () => dashboard.look({ job: "" }) });
+  const element = el("div", { class: "cmemu-master", onkeydown: press }, el("div", { class: "cmemu-split" }, list.element, detail.element));
+  list.element.classList.add("cmemu-list-pane");
+  let open = "";
 
   function show() {
-    const jobs = dashboard.model.get("jobs");
-    const wanted = dashboard.options.filter;
-    if (!jobs.rows) return;
-    const choices = dashboard.model.get("choices");
-    selects.runtime.offer(choices.runtimes || []);
-    selects.function.offer(choices.functions || []);
-    for (const [name, { choose }] of Object.entries(selects)) choose(wanted[name]);
-    text.show(wanted.text);
-    clear.hidden = !Object.values(wanted).some(Boolean);
-    setText(counted, jobs.every ? `${jobs.rows.length} of ${jobs.found.toLocaleString("en")} shown${jobs.found === jobs.every ? "" : `, ${jobs.every.toLocaleString("en")} in all`}` : "");
-    more.hidden = jobs.rows.length >= jobs.found || dashboard.options.most >= 500;
-    table.update(jobs.rows, dashboard.options.job, JSON.stringify(jobs.asked));
-    table.element.classList.toggle("cmemu-beside-open", Boolean(dashboard.options.job));
-    open.show();
+    const { job } = dashboard.options;
+    const opener = list.element.querySelector("[data-open] .cmemu-open");
+    const inside = detail.element.contains(document.activeElement);
+    element.toggleAttribute("data-open", Boolean(job));
+    list.show();
+    detail.show();
+    // Where the job has replaced the list, the focus would be lost with the list, and later with the job.
+    if (job && !open && !list.element.offsetParent) detail.heading.focus();
+    else if (!job && inside) opener?.focus();
+    open = job;
   }
 
-  return {
-    element: el("div", {}, filters, counted, table.element, more, open.element),
-    show,
-    parts: ["jobs", "choices", "job"],
-  };
+  function press(event) {
+    const typing = event.target.closest("input, select, textarea");
+    const letters = typing || event.ctrlKey || event.metaKey ? {} : { j: 1, k: -1 };
+    const by = event.altKey ? { ArrowDown: 1, ArrowUp: -1 }[event.key] : letters[event.key];
+    const id = by && dashboard.options.job && list.step(by);
+    if (!id) return;
+    event.preventDefault();
+    dashboard.look({ job: id });
+  }
+
+  return { element, show, parts: ["jobs", "choices", "job"] };
 }
