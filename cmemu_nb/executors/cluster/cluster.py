@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cmemu_nb.errors import CmemuError, FunctionRefused, InvalidRequest, LaunchFailed, NotFound
 from cmemu_nb.executors.cluster.pickling import pickled
-from cmemu_nb.executors.cluster.tasks import check_versions, describe_end, make_worker_watch, replica_name
+from cmemu_nb.executors.cluster.tasks import (
+    ANSWER_SECONDS,
+    CHECK_SECONDS,
+    check_versions,
+    describe_end,
+    make_worker_watch,
+    replica_name,
+    run_on_workers,
+)
 from cmemu_nb.executors.cluster.worker import Abandon, Leave, NewFunctions, Start, deliver, leave, serve
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs
 from cmemu_nb.executors.replicas import record_exit, record_start
@@ -37,8 +45,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SHIP_SECONDS = 5.0
 STOP_SECONDS = 3.0
-ANSWER_SECONDS = 15.0
-CHECK_SECONDS = 0.1
 
 
 class Seat:
@@ -362,7 +368,9 @@ class Cluster:
         return self._call_dask(self._deliver, seat.worker, seat.attempt, message)
 
     def _deliver(self, worker: str, attempt: str, message: Message) -> str:
-        answers = self._client.run(deliver, attempt, message, workers=[worker], on_error="ignore")
+        answers = {}
+        with contextlib.suppress(OSError):  # the loss of a worker is reported by the scheduler
+            answers = run_on_workers(self._client, deliver, attempt, message, workers=[worker], on_error="ignore")
         if isinstance(message, Leave):  # the replica reads the message only when its poll is answered
             self._on_loop(self._engine.end_polls)
         return str(answers.get(worker, ""))
@@ -406,7 +414,7 @@ class Cluster:
             if self._listening:
                 self._client.unsubscribe_topic(self._topic)
                 self._client.unregister_scheduler_plugin(self._topic)
-        self._client.run(leave, self._topic, on_error="ignore")
+        run_on_workers(self._client, leave, self._topic, on_error="ignore")
 
     def __repr__(self) -> str:
         if self.stopped:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future, wait
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -11,10 +13,14 @@ from cmemu_nb.executors.cluster.worker import describe_error
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distributed import Client, SchedulerPlugin
     from distributed import Future as DaskFuture
 
 PACKAGE = "cmemu_nb"
+ANSWER_SECONDS = 15.0
+CHECK_SECONDS = 0.1
 
 
 def replica_name(number: int, worker: str) -> str:
@@ -22,9 +28,35 @@ def replica_name(number: int, worker: str) -> str:
     return f"{number}@{urlsplit(worker).netloc}"
 
 
+def run_on_workers(
+    client: Client, function: Callable[..., object], *arguments: object, **options: Any
+) -> dict[str, Any]:
+    """Return the answers of `client.run`; raise `OSError` once the client is closed, or after 15 s.
+
+    `client.run` itself waits without a limit: it may never return when a worker ends while the scheduler calls it.
+    """
+    answer: Future[dict[str, Any]] = Future()
+
+    async def run() -> None:
+        try:
+            answer.set_result(await client.run(function, *arguments, **options))
+        except Exception as error:  # noqa: BLE001 - the cluster's errors are of many types
+            answer.set_exception(error)
+
+    if client.loop is not None:
+        client.loop.add_callback(run)
+    end = time.monotonic() + ANSWER_SECONDS
+    while wait([answer], CHECK_SECONDS).not_done:
+        if client.status in ("closing", "closed"):
+            raise OSError("the Dask client was closed")
+        if time.monotonic() > end:
+            raise OSError(f"the workers did not answer within {ANSWER_SECONDS:g} s")
+    return answer.result()
+
+
 def check_versions(client: Client) -> None:
     """Raise `LaunchFailed` if a worker of a cluster has no cmemu_nb, or another version of it."""
-    found: dict[str, Any] = client.run(metadata.version, PACKAGE, on_error="return")
+    found: dict[str, Any] = run_on_workers(client, metadata.version, PACKAGE, on_error="return")
     for worker, version in found.items():
         missing = isinstance(version, metadata.PackageNotFoundError)
         # Any other error is that of a worker which has left the cluster meanwhile.
