@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.once
 
-COMMANDS = {"serve", "run", "call", "cancel", "jobs", "runtimes", "schemas", "env", "export", "list", "lab"}
+COMMANDS = {"serve", "run", "call", "cancel", "jobs", "runtimes", "schemas", "env", "export", "list", "lab", "ui"}
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
 NO_JUPYTERLAB = """
 import sys

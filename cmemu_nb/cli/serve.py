@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cmemu_nb.arguments import add_seed, add_settings, given_settings
 from cmemu_nb.cli.parser import Commands, Parser, add_command, does
 from cmemu_nb.cli.stderr_writer import StderrWriter
+from cmemu_nb.cli.ui import address, open_browser
 from cmemu_nb.emulator import Emulator
 from cmemu_nb.errors import WARNINGS, JournalError, SettingError
 
@@ -32,7 +33,7 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         commands,
         "serve",
         "Run an emulator without a notebook, until SIGTERM or Ctrl-C.",
-        "  cmemu serve --port 4000 --print-token\n  cmemu serve --tls --journal lifecycle.db\n"
+        "  cmemu serve --port 4000 --print-token\n  cmemu serve --ui\n  cmemu serve --tls --journal lifecycle.db\n"
         "  cmemu serve --seed seed.yaml",
     )
     add_start_options(parser)
@@ -45,6 +46,11 @@ def add_start_options(parser: argparse.ArgumentParser) -> None:
     add_seed(parser)
     parser.add_argument(
         "--print-token", action="store_true", help="Print the bearer token even if stdout is not a terminal."
+    )
+    parser.add_argument(
+        "--ui",
+        action="store_true",
+        help="Print the address of the dashboard, with the token if that is printed too, and open it in a browser.",
     )
     parser.add_argument(
         "--tls",
@@ -68,8 +74,12 @@ def started(parser: Parser, options: argparse.Namespace) -> Iterator[Emulator]:
         print(f"The emulator is at {emulator.url}", flush=True)
         if emulator.proxy_url is not None:
             print(f"Through the hub, for requests with a token: {emulator.proxy_url}", flush=True)
-        if options.print_token or sys.stdout.isatty():
+        shown_token = emulator.token if options.print_token or sys.stdout.isatty() else ""
+        if shown_token:
             print(f"Bearer token: {emulator.token}", flush=True)
+        if options.ui:
+            print(f"The dashboard is at {address(emulator.url, shown_token)}", flush=True)
+            open_browser(emulator.url, emulator.token)
         if options.tls:
             print(f"The platform routes are at {emulator.platform_url}", flush=True)
             print(f"Certificate authority: {emulator.certificates.authority_path}", flush=True)

@@ -3,6 +3,7 @@
 It is `cmemu-<pid>.json` in Jupyter's runtime directory; for a second emulator of the same process it is
 `cmemu-<pid>-2.json`, and so on. It contains the bearer token, so only its owner can read it (0600). Its process holds a
 lock on it: a file without a lock was left by a process that was killed, and the next emulator that starts removes it.
+Beside it may be a file `.html`, by which a browser opened the dashboard; it ends with it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 
 from cmemu_nb.errors import NotPrivate
 from cmemu_nb.eventloop.forks import close_in_children
-from cmemu_nb.storage.owner_only import check_shared_folder, is_ours, made_anew, without_following
+from cmemu_nb.storage.owner_only import check_shared_folder, is_ours, made_anew, replacing, without_following
 from cmemu_nb.storage.private_files import is_locked_now
 from cmemu_nb.version import __version__
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 PATTERN = "cmemu-*.json"
+PAGE = ".html"
 
 
 class LiveEmulator(msgspec.Struct, frozen=True):
@@ -146,7 +148,28 @@ def remove(path: Path, identity: str) -> None:
     found = read(path)
     if found is not None and found.id == identity:
         with contextlib.suppress(OSError):
-            path.unlink()
+            _unlink(path)
+
+
+def write_page(token: str, content: bytes) -> Path | None:
+    """Write an HTML page beside the file of the emulator with this bearer token, and return the path of the page.
+
+    Only its owner can read it. Returns None if no emulator here has the token; raises `NotPrivate` if it can't be
+    written.
+    """
+    for path in folder().glob(PATTERN):
+        found = read(path)
+        if found is not None and found.token == token:
+            page = path.with_suffix(PAGE)
+            with replacing(page, NotPrivate, overwrite=True) as file:
+                file.write(content)
+            return page
+    return None
+
+
+def _unlink(path: Path) -> None:
+    path.with_suffix(PAGE).unlink(missing_ok=True)
+    path.unlink()
 
 
 def remove_left_files(directory: Path) -> None:
@@ -165,7 +188,7 @@ def _remove_if_left(path: Path) -> None:
         # A file that can't be decoded is being written, if its process is alive.
         left = is_locked_now(file) if found is not None else _ended(path)
         if left and is_ours(os.fstat(file.fileno())):
-            path.unlink()
+            _unlink(path)
 
 
 def _ended(path: Path) -> bool:
