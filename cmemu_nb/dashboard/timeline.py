@@ -1,0 +1,158 @@
+"""The dashboard's timeline: what the browser draws it from, in columns of numbers, sent in pieces.
+
+The first message begins a list of jobs, the newest first; those that follow have the jobs that have changed since, and
+older ones until all are sent. They are messages and no part of the widget's state, which notebooks save.
+"""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+from os.path import commonprefix
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.dashboard.panels import plain
+from cmemu_nb.display.lanes import Lanes, span_of
+from cmemu_nb.lifecycle.records import STATES, JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmemu_nb.dashboard.board import Changes
+    from cmemu_nb.dashboard.panels import Part
+    from cmemu_nb.display.lanes import Lane, Span
+    from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle.events import Event
+
+MAX_JOBS = 100_000
+# So many jobs take a few milliseconds to encode, which nothing else in the process can do meanwhile.
+MAX_SENT = 2_500
+NS_PER_US = 1_000
+# The events that are drawn as marks, and their names there.
+MARKS = {
+    "emulator_started": "emulator started",
+    "session_opened": "session opened",
+    "session_reset": "session reset",
+    "session_deleted": "session deleted",
+    "runtime_configured": "configured",
+    "replica_started": "replica started",
+    "replica_exited": "replica exited",
+    "replica_removed": "replica removed",
+    "executor_restarted": "executor restarted",
+}
+
+
+class TimelineOptions(msgspec.Struct, frozen=True):
+    """What is chosen in the timeline: the window, what colours mean, and the last request of all jobs from the first."""
+
+    window: str = "all"
+    colour: str = "outcome"
+    asked: str = ""
+
+
+class Timeline:
+    """The timeline of one dashboard, from the moment at which its tab is opened."""
+
+    def __init__(self, emulator: Emulator, asked: str, number: int) -> None:
+        self.asked = asked
+        self.number = number
+        self._emulator = emulator
+        self._origin = 0
+        self._lanes = Lanes()
+        self._names: dict[str, dict[Any, int]] = {"lanes": {}, "functions": {}, "runtimes": {}}
+        self._to_send: dict[str, None] = {}
+        self._event = 0
+
+    def message(self, changes: Changes, now: int, steady: int) -> Part | None:
+        """Return the next message, or None if nothing has changed. `now` and `steady` are as in `span_of`."""
+        state, first = self._emulator.lifecycle, not self._origin
+        if first:
+            self._origin = now
+            jobs = state.newest_jobs(MAX_JOBS)
+            self._lanes.place(span_of(job, now, steady) for job in jobs)
+            self._to_send = dict.fromkeys(job.job_id for job in jobs)
+        else:
+            self._to_send = dict.fromkeys(changes.jobs) | self._to_send
+        known = {name: len(names) for name, names in self._names.items()}
+        ids = list(islice(self._to_send, MAX_SENT))
+        for job_id in ids:
+            del self._to_send[job_id]
+        marks = self._marks()
+        if not (first or ids or marks):
+            return None
+        self.number += 1
+        found = {job_id: state.find_job(job_id) for job_id in ids}
+        columns = self._columns([span_of(job, now, steady) for job in found.values() if job is not None])
+        removed = [job_id for job_id, job in found.items() if job is None]
+        for job_id in removed:
+            self._lanes.remove(job_id)
+        return {
+            "number": self.number,
+            "first": first,
+            "origin": self._origin // NS_PER_US,
+            "now": (now - self._origin) // NS_PER_US,
+            "left": len(self._to_send),
+            **{name: _shown(list(names)[known[name] :]) for name, names in self._names.items()},
+            **columns,
+            "removed": removed,
+            "marks": marks,
+        }
+
+    def _columns(self, spans: list[Span]) -> Part:
+        """Return the columns of jobs: times in microseconds, `queued` each after the one before, -1 for what lasts."""
+        lanes = self._lanes.place(spans)
+        prefix = commonprefix([span.job.job_id for span in spans])
+        queued = [0, *((span.queued - self._origin) // NS_PER_US for span in spans)]
+        return {
+            "prefix": prefix,
+            "id": [span.job.job_id[len(prefix) :] for span in spans],
+            "runtime": [self._index("runtimes", span.job.runtime_id) for span in spans],
+            "function": [self._index("functions", span.job.query_type) for span in spans],
+            "lane": [self._index("lanes", lanes[span.job.job_id]) if span.ran else -1 for span in spans],
+            "state": [STATES.index(span.end) for span in spans],
+            "queued": [at - before for before, at in pairwise(queued)],
+            "wait": [
+                -1 if span.end == JobStatus.QUEUED else (span.left_queue - span.queued) // NS_PER_US for span in spans
+            ],
+            "run": [(span.ended - span.left_queue) // NS_PER_US if span.job.finished else -1 for span in spans],
+        }
+
+    def _index(self, kind: str, name: object) -> int:
+        """Return the number of a name, which the browser is sent once."""
+        names = self._names[kind]
+        return names.setdefault(name, len(names))
+
+    def _marks(self) -> list[Part]:
+        """Return the events since the last message that are drawn."""
+        events = self._emulator.lifecycle.events
+        if events.newest == self._event:
+            return []
+        new = [event for event in events.recent() if event.sequence > self._event]
+        self._event = events.newest
+        return [self._mark(event) for event in new if event.kind in MARKS]
+
+    def _mark(self, event: Event) -> Part:
+        return {
+            "at": (event.at - self._origin) // NS_PER_US,
+            "kind": event.kind,
+            "words": MARKS[event.kind],
+            "runtime": plain(event.runtime_id or "", 60),
+            "detail": plain(event.detail or "", 160),
+        }
+
+
+def _shown(names: Iterable[Any]) -> list[Any]:
+    """Return names as the browser shows them: of a lane its runtime, its executor, its number and its label."""
+    return [plain(name, 60) if isinstance(name, str) else _lane(name) for name in names]
+
+
+def _lane(lane: Lane) -> list[str | int]:
+    return [plain(lane.runtime_id, 60), plain(lane.replica_id, 60), lane.number, plain(lane.label)]
+
+
+def peek(emulator: Emulator, fields: dict[str, Any]) -> str:
+    """Return the beginnings of a job's query and of its error message, one line each, for the timeline's tooltip."""
+    job = emulator.lifecycle.job(fields["job"])
+    lines = [plain(job.query[:200].decode(errors="replace"), 100), plain(job.error_message or "", 100)]
+    return "\n".join(filter(None, lines))
