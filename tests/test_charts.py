@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import re
 import sys
@@ -19,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmemu_nb.display.charts import MAX_LANES, Chart, latency_chart, sparkline_svg, timeline_chart
+from cmemu_nb.display.charts import MAX_LANES, Chart, latency_chart, timeline_chart
 from cmemu_nb.display.lanes import Lanes, queue_depth, span_of
 from cmemu_nb.display.text import duration
 from cmemu_nb.errors import InvalidRequest
@@ -37,8 +36,8 @@ DAY = 86_400 * S
 NOW = 1_764_000_000 * S
 ERROR = b'{"exception":"boom"}'
 SVG = "{http://www.w3.org/2000/svg}"
-TAGS = {"svg", "style", "title", "rect", "g", "text", "path", "polyline"}
-ATTRIBUTES = {"class", "viewBox", "width", "height", "role", "aria-label", "style", "x", "y", "d", "points"}
+TAGS = {"svg", "style", "title", "rect", "g", "text", "path"}
+ATTRIBUTES = {"class", "viewBox", "width", "height", "role", "aria-label", "style", "x", "y", "d"}
 # A colour is one of JupyterLab's, with one of ours for where there is no JupyterLab; what is fine has a muted one.
 MUTED = "#78909c"
 JUPYTER = r"var\(--jp-[a-z0-9-]+,#[0-9a-f]{6}\)"
@@ -393,7 +392,6 @@ def test_hostile_names_are_only_text(name: str) -> None:
     assert len(svg) < 20_000
     picture = check(svg)
     assert len(picture.ran) == 1
-    check(sparkline_svg([1, 2], name))
 
 
 def test_short_hostile_names_are_shown_whole() -> None:
@@ -855,36 +853,3 @@ def test_the_heights_of_the_bars_are_as_their_counts() -> None:
     base = max(bar.y for bar in run)
     assert [bar.lines[0] for bar in run] == ["1 s to 1 s: 30 jobs", "1 min 40 s to 1 min 40 s: 10 jobs"]
     assert run[0].y < base
-
-
-# The sparkline
-
-
-def points(svg: str) -> list[tuple[float, float]]:
-    check(svg)
-    found = ET.fromstring(svg).find(f"./{SVG}polyline")
-    assert found is not None
-    pairs = [pair.split(",") for pair in found.attrib["points"].split()]
-    return [(float(x), float(y)) for x, y in pairs]
-
-
-@fuzz
-@given(st.lists(st.floats() | st.integers(-5, 10**9), max_size=100))
-def test_a_sparkline_of_any_values_stays_in_its_frame(values: list[float]) -> None:
-    drawn = points(sparkline_svg(values, "x"))
-    assert len(drawn) == len(values)
-    assert all(0 <= x <= 120 and 0 <= y <= 24 for x, y in drawn)
-
-
-def test_a_sparkline_goes_from_zero_to_the_largest_value_from_left_to_right() -> None:
-    drawn = points(sparkline_svg([0, 5, 10], "jobs a second"))
-    assert drawn == [(2, 22), (60, 12), (118, 2)]
-    assert points(sparkline_svg([0, 0], "x")) == [(2, 22), (118, 22)]
-    assert points(sparkline_svg([math.inf, math.nan, -3, 4], "x"))[-1] == (118, 2)
-
-
-def test_a_sparkline_is_small_and_says_what_it_shows() -> None:
-    svg = sparkline_svg([1] * 60, "jobs done <each> second")
-    assert check(svg).title == "jobs done <each> second"
-    assert ET.fromstring(svg).attrib["width"] == "120"
-    assert len(svg) < 2_000

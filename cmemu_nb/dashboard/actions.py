@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.dashboard.timeline import peek
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.wire.json_values import read_json
 
@@ -107,6 +108,7 @@ def _check_json(text: str) -> object:
 
 ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {
     "token": show_token,
+    "peek": peek,
     "reset": reset_runtime,
     "restart": restart,
     "stop": stop,

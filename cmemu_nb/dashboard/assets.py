@@ -8,6 +8,7 @@ from importlib.resources import files
 # The browser gets one module: these files joined, each after those that it uses.
 SCRIPTS = (
     "dom",
+    "times",
     "table",
     "filters",
     "form_types",
@@ -20,11 +21,14 @@ SCRIPTS = (
     "job_table",
     "jobs",
     "functions",
-    "charts",
+    "timeline_jobs",
+    "timeline_draw",
+    "timeline_latency",
+    "timeline",
     "events",
     "main",
 )
-STYLES = ("dashboard", "flow", "form", "functions", "job", "runtimes")
+STYLES = ("dashboard", "flow", "form", "functions", "job", "runtimes", "timeline")
 
 
 @cache

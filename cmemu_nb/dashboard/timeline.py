@@ -44,7 +44,7 @@ MARKS = {
 
 
 class TimelineOptions(msgspec.Struct, frozen=True):
-    """What is chosen in the timeline: the window, what colours mean, and the last request of all jobs from the first."""
+    """What is chosen in the timeline: the window, what colours mean, and the last request of all jobs again."""
 
     window: str = "all"
     colour: str = "outcome"
@@ -52,29 +52,29 @@ class TimelineOptions(msgspec.Struct, frozen=True):
 
 
 class Timeline:
-    """The timeline of one dashboard, from the moment at which its tab is opened."""
+    """The timeline of one dashboard. `number` is that of its last message; `asked` is what asked for its first."""
 
-    def __init__(self, emulator: Emulator, asked: str, number: int) -> None:
-        self.asked = asked
-        self.number = number
+    def __init__(self, emulator: Emulator) -> None:
+        self.number = 0
+        self.asked = ""
         self._emulator = emulator
-        self._origin = 0
-        self._lanes = Lanes()
-        self._names: dict[str, dict[Any, int]] = {"lanes": {}, "functions": {}, "runtimes": {}}
-        self._to_send: dict[str, None] = {}
-        self._event = 0
+        self.end()
 
-    def message(self, changes: Changes, now: int, steady: int) -> Part | None:
+    def end(self) -> None:
+        """Send nothing more; the next message will be a first one."""
+        self._origin = self._event = 0
+        self._lanes = Lanes()
+        self._names: dict[str, dict[str | Lane, int]] = {"lanes": {}, "functions": {}, "runtimes": {}}
+        self._to_send: dict[str, None] = {}
+
+    def message(self, changes: Changes, now: int, steady: int, asked: str) -> Part | None:
         """Return the next message, or None if nothing has changed. `now` and `steady` are as in `span_of`."""
-        state, first = self._emulator.lifecycle, not self._origin
+        first = not self._origin
         if first:
-            self._origin = now
-            jobs = state.newest_jobs(MAX_JOBS)
-            self._lanes.place(span_of(job, now, steady) for job in jobs)
-            self._to_send = dict.fromkeys(job.job_id for job in jobs)
+            self.asked = asked
+            self._begin(now, steady)
         else:
             self._to_send = dict.fromkeys(changes.jobs) | self._to_send
-        known = {name: len(names) for name, names in self._names.items()}
         ids = list(islice(self._to_send, MAX_SENT))
         for job_id in ids:
             del self._to_send[job_id]
@@ -82,27 +82,43 @@ class Timeline:
         if not (first or ids or marks):
             return None
         self.number += 1
-        found = {job_id: state.find_job(job_id) for job_id in ids}
-        columns = self._columns([span_of(job, now, steady) for job in found.values() if job is not None])
-        removed = [job_id for job_id, job in found.items() if job is None]
-        for job_id in removed:
-            self._lanes.remove(job_id)
         return {
             "number": self.number,
             "first": first,
             "origin": self._origin // NS_PER_US,
             "now": (now - self._origin) // NS_PER_US,
             "left": len(self._to_send),
-            **{name: _shown(list(names)[known[name] :]) for name, names in self._names.items()},
+            "marks": marks,
+            **self._jobs(ids, now, steady),
+        }
+
+    def _begin(self, now: int, steady: int) -> None:
+        self._origin = now
+        jobs = self._emulator.lifecycle.newest_jobs(MAX_JOBS)
+        self._lanes.place(span_of(job, now, steady) for job in jobs)
+        self._to_send = dict.fromkeys(job.job_id for job in jobs)
+
+    def _jobs(self, ids: Iterable[str], now: int, steady: int) -> Part:
+        """Return the columns of these jobs, the names that they use first, and the ids of jobs that are not kept."""
+        known = {kind: len(names) for kind, names in self._names.items()}
+        found = {job_id: self._emulator.lifecycle.find_job(job_id) for job_id in ids}
+        columns = self._columns([span_of(job, now, steady) for job in found.values() if job is not None])
+        removed = [job_id for job_id, job in found.items() if job is None]
+        for job_id in removed:
+            self._lanes.remove(job_id)
+        return {
+            **{
+                kind: [self._shown(name) for name in islice(names, known[kind], None)]
+                for kind, names in self._names.items()
+            },
             **columns,
             "removed": removed,
-            "marks": marks,
         }
 
     def _columns(self, spans: list[Span]) -> Part:
         """Return the columns of jobs: times in microseconds, `queued` each after the one before, -1 for what lasts."""
         lanes = self._lanes.place(spans)
-        prefix = commonprefix([span.job.job_id for span in spans])
+        prefix = commonprefix([span.job.job_id for span in spans])  # noqa: RUF071 - of texts, not of paths
         queued = [0, *((span.queued - self._origin) // NS_PER_US for span in spans)]
         return {
             "prefix": prefix,
@@ -118,10 +134,16 @@ class Timeline:
             "run": [(span.ended - span.left_queue) // NS_PER_US if span.job.finished else -1 for span in spans],
         }
 
-    def _index(self, kind: str, name: object) -> int:
+    def _index(self, kind: str, name: str | Lane) -> int:
         """Return the number of a name, which the browser is sent once."""
         names = self._names[kind]
         return names.setdefault(name, len(names))
+
+    def _shown(self, name: str | Lane) -> str | list[str | int]:
+        """Return a name as the browser shows it: of a lane its runtime, its executor, its number and its label."""
+        if isinstance(name, str):
+            return plain(name, 60)
+        return [self._index("runtimes", name.runtime_id), plain(name.replica_id, 60), name.number, plain(name.label)]
 
     def _marks(self) -> list[Part]:
         """Return the events since the last message that are drawn."""
@@ -140,15 +162,6 @@ class Timeline:
             "runtime": plain(event.runtime_id or "", 60),
             "detail": plain(event.detail or "", 160),
         }
-
-
-def _shown(names: Iterable[Any]) -> list[Any]:
-    """Return names as the browser shows them: of a lane its runtime, its executor, its number and its label."""
-    return [plain(name, 60) if isinstance(name, str) else _lane(name) for name in names]
-
-
-def _lane(lane: Lane) -> list[str | int]:
-    return [plain(lane.runtime_id, 60), plain(lane.replica_id, 60), lane.number, plain(lane.label)]
 
 
 def peek(emulator: Emulator, fields: dict[str, Any]) -> str:

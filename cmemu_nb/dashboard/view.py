@@ -16,7 +16,7 @@ from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_panels import EventList, choices_part, jobs_part
 from cmemu_nb.dashboard.panels import Part, last_line, plain
 from cmemu_nb.dashboard.runtimes import runtimes_part
-from cmemu_nb.display.charts import latency_chart, timeline_chart
+from cmemu_nb.dashboard.timeline import Timeline, TimelineOptions
 from cmemu_nb.display.text import visible
 from cmemu_nb.errors import CmemuError, NotFound
 from cmemu_nb.eventloop.home import start_thread
@@ -32,11 +32,9 @@ if TYPE_CHECKING:
 
 # Browsers run the timers of hidden windows only once a minute.
 SILENT_SECONDS = 150.0
+CHART_SECONDS = 1.0
 # Each update of the summary makes a saved notebook a changed one.
 SUMMARY_SECONDS, SETTLED_SECONDS, QUIET_SECONDS = 10.0, 3.0, 0.9
-CHART_SECONDS = 1.0
-CHART_JOBS = 200
-LATENCY_JOBS = 5_000
 MAX_ROWS = 500
 MANY_FUNCTIONS = 50
 
@@ -56,6 +54,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     event_text: str = ""
     event_kind: str = ""
     all_events: bool = False
+    timeline: TimelineOptions = TimelineOptions()
     seen: dict[str, int] = {}
 
 
@@ -82,7 +81,7 @@ class View:
         self._functions: FunctionList | None = None
         self._functions_at = 0.0
         self._events: EventList | None = None
-        self._charts_at = 0.0
+        self._timeline = Timeline(board.emulator)
         self._errors = 0
 
     # Messages from the browser
@@ -160,6 +159,8 @@ class View:
             self._jobs = None  # it would miss the changes while another tab is open
         if options.tab != "functions":
             self._functions = None
+        if options.tab != "timeline":
+            self._timeline.end()
         if options.tab == "runtimes":
             parts["runtimes"] = runtimes_part(emulator, now)
         elif options.tab == "jobs":
@@ -172,8 +173,8 @@ class View:
             parts["tried"] = job_part(emulator, options.tried, steady) if options.tried else {}
         elif options.tab == "events":
             parts["events"] = self._event_list().part(emulator.lifecycle.events)
-        elif options.tab == "timeline" and time.monotonic() - self._charts_at > CHART_SECONDS:
-            parts["charts"] = self._charts(now, steady)
+        elif options.tab == "timeline":
+            parts["timeline"] = self._timeline_part(changes, now, steady)
         self._send(parts)
         self._summarize_if_due(changed=changes.anything)
 
@@ -245,11 +246,11 @@ class View:
         except NotFound:
             return None
 
-    def _charts(self, now: int, steady: int) -> Part:
-        self._charts_at = time.monotonic()
-        state, emu = self._emulator.lifecycle, self._emulator.name
-        every = state.count().total()
-        return {
-            "timeline": timeline_chart(state.newest_jobs(CHART_JOBS), now, every, emu, steady=steady).svg,
-            "latency": latency_chart(state.newest_jobs(LATENCY_JOBS), every, emu).svg,
-        }
+    def _timeline_part(self, changes: Changes, now: int, steady: int) -> Part:
+        """Send the jobs of the timeline, which are not kept in the state, and return the number of the last message."""
+        if changes.everything or self._timeline.asked != self.options.timeline.asked:
+            self._timeline.end()
+        message = self._timeline.message(changes, now, steady, self.options.timeline.asked)
+        if message is not None:
+            self._answer({"timeline": message})
+        return {"number": self._timeline.number}

@@ -42,7 +42,7 @@ class DashboardWidget(AnyWidget):
     histories = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)
     tried = traitlets.Dict().tag(sync=True)
-    charts = traitlets.Dict().tag(sync=True)
+    timeline = traitlets.Dict().tag(sync=True)
     events = traitlets.Dict().tag(sync=True)
     trouble = traitlets.Dict().tag(sync=True)
 

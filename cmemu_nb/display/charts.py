@@ -1,4 +1,4 @@
-"""Charts of jobs as SVG text: which executor ran which job and when, how long jobs took, and the throughput.
+"""Charts of jobs as SVG text: which executor ran which job and when, and how long jobs took.
 
 A chart is part of a page, where it uses JupyterLab's colours, or an image, where it uses colours of its own, for
 light or dark pages as the reader prefers. It has no scripts, references or ids, and its rules apply to charts only,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cmemu_nb.display.lanes import Lane, Span
     from cmemu_nb.lifecycle.records import Job
 
-__all__ = ["Chart", "latency_chart", "sparkline_svg", "timeline_chart"]
+__all__ = ["Chart", "latency_chart", "timeline_chart"]
 
 MAX_LANES = 40
 
@@ -120,15 +120,6 @@ def latency_chart(jobs: Sequence[Job], every: int | None = None, emu: str = USUA
     which = plural(len(done), "finished job")
     text = f"Latency of {which if every in (None, len(jobs)) else f'the last {which}'}: {figures}."
     return Chart(_draw_latency(times, text), text)
-
-
-def sparkline_svg(values: Sequence[float], label: str) -> str:
-    """Return the values as a line of at most 120 by 24 pixels, from 0 to the largest; `label` describes the line."""
-    heights = [value if math.isfinite(value) and value > 0 else 0.0 for value in values]
-    top, step = max(heights, default=0.0) or 1.0, 116 / max(1, len(heights) - 1)
-    points = " ".join(f"{2 + index * step:.1f},{22 - 20 * (height / top):.1f}" for index, height in enumerate(heights))
-    line = f'<polyline points="{points}" style="fill:none;stroke:{_BLUE};stroke-width:1.5;stroke-linejoin:round"/>'
-    return _svg(120, 24, 120, short_text(label, 200), line)
 
 
 # The timeline

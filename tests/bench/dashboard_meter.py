@@ -12,7 +12,6 @@ import msgspec
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter
 from cmemu_nb.dashboard.job_panels import job_row
-from cmemu_nb.display.charts import latency_chart, timeline_chart
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator
@@ -88,11 +87,7 @@ class Meter:
             rows = [job_row(each, now) for each in found[:50]]
             parts["jobs"] = {"rows": rows, "found": len(found), "every": counts.total()}
             parts["job"] = job_part(self._emulator, options["job"], now) if "job" in options else {}
-        elif options["tab"] == "timeline":
-            newest = sorted(state.jobs(), key=lambda each: -each.sequence)
-            timeline = timeline_chart(newest[:200], now, len(newest)).svg
-            parts["charts"] = {"timeline": timeline, "latency": latency_chart(newest[:5_000]).svg}
-        else:
+        elif options["tab"] == "events":
             events, text = state.events.recent(all=options.get("all_events", False)), options.get("event_text", "")
             keys = [str(each.sequence) for each in events if text in f"{each.job_id}\n{each.detail}"]
             parts["events"] = {"keys": keys[:-201:-1], "every": len(events)}

@@ -61,10 +61,3 @@ async function copyText(text) {
     return copied;
   }
 }
-
-// Show a chart that Python has drawn and escaped.
-function drawn(element, svg) {
-  if (element.dataset.svg === svg) return;
-  element.dataset.svg = svg;
-  element.replaceChildren(document.importNode(new DOMParser().parseFromString(svg, "image/svg+xml").documentElement, true));
-}

@@ -1,7 +1,7 @@
 // The whole dashboard: the flow, the tabs, and the messages to and from the kernel.
 
 const TABS = { jobs: "Jobs", functions: "Functions", runtimes: "Runtimes", timeline: "Timeline", events: "Events" };
-const PARTS = { jobs: jobsPart, functions: functionsPart, runtimes: runtimesPart, timeline: chartsPart, events: eventsPart };
+const PARTS = { jobs: jobsPart, functions: functionsPart, runtimes: runtimesPart, timeline: timelinePart, events: eventsPart };
 const STAY_MS = 20000;
 const ANSWER_MS = 30000;
 const MESSAGE_MS = 10000;
@@ -196,6 +196,7 @@ function render({ model, el: place }) {
   }
   on("change:options", dashboard.follow);
   on("msg:custom", dashboard.receive);
+  on("msg:custom", parts.timeline.receive);
   dashboard.send({ do: "stay" });
   const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(notice.look, 500)];
   dashboard.show();

@@ -6,6 +6,7 @@ const SHORTEST_VIEW = 0.05; // milliseconds
 const REDRAW_MS = 200;
 const MISSING_MS = 1500;
 const PEEK_MS = 150;
+const NUMBERS_MS = 1000;
 const NEAR_PIXELS = 4;
 const DRAGGED_PIXELS = 4;
 const HELP = "Left and right move, + and - zoom, 0 shows everything again. Up and down choose a job, Enter opens it.";
@@ -21,7 +22,11 @@ function timelinePart(dashboard) {
   const tip = el("div", { class: "cmemu-timeline-tip", hidden: true, "aria-hidden": "true" });
   const spoken = el("div", { class: "cmemu-timeline-spoken", role: "status" });
   const empty = el("p", { class: "cmemu-empty", hidden: true });
-  const table = timelineTable();
+  const table = timelineTable(() => {
+    numbered.at = -Infinity;
+    request();
+  });
+  const latency = latencyPart();
   const drawing = new TimelineCanvas(canvas);
   let fixed = null; // the view, once it does not follow the present any more
   let follow = null; // the length that was zoomed to while the present is followed, or null for that of the window
@@ -39,7 +44,7 @@ function timelinePart(dashboard) {
   const live = button("Live", "Follow the present (End)", () => (reset(), request()), { "aria-pressed": "true" });
   const zoom = el("span", { class: "cmemu-row", role: "group", "aria-label": "Zoom" }, button("−", "Zoom out (-)", () => zoomBy(2), { "aria-label": "Zoom out" }), button("+", "Zoom in (+)", () => zoomBy(0.5), { "aria-label": "Zoom in" }), live);
   const plot = el("div", { class: "cmemu-timeline-plot" }, labels, field);
-  const body = el("div", {}, legend, plot, axis, table.element);
+  const body = el("div", {}, legend, plot, axis, latency.element, table.element);
   const element = el("div", { class: "cmemu-timeline" }, el("div", { class: "cmemu-timeline-bar" }, windows.element, zoom, colours.element, count), empty, body, spoken, tip);
 
   // The view
@@ -113,8 +118,7 @@ function timelinePart(dashboard) {
     showLabels(rows, height);
     showAxis(ticks, step, view, now, width);
     showLegend();
-    table.show(jobs, view, now);
-    describe(view, now, rows);
+    showNumbers(view, now, rows);
   }
 
   function countText() {
@@ -127,13 +131,13 @@ function timelinePart(dashboard) {
     const wanted = JSON.stringify(rows.map(({ label, top, most }) => [label, top, most]));
     if (labels.dataset.rows === wanted) return;
     labels.dataset.rows = wanted;
-    labels.replaceChildren(...rows.map((row) => el("div", { class: `cmemu-timeline-${row.kind}`, title: row.label, style: `top:${row.top}px;height:${row.height}px` }, el("bdi", {}, row.label), row.kind === "queue" ? el("span", { class: "cmemu-muted", title: "The most jobs that were queued at a time" }, `max ${row.most.toLocaleString("en")}`) : null)));
+    labels.replaceChildren(...rows.map((row) => styled({ top: `${row.top}px`, height: `${row.height}px` }, "div", { class: `cmemu-timeline-${row.kind}`, title: row.label }, el("bdi", {}, row.label), row.kind === "queue" ? el("span", { class: "cmemu-muted", title: "The most jobs that were queued at a time" }, `max ${row.most.toLocaleString("en")}`) : null)));
   }
 
   function showAxis(ticks, step, view, now, width) {
-    const text = (at) => (view.to === now ? (Math.abs(now - at) < step / 2 ? "now" : `-${durationText(now - at)}`) : clockText(jobs.origin + at, step));
-    const inside = ticks.map((at) => [at, ((at - view.from) / (view.to - view.from)) * width]).filter(([, x]) => x > 24 && x < width - 12);
-    axis.replaceChildren(...inside.map(([at, x]) => el("span", { style: `left:${x.toFixed(1)}px` }, text(at))));
+    const text = (at) => (view.to === now ? (Math.abs(now - at) < step / 2 ? "now" : `-${durationText(Math.round((now - at) / step) * step)}`) : clockText(jobs.origin + at, step));
+    const places = ticks.map((at) => [text(at), ((at - view.from) / (view.to - view.from)) * width]);
+    axis.replaceChildren(...places.map(([words, x]) => styled({ left: `${Math.min(x, width - 4 * words.length).toFixed(1)}px` }, "span", {}, words)));
     axis.title = view.to === now ? "Time before the present" : "Time of day, UTC";
   }
 
@@ -147,14 +151,19 @@ function timelinePart(dashboard) {
     const wanted = JSON.stringify(items);
     if (legend.dataset.items === wanted) return;
     legend.dataset.items = wanted;
-    legend.replaceChildren(...items.map(([name, key]) => el("li", { title: name }, el("span", { class: "cmemu-timeline-swatch", style: `background:var(--cmemu-timeline-${key})` }), el("bdi", {}, name))));
+    legend.replaceChildren(...items.map(([name, key]) => el("li", { title: name }, styled({ background: `var(--cmemu-timeline-${key})` }, "span", { class: "cmemu-timeline-swatch" }), el("bdi", {}, name))));
   }
 
-  let describedAt = 0;
-  function describe(view, now, rows) {
-    if (Date.now() - describedAt < 2000) return;
-    describedAt = Date.now();
-    const counts = timelineCounts(jobs, view, now);
+  let numbered = { at: -Infinity, fixed: null };
+
+  // Show in numbers what the picture shows, at most once a second.
+  function showNumbers(view, now, rows) {
+    if (performance.now() - numbered.at < NUMBERS_MS && fixed === numbered.fixed) return;
+    numbered = { at: performance.now(), fixed };
+    const places = placesIn(jobs, view, now);
+    latency.show(jobs, places);
+    table.show(jobs, places, view, now);
+    const counts = countStates(jobs, places);
     const lanes = rows.filter(({ kind }) => kind === "lane").length;
     field.setAttribute("aria-label", `Timeline of ${durationText(view.to - view.from)}: ${countsText(counts)}, in ${lanes} ${lanes === 1 ? "lane" : "lanes"}. ${HELP}`);
   }
@@ -388,6 +397,13 @@ function timelinePart(dashboard) {
   };
 }
 
+// Make an element with styles. The page outside notebooks forbids them as attributes.
+function styled(styles, ...made) {
+  const element = el(...made);
+  Object.assign(element.style, styles);
+  return element;
+}
+
 // Make a group of buttons of which one is pressed.
 function choiceButtons(label, names, titleOf, onchoose) {
   const buttons = Object.fromEntries(Object.entries(names).map(([name, words]) => [name, button(words, titleOf(name), () => onchoose(name), { "aria-pressed": "false" })]));
@@ -429,24 +445,18 @@ function placesIn(jobs, { from, to }, now) {
   return places;
 }
 
-function timelineCounts(jobs, view, now) {
-  return countStates(jobs, placesIn(jobs, view, now));
-}
-
 // Make the table that says in words what the picture shows.
-function timelineTable() {
+function timelineTable(onopen) {
   const COLUMNS = ["Lane", "Jobs", "Busy", "Function errors", "Failed", "Longest run"];
   const rows = el("tbody");
   const details = el("details", {}, el("summary", { title: "Show or hide the numbers behind the picture" }, "As a table"), el("div", { class: "cmemu-scroll" }, el("table", { class: "cmemu-table" }, el("caption", { class: "cmemu-timeline-spoken" }, "The lanes of the timeline"), el("thead", {}, el("tr", {}, COLUMNS.map((name, index) => el("th", { scope: "col", class: index ? "cmemu-number" : null }, name)))), rows)));
-  let shownAt = 0;
 
-  function show(jobs, view, now) {
-    if (!details.open || Date.now() - shownAt < 1000) return;
-    shownAt = Date.now();
+  function show(jobs, places, view, now) {
+    if (!details.open) return;
     const lanes = new Map();
-    for (const place of placesIn(jobs, view, now)) {
+    for (const place of places) {
       const key = jobs.lane[place] < 0 ? `queue of ${jobs.names.runtimes[jobs.runtime[place]]}` : jobs.names.lanes[jobs.lane[place]];
-      const name = Array.isArray(key) ? `${key[0]} · ${key[3]}` : key;
+      const name = Array.isArray(key) ? `${jobs.names.runtimes[key[0]]} · ${key[3]}` : key;
       const lane = lanes.get(name) ?? { counts: JOB_STATES.map(() => 0), busy: 0, longest: 0 };
       lanes.set(name, lane);
       lane.counts[jobs.state[place]] += 1;
@@ -462,6 +472,6 @@ function timelineTable() {
     rows.replaceChildren(...cells.map((each) => el("tr", {}, each.map((cell, index) => el("td", { class: index ? "cmemu-number" : null }, el("bdi", {}, typeof cell === "number" ? cell.toLocaleString("en") : cell))))));
   }
 
-  details.addEventListener("toggle", () => (shownAt = 0));
+  details.addEventListener("toggle", onopen);
   return { element: details, show };
 }

@@ -24,7 +24,7 @@ function timelineRows(jobs, { from, to }, now) {
     const name = jobs.names.runtimes[runtime];
     if (runtimes.size > 1) rows.push({ kind: "runtime", label: name, height: ROW_HEIGHTS.runtime });
     rows.push({ kind: "queue", runtime, label: "queue", height: ROW_HEIGHTS.queue });
-    const its = [...lanes].filter((lane) => jobs.names.lanes[lane][0] === name).sort((one, other) => inOrder(jobs.names.lanes[one], jobs.names.lanes[other]));
+    const its = [...lanes].filter((lane) => jobs.names.lanes[lane][0] === runtime).sort((one, other) => inOrder(jobs.names.lanes[one], jobs.names.lanes[other]));
     rows.push(...its.map((lane) => ({ kind: "lane", lane, runtime, label: jobs.names.lanes[lane][3], height: laneHeight })));
   }
   let top = 0;
