@@ -14,11 +14,12 @@ from client import RID, Api
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
+from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import EventList, choices_part, jobs_part
+from cmemu_nb.dashboard.job_panels import choices_part, jobs_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import CmemuError, SessionFileError
@@ -88,7 +89,7 @@ def look(emulator: Emulator) -> None:
     functions = FunctionList(emulator)
     for part in (runtimes_part(emulator, now), functions.cards(), functions.histories(), choices_part(state)):
         json.dumps(part)
-    json.dumps(EventList("", "", all=True).part(state.events))
+    json.dumps(EventList(EventFilter(all=True)).part(state.events, state))
     summary(emulator)
     [event.wire() for event in state.events.recent(all=True)]
 

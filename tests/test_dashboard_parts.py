@@ -15,9 +15,9 @@ from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import Activity, activity_of, figures
 from cmemu_nb.dashboard.bodies import readable
 from cmemu_nb.dashboard.curl import curl_commands
+from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import EventList
 from cmemu_nb.dashboard.runtimes import runtimes_part, state_of
 from cmemu_nb.display.text import visible
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -292,14 +292,19 @@ def test_events_are_filtered_newest_first() -> None:
     lifecycle.open_session("r")
     one_finished(lifecycle)
     lifecycle.take("r")
-    assert kinds_in(EventList("", "", all=True), lifecycle)[:3] == ["poll_empty", "job_succeeded", "job_started"]
-    assert kinds_in(EventList("", "", all=False), lifecycle)[:2] == ["job_succeeded", "job_started"]
-    assert kinds_in(EventList("F", "job_queued", all=False), lifecycle) == ["job_queued"]
-    assert kinds_in(EventList("nowhere", "", all=False), lifecycle) == []
+    assert kinds_in(EventList(EventFilter(all=True)), lifecycle)[:3] == [
+        "poll_empty",
+        "job_succeeded",
+        "job_started",
+    ]
+    assert kinds_in(EventList(EventFilter()), lifecycle)[:2] == ["job_succeeded", "job_started"]
+    assert kinds_in(EventList(EventFilter("F", "job_queued")), lifecycle) == ["job_queued"]
+    assert kinds_in(EventList(EventFilter("nowhere")), lifecycle) == []
 
 
 def kinds_in(events: EventList, lifecycle: Lifecycle) -> list[str]:
-    return [row["kind"] for row in events.part(lifecycle.events)["rows"]]
+    lines = events.part(lifecycle.events, lifecycle)["lines"]
+    return [each["kind"] for line in lines for each in reversed(line.get("events", [line]))]
 
 
 @pytest.mark.parametrize("every", [True, False])
@@ -308,27 +313,29 @@ def test_a_list_of_events_that_goes_on_is_the_list_that_is_made_anew(text: str, 
     lifecycle, rng = Lifecycle(keep_events=40), random.Random(4)
     for name in ("r", "s"):
         lifecycle.open_session(name)
-    kept = EventList(text, kind, all=every)
+    kept = EventList(EventFilter(text, kind, all=every))
     for _ in range(60):
         for _ in range(rng.randrange(8)):
             change_something(lifecycle, rng)
-        assert kept.part(lifecycle.events) == EventList(text, kind, all=every).part(lifecycle.events)
+        assert kept.part(lifecycle.events, lifecycle) == EventList(EventFilter(text, kind, all=every)).part(
+            lifecycle.events, lifecycle
+        )
 
 
 def test_events_that_the_log_let_go_take_no_place_from_those_that_it_keeps() -> None:
     lifecycle = Lifecycle(keep_events=150)
-    kept = EventList("", "", all=True)
+    kept = EventList(EventFilter(all=True))
     for kind, count in (("poll_empty", 100), ("log", 250)):
         for _ in range(count):
             lifecycle.note(kind)
-            kept.part(lifecycle.events)
-    assert kept.part(lifecycle.events) == EventList("", "", all=True).part(lifecycle.events)
+            kept.part(lifecycle.events, lifecycle)
+    assert kept.part(lifecycle.events, lifecycle) == EventList(EventFilter(all=True)).part(lifecycle.events, lifecycle)
 
 
 def test_of_a_traceback_the_last_line_is_shown() -> None:
     lifecycle = Lifecycle()
     lifecycle.note("listener_failed", detail="Traceback:\n  line\n" * 50 + "ZeroDivisionError: division by zero\n")
-    [row] = EventList("", "", all=False).part(lifecycle.events)["rows"]
+    [row] = EventList(EventFilter()).part(lifecycle.events, lifecycle)["lines"]
     assert row["detail"] == "ZeroDivisionError: division by zero (the DataFrame of events has all of it)"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import queue
 from dataclasses import field, make_dataclass
@@ -14,9 +15,12 @@ from kernels.driver import wait_until
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.board import Board
+from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.view import View
+from cmemu_nb.display.text import duration
+from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.records import NS_PER_S
 
 if TYPE_CHECKING:
@@ -200,3 +204,73 @@ def test_a_launched_program_is_restarted_and_stopped_by_buttons_while_the_dashbo
     row = shown_runtime(emulator, "idle")
     assert (row["state"], row["tone"], row["restarts"], row["stops"]) == ("stopped", "", True, False)
     assert (row["lines"][0]["exit_code"], row["lines"][0]["pid"]) == (module.exit_code, None)
+
+
+# Events
+
+
+@pytest.fixture
+def lifecycle() -> Lifecycle:
+    clock = itertools.count(NS_PER_S, NS_PER_S)
+    lifecycle = Lifecycle(clock=lambda: next(clock), monotonic=lambda: next(clock))
+    lifecycle.open_session("r")
+    return lifecycle
+
+
+def lines(lifecycle: Lifecycle, **wanted: Any) -> list[Part]:
+    found: list[Part] = EventList(EventFilter(**wanted)).part(lifecycle.events, lifecycle)["lines"]
+    return found
+
+
+def words(line: Part) -> list[tuple[str, str]]:
+    return [(word, tone) for word, _, tone in line["chain"]]
+
+
+def test_the_events_of_a_job_are_one_line_with_the_states_that_it_had(lifecycle: Lifecycle) -> None:
+    ok, wrong, failed, running, queued = (lifecycle.submit("r", f"f{number}", b"{}").job_id for number in range(5))
+    for job_id, result in ((ok, b"1"), (wrong, b'{"exception": "no"}')):
+        lifecycle.take("r")
+        lifecycle.finish("r", job_id, result)
+    lifecycle.fail(failed, "lost")
+    lifecycle.take("r")
+    lifecycle.note("log", detail="something else")
+    other, *of_jobs = lines(lifecycle)
+    assert (other["kind"], other["detail"]) == ("log", "something else")
+    assert [(line["function"], words(line)) for line in of_jobs if "job" in line] == [
+        ("f3", [("queued", ""), ("running", "blue")]),
+        ("f2", [("queued", ""), ("failed", "red")]),
+        ("f1", [("queued", ""), ("running", ""), ("function error", "amber")]),
+        ("f0", [("queued", ""), ("running", ""), ("ok", "")]),
+        ("f4", [("queued", "")]),
+    ]
+    [shown] = [line for line in of_jobs if line["key"] == ok]
+    job = lifecycle.job(ok)
+    assert [time for _, time, _ in shown["chain"]] == [duration(job.queue_time()), duration(job.run_time()), ""]
+    assert [each["kind"] for each in shown["events"]] == ["job_queued", "job_started", "job_succeeded"]
+    assert [time for line in of_jobs if line["key"] in (running, queued) for *_, time, _ in line["chain"][-1:]] == [
+        "",
+        "",
+    ]
+
+
+def test_a_paused_list_counts_newer_events_and_is_filtered_still(lifecycle: Lifecycle) -> None:
+    lifecycle.submit("r", "f", b"{}")
+    events = EventList(EventFilter(pause=lifecycle.events.newest))
+    before = events.part(lifecycle.events, lifecycle)
+    assert before["newer"] == 0
+    lifecycle.note("log")
+    lifecycle.submit("r", "g", b"{}")
+    after = events.part(lifecycle.events, lifecycle)
+    assert (after["lines"], after["newer"]) == (before["lines"], 2)
+    assert events.part(lifecycle.events, lifecycle)["newer"] == 2
+    paused = EventList(EventFilter(kind="job_queued", pause=before["newest"])).part(lifecycle.events, lifecycle)
+    assert [line["function"] for line in paused["lines"]] == ["f"]
+    assert paused["newer"] == 1
+
+
+def test_the_line_of_a_job_that_is_not_kept_has_the_states_of_its_events(lifecycle: Lifecycle) -> None:
+    lifecycle.submit("r", "f", b"{}")
+    lifecycle.take("r")
+    lifecycle.reset_session("r")
+    [line] = [line for line in lines(lifecycle) if "job" in line]
+    assert words(line) == [("queued", ""), ("running", ""), ("cleared", "")]

@@ -28,7 +28,16 @@ SCRIPTS = (
     "events",
     "main",
 )
-STYLES = ("dashboard", "flow", "form", "functions", "job", "runtimes", "timeline")
+STYLES = (
+    "dashboard",
+    "flow",
+    "form",
+    "functions",
+    "job",
+    "runtimes",
+    "timeline",
+    "events",
+)
 
 
 @cache

@@ -25,6 +25,7 @@ MAX_RUNTIMES = 200
 MAX_REPLICAS = 50
 MAX_NAMES = 12
 READY = "responsive"
+STOPPED = "stopped"
 NEEDS_ATTENTION = ("stale", "backing off", "lost")
 
 
@@ -69,7 +70,7 @@ def _row(emulator: Emulator, runtime: Runtime, taken: RuntimeSlots | None, now: 
         "polled_at": runtime.last_poll_at and runtime.last_poll_at // NS_PER_S,
         "queued": counts[JobStatus.QUEUED],
         "running": counts[JobStatus.RUNNING],
-        "lines": [_line(line) for line in lines[:MAX_REPLICAS]],
+        "lines": [_line(line, word) for line in lines[:MAX_REPLICAS]],
         "more": max(0, len(lines) - MAX_REPLICAS),
         "restarts": bool(modules),
         "stops": any(each.running or each.backing_off for each in modules) or bool(emulator.clusters.of(name)),
@@ -86,7 +87,7 @@ def state_of(runtime: Runtime, modules: Iterable[LaunchedModule], now: int) -> s
         if any(each.backing_off for each in modules):
             return "backing off"
         codes = [each.exit_code for each in modules if each.ended]
-        return f"exited({next(filter(None, codes), 0)})" if codes else "stopped"
+        return f"exited({next(filter(None, codes), 0)})" if codes else STOPPED
     if runtime.last_poll_at is None:
         return runtime.polling
     return "stale" if now - runtime.last_poll_at > STALE_SECONDS * NS_PER_S else "connected"
@@ -116,14 +117,15 @@ def _lines(emulator: Emulator, runtime_id: str) -> Iterator[Line]:
             yield Line(replica.replica_id, READY if replica.polls else "never polled", replica)
 
 
-def _line(line: Line) -> Part:
+def _line(line: Line, word: str) -> Part:
+    """Return the line of a replica; one of a runtime whose state is `word`, stopped, needs no attention."""
     replica, ended = line.replica, line.exit_code is not None
     held = len(replica.held) if replica else 0
     most = replica.max_concurrent_tasks if replica and not ended else None
     return {
         "name": plain(line.name),
         "state": plain(line.state),
-        "tone": _tone(line.state),
+        "tone": "" if word == STOPPED else _tone(line.state),
         "slots": f"{held}/{most}" if most else "",
         "running": "" if ended else held,
         "exit_code": line.exit_code,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.dashboard.actions import ACTIONS, SLOW
+from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import EventList, choices_part, jobs_part
+from cmemu_nb.dashboard.job_panels import choices_part, jobs_part
 from cmemu_nb.dashboard.panels import Part, last_line, plain
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.timeline import Timeline, TimelineOptions
@@ -54,6 +55,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     event_text: str = ""
     event_kind: str = ""
     all_events: bool = False
+    event_pause: int = 0
     timeline: TimelineOptions = TimelineOptions()
     seen: dict[str, int] = {}
 
@@ -172,7 +174,7 @@ class View:
             parts["form"] = form_part(emulator, self._schema())
             parts["tried"] = job_part(emulator, options.tried, steady) if options.tried else {}
         elif options.tab == "events":
-            parts["events"] = self._event_list().part(emulator.lifecycle.events)
+            parts["events"] = self._event_list().part(emulator.lifecycle.events, emulator.lifecycle)
         elif options.tab == "timeline":
             parts["timeline"] = self._timeline_part(changes, now, steady)
         self._send(parts)
@@ -232,9 +234,10 @@ class View:
         return {"functions": cards, "histories": self._functions.histories()}
 
     def _event_list(self) -> EventList:
-        options = self.options
-        if self._events is None or self._events.wanted != (options.event_text, options.event_kind, options.all_events):
-            self._events = EventList(options.event_text, options.event_kind, all=options.all_events)
+        each = self.options
+        wanted = EventFilter(each.event_text, each.event_kind, each.all_events, each.event_pause)
+        if self._events is None or self._events.wanted != wanted:
+            self._events = EventList(wanted)
         return self._events
 
     def _schema(self) -> FunctionSchema | None:

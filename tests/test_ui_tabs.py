@@ -1,0 +1,151 @@
+"""The tabs of functions, runtimes and events, as their users see them on the page outside notebooks."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cells import make
+from lab_browser import screenshot
+from playwright.sync_api import expect
+from ui_page import ui_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Locator
+    from ui_page import UiPages
+
+pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
+
+ADD = '''
+def add(context, event: Sum) -> int:
+    """Add two numbers."""
+    if event.x < 0:
+        raise ValueError(f"{event.x} is negative")
+    return event.x + event.y
+'''
+# Rows that wrap are higher than others; what does not fit would widen the dashboard.
+UNEVEN = """(root) => [...root.querySelectorAll('tbody tr:not(.cmemu-runtime-details)')]
+    .filter((row) => row.checkVisibility() && row.offsetHeight > 30).map((row) => row.textContent)
+    .concat(root.scrollWidth > root.clientWidth ? ['the dashboard'] : [])"""
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[UiPages]:
+    with ui_pages() as opened:
+        opened.emulator.function(make(ADD))
+        yield opened
+        opened.emulator.change(lambda _: opened.emulator.functions.pause("notebook"))  # it polls until then
+
+
+def run(panel: Locator, **fields: Any) -> Locator:
+    """Run the open function by its form, and return the card of its job."""
+    for name, value in fields.items():
+        panel.get_by_label(name, exact=True).fill(str(value))
+    panel.get_by_role("button", name="Run", exact=True).click()
+    return panel.get_by_role("region", name="The result")
+
+
+def test_a_function_s_card_has_its_signature_and_history_and_opens_its_form(pages: UiPages) -> None:
+    panel = pages.page.tab("Functions")
+    card = panel.get_by_role("listitem").filter(has=pages.page.page.get_by_role("button", name="add", exact=True))
+    expect(card).to_contain_text("x: integer, y: integer = 2 → integer")
+    expect(card).to_contain_text("Add two numbers.")
+    expect(card).to_contain_text("no jobs yet")
+    card.get_by_role("button", name="add", exact=True).click()
+    result = run(panel, x=5)
+    expect(result.get_by_label("Result", exact=True)).to_have_text("7")
+    expect(card).to_contain_text("1 ok")
+    expect(card).to_contain_text(re.compile(r"p50 \S+ .s · p95"))
+    run(panel, x=-1)
+    expect(card).to_contain_text("1 error")
+    expect(card.locator("svg title")).to_contain_text("the last 2 jobs")
+    screenshot(pages.page.page, "ui-function")
+    card.get_by_role("button", name="ValueError: -1 is negative").click()
+    expect(pages.page.root.get_by_role("tabpanel", name="Jobs", exact=True)).to_contain_text("-1 is negative")
+    pages.page.tab("Functions")
+    card.get_by_role("button", name="add", exact=True).click()
+    expect(panel.get_by_role("region", name="Try it")).to_be_hidden()
+
+
+def test_many_functions_are_filtered_in_the_browser(pages: UiPages) -> None:
+    names = [f"many_{number}" for number in range(12)]
+    schemas = [(name, b'{"functionName": "%s", "inputs": [], "output": {}}' % name.encode()) for name in names]
+    pages.open_runtime("of-many")
+    pages.emulator.change(lambda state: state.post_schemas("of-many", schemas))
+    panel = pages.page.tab("Functions")
+    cards = panel.locator(".cmemu-function")
+    expect(cards.filter(visible=True)).to_have_count(13)
+    expect(cards.filter(has_text="many_7")).to_contain_text("on of-many")
+    panel.get_by_label("Filter functions", exact=True).fill("MANY_1")
+    expect(cards.filter(visible=True)).to_have_count(3)
+    expect(panel).to_contain_text("3 of 13")
+    panel.get_by_label("Filter functions", exact=True).fill("")
+    pages.emulator.change(lambda state: state.delete_session("of-many"))
+    expect(cards).to_have_count(1)
+
+
+def test_a_program_is_restarted_after_a_confirmation_and_its_line_has_the_new_process(
+    pages: UiPages, tmp_path: Path
+) -> None:
+    (tmp_path / "idle.py").write_text("import time\ntime.sleep(1000)\n")
+    module = pages.emulator.launch([sys.executable, "idle.py"], "idle", cwd=str(tmp_path))
+    panel = pages.page.tab("Runtimes")
+    line = panel.locator("tr.cmemu-replica")
+    expect(line).to_contain_text(str(module.replicas[0].pid))
+    panel.get_by_role("button", name="idle", exact=True).click()
+    expect(panel).to_contain_text("python idle.py")
+    before = module.replicas[0].pid
+    panel.get_by_role("button", name="Restart…").click()
+    confirm = panel.get_by_role("alertdialog", name="Confirm")
+    expect(confirm).to_contain_text("no job is running, queued jobs stay queued")
+    confirm.get_by_role("button", name="Keep").press("Escape")
+    expect(confirm).to_be_hidden()
+    expect(panel.get_by_role("button", name="Restart…")).to_be_focused()
+    panel.get_by_role("button", name="Restart…").click()
+    confirm.get_by_role("button", name="Restart", exact=True).click()
+    expect(pages.page.root.get_by_text("python idle.py was restarted.")).to_be_visible()
+    expect(line).not_to_contain_text(str(before))
+    panel.get_by_role("button", name="Stop…").click()
+    confirm.get_by_role("button", name="Stop", exact=True).click()
+    expect(panel.get_by_role("row").filter(has_text="idle").first).to_contain_text("stopped")
+    expect(panel.get_by_role("button", name="Stop…")).to_be_hidden()
+    for width in (1280, 800, 400):
+        pages.page.page.set_viewport_size({"width": width, "height": 900})
+        screenshot(pages.page.page, f"ui-runtimes-{width}")
+        assert pages.page.root.evaluate(UNEVEN) == [], width
+    pages.page.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_the_events_of_a_job_unfold_and_a_paused_list_stays_as_it_is(pages: UiPages) -> None:
+    job_id = pages.emulator.submit("add", {"x": 1}).id
+    panel = pages.page.tab("Events")
+    line = panel.get_by_role("row").filter(has_text=job_id[-6:])
+    expect(line).to_contain_text(re.compile(r"add.*queued \S+ .s → running \S+ .s → ok"))
+    line.get_by_role("button", name="add", exact=True).click()
+    unfolded = panel.locator("tbody", has_text=job_id[-6:]).locator("tr.cmemu-event-inner")
+    expect(unfolded).to_contain_text(["job_queued", "job_started", "job_succeeded"])
+    panel.get_by_role("button", name="Pause").click()
+    expect(panel.get_by_role("button", name="Resume")).to_be_visible()
+    expect(panel).to_contain_text("0 new")
+    pages.emulator.change(lambda state: state.note("seed_applied", detail="noted during the pause"))
+    expect(panel).to_contain_text("1 new")
+    panel.get_by_label("Kind").select_option("job_queued")
+    expect(line).to_have_count(1)
+    expect(panel).to_contain_text("0 new")
+    panel.get_by_label("Kind").select_option("")
+    expect(panel).to_contain_text("1 new")
+    expect(panel.get_by_text("noted during the pause")).to_have_count(0)
+    panel.get_by_role("button", name="Resume").click()
+    expect(panel.get_by_text("noted during the pause")).to_be_visible()
+    for width in (1280, 800, 400):
+        pages.page.page.set_viewport_size({"width": width, "height": 900})
+        screenshot(pages.page.page, f"ui-events-{width}")
+        assert pages.page.root.evaluate(UNEVEN) == [], width
+    pages.page.page.set_viewport_size({"width": 1280, "height": 900})
+    line.get_by_title("Open this job").click()
+    expect(pages.page.root.get_by_role("tabpanel", name="Jobs", exact=True)).to_contain_text(job_id)
