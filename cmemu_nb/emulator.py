@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from cmemu_nb.dashboard.pages import Pages
     from cmemu_nb.dashboard.widget import Dashboard
     from cmemu_nb.data.datasets import Datasets
+    from cmemu_nb.data.streams import Streams
     from cmemu_nb.display.charts import Chart
     from cmemu_nb.engine.fault_injection import FaultInjection
     from cmemu_nb.eventloop.home import Home
@@ -76,7 +77,7 @@ class Emulator:
     - Serve functions: `function` and `functions` (in cells), `launch`, `modules`, `end_modules`, `launchable_runtime`
       and `env` (programs), `configure` (what a module is given), `scale` and `clusters` (replicas on Dask clusters);
       `faults` makes the platform misbehave.
-    - Data behind modules: `datasets`.
+    - Data behind modules: `datasets`, `streams`.
     - Inspect: the DataFrames `runtimes`, `jobs`, `schemas`, `deployed_apps`, `events` and `event_frame`; the charts
       `timeline` and `latency`; `dashboard`, `ui_url` and `board`; `export`, `openapi`, `looked_at`, `steady_at`.
     - Internals: `lifecycle` (the state, which any thread may read), `change` (to change it), `on_event`, `application`,
@@ -95,7 +96,8 @@ class Emulator:
     - Times in seconds: `execute_timeout`, `job_timeout`, `refusal_seconds`, `slow_client_seconds`, `idle_seconds`.
     - Limits: `max_body_bytes`, `max_data_bytes` (4 GiB), `max_schema_bytes`, `max_label_bytes`, `max_queued`,
       `max_runtimes` (10,000), `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).
-    - History: `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `journal` (a file), `journal_sync`.
+    - History: `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `keep_records` (100,000), `journal`
+      (a file), `journal_sync`.
     - Behaviour: `interrupt` ('cancel' or 'leave': what an interrupt does to the jobs of a call), `progress` (whether a
       call shows why it waits), `home` ('auto', 'kernel' or 'thread': where the event loop runs), `contour` ('page' or
       'foundry': the words of a job's status and of errors on the contour routes).
@@ -757,6 +759,21 @@ class Emulator:
         from cmemu_nb.data.datasets import Datasets
 
         return Datasets(self._engine)
+
+    @functools.cached_property
+    def streams(self) -> Streams:
+        """The data streams, by name: `emu.streams["events"] = frame`, or `emu.streams.create("events", schema)`.
+
+        Modules and applications reach them through Foundry's public API and the stream proxy. `%cmemu help data`
+        describes them.
+
+        >>> emu.streams.create("readings", {"sensor": "STRING", "celsius": "DOUBLE"})
+        <Stream 'readings': 0 records; sensor STRING, celsius DOUBLE>
+        >>> del emu.streams["readings"]
+        """
+        from cmemu_nb.data.streams import Streams
+
+        return Streams(self._engine)
 
     # Inspect: DataFrames, charts, dashboard, files
 

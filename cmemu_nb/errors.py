@@ -27,7 +27,7 @@
     │   ├── TooManyRuntimes            429 too_many_runtimes
     │   ├── ApiError                   an error of Foundry's public API; each instance has its own name and status
     │   │   ├── ExecutionFailed            the function raised an exception, or its job failed
-    │   │   └── UnknownData                there is no dataset of this name or RID
+    │   │   └── UnknownData                there is no dataset or data stream of this name or RID
     │   ├── JobFailed                  500 job_failed
     │   ├── InjectedFault              500 injected_fault
     │   │   └── PollRejected               503 injected_fault
@@ -293,7 +293,7 @@ class ExecutionFailed(ApiError):
 
 
 class UnknownData(ApiError, KeyError):
-    """There is no dataset of this name or RID."""
+    """There is no dataset or data stream of this name or RID."""
 
     def __str__(self) -> str:
         return Exception.__str__(self)  # that of KeyError would show the message in quotes

@@ -16,11 +16,15 @@ from cmemu_nb.tokens import Token, can_be_sent, hidden
 from cmemu_nb.wire.labels import MAX_LABEL_BYTES
 
 DEFAULT_KEEP_BYTES = 1024**3
+DEFAULT_KEEP_RECORDS = 100_000
 DEFAULT_MAX_DATA_BYTES = 4 * 1024**3
 
 LISTS = ("tokens", "local_hostnames", "allowed_origins", "redirect_uris", "caller_token_runtimes")
 SECRETS = ("token", "client_secret")
-LIMITS_OF_LIFECYCLE = ("keep_events", "keep_bytes", "max_queued", "max_runtimes", "max_label_bytes", "max_data_bytes")
+LIMITS_OF_LIFECYCLE = (
+    *("keep_events", "keep_bytes", "keep_records", "max_queued", "max_runtimes", "max_label_bytes"),
+    "max_data_bytes",
+)
 SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
 
 
@@ -203,6 +207,12 @@ class Settings(Configurable):
         min=1,
         help="How many bytes of jobs, their output and events are kept; beyond it the oldest finished jobs are "
         "evicted. Events take at most a quarter of it.",
+    ).tag(config=True)
+    keep_records = Int(
+        DEFAULT_KEEP_RECORDS,
+        min=1,
+        help="How many records of each data stream are kept; beyond it the oldest are dropped. They take at most 256 "
+        "MiB.",
     ).tag(config=True)
     max_queued = Int(
         100_000, min=1, help="How many jobs may be queued for one runtime; further ones are refused with 429."

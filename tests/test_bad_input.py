@@ -11,6 +11,7 @@ import pytest
 from client import CONTOUR, EXECUTE, RESULT, RID, RUNTIMES, SUBMIT, Api, Wire, error_code
 
 from cmemu_nb.server.application import ROUTES
+from cmemu_nb.wire.paths import PUBLIC_API
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -199,7 +200,7 @@ def test_an_unknown_method_is_not_allowed_and_the_allowed_ones_are_named(wire: C
         allowed = {route.method for route in ROUTES if route.path == path}
         connection.request(method, re.sub(r"{\w+}", "x", path))
         answer = connection.answer()
-        name = "MethodNotAllowed" if path.startswith("/api/") else "method_not_allowed"
+        name = "MethodNotAllowed" if path.startswith(PUBLIC_API) else "method_not_allowed"
         assert (answer.status, answer.error()) == (405, name)
         assert set(answer.headers["Allow"].split(", ")) == allowed | ({"HEAD"} if "GET" in allowed else set())
 

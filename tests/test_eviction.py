@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import Job
 
 EVERYTHING = 10**9
+OTHER_LIMITS = {"max_queued": 10, "max_runtimes": 10, "max_label_bytes": 256}
+OTHER_LIMITS |= {"keep_records": 10, "max_data_bytes": 10**9}
 
 
 def finish(state: Lifecycle, count: int, result: bytes = b"1", runtime: str = "r") -> list[str]:
@@ -134,14 +136,7 @@ def test_reasons_that_come_again_and_again_are_cut(state: Lifecycle) -> None:
 
 
 def test_events_have_at_most_a_quarter_and_the_newest_is_always_there(state: Lifecycle) -> None:
-    state.limit(
-        keep_events=EVERYTHING,
-        keep_bytes=80_000,
-        max_queued=10,
-        max_runtimes=10,
-        max_label_bytes=256,
-        max_data_bytes=10**9,
-    )
+    state.limit(keep_events=EVERYTHING, keep_bytes=80_000, **OTHER_LIMITS)
     for number in range(1000):
         state.note("request_refused", detail=f"{number} {'x' * 500}")
         state.take("r")
@@ -153,9 +148,7 @@ def test_events_have_at_most_a_quarter_and_the_newest_is_always_there(state: Lif
     state.note("log", detail="y" * 10**6)
     newest = state.events.recent()[-1]
     assert newest.detail == f"{'y' * 16_384}… (the first 16,384 of 1,000,000 bytes)"
-    state.limit(
-        keep_events=EVERYTHING, keep_bytes=1, max_queued=10, max_runtimes=10, max_label_bytes=256, max_data_bytes=10**9
-    )
+    state.limit(keep_events=EVERYTHING, keep_bytes=1, **OTHER_LIMITS)
     assert state.events.recent() == [newest]
 
 

@@ -577,14 +577,9 @@ def test_every_operation_costs_the_same_after_twenty_thousand_jobs(lifecycle: Li
         assert lifecycle.queue_depth("rt") == 0
 
     # A log that is full at once, since dropping the oldest event is a step, too.
-    lifecycle.limit(
-        keep_events=1,
-        keep_bytes=10**9,
-        max_queued=10**6,
-        max_runtimes=10**6,
-        max_label_bytes=4096,
-        max_data_bytes=10**9,
-    )
+    limits = {"max_queued": 10**6, "max_runtimes": 10**6, "max_label_bytes": 4096}
+    limits |= {"keep_records": 1, "max_data_bytes": 10**9}
+    lifecycle.limit(keep_events=1, keep_bytes=10**9, **limits)
     cycle()
     at_first = steps(cycle)
     for _ in range(6667):

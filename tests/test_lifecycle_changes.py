@@ -9,7 +9,7 @@ import ast
 import importlib
 import itertools
 import pkgutil
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,14 @@ from cmemu_nb.errors import (
     TooManyRuntimes,
 )
 from cmemu_nb.lifecycle.configuration import Configuration
+from cmemu_nb.lifecycle.data_streams import (
+    MAX_RECORD_BYTES,
+    MAX_STREAMS,
+    MAX_SUBSCRIBERS,
+    DataStream,
+    StreamLog,
+    StreamOptions,
+)
 from cmemu_nb.lifecycle.datasets import DatasetFile, DatasetHistory, Reader, Transaction, TransactionType
 from cmemu_nb.lifecycle.events import KINDS, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
@@ -44,6 +52,8 @@ from cmemu_nb.lifecycle.scratch import LEASE_SECONDS, MAX_CACHE_BYTES, MAX_LOCKS
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
 from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import State
+from cmemu_nb.wire.stream_schemas import parse
+from cmemu_nb.wire.stream_values import NewRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,6 +62,7 @@ APP, OTHER_APP, NEW_APP = (f"ri.foundry.main.deployed-app.{name}" for name in ("
 CONTOUR = JobSource.CONTOUR_SYNC
 LIMITS = {"keep_events": 1000, "keep_bytes": 10**6, "max_queued": 2, "max_runtimes": 4, "max_label_bytes": 100}
 LIMITS["max_data_bytes"] = MAX_DATA = 100_000
+LIMITS["keep_records"] = 3
 SEED = Seed(
     "seed.yaml",
     {},
@@ -60,6 +71,7 @@ SEED = Seed(
     {},
 )
 CONFIGURED = Configuration().changed({"sources": {"Crm": {"password": "a long password"}}})
+SCHEMA, RECORD = parse({"sensor": "STRING"}), NewRecord(b'{"sensor":"a"}', None)
 SAVED = SavedState(
     [SavedSession(Runtime("saved", "token-of-saved", 1), [FunctionSchema("saved", "f", b"{}", 1)], [], 2)], [], []
 )
@@ -95,6 +107,9 @@ class World:
         self.open = state.open_transaction(self.dataset, TransactionType.UPDATE).rid
         state.put_file(self.dataset, self.open, "c", b"c")
         state.create_branch(self.dataset, "dev", self.second)
+        self.stream_rid = state.create_data_stream("events", SCHEMA, StreamOptions(2)).rid
+        state.publish(self.stream_rid, "master", [RECORD, RECORD])
+        state.create_subscriber(self.stream_rid, "master", "reader", {"type": "earliest"}, (0, 0))
 
     def committed(self, kind: TransactionType, *paths: str) -> str:
         transaction = self.state.open_transaction(self.dataset, kind).rid
@@ -160,6 +175,20 @@ def refresh(world: World, lock: Lock) -> bool:
 
 # What the datasets take when the file "old" with its path has made room for the record of another file.
 HELD_BYTES = World().state.data_bytes - 2 * len("old")
+
+
+def on_branch(world: World, branch: str) -> object:
+    return world.state.create_stream_branch(world.stream_rid, branch, SCHEMA, StreamOptions())
+
+
+def subscribe(world: World, name: str, branch: str = "master") -> object:
+    return world.state.create_subscriber(world.stream_rid, branch, name, {"type": "earliest"}, (0, 0))
+
+
+def move(world: World, name: str, offset: int) -> object:
+    return world.state.move_subscriber(world.stream_rid, "master", name, (offset, 0))
+
+
 CLEARED = ("job_cleared",) * 5  # in "rt": a taken job, two that a replica holds, a streaming one and a queued one
 OPERATIONS: dict[str, list[Case]] = {
     # Set-up, clocks and events
@@ -208,7 +237,10 @@ OPERATIONS: dict[str, list[Case]] = {
         ),
     ],
     "reset": [
-        does(lambda world: world.state.reset(), "session_deleted", *CLEARED, "session_deleted", "dataset_deleted"),
+        does(
+            lambda world: world.state.reset(),
+            *("session_deleted", *CLEARED, "session_deleted", "dataset_deleted", "stream_deleted"),
+        ),
         does(
             in_turn(
                 lambda world: world.state.configure("rt", CONFIGURED),
@@ -479,6 +511,74 @@ OPERATIONS: dict[str, list[Case]] = {
         does(lambda world: world.state.evict(0, 0, 9), "job_evicted", "job_evicted"),
         does(lambda world: world.state.evict(100, 10**9, 9)),
     ],
+    # Data streams
+    "create_data_stream": [
+        does(lambda world: world.state.create_data_stream("new", SCHEMA), "stream_created"),
+        does(lambda world: world.state.create_data_stream("new", SCHEMA, branch="dev", rid="ri.new"), "stream_created"),
+        does(lambda world: world.state.create_data_stream("events", SCHEMA), raises=ApiError),
+        does(lambda world: world.state.create_data_stream("new", SCHEMA, rid=world.stream_rid), raises=ApiError),
+        does(lambda world: world.state.create_data_stream("new", SCHEMA, StreamOptions(0)), raises=ApiError),
+        does(lambda world: world.state.create_data_stream(" ", SCHEMA), raises=InvalidRequest),
+        does(
+            lambda world: [world.state.create_data_stream(str(number), SCHEMA) for number in range(MAX_STREAMS)],
+            *["stream_created"] * (MAX_STREAMS - 1),
+            raises=ApiError,
+        ),
+    ],
+    "create_stream_branch": [
+        does(lambda world: on_branch(world, "dev"), "stream_created"),
+        does(lambda world: on_branch(world, "master"), raises=ApiError),
+        does(lambda world: on_branch(world, "x" * 101), raises=InvalidRequest),
+        does(lambda world: world.state.create_stream_branch("ri", "dev", SCHEMA, StreamOptions()), raises=ApiError),
+    ],
+    "reset_data_stream": [
+        does(lambda world: world.state.reset_data_stream(world.stream_rid, "master"), "stream_reset"),
+        does(lambda world: world.state.reset_data_stream(world.stream_rid, "dev"), raises=ApiError),
+        does(
+            lambda world: world.state.reset_data_stream(world.stream_rid, "master", SCHEMA, StreamOptions(1, "FAST")),
+            raises=ApiError,
+        ),
+    ],
+    "delete_data_stream": [
+        does(lambda world: world.state.delete_data_stream(world.stream_rid), "stream_deleted"),
+        does(lambda world: world.state.delete_data_stream("ri"), raises=ApiError),
+    ],
+    "publish": [
+        does(lambda world: world.state.publish(world.stream_rid, "master", [RECORD]), "records_published"),
+        does(lambda world: world.state.publish(world.stream_rid, "master", [RECORD] * 9), "records_published"),
+        does(lambda world: world.state.publish(world.stream_rid, "master", [])),
+        does(lambda world: world.state.publish(world.stream_rid, "master", [RECORD], "old"), raises=ApiError),
+        does(
+            lambda world: world.state.publish(
+                world.stream_rid, "master", [RECORD, NewRecord(b"x" * (MAX_RECORD_BYTES + 1), None)]
+            ),
+            raises=ApiError,
+        ),
+    ],
+    "create_subscriber": [
+        does(lambda world: subscribe(world, "new"), "subscriber_created"),
+        does(lambda world: subscribe(world, "reader")),
+        does(lambda world: subscribe(world, "x" * 101), raises=InvalidRequest),
+        does(
+            lambda world: [on_branch(world, "dev"), subscribe(world, "reader", "dev")],
+            "stream_created",
+            raises=ApiError,
+        ),
+        does(
+            lambda world: [subscribe(world, str(number)) for number in range(MAX_SUBSCRIBERS)],
+            *["subscriber_created"] * (MAX_SUBSCRIBERS - 1),
+            raises=ApiError,
+        ),
+    ],
+    "move_subscriber": [
+        does(lambda world: move(world, "reader", 1), "subscriber_moved"),
+        does(lambda world: move(world, "reader", 0)),
+        does(lambda world: move(world, "unknown", 1), raises=ApiError),
+    ],
+    "delete_subscriber": [
+        does(lambda world: world.state.delete_subscriber(world.stream_rid, "master", "reader"), "subscriber_deleted"),
+        does(lambda world: world.state.delete_subscriber(world.stream_rid, "master", "unknown"), raises=ApiError),
+    ],
     # The journal, and the state of a process that has ended
     "rebound": [does(lambda world: world.state.rebound)],
     "attach_journal": [does(lambda world: world.state.attach_journal(in_memory_only, new=True))],
@@ -527,6 +627,10 @@ READS: dict[str, Callable[[World], object]] = {
     "find_dataset": lambda world: world.state.find_dataset("in"),
     "data_bytes": lambda world: world.state.data_bytes,
     "binding": lambda world: world.state.binding(APP, "master"),
+    "data_streams": lambda world: world.state.data_streams(),
+    "data_stream": lambda world: world.state.data_stream(world.stream_rid).read(0, 0, 10),
+    "find_data_stream": lambda world: world.state.find_data_stream("events"),
+    "subscriber": lambda world: world.state.subscriber(world.stream_rid, "master", "reader"),
 }
 FILLS_EMPTY = {"restore"}
 
@@ -537,6 +641,7 @@ SET_UP = frozenset(
     {
         *("events", "_clock", "_monotonic", "_steady_from", "_max_queued", "_max_runtimes", "_max_label_bytes"),
         *("_max_data_bytes", "_seed", "_own_apps", "_write_ahead", "_rebound", "_submitted", "max_concurrent_tasks"),
+        *("_keep_records", "reader"),
     }
 )
 MARKS = frozenset({"last_poll_at", "heard", "polls"})
@@ -549,7 +654,7 @@ def picture(value: Any) -> Any:  # noqa: C901, PLR0911 - one for each type
     """Return a copy of all that a state holds, which compares by value; without what is no part of it."""
     if isinstance(value, State):
         return {name: picture(each) for name, each in vars(value).items() if name not in APART}
-    if isinstance(value, Session | Replica | ResultStream | Scratch | DatasetHistory):
+    if isinstance(value, Session | Replica | ResultStream | Scratch | DatasetHistory | StreamLog):
         return {name: picture(getattr(value, name)) for name in value.__slots__ if name not in APART}
     if isinstance(value, msgspec.Struct):
         return {name: each for name, each in msgspec.structs.asdict(value).items() if name not in APART}
@@ -566,6 +671,8 @@ def picture(value: Any) -> Any:  # noqa: C901, PLR0911 - one for each type
         return value.size
     if isinstance(value, LongQueue):
         return list(value)
+    if isinstance(value, list | deque):
+        return [picture(each) for each in value]
     if isinstance(value, bytearray):
         return bytes(value)
     assert value is None or isinstance(value, str | bytes | int), f"the picture has no {type(value)}"
@@ -606,6 +713,8 @@ class Seen:
     cache: dict[tuple[str, str], int]
     locks: dict[tuple[str, str], Lock]
     datasets: dict[str, DatasetSeen]
+    logs: dict[tuple[str, str], tuple[str, int]]
+    subscribers: dict[str, tuple[int, ...]]
     at: int
 
 
@@ -626,8 +735,14 @@ def look(state: Lifecycle) -> Seen:
         {(name, key): entry.ends_at for name, scratch in scratches for key, entry in scratch.cache.items()},
         {(name, key): lock for name, scratch in scratches for key, lock in scratch.locks.items()},
         {dataset.rid: look_at_dataset(state.dataset(dataset.rid)) for dataset in state.datasets()},
+        {(each.rid, each.branch): (each.view_rid, published(state, each)) for each in state.data_streams()},
+        {name: each.positions for name, each in state._subscribers.items()},  # noqa: SLF001 - no method lists them
         state.steady(),
     )
+
+
+def published(state: Lifecycle, stream: DataStream) -> int:
+    return sum(state.data_stream(stream.rid, stream.branch).ends)
 
 
 def changes(before: Seen, after: Seen) -> Iterator[str]:
@@ -655,6 +770,7 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
     yield from ("replica_removed" for name, _ in before.replicas - after.replicas if name not in ended)
     yield from ("replica_added" for _ in after.replicas - before.replicas)
     yield from changes_of_scratch(before, after, ended)
+    yield from changes_of_streams(before, after)
     for job_id in before.jobs | after.jobs:
         yield from changes_of_job(before.jobs.get(job_id), after.jobs.get(job_id))
     for job_id, size in after.streams.items():
@@ -682,6 +798,22 @@ def changes_of_dataset(before: DatasetSeen, after: DatasetSeen) -> Iterator[str]
         if before.files.get(key, "none") != file:
             yield "file_deleted" if file is None else "file_uploaded"
     yield from ("dataset_schema_set" for _ in after.schemas - before.schemas)
+
+
+def changes_of_streams(before: Seen, after: Seen) -> Iterator[str]:
+    for key in before.logs | after.logs:
+        old, new = before.logs.get(key), after.logs.get(key)
+        if old is None or new is None:
+            yield "stream_created" if old is None else "stream_deleted"
+        elif old != new:
+            yield "stream_reset" if old[0] != new[0] else "records_published"
+    deleted = before.logs.keys() - after.logs.keys()
+    for name in before.subscribers | after.subscribers:
+        was, now = before.subscribers.get(name), after.subscribers.get(name)
+        if now is None:
+            yield from ["subscriber_deleted"] * (not deleted)
+        elif was != now:
+            yield "subscriber_created" if was is None else "subscriber_moved"
 
 
 def changes_of_scratch(before: Seen, after: Seen, ended: set[str]) -> Iterator[str]:
@@ -806,9 +938,8 @@ MUTATORS = frozenset(
 
 def held_names() -> set[str]:
     """Return the names of all attributes of the objects that a lifecycle holds, but for the private ones."""
-    slots = {
-        name for kind in (Session, Replica, ResultStream, Scratch, DatasetHistory, JobLog) for name in kind.__slots__
-    }
+    kinds = (Session, Replica, ResultStream, Scratch, DatasetHistory, JobLog, StreamLog)
+    slots = {name for kind in kinds for name in kind.__slots__}
     return {name for name in slots | vars(Lifecycle()).keys() | vars(EventLog()).keys() if not name.startswith("_")}
 
 

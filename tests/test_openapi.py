@@ -21,7 +21,7 @@ from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.document import PATH_PARAMETERS, document
 from cmemu_nb.server.routes.oauth import FORM
 from cmemu_nb.server.routing import Route, Surface
-from cmemu_nb.wire.paths import API, AUTHORIZE, PLATFORM, UI
+from cmemu_nb.wire.paths import AUTHORIZE, PLATFORM, PUBLIC_API, UI
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,7 +177,7 @@ def test_an_error_has_an_example_with_its_code() -> None:
         for status, answer in operation(route)["responses"].items():
             if status >= "400":
                 (body,) = answer["content"].values()
-                name_of = "errorName" if route.path.startswith(API) else "error"
+                name_of = "errorName" if route.path.startswith(PUBLIC_API) else "error"
                 codes = {name: each["value"][name_of] for name, each in body["examples"].items()}
                 assert list(codes) == list(codes.values())
                 if name_of == "error":
@@ -205,12 +205,22 @@ class Prepared:
         self.scratch_token = emu.env(examples.RUNTIME_ID)["SCRATCH_TOKEN"]
         value = examples.CACHE_VALUE["value"]
         emu.change(lambda lifecycle: lifecycle.put_cached(examples.RUNTIME_ID, examples.CACHE_KEY["key"], value, 60))
+        self.make_streams()
         self.job_id = api.contour("POST", SUBMIT, json=examples.CALL).json()["id"]
         if route.receiver is not None or route.path.endswith(("/fail", "/restart")):
             self.take()
         elif not route.path.endswith("/job"):
             self.take()
             self.finish(self.job_id)
+
+    def make_streams(self) -> None:
+        """Make the stream of the examples with a record, unless the route creates it, or one that takes bytes."""
+        binary = self.route.path.endswith("/publishBinaryRecord")
+        schema = {"bytes": "BINARY"} if binary else examples.STREAM_SCHEMA
+        if not self.route.path.endswith("/datasets/create"):
+            stream = self.emu.streams.create("readings", schema, rid=examples.STREAM_RID)
+            stream.publish({"bytes": b""} if binary else examples.RECORD)
+            self.values["viewRid"] = stream.view_rid
 
     def take(self) -> str:
         platform = self.route.path.startswith(PLATFORM)
@@ -262,6 +272,7 @@ def test_the_server_takes_the_examples_and_answers_in_the_shape_of_the_examples(
 ) -> None:
     responses = operation(route)["responses"]
     for example in request_examples(route):
+        emu.streams.clear()
         prepared = Prepared(emu, api, route)
         answering = background(prepared.send, example)
         if route.path.endswith(AWAITING):

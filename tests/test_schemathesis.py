@@ -30,6 +30,8 @@ from cmemu_nb.server.application import ROUTES
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.wire.paths import AUTHORIZE, UI
+from cmemu_nb.wire.stream_schemas import parse
+from cmemu_nb.wire.stream_values import NewRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +44,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
 REFUSED = ("transactionId", "scenarioRid", "version", "branch", "pageToken")
 EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 30
-SLOW = {"/_emulate/export": 4}  # an export contains the whole state, which grows with each test
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 RUNTIME_ID = "läuft/gut 1"
 MOST_QUEUED = 2
+RAW = {"fields": [{"name": "raw", "schema": {"nullable": True, "dataType": {"type": "binary"}}}]}
 ENDED = ("evicted", "succeeded", "no UTF-8", "failed")
 JOBS = (*ENDED, "running", "queued")
 # What the protocol itself answers with 5xx; nothing is injected here, and nobody else keeps the emulator busy.
@@ -92,6 +94,7 @@ class World:
     module_token: str = ""
     scratch_token: str = ""
     page_id: str = ""
+    stream: dict[str, str] = field(default_factory=dict)
 
     def prepare(self, queued: int) -> None:
         """Make a runtime with a job of every kind, so many of them queued, and nothing else."""
@@ -109,6 +112,7 @@ class World:
                 end(lifecycle, self.jobs[name], name)
         assert lifecycle.evict(0, 0, 1) == 1
         self.jobs["queued"] = "foundry_job_none"
+        self.stream = make_stream(lifecycle)
         for _ in range(queued):
             self.jobs["queued"] = lifecycle.submit_to_app(RID, None, "f", b"[]", JobSource.CONTOUR_ASYNC).job_id
 
@@ -137,6 +141,13 @@ class World:
         for job in lifecycle.jobs(RUNTIME_ID):
             if job.status == JobStatus.RUNNING:
                 end(lifecycle, job.job_id, how)
+
+
+def make_stream(lifecycle: Lifecycle) -> dict[str, str]:
+    """Make a stream of one binary field, and return the parameters of paths that lead to it."""
+    stream = lifecycle.create_data_stream("readings", parse({"raw": "BINARY"}))
+    lifecycle.publish(stream.rid, "master", [NewRecord(b'{"raw":""}', None)])
+    return {"datasetRid": stream.rid, "streamBranchName": "master", "viewRid": stream.view_rid}
 
 
 def end(lifecycle: Lifecycle, job_id: str, how: str) -> None:
@@ -196,6 +207,7 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
     real = {"runtimeId": RUNTIME_ID, "jobId": job_id, "executionId": job_id, "functionName": "f", "queryApiName": "f"}
     real |= {"userId": "cmemu", "deployedAppRid": RID, "branch": "master"}
     real |= dict.fromkeys(("ontology", "ontologyRid"), "ri.ontology.main.ontology.any")
+    real |= world.stream if "stream" in route.path else {}
     case.path_parameters = {name: quote(real[name], safe="") for name in case.path_parameters}
     if route.path == AUTHORIZE and case.meta.generation.mode is GenerationMode.POSITIVE:
         wanted = world.emulator.application.context.sign_ins.wanted("http://localhost:3000/callback", examples.SIGN_IN)
@@ -205,6 +217,8 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
         case.headers["Origin"] = world.emulator.url
     if route.path == f"{UI}/messages" and case.meta.generation.mode is GenerationMode.POSITIVE:
         case.body = examples.PAGE_MESSAGES | {"page": world.page_id}
+    if case.meta.generation.mode is GenerationMode.POSITIVE and "stream" in route.path:
+        aim_at_stream(case, route)
     if "after" in case.query and case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query["after"] = world.jobs[plan.job]
     if isinstance(case.body, dict) and case.meta.generation.mode is GenerationMode.POSITIVE and route.body is not None:
@@ -216,6 +230,23 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
         case.query = {name: value for name, value in case.query.items() if name not in REFUSED}
         if "rid" in route.query:
             case.query["rid"] = Query(RID, "master", RUNTIME_ID, "f").rid
+
+
+def aim_at_stream(case: Any, route: Route) -> None:
+    """Put what fits the stream into a generated request."""
+    case.query = {name: value for name, value in case.query.items() if name != "viewRid"}
+    case.query |= {"partitionId": "0"} if "partitionId" in case.query else {}
+    if not isinstance(case.body, dict | list):
+        return
+    record = {"raw": "AA=="}
+    if route.path.endswith("/jsonRecord"):
+        case.body = record
+    elif route.path.endswith("/jsonRecords"):
+        case.body = [{"value": record}] * len(case.body[:5])
+    else:
+        fitting: dict[str, Any] = {"record": record, "records": [record], "schema": RAW, "streamType": "LOW_LATENCY"}
+        fitting |= {"partitionsCount": 2, "name": "new", "branchName": "new"}
+        case.body = {name: fitting.get(name, each) for name, each in dict(case.body).items() if name != "viewRid"}
 
 
 def client_fields(world: World, plan: Plan) -> dict[str, str]:
@@ -271,7 +302,7 @@ def test_every_answer_to_generated_requests_is_one_that_the_document_names(world
     statuses: Counter[int] = Counter()
 
     @settings(
-        max_examples=EXAMPLES // SLOW.get(route.path, 1),
+        max_examples=EXAMPLES,
         derandomize=True,
         database=None,
         deadline=None,

@@ -1,1 +1,1 @@
-"""The data behind modules as objects of a notebook: datasets."""
+"""The data behind modules as objects of a notebook: datasets and data streams."""

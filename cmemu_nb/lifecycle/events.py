@@ -1,7 +1,8 @@
 """The events: what happened, in order, with their subscribers and the bounded log.
 
-Empty polls, chunks of a stream, evictions, and what modules do with the scratch cache come by the thousand. Subscribers
-receive them like all other events, but the log keeps them apart, so that they never push the others out.
+Empty polls, chunks of a stream, evictions, records of data streams, and what modules do with the scratch cache come by
+the thousand. Subscribers receive them like all other events, but the log keeps them apart, so that they never push the
+others out.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ KINDS = (
     *("file_uploaded", "file_deleted", "dataset_schema_set"),
     *("job_queued", "job_started", "job_given_back", "job_succeeded", "job_failed", "job_cleared"),
     *("result_started", "result_chunk", "late_result", "poll_empty", "job_evicted", "eviction_began"),
+    *("stream_created", "stream_reset", "stream_deleted", "records_published"),
+    *("subscriber_created", "subscriber_moved", "subscriber_deleted"),
     *("journal_failed", "journal_written", "live_file_failed", "executor_restarted"),
     *("faults_changed", "fault_injected"),
     *(
@@ -56,7 +59,10 @@ KINDS = (
     ),
 )
 QUIET = frozenset(
-    {"poll_empty", "result_chunk", "job_evicted", "cache_put", "cache_deleted", "cache_evicted", "lock_refreshed"}
+    {
+        *("poll_empty", "result_chunk", "job_evicted", "cache_put", "cache_deleted", "cache_evicted", "lock_refreshed"),
+        *("records_published", "subscriber_moved"),
+    }
 )
 FINISHES_JOB = frozenset({"job_succeeded", "job_failed"})
 """After these a job has an outcome."""

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -30,6 +30,17 @@ from cmemu_nb.errors import (
     TooManyRuntimes,
     known,
     quoted_names,
+)
+from cmemu_nb.lifecycle.data_streams import (
+    MAX_STREAMS,
+    MAX_SUBSCRIBERS,
+    DataStream,
+    StreamLog,
+    StreamOptions,
+    Subscriber,
+    check_size,
+    new_view_rid,
+    stream_not_found,
 )
 from cmemu_nb.lifecycle.datasets import (
     FOLDER,
@@ -65,7 +76,7 @@ from cmemu_nb.lifecycle.scratch import LEASE_SECONDS, MAX_LOCKS, MAX_VALUE_BYTES
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session, ThrownAway
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH, State
 from cmemu_nb.phrases import closest, plural, quoted
-from cmemu_nb.settings import DEFAULT_KEEP_BYTES, DEFAULT_MAX_DATA_BYTES
+from cmemu_nb.settings import DEFAULT_KEEP_BYTES, DEFAULT_KEEP_RECORDS, DEFAULT_MAX_DATA_BYTES
 from cmemu_nb.tokens import MODULE_TOKEN_START
 from cmemu_nb.wire.api_names import RULE, advice, name_in_api
 from cmemu_nb.wire.job_ids import new_job_id
@@ -81,10 +92,13 @@ from cmemu_nb.wire.labels import (
 from cmemu_nb.wire.masking import is_masked_by_its_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cmemu_nb.lifecycle.configuration import Configuration
+    from cmemu_nb.lifecycle.data_streams import StreamRecord
     from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp
+    from cmemu_nb.wire.stream_schemas import StreamSchema
+    from cmemu_nb.wire.stream_values import NewRecord
 
     WriteAhead = Callable[[Job | Sequence[FunctionSchema]], None]
 
@@ -114,6 +128,11 @@ class Lifecycle(State):
     - a value is put into a scratch cache, deleted or evicted: `cache_put`, `cache_deleted`, `cache_evicted`;
     - a lock is acquired, refreshed or released, or its lease ends: `lock_acquired`, `lock_refreshed`, `lock_released`,
       `lock_expired`. The last one is emitted when the runtime's locks are used the next time;
+    - a data stream is created on a branch, reset with all of its records, or deleted with its branches and subscribers:
+      `stream_created`, `stream_reset`, `stream_deleted`;
+    - records are published to a data stream, where they may take the place of the oldest: `records_published`;
+    - a subscriber of a data stream is created, has other positions, or is deleted: `subscriber_created`,
+      `subscriber_moved`, `subscriber_deleted`;
     - a job is queued, started, given back to the queue, succeeds, fails or is evicted: `job_queued`, `job_started`,
       `job_given_back`, `job_succeeded`, `job_failed`, `job_evicted`. The last one is emitted just before the change,
       while the job can still be read;
@@ -140,10 +159,10 @@ class Lifecycle(State):
     `clock` returns Unix nanoseconds, `time.time_ns()` by default, and `monotonic` the nanoseconds of a clock that is
     never set; `keep_events` is how many events the log holds, in at most a quarter of `keep_bytes`; `max_queued` how
     many jobs may be queued for one runtime; `max_runtimes` how many runtimes there may be; `max_label_bytes` how long
-    names, ids and branches may be.
+    names, ids and branches may be; `keep_records` how many records of each data stream are kept.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
         self,
         *,
         clock: Callable[[], int] | None = None,
@@ -154,6 +173,7 @@ class Lifecycle(State):
         max_runtimes: int = 10_000,
         max_label_bytes: int = MAX_LABEL_BYTES,
         max_data_bytes: int = DEFAULT_MAX_DATA_BYTES,
+        keep_records: int = DEFAULT_KEEP_RECORDS,
     ) -> None:
         super().__init__()
         self.events = EventLog(keep_events, keep_bytes)
@@ -166,6 +186,7 @@ class Lifecycle(State):
         self._max_runtimes = max_runtimes
         self._max_label_bytes = max_label_bytes
         self._max_data_bytes = max_data_bytes
+        self._keep_records = keep_records
         self._seed: Seed | None = None
         self._own_apps: dict[str, str] = {}
         self._write_ahead: WriteAhead = in_memory_only
@@ -182,13 +203,15 @@ class Lifecycle(State):
         max_runtimes: int,
         max_label_bytes: int,
         max_data_bytes: int,
+        keep_records: int,
     ) -> None:
-        """Set from now on how many events are kept, and how many jobs, runtimes, bytes of labels and data accepted."""
+        """Set from now on what is kept, how many jobs and runtimes are accepted, and how long labels may be."""
         self.events.keep(keep_events, keep_bytes)
         self._max_queued = max_queued
         self._max_runtimes = max_runtimes
         self._max_label_bytes = max_label_bytes
         self._max_data_bytes = max_data_bytes
+        self._keep_records = keep_records
 
     def check_label(self, what: str, label: str | None) -> None:
         """Refuse a text that is longer than `max_label_bytes` with an `InvalidRequest`."""
@@ -310,7 +333,7 @@ class Lifecycle(State):
             self._bind_missing(before)
 
     def reset(self) -> None:
-        """Delete every session and dataset, and open the seed file's, if there is one, as in a new emulator [ours]."""
+        """Delete every session, dataset and data stream, and open the seed's sessions, as in a new emulator [ours]."""
         for runtime_id in list(self._sessions):
             self.delete_session(runtime_id)
         for runtime_id in list(self._configurations):
@@ -318,6 +341,8 @@ class Lifecycle(State):
             self._emit("runtime_configured", runtime_id, detail="nothing")
         for rid in list(self._datasets):
             self.delete_dataset(rid)
+        for rid in list(self._data_streams):
+            self.delete_data_stream(rid)
         if self._seed is not None:
             self.apply_seed(self._seed)
 
@@ -884,10 +909,7 @@ class Lifecycle(State):
         check_dataset_name(name)
         self.check_label("name of a dataset", name)
         self.check_label("folder", folder_rid)
-        if self.find_dataset(name) is not None:
-            message = f"There is a dataset {quoted(name)} already. Choose another name, or delete that dataset."
-            ids = {"parentFolderRid": folder_rid, "resourceName": name, "displayName": name}
-            raise ApiError(409, "ResourceNameAlreadyExists", message, **ids)
+        self._check_new_name(name, folder_rid)
         history = DatasetHistory(Dataset(new_rid("dataset"), name, folder_rid, self.now()))
         history.hold_branch(Branch(MASTER))
         self._check_data_room(f"The dataset {quoted(name)}", history.size)
@@ -1048,6 +1070,152 @@ class Lifecycle(State):
         self._counts[job.status] -= 1
         self._kept_bytes -= job.size
         return True
+
+    # Data streams
+
+    def create_data_stream(
+        self,
+        name: str,
+        schema: StreamSchema,
+        options: StreamOptions = StreamOptions(),  # noqa: B008 - it never changes
+        *,
+        branch: str = DEFAULT_BRANCH,
+        folder_rid: str = FOLDER,
+        rid: str | None = None,
+    ) -> DataStream:
+        """Create a data stream with a stream on one branch, and return that stream [foundry].
+
+        Its name must be new, whatever the folder [ours]; the RID is a new one by default.
+        """
+        name = checked_text("name of a stream", name).strip()
+        if not name:
+            raise InvalidRequest("A data stream needs a name that is not blank.")
+        self._check_new_name(name, folder_rid)
+        if rid is not None:
+            self._check_new_name(rid, folder_rid)
+        new = DataStream(
+            rid or new_rid("dataset"), name, folder_rid, branch, new_view_rid(), schema, options, self.now()
+        )
+        return self._add_stream(new)
+
+    def _check_new_name(self, name: str, folder_rid: str) -> None:
+        """Refuse the name, or the RID, of a dataset or data stream that exists, with the platform's error."""
+        dataset, stream = self.find_dataset(name), self.find_data_stream(name, None)
+        if dataset is not None or stream is not None:
+            kind = "dataset" if stream is None else "stream"
+            message = f"There is a {kind} {quoted(name)} already. Choose another name, or delete that {kind}."
+            ids = {"parentFolderRid": folder_rid, "resourceName": name, "displayName": name}
+            raise ApiError(409, "ResourceNameAlreadyExists", message, **ids)
+
+    def create_stream_branch(self, rid: str, branch: str, schema: StreamSchema, options: StreamOptions) -> DataStream:
+        """Create a stream on a new branch of a data stream, and return it [foundry]."""
+        branches = self._branches(rid)
+        first = next(iter(branches.values())).stream
+        if branch in branches:
+            message = f"The stream {quoted(first.name)} has a branch {quoted(branch)} already."
+            raise ApiError(409, "BranchAlreadyExists", message, datasetRid=rid, branchName=branch)
+        new = DataStream(rid, first.name, first.folder_rid, branch, new_view_rid(), schema, options, self.now())
+        return self._add_stream(new)
+
+    def _branches(self, rid: str) -> dict[str, StreamLog]:
+        if rid not in self._data_streams:
+            raise stream_not_found(rid, DEFAULT_BRANCH, (each.name for each in self.data_streams()))
+        return self._data_streams[rid]
+
+    def _add_stream(self, new: DataStream) -> DataStream:
+        labels = {"name of a stream": new.name, "RID": new.rid, "branch": new.branch, "folder": new.folder_rid}
+        for what, label in labels.items():
+            self.check_label(what, label)
+        new.options.check()
+        if len(self.data_streams()) >= MAX_STREAMS:
+            raise ApiError(429, "TooManyStreams", f"There are {MAX_STREAMS} streams already. Delete some of them.")
+        self._data_streams.setdefault(new.rid, {})[new.branch] = StreamLog(new)
+        self._emit("stream_created", detail=f"{new.label} ({new.rid}): {new.schema.in_words}")
+        return new
+
+    def reset_data_stream(
+        self, rid: str, branch: str, schema: StreamSchema | None = None, options: StreamOptions | None = None
+    ) -> DataStream:
+        """Clear the stream on a branch, which gets a new view, and return it [foundry].
+
+        It may get another schema and other options.
+        """
+        old = self.data_stream(rid, branch).stream
+        stream = replace(old, schema=schema or old.schema, options=options or old.options, view_rid=new_view_rid())
+        stream.options.check()
+        self._data_streams[rid][branch] = StreamLog(stream)
+        self._emit("stream_reset", detail=f"{stream.label}: {stream.schema.in_words}")
+        return stream
+
+    def delete_data_stream(self, rid: str) -> None:
+        """Delete a data stream with its branches, records and subscribers [ours]."""
+        branches = self._branches(rid)
+        del self._data_streams[rid]
+        for name in [name for name, each in self._subscribers.items() if each.rid == rid]:
+            del self._subscribers[name]
+        self._emit("stream_deleted", detail=f"{next(iter(branches.values())).stream.name} ({rid})")
+
+    def publish(
+        self, rid: str, branch: str, records: Sequence[NewRecord], view_rid: str | None = None
+    ) -> list[StreamRecord]:
+        """Publish records that match the schema to the stream on a branch, and return them with their offsets.
+
+        Beyond `keep_records` the oldest records are dropped [ours]. `view_rid` must be the current view, if it is
+        given. Raises the platform's errors.
+        """
+        log = self.data_stream(rid, branch)
+        log.check_view(view_rid)
+        for record in records:
+            check_size(record)
+        if not records:
+            return []
+        now, before = self.now(), len(log.arrived)
+        added = [log.append(record, now, self._keep_records) for record in records]
+        dropped = before + len(added) - len(log.arrived)
+        also = f"; {plural(dropped, 'old record')} dropped" if dropped else ""
+        self._emit("records_published", detail=f"{plural(len(added), 'record')} to {log.stream.label}{also}")
+        return added
+
+    def create_subscriber(
+        self, rid: str, branch: str, subscriber_id: str, read_position: Mapping[str, Any], start: tuple[int, ...]
+    ) -> Subscriber:
+        """Create a subscriber of the stream on a branch that reads from `start` on, and return it [foundry].
+
+        If the stream has that subscriber already, it stays as it is. Raises the platform's error if another stream has
+        a subscriber of this id.
+        """
+        stream, existing = self.data_stream(rid, branch).stream, self._subscribers.get(subscriber_id)
+        if existing is not None:
+            return self._check_same_stream(existing, rid, branch)
+        self.check_label("subscriber id", subscriber_id)
+        if len(self._subscribers) >= MAX_SUBSCRIBERS:
+            raise ApiError(429, "TooManySubscribers", f"There are {MAX_SUBSCRIBERS} subscribers already. Delete some.")
+        now = self.now()
+        new = Subscriber(subscriber_id, rid, branch, stream.view_rid, read_position, start, start, now)
+        self._subscribers[subscriber_id] = new
+        self._emit("subscriber_created", detail=f"{subscriber_id} of {stream.label}")
+        return new
+
+    def _check_same_stream(self, existing: Subscriber, rid: str, branch: str) -> Subscriber:
+        name = existing.subscriber_id
+        if (existing.rid, existing.branch) == (rid, branch):
+            return self.subscriber(rid, branch, name)
+        message = f"Another stream has a subscriber {quoted(name)} already: {existing.rid}. Choose another id."
+        ids = {"existingDatasetRid": existing.rid, "existingBranchName": existing.branch}
+        raise ApiError(409, "SubscriberAlreadyExists", message, subscriberId=name, **ids)
+
+    def move_subscriber(self, rid: str, branch: str, subscriber_id: str, positions: tuple[int, ...]) -> Subscriber:
+        """Let a subscriber read from other positions on, the next offset of each partition, and return it [foundry]."""
+        subscriber = self.subscriber(rid, branch, subscriber_id)
+        moved = self._subscribers[subscriber_id] = replace(subscriber, positions=positions)
+        if positions != subscriber.positions:
+            self._emit("subscriber_moved", detail=f"{subscriber_id} to {', '.join(map(str, positions))}")
+        return moved
+
+    def delete_subscriber(self, rid: str, branch: str, subscriber_id: str) -> None:
+        """Delete a subscriber with its positions [foundry]."""
+        del self._subscribers[self.subscriber(rid, branch, subscriber_id).subscriber_id]
+        self._emit("subscriber_deleted", detail=subscriber_id)
 
     # The journal, and the state of a process that has ended
 

@@ -7,8 +7,11 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from cmemu_nb.errors import JobEvicted, NotFound, known
 from cmemu_nb.lifecycle.configuration import Configuration
+from cmemu_nb.lifecycle.data_streams import stream_not_found, subscriber_not_found
 from cmemu_nb.lifecycle.datasets import dataset_not_found
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.records import JobStatus
@@ -17,6 +20,7 @@ from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.job_ids import is_job_of
 
 if TYPE_CHECKING:
+    from cmemu_nb.lifecycle.data_streams import DataStream, StreamLog, Subscriber
     from cmemu_nb.lifecycle.datasets import Dataset, DatasetHistory
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
     from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
@@ -45,6 +49,8 @@ class State:
         self._serving: dict[str, dict[str, None]] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
         self._datasets: dict[str, DatasetHistory] = {}
+        self._data_streams: dict[str, dict[str, StreamLog]] = {}
+        self._subscribers: dict[str, Subscriber] = {}
         self._kept_bytes = 0
         self._printed = Printed()
 
@@ -262,6 +268,39 @@ class State:
     def data_bytes(self) -> int:
         """How many bytes the datasets take, of which there may be `max_data_bytes`."""
         return sum(history.size for history in list(self._datasets.values()))
+
+    # Data streams
+
+    def data_streams(self) -> list[DataStream]:
+        """Return the stream on each branch of each data stream, in the order in which they were created."""
+        return [log.stream for branches in list(self._data_streams.values()) for log in list(branches.values())]
+
+    def data_stream(self, rid: str, branch: str = DEFAULT_BRANCH) -> StreamLog:
+        """Return the stream on a branch, by the RID of its dataset, or an error that lists the known ones."""
+        log = self._data_streams.get(rid, {}).get(branch)
+        if log is None:
+            raise stream_not_found(rid, branch, (stream.name for stream in self.data_streams()))
+        return log
+
+    def find_data_stream(self, name: str, branch: str | None = DEFAULT_BRANCH) -> StreamLog | None:
+        """Return the stream on a branch, by its name or by the RID of its dataset; None if there is none.
+
+        With None as the branch, return that of the branch that was created first.
+        """
+        found = (stream for stream in self.data_streams() if name in (stream.name, stream.rid))
+        for stream in found:
+            return self._data_streams.get(stream.rid, {}).get(stream.branch if branch is None else branch)
+        return None
+
+    def subscriber(self, rid: str, branch: str, subscriber_id: str) -> Subscriber:
+        """Return a subscriber of the stream on a branch, with its positions in the current view."""
+        log, found = self.data_stream(rid, branch), self._subscribers.get(subscriber_id)
+        if found is None or (found.rid, found.branch) != (rid, branch):
+            names = [name for name, each in list(self._subscribers.items()) if (each.rid, each.branch) == (rid, branch)]
+            raise subscriber_not_found(subscriber_id, names)
+        if found.view_rid == log.stream.view_rid:
+            return found
+        return replace(found, view_rid=log.stream.view_rid, positions=(0,) * log.stream.options.partitions)
 
     # Inside
 

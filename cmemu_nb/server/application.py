@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from cmemu_nb.errors import ForbiddenHost, ForbiddenOrigin
-from cmemu_nb.server.api import functions, ontologies, ontologies_v1
+from cmemu_nb.server.api import functions, ontologies, ontologies_v1, streams_v2
 from cmemu_nb.server.cors import SharedRoutes, is_preflight
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.handlers import BufferedBody, check_size
@@ -20,6 +20,7 @@ from cmemu_nb.server.routes import (
     platform,
     runtime,
     scratch,
+    stream_proxy,
     tools,
     ui,
     users,
@@ -48,6 +49,8 @@ SURFACES = (
     Surface.of("functions", functions),
     Surface.of("ontologies", ontologies),
     Surface.of("ontologies_v1", ontologies_v1),
+    Surface.of("streams", streams_v2),
+    Surface.of("stream_proxy", stream_proxy),
     Surface.of("tool", tools),
     Surface.of("history", history),
     Surface.of("document", documents),

@@ -24,7 +24,7 @@ from cmemu_nb.server.job_status import FOUNDRY, foundry_error
 from cmemu_nb.server.long_polls import LongPolls
 from cmemu_nb.server.response import Response, error_response, json_response
 from cmemu_nb.version import __version__
-from cmemu_nb.wire.paths import API, CONTOUR, DEPLOYED_APPS, PLATFORM
+from cmemu_nb.wire.paths import CONTOUR, DEPLOYED_APPS, PLATFORM, PUBLIC_API
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -144,7 +144,7 @@ class Context:
 
     def error_response(self, error: WireError, request: Request) -> Response:
         """Return the answer for an error in the format that the callers of the route expect."""
-        if request.path.startswith(API):
+        if request.path.startswith(PUBLIC_API):
             return api_error_response(error)
         response = error_response(error)
         if self.contour == FOUNDRY and request.path.startswith((CONTOUR, DEPLOYED_APPS)):

@@ -143,6 +143,12 @@ class Fields:
             raise self._wrong(name, expected)
         return int(value)
 
+    def required(self, name: str) -> bytes:
+        """Return a member as exactly the JSON text that was sent. Raises `InvalidRequest` if it is absent."""
+        if name not in self._members:
+            raise InvalidRequest(f"{self._what}: '{name}' is missing.")
+        return bytes(self._members[name])
+
     def raw(self, name: str, default: bytes) -> bytes:
         """Return a member as exactly the JSON text that was sent."""
         raw = self._members.get(name)

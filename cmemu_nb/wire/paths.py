@@ -19,6 +19,12 @@ ONTOLOGIES = f"{API}v2/ontologies"
 ONTOLOGIES_V1 = f"{API}v1/ontologies"
 EXECUTIONS = f"{API}v2/functions/executions"
 UI = "/ui"
+STREAMS = f"{API}v2/streams/datasets"
+STREAM_PROXY = "/stream-proxy/api"
+PUBLIC_API = (API, f"{STREAM_PROXY}/")
+"""The beginnings of the paths whose errors have the format of Foundry's public API."""
+HIGH_SCALE = "v2/highScale/streams/datasets/{datasetRid}/streams/{streamBranchName}"
+"""The path of a stream's records; the official SDK sends requests for it to `/api` or to the stream proxy."""
 
 MODULE_HEADER = "Module-Auth-Token"
 # The longest wait that `Prefer: wait=N` is granted (RFC 7240).

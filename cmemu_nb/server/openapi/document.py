@@ -28,7 +28,7 @@ from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import ANYTHING, RECORDS, TEXT, record
 from cmemu_nb.server.response import BYTES, JSON
-from cmemu_nb.wire.paths import API, MAX_WAIT_SECONDS, MODULE_HEADER
+from cmemu_nb.wire.paths import MAX_WAIT_SECONDS, MODULE_HEADER, PUBLIC_API
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,9 +42,10 @@ functions, polls for jobs and posts their results; an application submits jobs a
 
 The body of every error is `{"error": "<code>", "error_description": "<message>"}`, and the message says what to do
 next. A path that is not listed here is answered with 404 `not_found`, a method that a path does not have with 405
-`method_not_allowed`, and a failure of the emulator itself with 500 `internal_error`. Routes under `/api/` answer with
-the errors of Foundry's public API instead: `errorName` is the code, and `errorDescription` is the message. So do the
-contour and deployed-app routes with the setting `contour="foundry"`; the code is `Contour:` and the error's name then.
+`method_not_allowed`, and a failure of the emulator itself with 500 `internal_error`. Routes under `/api/` and
+`/stream-proxy/api/` answer with the errors of Foundry's public API instead: `errorName` is the code, and
+`errorDescription` is the message. So do the contour and deployed-app routes with the setting `contour="foundry"`; the
+code is `Contour:` and the error's name then.
 `HEAD` works wherever `GET` does, and its answer has no body.
 
 A mark names the source of a behaviour: [page] is Palantir's documentation, [foundry] is what the official SDKs do and
@@ -62,6 +63,9 @@ PATH_PARAMETERS = {
     "userId": ("The user's id, or their login", examples.USER["username"]),
     "ontology": ("The RID or the API name of the ontology; any is accepted", examples.ONTOLOGY_RID),
     "ontologyRid": ("The RID of the ontology; any is accepted", examples.ONTOLOGY_RID),
+    "datasetRid": ("The RID of the data stream, which is a dataset of the type stream", examples.STREAM_RID),
+    "streamBranchName": ("The branch of the data stream", "master"),
+    "viewRid": ("The RID of the current view of the stream", examples.VIEW_RID),
     "executionId": ("The execution's id, from the answer of `executeAsync`", examples.JOB_ID),
 }
 _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
@@ -218,7 +222,7 @@ def _errors(route: Route) -> dict[int, list[type[WireError]]]:
     """Return every error with which a route may answer, by status."""
     kinds: list[type[WireError]] = [InvalidRequest, ForbiddenHost, ForbiddenOrigin, JournalBehind, TooBusy]
     kinds += _TOKEN_ERRORS[route.auth]
-    if "{" in route.path and not route.path.startswith(API):
+    if "{" in route.path and not route.path.startswith(PUBLIC_API):
         kinds.append(NotFound)
     if "{jobId}" in route.path:
         kinds.append(JobEvicted)
@@ -261,7 +265,9 @@ def _content(route: Route, status: int, kinds: list[type[WireError]]) -> dict[st
     if status == http.HTTPStatus.NO_CONTENT:
         return {}
     if status >= _FIRST_ERROR:
-        return {"content": _api_error_content(route, status) if route.path.startswith(API) else _error_content(kinds)}
+        return {
+            "content": _api_error_content(route, status) if route.path.startswith(PUBLIC_API) else _error_content(kinds)
+        }
     if route.answer is not None:
         return {"content": {JSON: _body(route.answer)}}
     return {"content": {media: _unparsed(media) for media in (route.media, *route.other_media)}}

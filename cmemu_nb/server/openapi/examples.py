@@ -386,3 +386,32 @@ LOCK_NAME = {"lockName": "nightly-batch"}
 LOCK_HELD = {"handle": {**LOCK_NAME, "lockId": "5f0c2a8e9b174d63a1e08c7f42d9b360"}}
 LOCK_ACQUIRED = {"acquired": LOCK_HELD["handle"]}
 LOCK_REFRESHED = {"success": True}
+
+STREAM_RID = f"ri.foundry.main.dataset.{_UUID}"
+VIEW_RID = f"ri.foundry-streaming.main.view.{_UUID}"
+STREAM_SCHEMA = {
+    "fields": [
+        {"name": "sensor", "schema": {"nullable": False, "dataType": {"type": "string"}}},
+        {"name": "celsius", "schema": {"nullable": True, "dataType": {"type": "double"}}},
+    ],
+    "keyFieldNames": ["sensor"],
+}
+_FOLDER = "ri.compass.main.folder.cmemu"
+NEW_STREAMING_DATASET = {"name": "readings", "parentFolderRid": _FOLDER, "schema": STREAM_SCHEMA}
+STREAMING_DATASET = {"rid": STREAM_RID, "name": "readings", "parentFolderRid": _FOLDER}
+NEW_STREAM = {"branchName": "develop", "schema": STREAM_SCHEMA}
+STREAM = {
+    "branchName": "master",
+    "schema": STREAM_SCHEMA,
+    "viewRid": VIEW_RID,
+    "partitionsCount": 1,
+    "streamType": "LOW_LATENCY",
+    "compressed": False,
+}
+RECORD = {"sensor": "a", "celsius": 20.5}
+PUBLISHED_RECORD = {"record": RECORD}
+PUBLISHED_RECORDS = {"records": [RECORD]}
+BINARY_RECORD = "an image"
+STREAM_RECORDS = [{"offset": 0, "value": RECORD}]
+END_OFFSETS = {"0": 1}
+PLACES = {"topic": VIEW_RID, "offsetAndPartitionIds": [{"offset": 1, "partitionId": 0}]}

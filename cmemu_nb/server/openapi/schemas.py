@@ -121,6 +121,29 @@ _DATA_TYPE: Schema = {
     "required": ["type"],
     "properties": {"type": described(TEXT, "The type's name in the public API")},
 }
+_FIELD_SCHEMA: Schema = {
+    "type": "object",
+    "required": ["nullable", "dataType"],
+    "properties": {
+        "nullable": described(FLAG, "Whether the value may be null"),
+        "dataType": described(_DATA_TYPE, "The type of the value"),
+    },
+}
+_FIELD = members(
+    {
+        "name": described(TEXT, "The name of the field"),
+        "schema": described(_FIELD_SCHEMA, "The type of the field, and whether it may be null"),
+    }
+)
+STREAM_SCHEMA: Schema = {
+    "type": "object",
+    "required": ["fields"],
+    "properties": {
+        "fields": described(array(_FIELD), "The fields"),
+        "keyFieldNames": described(array(TEXT), "The fields whose values decide about the partition of a record"),
+        "changeDataCapture": described({"type": "object"}, "Kept, and without effect here"),
+    },
+}
 _QUERY_PARAMETER = members(
     {
         "dataType": described(_DATA_TYPE, "The type of its values"),

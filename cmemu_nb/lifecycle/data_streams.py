@@ -1,0 +1,216 @@
+"""Data streams: named streams of records with a schema, as Foundry keeps them [foundry].
+
+On the platform a stream is a dataset of the type stream: it has a RID, a name and branches, and on each branch a view
+with partitions. A record is published to one partition, where it gets the next offset. Here the newest records are kept
+in memory; the offsets of older ones stay used.
+
+The records never change: a new record is put in the place of the old one.
+"""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from cmemu_nb.errors import ApiError, UnknownData, known
+from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.wire.stream_values import RecordReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cmemu_nb.wire.stream_schemas import StreamSchema
+    from cmemu_nb.wire.stream_values import NewRecord
+
+LOW_LATENCY = "LOW_LATENCY"
+STREAM_TYPES = (LOW_LATENCY, "HIGH_THROUGHPUT")
+# The limits are ours, except that of a record [foundry].
+MAX_RECORD_BYTES = 1_000_000
+MAX_PARTITIONS = 100
+MAX_STREAMS = 1000
+MAX_SUBSCRIBERS = 1000
+MAX_KEPT_BYTES = 256 * 1024**2
+# What a record takes in memory beside its text, about.
+RECORD_BYTES = 150
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    """How a stream is set up [foundry]; here only the number of partitions makes a difference."""
+
+    partitions: int = 1
+    stream_type: str = LOW_LATENCY
+    compressed: bool = False
+
+    def check(self) -> None:
+        """Refuse a number of partitions or a type that no stream can have."""
+        if not 1 <= self.partitions <= MAX_PARTITIONS:
+            message = f"A stream has from 1 to {MAX_PARTITIONS} partitions, not {self.partitions}."
+            raise ApiError(400, "InvalidPartitionsCount", message, partitionsCount=self.partitions)
+        if self.stream_type not in STREAM_TYPES:
+            message = f"There is no stream type {quoted(self.stream_type)}. The types are {', '.join(STREAM_TYPES)}."
+            raise ApiError(400, "InvalidStreamType", message, streamType=self.stream_type)
+
+
+class DataStream(msgspec.Struct, frozen=True):
+    """The stream on one branch of a dataset of the type stream; `view_rid` is another one after each reset."""
+
+    rid: str
+    name: str
+    folder_rid: str
+    branch: str
+    view_rid: str
+    schema: StreamSchema
+    options: StreamOptions
+    created_at: int
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as Foundry's public API shows it [foundry]."""
+        return {
+            "branchName": self.branch,
+            "schema": self.schema,
+            "viewRid": self.view_rid,
+            "partitionsCount": self.options.partitions,
+            "streamType": self.options.stream_type,
+            "compressed": self.options.compressed,
+        }
+
+    @property
+    def label(self) -> str:
+        """The name for messages and events, with the branch if it is not `master`."""
+        return self.name if self.branch == "master" else f"{self.name} on branch {self.branch}"
+
+
+class StreamRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record of a stream; `value` is JSON text, `published_at` in Unix nanoseconds."""
+
+    partition: int
+    offset: int
+    published_at: int
+    value: bytes
+
+    def wire(self) -> dict[str, Any]:
+        """Return the record as Foundry's public API shows it [foundry]."""
+        return {"offset": self.offset, "value": msgspec.Raw(self.value)}
+
+
+class Subscriber(msgspec.Struct, frozen=True):
+    """A reader of a stream whose positions the platform keeps: `positions` are the next offsets, by partition."""
+
+    subscriber_id: str
+    rid: str
+    branch: str
+    view_rid: str
+    read_position: Mapping[str, Any]
+    start: tuple[int, ...]
+    positions: tuple[int, ...]
+    created_at: int
+
+
+class StreamLog:
+    """The newest records of the stream on one branch. Any thread may read them; only `Lifecycle` changes them.
+
+    `ends` are the offsets of the next record of each partition, `arrived` are all kept records in the order in which
+    they were published; `size` is how many bytes they take. `reader` converts records by the schema.
+    """
+
+    __slots__ = ("arrived", "ends", "partitions", "published", "reader", "size", "stream")
+
+    def __init__(self, stream: DataStream) -> None:
+        self.stream = stream
+        self.reader = RecordReader(stream.schema)
+        self.arrived: deque[StreamRecord] = deque()
+        self.partitions: list[deque[StreamRecord]] = [deque() for _ in range(stream.options.partitions)]
+        self.ends = [0] * stream.options.partitions
+        self.published = 0
+        self.size = 0
+
+    # Reading
+
+    def records(self) -> list[StreamRecord]:
+        """Return the kept records in the order in which they were published."""
+        return list(self.arrived)
+
+    def check_view(self, view_rid: str | None) -> None:
+        """Raise the platform's error for a view that is not the current one; None is always the current one."""
+        if view_rid not in (None, self.stream.view_rid):
+            message = (
+                f"The stream {quoted(self.stream.label)} has no view {quoted(view_rid or '')}: its view is "
+                f"{self.stream.view_rid}. A reset of a stream gives it a new view, and its records are cleared."
+            )
+            raise ApiError(404, "ViewNotFound", message, viewRid=view_rid)
+
+    def partition(self, name: str) -> int:
+        """Return the number of a partition by its id."""
+        if not (name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_PARTITIONS))):
+            raise self._no_partition(name)
+        if int(name) >= len(self.partitions):
+            raise self._no_partition(name)
+        return int(name)
+
+    def _no_partition(self, name: str) -> ApiError:
+        names = ", ".join(map(str, range(len(self.partitions))))
+        message = f"The stream {quoted(self.stream.label)} has no partition {quoted(name)}. Its partitions are {names}."
+        return ApiError(400, "PartitionNotFound", message, datasetRid=self.stream.rid, partitionId=name[:100])
+
+    def read(self, partition: int, start: int, most: int) -> list[StreamRecord]:
+        """Return at most `most` kept records of a partition from an offset on, the oldest first."""
+        kept = self.partitions[partition]
+        skipped = max(start - (self.ends[partition] - len(kept)), 0)
+        if skipped >= len(kept):
+            return []
+        if skipped < len(kept) // 2:
+            return list(islice(kept, skipped, skipped + most))
+        # From the end, which is nearer: a reader that follows a long stream asks for the newest ones.
+        newest = list(islice(reversed(kept), len(kept) - skipped))
+        return newest[::-1][:most]
+
+    # Changing, which only Lifecycle does
+
+    def append(self, record: NewRecord, now: int, most: int) -> StreamRecord:
+        """Add a record at the end of a partition, and remove the oldest ones while more than `most` are kept."""
+        if record.key is None:
+            partition = self.published % len(self.partitions)
+        else:
+            partition = zlib.crc32(record.key) % len(self.partitions)
+        kept = StreamRecord(partition, self.ends[partition], now, record.value)
+        self.partitions[partition].append(kept)
+        self.arrived.append(kept)
+        self.ends[partition] += 1
+        self.published += 1
+        self.size += len(kept.value) + RECORD_BYTES
+        while len(self.arrived) > most or (self.size > MAX_KEPT_BYTES and len(self.arrived) > 1):
+            oldest = self.arrived.popleft()
+            self.partitions[oldest.partition].popleft()
+            self.size -= len(oldest.value) + RECORD_BYTES
+        return kept
+
+
+def new_view_rid() -> str:
+    """Return the RID of a new view of a stream [foundry]."""
+    return f"ri.foundry-streaming.main.view.{uuid.uuid4()}"
+
+
+def stream_not_found(wanted: str, branch: str, names: Iterable[str]) -> UnknownData:
+    """Return the platform's error for an unknown stream; it lists the known ones."""
+    names = list(names)
+    where = "" if branch == "master" else f" on branch {quoted(branch)}"
+    message = f"There is no stream {quoted(wanted)}{where}.{closest(wanted, names)} {known(names, 'streams')}"
+    return UnknownData(404, "StreamNotFound", message, datasetRid=wanted, streamBranchName=branch)
+
+
+def subscriber_not_found(subscriber_id: str, names: Iterable[str]) -> ApiError:
+    """Return the platform's error for an unknown subscriber of a stream; it lists the known ones."""
+    message = f"The stream has no subscriber {quoted(subscriber_id)}. {known(names, 'subscribers')}"
+    return ApiError(404, "SubscriberNotFound", message, subscriberId=subscriber_id)
+
+
+def check_size(record: NewRecord) -> None:
+    """Refuse a record that is too large with the platform's error."""
+    if len(record.value) > MAX_RECORD_BYTES:
+        message = f"A record has {len(record.value):,} bytes as JSON. At most {MAX_RECORD_BYTES:,} can be published."
+        raise ApiError(413, "RecordTooLarge", message)
