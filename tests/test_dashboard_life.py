@@ -11,46 +11,13 @@ from dashboard_page import DOUBLE, WIDE, function_button, open_dashboard
 from kernels.driver import wait_until
 from lab_browser import screenshot
 from playwright.sync_api import expect
+from readable import cut, pale, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dashboard_page import Dashboard
 
-CUT = """(root) => [root, ...root.querySelectorAll('*')]
-    .filter((each) => each.clientWidth > 1 && !each.closest('svg, .cmemu-stacked thead'))
-    .filter((each) => each.scrollWidth > each.clientWidth && getComputedStyle(each).display !== 'inline')
-    .filter((each) => getComputedStyle(each).textOverflow !== 'ellipsis')
-    .concat(root.getBoundingClientRect().right <= innerWidth ? [] : [root])
-    .map((each) => `${each.tagName}.${each.className}`)"""
-CONTRAST = """(root) => {
-    const parts = (colour) => colour.match(/[0-9.]+/g).map(Number);
-    const light = ([r, g, b]) => {
-        const linear = (each) => ((each /= 255) <= 0.03928 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-    };
-    const behind = (element) => {
-        for (; element; element = element.parentElement) {
-            const colour = parts(getComputedStyle(element).backgroundColor);
-            if (colour.length < 4 || colour[3] > 0.9) return colour;
-        }
-    };
-    const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
-    const poor = [];
-    while (texts.nextNode()) {
-        const [text, element] = [texts.currentNode.textContent, texts.currentNode.parentElement];
-        if (!text.trim() || !element.checkVisibility() || element.closest('svg, [aria-hidden]')) continue;
-        const colours = [parts(getComputedStyle(element).color), behind(element)];
-        const [one, other] = colours.map(light).sort((a, b) => b - a);
-        const contrast = (one + 0.05) / (other + 0.05);
-        if (contrast < 4.5) poor.push([text, contrast.toFixed(1)]);
-    }
-    return poor;
-}"""
-UNNAMED = """(root) => [...root.querySelectorAll('button, input, select, textarea')]
-    .filter((each) => !each.getAttribute('aria-label'))
-    .filter((each) => !each.title || !(each.textContent || each.labels?.length))
-    .map((each) => each.outerHTML)"""
 TABS = ("Jobs", "Functions", "Runtimes", "Timeline", "Events")
 pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
@@ -65,8 +32,7 @@ def watched(dashboard: Dashboard) -> bool:
     return dashboard.run("emu.board.watched") == "True"
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize(("theme", "width"), [("JupyterLab Light", 1280), ("JupyterLab Dark", 800)])
 def test_nothing_is_cut_or_hard_to_read(dashboard: Dashboard, theme: str, width: int) -> None:
     for x in (1, 2, "no number", None):
         dashboard.submit("double", {"x": x})
@@ -86,9 +52,9 @@ def test_nothing_is_cut_or_hard_to_read(dashboard: Dashboard, theme: str, width:
             if name == "Timeline":
                 expect(panel.locator(".cmemu-timeline-count")).to_have_text(re.compile(r"^\d+ jobs$"))
             screenshot(dashboard.page, f"dashboard-{theme.split()[1].lower()}-{width}-{name.lower()}")
-            assert dashboard.root.evaluate(CUT) == [], name
-            assert dashboard.root.evaluate(CONTRAST) == [], name
-            assert dashboard.root.evaluate(UNNAMED) == [], name
+            assert cut(dashboard.root) == [], name
+            assert pale(dashboard.root) == [], name
+            assert unnamed(dashboard.root) == [], name
     finally:
         function_button(dashboard.tab("Functions"), "double").click()
         card = dashboard.tab("Jobs").get_by_role("region", name="The open job")

@@ -55,6 +55,10 @@ class UiPage:
         self.root.get_by_role("tab", name=name, exact=True).click()
         return self.root.get_by_role("tabpanel", name=name, exact=True)
 
+    def count(self, words: str) -> Locator:
+        """Return the button of a count in the flow, such as '3 ok' or '1 function error'."""
+        return self.root.get_by_role("button", name=words, exact=True)
+
     def row(self, job_id: str) -> Locator:
         """Return a job's row in the list of jobs."""
         jobs = self.root.get_by_role("tabpanel", name="Jobs", exact=True, include_hidden=True)
@@ -123,7 +127,7 @@ def _shown(page: Page, emulator: Emulator) -> Iterator[UiPage]:
         shown.root.wait_for()
         yield shown
         page.evaluate("0")  # what the page has raised is heard of only in a call
-    assert shown.wrong == []
+    assert shown.wrong == [], shown.wrong
 
 
 def _note(shown: UiPage, kind: str, text: str) -> None:

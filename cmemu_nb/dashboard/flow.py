@@ -40,6 +40,7 @@ def flow_part(emulator: Emulator, figures: Figures, now: int) -> Part:
             "url": emulator.url,
             "proxy_url": emulator.proxy_url or "",
             "tls_url": emulator.platform_url,
+            "ui_url": emulator.ui_url,
             "token": last_four(emulator.token),
             "home": HOMES[emulator.home.kind],
             "uptime": duration(max(emulator.uptime, NS_PER_S) // NS_PER_S * NS_PER_S),

@@ -186,6 +186,7 @@ function flowInfo(dashboard) {
     ["url", "URL", "Emulator and contour routes, plain HTTP", true],
     ["proxy_url", "Behind the hub", "The same from your browser, behind the hub's host and with a token", true],
     ["tls_url", "TLS URL", "Platform routes, which the official SDKs use", true],
+    ["ui_url", "Page", "This dashboard in any browser; the page asks for the token", true],
     ["token", "Token", "Bearer token of the contour routes"],
     ["home", "Runs", "Where the emulator's event loop runs"],
     ["uptime", "Up for", "Since the emulator was started"],
