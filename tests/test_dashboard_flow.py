@@ -91,3 +91,18 @@ def test_rates_are_by_the_second_or_else_by_the_minute(serve: Callable[..., Any]
                 activity.add_submitted(NOW)
             submitted = jobs
             assert flow(emulator, activity)["rates"] == {"submitted": shown, "started": "0/min", "finished": "0/min"}
+
+
+def test_a_queue_that_nothing_takes_says_why(serve: Callable[..., Any], gate: threading.Event) -> None:
+    with serve(max_concurrent_tasks=1) as emulator:
+        emulator.function(make(WAIT, gate=gate))
+        emulator.submit("wait")
+        emulator.submit("wait")
+        emulator.open_runtime("lonely")
+        assert flow(emulator)["jam"] == ""
+        emulator.change(lambda lifecycle: lifecycle.submit("lonely", "f", b"{}"))
+        eventually(lambda: flow(emulator)["jam"] == "no executor", "the job waits for longer than a moment")
+        [replica] = [emulator.change(lambda lifecycle: lifecycle.add_replica("lonely"))]
+        emulator.change(lambda lifecycle: (lifecycle.count_poll(replica), lifecycle.take("lonely", replica=replica)))
+        assert flow(emulator)["jam"] == ""
+        gate.set()

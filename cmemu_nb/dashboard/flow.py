@@ -9,7 +9,8 @@ from cmemu_nb.dashboard.slots import slots
 from cmemu_nb.display.cards import HOMES
 from cmemu_nb.display.names import magic_line
 from cmemu_nb.display.text import MISSING, duration
-from cmemu_nb.lifecycle.records import NS_PER_S, STATES, column_of
+from cmemu_nb.errors import JobEvicted, NotFound
+from cmemu_nb.lifecycle.records import NS_PER_S, STATES, JobStatus, column_of
 from cmemu_nb.phrases import listed, plural
 from cmemu_nb.tokens import last_four
 
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
 
 MAX_HOLDERS = 3
+MAX_SEARCHED = 50
+JAM_SECONDS = 1
+# Why no job of a runtime runs although some are queued, by the kind of diagnosis.
+JAMS = {
+    "no_executor": "no executor",
+    "executor_silent": "no poll",
+    "replicas_starting": "starting",
+    "replicas_ended": "ended",
+}
 
 
 def flow_part(emulator: Emulator, figures: Figures, now: int) -> Part:
@@ -32,6 +42,7 @@ def flow_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "at": time_of_day(now),
         "counts": {column_of(state): counts[state] for state in STATES},
         "slots": _slots(emulator),
+        "jam": _jam(emulator) if counts[JobStatus.QUEUED] else "",
         "rates": {name: _rate(getattr(figures, name)) for name in ("submitted", "started", "finished")},
         "queue": _percentiles(figures.queue_p50, figures.queue_p95),
         "run": _percentiles(figures.run_p50, figures.run_p95),
@@ -60,6 +71,20 @@ def _slots(emulator: Emulator) -> Part:
         "holder": plain(holders.most_common(1)[0][0], 40),
         "why": f"All slots of {runtimes} are taken: {listed(first)}.",
     }
+
+
+def _jam(emulator: Emulator) -> str:
+    """Return why the newest queued job is not taken, in a word or two, if no job of its runtime runs; else ""."""
+    state, context = emulator.lifecycle, emulator.application.context
+    job = next((job for job in state.newest_jobs(MAX_SEARCHED) if job.status == JobStatus.QUEUED), None)
+    try:
+        if job is None or state.count(job.runtime_id)[JobStatus.RUNNING]:
+            return ""
+        if (job.queue_time(emulator.steady_at()) or 0) < JAM_SECONDS * NS_PER_S:
+            return ""
+        return JAMS.get(context.diagnose(job.job_id).kind, "")
+    except (NotFound, JobEvicted):  # it was cleared at this moment
+        return ""
 
 
 def _rate(per_second: float) -> str:

@@ -152,7 +152,7 @@ function jobEvents(dashboard) {
     [words, latest] = [now, row];
     setText(cells.at, row.at);
     setText(name, row.function || "a removed job");
-    opener.title = row.function;
+    opener.title = `Show or hide the events of ${row.function || "a removed job"}`;
     setText(cells.runtime, row.runtime);
     cells.runtime.title = row.runtime;
     setText(open, `…${row.job.slice(-6)}`);

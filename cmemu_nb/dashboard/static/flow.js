@@ -8,6 +8,20 @@ const FLOW_STATES = {
   function_error: { words: "function error", short: "error", title: "ended because their function raised: succeeded on the wire, with an error as the result", filter: { outcome: "function error" } },
   failed: { words: "failed", title: "failed or were cancelled", filter: { outcome: "failed" } },
 };
+// Why no queued job is taken.
+const FLOW_JAMS = {
+  "no executor": "nothing has polled for them",
+  "no poll": "their executor has stopped polling",
+  starting: "their replicas are starting",
+  ended: "their module has ended",
+};
+const KEYS = [
+  ["/", "search"],
+  ["?", "this panel"],
+  ["Esc", "close"],
+  ["Ctrl+Enter", "submit"],
+  ["← → ↑ ↓ Home End", "tabs and rows"],
+];
 const SPARK_HEIGHT = 32;
 const ANNOUNCE_MS = 5000;
 
@@ -48,7 +62,7 @@ function flowPart(dashboard) {
     setText(stopped, flow.hint || "");
     if (!flow.running) return info.close();
     const filter = dashboard.options.tab === "jobs" ? dashboard.options.filter : {};
-    for (const [name, node] of Object.entries(nodes)) node.show(flow.counts[name], flow.slots, filter);
+    for (const [name, node] of Object.entries(nodes)) node.show(flow.counts[name], flow, filter);
     for (const [name, arrow] of Object.entries(arrows)) arrow.show(flow.rates[name]);
     spark.show(flow.history);
     queue.show(flow.queue);
@@ -58,7 +72,7 @@ function flowPart(dashboard) {
   }
 
   const element = el("section", { "aria-label": "Emulator" }, stopped, line, info.element, announcer.element);
-  return { element, show, parts: ["flow"], close: info.close };
+  return { element, show, parts: ["flow"], close: info.close, toggle: info.toggle };
 }
 
 // Make one node of the flow: a button with a number and a word below it.
@@ -74,11 +88,12 @@ function flowState(dashboard, name, { words, short, title, filter }) {
   node.word.append(el("span", { class: "cmemu-flow-long" }, words), short ? el("span", { class: "cmemu-flow-short" }, short) : "");
   const holder = el("bdi");
   const holding = el("span", { hidden: true }, el("span", { class: "cmemu-flow-holding" }, "held by "), holder);
-  node.word.append(holding);
+  const jammed = el("span", { hidden: true });
+  node.word.append(holding, jammed);
   let chosen = false;
   return {
     element: node.element,
-    show(count, slots, wanted) {
+    show(count, { slots, jam }, wanted) {
       const [key, value] = Object.entries(filter)[0];
       chosen = wanted[key] === value;
       const ofSlots = name === "running" && slots.number !== null ? `/${compact(slots.number)}` : "";
@@ -86,12 +101,15 @@ function flowState(dashboard, name, { words, short, title, filter }) {
       setText(node.number, compact(count) + ofSlots);
       setText(holder, full ? slots.holder : "");
       holding.hidden = !full;
-      const exact = `${count.toLocaleString("en")} jobs ${title}${ofSlots ? `, in ${slots.number.toLocaleString("en")} slots` : ""}.${full ? ` ${slots.why}` : ""}`;
+      const stuck = name === "queued" ? jam : "";
+      setText(jammed, stuck);
+      jammed.hidden = !stuck;
+      const exact = `${count.toLocaleString("en")} jobs ${title}${ofSlots ? `, in ${slots.number.toLocaleString("en")} slots` : ""}.${full ? ` ${slots.why}` : ""}${stuck ? ` None is taken: ${FLOW_JAMS[stuck]}.` : ""}`;
       setAttribute(node.element, "title", `${exact} Press to show ${chosen ? "all jobs" : "them"}.`);
-      setAttribute(node.element, "aria-label", `${flowCount(name, count)}${ofSlots ? ` in ${slots.number.toLocaleString("en")} slots` : ""}${full ? `, held by ${slots.holder}` : ""}`);
+      setAttribute(node.element, "aria-label", `${flowCount(name, count)}${ofSlots ? ` in ${slots.number.toLocaleString("en")} slots` : ""}${full ? `, held by ${slots.holder}` : ""}${stuck ? `, ${stuck}` : ""}`);
       setAttribute(node.element, "aria-pressed", String(chosen));
       node.element.toggleAttribute("data-none", !count);
-      node.element.toggleAttribute("data-full", full);
+      node.element.toggleAttribute("data-full", full || Boolean(stuck));
     },
   };
 }
@@ -202,8 +220,10 @@ function flowInfo(dashboard) {
     if (whole) dashboard.say((await copyText(whole)) ? "The token was copied." : "The browser does not let pages copy. Press Show.");
   });
   facts.token.after(" ", reveal, " ", copy);
+  const keys = KEYS.map(([key, does]) => [el("kbd", {}, key), ` ${does} `]);
+  list.append(el("dt", { title: "Keys that work in the whole dashboard" }, "Keys"), el("dd", { class: "cmemu-info-keys" }, keys));
   const element = el("div", { class: "cmemu-info", id, role: "region", "aria-label": "Addresses and token", hidden: true }, list);
-  const opener = button("i", "Show or hide the emulator's addresses, token, home and uptime", () => (element.hidden ? open() : close()), { "class": "cmemu-flow-info", "aria-label": "Addresses and token", "aria-expanded": "false", "aria-controls": id });
+  const opener = button("i", "Show or hide the emulator's addresses, token, home and uptime", toggle, { "class": "cmemu-flow-info", "aria-label": "Addresses and token", "aria-expanded": "false", "aria-controls": id });
   let token = "";
   let latest = {};
 
@@ -212,9 +232,11 @@ function flowInfo(dashboard) {
     show(latest);
   }
 
-  function open() {
+  function toggle() {
+    if (!element.hidden) return close();
     element.hidden = false;
     opener.setAttribute("aria-expanded", "true");
+    return true;
   }
 
   // Close the panel and hide the token; returns whether it was open.
@@ -239,7 +261,7 @@ function flowInfo(dashboard) {
     reveal.setAttribute("aria-pressed", String(Boolean(token)));
   }
 
-  return { button: opener, element, show, close };
+  return { button: opener, element, show, close, toggle };
 }
 
 function copyButton(dashboard, words, text) {

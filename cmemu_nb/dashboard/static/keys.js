@@ -7,14 +7,14 @@ const TEXT_INPUTS = "textarea, input:not([type=checkbox], [type=radio], [type=bu
 // command mode (r, d d, x, Enter, arrows) from everything in an output that has the focus and is no text input, and undo from
 // text inputs too. They look for the attribute from the element that has the focus upwards, and stop at the first that a
 // shortcut is meant for, which is mostly that element itself (https://github.com/jupyterlab/jupyterlab/pull/15774).
-// Other front ends, such as VS Code, listen for keys on the window, so a key that is not for the whole page ends here.
+// Other front ends, such as VS Code, listen for keys on the window, so every key ends here.
 function keepKeys(root) {
   root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   root.addEventListener("keydown", (event) => {
-    if (isForThePage(event)) {
-      // It is dispatched again outside the dashboard, where the attribute does not suppress it.
-      if (!root.parentElement.dispatchEvent(new KeyboardEvent(event.type, event))) event.preventDefault();
-    } else if (!/^F\d+$/.test(event.key)) event.stopPropagation();
+    if (/^F\d+$/.test(event.key)) return;
+    event.stopPropagation();
+    // A key for the whole page is dispatched again outside the dashboard, where the attribute does not suppress it.
+    if (isForThePage(event) && !root.parentElement.dispatchEvent(new KeyboardEvent(event.type, event))) event.preventDefault();
   });
 }
 
@@ -36,9 +36,9 @@ function isForThePage(event) {
   return (event.ctrlKey || event.metaKey) && !event.altKey && PAGE_KEYS.has(event.key.toLowerCase());
 }
 
-// Handle the keys of the whole dashboard: Escape closes what is open, / goes to the search, Ctrl+Enter submits a form.
-// `close()` closes the innermost open part. A part that uses one of these keys itself calls `preventDefault()`.
-function dashboardKeys(root, close) {
+// Handle the keys of the whole dashboard: Escape closes what is open, / goes to the search, ? shows the keys, Ctrl+Enter
+// submits a form. `close()` closes the innermost open part, `help()` shows the keys. A part that uses one of these keys itself calls `preventDefault()`.
+function dashboardKeys(root, close, help) {
   root.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing || event.altKey) return;
     const command = event.ctrlKey || event.metaKey;
@@ -47,6 +47,7 @@ function dashboardKeys(root, close) {
     else if (command) return;
     else if (event.key === "Escape" && !event.target.matches("input[type=search]")) close();
     else if (event.key === "/" && !typing) [...root.querySelectorAll("input[type=search]")].find((each) => each.checkVisibility())?.focus();
+    else if (event.key === "?" && !typing) help();
     else return;
     event.preventDefault();
   });

@@ -178,7 +178,7 @@ function render({ model, el: place }) {
   const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, flow.element, status, tabRow.element);
   keepKeys(root);
   keepFocus(root);
-  dashboardKeys(root, () => flow.close() || closeOpen(dashboard));
+  dashboardKeys(root, () => flow.close() || closeOpen(dashboard), flow.toggle);
   place.append(root);
 
   dashboard.show = () => {
