@@ -35,8 +35,11 @@ def test_when_the_kernel_is_gone_the_summary_is_still_read(lab: Lab, version: st
         job_id = dashboard.submit("double", {"x": 3})
         dashboard.tab("Jobs")
         expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
-        dashboard.run_cell("dashboard.close()")
         summary = dashboard.page.locator("details").filter(has_text="Summary of the dashboard")
+        expect(summary).to_be_attached()
+        expect(summary).to_be_hidden()
+        dashboard.run_cell("dashboard.close()")
+        expect(summary).to_be_visible()
         expect(summary).to_contain_text("1 ok")
         expect(summary).not_to_have_attribute("open", "")
         dashboard.lab("docmanager:save")
@@ -56,6 +59,7 @@ def test_a_dashboard_whose_kernel_was_restarted_says_what_to_do(lab: Lab) -> Non
         dashboard.page.evaluate(RESTART)
         notice = dashboard.root.get_by_text("If it was restarted, run this cell again.")
         expect(notice).to_be_visible(timeout=20_000)
+        expect(dashboard.page.get_by_text("Summary of the dashboard")).to_be_visible()
         screenshot(dashboard.page, "dashboard-restarted")
         for control in (
             dashboard.root.get_by_role("tab", name="Events"),

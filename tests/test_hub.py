@@ -31,7 +31,7 @@ from client import (
 from conftest import TOKEN, serving
 from environments import program
 from lab_browser import CHROMIUM, lab_environ
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from cmemu_nb.dashboard.activity import figures
 from cmemu_nb.dashboard.flow import flow_part
@@ -295,7 +295,9 @@ def test_the_address_that_says_nothing_of_the_proxy_is_refused(proxy: Proxy) -> 
 
 
 @pytest.mark.browser
-def test_in_chromium_the_hub_s_page_gets_in_with_the_token_and_another_site_s_form_does_not(proxy: Proxy) -> None:
+def test_in_chromium_the_hub_s_page_and_the_dashboard_get_in_with_the_token_and_another_site_s_form_does_not(
+    proxy: Proxy,
+) -> None:
     kept = proxy.emulator.open_runtime("r").token
     hub = proxy.root.replace("127.0.0.1", HUB)
     target = proxy.url.replace(proxy.root, hub)
@@ -311,6 +313,11 @@ def test_in_chromium_the_hub_s_page_gets_in_with_the_token_and_another_site_s_fo
         page.goto(f"{hub}{PREFIX}api/status?token={JUPYTER_TOKEN}")
         page.goto(f"{hub}{PREFIX}any-page")
         statuses = page.evaluate(FETCH, [f"{target}{HEALTH}", TOKEN])
+        page.goto(f"{target}/ui#token={TOKEN}")
+        expect(page.get_by_role("tablist")).to_be_visible(timeout=DEADLINE * 1000)
+        job_id = proxy.emulator.runtime("r").enqueue("double").id
+        expect(page.get_by_text(f"…{job_id[-6:]}")).to_be_visible(timeout=DEADLINE * 1000)
+        assert page.url == f"{target}/ui"
         page.route("http://evil.example/", lambda route: route.fulfill(body=form, content_type="text/html"))
         with page.expect_response(f"{target}{RUNTIMES}") as posted:
             page.goto("http://evil.example/", wait_until="commit")

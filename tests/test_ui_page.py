@@ -11,12 +11,14 @@ from conftest import TOKEN
 from playwright.sync_api import expect
 from ui_page import UiPages, ui_pages
 from updates import open_updates, updates
+from web_pages import web_site
 
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.routes.ui import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.browser, pytest.mark.once, pytest.mark.long_lived]
 
@@ -189,6 +191,20 @@ def test_a_page_connects_again_when_the_emulator_runs_again(pages: UiPages) -> N
     pages.open_runtime("again").post_schemas([{"functionName": "after_the_restart"}])
     expect(pages.page.root.get_by_role("tabpanel", name="Functions")).to_contain_text("after_the_restart")
     pages.page.tab("Jobs")
+
+
+def test_a_page_of_another_site_cannot_frame_it(pages: UiPages, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(f'<iframe src="{pages.emulator.ui_url}"></iframe>')
+    page = pages.new_tab()
+    with web_site(tmp_path) as here:
+        page.goto(here)
+        frame = page.frame_locator("iframe")
+        frame.get_by_label("Bearer token").fill(TOKEN)  # a frame does not know the token of the other tabs
+        frame.get_by_label("Bearer token").press("Enter")
+        expect(frame.get_by_role("tablist")).to_be_visible()
+        with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+            page.goto(here.replace("localhost", "another.localhost"))
+        page.close()
 
 
 def test_no_event_shows_the_token(pages: UiPages) -> None:

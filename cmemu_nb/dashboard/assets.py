@@ -26,6 +26,7 @@ SCRIPTS = (
     "timeline_latency",
     "timeline",
     "events",
+    "summary",
     "main",
 )
 STYLES = (

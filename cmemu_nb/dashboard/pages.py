@@ -90,7 +90,7 @@ class Page:
         self._lock = threading.Lock()
         self._parts: dict[str, msgspec.Raw] = {}
         self._answers: deque[msgspec.Raw] = deque(maxlen=MAX_ANSWERS)
-        self._show({"name": emulator.name, "options": msgspec.to_builtins(Options())})
+        self._show({"name": emulator.name, "summary": "", "options": msgspec.to_builtins(Options())})
 
     def take(self) -> bytes:
         """Return the next update: all that has changed since the update before."""

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
 
 
-def _summary_bundle(emulator: Emulator) -> dict[str, str]:
-    return {"text/html": summary(emulator), "text/plain": "A summary of the dashboard, as HTML."}
+def _summary_bundle(emulator: Emulator, name: str) -> dict[str, str]:
+    # The dashboard in the browser finds the summary by its class, and hides it.
+    html = f'<div class="{name}">{summary(emulator)}</div>'
+    return {"text/html": html, "text/plain": "A summary of the dashboard, as HTML."}
 
 
 class DashboardWidget(AnyWidget):
@@ -32,6 +34,7 @@ class DashboardWidget(AnyWidget):
     _css = style()
 
     name = traitlets.Unicode().tag(sync=True)
+    summary = traitlets.Unicode().tag(sync=True)
     options = traitlets.Dict().tag(sync=True)
     flow = traitlets.Dict().tag(sync=True)
     runtimes = traitlets.Dict().tag(sync=True)
@@ -83,7 +86,8 @@ class Dashboard:
             )
         self._closed = False
         self._summary_id = f"cmemu-summary-{secrets.token_hex(8)}"
-        self.widget = DashboardWidget(options=msgspec.to_builtins(Options()), name=emulator.name)
+        options = msgspec.to_builtins(Options())
+        self.widget = DashboardWidget(options=options, name=emulator.name, summary=self._summary_id)
         self._view = View(emulator.board, self.widget.show, self.widget.send, self._rewrite_summary)
         self.widget.on_msg(lambda _widget, message, _buffers: self._view.receive(message))
         emulator.board.open()
@@ -100,7 +104,7 @@ class Dashboard:
 
     def _rewrite_summary(self) -> None:
         if self._is_saved:
-            update_display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
+            update_display(_summary_bundle(self._emulator, self._summary_id), display_id=self._summary_id, raw=True)
 
     def _ipython_display_(self) -> None:
         if self._closed:
@@ -108,7 +112,7 @@ class Dashboard:
             return
         display(self.widget)
         if self._is_saved:
-            display(_summary_bundle(self._emulator), display_id=self._summary_id, raw=True)
+            display(_summary_bundle(self._emulator, self._summary_id), display_id=self._summary_id, raw=True)
             self._emulator.board.summaries.add(self._rewrite_summary)
 
     def _closed_message(self) -> str:

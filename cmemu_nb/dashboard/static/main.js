@@ -171,11 +171,11 @@ function render({ model, el: place }) {
   const status = el("p", { class: "cmemu-said", role: "status", "aria-live": "polite" });
   const dashboard = connect(model, status);
   const flow = flowPart(dashboard);
-  const [notice, trouble] = [noticePart(dashboard), troublePart(dashboard)];
+  const [notice, trouble, summary] = [noticePart(dashboard), troublePart(dashboard), summaryPart(dashboard)];
   const parts = Object.fromEntries(Object.entries(PARTS).map(([name, make]) => [name, make(dashboard)]));
   const tabRow = tabs(dashboard, parts);
   // Focusable, so that a click beside the controls gives the focus to it and not to the cell, which would get the next keys.
-  const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, trouble.element, notice.element, flow.element, status, tabRow.element);
+  const root = el("div", { class: "cmemu-dashboard", tabindex: "-1" }, summary.element, trouble.element, notice.element, flow.element, status, tabRow.element);
   keepKeys(root);
   keepFocus(root);
   dashboardKeys(root, () => flow.close() || closeOpen(dashboard), flow.toggle);
@@ -191,14 +191,14 @@ function render({ model, el: place }) {
     model.on(event, listener);
     listeners.push([event, listener]);
   };
-  for (const [name, part] of Object.entries({ flow, notice, trouble, ...parts })) {
+  for (const [name, part] of Object.entries({ flow, notice, trouble, summary, ...parts })) {
     for (const each of part.parts) on(`change:${each}`, () => (name in parts && name !== dashboard.options.tab ? null : part.show()));
   }
   on("change:options", dashboard.follow);
   on("msg:custom", dashboard.receive);
   on("msg:custom", parts.timeline.receive);
   dashboard.send({ do: "stay" });
-  const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(notice.look, 500)];
+  const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(notice.look, 500), setInterval(summary.look, 500)];
   dashboard.show();
   return () => {
     timers.forEach(clearInterval);

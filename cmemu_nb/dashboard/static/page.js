@@ -26,14 +26,32 @@ class Refused extends Error {
   }
 }
 
+// Remember the token for this tab, or forget it. Browsers give frames in pages of other sites nothing to remember it in.
+function remember(token) {
+  try {
+    if (token) sessionStorage.setItem(TOKEN, token);
+    else sessionStorage.removeItem(TOKEN);
+  } catch {
+    return;
+  }
+}
+
+function remembered() {
+  try {
+    return sessionStorage.getItem(TOKEN);
+  } catch {
+    return null;
+  }
+}
+
 // Take the token out of the address, where a person might copy it from, or else what this tab remembers.
 function takeToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    sessionStorage.setItem(TOKEN, given);
+    remember(given);
     history.replaceState(null, "", location.pathname + location.search);
   }
-  return sessionStorage.getItem(TOKEN);
+  return given ?? remembered();
 }
 
 async function request(token, path, options = {}) {
@@ -213,7 +231,7 @@ function ask(words) {
       }
       form.hidden = true;
       field.value = "";
-      sessionStorage.setItem(TOKEN, token);
+      remember(token);
       resolve(token);
     };
   });
@@ -223,6 +241,6 @@ window.addEventListener("hashchange", () => takeToken() && location.reload());
 let token = takeToken() ?? (await ask(""));
 for (;;) {
   const refused = await show(token);
-  sessionStorage.removeItem(TOKEN);
+  remember(null);
   token = await ask(`${refused} The emulator may have been started again with another token.`);
 }
