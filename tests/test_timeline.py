@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from client import RID
+from client import RID, eventually
 from playwright.sync_api import expect
 from ui_page import UiPages, ui_pages
 
@@ -264,8 +264,12 @@ def test_the_pointer_tells_a_job_and_a_click_opens_it(pages: UiPages, runtime: R
         assert place
         return place["x"] + 0.9 * place["width"], label["y"] + label["height"] / 2
 
-    pages.page.page.mouse.move(*point())
-    expect(tip).to_contain_text(re.compile("double · running.*waited .*, running for .*worker 1 · ….*needle"))
+    def pointed() -> bool:
+        pages.page.page.mouse.move(*point())
+        return "needle" in (tip.text_content() or "")
+
+    eventually(pointed, "the tip has the query")
+    expect(tip).to_contain_text(re.compile("double · running.*waited .*, running for .*worker 1 · …"))
     pages.page.page.mouse.click(*point())
     expect(pages.page.root.get_by_role("region", name="The open job")).to_contain_text(job_id[-6:])
     runtime.post_result(job_id, b"1")
@@ -295,7 +299,16 @@ def test_zoom_pan_and_window(pages: UiPages) -> None:
     pages.page.page.mouse.wheel(0, -100)
     pages.page.page.keyboard.up("Control")
     expect(live).to_have_attribute("aria-pressed", "false")
-    picture.dblclick()
+    events: Any = {"x": 5, "y": 3}  # where no job is
+    picture.dblclick(position=events)
+    expect(live).to_have_attribute("aria-pressed", "true")
+    picture.hover(position=events)
+    pages.page.page.mouse.down()
+    picture.hover(position={"x": 60, "y": 3})
+    pages.page.page.mouse.up()
+    expect(live).to_have_attribute("aria-pressed", "false")
+    expect(pages.page.root.get_by_role("tab", name="Timeline", exact=True)).to_have_attribute("aria-selected", "true")
+    live.click()
     expect(live).to_have_attribute("aria-pressed", "true")
     panel.get_by_role("button", name="All", exact=True).click()
 
@@ -369,3 +382,46 @@ def test_one_failure_among_ten_thousand_jobs_is_seen(pages: UiPages, monkeypatch
         assert 4 <= seen["failed"] <= 60
         assert seen["error"] == seen["running"] == 0
         pages.page.tab("Jobs")
+
+
+GAP = """async (messages) => {
+    const { default: dashboard } = await import('/ui/dashboard.js');
+    const listeners = {};
+    const sent = [];
+    const timeline = { window: 'all', colour: 'outcome', asked: '' };
+    const parts = { name: 'emu', options: { tab: 'timeline', timeline }, timeline: { number: messages.length + 1 } };
+    const place = document.createElement('div');
+    document.body.append(place);
+    const model = {
+        get: (name) => parts[name] ?? {},
+        on: (event, listener) => (listeners[event] ??= []).push(listener),
+        off: () => {},
+        send: (message) => sent.push(message),
+    };
+    const close = dashboard.render({ model, el: place });
+    for (const message of messages) for (const listener of listeners['msg:custom']) listener({ timeline: message });
+    const deadline = Date.now() + 30000;
+    const asks = () => sent.filter(({ changes }) => changes?.timeline).length;
+    while (!asks() && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
+    const count = place.querySelector('.cmemu-timeline-count').textContent;
+    close();
+    place.remove();
+    return [count, asks()];
+}"""
+
+
+def test_a_window_that_lacks_a_message_asks_for_all_jobs_again(pages: UiPages, runtime: Runtime) -> None:
+    """A window may be opened after the others, and a page that reads slowly does not get every message."""
+    received = Received(pages.emulator)
+    runtime.submit()
+    received.receive()
+    runtime.submit()
+    received.receive(changed(*pages.emulator.lifecycle.job_ids()))
+    later = {**received.messages[1], "number": 3}
+    count, asked = pages.page.page.evaluate(GAP, [received.messages[0], later])
+    assert (count, asked) == ("1 job", 1)
+    assert received.receive(asked="again") is False
+    received.timeline.end()
+    received.receive(asked="again")
+    assert received.timeline.asked == "again"
+    assert len(received.messages[-1]["id"]) == 2

@@ -83,6 +83,10 @@ class Board:
             if self._thread is None and self._context is not None:
                 self._thread = self._context.copy().run(start_thread, self._run, "cmemu-dashboard")
 
+    def refresh_again(self) -> None:
+        """Update the views once more, after the usual pause: there was too much to send for one update."""
+        self._wake.set()
+
     @property
     def watched(self) -> bool:
         """Whether a dashboard is open; while none is, the board has no thread."""

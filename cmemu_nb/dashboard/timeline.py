@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_JOBS = 100_000
 # So many jobs take a few milliseconds to encode, which nothing else in the process can do meanwhile.
-MAX_SENT = 2_500
+MAX_SENT = 4_000
 NS_PER_US = 1_000
 # The events that are drawn as marks, and their names there.
 MARKS = {

@@ -256,4 +256,6 @@ class View:
         message = self._timeline.message(changes, now, steady, self.options.timeline.asked)
         if message is not None:
             self._answer({"timeline": message})
+            if message["left"]:
+                self._board.refresh_again()
         return {"number": self._timeline.number}

@@ -112,9 +112,7 @@ function timelinePart(dashboard) {
     const base = view.to === now ? now : -jobs.origin % 86400000;
     const { step, ticks } = timelineTicks(view, width, base);
     picture = { jobs, view, now, width, height, rows, ticks, coloursMean: options().colour, hovered, selected };
-    const began = performance.now();
     drawing.draw(picture);
-    field.dataset.took = (performance.now() - began).toFixed(1);
     showLabels(rows, height);
     showAxis(ticks, step, view, now, width);
     showLegend();

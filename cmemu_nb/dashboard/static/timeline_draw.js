@@ -19,7 +19,8 @@ function timelineRows(jobs, { from, to }, now) {
     if (jobs.lane[place] >= 0 && jobs.left[place] <= to) lanes.add(jobs.lane[place]);
   }
   const laneHeight = LANE_HEIGHTS.find(([most]) => lanes.size <= most)[1];
-  const rows = jobs.marks.some(({ at }) => at >= from && at <= to) ? [{ kind: "events", label: "events", height: ROW_HEIGHTS.events }] : [];
+  // It is there in every view, so that the lanes below it do not jump.
+  const rows = jobs.marks.length ? [{ kind: "events", label: "events", height: ROW_HEIGHTS.events }] : [];
   for (const runtime of [...runtimes].sort((one, other) => one - other)) {
     const name = jobs.names.runtimes[runtime];
     if (runtimes.size > 1) rows.push({ kind: "runtime", label: name, height: ROW_HEIGHTS.runtime });
@@ -43,9 +44,8 @@ function inOrder(one, other) {
 function timelineTicks({ from, to }, width, base) {
   const most = Math.max(2, Math.floor(width / 110));
   const step = TICK_STEPS.find((each) => (to - from) / each <= most) ?? (to - from) / most;
-  const ticks = [];
-  for (let at = Math.ceil((from - base) / step) * step + base; at <= to && ticks.length < 20; at += step) ticks.push(at);
-  return { step, ticks };
+  const [first, last] = [Math.ceil((from - base) / step), Math.floor((to - base) / step)];
+  return { step, ticks: Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => base + (first + index) * step) };
 }
 
 // Draws into a canvas. `picture` has the jobs, the rows, the view, the present, what colours mean, and what is marked.

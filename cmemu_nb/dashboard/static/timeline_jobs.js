@@ -93,9 +93,15 @@ class TimelineJobs {
   // Return the times at which jobs of a runtime entered the queue, and those at which they left it, each in order.
   queueEdges(runtime) {
     if (!this.edges.has(runtime)) {
-      const places = [...this.places.values()].filter((place) => this.runtime[place] === runtime);
-      const sorted = (column) => Float64Array.from(places, (place) => column[place]).sort();
-      this.edges.set(runtime, { queued: sorted(this.queued), left: sorted(this.left) });
+      const [queued, left] = [new Float64Array(this.id.length), new Float64Array(this.id.length)];
+      let count = 0;
+      for (let place = 0; place < this.id.length; place += 1) {
+        if (this.runtime[place] !== runtime || this.state[place] === REMOVED) continue;
+        queued[count] = this.queued[place];
+        left[count] = this.left[place];
+        count += 1;
+      }
+      this.edges.set(runtime, { queued: queued.subarray(0, count).sort(), left: left.subarray(0, count).sort() });
     }
     return this.edges.get(runtime);
   }

@@ -1,15 +1,22 @@
 // Below the timeline: how long the finished jobs that it shows ran and waited, on a logarithmic axis.
 
 const BARS_PER_DECADE = 8;
+const SHORTEST_TIME = 0.001; // milliseconds
 
 function latencyPart() {
   const charts = { Run: latencyChart("Run time"), Wait: latencyChart("Queue time") };
   return {
     element: el("div", { class: "cmemu-timeline-latency" }, charts.Run.element, charts.Wait.element),
     show(jobs, places) {
-      const finished = places.filter((place) => jobs.ended[place] !== Infinity);
-      charts.Run.show(finished.filter((place) => jobs.lane[place] >= 0).map((place) => jobs.ended[place] - jobs.left[place]));
-      charts.Wait.show(finished.map((place) => jobs.left[place] - jobs.queued[place]));
+      const [runs, waits] = [new Float64Array(places.length), new Float64Array(places.length)];
+      let [ran, waited] = [0, 0];
+      for (const place of places) {
+        if (jobs.ended[place] === Infinity) continue;
+        waits[waited++] = Math.max(jobs.left[place] - jobs.queued[place], SHORTEST_TIME);
+        if (jobs.lane[place] >= 0) runs[ran++] = Math.max(jobs.ended[place] - jobs.left[place], SHORTEST_TIME);
+      }
+      charts.Run.show(runs.subarray(0, ran).sort());
+      charts.Wait.show(waits.subarray(0, waited).sort());
     },
   };
 }
@@ -20,8 +27,7 @@ function latencyChart(name) {
   const scale = el("div", { class: "cmemu-timeline-scale" });
   const element = el("figure", {}, el("figcaption", {}, el("strong", {}, name), " ", figures), bars, scale);
 
-  function show(times) {
-    const ordered = Float64Array.from(times, (time) => Math.max(time, 0.001)).sort();
+  function show(ordered) {
     const rank = (percent) => ordered[Math.max(1, Math.ceil((ordered.length * percent) / 100)) - 1];
     setText(figures, ordered.length ? `p50 ${durationText(rank(50))} · p95 ${durationText(rank(95))} · ${ordered.length.toLocaleString("en")} ${ordered.length === 1 ? "job" : "jobs"}` : "no job has finished");
     element.setAttribute("aria-label", `${name}: ${figures.textContent}`);
