@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import requests
 
 from cmemu_nb.errors import WireError
+from cmemu_nb.foundry.dataset_writes import upload
+from cmemu_nb.lifecycle.datasets import Reader, TransactionType
 from cmemu_nb.server.application import ROUTES, SURFACES
 from cmemu_nb.server.openapi.document import document
 from cmemu_nb.server.routing import Router
@@ -23,6 +25,8 @@ from cmemu_nb.server.routing import Router
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Self
+
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 T = TypeVar("T")
 
@@ -37,6 +41,23 @@ API_ERROR = ("errorCode", "errorName", "errorInstanceId", "errorDescription")
 DEADLINE = 30.0
 ROUTER = Router(ROUTES)
 DESCRIBED = document(SURFACES, "")["paths"]
+
+
+def prepared_dataset(lifecycle: Lifecycle, path: str) -> dict[str, str]:
+    """Make a dataset with a file and a schema, and return what the parameters of a route's path mean of it.
+
+    For a route that ends a transaction there is an open one.
+    """
+    before = lifecycle.find_dataset("prepared")
+    if before is not None:
+        lifecycle.delete_dataset(before.dataset.rid)
+    rid = lifecycle.create_dataset("prepared").rid
+    transaction = upload(lifecycle, lifecycle.dataset(rid), "a/b.csv", b"id\n1\n").rid
+    fields = b'[{"type":"LONG","name":"id","nullable":true}]'
+    lifecycle.set_dataset_schema(rid, transaction, "master", fields, Reader.CSV)
+    if path.endswith(("/commit", "/abort")):
+        transaction = lifecycle.open_transaction(rid, TransactionType.APPEND).rid
+    return {"datasetRid": rid, "transactionRid": transaction, "branchName": "master", "filePath": "a%2Fb.csv"}
 
 
 def eventually(condition: Callable[[], T], what: str, seconds: float = DEADLINE) -> T:

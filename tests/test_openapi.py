@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from client import MODULE_HEADER, SUBMIT, Api
+from client import MODULE_HEADER, SUBMIT, Api, prepared_dataset
 from conftest import TOKEN, serving
 from schemathesis.specs.openapi import definitions
 from updates import open_updates
@@ -202,6 +202,8 @@ class Prepared:
         self.runtime = api.open(examples.RUNTIME_ID, examples.RID, displayName="My app")
         self.runtime.post_schemas(examples.SCHEMAS[0])
         self.values = {name: example for name, (_, example) in PATH_PARAMETERS.items()} | {"userId": "cmemu"}
+        if "streams" not in route.path:
+            self.values |= emu.change(lambda lifecycle: prepared_dataset(lifecycle, route.path))
         self.scratch_token = emu.env(examples.RUNTIME_ID)["SCRATCH_TOKEN"]
         value = examples.CACHE_VALUE["value"]
         emu.change(lambda lifecycle: lifecycle.put_cached(examples.RUNTIME_ID, examples.CACHE_KEY["key"], value, 60))
@@ -250,7 +252,10 @@ class Prepared:
         if self.route.body_media == FORM:
             return self.api.send(self.route.method, path, data={**example, **self.client})
         body = example if isinstance(example, str) else json.dumps(example)
-        data = None if example is None else body.replace(examples.JOB_ID, self.job_id)
+        real = {examples.JOB_ID: self.job_id, examples.TRANSACTION_RID: self.values["transactionRid"]}
+        for shown, found in (real | {examples.DATASET_RID: self.values["datasetRid"]}).items():
+            body = body.replace(shown, found)
+        data = None if example is None else body
         return self.api.send(self.route.method, path, headers=headers, data=data, params=options)
 
 
@@ -281,7 +286,8 @@ def test_the_server_takes_the_examples_and_answers_in_the_shape_of_the_examples(
         assert str(answer.status_code) == min(responses)
         if route.answer is not None:
             (shown,) = responses["200"]["content"]["application/json"]["examples"].values()
-            assert shape(answer.json()) == shape(shown["value"])
+            answered = answer.text.replace(prepared.values["datasetRid"], examples.DATASET_RID)
+            assert shape(json.loads(answered)) == shape(shown["value"])
             jsonschema.validate(answer.json(), {"components": DOCUMENT["components"], **route.answer})
 
 

@@ -6,13 +6,14 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 import requests
 import schemathesis
-from client import DEADLINE, MODULE_HEADER, RID, Api, code_of, eventually
+from client import DEADLINE, MODULE_HEADER, RID, Api, code_of, eventually, prepared_dataset
 from conftest import FAULTS, TOKEN, idle, serving, waiting_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from cmemu_nb.server.routing import Route
 
 pytestmark = [pytest.mark.once, pytest.mark.long_lived]
-REFUSED = ("transactionId", "scenarioRid", "version", "branch", "pageToken")
+OF_DATASETS = ("branchName", "transactionRid", "startTransactionRid", "endTransactionRid", "versionId", "columns")
+REFUSED = ("transactionId", "scenarioRid", "version", "branch", "pageToken", *OF_DATASETS)
 EXAMPLES = 600 if os.environ.get("CMEMU_LONG") else 30
 SLOW = {"/_emulate/export": 4}  # an export contains the whole state, which grows with each test
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -207,6 +209,10 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
     job_id = world.jobs[plan.job]
     real = {"runtimeId": RUNTIME_ID, "jobId": job_id, "executionId": job_id, "functionName": "f", "queryApiName": "f"}
     real |= {"userId": "cmemu", "deployedAppRid": RID, "branch": "master"}
+    real |= {
+        name: unquote(value)
+        for name, value in world.emulator.change(partial(prepared_dataset, path=route.path)).items()
+    }
     real |= dict.fromkeys(("ontology", "ontologyRid"), "ri.ontology.main.ontology.any")
     real |= world.stream if "stream" in route.path else {}
     case.path_parameters = {name: quote(real[name], safe="") for name in case.path_parameters}
@@ -225,7 +231,7 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
     if isinstance(case.body, dict) and case.meta.generation.mode is GenerationMode.POSITIVE and route.body is not None:
         app = {"deployedAppRid": RID, "id": job_id, "jobs": job_id, **client_fields(world, plan)}
         known = {name: value for name, value in app.items() if name in route.body.get("properties", {})}
-        left_out = ("deployedAppBranch", "branch", "ontology", "version")
+        left_out = ("deployedAppBranch", "branch", "ontology", "version", *OF_DATASETS)
         case.body = {name: value for name, value in case.body.items() if name not in left_out} | known
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query = {name: value for name, value in case.query.items() if name not in REFUSED}

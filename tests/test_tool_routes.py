@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code
+from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code, prepared_dataset
 
 from cmemu_nb import Emulator
 from cmemu_nb.server.application import ROUTES
@@ -15,6 +15,7 @@ from cmemu_nb.server.routes.users import USERS
 from cmemu_nb.version import __version__
 from cmemu_nb.wire.paths import (
     AUTHORIZE,
+    DATASETS,
     DEPLOYED_APPS,
     EXECUTIONS,
     MULTIPASS,
@@ -412,6 +413,44 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         **{f"{ONTOLOGIES_V1}/{{ontologyRid}}{what}": {"get"} for what in ("", "/queryTypes")},
         f"{ONTOLOGIES_V1}/{{ontologyRid}}/queryTypes/{{queryApiName}}": {"get"},
         f"{ONTOLOGIES_V1}/{{ontologyRid}}/queries/{{queryApiName}}/execute": {"post"},
+        "/ui": {"get"},
+        **{f"/ui/{file}": {"get"} for file in ("page.js", "dashboard.js", "page.css", "updates")},
+        "/ui/messages": {"post"},
+        "/api/v2/streams/datasets/create": {"post"},
+        "/api/v2/streams/datasets/{datasetRid}/streams": {"post"},
+        "/api/v2/streams/datasets/{datasetRid}/streams/{streamBranchName}": {"get"},
+        "/api/v2/streams/datasets/{datasetRid}/streams/{streamBranchName}/reset": {"post"},
+        **{
+            f"{before}/api/v2/highScale/streams/datasets/{{datasetRid}}/streams/{{streamBranchName}}/{what}": {method}
+            for before in ("", "/stream-proxy")
+            for method, names in {
+                "get": ("getRecords", "getEndOffsets"),
+                "post": ("publishRecord", "publishRecords", "publishBinaryRecord"),
+            }.items()
+            for what in names
+        },
+        "/stream-proxy/api/streams/{datasetRid}/branches/{streamBranchName}/records": {"get"},
+        **{
+            f"/stream-proxy/api/streams/{{datasetRid}}/{where}/{what}": {"post"}
+            for where in ("branches/{streamBranchName}", "views/{viewRid}")
+            for what in ("jsonRecord", "jsonRecords")
+        },
+        DATASETS: {"post"},
+        f"{DATASETS}/getSchemaBatch": {"post"},
+        f"{DATASETS}/{{datasetRid}}": {"get"},
+        f"{DATASETS}/{{datasetRid}}/getSchema": {"get"},
+        f"{DATASETS}/{{datasetRid}}/putSchema": {"put"},
+        f"{DATASETS}/{{datasetRid}}/readTable": {"get"},
+        f"{DATASETS}/{{datasetRid}}/branches": {"get", "post"},
+        f"{DATASETS}/{{datasetRid}}/branches/{{branchName}}": {"get", "delete"},
+        f"{DATASETS}/{{datasetRid}}/branches/{{branchName}}/transactions": {"get"},
+        f"{DATASETS}/{{datasetRid}}/transactions": {"get", "post"},
+        f"{DATASETS}/{{datasetRid}}/transactions/{{transactionRid}}": {"get"},
+        **{f"{DATASETS}/{{datasetRid}}/transactions/{{transactionRid}}/{end}": {"post"} for end in ("commit", "abort")},
+        f"{DATASETS}/{{datasetRid}}/files": {"get"},
+        f"{DATASETS}/{{datasetRid}}/files/{{filePath}}": {"get", "delete"},
+        f"{DATASETS}/{{datasetRid}}/files/{{filePath}}/content": {"get"},
+        f"{DATASETS}/{{datasetRid}}/files/{{filePath}}/upload": {"post"},
         f"{EXECUTIONS}/{{executionId}}/getResult": {"post"},
         f"{EXECUTIONS}/{{executionId}}/cancel": {"post"},
     }
@@ -472,15 +511,19 @@ def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
     runtime.post_schemas({"f": {}})
     headers = {**api.bearer, MODULE_HEADER: runtime.headers[MODULE_HEADER]}
     rid = api.send("GET", f"{QUERIES}/f", headers=headers).json()["rid"]
-    assert emu.running
+    dataset = emu.change(lambda lifecycle: prepared_dataset(lifecycle, ""))
+    stream = emu.streams.create("readings", {"celsius": "DOUBLE"})
     for route in ROUTES:
         if route.method == "GET":
             real = {"runtimeId": runtime.runtime_id, "jobId": job_id, "queryApiName": "f", "userId": "cmemu"}
-            real |= {"deployedAppRid": RID, "branch": "master"}
+            real |= {"deployedAppRid": RID, "branch": "master", **dataset}
+            real |= {"datasetRid": stream.rid, "streamBranchName": "master"} if "streams" in route.path else {}
             path = route.path.format(**real, ontology="any", ontologyRid="ri.any")
             options = {
                 **(examples.SIGN_IN if path == AUTHORIZE else {}),
                 **({"rid": rid} if "rid" in route.query else {}),
+                **({"format": "CSV"} if "format" in route.query else {}),
+                **({"partitionId": "0", "limit": "1"} if "partitionId" in route.query else {}),
             }
             answer = api.send("HEAD", path, headers=headers, params=options)
             assert answer.status_code in (200, 204)

@@ -29,13 +29,11 @@ if TYPE_CHECKING:
 _BEGINNINGS = {b"PAR1": Reader.PARQUET, b"Obj\x01": Reader.AVRO}
 
 
-def read_table(
-    rid: str, files: Iterable[DatasetFile], schema: DatasetSchema | None, columns: Sequence[str] | None = None
-) -> pa.Table:
+def read_table(rid: str, files: Iterable[DatasetFile], schema: DatasetSchema | None) -> pa.Table:
     """Return the files of a view as one table, with the columns and types of the schema if there is one.
 
     Files whose names begin with a dot or an underscore are no part of a table, as in Spark. Raises the platform's
-    `ReadTableError` for a file that can't be read, which names it, and `InvalidRequest` for an unknown column.
+    `ReadTableError` for a file that can't be read, which names it.
     """
     pa = imported("pyarrow")
     fields = None if schema is None else read_fields(schema.fields)
@@ -48,7 +46,7 @@ def read_table(
         except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
             message = f"The file {quoted(file.path)} can't be read as a table: {error}"
             raise ApiError(500, "ReadTableError", message, datasetRid=rid, message=message) from error
-    return _chosen(_joined(tables, fields), columns)
+    return _joined(tables, fields)
 
 
 def reader_of(file: DatasetFile, schema: DatasetSchema | None) -> Reader:
@@ -116,6 +114,8 @@ def aligned(table: pa.Table, fields: list[FieldSchema] | None) -> pa.Table:
 
 def _cast(column: pa.ChunkedArray, target: pa.DataType, name: str) -> pa.ChunkedArray:
     pa, compute = imported("pyarrow"), imported("pyarrow.compute")
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), target)])
     try:
         if pa.types.is_timestamp(target) and pa.types.is_string(column.type):
             return _instants(column, target)
@@ -152,7 +152,8 @@ def _joined(tables: list[pa.Table], fields: list[FieldSchema] | None) -> pa.Tabl
     return table
 
 
-def _chosen(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+def chosen(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    """Return a table with some of its columns, all by default. Raises `InvalidRequest` for an unknown one."""
     if columns is None:
         return table
     unknown = [name for name in columns if name not in table.column_names]

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import secrets
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -1006,7 +1007,7 @@ class Lifecycle(State):
         history = self.dataset(rid)
         history.transaction(transaction_rid)
         self._check_data_room("The schema", len(fields) + RECORD_BYTES)
-        history.hold_schema(schema := DatasetSchema(secrets.token_hex(16), branch, transaction_rid, reader, fields))
+        history.hold_schema(schema := DatasetSchema(str(uuid.uuid4()), branch, transaction_rid, reader, fields))
         self._emit("dataset_schema_set", detail=f"{history.dataset.name}: {plural(len(fields), 'byte')}")
         return schema
 

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from cmemu_nb.errors import ForbiddenHost, ForbiddenOrigin
-from cmemu_nb.server.api import functions, ontologies, ontologies_v1, streams_v2
+from cmemu_nb.errors import ApiError, ForbiddenHost, ForbiddenOrigin
+from cmemu_nb.server.api import (
+    dataset_files,
+    dataset_transactions,
+    datasets,
+    functions,
+    ontologies,
+    ontologies_v1,
+    streams_v2,
+)
 from cmemu_nb.server.cors import SharedRoutes, is_preflight
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.handlers import BufferedBody, check_size
@@ -28,6 +36,7 @@ from cmemu_nb.server.routes import (
 from cmemu_nb.server.routes import oauth as oauth_routes
 from cmemu_nb.server.routing import Router, Surface
 from cmemu_nb.wire.jupyterhub import service_prefix
+from cmemu_nb.wire.paths import MEDIA_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,12 +60,24 @@ SURFACES = (
     Surface.of("ontologies_v1", ontologies_v1),
     Surface.of("streams", streams_v2),
     Surface.of("stream_proxy", stream_proxy),
+    Surface.of("datasets", datasets),
+    Surface.of("dataset_transactions", dataset_transactions),
+    Surface.of("dataset_files", dataset_files),
     Surface.of("tool", tools),
     Surface.of("history", history),
     Surface.of("document", documents),
     Surface.of("dashboard", ui),
 )
 ROUTES = tuple(route for surface in SURFACES for route in surface.routes)
+
+
+def _check_emulated(request: Request) -> None:
+    """Say of what clients know, and this emulator does not have, that it is missing, not that the route is unknown."""
+    if request.path.startswith(MEDIA_SETS):
+        message = "Media sets are not emulated, so there is none of them. Keep the bytes as files of a dataset instead."
+        raise ApiError(
+            404, "MediaSetNotFound", message, mediaSetRid=request.path.removeprefix(f"{MEDIA_SETS}/").partition("/")[0]
+        )
 
 
 class Application:
@@ -87,6 +108,7 @@ class Application:
         self._check_sender(request)
         if is_preflight(request):
             return BufferedBody(context, request, lambda _, asked: self._shared.preflight(asked))
+        _check_emulated(request)
         route, request.params = self._router.match(request.method, request.path)
         if request.prefix:
             # The proxy decodes the path and encodes it again, except for slashes and question marks. URIs for the

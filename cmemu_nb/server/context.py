@@ -19,6 +19,7 @@ from cmemu_nb.errors import (
 )
 from cmemu_nb.foundry.sign_in import SignIns
 from cmemu_nb.server.api.errors import api_error_response
+from cmemu_nb.server.api.tables import Tables
 from cmemu_nb.server.caller_tokens import CallerTokens
 from cmemu_nb.server.job_status import FOUNDRY, foundry_error
 from cmemu_nb.server.long_polls import LongPolls
@@ -93,6 +94,7 @@ class Context:
         self.sign_ins = SignIns(oauth, settings.redirect_uris)
         self.sign_in_as: str | None = settings.sign_in_as
         self.caller_tokens = CallerTokens(lifecycle, settings.caller_token_runtimes)
+        self.tables = Tables(lifecycle)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
         # Traits are slow to read, and these are read for every request.

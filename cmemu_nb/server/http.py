@@ -242,6 +242,8 @@ class Exchange(HTTPMessageDelegate):
     async def _stream(self, answer: StreamResponse) -> None:
         headers = HTTPHeaders({**STREAM_HEADERS, "Content-Type": answer.content_type})
         headers.update(self._request.answer_headers)
+        if answer.length is not None:
+            headers["Content-Length"] = str(answer.length)
         self._answered = True
         # Else the first chunk would wait until the client's system acknowledges the head, 40 ms later.
         self._connection.stream.set_nodelay(True)

@@ -59,12 +59,16 @@ class Response:
 
 
 class StreamResponse:
-    """An answer that is sent chunk by chunk. An error of the generator breaks off the connection."""
+    """An answer that is sent chunk by chunk. An error of the generator breaks off the connection.
 
-    __slots__ = ("chunks", "content_type")
+    `length` is how many bytes the chunks have together, if that is known.
+    """
 
-    def __init__(self, chunks: AsyncGenerator[bytes], content_type: str = BYTES) -> None:
+    __slots__ = ("chunks", "content_type", "length")
+
+    def __init__(self, chunks: AsyncGenerator[bytes], content_type: str = BYTES, length: int | None = None) -> None:
         self.chunks = chunks
+        self.length = length
         self.content_type = content_type
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +15,7 @@ from cmemu_nb.server.api.data_types import data_type
 from cmemu_nb.server.api.queries import Query, find_query
 from cmemu_nb.server.api.values import from_module, to_module
 from cmemu_nb.server.api.versions import VERSION, includes_version
+from cmemu_nb.server.own_thread import in_own_thread
 from cmemu_nb.server.routes.contour import RESET
 from cmemu_nb.server.routing import query_options
 from cmemu_nb.wire.function_schemas import get_in, type_name
@@ -154,11 +153,7 @@ async def value_of(query: Query, result: bytes, *, streamed: bool = False) -> by
 async def _off_the_loop(size: int, read: Callable[[Query, T], bytes], query: Query, given: T) -> bytes:
     if size <= MAX_BYTES_ON_THE_LOOP:
         return read(query, given)
-    thread = ThreadPoolExecutor(1, "cmemu-large-value")  # unlike the loop's own threads, it ends after its work
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, read, query, given)
-    finally:
-        thread.shutdown(wait=False)
+    return await in_own_thread("cmemu-large-value", partial(read, query, given))
 
 
 def _value_of(query: Query, result: bytes, *, streamed: bool) -> bytes:

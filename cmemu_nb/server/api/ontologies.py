@@ -7,7 +7,6 @@ are settings, but a request may have any others.
 from __future__ import annotations
 
 import asyncio
-import base64
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from cmemu_nb.server.api.functions import (
     requested,
 )
 from cmemu_nb.server.api.jobs import call
+from cmemu_nb.server.api.pages import PAGE_OPTIONS, key_of, page_size, token_after
 from cmemu_nb.server.api.queries import Query, all_queries, find_by_rids, find_query, query_record
 from cmemu_nb.server.api.versions import VERSION, includes_version
 from cmemu_nb.server.auth import Auth
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.openapi.schemas import Schema
     from cmemu_nb.server.request import Request
-
-DEFAULT_PAGE = 100
-MAX_PAGE = 1000
 
 # The ontology
 
@@ -104,37 +101,20 @@ def page_of_queries(
 ) -> Response | Awaitable[Response]:
     """Answer with a page of the queries, each as `record` describes it."""
     options = query_options(request)
-    size = _page_size(options.get("pageSize"))
+    size = page_size(options.get("pageSize"))
     found = _queries_from(context.lifecycle, options.get("branch"), options.get("pageToken"), size + 1)
     page = found[:size]
     fields = {"nextPageToken": _token_after(page[-1])} if len(found) > size else {}
     return listing(fields, "data", page, record)
 
 
-def _page_size(given: str | None) -> int:
-    if given is None:
-        return DEFAULT_PAGE
-    try:
-        size = int(given[:20])
-    except ValueError:
-        size = 0
-    if size < 1:
-        message = f"pageSize is {quoted(given)}. It must be a positive number; a page has at most {MAX_PAGE} queries."
-        raise ApiError(400, "InvalidPageSize", message, pageSize=given[:20])
-    return min(size, MAX_PAGE)
-
-
 def _queries_from(state: State, branch: str | None, token: str | None, most: int) -> list[Query]:
-    try:
-        after = None if token is None else msgspec.json.decode(base64.urlsafe_b64decode(token), type=tuple[str, str])
-        return [query for query, _ in zip(all_queries(state, branch, after), range(most), strict=False)]
-    except ValueError:
-        message = f"pageToken is {quoted(token or '')}. It must be the nextPageToken of an answer."
-        raise ApiError(400, "InvalidPageToken", message, pageToken=(token or "")[:100]) from None
+    after = None if token is None else key_of(token, tuple[str, str])
+    return [query for query, _ in zip(all_queries(state, branch, after), range(most), strict=False)]
 
 
 def _token_after(query: Query) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode((query.deployed_app_rid, query.name))).decode()
+    return token_after((query.deployed_app_rid, query.name))
 
 
 def get_query_type(context: Context, request: Request) -> Response:
@@ -205,15 +185,6 @@ _QUERY_OPTIONS: Schema = {
     "sdkVersion": described(schemas.TEXT, f"{_OF_SDK}, its version"),
 }
 _SCENARIO = described(schemas.TEXT, "Refused: the emulator has no scenarios")
-PAGE_OPTIONS: Schema = {
-    "pageSize": {
-        "type": "integer",
-        "minimum": 1,
-        "default": DEFAULT_PAGE,
-        "description": f"The most queries of a page, at most {MAX_PAGE}",
-    },
-    "pageToken": described(schemas.TEXT, "`nextPageToken` of the page before"),
-}
 PAGE_ANSWERS = {200: "A page of the queries", 400: "The page size or the page token is invalid"}
 PAGE_ERROR_NAMES = {400: "InvalidPageSize"}
 PARAMETERS: Schema = with_examples(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.server.api import ontologies
 from cmemu_nb.server.api.data_types import TOO_DEEP, unsupported
 from cmemu_nb.server.api.functions import CALL_ANSWERS, CALL_ERROR_NAMES, find_described
-from cmemu_nb.server.api.ontologies import PAGE_ANSWERS, PAGE_ERROR_NAMES, PAGE_OPTIONS, PARAMETERS
+from cmemu_nb.server.api.ontologies import PAGE_ANSWERS, PAGE_ERROR_NAMES, PARAMETERS
+from cmemu_nb.server.api.pages import PAGE_OPTIONS
 from cmemu_nb.server.api.queries import Query, query_record
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import schemas

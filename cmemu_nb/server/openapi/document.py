@@ -63,9 +63,12 @@ PATH_PARAMETERS = {
     "userId": ("The user's id, or their login", examples.USER["username"]),
     "ontology": ("The RID or the API name of the ontology; any is accepted", examples.ONTOLOGY_RID),
     "ontologyRid": ("The RID of the ontology; any is accepted", examples.ONTOLOGY_RID),
-    "datasetRid": ("The RID of the data stream, which is a dataset of the type stream", examples.STREAM_RID),
     "streamBranchName": ("The branch of the data stream", "master"),
     "viewRid": ("The RID of the current view of the stream", examples.VIEW_RID),
+    "datasetRid": ("The RID of the dataset; a data stream is a dataset of the type stream", examples.DATASET_RID),
+    "branchName": ("The name of the dataset's branch", "master"),
+    "transactionRid": ("The RID of the transaction", examples.TRANSACTION_RID),
+    "filePath": ("The path of the file in the dataset, percent-encoded with its slashes", "orders.csv"),
     "executionId": ("The execution's id, from the answer of `executeAsync`", examples.JOB_ID),
 }
 _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {

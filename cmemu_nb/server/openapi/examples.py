@@ -415,3 +415,38 @@ BINARY_RECORD = "an image"
 STREAM_RECORDS = [{"offset": 0, "value": RECORD}]
 END_OFFSETS = {"0": 1}
 PLACES = {"topic": VIEW_RID, "offsetAndPartitionIds": [{"offset": 1, "partitionId": 0}]}
+
+
+# Datasets
+
+DATASET_RID = f"ri.foundry.main.dataset.{_UUID}"
+TRANSACTION_RID = f"ri.foundry.main.transaction.{_UUID}"
+NEW_DATASET = {"name": "orders", "parentFolderRid": "ri.compass.main.folder.cmemu"}
+DATASET = {"rid": DATASET_RID, **NEW_DATASET}
+NEW_BRANCH = {"name": "develop", "transactionRid": TRANSACTION_RID}
+DATASET_BRANCH = {"name": "master", "transactionRid": TRANSACTION_RID}
+NEW_TRANSACTION = {"transactionType": "APPEND"}
+OPENED_TRANSACTION = {
+    "rid": TRANSACTION_RID,
+    "transactionType": "APPEND",
+    "status": "OPEN",
+    "createdTime": "2026-11-30T16:00:00.000000Z",
+}
+TRANSACTION = OPENED_TRANSACTION | {"status": "COMMITTED", "closedTime": "2026-11-30T16:00:01.000000Z"}
+CSV_FILE = "id,name\n1,one\n"
+DATASET_FILE = {
+    "path": "orders.csv",
+    "transactionRid": TRANSACTION_RID,
+    "sizeBytes": "14",
+    "updatedTime": "2026-11-30T16:00:00.000000Z",
+}
+_COLUMNS = {"fieldSchemaList": [{"type": "LONG", "name": "id", "nullable": False}]}
+NEW_SCHEMA = {"schema": _COLUMNS, "dataframeReader": "CSV"}
+FOUND_SCHEMA = {
+    "branchName": "master",
+    "endTransactionRid": TRANSACTION_RID,
+    "schema": _COLUMNS,
+    "versionId": _UUID,
+}
+SCHEMA_BATCH = [{"datasetRid": DATASET_RID}]
+FOUND_SCHEMAS = {"data": {DATASET_RID: FOUND_SCHEMA}}
