@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from dashboard_page import function_button, open_tutorial
-from environments import ROOT
-from lab_browser import screenshot
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from dashboard_page import Dashboard
     from playwright.sync_api import Locator
 
-PICTURE = ROOT / "cmemu_nb" / "docs" / "dashboard.png"
 ORDER = {"item": "tea", "price": "4.50", "day": "2026-01-02", "amount": 3}
 pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
@@ -86,10 +83,3 @@ def test_a_job_that_hangs_is_found_and_failed_and_another_run_again(dashboard: D
     expect(job.get_by_text(done)).to_have_count(0)
     expect(job.get_by_label("Result", exact=True)).to_have_text('"13.50 EUR"')
     expect(job.get_by_label("Logs")).to_have_text("one tea\n")
-
-
-def test_the_picture_of_the_readme_is_of_today_and_no_larger_than_200_kb(dashboard: Dashboard) -> None:
-    dashboard.tab("Jobs")
-    dashboard.root.screenshot(path=screenshot(dashboard.page, "dashboard-readme"))
-    assert PICTURE.stat().st_size <= 200_000
-    assert "cmemu_nb/docs/dashboard.png" in (ROOT / "README.md").read_text("utf-8")

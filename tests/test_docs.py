@@ -39,6 +39,8 @@ SOURCES = {"page", "foundry", "ours", "page, ours", "foundry, ours"}
 NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")
 LINK = re.compile(r"]\(([^)\s]+)\)")
+PICTURE = re.compile(r"!\[([^]]*)]\((\S+)\)")
+MAX_PICTURES = {"cmemu_nb/docs/dashboard.png": 200_000, "cmemu_nb/docs/dashboard.gif": 1_000_000}
 CLAIM = re.compile(r"^(\S.*\S)  # (\d+|\(.*\))$", re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 # Of %%compute_module, pytest, tests/run and jupyter.
@@ -59,6 +61,13 @@ def files() -> set[str]:
     return {path.name for path in found} | {
         str(path.relative_to(top)) for top in tops for path in found if path.is_relative_to(top)
     }
+
+
+def test_readme_s_pictures_are_there_small_and_described() -> None:
+    pictures = {path: words for words, path in PICTURE.findall(README.read_text("utf-8"))}
+    assert set(pictures) == set(MAX_PICTURES)
+    assert all(len(words) > 50 for words in pictures.values())
+    assert {path for path, most in MAX_PICTURES.items() if (ROOT / path).stat().st_size > most} == set()
 
 
 def collected_from(file: str) -> set[str]:
