@@ -16,7 +16,7 @@ import nbformat
 from client import free_port
 from environments import CACHE, clean_environ, program
 from playwright.sync_api import TimeoutError as NotInTime
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +38,7 @@ END_SECONDS = 4.0
 STARTUP_SECONDS = 60.0
 CELLS_SECONDS = 90.0
 FIRST_CELL_SECONDS = 30.0
+EXPECTED_MS = 30_000
 POLL_MS = 100.0  # without it a condition is evaluated in each frame that a page draws
 NO_POPUPS = '{"fetchNews": "false", "checkForUpdates": false, "doNotDisturbMode": true}'
 KERNEL_IS_IDLE = """() => {
@@ -153,7 +154,8 @@ def _printed_url(server: subprocess.Popen[bytes], log: Path) -> str:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[BrowserContext]:
-    """Run Chromium, which may use the clipboard."""
+    """Run Chromium, which may use the clipboard; its pages have the time of a slow machine for what is expected."""
+    expect.set_options(timeout=EXPECTED_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program("chromium"), args=CHROMIUM)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,23 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from dashboard_page import Dashboard
+    from playwright.sync_api import Locator
 
     Lab = Callable[..., AbstractContextManager[Dashboard]]
 
 RESTART = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+VIEW = """() => {
+    const notebook = window.jupyterapp.shell.currentWidget;
+    notebook.content.activeCellIndex = notebook.content.widgets.length - 1;
+    window.jupyterapp.commands.execute('notebook:create-output-view');
+    window.notebookBefore = notebook.id;
+}"""
+CLOSE_VIEW = """() => {
+    const widgets = [...window.jupyterapp.shell.widgets('main')];
+    widgets.find((each) => each.node.querySelector('.jp-LinkedOutputView')).dispose();
+    window.jupyterapp.shell.activateById(window.notebookBefore);
+}"""
+NOTEBOOK_IS_ACTIVE = "() => window.jupyterapp.shell.currentWidget?.id === window.notebookBefore"
 pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 
 
@@ -27,6 +41,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.long_lived]
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with open_lab(tmp_path_factory.mktemp("lab")) as open_notebook:
         yield open_notebook
+
+
+@contextlib.contextmanager
+def output_in_a_view_of_its_own(dashboard: Dashboard) -> Iterator[Locator]:
+    """Choose "Create New View for Output" for the last cell, and give the new view."""
+    dashboard.page.evaluate(VIEW)
+    view = dashboard.page.locator(".jp-LinkedOutputView")
+    expect(view.locator(".cmemu-dashboard")).to_be_visible()
+    yield view
+    dashboard.page.evaluate(CLOSE_VIEW)
+    dashboard.page.wait_for_function(NOTEBOOK_IS_ACTIVE)
 
 
 @pytest.mark.parametrize("version", ["7.4", "7.3", "6.30"] if os.environ.get("CMEMU_LONG") else ["7.4"])
@@ -38,6 +63,9 @@ def test_when_the_kernel_is_gone_the_summary_is_still_read(lab: Lab, version: st
         summary = dashboard.page.locator("details").filter(has_text="Summary of the dashboard")
         expect(summary).to_be_attached()
         expect(summary).to_be_hidden()
+        with output_in_a_view_of_its_own(dashboard) as view:
+            expect(view.locator("tr", has_text=f"…{job_id[-6:]}")).to_be_visible()
+            expect(view.get_by_text("Summary of the dashboard")).to_be_hidden()
         dashboard.run_cell("dashboard.close()")
         expect(summary).to_be_visible()
         expect(summary).to_contain_text("1 ok")

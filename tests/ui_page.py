@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from client import Api, Runtime
 from conftest import TOKEN, serving
-from lab_browser import chromium, failures_are_seen
-from playwright.sync_api import expect
+from lab_browser import EXPECTED_MS, chromium, failures_are_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
     from cmemu_nb import Emulator
 
-WAIT_MS = 30_000
 # By now nothing is known of Chromium that would be an error here and not in the page.
 HARMLESS = re.compile(r"Failed to load resource")
 
@@ -90,7 +88,7 @@ class UiPages:
         """Return a new, empty page of the browser, which remembers nothing of the others."""
         assert self.context.browser is not None
         page = self.context.browser.new_page(**options)
-        page.set_default_timeout(WAIT_MS)
+        page.set_default_timeout(EXPECTED_MS)
         return page
 
     @contextlib.contextmanager
@@ -109,7 +107,7 @@ def ui_pages(**settings: Any) -> Iterator[UiPages]:
     """Run an emulator on a thread of its own, and open its page in Chromium."""
     with serving(**settings) as emulator, chromium() as context:
         page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
+        page.set_default_timeout(EXPECTED_MS)
         with _shown(page, emulator) as shown:
             yield UiPages(emulator, context, shown)
         context.close()  # ends the page's connection, before the emulator is asked what it still holds
@@ -121,7 +119,6 @@ def _shown(page: Page, emulator: Emulator) -> Iterator[UiPage]:
     shown = UiPage(page)
     page.on("pageerror", lambda error: shown.wrong.append(str(error)))
     page.on("console", lambda said: _note(shown, said.type, said.text))
-    expect.set_options(timeout=WAIT_MS)
     with failures_are_seen(page):
         page.goto(f"{emulator.ui_url}#token={TOKEN}")
         shown.root.wait_for()

@@ -65,8 +65,9 @@ def front_page(info: dict[str, str]) -> str:
     header = (
         f"{_paragraphs(first)}<p>This is cmemu_nb {html.escape(info['version'])}, a server for programs. "
         '<a href="docs">Every route</a> is described on a page, with a curl line to try it; the same description for '
-        'programs is <a href="openapi.json">openapi.json</a>.</p><p>The <a href="ui">dashboard</a> shows what happens in '
-        "the emulator. It asks for the bearer token; <code>cmemu ui</code> in a terminal opens it with the token.</p>"
+        'programs is <a href="openapi.json">openapi.json</a>.</p><p>The <a href="ui">dashboard</a> shows what '
+        "happens in the emulator. It asks for the bearer token; <code>cmemu ui</code> in a terminal opens it with the "
+        "token.</p>"
     )
     return html_page(info["title"], header)
 
