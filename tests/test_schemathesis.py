@@ -235,6 +235,8 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
         case.body = {name: value for name, value in case.body.items() if name not in left_out} | known
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query = {name: value for name, value in case.query.items() if name not in REFUSED}
+        if "format" in route.query:
+            case.query["format"] = "ARROW"
         if "rid" in route.query:
             case.query["rid"] = Query(RID, "master", RUNTIME_ID, "f").rid
 
