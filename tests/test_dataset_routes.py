@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -343,3 +344,32 @@ def test_a_plain_client_writes_and_reads_on_one_connection(emu: Emulator) -> Non
     assert send("DELETE", file) == (204, b"")
     assert json.loads(send("GET", f"/{rid}/files?branchName=master")[1]) == {"data": []}
     connection.close()
+
+
+def test_a_large_table_is_sent_as_its_client_reads_it_and_others_are_answered_meanwhile(emu: Emulator) -> None:
+    table = pa.table({"a": np.arange(2_000_000), "b": pa.array([None, 1] * 1_000_000, pa.int8())})
+    emu.datasets["large"] = table
+    slow = http.client.HTTPConnection(urlsplit(emu.url).netloc, timeout=30)
+    path = f"/api/v2/datasets/{emu.datasets['large'].rid}/readTable?format=ARROW"
+    slow.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = slow.getresponse()
+    body = answer.read(100_000)
+    connection = http.client.HTTPConnection(urlsplit(emu.url).netloc, timeout=30)
+    connection.request("GET", "/_emulate/health")
+    assert connection.getresponse().read()
+    connection.close()
+    body += answer.read()
+    assert len(body) == int(answer.headers["Content-Length"])
+    assert pa.ipc.open_stream(body).read_all().equals(table)
+    # A client that goes away in the middle leaves nothing behind.
+    slow.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})
+    slow.getresponse().read(100_000)
+    slow.close()
+    # CSV comes in pieces, with one header.
+    plain = http.client.HTTPConnection(urlsplit(emu.url).netloc, timeout=30)
+    plain.request(
+        "GET", f"{path.replace('ARROW', 'CSV')}&rowLimit=150000", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
+    lines = plain.getresponse().read().splitlines()
+    plain.close()
+    assert (lines[0], lines[1], lines[-1], len(lines)) == (b'"a","b"', b"0,", b"149999,1", 150_001)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from cmemu_nb.engine.engine import Engine
+    from cmemu_nb.foundry.dataset_writes import Content
     from cmemu_nb.lifecycle.datasets import DatasetHistory
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
@@ -48,7 +49,7 @@ class Datasets(MutableMapping[str, "DatasetHandle"]):
         return DatasetHandle(self._engine, history.dataset.rid)
 
     def __setitem__(self, name: str, data: object) -> None:
-        from cmemu_nb.foundry.dataset_writes import content_of, write
+        from cmemu_nb.foundry.dataset_writes import content_of
 
         content = content_of(data)
 
@@ -56,7 +57,7 @@ class Datasets(MutableMapping[str, "DatasetHandle"]):
             history = lifecycle.find_dataset(name)
             found = history or lifecycle.dataset(lifecycle.create_dataset(name).rid)
             try:
-                write(lifecycle, found, TransactionType.SNAPSHOT, MASTER, content)
+                _replace(self._engine, found, MASTER, content)
             except CmemuError:
                 if history is None:
                     lifecycle.delete_dataset(found.dataset.rid)
@@ -167,10 +168,10 @@ class DatasetHandle:
 
     def write(self, data: object, branch: str = MASTER) -> None:
         """Replace all files of a branch by this data, in a `SNAPSHOT`, as assigning to `emu.datasets[name]` does."""
-        from cmemu_nb.foundry.dataset_writes import content_of, write
+        from cmemu_nb.foundry.dataset_writes import content_of
 
-        content, snapshot = content_of(data), TransactionType.SNAPSHOT
-        self._engine.change(lambda lifecycle: write(lifecycle, self.history, snapshot, branch, content))
+        content = content_of(data)
+        self._engine.change(lambda _: _replace(self._engine, self.history, branch, content))
 
     def append(self, data: object, branch: str = MASTER) -> None:
         """Add rows to a branch, in an `APPEND` transaction; its columns keep their types, and new ones are added."""
@@ -226,3 +227,14 @@ class DatasetHandle:
         shown["created"] = when(self.history.dataset.created_at)
         hint = f"`{self._engine.name}.datasets[{self.name!r}].frame()` is the data."
         return mimebundle(repr(self), card(f"Dataset {shown.pop('name')}", shown, hint=hint))
+
+
+def _replace(engine: Engine, history: DatasetHistory, branch: str, content: Content) -> None:
+    """Replace the files of a branch by one, on the event loop. Its table is kept, so that nobody has to decode it."""
+    from cmemu_nb.foundry.dataset_writes import write
+
+    write(engine.lifecycle, history, TransactionType.SNAPSHOT, branch, content)
+    end = history.branch(branch).committed_rid
+    schema = history.schema(end)
+    if content.table is not None and schema is not None:
+        engine.application.context.tables.keep(history.dataset.rid, history.view(end), schema, content.table)

@@ -14,6 +14,8 @@ from cmemu_nb.foundry.field_schemas import MAX_PRECISION, FieldSchema, FieldType
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# The name that Parquet gives the items of a list.
+ITEM = "element"
 NEEDS_EXTRA = "Reading and writing tables needs {}, which is not installed here. Type: pip install 'cmemu_nb[data]'"
 
 
@@ -37,7 +39,7 @@ def arrow_type(field: FieldSchema) -> pa.DataType:
     if field.type == "DECIMAL":
         return pa.decimal128(*field.decimal)
     if field.type == "ARRAY":
-        return pa.list_(_arrow_field(_given(field.array_subtype), "item"))
+        return pa.list_(_arrow_field(_given(field.array_subtype), ITEM))
     if field.type == "MAP":
         key, value = _given(field.map_key_type), _given(field.map_value_type)
         return pa.map_(arrow_type(key), _arrow_field(value, "value"))
@@ -132,17 +134,27 @@ def _simple(kind: pa.DataType, name: str | None) -> FieldType:
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """Return an Arrow schema in which each type that Foundry does not have as it is became the nearest one.
 
-    Categories become their values, unsigned integers larger signed ones; timestamps keep their unit and zone.
+    Categories become their values, unsigned integers larger signed ones. Timestamps keep their zone, and their unit but
+    for seconds, which Parquet does not have.
     """
     pa = imported("pyarrow")
     return pa.schema([_plain_field(each) for each in schema], metadata=schema.metadata)
 
 
 def _plain_field(field: pa.Field) -> Any:
-    types, described_as = imported("pyarrow").types, _field(field)
-    keep = types.is_timestamp(field.type) or str(arrow_type(described_as)) == str(field.type)
-    return field if keep or _has_timestamp(described_as) else field.with_type(arrow_type(described_as))
+    _field(field)  # refuses what Foundry does not have
+    return field.with_type(_plain(field.type))
 
 
-def _has_timestamp(field: FieldSchema) -> bool:
-    return field.type == "TIMESTAMP" or any(map(_has_timestamp, field.inner))
+def _plain(kind: pa.DataType) -> pa.DataType:
+    pa = imported("pyarrow")
+    types = pa.types
+    if types.is_timestamp(kind):
+        return pa.timestamp("ms" if kind.unit == "s" else kind.unit, kind.tz)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return pa.list_(pa.field(ITEM, _plain(kind.value_type), nullable=kind.value_field.nullable))
+    if types.is_map(kind):
+        return pa.map_(_plain(kind.key_type), pa.field("value", _plain(kind.item_type), kind.item_field.nullable))
+    if types.is_struct(kind):
+        return pa.struct([each.with_type(_plain(each.type)) for each in kind])
+    return arrow_type(described(kind, None))

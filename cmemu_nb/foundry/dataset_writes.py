@@ -14,18 +14,21 @@ from cmemu_nb.foundry.tables import aligned, as_table, parquet_of, read_path, re
 from cmemu_nb.lifecycle.datasets import MASTER, DatasetFile, DatasetSchema, Reader, TransactionType
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from cmemu_nb.lifecycle.datasets import DatasetHistory, Transaction
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file for a dataset, and the schema that fits it."""
+    """A file for a dataset, and the schema that fits it; the `table` of which the file was made, if it was."""
 
     path: str
     body: bytes
     fields: bytes
     reader: Reader
+    table: pa.Table | None = None
 
 
 def content_of(data: object) -> Content:
@@ -36,7 +39,8 @@ def content_of(data: object) -> Content:
         fields = fields_of(read_table(name, [file], None).schema)
         return Content(name, body, write_fields(fields), reader_of(file, None))
     table = as_table(data)
-    return Content(_new_path(), parquet_of(table), write_fields(fields_of(table.schema)), Reader.PARQUET)
+    fields = fields_of(table.schema)
+    return Content(_new_path(), parquet_of(table), write_fields(fields), Reader.PARQUET, aligned(table, fields))
 
 
 def content_to_append(data: object, schema: DatasetSchema | None) -> Content:

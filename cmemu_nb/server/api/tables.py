@@ -44,23 +44,28 @@ class Tables:
         self, rid: str, files: Mapping[str, DatasetFile], schema: DatasetSchema, columns: Sequence[str] | None
     ) -> pa.Table:
         """Return the files of a view as one table with these columns, all by default."""
-        versions = [(file.path, file.transaction_rid, file.updated_at) for file in files.values()]
-        key = (rid, schema.version_id, *versions)
+        key = _key(rid, files, schema)
         table = self._kept.get(key)
         if table is None:
             table = await in_own_thread(THREAD, partial(read_table, rid, files.values(), schema))
-            self._keep(key, table)
+            self.keep(rid, files, schema, table)
         else:
             self._kept.move_to_end(key)
         return chosen(table, columns)
 
-    def _keep(self, key: tuple[Any, ...], table: pa.Table) -> None:
-        self._kept[key] = table
+    def keep(self, rid: str, files: Mapping[str, DatasetFile], schema: DatasetSchema, table: pa.Table) -> None:
+        """Keep the table that the files of a view are, as `read()` would read it; on the event loop."""
+        self._kept[_key(rid, files, schema)] = table
         deleted = [each for each in self._kept if self._lifecycle.find_dataset(each[0]) is None]
         for each in deleted:
             del self._kept[each]
         while self._kept and sum(each.nbytes for each in self._kept.values()) > KEEP_BYTES:
             self._kept.popitem(last=False)
+
+
+def _key(rid: str, files: Mapping[str, DatasetFile], schema: DatasetSchema) -> tuple[Any, ...]:
+    versions = [(file.path, file.transaction_rid, file.updated_at) for file in files.values()]
+    return (rid, schema.version_id, *versions)
 
 
 async def as_arrow(table: pa.Table) -> StreamResponse:
