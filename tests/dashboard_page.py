@@ -109,6 +109,10 @@ class Dashboard:
         jobs = self.root.get_by_role("tabpanel", name="Jobs", exact=True, include_hidden=True)
         return jobs.locator("tr", has=self.page.get_by_text(f"…{job_id[-6:]}"))
 
+    def outcome(self, job_id: str) -> Locator:
+        """Return the word in a job's row that says how it ended, or that it is queued or running."""
+        return self.row(job_id).locator("td").first
+
     def run(self, code: str) -> str:
         """Evaluate an expression in the kernel, as a cell would, and return its value's repr."""
         found: Any = self.page.evaluate(IN_THE_KERNEL, code)

@@ -19,7 +19,7 @@ from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import choices_part, jobs_part
+from cmemu_nb.dashboard.job_rows import JobRows, choices_part, jobs_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.summary import summary
 from cmemu_nb.errors import CmemuError, SessionFileError
@@ -85,7 +85,7 @@ def look(emulator: Emulator) -> None:
         form_part(emulator, schema)
         schema.wire()
     flow_part(emulator, figures([activity_of(state.jobs(), now)], now, now), now)
-    jobs_part(state, JobList(state, JobFilter()), 50, now)
+    jobs_part(state, JobList(state, JobFilter()), JobRows(), 50)
     functions = FunctionList(emulator)
     for part in (runtimes_part(emulator, now), functions.cards(), functions.histories(), choices_part(state)):
         json.dumps(part)

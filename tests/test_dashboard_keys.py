@@ -75,7 +75,7 @@ def dashboard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     with open_dashboard("7.4", tmp_path_factory.mktemp("keys"), [FUNCTIONS, DOUBLE], front_end) as opened:
         job_id = opened.submit("every_kind", QUERY)
         opened.tab("Jobs")
-        expect(opened.row(job_id)).to_contain_text("succeeded")
+        expect(opened.outcome(job_id)).to_have_text("ok")
         yield opened
 
 
@@ -142,7 +142,7 @@ def test_enter_presses_a_button_and_runs_no_cell(dashboard: Dashboard) -> None:
     expect(dashboard.root.locator(".cmemu-fact-token")).to_have_text(dashboard.token)
     dashboard.page.keyboard.press("Space")
     expect(dashboard.root.locator(".cmemu-fact-token")).not_to_have_text(dashboard.token)
-    for control in (dashboard.root.get_by_role("tab", name="Jobs"), dashboard.tab("Jobs").get_by_label("Status")):
+    for control in (dashboard.root.get_by_role("tab", name="Jobs"), dashboard.tab("Jobs").get_by_label("Outcome")):
         control.focus()
         type_keys(dashboard, RUNS)
     assert state(dashboard) | {"active": before["active"]} == before
@@ -150,11 +150,11 @@ def test_enter_presses_a_button_and_runs_no_cell(dashboard: Dashboard) -> None:
 
 def test_a_letter_in_a_filter_chooses_and_the_cell_keeps_its_type_and_output(dashboard: Dashboard) -> None:
     before = state(dashboard)
-    status = dashboard.tab("Jobs").get_by_label("Status")
-    status.focus()
+    outcome = dashboard.tab("Jobs").get_by_label("Outcome")
+    outcome.focus()
     dashboard.page.keyboard.press("r")
-    expect(status).to_have_value("running")
-    status.select_option("")
+    expect(outcome).to_have_value("running")
+    outcome.select_option("")
     assert state(dashboard)["cells"] == before["cells"]
     assert before["cells"][-1][1] == "code"
     assert before["cells"][-1][3] > 0
@@ -164,7 +164,7 @@ def test_a_click_beside_the_controls_and_then_keys_leave_the_cell(dashboard: Das
     before = state(dashboard)
     panel = dashboard.tab("Jobs")
     # Escape, which is one of the keys, closes what is open.
-    beside = (dashboard.info().locator("dt").first, panel.locator("td").first, panel.locator("caption").first)
+    beside = (dashboard.info().locator("dt").first, panel.locator("td").first, panel.locator("th").first)
     for place in beside:
         place.click()
         type_keys(dashboard, LETTERS, CHORDS, ARROWS, RUNS)
@@ -173,20 +173,20 @@ def test_a_click_beside_the_controls_and_then_keys_leave_the_cell(dashboard: Das
 
 def test_what_is_the_pages_still_works(dashboard: Dashboard) -> None:
     page, panel = dashboard.page, dashboard.tab("Jobs")
-    panel.get_by_label("Status").focus()
+    panel.get_by_label("Outcome").focus()
     page.keyboard.press("Tab")
-    expect(panel.get_by_label("Outcome")).to_be_focused()
+    expect(panel.get_by_label("Function")).to_be_focused()
     page.keyboard.press("Shift+Tab")
-    expect(panel.get_by_label("Status")).to_be_focused()
+    expect(panel.get_by_label("Outcome")).to_be_focused()
     dashboard.lab("notebook:insert-cell-below")
     page.wait_for_function("() => window.jupyterapp.shell.currentWidget.context.model.dirty")
-    panel.get_by_label("Status").focus()
+    panel.get_by_label("Outcome").focus()
     page.keyboard.press("Control+s")
     page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
-    caption = panel.locator("caption").first
-    caption.dblclick()
+    head = panel.locator("th").first
+    head.dblclick()
     page.keyboard.press("Control+c")
-    assert page.evaluate("() => navigator.clipboard.readText()").strip() in caption.inner_text()
+    assert page.evaluate("() => navigator.clipboard.readText()").strip() in head.inner_text()
 
 
 def test_a_job_arrives_and_a_function_is_tried_by_its_form(dashboard: Dashboard) -> None:
@@ -198,5 +198,5 @@ def test_a_job_arrives_and_a_function_is_tried_by_its_form(dashboard: Dashboard)
     form.get_by_role("button", name="Run", exact=True).click()
     expect(panel.get_by_label("Result", exact=True)).to_have_text("42")
     dashboard.tab("Jobs")
-    expect(dashboard.row(dashboard.submit("double", {"x": 8}))).to_contain_text("succeeded · ok")
+    expect(dashboard.outcome(dashboard.submit("double", {"x": 8}))).to_have_text("ok")
     screenshot(dashboard.page, "dashboard-after-keys")

@@ -18,6 +18,7 @@ from cmemu_nb.dashboard.curl import curl_commands
 from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
+from cmemu_nb.dashboard.job_rows import JobRows, list_row, preview
 from cmemu_nb.dashboard.runtimes import runtimes_part, state_of
 from cmemu_nb.display.text import visible
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -136,7 +137,80 @@ def test_a_list_that_is_told_what_changed_is_the_list_that_is_made_anew(wanted: 
         kept.update(changed)
         changed.clear()
         assert kept.newest(1000) == JobList(lifecycle, wanted).newest(1000)
-        assert kept.newest(2) == [each for each in kept.newest(1000) if wanted.matches(each)][:2]
+        assert kept.newest(2) == JobList(lifecycle, wanted).newest(2)
+        assert kept.newest(1000) == expected_list(lifecycle, wanted)
+
+
+def expected_list(lifecycle: Lifecycle, wanted: JobFilter) -> list[Job]:
+    ranks = {JobStatus.RUNNING: 0, JobStatus.QUEUED: 1}
+    found = [each for each in lifecycle.jobs() if wanted.matches(each)]
+    return sorted(found, key=lambda each: (ranks.get(each.status, 2), -each.sequence))
+
+
+@pytest.mark.parametrize("wanted", [JobFilter(), JobFilter(runtime="r")])
+def test_the_list_begins_with_running_and_queued_jobs_and_half_of_it_are_finished_ones(wanted: JobFilter) -> None:
+    lifecycle = Lifecycle()
+    lifecycle.open_session("r")
+    done = [one_finished(lifecycle) for _ in range(10)]
+    queued = [lifecycle.submit("r", "f", b"{}").job_id for _ in range(10)]
+    running = lifecycle.take("r")
+    assert running is not None
+    listed = JobList(lifecycle, wanted)
+    shown = [job.job_id for job in listed.newest(6)]
+    assert shown == [running.job_id, queued[-1], queued[-2], done[-1], done[-2], done[-3]]
+    assert [job.job_id for job in listed.newest(100)] == [running.job_id, *queued[:0:-1], *reversed(done)]
+    lifecycle.finish("r", running.job_id, b"1")
+    listed.update([running.job_id])
+    assert [job.job_id for job in listed.newest(100)] == [*queued[:0:-1], running.job_id, *reversed(done)]
+
+
+# Rows
+
+
+def test_a_row_has_previews_of_one_line_that_are_cut_and_hide_nothing() -> None:
+    assert preview(b'{\n  "x": 1,\n\t"y": "\\u00fc\\n"\n}') == '{ "x": 1, "y": "ü\\n" }'
+    assert preview("a\x00b\u202ec\u2028d".encode()) == "a␀b[U+202E]c[U+2028]d"
+    assert preview(b"\xff\x00A" * 1000) == "binary, 3,000 bytes"
+    assert preview(b"") == ""
+    long = preview(("ö" * 1_000).encode())
+    assert long == "ö" * 100 + "…"
+    assert preview(b"x" + ("ö" * 1_000).encode()) == "x" + "ö" * 99 + "…"
+
+
+def test_a_row_says_in_one_word_how_a_job_ended_and_why_and_has_its_times() -> None:
+    clock = [1_700_000_000 * NS_PER_S]
+    lifecycle = Lifecycle(clock=lambda: clock[0], monotonic=lambda: clock[0])
+    lifecycle.open_session("r")
+    job_id = lifecycle.submit("r", "f", b'{"x": 1}').job_id
+    row = list_row(lifecycle.job(job_id))
+    assert (row["outcome"], row["result"], row["wait"], row["run"]) == ("queued", "", None, None)
+    assert (row["queued"], row["started"]) == (1_700_000_000_000, None)
+    clock[0] += 1_500_000
+    lifecycle.take("r")
+    row = list_row(lifecycle.job(job_id))
+    assert (row["outcome"], row["wait"], row["run"], row["started"]) == ("running", 1.5, None, 1_700_000_000_001.5)
+    clock[0] += 2_000
+    raised = json.dumps({"exception": "Traceback (most recent call last):\n  File x\nValueError: no\u0000 thing"})
+    lifecycle.finish("r", job_id, raised.encode())
+    row = list_row(lifecycle.job(job_id))
+    assert (row["outcome"], row["wait"], row["run"]) == ("error", 1.5, 0.002)
+    assert "ValueError: no␀ thing" in row["result"]
+    failed = lifecycle.submit("r", "f", b"{}").job_id
+    lifecycle.fail(failed, "the first line\nthe second")
+    row = list_row(lifecycle.job(failed))
+    assert (row["outcome"], row["result"]) == ("failed", "the first line")
+
+
+def test_a_row_is_made_once_and_again_when_its_job_has_changed() -> None:
+    lifecycle, rows = Lifecycle(), JobRows()
+    lifecycle.open_session("r")
+    lifecycle.submit("r", "f", b"{}")
+    [first] = rows.of(lifecycle.jobs())
+    [second] = rows.of(lifecycle.jobs())
+    assert first is second
+    lifecycle.take("r")
+    [third] = rows.of(lifecycle.jobs())
+    assert (first["outcome"], third["outcome"]) == ("queued", "running")
 
 
 def change_something(lifecycle: Lifecycle, rng: random.Random) -> None:

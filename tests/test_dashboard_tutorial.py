@@ -32,7 +32,7 @@ def test_the_jobs_of_the_tutorial_are_there_and_more_arrive_live(dashboard: Dash
     expect(dashboard.count("14 ok")).to_be_visible()
     expect(dashboard.count("1 failed")).to_be_visible()
     job_id = dashboard.submit("total", ORDER)
-    expect(dashboard.row(job_id)).to_contain_text("succeeded · ok")
+    expect(dashboard.outcome(job_id)).to_have_text("ok")
     expect(dashboard.count("15 ok")).to_be_visible()
 
 
@@ -68,7 +68,7 @@ def test_the_result_of_a_stream_grows(dashboard: Dashboard) -> None:
 def test_a_job_that_hangs_is_found_and_failed_and_another_run_again(dashboard: Dashboard) -> None:
     hanging, done = dashboard.submit("deliver", {"seconds": 86_400}), dashboard.submit("total", ORDER)
     panel = dashboard.tab("Jobs")
-    panel.get_by_label("Status").select_option("running")
+    panel.get_by_label("Outcome").select_option("running")
     expect(dashboard.row(done)).to_have_count(0)
     dashboard.row(hanging).get_by_role("button").click()
     job = card(panel, "The open job")
@@ -76,7 +76,7 @@ def test_a_job_that_hangs_is_found_and_failed_and_another_run_again(dashboard: D
     job.get_by_label("Reason").fill("nobody waits")
     job.get_by_role("button", name="Fail", exact=True).click()
     expect(job.get_by_label("Error")).to_contain_text("failed nobody waits")
-    panel.get_by_role("button", name="Clear filters").click()
+    panel.get_by_role("button", name="Clear").click()
     dashboard.row(done).get_by_role("button").click()
     expect(job.get_by_text(done).first).to_be_visible()
     job.get_by_role("button", name="Run again").click()

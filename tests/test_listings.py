@@ -20,7 +20,7 @@ from cmemu_nb.cli.remote import Remote
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import MAX_FUNCTIONS, FunctionList
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import jobs_part
+from cmemu_nb.dashboard.job_rows import JobRows, jobs_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import TooManyRuntimes
 from cmemu_nb.phrases import MAX_RATIOS, closest
@@ -278,7 +278,7 @@ def test_looking_and_calling_take_the_same_work_however_many_runtimes_there_are(
             "open": lambda: emulator.open_runtime("another"),
             "repr": lambda: repr(emulator),
             "flow": lambda: flow_part(emulator, emulator.board.figures(now), now),
-            "jobs": lambda: jobs_part(emulator.lifecycle, JobList(emulator.lifecycle, JobFilter()), 50, now),
+            "jobs": lambda: jobs_part(emulator.lifecycle, JobList(emulator.lifecycle, JobFilter()), JobRows(), 50),
             "runtimes": lambda: runtimes_part(emulator, now),
             "functions": lambda: FunctionList(emulator).cards(),
             "histories": lambda: FunctionList(emulator).histories(),

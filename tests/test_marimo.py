@@ -95,7 +95,8 @@ def test_the_dashboard_works_in_marimo(tmp_path: Path) -> None:
 
 def try_double(root: Locator, x: str, result: str) -> None:
     root.get_by_role("tab", name="Functions").click()
-    root.get_by_role("button", name="double", exact=True).click()
+    panel = root.get_by_role("tabpanel", name="Functions", exact=True)
+    panel.get_by_role("button", name="double", exact=True).click()
     form = root.get_by_role("region", name="Try it")
     form.get_by_role("textbox").last.fill(f'{{"x": {x}}}')
     form.get_by_role("button", name="Run", exact=True).click()

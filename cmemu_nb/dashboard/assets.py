@@ -10,7 +10,9 @@ SCRIPTS = (
     "dom",
     "times",
     "table",
+    "line_table",
     "filters",
+    "search",
     "form_types",
     "form",
     "roving",
@@ -32,6 +34,8 @@ SCRIPTS = (
 STYLES = (
     "dashboard",
     "flow",
+    "lines",
+    "jobs",
     "form",
     "functions",
     "job",

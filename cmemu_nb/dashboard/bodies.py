@@ -56,7 +56,12 @@ def _pretty(text: str) -> tuple[str, str]:
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return "text", text
     kind = "JSON" if len(values) == 1 else f"{len(values):,} JSON values, one after the other"
-    return kind, _ESCAPE.sub(_letter, "\n".join(values))
+    return kind, unescaped("\n".join(values))
+
+
+def unescaped(text: str) -> str:
+    """Return JSON text with its escaped letters as letters; characters that must be escaped stay escaped."""
+    return _ESCAPE.sub(_letter, text)
 
 
 def _values(text: str) -> Iterator[str]:

@@ -40,6 +40,7 @@ def flow_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     return {
         "running": True,
         "at": time_of_day(now),
+        "now": now // NS_PER_S,
         "counts": {column_of(state): counts[state] for state in STATES},
         "slots": _slots(emulator),
         "jam": _jam(emulator) if counts[JobStatus.QUEUED] else "",

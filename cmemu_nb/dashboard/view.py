@@ -14,7 +14,7 @@ from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
-from cmemu_nb.dashboard.job_panels import choices_part, jobs_part
+from cmemu_nb.dashboard.job_rows import JobRows, choices_part, jobs_part
 from cmemu_nb.dashboard.panels import Part, last_line, plain
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.timeline import Timeline, TimelineOptions
@@ -80,6 +80,7 @@ class View:
         self._open: dict[str, float] = {}
         self._shown: Part = {}
         self._jobs: JobList | None = None
+        self._rows = JobRows()
         self._functions: FunctionList | None = None
         self._functions_at = 0.0
         self._events: EventList | None = None
@@ -166,7 +167,8 @@ class View:
         if options.tab == "runtimes":
             parts["runtimes"] = runtimes_part(emulator, now)
         elif options.tab == "jobs":
-            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), min(options.most, MAX_ROWS), steady)
+            most = min(options.most, MAX_ROWS)
+            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), self._rows, most)
             parts["choices"] = choices_part(emulator.lifecycle)
             parts["job"] = job_part(emulator, options.job, steady) if options.job else {}
         elif options.tab == "functions":

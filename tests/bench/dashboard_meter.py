@@ -11,7 +11,7 @@ import msgspec
 
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter
-from cmemu_nb.dashboard.job_panels import job_row
+from cmemu_nb.dashboard.job_rows import list_row
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator
@@ -83,8 +83,10 @@ class Meter:
         parts: dict[str, Any] = {"header": {str(status): f"{count:,}" for status, count in counts.items()}}
         if options["tab"] == "jobs":
             wanted = msgspec.convert(options.get("filter", {}), JobFilter)
-            found = sorted((each for each in state.jobs() if wanted.matches(each)), key=lambda each: -each.sequence)
-            rows = [job_row(each, now) for each in found[:50]]
+            found = [each for each in state.jobs() if wanted.matches(each)]
+            rank = {"running": 0, "queued": 1}
+            found.sort(key=lambda each: (rank.get(each.status, 2), -each.sequence))
+            rows = [list_row(each) for each in found[:50]]
             parts["jobs"] = {"rows": rows, "found": len(found), "every": counts.total()}
             parts["job"] = job_part(self._emulator, options["job"], now) if "job" in options else {}
         elif options["tab"] == "events":

@@ -49,7 +49,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
     actions.hidden = all.hidden = true;
     removed.hidden = false;
     setText(removed, "Its details are on the way.");
-    name(row ? row.function : wanted(), row?.state);
+    name(row ? row.function : wanted(), row && { badge: row.outcome, tone: JOB_TONES[row.outcome] || "grey" });
   }
 
   function show() {

@@ -1,69 +1,152 @@
-// The list of jobs: the newest first, and their filters.
+// The list of jobs: the search line and the filters above it, and one line for each job.
 
-// Make the list. `row(id)` returns the row of a job, and `step(by)` the id of the job before or after the open one;
-// undefined if there is none.
+const JOB_TONES = { running: "blue", error: "amber", failed: "red" };
+const JOB_OUTCOMES = [
+  { value: "queued", words: "queued" },
+  { value: "running", words: "running" },
+  { value: "ok", words: "ok" },
+  { value: "function error", words: "error" },
+  { value: "failed", words: "failed" },
+];
+const SEARCH_TITLE = 'Words in ids, names, queries, results and errors, and conditions: fn:add, outcome:error, status:running, runtime:name, id:a4c966, x=493 for a field, "in quotes", -fn:add without; * is any text';
+const MAX_NAME = 60;
+
+// Make the list. `row(id)` returns the row of a job, and `step(by)` the id of the job before or after the open one; undefined if
+// there is none. `tick()` shows what has changed because time has passed.
 function jobTable(dashboard) {
   const selects = {
-    runtime: choice("Runtime", "Only jobs of this runtime"),
+    outcome: choice("Outcome", "Only jobs that are queued or running, or ended this way", JOB_OUTCOMES),
     function: choice("Function", "Only calls of this function"),
-    status: choice("Status", "Only jobs with this status", ["queued", "running", "succeeded", "failed"]),
-    outcome: choice("Outcome", "Only jobs with this outcome", ["ok", "function error", "failed"]),
+    runtime: choice("Runtime", "Only jobs of this runtime"),
   };
-  for (const [name, { select }] of Object.entries(selects)) select.addEventListener("change", () => narrow({ [name]: select.value }));
-  const text = searchField("Only jobs with this text in their id, names, query, result or error", (value) => narrow({ text: value }));
-  const clear = button("Clear filters", "Show every job", () => narrow({ runtime: "", function: "", status: "", outcome: "", text: "" }));
-  const filters = filterRow("Filter the jobs", Object.values(selects).map(({ element }) => element), text.element, clear);
-
-  const counted = el("p", { class: "cmemu-note", role: "status" });
-  const table = dataTable({
-    caption: "Jobs, newest first",
-    columns: [
-      { name: "Function" },
-      { name: "Runtime" },
-      { name: "State", title: "The status, and the outcome where that says more" },
-      { name: "Queued at (UTC)", short: true },
-      { name: "Queue time", number: true },
-      { name: "Run time", number: true },
-      { name: "Job", short: true },
-    ],
-    cellsOf: (row) => [row.function, row.runtime, row.state, row.queued_at, row.queue_time, row.run_time, `…${row.key.slice(-6)}`],
-    onopen: (key) => dashboard.look({ job: dashboard.options.job === key ? "" : key }),
-    hold: true,
-    empty: () =>
-      dashboard.model.get("jobs").every
-        ? "No job matches these filters. Clear filters shows every job."
-        : `There are no jobs yet. In a cell: ${dashboard.emu()}.call("name", {...}) or ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.`,
+  selects.outcome.select.addEventListener("change", () => narrow(filterOf(selects.outcome.select.value)));
+  for (const name of ["function", "runtime"]) selects[name].select.addEventListener("change", () => narrow({ [name]: selects[name].select.value }));
+  const search = searchField(SEARCH_TITLE, (text) => narrow({ text }), { name: "Search", placeholder: 'Search, or fn:add outcome:error x=493 "text"', ontype: show });
+  const clear = button("Clear", "Clear the search and the filters: show every job", () => {
+    search.clear();
+    narrow({ runtime: "", function: "", status: "", outcome: "", text: "" });
   });
+  const filters = filterRow("Filter the jobs", search.element, Object.values(selects).map(({ element }) => element), clear);
+  const problem = el("p", { class: "cmemu-note", role: "status" });
+
+  let longest = 0;
+  let runtimes = 0;
+  const table = lineTable({
+    caption: "Jobs: running, queued, then the newest",
+    columns: [
+      { name: "Outcome", width: 76, title: "queued, running, ok, error (the function raised) or failed", fill: fillOutcome },
+      { name: "Function", share: 7, opens: true },
+      { name: "Runtime", share: 4, from: 900, when: () => runtimes > 1 },
+      { name: "Query", share: 9, from: 620 },
+      { name: "Result or error", share: 9, from: 320 },
+      { name: "Time", width: 132, number: true, from: 520, title: "From submission to the end: the light part queued, the dark part running", fill: fillTimes, live: true },
+      { name: "Queued", width: 84, number: true, from: 440, title: "How long ago the job was submitted", fill: fillAge, live: true },
+      { name: "Job", width: 90, from: 860, title: "The end of the job's id" },
+    ],
+    cellsOf: (row) => [null, row.function, row.runtime, row.query, row.result, null, null, `…${row.key.slice(-6)}`],
+    onopen: (key) => dashboard.look({ job: dashboard.options.job === key ? "" : key }),
+    empty: nothing,
+  });
+  const counted = el("span", { role: "status" });
   const more = button("Show more", "Show 50 more jobs", () => dashboard.look({ most: dashboard.options.most + 50 }));
+  const foot = el("div", { class: "cmemu-row cmemu-note cmemu-foot" }, counted, more);
 
   function narrow(changes) {
     dashboard.look({ filter: { ...dashboard.options.filter, ...changes } });
-    show();
   }
 
   function show() {
     const jobs = dashboard.model.get("jobs");
-    const wanted = dashboard.options.filter;
     if (!jobs.rows) return;
+    const wanted = dashboard.options.filter;
     const choices = dashboard.model.get("choices");
+    runtimes = choices.runtimes?.length ?? 0;
     selects.runtime.offer(choices.runtimes || []);
+    selects.runtime.element.hidden = runtimes < 2 && !wanted.runtime;
     selects.function.offer(choices.functions || []);
-    for (const [name, { choose }] of Object.entries(selects)) choose(wanted[name]);
-    text.show(wanted.text);
-    clear.hidden = !Object.values(wanted).some(Boolean);
-    setText(counted, jobs.every ? `${jobs.rows.length} of ${jobs.found.toLocaleString("en")} shown${jobs.found === jobs.every ? "" : `, ${jobs.every.toLocaleString("en")} in all`}` : "");
-    more.hidden = jobs.rows.length >= jobs.found || dashboard.options.most >= 500;
-    table.update(jobs.rows, dashboard.options.job, JSON.stringify(jobs.asked));
+    selects.function.choose(wanted.function);
+    selects.runtime.choose(wanted.runtime);
+    selects.outcome.choose(wanted.outcome || wanted.status);
+    search.show(wanted.text);
+    const found = searched({ ...wanted, text: search.text() });
+    // Its place stays, so that the filters do not move under the pointer.
+    clear.style.visibility = search.text() || Object.values(wanted).some(Boolean) ? "visible" : "hidden";
+    setText(problem, found.problem);
+    setText(counted, jobs.every ? found.words : "");
+    more.hidden = !found.complete || jobs.rows.length >= jobs.found || dashboard.options.most >= 500;
+    longest = Math.max(...found.rows.map((row) => spent(row).reduce((sum, each) => sum + each)));
+    table.update(found.rows, dashboard.options.job, JSON.stringify([wanted, search.text(), dashboard.options.most]));
   }
 
-  const rowsNow = () => dashboard.model.get("jobs").rows || [];
-  const row = (id) => rowsNow().find(({ key }) => key === id);
+  // Return the rows to show for a filter: those that the kernel has found, or, before it has answered, the fitting ones of those
+  // that are here.
+  function searched(wanted) {
+    const { rows, found, every, asked } = dashboard.model.get("jobs");
+    const { terms, problem: wrong } = searchTerms(wanted.text);
+    if (Object.keys(wanted).every((name) => wanted[name] === asked[0][name])) {
+      const [here, all] = [rows.length, found].map((count) => count.toLocaleString("en"));
+      return { rows, problem: wrong, complete: true, words: `${here} of ${all}${found === every ? " jobs" : ` found, ${every.toLocaleString("en")} in all`}` };
+    }
+    const fitting = rows.filter((row) => fits(row, wanted) && searchMatches(terms, row));
+    return { rows: fitting, problem: wrong, complete: false, words: `${fitting.length} of the ${rows.length} jobs that are here${dashboard.waited() > DEAF_MS ? "; older ones are searched when the cell ends" : ""}` };
+  }
 
   function step(by) {
-    const rows = rowsNow();
-    const at = rows.findIndex(({ key }) => key === dashboard.options.job);
+    const rows = table.rows();
+    const at = rows.findIndex((row) => row.key === dashboard.options.job);
     return rows[at < 0 ? 0 : at + by]?.key;
   }
 
-  return { element: el("div", {}, filters, counted, table.element, more), show, row, step };
+  function nothing() {
+    if (!dashboard.model.get("jobs").every) return `There are no jobs yet. In a cell: ${dashboard.emu()}.call("name", {...}) or ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.`;
+    const names = searchTerms(search.text()).terms.find(({ key, value }) => ["fn", "runtime"].includes(key) && !value.includes("*"));
+    return names ? `No job matches. ${names.key}: takes a whole name; ${names.key}:*${names.value}* finds a part of it.` : "No job matches. Clear shows every job.";
+  }
+
+  function fillTimes(cell, row) {
+    if (!cell.firstChild) cell.append(el("div", { class: "cmemu-spent" }, el("span", { class: "cmemu-times", "aria-hidden": "true" }, el("i", { class: "cmemu-wait" }), el("i", { class: "cmemu-run" })), el("span")));
+    const [waited, ran] = spent(row);
+    const [bar, words] = cell.firstChild.children;
+    [waited, ran].forEach((time, position) => (bar.children[position].style.width = `${longest ? (100 * time) / longest : 0}%`));
+    bar.toggleAttribute("data-running", row.outcome === "running");
+    setText(words, durationText(waited + ran));
+    cell.title = row.started === null ? `queued for ${durationText(waited)}` : `queued for ${durationText(waited)}, ${row.run === null ? "running" : "ran"} for ${durationText(ran)}`;
+  }
+
+  // Return for how many milliseconds a job was queued, and ran, up to now.
+  function spent(row) {
+    const until = (from) => Math.max(0, dashboard.now() - from);
+    const waited = row.wait ?? (row.outcome === "queued" ? until(row.queued) : 0);
+    return [waited, row.run ?? (row.outcome === "running" ? until(row.started) : 0)];
+  }
+
+  function fillAge(cell, row) {
+    setText(cell, agoText(dashboard.now() - row.queued));
+    if (!cell.title) cell.title = `queued at ${new Date(row.queued).toISOString().replace("T", " ").replace("Z", " UTC")}`;
+  }
+
+  const row = (id) => table.rows().find(({ key }) => key === id);
+
+  return { element: el("div", {}, filters, problem, table.element, foot), show, row, step, tick: table.tick };
+}
+
+function fillOutcome(cell, row) {
+  if (cell.dataset.outcome === row.outcome) return;
+  cell.dataset.outcome = row.outcome;
+  cell.replaceChildren(el("span", { class: `cmemu-outcome cmemu-outcome-${JOB_TONES[row.outcome] || "plain"}` }, row.outcome));
+}
+
+// Return the part of the jobs' filter for a chosen outcome.
+function filterOf(outcome) {
+  const status = outcome === "queued" || outcome === "running";
+  return { status: status ? outcome : "", outcome: status ? "" : outcome };
+}
+
+// Return whether a row fits the filters beside the search line.
+function fits(row, wanted) {
+  const outcome = wanted.outcome === "function error" ? "error" : wanted.outcome;
+  const name = (value) => (value.length > MAX_NAME ? `${visible(value.slice(0, MAX_NAME))}…` : visible(value));
+  if (wanted.function && row.function !== name(wanted.function)) return false;
+  if (wanted.runtime && row.runtime !== name(wanted.runtime)) return false;
+  return (!wanted.status || row.status === wanted.status) && (!outcome || row.outcome === outcome);
 }

@@ -30,5 +30,5 @@ function jobsPart(dashboard) {
     dashboard.look({ job: id });
   }
 
-  return { element, show, parts: ["jobs", "choices", "job"] };
+  return { element, show, tick: list.tick, parts: ["jobs", "choices", "job"] };
 }

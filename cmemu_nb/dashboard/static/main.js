@@ -7,6 +7,8 @@ const ANSWER_MS = 30000;
 const MESSAGE_MS = 10000;
 const SILENT_MS = 6000;
 const DEAF_MS = 1500;
+const SKEW_MS = 3000;
+const TICK_MS = 1000;
 // What is said of the connection in a notebook. The page outside notebooks has its own words, and its own notice.
 const KERNEL = {
   ended: "The kernel was restarted or has ended: run this cell again.",
@@ -33,6 +35,10 @@ function connect(model, status) {
       return false;
     }
   };
+
+  // The time of the kernel's clock in milliseconds since 1970. A small difference is only the way of a message.
+  dashboard.now = () => Date.now() + (Math.abs(dashboard.skew) > SKEW_MS ? dashboard.skew : 0);
+  dashboard.skew = 0;
 
   // The variable that holds the emulator, for hints of what to type.
   dashboard.emu = () => model.get("name");
@@ -195,10 +201,13 @@ function render({ model, el: place }) {
     for (const each of part.parts) on(`change:${each}`, () => (name in parts && name !== dashboard.options.tab ? null : part.show()));
   }
   on("change:options", dashboard.follow);
+  on("change:flow", () => (dashboard.skew = model.get("flow").now * 1000 - Date.now()));
   on("msg:custom", dashboard.receive);
   on("msg:custom", parts.timeline.receive);
   dashboard.send({ do: "stay" });
-  const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(notice.look, 500), setInterval(summary.look, 500)];
+  const look = () => [notice, summary].forEach((each) => each.look());
+  const tick = () => parts[dashboard.options.tab].tick?.();
+  const timers = [setInterval(() => dashboard.send({ do: "stay" }), STAY_MS), setInterval(look, 500), setInterval(tick, TICK_MS)];
   dashboard.show();
   return () => {
     timers.forEach(clearInterval);
