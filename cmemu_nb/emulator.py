@@ -671,9 +671,11 @@ class Emulator:
 
         - `sources`: the credentials of each source, `{"Crm": {"password": "..."}}`; `source_configurations`: the
           further properties of each source, `{"Crm": {"sourceConfiguration": {...}}}`.
-        - `aliases`: the resources by alias, `{"orders": {"rid": "ri...", "branch": "master"}}`.
+        - `aliases`: the resources by alias, `{"orders": {"rid": "ri...", "branch": "master"}}`, or by the name of a
+          dataset or stream of the emulator, `{"orders": "orders"}`.
         - `client`: `{"id": "...", "secret": "..."}`, the module's OAuth client; `build2_token`: the token of pipeline
-          mode; `environment`: environment variables.
+          mode. The tokens of both reach the datasets and streams of the aliases.
+        - `environment`: environment variables.
         - `mode`: `"function"`, or `"pipeline"` for a program that takes no jobs; `replicas` and `max_concurrent_tasks`:
           the number of processes, and of unfinished jobs of each.
         - `server`: for a program that is an HTTP server without an SDK, `openapi`, the path of its OpenAPI document,
@@ -689,8 +691,7 @@ class Emulator:
         """
         hide_secrets(configuration)
         runtime_id, configured = _id_of(runtime), Configuration().changed(configuration)
-        self.change(lambda lifecycle: lifecycle.configure(runtime_id, configured))
-        return configured
+        return self.change(lambda lifecycle: lifecycle.configure(runtime_id, configured))
 
     def env(
         self, runtime: RuntimeHandle | str, max_concurrent_tasks: int | None = None, **configuration: Any
@@ -986,7 +987,7 @@ class Emulator:
     def _environment(self, runtime_id: str, given: Mapping[str, Any]) -> ModuleEnvironment:
         from cmemu_nb.executors.modules.environment import add_replica
 
-        return add_replica(self._engine, runtime_id, self.lifecycle.configuration(runtime_id).changed(given))[1]
+        return add_replica(self._engine, runtime_id, self.lifecycle.configuration_with(runtime_id, given))[1]
 
     def _diagnosis(self, job_id: str) -> Diagnosis:
         return diagnose(self._executors, job_id, in_shell=True)  # an HTTP client has no notebook variables to type

@@ -13,6 +13,7 @@ MODULE_TOKEN_START = "foundry_module_auth_"  # noqa: S105 - a prefix, not a secr
 ACCESS_TOKEN_START = "foundry_access_token_"  # noqa: S105 - a prefix, not a secret [ours]
 CODE_START = "foundry_code_"
 REFRESH_TOKEN_START = "foundry_refresh_token_"  # noqa: S105 - a prefix, not a secret [ours]
+BUILD_TOKEN_START = "foundry_build_token_"  # noqa: S105 - a prefix, not a secret [ours]
 SCRATCH_TOKEN_START = "foundry_scratch_"  # noqa: S105 - a prefix, not a secret [ours]
 
 
@@ -38,8 +39,17 @@ def scratch_token(module_token: str) -> Token:
     >>> scratch_token("foundry_module_auth_0123456789abcdef")
     '…vfts'
     """
-    signature = hmac.digest(module_token.encode(errors="surrogatepass"), b"scratch", hashlib.sha256)
-    return Token(SCRATCH_TOKEN_START + base64.urlsafe_b64encode(signature).decode().rstrip("="))
+    return Token(SCRATCH_TOKEN_START + _signed(module_token, b"scratch"))
+
+
+def build_token(module_token: str) -> Token:
+    """Return the build token of a pipeline that was configured with none; it belongs to the session's module token."""
+    return Token(BUILD_TOKEN_START + _signed(module_token, b"build"))
+
+
+def _signed(module_token: str, what: bytes) -> str:
+    signature = hmac.digest(module_token.encode(errors="surrogatepass"), what, hashlib.sha256)
+    return base64.urlsafe_b64encode(signature).decode().rstrip("=")
 
 
 def last_four(token: str) -> str:

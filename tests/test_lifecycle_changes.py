@@ -177,6 +177,10 @@ def refresh(world: World, lock: Lock) -> bool:
 HELD_BYTES = World().state.data_bytes - 2 * len("old")
 
 
+def aliased(name: str) -> Configuration:
+    return Configuration().changed({"aliases": {"a": name}})
+
+
 def on_branch(world: World, branch: str) -> object:
     return world.state.create_stream_branch(world.stream_rid, branch, SCHEMA, StreamOptions())
 
@@ -226,6 +230,8 @@ OPERATIONS: dict[str, list[Case]] = {
         does(lambda world: world.state.configure("rt", CONFIGURED), "runtime_configured"),
         does(lambda world: world.state.configure("not-opened", CONFIGURED), "runtime_configured"),
         does(lambda world: world.state.configure("..", CONFIGURED), raises=InvalidRequest),
+        does(lambda world: world.state.configure("rt", aliased("events")), "runtime_configured"),
+        does(lambda world: world.state.configure("rt", aliased("unknown")), raises=InvalidRequest),
     ],
     "undo_session": [
         does(lambda world: world.state.undo_session("other", None), "session_deleted"),
@@ -627,6 +633,8 @@ READS: dict[str, Callable[[World], object]] = {
     "find_dataset": lambda world: world.state.find_dataset("in"),
     "data_bytes": lambda world: world.state.data_bytes,
     "binding": lambda world: world.state.binding(APP, "master"),
+    "configuration_with": lambda world: world.state.configuration_with("rt", {"aliases": {"a": "events"}}),
+    "resource": lambda world: [world.state.resource(name) for name in ("events", "in")],
     "data_streams": lambda world: world.state.data_streams(),
     "data_stream": lambda world: world.state.data_stream(world.stream_rid).read(0, 0, 10),
     "find_data_stream": lambda world: world.state.find_data_stream("events"),

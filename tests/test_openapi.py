@@ -240,7 +240,7 @@ class Prepared:
         path = self.route.path.format(**self.values | {"jobId": self.job_id, "executionId": self.job_id})
         described = operation(self.route)["parameters"]
         options = {each["name"]: each["example"] for each in described if each["in"] == "query" and "example" in each}
-        by_bearer = self.route.auth in (Auth.BEARER, Auth.EITHER)
+        by_bearer = self.route.auth in (Auth.BEARER, Auth.DATA, Auth.EITHER)
         headers = self.api.bearer if by_bearer else self.runtime.headers
         if self.route.auth is Auth.SCRATCH:
             headers = {"Authorization": self.scratch_token}

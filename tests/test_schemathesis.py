@@ -200,7 +200,7 @@ def tokens(world: World, route: Route, plan: Plan) -> dict[str, str]:
     if route.auth is Auth.SCRATCH:
         return {"Authorization": world.scratch_token if plan.token == "right" else "wrong"}
     bearer, module = (TOKEN, world.module_token) if plan.token == "right" else ("wrong", "wrong")
-    by_bearer = route.auth is Auth.BEARER or (route.auth is Auth.EITHER and plan.job in ENDED)
+    by_bearer = route.auth in (Auth.BEARER, Auth.DATA) or (route.auth is Auth.EITHER and plan.job in ENDED)
     return {"Authorization": f"Bearer {bearer}"} if by_bearer else {MODULE_HEADER: module}
 
 

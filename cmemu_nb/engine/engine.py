@@ -168,6 +168,7 @@ class Engine:
             oauth,
             identity.bearer_tokens,
             logins,
+            identity.reach,
             protect_notebook=settings.protect_notebook,
             sign_in_as=settings.sign_in_as,
         )

@@ -11,18 +11,20 @@ import msgspec
 
 from cmemu_nb.errors import JournalBehind, JournalError
 from cmemu_nb.foundry.oauth import DEFAULT_CLIENT_ID, OAuthClient
+from cmemu_nb.foundry.reach import Reach
+from cmemu_nb.lifecycle.records import Mode
 from cmemu_nb.settings import limits_of, make_settings
 from cmemu_nb.storage.certificates import Authority, Certificates
 from cmemu_nb.storage.owner_only import is_ours
 from cmemu_nb.storage.private_files import PrivateFiles, remove_left_directories
 from cmemu_nb.storage.replica_files import ReplicaFiles
-from cmemu_nb.tokens import Token
+from cmemu_nb.tokens import Token, build_token
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
-    from cmemu_nb.lifecycle.configuration import OAuthCredentials
+    from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.lifecycle.snapshot import Seed
     from cmemu_nb.settings import Settings
@@ -50,6 +52,7 @@ class Identity:
         self.client_id: str
         self.client_secret: Token
         self.replica_files: ReplicaFiles
+        self.reach = Reach(lifecycle)
         self._module_clients: dict[str, Token] = {}
         self._lifecycle = lifecycle
         self._journal_file: JournalFile | None = None
@@ -163,10 +166,20 @@ class Identity:
             self._module_clients,
         )
 
-    def accept(self, client: OAuthCredentials | None) -> None:
-        """Let the OAuth client of a module's configuration get access tokens; the newest secret of an id is valid."""
+    def accept(self, runtime_id: str, configuration: Configuration) -> Token | None:
+        """Accept the OAuth client and the build token of a module's configuration, and return the build token.
+
+        The newest secret of a client's id is valid. A pipeline with aliases that is configured with no build token gets
+        one.
+        """
+        token, client = configuration.build2_token, configuration.client
+        has_none = token is None and configuration.mode == Mode.PIPELINE and configuration.aliases
+        if has_none and self._lifecycle.has_runtime(runtime_id):
+            token = build_token(self._lifecycle.runtime(runtime_id).module_auth_token)
+        self.reach.accept(runtime_id, configuration, token)
         if client is not None:
             self._module_clients[client.id] = client.secret
+        return token
 
     def _keep_revoked(self, revoked: Mapping[str, int]) -> None:
         self._known["revoked"] = msgspec.json.encode(revoked).decode()

@@ -21,6 +21,8 @@ DEFAULT_CLIENT_ID = "cmemu-client"
 EXPIRY_BYTES = 8
 HEAD_BYTES = 22
 SIGNATURE_BYTES = 32
+# Before the id of a module's client, where the login of a user is in other tokens; no login begins with it.
+OF_CLIENT = b"\1"
 
 
 class OAuthClient:
@@ -58,8 +60,15 @@ class OAuthClient:
 
     def issue(self, login: str = "", grant_id: bytes | None = None) -> Token:
         """Issue a new access token, for a user who has signed in with the login and the id of the grant."""
+        return self._issued(login.encode(), grant_id)
+
+    def issue_to(self, client_id: str | None) -> Token:
+        """Issue a new access token to a client: this one, or that of a module."""
+        known = client_id is not None and client_id in self._modules and client_id != self.client_id
+        return self._issued(OF_CLIENT + client_id.encode() if known and client_id else b"")
+
+    def _issued(self, user: bytes, grant_id: bytes | None = None) -> Token:
         grant_id = secrets.token_bytes(HEAD_BYTES - EXPIRY_BYTES) if grant_id is None else grant_id
-        user = login.encode()
         # In groups of three bytes base64 needs no padding.
         return self._signed(self._latest_expiry().to_bytes(EXPIRY_BYTES) + grant_id + user + bytes(-len(user) % 3))
 
@@ -76,8 +85,16 @@ class OAuthClient:
 
     def user(self, token: bytes) -> str | None:
         """Return the login of the user who has signed in for an access token; None for any other token."""
-        content = self._read(token)
-        return (content or b"")[HEAD_BYTES:].rstrip(b"\0").decode() or None
+        user = self._user(token)
+        return None if user.startswith(OF_CLIENT) else user.decode() or None
+
+    def module_client(self, token: bytes) -> str | None:
+        """Return the id of the module's client to which an access token was issued; None for any other token."""
+        user = self._user(token)
+        return user.removeprefix(OF_CLIENT).decode() if user.startswith(OF_CLIENT) else None
+
+    def _user(self, token: bytes) -> bytes:
+        return (self._read(token) or b"")[HEAD_BYTES:].rstrip(b"\0")
 
     def revoke(self, token: str) -> bytes | None:
         """Revoke an access token and return the id of its grant. It does nothing for any other text."""

@@ -59,7 +59,8 @@ class Configuration:
     - `sources`: the credentials of each source, by the source's name and the credential's name.
     - `source_configurations`: further properties of each source, in the format that the SDKs read, such as
       `{"Crm": {"sourceConfiguration": {...}, "httpConnectionConfig": {"url": ...}}}`.
-    - `aliases`: the resources by alias, each with its `rid` and, if it has one, its `branch`.
+    - `aliases`: the resources by alias, each with its `rid` and, if it has one, its `branch`. In place of these the RID
+      alone can be given, or the name of a dataset or data stream of the emulator.
     - `client`: the `id` and `secret` of the module's OAuth client, which the emulator's OAuth routes accept.
     - `build2_token`: the token of pipeline mode.
     - `environment`: environment variables of the program.
@@ -91,6 +92,17 @@ class Configuration:
                 raise InvalidRequest(f"{unknown_key(name)} The keys are {', '.join(KEYS)}.")
         read = {name: _READERS[name](value, name) for name, value in given.items() if value is not None}
         return replace(self, **read)
+
+    def resolved(self, resource: Callable[[str, str | None], Mapping[str, str | None]]) -> Configuration:
+        """Return it with the resources of aliases that were given by name.
+
+        `resource(name, branch)` returns the RID and the branch.
+        """
+        names = {alias: each for alias, each in self.aliases.items() if not str(each["rid"]).startswith("ri.")}
+        if not names:
+            return self
+        found = {alias: resource(str(each["rid"]), each["branch"]) for alias, each in names.items()}
+        return replace(self, aliases={**self.aliases, **found})
 
     @property
     def credentials(self) -> dict[str, dict[str, str]]:
@@ -249,6 +261,10 @@ def _aliases(value: Any, where: str) -> dict[str, dict[str, str | None]]:
 
 
 def _resource(value: Any, where: str) -> dict[str, str | None]:
+    if isinstance(value, str):
+        return {"rid": str(_filled(value, where)), "branch": None}
+    if not isinstance(value, Mapping):
+        raise _wrong(where, "the name or RID of a dataset or stream, or an object with rid and branch", value)
     resource = _members(value, where, ("rid",), ("branch",))
     branch = resource.get("branch")
     return {

@@ -311,15 +311,19 @@ class Lifecycle(State):
         self._configurations.pop(runtime_id, None)
         return self._discard(session, "session_deleted")
 
-    def configure(self, runtime_id: str, configuration: Configuration) -> None:
-        """Configure a runtime's module, in place of its configuration until now [ours].
+    def configure(self, runtime_id: str, configuration: Configuration) -> Configuration:
+        """Configure a runtime's module, in place of its configuration until now, and return the new one [ours].
 
         Resets keep it. A runtime can be configured before its session is opened. The secrets are masked from now on.
+        Aliases that are given by name get the RIDs of the datasets and streams. Raises `InvalidRequest` if there is
+        none of a name.
         """
         runtime_id = checked_runtime_id(runtime_id)
+        configuration = configuration.resolved(self.resource)
         self.events.hide(*configuration.secrets)
         self._configurations[runtime_id] = configuration
         self._emit("runtime_configured", runtime_id, detail=configuration.in_words)
+        return configuration
 
     def undo_session(self, runtime_id: str, before: DeployedApp | None) -> None:
         """Delete a session that turned out not to be needed, and bind its app as it was bound `before` [ours].

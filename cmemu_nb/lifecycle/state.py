@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from cmemu_nb.errors import JobEvicted, NotFound, known
+from cmemu_nb.errors import InvalidRequest, JobEvicted, NotFound, known
 from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.data_streams import stream_not_found, subscriber_not_found
 from cmemu_nb.lifecycle.datasets import dataset_not_found
@@ -20,6 +20,8 @@ from cmemu_nb.phrases import closest, quoted
 from cmemu_nb.wire.job_ids import is_job_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cmemu_nb.lifecycle.data_streams import DataStream, StreamLog, Subscriber
     from cmemu_nb.lifecycle.datasets import Dataset, DatasetHistory
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
@@ -78,6 +80,30 @@ class State:
     def configuration(self, runtime_id: str) -> Configuration:
         """Return what a runtime's module is configured with, whether there is such a runtime or not."""
         return self._configurations.get(runtime_id) or Configuration()
+
+    def configuration_with(self, runtime_id: str, given: Mapping[str, Any]) -> Configuration:
+        """Return what a runtime's module is configured with when some keys are `given` anew.
+
+        Raises `InvalidRequest` for an unknown key, a value that is not valid, or an alias of an unknown resource.
+        """
+        return self.configuration(runtime_id).changed(given).resolved(self.resource)
+
+    def resource(self, name: str, branch: str | None = None) -> dict[str, str | None]:
+        """Return the RID and the branch of a dataset or data stream, as an alias has them, by its name.
+
+        Raises `InvalidRequest`, which lists the known names, for an unknown one.
+        """
+        log, history = self.find_data_stream(name, branch), self.find_dataset(name)
+        if log is not None:
+            return {"rid": log.stream.rid, "branch": log.stream.branch}
+        if history is not None:
+            return {"rid": history.dataset.rid, "branch": history.branch(branch or DEFAULT_BRANCH).name}
+        names = [*(each.name for each in self.datasets()), *dict.fromkeys(each.name for each in self.data_streams())]
+        where = "" if branch is None else f" with a branch {quoted(branch)}"
+        raise InvalidRequest(
+            f"{quoted(name)} can't be bound to an alias: it is neither a RID, which begins with 'ri.', nor the name of "
+            f"a dataset or stream{where}.{closest(name, names)} {known(names, 'datasets and streams')}"
+        )
 
     def is_configured(self, runtime_id: str) -> bool:
         """Return whether a runtime's module was configured."""

@@ -115,6 +115,8 @@ class Application:
             # proxy are therefore encoded twice.
             request.params = {name: unquote(value) for name, value in request.params.items()}
         context.tokens.authorize(route.auth, request)
+        if route.denied:
+            context.tokens.check_reach(request, route.denied)
         check_size(context, request.declared_length)
         if context.faults and (faulty := faulty_receiver(context, route, request)):
             return faulty

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hmac
 from enum import Enum
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from cmemu_nb.errors import InvalidBearerToken, InvalidModuleAuthToken, NotebookProtected, NotFound
+from cmemu_nb.errors import ApiError, InvalidBearerToken, InvalidModuleAuthToken, NotebookProtected, NotFound
 from cmemu_nb.foundry.users import Users
 from cmemu_nb.lifecycle.records import NOTEBOOK
+from cmemu_nb.phrases import quoted
 from cmemu_nb.tokens import ACCESS_TOKEN_START
 from cmemu_nb.wire.paths import MODULE_HEADER
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cmemu_nb.foundry.oauth import OAuthClient
+    from cmemu_nb.foundry.reach import Reach
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
     from cmemu_nb.server.request import Request
     from cmemu_nb.tokens import Token
@@ -29,6 +32,7 @@ class Auth(Enum):
     NONE = "none"
     MODULE = "module"
     BEARER = "bearer"
+    DATA = "data"
     EITHER = "either"
     REPLICA = "replica"
     CLIENT = "client"
@@ -38,7 +42,8 @@ class Auth(Enum):
 class TokenChecks:
     """Checks the token of a request: the emulator's bearer tokens, access tokens of `oauth`, and sessions' tokens.
 
-    `logins` are the user names that belong to some of the bearer tokens, and `users` are their users;
+    `logins` are the user names that belong to some of the bearer tokens, and `users` are their users; `reach` knows the
+    tokens of modules;
     `protect_notebook` and `sign_in_as` are the settings.
     """
 
@@ -48,12 +53,14 @@ class TokenChecks:
         oauth: OAuthClient,
         tokens: tuple[str, ...],
         logins: Mapping[Token, str],
+        reach: Reach,
         *,
         protect_notebook: bool,
         sign_in_as: str | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._oauth = oauth
+        self._reach = reach
         self._tokens = tuple(token.encode() for token in tokens)
         self._logins = {token.encode(): login for token, login in logins.items()}
         self._protect_notebook = protect_notebook
@@ -72,8 +79,9 @@ class TokenChecks:
         elif auth is Auth.SCRATCH:
             request.replica = self._lifecycle.authenticate_scratch(bearer)
             request.params["runtimeId"] = request.replica.runtime_id
-        elif auth is Auth.BEARER and not self._bearer_valid(bearer):
-            raise InvalidBearerToken
+        elif auth in (Auth.BEARER, Auth.DATA) and not self._bearer_valid(bearer):
+            if auth is Auth.BEARER or self._build_token(bearer) is None:
+                raise InvalidBearerToken
         elif auth is Auth.EITHER:
             self._lifecycle.runtime(request.params["runtimeId"])
             if bearer is None:
@@ -111,6 +119,32 @@ class TokenChecks:
                 "resets. Send its Module-Auth-Token or a bearer token, or choose another runtime id."
             ) from None
 
+    def check_reach(self, request: Request, denied: str, **parameters: str) -> None:
+        """Refuse a module's token for a dataset or stream that its aliases do not name.
+
+        `denied` is the name of the platform's error, which has the parameters of the path and perhaps others.
+        """
+        rids, rid = self._reached(request), request.params.get("datasetRid", "")
+        if rids is None or rid in rids:
+            return
+        names = ", ".join(sorted(rids)) or "none"
+        message = (
+            f"This token does not reach {f'the resource {quoted(rid)}' if rid else 'new resources'}: it belongs to a "
+            f"module, whose aliases name {names}. Bind the resource to an alias of the module's runtime: "
+            "configure(runtime, aliases={alias: name})."
+        )
+        status = HTTPStatus.NOT_FOUND if denied.endswith("NotFound") else HTTPStatus.FORBIDDEN
+        raise ApiError(status, denied, message, **request.params, **parameters)
+
+    def _reached(self, request: Request) -> frozenset[str] | None:
+        """Return the RIDs that the token of a request reaches, None for all."""
+        header = request.headers.get("Authorization")
+        build, value = self._build_token(header), _scheme_and_value(header)[1]
+        if build is not None and value not in self._tokens:
+            return self._reach.of_build(build)
+        client = self._oauth.module_client(value) if value.startswith(_ACCESS_TOKEN) else None
+        return None if client is None else self._reach.of_client(client)
+
     def user(self, request: Request) -> str | None:
         """Return the login of the user who signed in for a bearer token, or who has it by the seed file, if any."""
         value = _scheme_and_value(request.headers.get("Authorization"))[1]
@@ -120,6 +154,12 @@ class TokenChecks:
         """Return the bearer token of an authorized request; None if it was authorized by a module token."""
         header = request.headers.get("Authorization")
         return None if header is None else _scheme_and_value(header)[1].decode("latin-1")
+
+    def _build_token(self, header: str | None) -> str | None:
+        """Return the build token of an `Authorization` header; None if it has none."""
+        scheme, value = _scheme_and_value(header)
+        found = [each for each in self._reach.build_tokens() if hmac.compare_digest(value, each.encode())]
+        return found[0] if found and scheme.lower() == "bearer" else None
 
     def _bearer_valid(self, header: str | None) -> bool:
         scheme, value = _scheme_and_value(header)

@@ -31,7 +31,8 @@ class Route:
     `answer` is the JSON schema of the body of a 200. Both have `examples` and a `description` of each member. Without
     `answer`, the body of a 200 has the media type `media`, or one of `other_media` if the request
     accepts that. `query` has the JSON schemas of the query options, by name. `waits` says whether the route supports
-    `Prefer: wait=N`. The docstring of the handler describes the route.
+    `Prefer: wait=N`. `denied` is the platform's error for a module's token that does not reach the dataset or stream of
+    the path. The docstring of the handler describes the route.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Route:
     error_names: dict[int, str] = field(default_factory=dict)
     media: str = "application/octet-stream"
     other_media: tuple[str, ...] = ()
+    denied: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 from cmemu_nb.tokens import (
     ACCESS_TOKEN_START,
+    BUILD_TOKEN_START,
     CODE_START,
     MODULE_TOKEN_START,
     REFRESH_TOKEN_START,
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 MIN_MASKED = 8
 MAX_LAYERS = 3
-STARTS = (MODULE_TOKEN_START, ACCESS_TOKEN_START, REFRESH_TOKEN_START, CODE_START, SCRATCH_TOKEN_START)
+STARTS = (
+    *(MODULE_TOKEN_START, ACCESS_TOKEN_START, REFRESH_TOKEN_START, CODE_START, SCRATCH_TOKEN_START),
+    BUILD_TOKEN_START,
+)
 _OF_OURS = re.compile(f"(?:{'|'.join(STARTS)})" + r"[\w-]+", re.ASCII)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([nrt])|([^\w\s]))")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -254,8 +254,9 @@ class Functions(Part):
         """Let cells find what their runtime is configured with, until it is deleted."""
         runtime_id = event.runtime_id or ""
         if event.kind == "runtime_configured" and self._engine.running:
-            self._engine.identity.accept(self._engine.lifecycle.configuration(runtime_id).client)
-            if not self._engine.lifecycle.is_configured(runtime_id):
+            configured = self._engine.lifecycle.is_configured(runtime_id)
+            self._engine.identity.accept(runtime_id, self._engine.lifecycle.configuration(runtime_id))
+            if not configured:
                 self._configured.remove(runtime_id)
             elif runtime_id == NOTEBOOK or runtime_id in self._executors:
                 self._configured.set(runtime_id)

@@ -82,7 +82,6 @@ def add_replica(
     replica is added.
     """
     engine.lifecycle.events.hide(*configuration.secrets)
-    engine.identity.accept(configuration.client)
     replica = engine.lifecycle.add_replica(runtime_id, configuration.max_concurrent_tasks, launched=launched)
     try:
         return replica, _environment(engine, replica, configuration)
@@ -135,7 +134,7 @@ def surroundings(engine: Engine, runtime_id: str, configuration: Configuration, 
         "DEFAULT_CA_PATH": str(certificates.authority_path),
         **dict.fromkeys(CA_BUNDLES, bundle),
         **{name: _with_own_names(HERE.inherited().get(name)) for name in ("NO_PROXY", "no_proxy")},
-        **_configured(configuration, Path(bundle), write),
+        **_configured(configuration, engine.identity.accept(runtime_id, configuration), Path(bundle), write),
         **configuration.environment,
     }
 
@@ -173,7 +172,7 @@ def _with_trust(source: dict[str, Any], bundle: Path) -> dict[str, Any]:
     return {**source, "serverCertificates": trusted}
 
 
-def _configured(configuration: Configuration, bundle: Path, write: Write) -> dict[str, str]:
+def _configured(configuration: Configuration, build_token: Token | None, bundle: Path, write: Write) -> dict[str, str]:
     sources = configuration.mounted_sources
     json_files = {
         "SOURCE_CREDENTIALS": configuration.credentials,
@@ -181,8 +180,8 @@ def _configured(configuration: Configuration, bundle: Path, write: Write) -> dic
         "RESOURCE_ALIAS_MAP": configuration.aliases,
     }
     texts = {name: json.dumps(value) for name, value in json_files.items() if value}
-    if configuration.build2_token is not None:
-        texts["BUILD2_TOKEN"] = configuration.build2_token
+    if build_token is not None:
+        texts["BUILD2_TOKEN"] = build_token
     variables = {name: str(write(name.lower(), text)) for name, text in texts.items()}
     client = configuration.client
     return variables if client is None else {**variables, "CLIENT_ID": client.id, "CLIENT_SECRET": client.secret}

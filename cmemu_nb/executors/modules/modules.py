@@ -71,7 +71,7 @@ class Launch:
 
     def on(self, engine: Engine, runtime_id: str) -> Launch:
         """Return it with the configuration that it has on a runtime now."""
-        configuration = engine.lifecycle.configuration(runtime_id).changed(self.given)
+        configuration = engine.lifecycle.configuration_with(runtime_id, self.given)
         return replace(self, configuration=configuration, server=_server(configuration, self.cwd))
 
     @property

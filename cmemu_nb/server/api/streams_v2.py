@@ -63,6 +63,7 @@ def create(context: Context, request: Request) -> Response:
     """Create a stream on a new branch of a data stream, and answer with the stream."""
     fields = Fields(request.body, "Creating a stream")
     branch, options = fields.required_text("branchName"), _options(fields, StreamOptions())
+    context.tokens.check_reach(request, "CreateStreamPermissionDenied", streamBranchName=branch)
     stream = context.lifecycle.create_stream_branch(request.params["datasetRid"], branch, _schema(fields), options)
     return json_response(200, stream.wire())
 
@@ -257,6 +258,14 @@ _READ_OPTIONS: dict[str, Schema] = {
 NOT_FOUND = {404: "There is no such stream, branch or view"}
 NAMES = {404: "StreamNotFound"}
 _MISMATCH = {400: "A record does not match the schema"}
+DENIED = {
+    "publishRecord": "PublishRecordToStreamPermissionDenied",
+    "publishRecords": "PublishRecordsToStreamPermissionDenied",
+    "publishBinaryRecord": "PublishBinaryRecordToStreamPermissionDenied",
+    "getRecords": "GetRecordsFromStreamPermissionDenied",
+    "getEndOffsets": "GetEndOffsetsForStreamPermissionDenied",
+}
+"""The platform's errors for a token that does not reach the stream."""
 _INVALID = {400: "The schema is not valid, or the request"}
 
 
@@ -274,7 +283,8 @@ def record_routes(beginning: str) -> tuple[Route, ...]:
         names = {**NAMES, **more.pop("error_names", {})}
         answers = {**done, **NOT_FOUND, **({} if method == "GET" else _MISMATCH)}
         path = f"{beginning}{HIGH_SCALE}/{name}"
-        return Route(method, path, handler, Auth.BEARER, answers, summary, error_names=names, **more)
+        denied = DENIED[name]
+        return Route(method, path, handler, Auth.DATA, answers, summary, error_names=names, denied=denied, **more)
 
     published, mismatch = {204: "The records are published"}, {400: "RecordDoesNotMatchStreamSchema"}
     publishing = {"error_names": mismatch, "query": PREVIEW}
@@ -320,19 +330,20 @@ routes = (
         "POST",
         f"{STREAMS}/create",
         create_dataset,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The data stream", **_INVALID, 409: "There is a stream of this name already"},
         "Create a data stream",
         body=_DATASET_BODY,
         answer=_DATASET,
         query=PREVIEW,
         error_names={400: "InvalidSchema", 409: "ResourceNameAlreadyExists"},
+        denied="CreateStreamingDatasetPermissionDenied",
     ),
     Route(
         "POST",
         f"{STREAMS}/{{datasetRid}}/streams",
         create,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The stream", **_INVALID, **NOT_FOUND, 409: "The branch exists already"},
         "Create a stream on a branch",
         body=_STREAM_BODY,
@@ -344,24 +355,26 @@ routes = (
         "GET",
         f"{STREAMS}/{{datasetRid}}/streams/{{streamBranchName}}",
         get,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The stream", **NOT_FOUND},
         "Get a stream",
         answer=_STREAM,
         query=PREVIEW,
         error_names=NAMES,
+        denied="StreamNotFound",  # as on the platform, which does not say that there is such a stream
     ),
     Route(
         "POST",
         f"{STREAMS}/{{datasetRid}}/streams/{{streamBranchName}}/reset",
         reset,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The stream, with its new view", **_INVALID, **NOT_FOUND},
         "Clear a stream",
         body=_RESET_BODY,
         answer=_STREAM,
         query=PREVIEW,
         error_names={**NAMES, 400: "InvalidSchema"},
+        denied="ResetStreamPermissionDenied",
     ),
     *record_routes(API),
 )

@@ -76,6 +76,7 @@ _TOKEN_ERRORS: dict[Auth, tuple[type[WireError], ...]] = {
     Auth.MODULE: (InvalidModuleAuthToken,),
     Auth.REPLICA: (InvalidModuleAuthToken,),
     Auth.BEARER: (InvalidBearerToken,),
+    Auth.DATA: (InvalidBearerToken,),
     Auth.CLIENT: (InvalidClient,),
     Auth.SCRATCH: (InvalidScratchToken,),
     Auth.EITHER: (InvalidModuleAuthToken, InvalidBearerToken),
@@ -85,6 +86,7 @@ _SECURITY: dict[Auth, list[dict[str, list[str]]]] = {
     Auth.MODULE: [{"moduleAuthToken": []}],
     Auth.REPLICA: [{"moduleAuthToken": []}],
     Auth.BEARER: [{"bearer": []}],
+    Auth.DATA: [{"bearer": []}],
     Auth.CLIENT: [{"basic": []}, {}],
     Auth.SCRATCH: [{"scratchToken": []}],
     Auth.EITHER: [{"moduleAuthToken": []}, {"bearer": []}],
@@ -284,6 +286,8 @@ def _error_content(kinds: list[type[WireError]]) -> dict[str, Any]:
 
 def _api_error_content(route: Route, status: int) -> dict[str, Any]:
     own = [(route.error_names[status], route.answers[status])] if status in route.error_names else []
+    if status == http.HTTPStatus.FORBIDDEN and route.denied:
+        own.append((route.denied, "The token belongs to a module whose aliases do not name the resource"))
     named = [*own, *((kind.__name__, _sentence(kind)) for kind in _errors(route).get(status, []))]
     examples = {name: {"summary": text, "value": error_example(status, name, text)} for name, text in named}
     return {JSON: {"schema": record("ApiError"), "examples": examples}}

@@ -80,7 +80,7 @@ def issue(context: Context, request: Request) -> Response:
     grant = form.get("grant_type")
     _check_client(context, form, may_be_public=grant in _OF_USERS)
     if grant == "client_credentials":
-        token = str(context.oauth.issue())
+        token = str(context.oauth.issue_to(form.get("client_id")))
         answer = {"access_token": token, "token_type": "bearer", "expires_in": context.oauth.seconds}
     elif grant in _OF_USERS:
         if form["client_id"] != context.oauth.client_id:  # the client of a module

@@ -13,7 +13,16 @@ import msgspec
 from cmemu_nb.errors import ApiError
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 from cmemu_nb.phrases import quoted
-from cmemu_nb.server.api.streams_v2 import MAX_READ, NAMES, NOT_FOUND, STORED_RECORD, publish, record_routes, stream_of
+from cmemu_nb.server.api.streams_v2 import (
+    DENIED,
+    MAX_READ,
+    NAMES,
+    NOT_FOUND,
+    STORED_RECORD,
+    publish,
+    record_routes,
+    stream_of,
+)
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import COUNT, TEXT, array, described, members, with_examples
@@ -107,19 +116,32 @@ routes = (
         "GET",
         f"{_BRANCH}/records",
         newest_records,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The records", **NOT_FOUND},
         "Get the newest records of a stream",
         answer=_NEWEST,
         error_names=NAMES,
+        denied=DENIED["getRecords"],
     ),
     *(
-        Route("POST", path, handler, Auth.BEARER, _PUBLISHED, summary, body=body, answer=_PLACES, error_names=_NAMES)
-        for path, handler, summary, body in (
-            (f"{_BRANCH}/jsonRecord", put_json_record, "Publish a record", _RECORD_BODY),
-            (f"{_BRANCH}/jsonRecords", put_json_records, "Publish records", _RECORDS_BODY),
-            (f"{_VIEW}/jsonRecord", put_json_record_to_view, "Publish a record to a view", _RECORD_BODY),
-            (f"{_VIEW}/jsonRecords", put_json_records_to_view, "Publish records to a view", _RECORDS_BODY),
+        Route("POST", path, handler, Auth.DATA, _PUBLISHED, summary, body, _PLACES, error_names=_NAMES, denied=denied)
+        for path, handler, summary, body, denied in (
+            (f"{_BRANCH}/jsonRecord", put_json_record, "Publish a record", _RECORD_BODY, DENIED["publishRecord"]),
+            (f"{_BRANCH}/jsonRecords", put_json_records, "Publish records", _RECORDS_BODY, DENIED["publishRecords"]),
+            (
+                f"{_VIEW}/jsonRecord",
+                put_json_record_to_view,
+                "Publish a record to a view",
+                _RECORD_BODY,
+                DENIED["publishRecord"],
+            ),
+            (
+                f"{_VIEW}/jsonRecords",
+                put_json_records_to_view,
+                "Publish records to a view",
+                _RECORDS_BODY,
+                DENIED["publishRecords"],
+            ),
         )
     ),
     *record_routes(f"{STREAM_PROXY}/"),
