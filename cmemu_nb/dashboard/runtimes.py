@@ -118,7 +118,7 @@ def _lines(emulator: Emulator, runtime_id: str) -> Iterator[Line]:
 
 
 def _line(line: Line, word: str) -> Part:
-    """Return the line of a replica; one of a runtime whose state is `word`, stopped, needs no attention."""
+    """Return the line of a replica. `word` is the state of its runtime: nothing of a stopped one needs attention."""
     replica, ended = line.replica, line.exit_code is not None
     held = len(replica.held) if replica else 0
     most = replica.max_concurrent_tasks if replica and not ended else None

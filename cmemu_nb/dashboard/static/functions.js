@@ -15,6 +15,7 @@ function functionsPart(dashboard) {
   const nothing = el("p", { class: "cmemu-empty" });
   const more = el("p", { class: "cmemu-note" });
   const attempt = attemptPart(dashboard);
+  const reached = roving(list, ".cmemu-function-name");
   let shown = [];
   let narrowed = null;
 
@@ -32,6 +33,7 @@ function functionsPart(dashboard) {
       if (card.element.hidden === fits) card.element.hidden = !fits;
       found += fits;
     }
+    reached();
     setText(counted, text ? `${found.toLocaleString("en")} of ${shown.length.toLocaleString("en")}` : `${shown.length.toLocaleString("en")} in all`);
   }
 
@@ -64,6 +66,7 @@ function functionsPart(dashboard) {
     const key = dashboard.options.function;
     for (const card of cards.values()) card.show(histories[card.key], card.key === key, attempt.element);
     filters.hidden = rows.length <= FEW_FUNCTIONS;
+    list.classList.toggle("cmemu-many", !filters.hidden);
     if (changed || narrowed !== key) narrow();
     narrowed = key;
     nothing.hidden = Boolean(rows.length);

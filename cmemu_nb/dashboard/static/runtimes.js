@@ -29,12 +29,16 @@ function runtimesPart(dashboard) {
     for (const group of groups.values()) group.spread(shown);
   }
 
+  let timer = null;
+
   function tick() {
-    if (table.isConnected && table.checkVisibility()) for (const group of groups.values()) group.tick();
+    if (table.isConnected) return table.checkVisibility() && groups.forEach((group) => group.tick());
+    clearInterval(timer);
+    timer = null;
   }
-  setInterval(tick, RUNTIME_TICK_MS);
 
   function show() {
+    timer ??= setInterval(tick, RUNTIME_TICK_MS);
     const { rows = [], every = 0 } = dashboard.model.get("runtimes");
     const keys = new Set(rows.map(({ key }) => key));
     for (const [key, group] of groups) {
