@@ -187,7 +187,7 @@ function say(words) {
   place.classList.toggle("cmemu-lost", Boolean(words));
 }
 
-// Show the dashboard for as long as the emulator accepts the token; returns why it does not.
+// Show the dashboard for as long as the emulator accepts the token.
 async function show(token) {
   const model = new Model(token);
   let [close, wait] = [null, FIRST_PAUSE_MS];
@@ -202,7 +202,7 @@ async function show(token) {
       if (error.status === NO_TOKEN) {
         close?.();
         place.replaceChildren();
-        return error.message;
+        return;
       }
       say(error.status ? error.message : LOST);
     }
@@ -240,7 +240,7 @@ function ask(words) {
 window.addEventListener("hashchange", () => takeToken() && location.reload());
 let token = takeToken() ?? (await ask(""));
 for (;;) {
-  const refused = await show(token);
+  await show(token);
   remember(null);
-  token = await ask(`${refused} The emulator may have been started again with another token.`);
+  token = await ask("The emulator does not accept this token. If it was started again, it may have another one.");
 }
