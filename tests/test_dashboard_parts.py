@@ -14,13 +14,14 @@ from kernels.driver import wait_until
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import Activity, activity_of, figures
 from cmemu_nb.dashboard.bodies import readable
-from cmemu_nb.dashboard.curl import curl_commands
+from cmemu_nb.dashboard.curl import curl_command, curl_commands
 from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_rows import JobRows, list_row, preview
 from cmemu_nb.dashboard.runtimes import runtimes_part, state_of
 from cmemu_nb.display.text import visible
+from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.records import NS_PER_S, Job, JobSource, JobStatus
 
@@ -322,6 +323,34 @@ def test_the_curl_commands_do_it_again(
     assert answer == ("done" if app else {"jobId": taken.job_id})
     shown: dict[str, Any] = json.loads(subprocess.check_output(["bash", "-c", look], env=shell_environ(emulator)))
     assert shown["job"]["job_id"] == first.id
+
+
+@pytest.mark.parametrize("size", [0, 300_000])
+def test_the_command_with_the_token_works_when_it_is_pasted(emulator: Emulator, size: int) -> None:
+    runtime = emulator.open_runtime("pasted", deployed_app_rid="ri.pasted")
+    query = {"text": 'it\'s "quoted" $HOME `id` \\ ü\n\x7f\u2028', "more": "x" * size}
+    first = emulator.submit("echo", query, "ri.pasted")
+    command = curl_command(first.record, emulator.url, str(emulator.token))
+    emulator.change(lambda lifecycle: lifecycle.fail(first.id, "seen"))
+    # From a terminal the shell reads it as here: the kernel limits an argument of bash to 128 kB.
+    shell = {"PATH": "/usr/bin:/bin:/usr/local/bin"}
+    caller = subprocess.Popen(["bash"], env=shell, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert caller.stdin is not None
+    caller.stdin.write(command.encode())
+    caller.stdin.close()
+    caller.stdin = None
+    taken = take(emulator, runtime.id)
+    assert json.loads(taken.query) == query
+    emulator.change(lambda lifecycle: lifecycle.finish(runtime.id, taken.job_id, b'"done"'))
+    assert caller.communicate(timeout=60)[0] == b'"done"'
+
+
+def test_the_command_of_a_stream_prints_it_as_it_arrives_and_a_long_query_is_refused() -> None:
+    one = job(1, 0, 1, 2)
+    assert curl_command(one, "http://x", "t").startswith("curl -sS -X POST -H 'Authorization: Bearer t'")
+    assert curl_command(msgspec.structs.replace(one, streamed=True), "http://x", "t").startswith("curl -sSN -X POST")
+    with pytest.raises(InvalidRequest, match="1,000,001 bytes"):
+        curl_command(msgspec.structs.replace(one, query=b"1" * 1_000_001), "http://x", "t")
 
 
 def shell_environ(emulator: Emulator) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cmemu_nb.dashboard.curl import curl_command
 from cmemu_nb.dashboard.timeline import peek
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.wire.json_values import read_json
@@ -59,12 +60,17 @@ def copy_environment(emulator: Emulator, fields: Fields) -> str:
 
 
 def run_again(emulator: Emulator, fields: Fields) -> str:
-    """Submit a job's query again, by the same route; returns the new job's id."""
+    """Submit a job's query, or the `query` that was typed in its place, by the same route; returns the new job's id."""
     job = emulator.lifecycle.job(fields["job"])
-    query = msgspec.Raw(job.query)
+    query = _typed(emulator, job.runtime_id, job.query_type, fields) if "query" in fields else msgspec.Raw(job.query)
     if job.deployed_app_rid is None:
         return emulator.runtime(job.runtime_id).enqueue(job.query_type, query).id
     return emulator.submit(job.query_type, query, job.deployed_app_rid, job.deployed_app_branch).id
+
+
+def copy_curl(emulator: Emulator, fields: Fields) -> str:
+    """Return a curl command that submits a job's query again; only this answer has the token that is in it."""
+    return curl_command(emulator.lifecycle.job(fields["job"]), emulator.url, str(emulator.token))
 
 
 def cancel_job(emulator: Emulator, fields: Fields) -> str:
@@ -84,15 +90,20 @@ def submit(emulator: Emulator, fields: Fields) -> str:
 
     If no app is bound to the runtime, the job is queued for the runtime directly.
     """
-    runtime_id, function_name, text = fields["runtime"], fields["function"], fields["query"]
-    query = _check_json(text)
+    runtime_id, function_name = fields["runtime"], fields["function"]
+    query = _typed(emulator, runtime_id, function_name, fields)
+    apps = emulator.lifecycle.apps_of(runtime_id)
+    if not apps:
+        return emulator.runtime(runtime_id).enqueue(function_name, query).id
+    return emulator.submit(function_name, query, apps[0].deployed_app_rid, apps[0].branch).id
+
+
+def _typed(emulator: Emulator, runtime_id: str, function_name: str, fields: Fields) -> msgspec.Raw:
+    """Return the query that was typed, after checking it: that it is JSON, and on request against the schema."""
+    query = _check_json(fields["query"])
     if fields.get("validate", True):
         emulator.check_query(runtime_id, function_name, query)
-    apps = emulator.lifecycle.apps_of(runtime_id)
-    raw = msgspec.Raw(text.encode())
-    if not apps:
-        return emulator.runtime(runtime_id).enqueue(function_name, raw).id
-    return emulator.submit(function_name, raw, apps[0].deployed_app_rid, apps[0].branch).id
+    return msgspec.Raw(fields["query"].encode())
 
 
 def _check_json(text: str) -> object:
@@ -114,6 +125,7 @@ ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {
     "stop": stop,
     "environment": copy_environment,
     "run_again": run_again,
+    "curl": copy_curl,
     "cancel": cancel_job,
     "fail": fail_job,
     "submit": submit,

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from cmemu_nb.calls.wait_line import PATIENCE_SECONDS
 from cmemu_nb.dashboard.bodies import MAX_PARSED, MAX_SHOWN, readable
 from cmemu_nb.dashboard.curl import curl_commands
+from cmemu_nb.dashboard.functions import form_part
 from cmemu_nb.dashboard.job_error import error_of
 from cmemu_nb.dashboard.panels import TONES, Part, badge, plain
 from cmemu_nb.display.text import duration, visible, when
+from cmemu_nb.errors import NotFound
 from cmemu_nb.lifecycle.records import NS_PER_S, app_label
 from cmemu_nb.phrases import plural
 
@@ -45,6 +47,28 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "logs_note": f"the last {MAX_LOG:,} of {len(log):,} characters" if len(log) > MAX_LOG else "",
         "facts": _facts(job),
         "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url, emulator.name)],
+    }
+
+
+def edit_part(emulator: Emulator, job_id: str) -> Part:
+    """Return the data from which the browser makes the form of a job's function, filled with the job's query."""
+    job = emulator.lifecycle.find_job(job_id)
+    if job is None:
+        return {}
+    try:
+        schema = emulator.lifecycle.find_schema(job.runtime_id, job.query_type)
+    except NotFound:
+        return {}  # the runtime was deleted at this moment
+    long = (
+        f"The query has {len(job.query):,} bytes, which is too many for a form." if len(job.query) > MAX_PARSED else ""
+    )
+    form = form_part(emulator, schema)
+    return {
+        "key": job_id,
+        "schema": form.get("schema"),
+        "checked": bool(form),
+        "query": job.query.decode() * (not long),
+        "long": long,
     }
 
 

@@ -12,7 +12,7 @@ from cmemu_nb.dashboard.actions import ACTIONS, SLOW
 from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
-from cmemu_nb.dashboard.job_detail import job_part
+from cmemu_nb.dashboard.job_detail import edit_part, job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_rows import JobRows, choices_part, jobs_part
 from cmemu_nb.dashboard.panels import Part, last_line, plain
@@ -41,7 +41,7 @@ MANY_FUNCTIONS = 50
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True):
-    """What is open in a dashboard: the tab, the filters, the job and the function.
+    """What is open in a dashboard: the tab, the filters, the job and the function. `edit`: the job whose form is open.
 
     `seen` has the number of the last request received from each window, so that the window knows which are pending.
     """
@@ -50,6 +50,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     filter: JobFilter = JobFilter()
     most: int = 50
     job: str = ""
+    edit: str = ""
     function: str = ""
     tried: str = ""
     event_text: str = ""
@@ -171,6 +172,7 @@ class View:
             parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), self._rows, most)
             parts["choices"] = choices_part(emulator.lifecycle)
             parts["job"] = job_part(emulator, options.job, steady) if options.job else {}
+            parts["edit"] = edit_part(emulator, options.job) if options.job and options.edit == options.job else {}
         elif options.tab == "functions":
             parts |= self._function_parts(changes)
             parts["form"] = form_part(emulator, self._schema())

@@ -41,6 +41,7 @@ class DashboardWidget(AnyWidget):
     jobs = traitlets.Dict().tag(sync=True)
     choices = traitlets.Dict().tag(sync=True)
     job = traitlets.Dict().tag(sync=True)
+    edit = traitlets.Dict().tag(sync=True)
     functions = traitlets.Dict().tag(sync=True)
     histories = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)

@@ -1,12 +1,13 @@
 // The form for a query, built from a function's schema, with a JSON side to write the query as text.
 
 // Make the form for a schema, which is any JSON value. `read()` returns the query as JSON text; if an input is wrong, it
-// shows the problem beside the input and returns null. `fill(text)` shows a query on the JSON side.
+// shows the problem beside the input and returns null. `fill(text)` shows a query: in the form if its fields can show exactly
+// this query, else on the JSON side.
 function queryForm(schema) {
   const inputs = schemaInputs(schema);
   const json = formValue({ ...FORM_JSON, attributes: { ...FORM_JSON.attributes, rows: 8 } }, "Query", "as JSON");
   json.control.value = "{}";
-  const sides = inputs.length && inputs.length <= FORM_FIELDS ? formSides(inputs, json) : { elements: [json.element], read: json.read, showJson() {} };
+  const sides = inputs.length && inputs.length <= FORM_FIELDS ? formSides(inputs, json) : { elements: [json.element], read: json.read, fill: () => false };
   return {
     element: el("div", { class: "cmemu-form" }, sides.elements),
     read() {
@@ -16,18 +17,17 @@ function queryForm(schema) {
       return query;
     },
     fill(text) {
-      json.control.value = text;
+      if (sides.fill(text)) return;
+      json.control.value = formPretty(text);
       json.showProblem();
-      sides.showJson();
     },
   };
 }
 
 // Make the two sides, the form and its JSON, and the buttons that switch between them.
 function formSides(inputs, json) {
-  const at = formTop();
-  const parts = inputs.map(([name, input]) => [JSON.stringify(name), formInput(name, input, at)]);
-  const fields = el("div", { class: "cmemu-form-fields" }, parts.map(([, part]) => part.element));
+  const fields = el("div", { class: "cmemu-form-fields" });
+  let parts = [];
   const toForm = button("Form", "Fill in the form; it has what you last filled in", () => show(true));
   const toJson = button("JSON", "Write the query as JSON; it starts with the values of the form", () => {
     if (fields.hidden) return;
@@ -37,7 +37,21 @@ function formSides(inputs, json) {
   });
 
   function readFields(wrong) {
-    return formJoined("{", parts.map(([name, part]) => formPair(name, part.read(wrong))), "}");
+    return formJoined("{", parts.map(([name, part]) => formPair(JSON.stringify(name), part.read(wrong))), "}");
+  }
+
+  function make() {
+    const at = formTop();
+    parts = inputs.map(([name, input]) => [name, formInput(name, input, at)]);
+    fields.replaceChildren(...parts.map(([, part]) => part.element));
+  }
+
+  function fill(text) {
+    make();
+    const filled = formFillAll(parts, formTree(text));
+    if (!filled) make();
+    show(filled);
+    return filled;
   }
 
   function show(form) {
@@ -47,9 +61,10 @@ function formSides(inputs, json) {
     toJson.setAttribute("aria-pressed", String(!form));
   }
 
+  make();
   show(true);
   const row = el("div", { class: "cmemu-form-switch", role: "group", "aria-label": "How to write the query" }, toForm, toJson);
-  return { elements: [row, fields, json.element], read: (wrong) => (fields.hidden ? json.read(wrong) : readFields(wrong)), showJson: () => show(false) };
+  return { elements: [row, fields, json.element], read: (wrong) => (fields.hidden ? json.read(wrong) : readFields(wrong)), fill };
 }
 
 // Make the part of one of a function's inputs: an input that may be left out has a checkbox before it.

@@ -1,11 +1,14 @@
 // The parts of a query's form, one for each type of Foundry's dialect.
 //
-// A part is { element, read(wrong), rename(name) }. `read` returns JSON text: typed digits are copied into it and never
-// converted to a number. If something is wrong, it shows the problem beside the input, adds the input to `wrong` and
-// returns null. Without `wrong` it shows nothing and returns a draft: null for a missing value, a string for a wrong one.
+// A part is { element, read(wrong), fill(node), rename(name) }. `read` returns JSON text: typed digits are copied into it
+// and never converted to a number. If something is wrong, it shows the problem beside the input, adds the input to `wrong`
+// and returns null. Without `wrong` it shows nothing and returns a draft: null for a missing value, a string for a wrong one.
+// `fill` shows a value of a tree (see form_fill.js), undefined for one that is left out; it returns whether the part can show
+// exactly this value.
 
 const FORM_DEPTH = 8; // values that are nested deeper are written as JSON
 const FORM_FIELDS = 1000; // at most so many are made at once; a struct that has more is written as JSON
+const FORM_ROWS = 100; // a value that has more is filled in as JSON
 const FORM_NAME = 100;
 const FORM_VALUE = 60;
 const FORM_REASON = 200;
@@ -24,30 +27,36 @@ const FORM_INTEGER = {
   expected: "an integer of any size, like -42",
   tag: "input",
   attributes: { ...FORM_TEXT, inputmode: "numeric" },
+  shown: formNumber,
   json: formExactly(/^-?(0|[1-9]\d*)$/),
 };
 const FORM_FLOAT = {
   expected: "a number, like -1.5 or 2e-3",
   tag: "input",
   attributes: { ...FORM_TEXT, inputmode: "decimal" },
+  shown: formNumber,
   json: formExactly(/^-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?$/i),
 };
-const FORM_STRING = { expected: "a text", tag: "textarea", attributes: { rows: 1 }, json: (value) => JSON.stringify(value) };
-const FORM_BOOLEAN = { expected: "checked is true, unchecked is false", tag: "input", attributes: { type: "checkbox" }, json: (value) => value };
-const FORM_DATE = { expected: "a date", tag: "input", attributes: { type: "date", max: "9999-12-31" }, json: formDate };
+const FORM_STRING = { expected: "a text", tag: "textarea", attributes: { rows: 1 }, shown: formText, json: (value) => JSON.stringify(value) };
+const FORM_BOOLEAN = { expected: "checked is true, unchecked is false", tag: "input", attributes: { type: "checkbox" }, shown: ({ text }) => text, json: (value) => value };
+const FORM_DATE = { expected: "a date", tag: "input", attributes: { type: "date", max: "9999-12-31" }, shown: formText, json: formDate };
 const FORM_TIMESTAMP = {
   expected: "a date and a time in UTC",
   unit: " (UTC)",
   tag: "input",
   attributes: { type: "datetime-local", step: "0.001", max: "9999-12-31T23:59:59.999" },
+  shown: (node) => /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?)Z$/.exec(formText(node))?.[1],
   json: formTimestamp,
+  same: (json, { value }) => Date.parse(JSON.parse(json)) === Date.parse(value),
 };
 const FORM_JSON = {
   expected: "JSON, which has no NaN and no Infinity",
   tag: "textarea",
   attributes: { rows: 2, spellcheck: "false" },
+  shown: ({ text }) => formPretty(text),
   json: (value) => (formReason(value) ? null : value),
   reason: formReason,
+  same: () => true,
 };
 const FORM_ONE_VALUE = new Map([
   ["integer", FORM_INTEGER],
@@ -56,7 +65,7 @@ const FORM_ONE_VALUE = new Map([
   ["byte", FORM_INTEGER],
   ["float", FORM_FLOAT],
   ["double", FORM_FLOAT],
-  ["decimal", { ...FORM_FLOAT, expected: "a decimal number, like 1.10", json: formDecimal }],
+  ["decimal", { ...FORM_FLOAT, expected: "a decimal number, like 1.10", shown: formText, json: formDecimal }],
   ["string", FORM_STRING],
   ["binary", { ...FORM_STRING, expected: "a text, which is sent as it is" }],
   ["boolean", FORM_BOOLEAN],
@@ -136,7 +145,17 @@ function formValue(type, name, hint, required = false) {
     return json;
   }
 
-  return { element, control, showProblem, read, rename: (name) => setText(named, name) };
+  function fill(node) {
+    const value = node && type.shown(node);
+    if (typeof value !== "string") return false;
+    if (ticked) control.checked = value === "true";
+    else control.value = value;
+    changed();
+    const json = type.json(ticked ? String(control.checked) : control.value);
+    return json !== null && (type.same ? type.same(json, node) : formSame(json, node));
+  }
+
+  return { element, control, showProblem, read, fill, rename: (name) => setText(named, name) };
 }
 
 // Several values
@@ -178,19 +197,27 @@ function formJoined(open, texts, close) {
 
 const formPair = (name, value) => (name === null || value === null ? null : value && `${name}: ${value}`);
 
-// Make rows that can be added and removed; `make` returns { element, number(position) }.
+// Make rows that can be added and removed; `make` returns { element, number(position) }. `fill(values, show)` makes a row
+// for each value, which `show(row, value)` shows; it returns whether all rows can show theirs.
 function formRows(noun, make) {
   const rows = [];
   const place = el("div", { class: "cmemu-form-rows" });
-  const add = button(`add ${noun}`, `Add another ${noun}`, () => {
+  const add = button(`add ${noun}`, `Add another ${noun}`, () => addRow().line.querySelector("input, textarea, button").focus());
+
+  function addRow() {
     const row = make();
     row.remove = button("remove", "", () => removeRow(row));
     row.line = el("div", { class: "cmemu-form-row" }, row.element, row.remove);
     rows.push(row);
     place.append(row.line);
     renumber();
-    row.line.querySelector("input, textarea, button").focus();
-  });
+    return row;
+  }
+
+  function fill(values, show) {
+    for (const { line } of rows.splice(0)) line.remove();
+    return values.length <= FORM_ROWS && values.every((value) => show(addRow(), value));
+  }
 
   function removeRow(row) {
     const position = rows.indexOf(row);
@@ -208,20 +235,24 @@ function formRows(noun, make) {
     }
   }
 
-  return { rows, elements: [place, add] };
+  return { rows, fill, elements: [place, add] };
 }
 
 function formList(kind, name, hint, at) {
-  const { rows, elements } = formRows("element", () => {
+  const { rows, fill, elements } = formRows("element", () => {
     const part = formPart(schemaIn(kind, schemaType(kind), "elementsType"), "", formTop(at.depth));
-    return { element: part.element, read: part.read, number: (position) => part.rename(`element ${position}`) };
+    return { element: part.element, read: part.read, fill: part.fill, number: (position) => part.rename(`element ${position}`) };
   });
-  return { ...formFrame(name, hint, elements), read: (wrong) => formJoined("[", rows.map((row) => row.read(wrong)), "]") };
+  return {
+    ...formFrame(name, hint, elements),
+    read: (wrong) => formJoined("[", rows.map((row) => row.read(wrong)), "]"),
+    fill: (node) => node?.kind === "array" && fill(node.value, (row, each) => row.fill(each)),
+  };
 }
 
 function formMap(kind, name, hint, at) {
   const [keys, values] = [schemaIn(kind, "map", "keysType"), schemaIn(kind, "map", "valuesType")];
-  const { rows, elements } = formRows("entry", () => {
+  const { rows, fill, elements } = formRows("entry", () => {
     // Keys are text on the wire, whatever their type is.
     const key = formValue(FORM_ONE_VALUE.get(schemaType(keys)) || FORM_STRING, "", schemaWords(keys));
     const value = formPart(values, "", formTop(at.depth));
@@ -232,7 +263,8 @@ function formMap(kind, name, hint, at) {
     const seen = new Set();
     return formJoined("{", rows.map(({ key, value }) => formPair(formKey(key, seen, wrong), value.read(wrong))), "}");
   };
-  return { ...formFrame(name, hint, elements), read };
+  const fillRow = ({ key, value }, [text, node]) => (key.fill(formTree(JSON.stringify(text))) || key.fill(formTree(text) ?? undefined)) && value.fill(node);
+  return { ...formFrame(name, hint, elements), read, fill: (node) => node?.kind === "object" && fill([...node.value], fillRow) };
 }
 
 // Read a map's key, which must not occur twice.
@@ -257,7 +289,8 @@ function formStruct(kind, name, hint, at) {
   const parts = names.map((each) => formChoice(fields[each], each, at, { words: "give", hint: schemaWords(fields[each]), checked: true }));
   const note = names.length ? null : el("span", { class: "cmemu-form-hint" }, "It has no fields.");
   const read = (wrong) => formJoined("{", parts.map((part, position) => formPair(JSON.stringify(names[position]), part.read(wrong))), "}");
-  return { ...formFrame(name, hint, parts.map((part) => part.element), note), read };
+  const fill = (node) => formFillAll(names.map((each, position) => [each, parts[position]]), node);
+  return { ...formFrame(name, hint, parts.map((part) => part.element), note), read, fill };
 }
 
 function formOptional(kind, name, hint, at) {
@@ -287,6 +320,13 @@ function formChoice(kind, name, at, { words, hint, checked = false, otherwise })
     inner?.rename(name);
   }
 
+  function fill(node) {
+    const left = otherwise === "null" ? node?.kind === "null" : node === undefined;
+    box.checked = !left;
+    show();
+    return left || inner.fill(node);
+  }
+
   show();
-  return { element: el("div", { class: "cmemu-form-choice" }, box, head, place), read: (wrong) => (box.checked ? inner.read(wrong) : otherwise), rename };
+  return { element: el("div", { class: "cmemu-form-choice" }, box, head, place), read: (wrong) => (box.checked ? inner.read(wrong) : otherwise), fill, rename };
 }

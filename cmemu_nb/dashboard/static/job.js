@@ -20,7 +20,12 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
     if (message) dashboard.say(message);
   });
   const failing = failForm(dashboard, job);
-  const actions = el("div", { class: "cmemu-row cmemu-actions" }, again, cancel, failing.opener);
+  const edit = list && editPart(dashboard);
+  const copyCurl = button("Copy curl", "Copy a command that submits the same query, with the token in it, for a terminal", async () => {
+    const command = await dashboard.ask("curl", { job: job().key });
+    if (command) dashboard.say((await copyText(command)) ? "The command was copied, with the token in it: paste it in a terminal." : "The browser does not let pages copy. The lines of curl below do the same.");
+  });
+  const actions = el("div", { class: "cmemu-row cmemu-actions" }, again, edit?.opener, copyCurl, cancel, failing.opener);
 
   const removed = el("p", { class: "cmemu-empty" });
   const diagnosis = el("p", { class: "cmemu-waits" });
@@ -33,7 +38,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   const parts = [error.element, diagnosis, moments.element, Object.values(bodies).map(({ element }) => element), logs.element, facts.element, curl.element];
   const all = el("div", {}, parts);
   const top = el("div", { class: "cmemu-job-top" }, head, actions, failing.element);
-  const element = el("section", { class: "cmemu-card cmemu-job", "aria-label": title, hidden: true }, top, removed, all);
+  const element = el("section", { class: "cmemu-card cmemu-job", "aria-label": title, hidden: true }, top, edit?.element, removed, all);
   let shown = "";
 
   function name(words, state) {
@@ -62,6 +67,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
       failing.close();
     }
     for (const [way, by] of list ? [[previous, -1], [next, 1]] : []) way.setAttribute("aria-disabled", String(!list.step(by)));
+    edit?.show();
     if (now.key !== wanted()) return showRow(list?.row(wanted()));
     setText(removed, now.removed || "");
     removed.hidden = !now.removed;
@@ -241,9 +247,8 @@ function curlPart(dashboard) {
     "details",
     {},
     el("summary", { title: "Show or hide the commands that submit and inspect it" }, "curl"),
-    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token."),
+    el("p", { class: "cmemu-note" }, "TOKEN is the emulator's bearer token. Copy curl copies one command with the token in it."),
     text,
-    button("Copy", "Copy the curl commands", async () => dashboard.say((await copyText(text.textContent)) ? "The commands were copied." : "The browser does not let pages copy. Select the text.")),
   );
   return { element, show: (commands) => setText(text, commands.join("\n")) };
 }

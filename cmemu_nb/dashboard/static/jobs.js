@@ -9,7 +9,7 @@ function jobsPart(dashboard) {
 
   function show() {
     const { job } = dashboard.options;
-    const opener = list.element.querySelector("[data-open] .cmemu-open");
+    const opener = list.element.querySelector(":scope [data-open] .cmemu-open");
     const inside = detail.element.contains(document.activeElement);
     element.toggleAttribute("data-open", Boolean(job));
     list.show();
@@ -30,5 +30,5 @@ function jobsPart(dashboard) {
     dashboard.look({ job: id });
   }
 
-  return { element, show, tick: list.tick, parts: ["jobs", "choices", "job"] };
+  return { element, show, tick: list.tick, parts: ["jobs", "choices", "job", "edit"] };
 }
