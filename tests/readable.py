@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
 CUT = """(root) => [root, ...root.querySelectorAll('*')]
-    .filter((each) => each.clientWidth > 1 && !each.closest('svg, .cmemu-stacked thead'))
+    .filter((each) => each.clientWidth > 1 && each.checkVisibility() && !each.closest('svg, .cmemu-stacked thead'))
     .filter((each) => each.scrollWidth > each.clientWidth && getComputedStyle(each).display !== 'inline')
-    .filter((each) => getComputedStyle(each).textOverflow !== 'ellipsis')
+    .filter((each) => each.textContent.trim() && getComputedStyle(each).textOverflow !== 'ellipsis')
     .concat(root.getBoundingClientRect().right <= innerWidth ? [] : [root])
     .map((each) => `${each.tagName}.${each.className}`)"""
 CONTRAST = """(root) => {
