@@ -42,7 +42,7 @@ from cmemu_nb.lifecycle.data_streams import (
     StreamLog,
     StreamOptions,
 )
-from cmemu_nb.lifecycle.datasets import DatasetFile, DatasetHistory, Reader, Transaction, TransactionType
+from cmemu_nb.lifecycle.datasets import DatasetFile, DatasetHistory, DataSize, Reader, Transaction, TransactionType
 from cmemu_nb.lifecycle.events import KINDS, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
@@ -675,7 +675,7 @@ def picture(value: Any) -> Any:  # noqa: C901, PLR0911 - one for each type
         return [(key, each) for key, each in copied if each != ""]
     if isinstance(value, JobLog | Configuration):
         return value.text if isinstance(value, JobLog) else repr(value)
-    if isinstance(value, Printed):
+    if isinstance(value, Printed | DataSize):
         return value.size
     if isinstance(value, LongQueue):
         return list(value)

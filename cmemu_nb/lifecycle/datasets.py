@@ -156,23 +156,34 @@ class DatasetSchema(msgspec.Struct, frozen=True, gc=False):
         }
 
 
+class DataSize:
+    """How many bytes all datasets of one emulator take."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
 class DatasetHistory:
     """Everything that belongs to one dataset. Any thread may read it; only `Lifecycle` changes it.
 
     `branches` are by name, `transactions` by RID in the order in which they were opened. `files` are by transaction and
     path; a file that a transaction deleted is None there. `schemas` are the versions of each transaction, old to new.
-    `size` is how many bytes all of it takes.
+    `size` is how many bytes all of it takes, which count in the `total` of the emulator.
     """
 
-    __slots__ = ("branches", "dataset", "files", "schemas", "size", "transactions")
+    __slots__ = ("branches", "dataset", "files", "schemas", "size", "total", "transactions")
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, total: DataSize) -> None:
         self.dataset = dataset
         self.branches: dict[str, Branch] = {}
         self.transactions: dict[str, Transaction] = {}
         self.files: dict[str, dict[str, DatasetFile | None]] = {}
         self.schemas: dict[str, tuple[DatasetSchema, ...]] = {}
-        self.size = RECORD_BYTES + size_of(dataset.name) + size_of(dataset.folder_rid)
+        self.total = total
+        self.size = 0
+        self._grow(RECORD_BYTES + size_of(dataset.name) + size_of(dataset.folder_rid))
 
     # Reading
 
@@ -215,6 +226,14 @@ class DatasetHistory:
                     files[path] = file
         return files
 
+    def find_file(self, path: str, end: str | None, start: str | None = None) -> DatasetFile | None:
+        """Return a file of such a view, or None, without looking at the others."""
+        for transaction in self.chain(end):
+            files = self.files.get(transaction.rid, {})
+            if path in files or transaction.kind == TransactionType.SNAPSHOT or transaction.rid == start:
+                return files.get(path)
+        return None
+
     def schema(self, end: str | None, version_id: str | None = None) -> DatasetSchema | None:
         """Return the newest schema that is valid for a transaction, or a version of it; None if there is none."""
         for transaction in self.chain(end):
@@ -237,38 +256,46 @@ class DatasetHistory:
 
     # Changing, which only Lifecycle does
 
+    def _grow(self, size: int) -> None:
+        self.size += size
+        self.total.size += size
+
+    def leave(self) -> None:
+        """Count no more in the total: the dataset is deleted."""
+        self.total.size -= self.size
+
     def hold_branch(self, branch: Branch) -> None:
         """Add a branch, or put a new record of it in the place of the old one."""
-        self.size += 0 if branch.name in self.branches else RECORD_BYTES + size_of(branch.name)
+        self._grow(0 if branch.name in self.branches else RECORD_BYTES + size_of(branch.name))
         self.branches[branch.name] = branch
 
     def drop_branch(self, name: str) -> None:
         """Remove a branch; its transactions stay readable by their RIDs."""
         del self.branches[name]
-        self.size -= RECORD_BYTES + size_of(name)
+        self._grow(-RECORD_BYTES - size_of(name))
 
     def hold_transaction(self, transaction: Transaction) -> None:
         """Add a transaction, or put a new record of it in the place of the old one."""
-        self.size += 0 if transaction.rid in self.transactions else RECORD_BYTES
+        self._grow(0 if transaction.rid in self.transactions else RECORD_BYTES)
         self.transactions[transaction.rid] = transaction
 
     def hold_file(self, transaction_rid: str, path: str, file: DatasetFile | None) -> None:
         """Put a file into a transaction, or None for a deletion, in the place of what it had under this path."""
         files = self.files.setdefault(transaction_rid, {})
         if path in files:
-            self.size -= _size(path, files[path])
-        self.size += _size(path, file)
+            self._grow(-_size(path, files[path]))
+        self._grow(_size(path, file))
         files[path] = file
 
     def drop_files(self, transaction_rid: str) -> None:
         """Remove all files of a transaction."""
-        self.size -= sum(_size(*each) for each in self.files.pop(transaction_rid, {}).items())
+        self._grow(-sum(_size(*each) for each in self.files.pop(transaction_rid, {}).items()))
 
     def hold_schema(self, schema: DatasetSchema) -> None:
         """Add a version of the schema."""
         rid = schema.transaction_rid
         self.schemas[rid] = (*self.schemas.get(rid, ()), schema)
-        self.size += RECORD_BYTES + len(schema.fields)
+        self._grow(RECORD_BYTES + len(schema.fields))
 
     # Errors of the platform
 
@@ -319,7 +346,7 @@ class DatasetHistory:
         if transaction.kind == TransactionType.DELETE:
             message = f"A DELETE transaction takes no files, so {quoted(path)} was not uploaded. Use an UPDATE."
             raise ApiError(400, "InvalidTransactionType", message, **ids, transactionType=transaction.kind)
-        if transaction.kind == TransactionType.APPEND and path in self.view(transaction.rid):
+        if transaction.kind == TransactionType.APPEND and self.find_file(path, transaction.rid):
             message = f"An APPEND transaction can't replace {quoted(path)}, which exists. Use an UPDATE, or a new path."
             raise ApiError(404, "FileAlreadyExists", message, **ids, path=path)
 
@@ -329,7 +356,7 @@ class DatasetHistory:
         if transaction.kind != TransactionType.DELETE:
             message = f"{quoted(path)} can be deleted in a DELETE transaction only; this is of type {transaction.kind}."
             raise ApiError(400, "InvalidTransactionType", message, **ids, transactionType=transaction.kind)
-        if path not in self.view(transaction.rid):
+        if self.find_file(path, transaction.rid) is None:
             message = f"The dataset {quoted(self.dataset.name)} has no file {quoted(path)}, so it can't be deleted."
             raise self._not_found(
                 "FileNotFoundOnTransactionRange", message, endTransactionRid=transaction.rid, path=path

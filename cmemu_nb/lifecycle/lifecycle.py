@@ -915,17 +915,19 @@ class Lifecycle(State):
         self.check_label("name of a dataset", name)
         self.check_label("folder", folder_rid)
         self._check_new_name(name, folder_rid)
-        history = DatasetHistory(Dataset(new_rid("dataset"), name, folder_rid, self.now()))
+        self._check_data_room(f"The dataset {quoted(name)}", 2 * RECORD_BYTES + size_of(name) + size_of(folder_rid))
+        history = DatasetHistory(Dataset(new_rid("dataset"), name, folder_rid, self.now()), self._data_size)
         history.hold_branch(Branch(MASTER))
-        self._check_data_room(f"The dataset {quoted(name)}", history.size)
-        self._datasets[history.dataset.rid] = history
+        self._datasets[history.dataset.rid] = self._datasets_by_name[name] = history
         self._emit("dataset_created", detail=f"{name} ({history.dataset.rid})")
         return history.dataset
 
     def delete_dataset(self, rid: str) -> None:
         """Delete a dataset with all that belongs to it [ours]."""
-        dataset = self.dataset(rid).dataset
-        del self._datasets[rid]
+        history = self.dataset(rid)
+        dataset = history.dataset
+        del self._datasets[rid], self._datasets_by_name[dataset.name]
+        history.leave()
         self._emit("dataset_deleted", detail=f"{dataset.name} ({rid})")
 
     def create_branch(self, rid: str, name: str, transaction_rid: str | None = None) -> Branch:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from cmemu_nb.errors import InvalidRequest, JobEvicted, NotFound, known
 from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.data_streams import stream_not_found, subscriber_not_found
-from cmemu_nb.lifecycle.datasets import dataset_not_found
+from cmemu_nb.lifecycle.datasets import DataSize, dataset_not_found
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.lifecycle.session import outcomes
@@ -51,6 +51,8 @@ class State:
         self._serving: dict[str, dict[str, None]] = {}
         self._namespaces: dict[str, dict[str, None]] = {}
         self._datasets: dict[str, DatasetHistory] = {}
+        self._datasets_by_name: dict[str, DatasetHistory] = {}
+        self._data_size = DataSize()
         self._data_streams: dict[str, dict[str, StreamLog]] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._kept_bytes = 0
@@ -287,13 +289,12 @@ class State:
 
     def find_dataset(self, name: str) -> DatasetHistory | None:
         """Return the same for a dataset with a name or a RID; None if there is none."""
-        found = (each for each in list(self._datasets.values()) if name in (each.dataset.name, each.dataset.rid))
-        return next(found, None)
+        return self._datasets.get(name) or self._datasets_by_name.get(name)
 
     @property
     def data_bytes(self) -> int:
         """How many bytes the datasets take, of which there may be `max_data_bytes`."""
-        return sum(history.size for history in list(self._datasets.values()))
+        return self._data_size.size
 
     # Data streams
 

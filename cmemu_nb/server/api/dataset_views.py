@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import ApiError
-from cmemu_nb.lifecycle.datasets import MASTER, DatasetFile, DatasetHistory, DatasetSchema, TransactionStatus
+from cmemu_nb.lifecycle.datasets import MASTER, DatasetFile, DatasetHistory, DatasetSchema
 from cmemu_nb.phrases import quoted
 from cmemu_nb.server.openapi.schemas import TEXT, Schema, described
 
@@ -63,12 +63,11 @@ class View:
     @property
     def files(self) -> dict[str, DatasetFile]:
         """The files by path."""
-        aborted = self.end is not None and self.history.transaction(self.end).status == TransactionStatus.ABORTED
-        return {} if aborted else self.history.view(self.end, self.start)
+        return self.history.view(self.end, self.start)
 
     def file(self, path: str) -> DatasetFile:
         """Return a file, or the error of the platform."""
-        file = self.files.get(path)
+        file = self.history.find_file(path, self.end, self.start)
         if file is None:
             raise self._not_found(path)
         return file
