@@ -224,6 +224,7 @@ class DatasetHandle:
             return mimebundle(repr(self), card("Dataset", {"RID": self.rid, "state": "deleted"}))
         shown = dict(self.summary)
         shown["columns"] = ", ".join(f"{name}: {kind}" for name, kind in self.schema.items()) or "no schema"
+        shown["bytes"], shown["open transactions"] = f"{shown['bytes']:,}", shown.pop("open")
         shown["created"] = when(self.history.dataset.created_at)
         hint = f"`{self._engine.name}.datasets[{self.name!r}].frame()` is the data."
         return mimebundle(repr(self), card(f"Dataset {shown.pop('name')}", shown, hint=hint))
