@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from cmemu_nb.emulator import Emulator
 
-MAX_ANSWERS = 100
+# Of what must arrive in order, such as answers to buttons; the oldest are dropped for a page that reads too slowly.
+MAX_ANSWER_BYTES = 4_000_000
 # A page without updates for several of these intervals knows that its connection is lost.
 BEAT_SECONDS = 5.0
 FILES: dict[str, Callable[[], str]] = {
@@ -89,7 +90,8 @@ class Page:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._parts: dict[str, msgspec.Raw] = {}
-        self._answers: deque[msgspec.Raw] = deque(maxlen=MAX_ANSWERS)
+        self._answers: deque[bytes] = deque()
+        self._answer_bytes = 0
         self._show({"name": emulator.name, "summary": "", "options": msgspec.to_builtins(Options())})
 
     def take(self) -> bytes:
@@ -97,8 +99,9 @@ class Page:
         with self._lock:
             self.changed.clear()
             parts, self._parts = self._parts, {}
-            answers = list(self._answers)
+            answers = [msgspec.Raw(each) for each in self._answers]
             self._answers.clear()
+            self._answer_bytes = 0
         update = {"page": self.id, "title": _title(self._emulator), "parts": parts, "answers": answers}
         return msgspec.json.encode(update)
 
@@ -115,9 +118,12 @@ class Page:
         self._wake()
 
     def _answer(self, message: dict[str, Any]) -> None:
-        encoded = msgspec.Raw(msgspec.json.encode(message))
+        encoded = msgspec.json.encode(message)
         with self._lock:
             self._answers.append(encoded)
+            self._answer_bytes += len(encoded)
+            while self._answer_bytes > MAX_ANSWER_BYTES and len(self._answers) > 1:
+                self._answer_bytes -= len(self._answers.popleft())
         self._wake()
 
     def _wake(self) -> None:
