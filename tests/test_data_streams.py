@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import http.client
 import json
+import zlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,8 +21,8 @@ from foundry_sdk.v2.core.errors import InvalidFieldSchema, InvalidSchema
 from foundry_sdk.v2.core.models import StreamSchema
 from foundry_sdk.v2.datasets.errors import BranchAlreadyExists
 from foundry_sdk.v2.filesystem.errors import ResourceNameAlreadyExists
-from foundry_sdk.v2.streams.errors import StreamNotFound
-from foundry_sdk.v2.streams.models import CreateStreamRequestStreamSchema
+from foundry_sdk.v2.streams.errors import StreamNotFound, SubscriberAlreadyExists, SubscriberNotFound
+from foundry_sdk.v2.streams.models import CreateStreamRequestStreamSchema, LatestPosition, SpecificPosition
 
 from cmemu_nb.errors import ApiError, InvalidRequest
 from cmemu_nb.lifecycle import data_streams
@@ -198,6 +199,56 @@ def test_errors_are_those_of_the_sdk(emu: Emulator, api: Api, client: FoundryCli
     assert len(emu.streams["errors"]) == 0
     assert ConflictError in ResourceNameAlreadyExists.__mro__
     emu.streams.clear()
+
+
+def test_a_subscriber_reads_on_from_what_it_has_committed(emu: Emulator, client: FoundryClient) -> None:
+    made = emu.streams.create("followed", {"n": "LONG", "key": "STRING"}, partitions=2, keys=["key"])
+    rid, subscriber = made.rid, client.streams.Dataset.Stream.Subscriber
+    keys = next((a, b) for a, b in (("a", str(each)) for each in range(100)) if _partition(a) != _partition(b))
+    made.publish([{"n": number, "key": keys[number % 2]} for number in range(10)])
+    created = subscriber.create(rid, "master", subscriber_id="alerts")
+    assert (created.dataset_rid, created.branch_name, created.view_rid) == (rid, "master", made.view_rid)
+    assert created.start_offsets == {"0": 0, "1": 0}
+    assert subscriber.create(rid, "master", subscriber_id="alerts", read_position=LatestPosition()) == created
+
+    def read(**options: Any) -> list[int]:
+        found = subscriber.read_records(rid, "master", "alerts", **options).records_by_partition
+        return sorted(each.value["n"] for records in found.values() for each in records)
+
+    assert read(limit=4) == read(limit=4), "nothing was committed"
+    assert len(read(limit=7)) == 7
+    assert read() == [*range(10)]
+    first = [each for each in range(10) if each % 2 == _parity(keys)]
+    assert read(limit=3, partition_ids=["0"], auto_commit=True) == first[:3]
+    assert subscriber.get_read_position(rid, "master", "alerts") == {"0": 3, "1": 0}
+    assert subscriber.commit_offsets(rid, "master", "alerts", offsets={"1": 4}) == {"0": 3, "1": 5}
+    assert read() == first[3:]
+    assert subscriber.reset_offsets(rid, "master", "alerts", position=LatestPosition()) == {"0": 5, "1": 5}
+    made.publish({"n": 10, "key": keys[0]})
+    assert (read(auto_commit=True), read()) == ([10], [])
+    specific = SpecificPosition(offsets={"0": 1, "1": 2})
+    assert subscriber.reset_offsets(rid, "master", "alerts", position=specific) == {"0": 1, "1": 2}
+    with pytest.raises(PalantirRPCException, match="partition 0 has no such offset"):
+        subscriber.reset_offsets(rid, "master", "alerts", position=SpecificPosition(offsets={"0": 9}))
+    made.reset()
+    assert subscriber.get_read_position(rid, "master", "alerts") == {"0": 0, "1": 0}
+    other = emu.streams.create("another", {"n": "LONG"})
+    with pytest.raises(SubscriberAlreadyExists) as taken:
+        subscriber.create(other.rid, "master", subscriber_id="alerts")
+    assert taken.value.parameters["existingDatasetRid"] == rid
+    subscriber.delete(rid, "master", "alerts")
+    with pytest.raises(SubscriberNotFound):
+        subscriber.get_read_position(rid, "master", "alerts")
+    emu.streams.clear()
+
+
+def _partition(key: str) -> int:
+    return zlib.crc32(json.dumps([key]).encode()) % 2
+
+
+def _parity(keys: tuple[str, str]) -> int:
+    """Return which of the numbers, the even or the odd ones, have the key of partition 0."""
+    return 0 if _partition(keys[0]) == 0 else 1
 
 
 # A program without an SDK: HTTP as another language's client writes it

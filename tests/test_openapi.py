@@ -223,6 +223,10 @@ class Prepared:
             stream = self.emu.streams.create("readings", schema, rid=examples.STREAM_RID)
             stream.publish({"bytes": b""} if binary else examples.RECORD)
             self.values["viewRid"] = stream.view_rid
+            earliest = examples.NEW_SUBSCRIBER["readPosition"]
+            self.emu.change(
+                lambda state: state.create_subscriber(stream.rid, "master", "alerts", earliest, (0,))  # type: ignore[arg-type]
+            )
 
     def take(self) -> str:
         platform = self.route.path.startswith(PLATFORM)

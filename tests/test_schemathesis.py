@@ -150,7 +150,9 @@ def make_stream(lifecycle: Lifecycle) -> dict[str, str]:
     """Make a stream of one binary field, and return the parameters of paths that lead to it."""
     stream = lifecycle.create_data_stream("readings", parse({"raw": "BINARY"}))
     lifecycle.publish(stream.rid, "master", [NewRecord(b'{"raw":""}', None)])
-    return {"datasetRid": stream.rid, "streamBranchName": "master", "viewRid": stream.view_rid}
+    lifecycle.create_subscriber(stream.rid, "master", "alerts", {"type": "earliest"}, (0,))
+    found = {"datasetRid": stream.rid, "streamBranchName": "master", "viewRid": stream.view_rid}
+    return found | {"subscriberSubscriberId": "alerts"}
 
 
 def end(lifecycle: Lifecycle, job_id: str, how: str) -> None:
@@ -254,7 +256,9 @@ def aim_at_stream(case: Any, route: Route) -> None:
         case.body = [{"value": record}] * len(case.body[:5])
     else:
         fitting: dict[str, Any] = {"record": record, "records": [record], "schema": RAW, "streamType": "LOW_LATENCY"}
-        fitting |= {"partitionsCount": 2, "name": "new", "branchName": "new"}
+        fitting |= {"partitionsCount": 2, "name": "new", "branchName": "new", "subscriberId": "alerts"}
+        fitting |= {"offsets": {"0": 0}, "partitionIds": ["0"]}
+        fitting |= {name: {"type": "latest"} for name in ("position", "readPosition")}
         case.body = {name: fitting.get(name, each) for name, each in dict(case.body).items() if name != "viewRid"}
 
 

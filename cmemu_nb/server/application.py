@@ -14,6 +14,7 @@ from cmemu_nb.server.api import (
     ontologies,
     ontologies_v1,
     streams_v2,
+    subscribers,
 )
 from cmemu_nb.server.cors import SharedRoutes, is_preflight
 from cmemu_nb.server.fault_points import faulty_receiver
@@ -59,6 +60,7 @@ SURFACES = (
     Surface.of("ontologies", ontologies),
     Surface.of("ontologies_v1", ontologies_v1),
     Surface.of("streams", streams_v2),
+    Surface.of("subscribers", subscribers),
     Surface.of("stream_proxy", stream_proxy),
     Surface.of("datasets", datasets),
     Surface.of("dataset_transactions", dataset_transactions),

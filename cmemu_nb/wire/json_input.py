@@ -99,6 +99,10 @@ class Fields:
             raise self._wrong(name, expected)
         return value
 
+    def has(self, name: str) -> bool:
+        """Return whether there is such a member that is not null."""
+        return bytes(self._members.get(name, b"null")) != b"null"
+
     def flag(self, name: str) -> bool | None:
         """Return a member that is true or false; None if it is absent or null."""
         return self._of(name, bool, "true or false")

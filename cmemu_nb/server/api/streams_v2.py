@@ -214,10 +214,10 @@ _STREAM_BODY = with_examples(
 )
 _RESET_BODY = with_examples(_object({"schema": _SCHEMA, **_OPTIONS}), {"partitionsCount": 1})
 _RECORD: Schema = {"type": "object", "description": "A record: an object with the fields of the schema"}
-_VIEW = described(TEXT, "The RID of the view; the request is refused if it is not the current one")
-_RECORD_BODY = with_examples(_object({"record": _RECORD, "viewRid": _VIEW}, "record"), examples.PUBLISHED_RECORD)
+VIEW = described(TEXT, "The RID of the view; the request is refused if it is not the current one")
+_RECORD_BODY = with_examples(_object({"record": _RECORD, "viewRid": VIEW}, "record"), examples.PUBLISHED_RECORD)
 _RECORDS_BODY = with_examples(
-    _object({"records": described(array(_RECORD), "The records"), "viewRid": _VIEW}, "records"),
+    _object({"records": described(array(_RECORD), "The records"), "viewRid": VIEW}, "records"),
     examples.PUBLISHED_RECORDS,
 )
 _DATASET = with_examples(
@@ -247,7 +247,7 @@ STORED_RECORD = members({"offset": described(COUNT, "Its offset in the partition
 _RECORDS = with_examples(array(STORED_RECORD), examples.STREAM_RECORDS)
 _OFFSETS: Schema = {"type": "object", "additionalProperties": COUNT}
 _ENDS = with_examples(_OFFSETS, examples.END_OFFSETS)
-VIEW_OPTION = {"viewRid": _VIEW}
+VIEW_OPTION = {"viewRid": VIEW}
 _READ_OPTIONS: dict[str, Schema] = {
     "partitionId": with_examples(described(TEXT, "The partition, such as `0`"), "0"),
     "limit": with_examples(

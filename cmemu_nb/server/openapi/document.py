@@ -64,6 +64,7 @@ PATH_PARAMETERS = {
     "ontology": ("The RID or the API name of the ontology; any is accepted", examples.ONTOLOGY_RID),
     "ontologyRid": ("The RID of the ontology; any is accepted", examples.ONTOLOGY_RID),
     "streamBranchName": ("The branch of the data stream", "master"),
+    "subscriberSubscriberId": ("The id of a subscriber of the stream", examples.SUBSCRIBER["subscriberId"]),
     "viewRid": ("The RID of the current view of the stream", examples.VIEW_RID),
     "datasetRid": ("The RID of the dataset; a data stream is a dataset of the type stream", examples.DATASET_RID),
     "branchName": ("The name of the dataset's branch", "master"),

@@ -450,3 +450,12 @@ FOUND_SCHEMA = {
 }
 SCHEMA_BATCH = [{"datasetRid": DATASET_RID}]
 FOUND_SCHEMAS = {"data": {DATASET_RID: FOUND_SCHEMA}}
+NEW_SUBSCRIBER = {"subscriberId": "alerts", "readPosition": {"type": "earliest"}}
+SUBSCRIBER = {
+    **NEW_SUBSCRIBER,
+    "datasetRid": STREAM_RID,
+    "branchName": "master",
+    "viewRid": VIEW_RID,
+    "startOffsets": {"0": 0},
+    "createdTime": "2026-01-02T03:04:05.000000Z",
+}

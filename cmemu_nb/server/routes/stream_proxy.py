@@ -23,6 +23,7 @@ from cmemu_nb.server.api.streams_v2 import (
     record_routes,
     stream_of,
 )
+from cmemu_nb.server.api.subscribers import position_routes
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import COUNT, TEXT, array, described, members, with_examples
@@ -145,4 +146,5 @@ routes = (
         )
     ),
     *record_routes(f"{STREAM_PROXY}/"),
+    *position_routes(f"{STREAM_PROXY}/"),
 )
