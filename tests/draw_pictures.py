@@ -28,12 +28,13 @@ from cmemu_nb import Emulator
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, ViewportSize
 
 DOCS = Path(__file__).resolve().parents[1] / "cmemu_nb" / "docs"
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 PICTURE, LOOP = DOCS / "dashboard.png", DOCS / "dashboard.gif"
-WIDTH, HEIGHT = 1040, 560
+LOOP_SIZE: ViewportSize = {"width": 1040, "height": 560}
+PICTURE_SIZE: ViewportSize = {"width": 1280, "height": 640}
 LAST_MS = 2_500
 COLOURS = 96
 ITEMS = ("tea", "coffee", "sugar", "salt", "oil", "rice")
@@ -64,11 +65,18 @@ def lifecycle(emulator: Emulator, rng: random.Random) -> None:
     """Let orders come faster and faster, then forecasts hold every slot, while the queue grows behind them."""
     for number in (3, 6, 10, 14):
         orders(emulator, number, rng)
-        time.sleep(0.7)
+        time.sleep(0.6)
+    wait_until_idle(emulator)
     hold_every_slot(emulator, rng)
     time.sleep(2)
     SHOP["slots"].set()
-    time.sleep(1.5)
+    wait_until_idle(emulator)
+
+
+def wait_until_idle(emulator: Emulator) -> None:
+    """Wait until every job has ended."""
+    while emulator.lifecycle.unfinished():
+        time.sleep(0.1)
 
 
 def hold_every_slot(emulator: Emulator, rng: random.Random) -> None:
@@ -76,7 +84,7 @@ def hold_every_slot(emulator: Emulator, rng: random.Random) -> None:
     SHOP["slots"].clear()
     for days in (7, 14, 30, 90):
         emulator.submit("forecast", {"days": days})
-    orders(emulator, 14, rng)
+    orders(emulator, 8, rng)
 
 
 def history(emulator: Emulator, rng: random.Random) -> None:
@@ -110,7 +118,8 @@ def film(page: Page, work: Thread, end: Callable[[Page], None]) -> list[tuple[fl
         page.wait_for_timeout(100)
     end(page)
     page.wait_for_timeout(500)
-    session.detach()
+    session.remove_listener("Page.screencastFrame", keep)
+    session.send("Page.stopScreencast")
     return pictures
 
 
@@ -137,17 +146,20 @@ def main() -> None:
         for name in ("total", "forecast"):
             emulator.function(SHOP[name])
         page = context.new_page()
-        page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        page.set_viewport_size(LOOP_SIZE)
         page.goto(f"{emulator.ui_url}#token={emulator.token}")
         expect(page.get_by_role("button", name="0 ok", exact=True)).to_be_visible()
         write_loop(film(page, Thread(target=lifecycle, args=(emulator, rng)), open_an_error), LOOP)
         page.keyboard.press("Escape")
         page.get_by_role("button", name="application").click()
+        page.set_viewport_size(PICTURE_SIZE)
         history(emulator, rng)
+        wait_until_idle(emulator)
         hold_every_slot(emulator, rng)
         open_an_error(page)
         page.get_by_role("button", name="application").click()
         expect(page.get_by_role("button", name=re.compile("held by forecast"))).to_be_visible()
+        page.mouse.move(0, 0)
         page.screenshot(path=PICTURE)
         SHOP["slots"].set()
 
