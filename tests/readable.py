@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
 CUT = """(root) => [root, ...root.querySelectorAll('*')]
-    .filter((each) => each.clientWidth > 1 && each.checkVisibility() && !each.closest('svg, .cmemu-stacked thead'))
+    .filter((each) => each.clientWidth > 1 && each.checkVisibility() && !each.closest('svg'))
     .filter((each) => each.scrollWidth > each.clientWidth && getComputedStyle(each).display !== 'inline')
     .filter((each) => each.textContent.trim() && getComputedStyle(each).textOverflow !== 'ellipsis')
     .concat(root.getBoundingClientRect().right <= innerWidth ? [] : [root])

@@ -9,7 +9,6 @@ from importlib.resources import files
 SCRIPTS = (
     "dom",
     "times",
-    "table",
     "line_table",
     "filters",
     "search",

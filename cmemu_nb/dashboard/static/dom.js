@@ -19,6 +19,16 @@ function button(text, title, onclick, attributes = {}) {
   return el("button", { type: "button", class: "cmemu-button", title, onclick, ...attributes }, text);
 }
 
+// Make a badge: a word beside a dot of its colour.
+function badge({ badge: text, tone }) {
+  return el(
+    "span",
+    { class: `cmemu-badge cmemu-${tone}` },
+    el("span", { class: "cmemu-dot", "aria-hidden": "true" }, "●"),
+    el("bdi", {}, text),
+  );
+}
+
 let idCount = 0;
 
 // Return an id that no other element has: labels, tabs and their panels refer to each other by it.

@@ -1,7 +1,5 @@
 // The Events tab: the newest events first, those of a job in one line that a click unfolds. It can be paused.
 
-const EVENT_HOLD_MS = 4000;
-
 function eventsPart(dashboard) {
   const kind = choice("Kind", "Only events of this kind");
   const text = searchField("Only events that contain this text", (value) => dashboard.look({ event_text: value }));
@@ -49,9 +47,9 @@ function eventList(dashboard) {
   function show() {
     const { lines, every } = latest;
     // Without newer lines nothing would move, so removed lines may disappear.
-    const held = entries.size > 0 && Date.now() - pointedAt < EVENT_HOLD_MS && lines.some(({ key }) => !entries.has(key));
+    const held = entries.size > 0 && Date.now() - pointedAt < HOLD_MS && lines.some(({ key }) => !entries.has(key));
     clearTimeout(timer);
-    if (held) timer = setTimeout(show, EVENT_HOLD_MS);
+    if (held) timer = setTimeout(show, HOLD_MS);
     const wanted = held ? lines.filter(({ key }) => entries.has(key)) : lines;
     const waiting = lines.length - wanted.length;
     setText(note, waiting ? `${waiting} newer ${waiting === 1 ? "waits" : "wait"} while the pointer moves over the list.` : "");

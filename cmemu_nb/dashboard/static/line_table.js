@@ -1,6 +1,8 @@
 // Tables with one line for each row, of the same height everywhere: a narrow table has fewer columns, and no row wraps. Rows
 // keep their elements while the data changes, so that a click never misses a row.
 
+const HOLD_MS = 4000;
+
 // Make a table. A column has a `width` in pixels, or a `share` of what is left. It is shown if the table is
 // at least `from` pixels wide, and if `when()` says so. Its value is what `cellsOf(row)` gives at its place, or `fill(cell, row)`
 // writes it, again in every `tick()` if it is `live`. The value of the column that `opens` is a button, and a click on its row

@@ -213,7 +213,7 @@ function runtimeDetails(dashboard) {
 
 // Return how long ago a moment was, in seconds since 1970 by the kernel's clock: "3 s", "2 min".
 function sinceText(dashboard, at) {
-  const seconds = Math.max(0, Math.floor((dashboard.now?.() ?? Date.now()) / 1000) - at);
+  const seconds = Math.max(0, Math.floor((dashboard.now()) / 1000) - at);
   const [unit, length] = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]].find(([, length]) => seconds >= length) ?? ["s", 1];
   return `${Math.floor(seconds / length)} ${unit}`;
 }
