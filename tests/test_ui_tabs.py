@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import field, make_dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +30,20 @@ def add(context, event: Sum) -> int:
         raise ValueError(f"{event.x} is negative")
     return event.x + event.y
 '''
+Order = make_dataclass(
+    "Order",
+    [
+        ("item", str),
+        ("price", Decimal, Decimal("1.10")),
+        ("amount", int, 2**60),
+        ("note", str | None, None),
+        ("tags", list[str], field(default_factory=list)),
+    ],
+)
+ORDER = """
+def order(context, event: Order) -> str:
+    return f"{event.item} {event.price} {event.amount} {event.note} {event.tags}"
+"""
 # Rows that wrap are higher than others; what does not fit would widen the dashboard.
 UNEVEN = """(root) => [...root.querySelectorAll('tbody tr:not(.cmemu-runtime-details)')]
     .filter((row) => row.checkVisibility() && row.offsetHeight > 30).map((row) => row.textContent)
@@ -70,6 +86,21 @@ def test_a_function_s_card_has_its_signature_and_history_and_opens_its_form(page
     pages.page.tab("Functions")
     card.get_by_role("button", name="add", exact=True).click()
     expect(panel.get_by_role("region", name="Try it")).to_be_hidden()
+
+
+def test_a_form_begins_with_the_defaults_of_its_function(pages: UiPages) -> None:
+    pages.emulator.function(make(ORDER, Order=Order))
+    panel = pages.page.tab("Functions")
+    panel.get_by_role("button", name="order", exact=True).click()
+    expect(panel.get_by_label("price", exact=True)).to_have_value("1.10")
+    expect(panel.get_by_label("amount", exact=True)).to_have_value("1152921504606846976")
+    expect(panel.get_by_label("give a value for note", exact=True)).not_to_be_checked()
+    expect(panel.get_by_label("tags", exact=True)).to_have_count(0)
+    expect(panel.get_by_label("give tags", exact=True)).to_be_checked()
+    result = run(panel, item="tea")
+    expect(result.get_by_label("Result", exact=True)).to_contain_text("tea 1.10 1152921504606846976 None []")
+    panel.get_by_role("button", name="order", exact=True).click()
+    pages.emulator.functions.remove("order")
 
 
 def test_many_functions_are_filtered_in_the_browser(pages: UiPages) -> None:

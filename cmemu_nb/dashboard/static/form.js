@@ -2,12 +2,12 @@
 
 // Make the form for a schema, which is any JSON value. `read()` returns the query as JSON text; if an input is wrong, it
 // shows the problem beside the input and returns null. `fill(text)` shows a query: in the form if its fields can show exactly
-// this query, else on the JSON side.
-function queryForm(schema) {
+// this query, else on the JSON side. `defaults` is the JSON text of an object: the values with which its inputs begin.
+function queryForm(schema, defaults = "") {
   const inputs = schemaInputs(schema);
   const json = formValue({ ...FORM_JSON, attributes: { ...FORM_JSON.attributes, rows: 8 } }, "Query", "as JSON");
   json.control.value = "{}";
-  const sides = inputs.length && inputs.length <= FORM_FIELDS ? formSides(inputs, json) : { elements: [json.element], read: json.read, fill: () => false };
+  const sides = inputs.length && inputs.length <= FORM_FIELDS ? formSides(inputs, json, defaults) : { elements: [json.element], read: json.read, fill: () => false };
   return {
     element: el("div", { class: "cmemu-form" }, sides.elements),
     read() {
@@ -25,7 +25,7 @@ function queryForm(schema) {
 }
 
 // Make the two sides, the form and its JSON, and the buttons that switch between them.
-function formSides(inputs, json) {
+function formSides(inputs, json, defaults) {
   const fields = el("div", { class: "cmemu-form-fields" });
   let parts = [];
   const toForm = button("Form", "Fill in the form; it has what you last filled in", () => show(true));
@@ -46,6 +46,13 @@ function formSides(inputs, json) {
     fields.replaceChildren(...parts.map(([, part]) => part.element));
   }
 
+  // Fill in the defaults, or none of them if an input can't show its own. One that is null stays unchecked.
+  function begin() {
+    const given = formTree(defaults)?.value ?? new Map();
+    const shown = parts.filter(([name]) => (given.get(name)?.kind ?? "null") !== "null");
+    if (!shown.every(([name, part]) => part.fill(given.get(name)))) make();
+  }
+
   function fill(text) {
     make();
     const filled = formFillAll(parts, formTree(text));
@@ -62,6 +69,7 @@ function formSides(inputs, json) {
   }
 
   make();
+  begin();
   show(true);
   const row = el("div", { class: "cmemu-form-switch", role: "group", "aria-label": "How to write the query" }, toForm, toJson);
   return { elements: [row, fields, json.element], read: (wrong) => (fields.hidden ? json.read(wrong) : readFields(wrong)), fill };
