@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import Api, eventually
+from foundry_sdk._errors import PalantirRPCException
+from foundry_sdk.v2.datasets import errors as datasets_errors
 from foundry_sdk.v2.streams.errors import (
     CreateStreamingDatasetPermissionDenied,
     CreateStreamPermissionDenied,
@@ -24,6 +26,7 @@ from test_data_streams import FOLDER, SCHEMA, client_of
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.executors.sdk.caches import forget_environment
+from cmemu_nb.lifecycle.datasets import TransactionType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,3 +182,40 @@ def test_a_module_s_token_reaches_what_the_aliases_name_and_nothing_else(
     emu.runtime("app").delete()
     expected = 401 if kind == "build token" else 404
     assert plain.contour("GET", f"/api/v2/streams/datasets/{other}/streams/master").status_code == expected
+
+
+def test_so_it_is_with_datasets(emu: Emulator, sdk_connections: None) -> None:  # noqa: ARG001
+    bound, other = (emu.change(lambda state, name=name: state.create_dataset(name)).rid for name in ("bound", "other"))  # type: ignore[misc]
+    emu.open_runtime("app")
+    emu.configure("app", aliases={"bound": "bound"}, build2_token=BUILD)
+    datasets = client_of(emu, BUILD).datasets.Dataset
+    datasets.File.upload(bound, "a.txt", b"text")
+    assert datasets.File.content(bound, "a.txt") == b"text"
+    transaction = emu.change(lambda state: state.open_transaction(other, TransactionType.UPDATE)).rid
+    denied: list[tuple[str, Any]] = [
+        ("DatasetNotFound", lambda: datasets.get(other)),
+        ("GetDatasetSchemaPermissionDenied", lambda: datasets.get_schema(other)),
+        ("ReadTableDatasetPermissionDenied", lambda: datasets.read_table(other, format="CSV")),
+        ("BranchNotFound", lambda: datasets.Branch.get(other, "master")),
+        ("DatasetNotFound", lambda: list(datasets.Branch.list(other))),
+        ("CreateBranchPermissionDenied", lambda: datasets.Branch.create(other, name="new")),
+        ("DeleteBranchPermissionDenied", lambda: datasets.Branch.delete(other, "master")),
+        ("GetBranchTransactionHistoryPermissionDenied", lambda: list(datasets.Branch.transactions(other, "master"))),
+        ("CreateTransactionPermissionDenied", lambda: datasets.Transaction.create(other, transaction_type="UPDATE")),
+        ("TransactionNotFound", lambda: datasets.Transaction.get(other, transaction)),
+        ("CommitTransactionPermissionDenied", lambda: datasets.Transaction.commit(other, transaction)),
+        ("AbortTransactionPermissionDenied", lambda: datasets.Transaction.abort(other, transaction)),
+        ("DatasetNotFound", lambda: list(datasets.File.list(other))),
+        ("GetFileContentPermissionDenied", lambda: datasets.File.content(other, "a.txt")),
+        ("CreateTransactionPermissionDenied", lambda: datasets.File.upload(other, "a.txt", b"text")),
+        ("DeleteFilePermissionDenied", lambda: datasets.File.delete(other, "a.txt")),
+        ("CreateDatasetPermissionDenied", lambda: datasets.create(name="new", parent_folder_rid=FOLDER)),
+    ]
+    for name, attempt in denied:
+        with pytest.raises(PalantirRPCException) as refused:
+            attempt()
+        assert refused.value.name == name
+        if name.endswith("Denied"):
+            assert isinstance(refused.value, getattr(datasets_errors, name))
+    for rid in (bound, other):
+        emu.change(lambda state, rid=rid: state.delete_dataset(rid))  # type: ignore[misc]

@@ -124,10 +124,10 @@ class TokenChecks:
 
         `denied` is the name of the platform's error, which has the parameters of the path and perhaps others.
         """
-        rids, rid = self._reached(request), request.params.get("datasetRid", "")
-        if rids is None or rid in rids:
+        rid = request.params.get("datasetRid", "")
+        if self.reaches(request, rid):
             return
-        names = ", ".join(sorted(rids)) or "none"
+        names = ", ".join(sorted(self._reached(request) or ())) or "none"
         message = (
             f"This token does not reach {f'the resource {quoted(rid)}' if rid else 'new resources'}: it belongs to a "
             f"module, whose aliases name {names}. Bind the resource to an alias of the module's runtime: "
@@ -135,6 +135,11 @@ class TokenChecks:
         )
         status = HTTPStatus.NOT_FOUND if denied.endswith("NotFound") else HTTPStatus.FORBIDDEN
         raise ApiError(status, denied, message, **request.params, **parameters)
+
+    def reaches(self, request: Request, rid: str) -> bool:
+        """Return whether the token of a request reaches a dataset or stream."""
+        rids = self._reached(request)
+        return rids is None or rid in rids
 
     def _reached(self, request: Request) -> frozenset[str] | None:
         """Return the RIDs that the token of a request reaches, None for all."""

@@ -39,8 +39,10 @@ def list_branches(context: Context, request: Request) -> Response | Awaitable[Re
 
 def create_branch(context: Context, request: Request) -> Response:
     """Create a branch that begins with a committed transaction, or empty."""
-    history, fields = history_of(context, request), Fields(request.body, "Creating a branch")
+    fields = Fields(request.body, "Creating a branch")
     name, transaction = fields.string("name"), fields.text("transactionRid")
+    context.tokens.check_reach(request, "CreateBranchPermissionDenied", branchName=name)
+    history = history_of(context, request)
     return json_response(200, context.lifecycle.create_branch(history.dataset.rid, name, transaction).wire())
 
 
@@ -151,10 +153,11 @@ routes = (
         "GET",
         f"{_ONE}/branches",
         list_branches,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "A page of the branches", 404: _NO_DATASET, **_OF_PAGES},
         "List the branches of a dataset",
         answer=page_of(_BRANCH, "branches", examples.DATASET_BRANCH),
+        denied="DatasetNotFound",
         error_names={400: "InvalidPageSize", 404: "DatasetNotFound"},
         query=PAGE_OPTIONS,
     ),
@@ -162,7 +165,7 @@ routes = (
         "POST",
         f"{_ONE}/branches",
         create_branch,
-        Auth.BEARER,
+        Auth.DATA,
         {
             200: "The branch",
             400: "The name can't be used, or the transaction is not committed",
@@ -190,29 +193,32 @@ routes = (
         "GET",
         f"{_ONE}/branches/{{branchName}}",
         get_branch,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The branch", 404: _NO_BRANCH},
         "Describe a branch of a dataset",
         answer=_ONE_BRANCH,
+        denied="BranchNotFound",
         error_names={404: "BranchNotFound"},
     ),
     Route(
         "DELETE",
         f"{_ONE}/branches/{{branchName}}",
         delete_branch,
-        Auth.BEARER,
+        Auth.DATA,
         {204: "The branch does not exist any more", 404: _NO_BRANCH},
         "Delete a branch of a dataset",
+        denied="DeleteBranchPermissionDenied",
         error_names={404: "BranchNotFound"},
     ),
     Route(
         "GET",
         f"{_ONE}/branches/{{branchName}}/transactions",
         list_transactions_of_branch,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "A page of the transactions", 404: _NO_BRANCH, **_OF_PAGES},
         "List the transactions of a branch",
         answer=_TRANSACTIONS,
+        denied="GetBranchTransactionHistoryPermissionDenied",
         error_names={400: "InvalidPageSize", 404: "BranchNotFound"},
         query={**PAGE_OPTIONS, **PREVIEW},
     ),
@@ -220,10 +226,11 @@ routes = (
         "GET",
         f"{_ONE}/transactions",
         list_transactions,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "A page of the transactions", 404: _NO_DATASET, **_OF_PAGES},
         "List the transactions of a dataset",
         answer=_TRANSACTIONS,
+        denied="DatasetNotFound",
         error_names={400: "InvalidPageSize", 404: "DatasetNotFound"},
         query={**PAGE_OPTIONS, **PREVIEW},
     ),
@@ -231,7 +238,7 @@ routes = (
         "POST",
         f"{_ONE}/transactions",
         create_transaction,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The transaction", 404: _NO_BRANCH, 409: "The branch has an open transaction already"},
         "Open a transaction of a dataset",
         body=with_examples(
@@ -239,6 +246,7 @@ routes = (
             examples.NEW_TRANSACTION,
         ),
         answer=with_examples(_TRANSACTION, examples.OPENED_TRANSACTION),
+        denied="CreateTransactionPermissionDenied",
         error_names={404: "BranchNotFound", 409: "OpenTransactionAlreadyExists"},
         query=BRANCH_OPTION,
     ),
@@ -246,10 +254,11 @@ routes = (
         "GET",
         f"{_ONE}/transactions/{{transactionRid}}",
         get_transaction,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The transaction", 404: _NO_TRANSACTION},
         "Describe a transaction of a dataset",
         answer=_ONE_TRANSACTION,
+        denied="TransactionNotFound",
         error_names={404: "TransactionNotFound"},
     ),
     *(
@@ -257,10 +266,11 @@ routes = (
             "POST",
             f"{_ONE}/transactions/{{transactionRid}}/{handler.__name__}",
             handler,
-            Auth.BEARER,
+            Auth.DATA,
             {200: "The transaction", 400: "The transaction is not open any more", 404: _NO_TRANSACTION},
             f"{handler.__name__.capitalize()} a transaction of a dataset",
             answer=_ONE_TRANSACTION,
+            denied=f"{handler.__name__.capitalize()}TransactionPermissionDenied",
             error_names={400: "TransactionNotOpen", 404: "TransactionNotFound"},
         )
         for handler in (commit, abort)

@@ -45,6 +45,7 @@ def create(context: Context, request: Request) -> Response:
     """Create an empty dataset with a branch `master`. Its name must be new, whatever the folder [ours]."""
     fields = Fields(request.body, "Creating a dataset")
     name, folder = fields.required_text("name"), fields.required_text("parentFolderRid")
+    context.tokens.check_reach(request, "CreateDatasetPermissionDenied", name=name, parentFolderRid=folder)
     return json_response(200, context.lifecycle.create_dataset(name, folder).wire())
 
 
@@ -63,7 +64,7 @@ def get_schema(context: Context, request: Request) -> Response:
 
 
 def get_schema_batch(context: Context, request: Request) -> Response:
-    """Answer with the schemas of several datasets, by RID. Those without one are left out."""
+    """Answer with the schemas of several datasets, by RID. Those without one, or out of reach, are left out."""
     what = "Getting the schemas of datasets"
     wanted = decode(request.body, list[msgspec.Raw], what)
     if not 1 <= len(wanted) <= MAX_BATCH:
@@ -72,6 +73,8 @@ def get_schema_batch(context: Context, request: Request) -> Response:
     for each in wanted:
         fields = Fields(each, what)
         rid = fields.required_text("datasetRid")
+        if not context.tokens.reaches(request, rid):
+            continue
         given = {name: fields.text(name) for name in ("branchName", "endTransactionRid", "versionId")}
         options = {name: text for name, text in given.items() if text is not None}
         try:
@@ -200,7 +203,7 @@ routes = (
         "POST",
         DATASETS,
         create,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The dataset", 400: "The name can't be used", 409: "There is a dataset of this name already"},
         "Create a dataset",
         body=with_examples(
@@ -218,7 +221,7 @@ routes = (
         "POST",
         f"{DATASETS}/getSchemaBatch",
         get_schema_batch,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The schemas that were found"},
         "Describe the columns of several datasets",
         body=with_examples(_BATCH, examples.SCHEMA_BATCH),
@@ -233,20 +236,22 @@ routes = (
         "GET",
         f"{DATASETS}/{{datasetRid}}",
         get,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The dataset", 404: "The dataset does not exist"},
         "Describe a dataset",
         answer=DATASET,
+        denied="DatasetNotFound",
         error_names={404: "DatasetNotFound"},
     ),
     Route(
         "GET",
         f"{DATASETS}/{{datasetRid}}/getSchema",
         get_schema,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The schema", 400: "The transaction is not committed", 404: _NO_SCHEMA},
         "Describe the columns of a dataset",
         answer=with_examples(_FOUND_SCHEMA, examples.FOUND_SCHEMA),
+        denied="GetDatasetSchemaPermissionDenied",
         error_names={400: "TransactionNotCommitted", 404: "SchemaNotFound"},
         query={**BRANCH_OPTION, **END_OPTION, **_VERSION, **PREVIEW},
     ),
@@ -254,7 +259,7 @@ routes = (
         "PUT",
         f"{DATASETS}/{{datasetRid}}/putSchema",
         put_schema,
-        Auth.BEARER,
+        Auth.DATA,
         {200: "The schema", 400: "The schema is not valid", 404: f"{NOT_FOUND}, or there is no view"},
         "Set the columns of a dataset",
         body=with_examples(
@@ -271,6 +276,7 @@ routes = (
             examples.NEW_SCHEMA,
         ),
         answer=with_examples(_FOUND_SCHEMA, examples.FOUND_SCHEMA),
+        denied="PutDatasetSchemaPermissionDenied",
         error_names={400: "InvalidSchema", 404: "DatasetViewNotFound"},
         query=PREVIEW,
     ),
@@ -278,7 +284,7 @@ routes = (
         "GET",
         f"{DATASETS}/{{datasetRid}}/readTable",
         read_table,
-        Auth.BEARER,
+        Auth.DATA,
         {
             200: "The rows",
             400: "The table can't be read as it was asked for",
@@ -286,6 +292,7 @@ routes = (
             500: "A file of the dataset can't be read",
         },
         "Read a dataset as a table",
+        denied="ReadTableDatasetPermissionDenied",
         error_names={400: "ColumnTypesNotSupported", 404: "SchemaNotFound", 500: "ReadTableError"},
         query={
             **RANGE_OPTIONS,
