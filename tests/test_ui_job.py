@@ -210,3 +210,19 @@ def test_a_removed_job_says_so(pages: UiPages, page: UiPage) -> None:
     runtime.send("DELETE", runtime.path)
     expect(card).to_contain_text("This job was removed: it was evicted, or its runtime was reset or deleted.")
     expect(card.get_by_role("button", name="Run again")).to_be_hidden()
+
+
+def test_two_jobs_of_one_function_are_compared(pages: UiPages, page: UiPage) -> None:
+    first = submit(pages, "add", query_of(1))
+    submit(pages, "add", {"x": "one", "y": 2, "names": ["a", "b"]})
+    third = submit(pages, "add", query_of(7))
+    card = open_job(page, third)
+    card.get_by_role("button", name="Compare").click()
+    compared = card.get_by_role("region", name="Compare")
+    expect(compared.get_by_role("row", name="outcome function error ok")).to_be_visible()
+    compared.get_by_label("Compare with").select_option(first)
+    expect(compared.get_by_role("row", name="outcome ok ok")).to_be_visible()
+    expect(compared.get_by_role("table", name="Query").locator("[data-differs]")).to_have_text(['- "x": 1,+ "x": 7,'])
+    expect(compared.get_by_role("table", name="Result or error").locator("[data-differs]")).to_have_text("- 8+ 14")
+    compared.get_by_role("button", name="Done").click()
+    expect(card.get_by_label("Result", exact=True)).to_have_text("14")

@@ -20,6 +20,7 @@ SCRIPTS = (
     "flow",
     "runtimes",
     "job_edit",
+    "job_compare",
     "job",
     "job_table",
     "jobs",

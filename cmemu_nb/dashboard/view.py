@@ -12,6 +12,7 @@ from cmemu_nb.dashboard.actions import ACTIONS, SLOW
 from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
+from cmemu_nb.dashboard.job_compare import compare_part
 from cmemu_nb.dashboard.job_detail import edit_part, job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_rows import JobRows, choices_part, jobs_part
@@ -41,8 +42,9 @@ MANY_FUNCTIONS = 50
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True):
-    """What is open in a dashboard: the tab, the filters, the job and the function. `edit`: the job whose form is open.
+    """What is open in a dashboard: the tab, the filters, the job and the function.
 
+    `edit` is the job whose form is open; `compare` a job and the one that it is compared with, "" for that before it.
     `seen` has the number of the last request received from each window, so that the window knows which are pending.
     """
 
@@ -51,6 +53,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     most: int = 50
     job: str = ""
     edit: str = ""
+    compare: list[str] = []
     function: str = ""
     tried: str = ""
     event_text: str = ""
@@ -173,6 +176,7 @@ class View:
             parts["choices"] = choices_part(emulator.lifecycle)
             parts["job"] = job_part(emulator, options.job, steady) if options.job else {}
             parts["edit"] = edit_part(emulator, options.job) if options.job and options.edit == options.job else {}
+            parts["compared"] = self._compared(steady)
         elif options.tab == "functions":
             parts |= self._function_parts(changes)
             parts["form"] = form_part(emulator, self._schema())
@@ -236,6 +240,10 @@ class View:
             return {"functions": cards}
         self._functions_at = now
         return {"functions": cards, "histories": self._functions.histories()}
+
+    def _compared(self, steady: int) -> Part:
+        job_id, other_id = (*self.options.compare, "", "")[:2]
+        return compare_part(self._emulator, job_id, other_id, steady) if job_id and job_id == self.options.job else {}
 
     def _event_list(self) -> EventList:
         each = self.options

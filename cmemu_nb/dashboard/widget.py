@@ -42,6 +42,7 @@ class DashboardWidget(AnyWidget):
     choices = traitlets.Dict().tag(sync=True)
     job = traitlets.Dict().tag(sync=True)
     edit = traitlets.Dict().tag(sync=True)
+    compared = traitlets.Dict().tag(sync=True)
     functions = traitlets.Dict().tag(sync=True)
     histories = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)

@@ -21,11 +21,12 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   });
   const failing = failForm(dashboard, job);
   const edit = list && editPart(dashboard);
+  const compare = list && comparePart(dashboard);
   const copyCurl = button("Copy curl", "Copy a command that submits the same query, with the token in it, for a terminal", async () => {
     const command = await dashboard.ask("curl", { job: job().key });
     if (command) dashboard.say((await copyText(command)) ? "The command was copied, with the token in it: paste it in a terminal." : "The browser does not let pages copy. The lines of curl below do the same.");
   });
-  const actions = el("div", { class: "cmemu-row cmemu-actions" }, again, edit?.opener, copyCurl, cancel, failing.opener);
+  const actions = el("div", { class: "cmemu-row cmemu-actions" }, again, edit?.opener, compare?.opener, copyCurl, cancel, failing.opener);
 
   const removed = el("p", { class: "cmemu-empty" });
   const diagnosis = el("p", { class: "cmemu-waits" });
@@ -38,7 +39,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   const parts = [error.element, diagnosis, moments.element, Object.values(bodies).map(({ element }) => element), logs.element, facts.element, curl.element];
   const all = el("div", {}, parts);
   const top = el("div", { class: "cmemu-job-top" }, head, actions, failing.element);
-  const element = el("section", { class: "cmemu-card cmemu-job", "aria-label": title, hidden: true }, top, edit?.element, removed, all);
+  const element = el("section", { class: "cmemu-card cmemu-job", "aria-label": title, hidden: true }, top, edit?.element, removed, compare?.element, all);
   let shown = "";
 
   function name(words, state) {
@@ -71,7 +72,9 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
     if (now.key !== wanted()) return showRow(list?.row(wanted()));
     setText(removed, now.removed || "");
     removed.hidden = !now.removed;
-    actions.hidden = all.hidden = Boolean(now.removed);
+    actions.hidden = Boolean(now.removed);
+    const comparing = compare?.show();
+    all.hidden = Boolean(now.removed || comparing);
     if (now.removed) return name(now.key);
     cancel.hidden = failing.opener.hidden = Boolean(now.finished);
     if (now.finished) failing.close();
