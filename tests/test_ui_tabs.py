@@ -71,7 +71,7 @@ def test_a_function_s_card_has_its_signature_and_history_and_opens_its_form(page
     card = panel.get_by_role("listitem").filter(has=pages.page.page.get_by_role("button", name="add", exact=True))
     expect(card).to_contain_text("x: integer, y: integer = 2 → integer")
     expect(card).to_contain_text("Add two numbers.")
-    expect(card).to_contain_text("no jobs yet")
+    expect(card).to_contain_text("no finished jobs yet")
     card.get_by_role("button", name="add", exact=True).click()
     result = run(panel, x=5)
     expect(result.get_by_label("Result", exact=True)).to_have_text("7")

@@ -144,7 +144,7 @@ function historyPart(dashboard) {
       setText(count, number ? `${number.toLocaleString("en")} ${letter === "e" ? (number === 1 ? "error" : "errors") : OUTCOMES[letter][0]}` : "");
     }
     counts.o.classList.toggle("cmemu-muted", !jobs);
-    if (!jobs) setText(counts.o, "no jobs yet");
+    if (!jobs) setText(counts.o, "no finished jobs yet");
     setText(times, jobs ? `p50 ${jobs.p50} · p95 ${jobs.p95}` : "");
     error.hidden = !jobs?.error.length;
     if (!error.hidden) [error.dataset.job, words.textContent] = jobs.error;

@@ -8,7 +8,7 @@ const RUNTIME_COLUMNS = [
   { name: "Last poll", kind: "poll", number: true, title: "How long ago an executor asked for a job" },
   { name: "Queued", kind: "queued", number: true, title: "Jobs that wait" },
   { name: "Running", kind: "running", number: true, title: "Jobs that run" },
-  { name: "Exit code", kind: "exit", number: true, title: "The exit code of a program that has ended" },
+  { name: "Exit", kind: "exit", number: true, title: "The exit code of a program that has ended" },
   { name: "PID", kind: "pid", number: true, title: "The process id of a launched program" },
 ];
 const RUNTIME_TICK_MS = 1000;
@@ -53,6 +53,9 @@ function runtimesPart(dashboard) {
       const place = table.children[position + 1]; // after the head
       if (place !== group.element) table.insertBefore(group.element, place ?? null);
     });
+    // Columns that would be empty leave their place to the names.
+    table.classList.toggle("cmemu-no-replicas", rows.every(({ lines }) => !lines.length));
+    table.classList.toggle("cmemu-no-programs", rows.every(({ lines }) => lines.every((line) => line.pid === null && line.exit_code === null)));
     update();
     table.hidden = !rows.length;
     spread();
