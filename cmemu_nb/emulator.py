@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cmemu_nb.calls.calls import Call, Calls
@@ -22,10 +24,10 @@ from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.lifecycle.configuration import Configuration, hide_secrets
 from cmemu_nb.server.context import Services
 from cmemu_nb.settings import hide_tokens, make_settings
+from cmemu_nb.wire.json_values import read_exactly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
     import pandas as pd
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.calls.diagnosis import Diagnosis
     from cmemu_nb.calls.streams import ItemStream
+    from cmemu_nb.check.findings import Report
     from cmemu_nb.clients.contour import ContourClient
     from cmemu_nb.dashboard.board import Board
     from cmemu_nb.dashboard.pages import Pages
@@ -897,6 +900,25 @@ class Emulator:
         The page asks for the bearer token; `cmemu ui` in a terminal opens it with the token.
         """
         return f"{self.proxy_url or self.url}/ui"
+
+    def check(self, target: str | Path | None = None, cells: Sequence[str] = ()) -> Report:
+        """Check whether a module would deploy; returns a report of what breaks the documented rules of the platform.
+
+        `target` is a Python program, a Dockerfile, a folder with both, or, where Docker or podman is there, the name of
+        an image. Programs are imported in a process of their own, to see their functions, whose schemas are compared
+        with those that are served here. Without a target, the functions in cells are checked as the module that
+        `functions.export` would write. Raises `NotFound` if there is no such file, folder or image.
+
+        >>> emu.check().ok
+        True
+        """
+        from cmemu_nb.check.checker import check, check_program_alone
+
+        served = {each.function_name: read_exactly(each.schema_payload) for each in self.lifecycle.schemas()}
+        if target is not None:
+            return check(target, served)
+        with tempfile.TemporaryDirectory(prefix="cmemu-check-") as folder:
+            return check_program_alone(self.functions.export(Path(folder) / "app.py", cells), served)
 
     def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the session to a JSON file that `Emulator.from_export` reads, and return the file's path.

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cmemu_nb.cli import call, cancel, discovery, fetch, journal, mcp, run, serve, show, ui
+from cmemu_nb.cli import call, cancel, check, discovery, fetch, journal, mcp, run, serve, show, ui
 from cmemu_nb.cli.lab import start_lab
 from cmemu_nb.cli.parser import EXIT_CODES, WRONG, Parser, add_command, complain, drop, exit_code
 from cmemu_nb.errors import CmemuError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-GROUPS = (serve, ui, run, call, cancel, show, fetch, discovery, journal, mcp)
+GROUPS = (serve, ui, run, check, call, cancel, show, fetch, discovery, journal, mcp)
 INTERRUPTED = 130
 # JSON that the emulator just accepts is nested more deeply in its answer, and is parsed here below more stack frames.
 MAX_DEPTH = 3_000

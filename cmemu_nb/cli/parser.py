@@ -34,7 +34,7 @@ _CODES: dict[type[CmemuError], int] = {
 EXIT_CODES = f"""\
 exit codes:
   0  done
-  {RAISED}  the function itself raised an exception
+  {RAISED}  the function itself raised an exception, or 'cmemu check' found an error
   {WRONG}  the command line is wrong, or the request can't be fulfilled; the message says why
   {FAILED}  the job failed, or the launched program failed
   {LATE}  the time limit was reached

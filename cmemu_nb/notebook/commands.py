@@ -128,6 +128,14 @@ def _export_module(parser: argparse.ArgumentParser) -> None:
     add_export(parser, "The file to write, such as app.py.")
 
 
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path",
+        nargs="?",
+        help="A Python program, a Dockerfile, a folder or the name of an image. Default: the functions in cells.",
+    )
+
+
 def _cancel(parser: argparse.ArgumentParser) -> None:
     add_cancel(parser, f"{JOB_OR_VARIABLE}; a function's name for all of its jobs; or: all.")
 
@@ -188,6 +196,7 @@ COMMANDS = {
     "faults": Command("Inject faults, end them, or show which ones are active.", _faults),
     "export": Command("Write the whole session to a file, for Emulator.from_export().", _export),
     "export-module": Command("Write the served functions as a module for the official SDK.", _export_module),
+    "check": Command("Check whether a program, a folder, an image or the functions in cells would deploy.", _check),
     "url": Command("Print the emulator's URL.", _nothing),
     "help": Command("Show this, the arguments of a command, or a longer document.", _help),
 }

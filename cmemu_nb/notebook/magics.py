@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
+    from cmemu_nb.check.findings import Report
     from cmemu_nb.dashboard.widget import Dashboard
     from cmemu_nb.display.charts import Chart
     from cmemu_nb.engine.fault_injection import FaultInjection
@@ -324,6 +325,9 @@ class CMEmu(Settings, Magics):
         emulator = self._emulator(given)
         path = emulator.functions.export(given.path, cell_sources(self.shell), overwrite=given.force)
         print(f"Wrote {plural(len(emulator.functions.in_cells), 'function')} to {path}.")  # noqa: T201
+
+    def _check(self, given: Arguments) -> Report:
+        return self._emulator(given).check(given.path, cell_sources(self.shell))
 
     def _launch(self, given: Arguments) -> LaunchedModule:
         restart = not given.no_restart

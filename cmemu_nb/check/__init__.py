@@ -1,0 +1,1 @@
+"""Whether a module would deploy: the documented rules of containers and functions, checked on files."""
