@@ -372,7 +372,10 @@ def test_reset_of_one_runtime_keeps_its_binding(run: Run, emu: Emulator) -> None
         ("fail nope", "There is no job 'nope'"),
         ("reset nope", "There are no runtimes yet"),
         ("help nope", "choose from"),
-        ("dashboard", "The dashboard is a widget, and this is not a notebook. emu.jobs, .runtimes"),
+        (
+            "dashboard",
+            "The dashboard is a widget, and this is not a notebook. 'cmemu ui' in a terminal opens it in a browser.",
+        ),
         ("timeline --limit 0", "0 is less than 1"),
         ("faults --delay soon", "'soon' is neither a number of seconds nor LOW:HIGH"),
         ("faults --delay 2:1", "delay must be seconds, from 0 to 86400, (low, high)"),

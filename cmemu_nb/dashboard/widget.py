@@ -83,8 +83,9 @@ class Dashboard:
         self._is_saved = not (in_marimo() or in_voila())
         if getattr(current_shell(), "kernel", None) is None and not in_marimo():
             raise HomeError(
-                f"The dashboard is a widget, and this is not a notebook. {emulator.name}.jobs, .runtimes and .events "
-                "are DataFrames; .timeline() and .latency() are charts."
+                "The dashboard is a widget, and this is not a notebook. 'cmemu ui' in a terminal opens it in a "
+                f"browser. {emulator.name}.jobs, .runtimes and .events are DataFrames; .timeline() and .latency() "
+                "are charts."
             )
         self._closed = False
         self._summary_id = f"cmemu-summary-{secrets.token_hex(8)}"

@@ -26,7 +26,7 @@ COLAB = FrontEnd(
 VS_CODE = FrontEnd(
     "VS Code",
     "with a remote kernel {emu}.url is on the kernel's machine, so forward its port. The dashboard needs the setting "
-    "jupyter.widgetScriptSources, for which VS Code asks.",
+    "jupyter.widgetScriptSources, for which VS Code asks; 'cmemu ui' in a terminal opens it in a browser.",
 )
 BINDER = FrontEnd(
     "Binder",
@@ -39,7 +39,9 @@ JUPYTERHUB = FrontEnd(
     "{emu}.",
 )
 JUPYTER = FrontEnd("Jupyter")
-IPYTHON = FrontEnd("IPython", "{emu}.dashboard() needs a notebook; here {emu}.jobs and %cmemu events show the same.")
+IPYTHON = FrontEnd(
+    "IPython", "{emu}.dashboard() needs a notebook; 'cmemu ui' in another terminal opens the dashboard in a browser."
+)
 MARIMO = FrontEnd(
     "marimo",
     "there are no magics, so start the emulator with {emu} = Emulator().start(). Type {emu}.stop() before you run that "
