@@ -38,6 +38,8 @@ ERROR = b'{"exception":"boom"}'
 SVG = "{http://www.w3.org/2000/svg}"
 TAGS = {"svg", "style", "title", "rect", "g", "text", "path"}
 ATTRIBUTES = {"class", "viewBox", "width", "height", "role", "aria-label", "style", "x", "y", "d"}
+LOOKS = {"fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray"}
+LOOKS |= {"font-weight", "font-size", "font-family", "text-anchor"}
 # A colour is one of JupyterLab's, with one of ours for where there is no JupyterLab; what is fine has a muted one.
 MUTED = "#78909c"
 JUPYTER = r"var\(--jp-[a-z0-9-]+,#[0-9a-f]{6}\)"
@@ -205,10 +207,11 @@ def check(svg: str) -> Picture:
     picture = Picture(width, height, title)
     for element in root.iter():
         assert element.tag.removeprefix(SVG) in TAGS
-        assert element.attrib.keys() <= ATTRIBUTES
+        assert element.attrib.keys() <= ATTRIBUTES | LOOKS
         assert element.get("class", "cmemu-svg") == "cmemu-svg"
         assert element.tag != SVG + "style" or DARK.fullmatch(element.text or "")
         check_style(element.get("style", ""))
+        check_looks(element)
     read(picture, root, [])
     for text in picture.texts:
         assert 0 <= text.left <= text.right <= width, text
@@ -217,6 +220,16 @@ def check(svg: str) -> Picture:
         apart = abs(text.y - other.y) >= 13 or text.right < other.left or other.right < text.left
         assert apart, (text, other)
     return picture
+
+
+def check_looks(element: ET.Element) -> None:
+    """Check that programs which know no variables, or get no styles, show the colours that the style falls back to."""
+    for name in ("fill", "stroke"):
+        themed = re.search(rf"(?:^|;){name}:([^;]*)", element.get("style", ""))
+        plain = element.get(name, "none")
+        assert re.fullmatch("none|#[0-9a-f]{6}", plain)
+        assert not themed or themed[1].rstrip(")").endswith(plain)
+    assert element.tag != SVG + "rect" or element.get("fill")
 
 
 def check_style(style: str) -> None:
@@ -234,7 +247,7 @@ def read(picture: Picture, parent: ET.Element, tip: list[str]) -> None:
             lines = element.findtext(SVG + "title", "").split("\n")
             read(picture, element, lines if lines != [""] else [])
         elif name == "text":
-            text = where(element, element.get("style", ""))
+            text = where(element)
             picture.texts.append(text)
             if tip:
                 picture.headers.append(text)
@@ -266,11 +279,12 @@ def shown(box: Box) -> int:
     return int(several[1].replace(",", "")) if several else 1
 
 
-def where(element: ET.Element, style: str) -> Text:
+def where(element: ET.Element) -> Text:
     words = element.text or ""
     x, y = float(element.attrib["x"]), float(element.attrib["y"])
-    em = sum(map(letter, words)) * (1.1 if "font-weight" in style else 1)
-    left = x - em / 2 if "middle" in style else x - em if "end" in style else x
+    anchor, bold = element.get("text-anchor"), "font-weight" in element.attrib
+    em = sum(map(letter, words)) * (1.1 if bold else 1)
+    left = x - em / 2 if anchor == "middle" else x - em if anchor == "end" else x
     return Text(left, left + em, y, words)
 
 

@@ -8,8 +8,10 @@ so any number of charts can share a page. Text from outside is cut short, made v
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from functools import lru_cache
 from html import escape
 from itertools import groupby, pairwise
 from operator import attrgetter
@@ -51,7 +53,8 @@ _COLOURS: dict[str, str] = {
 }
 _AREA = f"fill:{_TEXT};fill-opacity:.25;stroke:{_TEXT};stroke-opacity:.55"
 _BOLD = "font-weight:600"
-_STYLE = f"direction:ltr;fill:{_TEXT};font:13px system-ui,sans-serif"
+_PLAIN = re.compile("#[0-9a-f]{6}")
+_LETTERS = f"fill:{_TEXT};font-size:13px;font-family:system-ui,sans-serif"
 
 # Positions and sizes, in units of the viewBox.
 _WIDTH, _PIXELS, _LEFT, _PLOT, _RIGHT, _LETTER = 600, 660, 12, 130, 582, 7.3
@@ -248,7 +251,7 @@ def _queue(spans: Sequence[Span], top: int, place: _Scale, end: int) -> str:
         outline = "".join(f"H{x:.1f}V{base - (_QUEUE - 6) * depth / most:.1f}" for x, depth in columns)
         tip = _tip(f"at most {plural(most, 'job')} queued at a time")
         path = f"M{columns[0][0]:.1f} {base}{outline}H{place.x(end):.1f}V{base}z"
-        parts.append(f'<g>{tip}<path d="{path}" style="{_AREA}"/></g>')
+        parts.append(f'<g>{tip}<path d="{path}"{_look(_AREA)}/></g>')
     failed = [span for span in spans if not span.ran and span.end == Outcome.FAILED]
     for group in _merged(failed, place, _MARK):
         mark = _mark(Outcome.FAILED, place.x(group[0].ended), top + _QUEUE / 2)
@@ -322,11 +325,12 @@ def _mark(end: str, x: float, y: float) -> str:
     """Return a failed job's cross or a function error's triangle, which can be recognised without colours."""
     if end == Outcome.FUNCTION_ERROR:
         style = f"fill:{_COLOURS[end]};stroke:{_BACK};stroke-width:1.5"
-        return f'<path d="M{x:.1f} {y - 7:.1f}l6.5 12h-13z" style="{style}"/>'
+        return f'<path d="M{x:.1f} {y - 7:.1f}l6.5 12h-13z"{_look(style)}/>'
     if end != Outcome.FAILED:
         return ""
-    cross = f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8" style="fill:none;'
-    return f'{cross}stroke:{_BACK};stroke-width:5"/>{cross}stroke:{_COLOURS[end]};stroke-width:2.4"/>'
+    cross = f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"'
+    outline = _look(f"fill:none;stroke:{_BACK};stroke-width:5")
+    return f"{cross}{outline}/>{cross}{_look(f'fill:none;stroke:{_COLOURS[end]};stroke-width:2.4')}/>"
 
 
 # The latency
@@ -348,7 +352,7 @@ def _draw_latency(times: dict[str, list[int]], text: str) -> str:
     last = max(first + 1, bisect_right(_TICKS, max(values[-1] for values in known)))
     ticks, y = _TICKS[first : last + 1], 6
     parts = []
-    for (what, values), colour in zip(times.items(), (f"fill:{_BLUE}", "fill-opacity:.45"), strict=True):
+    for (what, values), colour in zip(times.items(), (f"fill:{_BLUE}", f"fill:{_TEXT};fill-opacity:.45"), strict=True):
         parts.append(_histogram(what, values, ticks, y, colour))
         y += _PANEL
     labelled = ticks[:: 1 + len(ticks) // _MAX_LABELS]
@@ -381,7 +385,7 @@ def _percentile_lines(times: Sequence[int], ticks: Sequence[int], base: int) -> 
     """Draw the lines of the percentiles, with the names on opposite sides so that they can't overlap."""
     for (name, time), anchor in zip(_percentiles(times).items(), ("end", "start"), strict=False):
         x, top = _log_x(time, ticks), base - _HEIGHT - 18
-        yield f'<path d="M{x:.1f} {top}V{base}" style="stroke:{_TEXT};stroke-width:1.5;stroke-dasharray:4 2"/>'
+        yield f'<path d="M{x:.1f} {top}V{base}"{_look(f"stroke:{_TEXT};stroke-width:1.5;stroke-dasharray:4 2")}/>'
         yield _svg_text(x + (4 if anchor == "start" else -4), top + 10, name, f"text-anchor:{anchor}")
 
 
@@ -394,14 +398,27 @@ def _log_x(time: float, ticks: Sequence[int]) -> float:
 # SVG
 
 
+@lru_cache(maxsize=200)
+def _look(style: str) -> str:
+    """Return a style as attributes: plain ones for each program, and for those that know them also the variables.
+
+    Programs for drawings know no variables, and some pages remove styles: everything would be black there.
+    """
+    given = [declaration.partition(":")[::2] for declaration in style.split(";") if declaration]
+    plain = "".join(f' {name}="{_PLAIN.findall(value)[-1] if "var(" in value else value}"' for name, value in given)
+    themed = ";".join(f"{name}:{value}" for name, value in given if "var(" in value)
+    return f'{plain} style="{themed}"' if themed else plain
+
+
 def _svg(width: int, height: int, pixels: int, text: str, inside: str) -> str:
     """Return a chart that is `pixels` wide, also as an image, and narrower on a narrow page."""
     safe = escape(text)
-    size = f'width="{pixels}" style="max-width:min({pixels}px,100%);height:auto;{_STYLE}"'
+    letters = _look(_LETTERS).replace('style="', f'style="max-width:min({pixels}px,100%);height:auto;direction:ltr;')
+    size = f'width="{pixels}"{letters}'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="cmemu-svg" role="img" viewBox="0 0 {width} {height}" {size} '
         f'aria-label="{safe}"><title>{safe}</title>{_DARK}'
-        f'<rect width="{width}" height="{height}" style="fill:{_BACK}"/>{inside}</svg>'
+        f'<rect width="{width}" height="{height}"{_look(f"fill:{_BACK}")}/>{inside}</svg>'
     )
 
 
@@ -414,17 +431,15 @@ def _nothing(text: str) -> Chart:
 
 
 def _svg_text(x: float, y: float, text: str, style: str = "") -> str:
-    look = f' style="{style}"' if style else ""
-    return f'<text x="{x:.1f}" y="{y}"{look}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y}"{_look(style)}>{escape(text)}</text>'
 
 
 def _line(x: float, y: float, to_x: float, to_y: float) -> str:
-    return f'<path d="M{x:.1f} {y}L{to_x:.1f} {to_y}" style="stroke:{_LINE}"/>'
+    return f'<path d="M{x:.1f} {y}L{to_x:.1f} {to_y}"{_look(f"stroke:{_LINE}")}/>'
 
 
 def _bar(x: float, y: float, width: float, style: str = "", height: float = _BAR) -> str:
-    look = f' style="{style}"' if style else ""
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 2):.1f}" height="{height:.1f}"{look}/>'
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 2):.1f}" height="{height:.1f}"{_look(style)}/>'
 
 
 def _tip(text: str) -> str:

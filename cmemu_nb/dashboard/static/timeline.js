@@ -364,9 +364,9 @@ function timelinePart(dashboard) {
 
   // Ask for all jobs again if a message is missing, as in a window that was opened after the others.
   function check() {
-    clearTimeout(asking);
-    if (dashboard.options.tab !== "timeline") return;
+    if (asking !== null || dashboard.options.tab !== "timeline") return;
     asking = setTimeout(() => {
+      asking = null;
       if (jobs.number < (dashboard.model.get("timeline").number ?? 0)) choose({ asked: uniqueId("timeline") });
     }, MISSING_MS);
   }
@@ -463,7 +463,7 @@ function timelineTable(onopen) {
       lane.busy += Math.max(0, Math.min(right, view.to) - Math.max(left, view.from));
       lane.longest = Math.max(lane.longest, right - left);
     }
-    const cells = [...lanes].sort().map(([name, { counts, busy, longest }]) => {
+    const cells = [...lanes].sort(([one], [other]) => one.localeCompare(other, "en", { numeric: true })).map(([name, { counts, busy, longest }]) => {
       const queue = name.startsWith("queue of ");
       return [name, counts.reduce((sum, each) => sum + each, 0), queue ? "" : `${Math.round((100 * busy) / (view.to - view.from))} %`, counts[FUNCTION_ERROR], counts[FAILED], queue ? "" : durationText(longest)];
     });
