@@ -23,6 +23,7 @@ from foundry_sdk.v2.datasets.errors import BranchAlreadyExists
 from foundry_sdk.v2.filesystem.errors import ResourceNameAlreadyExists
 from foundry_sdk.v2.streams.errors import StreamNotFound, SubscriberAlreadyExists, SubscriberNotFound
 from foundry_sdk.v2.streams.models import CreateStreamRequestStreamSchema, LatestPosition, SpecificPosition
+from test_lifecycle import steps
 
 from cmemu_nb.errors import ApiError, InvalidRequest
 from cmemu_nb.lifecycle import data_streams
@@ -454,3 +455,20 @@ def test_the_bytes_of_a_stream_are_bounded_and_a_read_from_any_position_is_right
     for start in range(kept[0] - 2, 502):
         expected = [offset for offset in kept if offset >= start][:7]
         assert [each.offset for each in log.read(0, start, 7)] == expected
+
+
+def test_publishing_and_reading_cost_the_same_after_a_hundred_thousand_records() -> None:
+    state = Lifecycle(keep_events=1, keep_records=1000)
+    rid = state.create_data_stream("many", parse({"n": "LONG"}), StreamOptions(2)).rid
+    log = state.data_stream(rid)
+
+    def cycle() -> None:
+        state.publish(rid, "master", [log.reader.convert({"n": 1})] * 2)
+        assert len(log.read(0, log.ends[0] - 1, 10)) == 1
+        assert len(log.read(1, log.ends[1] - 400, 10)) == 10
+
+    state.publish(rid, "master", [log.reader.convert({"n": 1})] * 2000)
+    at_first = min(steps(cycle) for _ in range(3))
+    state.publish(rid, "master", [log.reader.convert({"n": 1})] * 100_000)
+    assert min(steps(cycle) for _ in range(3)) == at_first
+    assert (len(log.records()), sum(log.ends)) == (1000, 102_012)

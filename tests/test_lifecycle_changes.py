@@ -39,6 +39,7 @@ from cmemu_nb.lifecycle.data_streams import (
     MAX_STREAMS,
     MAX_SUBSCRIBERS,
     DataStream,
+    Partition,
     StreamLog,
     StreamOptions,
 )
@@ -662,7 +663,7 @@ def picture(value: Any) -> Any:  # noqa: C901, PLR0911 - one for each type
     """Return a copy of all that a state holds, which compares by value; without what is no part of it."""
     if isinstance(value, State):
         return {name: picture(each) for name, each in vars(value).items() if name not in APART}
-    if isinstance(value, Session | Replica | ResultStream | Scratch | DatasetHistory | StreamLog):
+    if isinstance(value, Session | Replica | ResultStream | Scratch | DatasetHistory | StreamLog | Partition):
         return {name: picture(getattr(value, name)) for name in value.__slots__ if name not in APART}
     if isinstance(value, msgspec.Struct):
         return {name: each for name, each in msgspec.structs.asdict(value).items() if name not in APART}
@@ -946,7 +947,7 @@ MUTATORS = frozenset(
 
 def held_names() -> set[str]:
     """Return the names of all attributes of the objects that a lifecycle holds, but for the private ones."""
-    kinds = (Session, Replica, ResultStream, Scratch, DatasetHistory, JobLog, StreamLog)
+    kinds = (Session, Replica, ResultStream, Scratch, DatasetHistory, JobLog, StreamLog, Partition)
     slots = {name for kind in kinds for name in kind.__slots__}
     return {name for name in slots | vars(Lifecycle()).keys() | vars(EventLog()).keys() if not name.startswith("_")}
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import uuid
 import zlib
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,6 +32,7 @@ STREAM_TYPES = (LOW_LATENCY, "HIGH_THROUGHPUT")
 MAX_RECORD_BYTES = 1_000_000
 MAX_PARTITIONS = 100
 MAX_STREAMS = 1000
+MAX_BRANCHES = 100
 MAX_SUBSCRIBERS = 1000
 MAX_KEPT_BYTES = 256 * 1024**2
 # What a record takes in memory beside its text, about.
@@ -111,6 +111,37 @@ class Subscriber(msgspec.Struct, frozen=True):
     created_at: int
 
 
+_DROPPED = StreamRecord(0, 0, 0, b"")
+
+
+class Partition:
+    """The kept records of a partition. Reading takes time in proportion to what is read, wherever it begins."""
+
+    __slots__ = ("_dropped", "_first", "_records")
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._dropped = 0
+        self._records: list[StreamRecord] = []
+
+    def append(self, record: StreamRecord) -> None:
+        """Add the next record."""
+        self._records.append(record)
+
+    def drop_oldest(self) -> None:
+        """Remove the oldest record. The list is shortened only now and then, because that takes time."""
+        self._records[self._dropped] = _DROPPED
+        self._dropped += 1
+        if self._dropped * 2 > len(self._records):
+            del self._records[: self._dropped]
+            self._first, self._dropped = self._first + self._dropped, 0
+
+    def read(self, start: int, most: int) -> list[StreamRecord]:
+        """Return at most `most` records from an offset on, or from the oldest on that is kept."""
+        begin = max(start - self._first, self._dropped)
+        return self._records[begin : begin + most]
+
+
 class StreamLog:
     """The newest records of the stream on one branch. Any thread may read them; only `Lifecycle` changes them.
 
@@ -124,7 +155,7 @@ class StreamLog:
         self.stream = stream
         self.reader = RecordReader(stream.schema)
         self.arrived: deque[StreamRecord] = deque()
-        self.partitions: list[deque[StreamRecord]] = [deque() for _ in range(stream.options.partitions)]
+        self.partitions = [Partition() for _ in range(stream.options.partitions)]
         self.ends = [0] * stream.options.partitions
         self.published = 0
         self.size = 0
@@ -159,15 +190,7 @@ class StreamLog:
 
     def read(self, partition: int, start: int, most: int) -> list[StreamRecord]:
         """Return at most `most` kept records of a partition from an offset on, the oldest first."""
-        kept = self.partitions[partition]
-        skipped = max(start - (self.ends[partition] - len(kept)), 0)
-        if skipped >= len(kept):
-            return []
-        if skipped < len(kept) // 2:
-            return list(islice(kept, skipped, skipped + most))
-        # From the end, which is nearer: a reader that follows a long stream asks for the newest ones.
-        newest = list(islice(reversed(kept), len(kept) - skipped))
-        return newest[::-1][:most]
+        return self.partitions[partition].read(start, most)
 
     # Changing, which only Lifecycle does
 
@@ -185,7 +208,7 @@ class StreamLog:
         self.size += len(kept.value) + RECORD_BYTES
         while len(self.arrived) > most or (self.size > MAX_KEPT_BYTES and len(self.arrived) > 1):
             oldest = self.arrived.popleft()
-            self.partitions[oldest.partition].popleft()
+            self.partitions[oldest.partition].drop_oldest()
             self.size -= len(oldest.value) + RECORD_BYTES
         return kept
 

@@ -33,6 +33,7 @@ from cmemu_nb.errors import (
     quoted_names,
 )
 from cmemu_nb.lifecycle.data_streams import (
+    MAX_BRANCHES,
     MAX_STREAMS,
     MAX_SUBSCRIBERS,
     DataStream,
@@ -1134,9 +1135,12 @@ class Lifecycle(State):
         for what, label in labels.items():
             self.check_label(what, label)
         new.options.check()
-        if len(self.data_streams()) >= MAX_STREAMS:
-            raise ApiError(429, "TooManyStreams", f"There are {MAX_STREAMS} streams already. Delete some of them.")
+        branches = self._data_streams.get(new.rid, {})
+        if len(branches) >= MAX_BRANCHES or (not branches and len(self._data_streams) >= MAX_STREAMS):
+            message = f"There may be {MAX_STREAMS:,} streams with {MAX_BRANCHES} branches each. Delete some of them."
+            raise ApiError(429, "TooManyStreams", message)
         self._data_streams.setdefault(new.rid, {})[new.branch] = StreamLog(new)
+        self._stream_names[new.name] = new.rid
         self._emit("stream_created", detail=f"{new.label} ({new.rid}): {new.schema.in_words}")
         return new
 
@@ -1157,7 +1161,7 @@ class Lifecycle(State):
     def delete_data_stream(self, rid: str) -> None:
         """Delete a data stream with its branches, records and subscribers [ours]."""
         branches = self._branches(rid)
-        del self._data_streams[rid]
+        del self._data_streams[rid], self._stream_names[next(iter(branches.values())).stream.name]
         for name in [name for name, each in self._subscribers.items() if each.rid == rid]:
             del self._subscribers[name]
         self._emit("stream_deleted", detail=f"{next(iter(branches.values())).stream.name} ({rid})")

@@ -54,6 +54,7 @@ class State:
         self._datasets_by_name: dict[str, DatasetHistory] = {}
         self._data_size = DataSize()
         self._data_streams: dict[str, dict[str, StreamLog]] = {}
+        self._stream_names: dict[str, str] = {}
         self._subscribers: dict[str, Subscriber] = {}
         self._kept_bytes = 0
         self._printed = Printed()
@@ -314,10 +315,8 @@ class State:
 
         With None as the branch, return that of the branch that was created first.
         """
-        found = (stream for stream in self.data_streams() if name in (stream.name, stream.rid))
-        for stream in found:
-            return self._data_streams.get(stream.rid, {}).get(stream.branch if branch is None else branch)
-        return None
+        branches = self._data_streams.get(self._stream_names.get(name, name), {})
+        return next(iter(branches.values()), None) if branch is None else branches.get(branch)
 
     def subscriber(self, rid: str, branch: str, subscriber_id: str) -> Subscriber:
         """Return a subscriber of the stream on a branch, with its positions in the current view."""
