@@ -47,6 +47,10 @@ class Changes:
     everything: bool
     anything: bool
 
+    def and_later(self, later: Changes) -> Changes:
+        """Return these changes and later ones."""
+        return Changes(self.jobs | later.jobs, self.everything or later.everything, self.anything or later.anything)
+
 
 class Board:
     """Updates the views of one emulator's dashboards. Its public methods may be called from any thread."""

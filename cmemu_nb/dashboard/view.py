@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.dashboard.actions import ACTIONS, SLOW
+from cmemu_nb.dashboard.ahead import MAX_ROWS, MAX_TIMELINE, Ahead
 from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
@@ -37,7 +38,6 @@ SILENT_SECONDS = 150.0
 CHART_SECONDS = 1.0
 # Each update of the summary makes a saved notebook a changed one.
 SUMMARY_SECONDS, SETTLED_SECONDS, QUIET_SECONDS = 10.0, 3.0, 0.9
-MAX_ROWS = 500
 MANY_FUNCTIONS = 50
 
 
@@ -89,6 +89,7 @@ class View:
         self._functions_at = 0.0
         self._events: EventList | None = None
         self._timeline = Timeline(board.emulator)
+        self.ahead = Ahead()
         self._errors = 0
 
     # Messages from the browser
@@ -162,31 +163,56 @@ class View:
         steady = emulator.steady_at()
         flow = flow_part(emulator, self._board.figures(now), now)
         parts: Part = {"options": msgspec.to_builtins(options), "flow": flow}
-        if options.tab != "jobs":
-            self._jobs = None  # it would miss the changes while another tab is open
-        if options.tab != "functions":
-            self._functions = None
-        if options.tab != "timeline":
-            self._timeline.end()
-        if options.tab == "runtimes":
-            parts["runtimes"] = runtimes_part(emulator, now)
-        elif options.tab == "jobs":
-            most = min(options.most, MAX_ROWS)
-            parts["jobs"] = jobs_part(emulator.lifecycle, self._job_list(changes), self._rows, most)
-            parts["choices"] = choices_part(emulator.lifecycle)
-            parts["job"] = job_part(emulator, options.job, steady) if options.job else {}
-            parts["edit"] = edit_part(emulator, options.job) if options.job and options.edit == options.job else {}
-            parts["compared"] = self._compared(steady)
-        elif options.tab == "functions":
-            parts |= self._function_parts(changes)
-            parts["form"] = form_part(emulator, self._schema())
-            parts["tried"] = job_part(emulator, options.tried, steady) if options.tried else {}
-        elif options.tab == "events":
-            parts["events"] = self._event_list().part(emulator.lifecycle.events, emulator.lifecycle)
-        elif options.tab == "timeline":
-            parts["timeline"] = self._timeline_part(changes, now, steady)
-        self._send(parts)
+        was_ahead, ahead = self.ahead.active, self.ahead.due(changes)
+        if not self.ahead.active:
+            self._forget_tabs(all_tabs=was_ahead)
+        if ahead is not None:
+            parts |= self._parts_ahead(ahead, now, steady)
+        elif was_ahead and not self.ahead.active:
+            parts["newest"] = {}
+        self._send(parts | self._tab_parts(options.tab, changes, now, steady))
         self._summarize_if_due(changed=changes.anything)
+
+    def _forget_tabs(self, *, all_tabs: bool) -> None:
+        """Forget the lists of tabs that are not open: they would miss the changes."""
+        if all_tabs or self.options.tab != "jobs":
+            self._jobs = None
+        if all_tabs or self.options.tab != "functions":
+            self._functions = None
+        if all_tabs or self.options.tab != "timeline":
+            self._timeline.end()
+
+    def _parts_ahead(self, changes: Changes, now: int, steady: int) -> Part:
+        """Return the parts of the tabs that are not open, and the newest jobs."""
+        state = self._emulator.lifecycle
+        parts: Part = {"newest": self.ahead.newest_part(state), "choices": choices_part(state)}
+        tabs = {"functions", "runtimes", "events"} | ({"timeline"} if state.count().total() <= MAX_TIMELINE else set())
+        for tab in tabs - {self.options.tab}:
+            parts |= self._tab_parts(tab, changes, now, steady)
+        return parts
+
+    def _tab_parts(self, tab: str, changes: Changes, now: int, steady: int) -> Part:
+        """Return the parts of a tab."""
+        emulator, options = self._emulator, self.options
+        state = emulator.lifecycle
+        match tab:
+            case "runtimes":
+                return {"runtimes": runtimes_part(emulator, now)}
+            case "jobs":
+                jobs = jobs_part(state, self._job_list(changes), self._rows, min(options.most, MAX_ROWS))
+                job = job_part(emulator, options.job, steady) if options.job else {}
+                edit = edit_part(emulator, options.job) if options.job and options.edit == options.job else {}
+                parts = {"jobs": jobs, "choices": choices_part(state), "job": job, "edit": edit}
+                return {**parts, "compared": self._compared(steady)}
+            case "functions":
+                tried = job_part(emulator, options.tried, steady) if options.tried else {}
+                form = form_part(emulator, self._schema())
+                return {**self._function_parts(changes), "form": form, "tried": tried}
+            case "events":
+                return {"events": self._event_list().part(state.events, state)}
+            case "timeline":
+                return {"timeline": self._timeline_part(changes, now, steady)}
+        return {}
 
     def _send(self, parts: Part) -> None:
         changed = {name: part for name, part in parts.items() if self._shown.get(name) != part}

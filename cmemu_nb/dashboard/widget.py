@@ -39,6 +39,7 @@ class DashboardWidget(AnyWidget):
     flow = traitlets.Dict().tag(sync=True)
     runtimes = traitlets.Dict().tag(sync=True)
     jobs = traitlets.Dict().tag(sync=True)
+    newest = traitlets.Dict().tag(sync=True)
     choices = traitlets.Dict().tag(sync=True)
     job = traitlets.Dict().tag(sync=True)
     edit = traitlets.Dict().tag(sync=True)
@@ -92,7 +93,7 @@ class Dashboard:
         options = msgspec.to_builtins(Options())
         self.widget = DashboardWidget(options=options, name=emulator.name, summary=self._summary_id)
         self._view = View(emulator.board, self.widget.show, self.widget.send, self._rewrite_summary)
-        self.widget.on_msg(lambda _widget, message, _buffers: self._view.receive(message))
+        self.widget.on_msg(lambda _widget, message, _buffers: self._receive(message))
         emulator.board.open()
 
     def close(self) -> None:
@@ -104,6 +105,10 @@ class Dashboard:
     def _close(self) -> None:
         self._view.pause()
         self.widget.close()
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        self._view.ahead.heard()
+        self._view.receive(message)
 
     def _rewrite_summary(self) -> None:
         if self._is_saved:

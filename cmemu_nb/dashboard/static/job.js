@@ -29,6 +29,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   const actions = el("div", { class: "cmemu-row cmemu-actions" }, again, edit?.opener, compare?.opener, copyCurl, cancel, failing.opener);
 
   const removed = el("p", { class: "cmemu-empty" });
+  const glimpse = el("dl", { class: "cmemu-job-facts", hidden: true });
   const diagnosis = el("p", { class: "cmemu-waits" });
   const error = errorBox();
   const moments = momentsPart();
@@ -39,7 +40,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   const parts = [error.element, diagnosis, moments.element, Object.values(bodies).map(({ element }) => element), logs.element, facts.element, curl.element];
   const all = el("div", {}, parts);
   const top = el("div", { class: "cmemu-job-top" }, head, actions, failing.element);
-  const element = el("section", { class: "cmemu-card cmemu-job", "aria-label": title, hidden: true }, top, edit?.element, removed, compare?.element, all);
+  const element = el("section", { class: "cmemu-card cmemu-job", "aria-label": title, hidden: true }, top, edit?.element, glimpse, removed, compare?.element, all);
   let shown = "";
 
   function name(words, state) {
@@ -54,7 +55,9 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   function showRow(row) {
     actions.hidden = all.hidden = true;
     removed.hidden = false;
-    setText(removed, "Its details are on the way.");
+    setText(removed, dashboard.model.get("newest")?.rows ? "The rest is shown when the cell that runs now has ended." : "Its details are on the way.");
+    glimpse.hidden = !row;
+    if (row) glimpse.replaceChildren(...glimpseOf(row));
     name(row ? row.function : wanted(), row && { badge: row.outcome, tone: JOB_TONES[row.outcome] || "grey" });
   }
 
@@ -70,6 +73,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
     for (const [way, by] of list ? [[previous, -1], [next, 1]] : []) way.setAttribute("aria-disabled", String(!list.step(by)));
     edit?.show();
     if (now.key !== wanted()) return showRow(list?.row(wanted()));
+    glimpse.hidden = true;
     setText(removed, now.removed || "");
     removed.hidden = !now.removed;
     actions.hidden = Boolean(now.removed);
@@ -90,6 +94,14 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   }
 
   return { element, heading, show };
+}
+
+// Return what a row of the list says of its job, as the terms and descriptions of a list.
+function glimpseOf(row) {
+  const facts = [["query", row.query], [["error", "failed"].includes(row.outcome) ? "error" : "result", row.result], ["id", row.key], ["runtime", row.runtime]];
+  if (row.wait !== null) facts.push(["queued for", durationText(row.wait)]);
+  if (row.run !== null) facts.push(["ran for", durationText(row.run)]);
+  return facts.filter(([, text]) => text).map(([name, text]) => [el("dt", {}, name), el("dd", {}, el("bdi", {}, text))]).flat();
 }
 
 // Make the button that opens a line in which a reason is typed, and this line, which fails the job.

@@ -57,7 +57,7 @@ function jobTable(dashboard) {
 
   function show() {
     const jobs = dashboard.model.get("jobs");
-    if (!jobs.rows) return;
+    if (!jobs.rows && !dashboard.model.get("newest")?.rows) return;
     const wanted = dashboard.options.filter;
     const choices = dashboard.model.get("choices");
     runtimes = choices.runtimes?.length ?? 0;
@@ -72,7 +72,7 @@ function jobTable(dashboard) {
     // Its place stays, so that the filters do not move under the pointer.
     clear.style.visibility = search.text() || Object.values(wanted).some(Boolean) ? "visible" : "hidden";
     setText(problem, found.problem);
-    setText(counted, jobs.every ? found.words : "");
+    setText(counted, found.rows.length || jobs.every ? found.words : "");
     more.hidden = !found.complete || jobs.rows.length >= jobs.found || dashboard.options.most >= 500;
     longest = Math.max(...found.rows.map((row) => spent(row).reduce((sum, each) => sum + each)));
     table.update(found.rows, dashboard.options.job, JSON.stringify([wanted, search.text(), dashboard.options.most]));
@@ -81,14 +81,19 @@ function jobTable(dashboard) {
   // Return the rows to show for a filter: those that the kernel has found, or, before it has answered, the fitting ones of those
   // that are here.
   function searched(wanted) {
-    const { rows, found, every, asked } = dashboard.model.get("jobs");
+    const { rows = [], found, every, asked = [{}] } = dashboard.model.get("jobs");
+    const { rows: newest, every: all } = dashboard.model.get("newest") ?? {};
     const { terms, problem: wrong } = searchTerms(wanted.text);
-    if (Object.keys(wanted).every((name) => wanted[name] === asked[0][name])) {
-      const [here, all] = [rows.length, found].map((count) => count.toLocaleString("en"));
-      return { rows, problem: wrong, complete: true, words: `${here} of ${all}${found === every ? " jobs" : ` found, ${every.toLocaleString("en")} in all`}` };
+    // While a cell keeps the kernel from receiving what was chosen, it may take another tab for the open one.
+    const current = !newest || dashboard.model.get("options").tab === "jobs";
+    if (current && Object.keys(wanted).every((name) => wanted[name] === asked[0][name])) {
+      const [shown, matching] = [rows.length, found].map((count) => count.toLocaleString("en"));
+      return { rows, problem: wrong, complete: true, words: `${shown} of ${matching}${found === every ? " jobs" : ` found, ${every.toLocaleString("en")} in all`}` };
     }
-    const fitting = rows.filter((row) => fits(row, wanted) && searchMatches(terms, row));
-    return { rows: fitting, problem: wrong, complete: false, words: `${fitting.length} of the ${rows.length} jobs that are here${dashboard.waited() > DEAF_MS ? "; older ones are searched when the cell ends" : ""}` };
+    const here = newest || rows;
+    const fitting = here.filter((row) => fits(row, wanted) && searchMatches(terms, row));
+    const words = `${fitting.length.toLocaleString("en")} of the newest ${here.length.toLocaleString("en")} jobs${all > here.length ? "; older ones are searched when the cell ends" : ""}`;
+    return { rows: newest ? fitting.slice(0, dashboard.options.most) : fitting, problem: wrong, complete: false, words };
   }
 
   function step(by) {
@@ -98,7 +103,7 @@ function jobTable(dashboard) {
   }
 
   function nothing() {
-    if (!dashboard.model.get("jobs").every) return `There are no jobs yet. In a cell: ${dashboard.emu()}.call("name", {...}) or ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.`;
+    if (!dashboard.model.get("jobs").every && !dashboard.model.get("newest")?.every) return `There are no jobs yet. In a cell: ${dashboard.emu()}.call("name", {...}) or ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.`;
     const names = searchTerms(search.text()).terms.find(({ key, value }) => ["fn", "runtime"].includes(key) && !value.includes("*"));
     return names ? `No job matches. ${names.key}: takes a whole name; ${names.key}:*${names.value}* finds a part of it.` : "No job matches. Clear shows every job.";
   }

@@ -30,5 +30,5 @@ function jobsPart(dashboard) {
     dashboard.look({ job: id });
   }
 
-  return { element, show, tick: list.tick, parts: ["jobs", "choices", "job", "edit", "compared"] };
+  return { element, show, tick: list.tick, parts: ["jobs", "newest", "choices", "job", "edit", "compared"] };
 }

@@ -62,8 +62,12 @@ function connect(model, status) {
 
   const received = () => (model.get("options").seen?.[window] ?? 0) >= requested.number;
 
-  // Return for how many milliseconds a change has been pending.
-  dashboard.waited = () => (received() ? 0 : Date.now() - requested.at);
+  // Return whether a cell keeps the kernel from receiving what was chosen, and this is not shown yet: where messages wait for
+  // cells, the kernel sends the data of every tab, and the newest jobs, while a cell runs.
+  dashboard.isBusy = () => {
+    const here = model.get("newest")?.rows ? ["tab", "filter", "job", "most"] : [];
+    return !received() && Date.now() - requested.at > DEAF_MS && Object.keys(pending).some((name) => !here.includes(name));
+  };
 
   // Show a sentence for a while: what a button did.
   let fading = null;
@@ -132,7 +136,7 @@ function noticePart(dashboard) {
   function show() {
     const { running, at } = dashboard.model.get("flow");
     if (running && Date.now() - heardAt > SILENT_MS) setText(element, dashboard.words.silent(at));
-    else setText(element, dashboard.waited() > DEAF_MS ? dashboard.words.busy : "");
+    else setText(element, dashboard.isBusy() ? dashboard.words.busy : "");
   }
   return {
     element,
