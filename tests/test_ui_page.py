@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from client import RID, error_code, eventually
+from client import RID, error_code, eventually, free_port
 from conftest import TOKEN
 from playwright.sync_api import expect
 from ui_page import UiPages, ui_pages
@@ -28,7 +28,8 @@ EVIL = "<img src=x onerror=alert(1)><b>ü"
 
 @pytest.fixture(scope="module")
 def opened() -> Iterator[UiPages]:
-    with ui_pages() as opened:
+    # Not ports that the system gives to connections: the emulator must get them again when it is started again.
+    with ui_pages(port=free_port(), tls_port=free_port()) as opened:
         yield opened
 
 
