@@ -29,7 +29,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
   const actions = el("div", { class: "cmemu-row cmemu-actions" }, again, edit?.opener, compare?.opener, copyCurl, cancel, failing.opener);
 
   const removed = el("p", { class: "cmemu-empty" });
-  const glimpse = el("dl", { class: "cmemu-job-facts", hidden: true });
+  const glimpse = el("dl", { class: "cmemu-job-facts" });
   const diagnosis = el("p", { class: "cmemu-waits" });
   const error = errorBox();
   const moments = momentsPart();
@@ -56,8 +56,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
     actions.hidden = all.hidden = true;
     removed.hidden = false;
     setText(removed, dashboard.model.get("newest")?.rows ? "The rest is shown when the cell that runs now has ended." : "Its details are on the way.");
-    glimpse.hidden = !row;
-    if (row) glimpse.replaceChildren(...glimpseOf(row));
+    glimpse.replaceChildren(...(row ? glimpseOf(row) : []));
     name(row ? row.function : wanted(), row && { badge: row.outcome, tone: JOB_TONES[row.outcome] || "grey" });
   }
 
@@ -73,7 +72,7 @@ function jobCard(dashboard, { part, title, onclose, list = null }) {
     for (const [way, by] of list ? [[previous, -1], [next, 1]] : []) way.setAttribute("aria-disabled", String(!list.step(by)));
     edit?.show();
     if (now.key !== wanted()) return showRow(list?.row(wanted()));
-    glimpse.hidden = true;
+    glimpse.replaceChildren();
     setText(removed, now.removed || "");
     removed.hidden = !now.removed;
     actions.hidden = Boolean(now.removed);
