@@ -217,6 +217,29 @@ def test_the_keys_of_the_whole_dashboard(pages: UiPages) -> None:
     expect(functions.get_by_role("region", name="Try it")).to_be_hidden()
 
 
+def test_arrows_home_and_end_move_in_the_list_and_a_row_that_moves_keeps_the_focus(pages: UiPages) -> None:
+    jobs = fill(pages)
+    page, keyboard = pages.page, pages.page.page.keyboard
+    openers = page.tab("Jobs").locator("tbody .cmemu-open")
+    expect(openers).to_have_count(8)
+    assert openers.evaluate_all("(all) => all.filter((each) => each.tabIndex === 0).length") == 1
+    openers.first.focus()
+    keyboard.press("End")
+    expect(page.row(jobs["ok"]).locator(".cmemu-open")).to_be_focused()
+    keyboard.press("ArrowUp")
+    expect(page.row(jobs["function error"]).locator(".cmemu-open")).to_be_focused()
+    keyboard.press("Home")
+    expect(openers.first).to_be_focused()
+    moving = page.page.evaluate_handle("() => document.activeElement")
+    pages.emulator.cancel("wait")
+    expect(page.count("6 failed")).to_be_visible()
+    expect(page.root.get_by_role("tabpanel", name="Jobs").locator("tbody").first).not_to_contain_text("running")
+    assert moving.evaluate("(row) => row === document.activeElement")
+    keyboard.press("Enter")
+    expect(page.root.get_by_role("region", name="The open job")).to_contain_text("cancelled")
+    keyboard.press("Escape")
+
+
 def test_keys_end_in_the_dashboard_but_those_of_the_page_and_the_browser_do_not(pages: UiPages) -> None:
     page = pages.page.page
     page.evaluate(HEAR_KEYS)

@@ -75,7 +75,14 @@ function lineTable({ caption, columns, cellsOf, onopen, empty }) {
     }
   }
 
+  const reach = roving(body, ".cmemu-open");
+
   function show() {
+    keepingFocus(table, arrange);
+    reach();
+  }
+
+  function arrange() {
     const { rows } = latest;
     // Without newer rows nothing would move, so removed rows may disappear.
     const held = Date.now() - pointedAt < HOLD_MS && entries.size > 0 && rows.some((row) => !entries.has(row.key));

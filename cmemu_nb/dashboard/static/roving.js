@@ -33,3 +33,13 @@ function roving(container, selector, { keys = ["ArrowUp", "ArrowDown"], onmove =
   });
   return update;
 }
+
+// Call `change()`, which may move or remove elements of `container`; the focus stays on its element, or goes to the container's
+// first that Tab reaches.
+function keepingFocus(container, change) {
+  const focused = container.contains(document.activeElement) ? document.activeElement : null;
+  change();
+  if (!focused || document.activeElement === focused) return;
+  const next = focused.isConnected ? focused : container.querySelector("[tabindex='0']");
+  next?.focus({ preventScroll: true });
+}
