@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
 from client import Api
@@ -342,6 +343,36 @@ def test_every_type_survives_both_ways(emu: Emulator, client: FoundryClient) -> 
         "map": "",
     }
     emu.streams.clear()
+
+
+@pytest.mark.parametrize("number", ["1e999999999", "-1e-999999999", "9" * 5000, "1e39", "0.1", "-0", "1" * 39])
+def test_no_number_is_too_much_for_any_type(emu: Emulator, api: Api, number: str) -> None:
+    made = emu.streams.create("types", ALL_TYPES)
+    for name in ALL_TYPES:
+        answer = api.contour("POST", f"{PROXY}/{made.rid}/branches/master/jsonRecord", data=f'{{"{name}": {number}}}')
+        assert answer.status_code in (200, 400), (name, answer.text)
+        if answer.status_code == 400:
+            reason = answer.json()["errorDescription"]
+            assert f"'{name}'" in reason or "Integer value out of range" in reason
+    accepted = {"-1e-999999999": 3, "1e39": 1, "0.1": 4, "-0": 8, "1" * 39: 2}
+    assert len(made.records) == len(made.frame()) == accepted.get(number, 0)
+    emu.streams.clear()
+
+
+def test_values_of_numpy_are_those_of_python(emu: Emulator) -> None:
+    record = {"at": np.datetime64("2026-01-02T03:04:05.123456789"), "n": np.int32(7), "x": np.float32(0.5)}
+    emu.streams["numpy"] = [{**record, "on": np.True_, "list": np.array([1, 2]), "text": np.str_("a")}]
+    assert emu.streams["numpy"].records == [
+        {
+            "at": dt.datetime(2026, 1, 2, 3, 4, 5, 123456, dt.UTC),
+            "n": 7,
+            "x": 0.5,
+            "on": True,
+            "list": [1, 2],
+            "text": "a",
+        }
+    ]
+    del emu.streams["numpy"]
 
 
 def test_a_frame_becomes_a_stream_and_comes_back(emu: Emulator) -> None:

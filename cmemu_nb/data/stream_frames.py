@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.phrases import quoted
 from cmemu_nb.wire.stream_schemas import DataType, Field, FieldSchema, StreamSchema, parse
-from cmemu_nb.wire.stream_values import python_records
+from cmemu_nb.wire.stream_values import plain_moment, python_records
 from cmemu_nb.wire.value_types import fields_of_object, is_missing, kinds_of, name_of_type
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def _type_of(name: str, values: Iterable[Any], depth: int) -> DataType:
 
 def _plain(value: Any) -> Any:
     """Return a value of Python for one of NumPy's, also for an array."""
+    value = plain_moment(value)
     return value.tolist() if type(value).__module__ == "numpy" else value
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Convert = Callable[[Any, str], Any]
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+MAX_FLOAT = 3.4028234663852886e38
 _MILLISECOND = dt.timedelta(milliseconds=1)
 _encode = msgspec.json.Encoder().encode
 # Numbers with a fraction are read as they were written: a decimal must not lose digits.
@@ -66,7 +67,10 @@ class RecordReader:
         """Convert a record of JSON values or values of Python. Raises `Mismatch`."""
         value = self._struct(record, "")
         key = None if self._keys is None else _encode([value[name] for name in self._keys])
-        return NewRecord(_encode(value), key)
+        try:
+            return NewRecord(_encode(value), key)
+        except UnicodeEncodeError:
+            raise Mismatch("A key of a map has half a surrogate pair, which is not a character.") from None
 
     def python(self, value: bytes) -> dict[str, Any]:
         """Return a kept record with values of Python: `datetime` in UTC, `date`, `Decimal`, `bytes`."""
@@ -166,18 +170,27 @@ def _whole(kind: str, limit: int) -> Convert:
 def _plain_number(value: Any, path: str, expected: str) -> Any:
     """Return a number of Python for one of another kind, such as NumPy's."""
     value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise _wrong(value, path, expected)
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        finite = False
+    # Numbers such as 1e999999999 are not finite here, so nothing is computed with them.
+    if not finite:
         raise _wrong(value, path, expected)
     return value
 
 
-def _floating(value: Any, path: str) -> float:
-    if type(value) is float and math.isfinite(value):
-        return value
-    try:
-        return float(_plain_number(value, path, "a number"))
-    except OverflowError:
-        raise _wrong(value, path, "a number") from None
+def _double(value: Any, path: str) -> float:
+    return float(_plain_number(value, path, "a number (DOUBLE)"))
+
+
+def _float(value: Any, path: str) -> float:
+    number = float(_plain_number(value, path, "a number (FLOAT)"))
+    if abs(number) > MAX_FLOAT:
+        raise _wrong(value, path, f"a number of at most {MAX_FLOAT:g} (FLOAT)")
+    return number
 
 
 def _decimal(precision: int, scale: int | None) -> Convert:
@@ -193,11 +206,9 @@ def _decimal(precision: int, scale: int | None) -> Convert:
             raise _wrong(value, path, expected) from None
         if not isinstance(exponent, int):
             raise _wrong(value, path, expected)
-        whole = max(len(digits) + exponent, 0)
-        fraction = max(-exponent, 0)
-        if scale is not None and fraction > scale:
-            # Zeros at the end say nothing.
-            fraction = max(-(number.normalize().as_tuple().exponent), 0)  # type: ignore[operator]
+        # Zeros at the end say nothing. Python's own normalize() would compute with the number, however small it is.
+        zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+        whole, fraction = max(len(digits) + exponent, 0), max(-exponent - zeros, 0)
         if whole > precision - (scale or 0) or fraction > (precision if scale is None else scale):
             raise _wrong(value, path, expected)
         return format(number, "f")
@@ -245,6 +256,7 @@ def _date(value: Any, path: str) -> str:
 
 
 def _timestamp(value: Any, path: str) -> int | float:
+    value = plain_moment(value)
     if isinstance(value, dt.datetime):
         return _milliseconds(value)
     if isinstance(value, str):
@@ -257,6 +269,11 @@ def _timestamp(value: Any, path: str) -> int | float:
         return _milliseconds(EPOCH + _microseconds(number))
     except (OverflowError, ValueError):
         raise _wrong(value, path, _TIMESTAMP) from None
+
+
+def plain_moment(value: Any) -> Any:
+    """Return a `datetime` for one of NumPy's, which NumPy may convert to a number; other values as they are."""
+    return value.astype("datetime64[us]").item() if type(value).__name__ == "datetime64" else value
 
 
 _TIMESTAMP = "Unix milliseconds, or ISO text such as 2026-01-31T12:00:00Z"
@@ -280,8 +297,8 @@ _PLAIN: dict[str, Convert] = {
     "binary": _binary,
     "date": _date,
     "timestamp": _timestamp,
-    "float": _floating,
-    "double": _floating,
+    "float": _float,
+    "double": _double,
 }
 
 
