@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., str]
 
-pytestmark = [pytest.mark.once, pytest.mark.long_lived]
+pytestmark = [pytest.mark.once, pytest.mark.long_lived, pytest.mark.usefixtures("arrow_pipe")]
 RID = "ri.foundry.main.deployed-app.notebook"
 ADD_NAME = "com.notebook.computemodules.add"
 QUERY = json.dumps({"x": 40, "y": 2})
@@ -62,7 +62,7 @@ def answer(text: str) -> Any:
     return json.loads(text)
 
 
-def test_pltr_verifies_the_token_and_calls_functions(emu: Emulator, tmp_path: Path) -> None:
+def test_pltr_verifies_the_token_calls_functions_and_uploads_files_of_datasets(emu: Emulator, tmp_path: Path) -> None:
     pltr = configured("pltr-cli", emu, tmp_path)
     assert "Authentication successful!" in pltr("verify")
     called = pltr("functions", "query", "execute", ADD_NAME, "--parameters", QUERY, "--format", "json")
@@ -70,6 +70,11 @@ def test_pltr_verifies_the_token_and_calls_functions(emu: Emulator, tmp_path: Pa
     ontology, *_ = answer(pltr("ontology", "list", "--format", "json"))
     called = pltr("ontology", "query-execute", ontology["rid"], ADD_NAME, "--parameters", QUERY, "--format", "json")
     assert answer(called) == {"result": "value=42"}
+    dataset = emu.datasets.create("orders")
+    assert answer(pltr("dataset", "get", dataset.rid, "--format", "json"))["name"] == "orders"
+    (tmp_path / "orders.csv").write_text("id\n7\n")
+    assert "File uploaded successfully" in pltr("dataset", "files", "upload", str(tmp_path / "orders.csv"), dataset.rid)
+    assert dataset.frame()["id"].to_list() == [7]
 
 
 def test_foundry_cli_executes_a_compute_module_s_function_and_reads_its_status(emu: Emulator, tmp_path: Path) -> None:
