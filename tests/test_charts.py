@@ -575,6 +575,11 @@ def test_who_still_runs_a_job_takes_no_other_even_if_the_clock_was_set_back() ->
     assert [label for _, label in picture.lanes()] == ["worker 1", "worker 2", "3f9a12bc"]
 
 
+def test_a_job_that_starts_when_another_ends_has_its_lane_although_the_clocks_differ() -> None:
+    jobs = [job(number, 0, number * S, (number + 1) * S, run_clock=S + 2 * MS) for number in range(5)]
+    assert timeline(jobs).lanes() == [("r", "worker 1")]
+
+
 def test_the_names_of_lanes_end_before_the_bars_begin() -> None:
     tasks = [job(number, 0, number, 10**6, replica_id="3f9a12bc") for number in range(100)]
     picture = timeline([*tasks, *(job(number, 0, None, 10**6, **FAILED) for number in range(100, 200))])

@@ -37,6 +37,15 @@ class Span(NamedTuple):
         """Whether an executor took the job."""
         return self.job.started_at is not None
 
+    @property
+    def freed(self) -> int:
+        """The time from which on its slot was free.
+
+        It is read from the clock that says when jobs were started. That of the measured durations may differ by
+        milliseconds after some seconds, and the next job, which starts at once, would seem to need another slot.
+        """
+        return max(self.left_queue, min(self.ended, self.job.completed_at or self.ended))
+
 
 def span_of(job: Job, now: int, steady: int) -> Span:
     """Return when a job waited and ran: its measured durations, placed around the time at which it was taken.
@@ -121,7 +130,7 @@ class Lanes:
         lane, started_at, running = placed
         moved = started_at != span.job.started_at
         if running and (moved or span.end != JobStatus.RUNNING):
-            self._slots[lane[:2]].release(lane.number, span.left_queue if moved else span.ended)
+            self._slots[lane[:2]].release(lane.number, span.left_queue if moved else span.freed)
             self._placed[span.job.job_id] = (lane, started_at, False)
         if moved:
             del self._placed[span.job.job_id]
@@ -136,7 +145,7 @@ class Lanes:
         lane = Lane(*executor, slots.take(span.left_queue))
         running = span.end == JobStatus.RUNNING
         if not running:
-            slots.release(lane.number, span.ended)
+            slots.release(lane.number, span.freed)
         self._placed[job.job_id] = (lane, job.started_at, running)
         return lane
 

@@ -10,6 +10,7 @@ const NUMBERS_MS = 1000;
 const NEAR_PIXELS = 4;
 const DRAGGED_PIXELS = 4;
 const HELP = "Left and right move, + and - zoom, 0 shows everything again. Up and down choose a job, Enter opens it.";
+const POINTER_HELP = "Drag to move, Ctrl and the wheel zoom, a double click shows everything again, a click on a job opens it.";
 
 function timelinePart(dashboard) {
   const jobs = new TimelineJobs();
@@ -18,7 +19,7 @@ function timelinePart(dashboard) {
   const field = el("div", { class: "cmemu-timeline-canvas", tabindex: "0", role: "application", "aria-roledescription": "timeline" }, canvas);
   const axis = el("div", { class: "cmemu-timeline-axis", "aria-hidden": "true" });
   const legend = el("ul", { class: "cmemu-timeline-legend", "aria-label": "Colours" });
-  const count = el("span", { class: "cmemu-timeline-count" });
+  const count = el("span", { class: "cmemu-timeline-count", title: `${POINTER_HELP} ${HELP}` });
   const tip = el("div", { class: "cmemu-timeline-tip", hidden: true, "aria-hidden": "true" });
   const spoken = el("div", { class: "cmemu-timeline-spoken", role: "status" });
   const empty = el("p", { class: "cmemu-empty", hidden: true });
@@ -102,7 +103,7 @@ function timelinePart(dashboard) {
     live.setAttribute("aria-pressed", String(!fixed));
     empty.hidden = jobs.count > 0;
     body.hidden = jobs.count === 0;
-    setText(empty, jobs.number ? `There are no jobs yet. In a cell: ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.` : "The timeline comes with the next message of the kernel.");
+    setText(empty, jobs.number ? `There are no jobs yet. In a cell: ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.` : "The timeline is shown as soon as the emulator has sent it.");
     setText(count, countText());
     if (!jobs.count) return;
     const now = present();
