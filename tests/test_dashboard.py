@@ -79,6 +79,13 @@ def test_jobs_of_an_outside_client_arrive_live(dashboard: Dashboard) -> None:
     expect(card.get_by_label("Logs")).to_have_text("adding 1 2\n")
     expect(card.get_by_label("Timeline")).to_contain_text(re.compile("queued.*running.*succeeded"))
     screenshot(dashboard.page, "dashboard-jobs")
+    card.get_by_role("button", name="Edit and run").click()
+    expect(card.get_by_role("region", name="Edit and run").get_by_label("y", exact=True)).to_have_value("2")
+    card.get_by_role("button", name="Discard").click()
+    card.get_by_role("button", name="Compare").click()
+    expect(card.get_by_text("There is no other job of this function")).to_be_visible()
+    card.get_by_role("button", name="Done").click()
+    expect(card.get_by_label("Result", exact=True)).to_have_text("3")
 
 
 def test_a_job_is_run_again_and_others_failed_and_cancelled(dashboard: Dashboard) -> None:

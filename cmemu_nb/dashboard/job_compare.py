@@ -67,8 +67,8 @@ def _words(job: Job, now: int) -> str:
 
 
 def _facts(other: Job, job: Job, now: int) -> list[list[str]]:
-    """Return rows of a name and two values."""
-    return [
+    """Return rows of a name and two values, without those that neither job has."""
+    rows = [
         ["outcome", *(str(each.outcome or each.status) for each in (other, job))],
         ["queued at", *(when(each.queued_at) for each in (other, job))],
         ["queue time", *(duration(each.queue_time(now)) for each in (other, job))],
@@ -76,6 +76,7 @@ def _facts(other: Job, job: Job, now: int) -> list[list[str]]:
         ["runtime", *(plain(each.runtime_id) for each in (other, job))],
         ["replica", *(plain(each.replica_id or MISSING) for each in (other, job))],
     ]
+    return [row for row in rows if row[1:] != [MISSING, MISSING]]
 
 
 def _outcome_text(job: Job, explanation: str) -> str:

@@ -13,7 +13,7 @@ from cmemu_nb.dashboard.job_error import error_of
 from cmemu_nb.dashboard.panels import TONES, Part, badge, plain
 from cmemu_nb.display.text import duration, visible, when
 from cmemu_nb.errors import NotFound
-from cmemu_nb.lifecycle.records import NS_PER_S, app_label
+from cmemu_nb.lifecycle.records import NS_PER_S, Outcome, app_label
 from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
     return {
         "key": job_id,
         "function": plain(job.query_type),
-        "state": badge(str(job.outcome or job.status), TONES[job.outcome or job.status]),
+        "state": _state(job),
         "finished": job.finished,
         "diagnosis": _diagnosis(emulator, job, now),
         "error": error,
@@ -48,6 +48,13 @@ def job_part(emulator: Emulator, job_id: str, now: int) -> Part:
         "facts": _facts(job),
         "curl": [visible(line, lines=True) for line in curl_commands(job, emulator.url, emulator.name)],
     }
+
+
+def _state(job: Job) -> Part:
+    """Return the badge of a job: its outcome, or its status before; what is fine has no colour."""
+    return badge(
+        str(job.outcome or job.status), "grey" if job.outcome == Outcome.OK else TONES[job.outcome or job.status]
+    )
 
 
 def edit_part(emulator: Emulator, job_id: str) -> Part:

@@ -1,5 +1,7 @@
 // The comparison of the open job with another job of its function.
 
+const TIMES = new Set(["queued at", "queue time", "run time"]); // they differ always
+
 function comparePart(dashboard) {
   const others = el("select", { class: "cmemu-input", title: "Compare with this job", onchange: () => choose(others.value) });
   const nothing = el("p", { class: "cmemu-empty" });
@@ -41,7 +43,7 @@ function comparePart(dashboard) {
     if (part.nothing || shown === words) return true;
     shown = words;
     heads.forEach((head, position) => setText(head, `${part.names[position]}${position ? " (this job)" : ""}`));
-    facts.replaceChildren(...part.facts.map(([name, left, right]) => el("tr", { "data-differs": left !== right }, el("th", { scope: "row" }, name), el("td", {}, left), el("td", {}, right))));
+    facts.replaceChildren(...part.facts.map(([name, left, right]) => el("tr", { "data-differs": left !== right && !TIMES.has(name) }, el("th", { scope: "row" }, name), el("td", {}, left), el("td", {}, right))));
     for (const [name, body] of Object.entries(bodies)) body.show(part[name]);
     return true;
   }
