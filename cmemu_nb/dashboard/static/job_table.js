@@ -41,7 +41,7 @@ function jobTable(dashboard) {
       { name: "Result or error", share: 9, from: 320 },
       { name: "Time", width: 132, number: true, from: 520, title: "From submission to the end: the light part queued, the dark part running", fill: fillTimes, live: true },
       { name: "Queued", width: 84, number: true, from: 440, title: "How long ago the job was submitted", fill: fillAge, live: true },
-      { name: "Job", width: 90, from: 860, title: "The end of the job's id" },
+      { name: "Job", width: 90, from: 900, title: "The end of the job's id" },
     ],
     cellsOf: (row) => [null, row.function, row.runtime, row.query, row.result, null, null, `…${row.key.slice(-6)}`],
     onopen: (key) => dashboard.look({ job: dashboard.options.job === key ? "" : key }),

@@ -3,11 +3,11 @@
 
 const HOLD_MS = 4000;
 
-// Make a table. A column has a `width` in pixels, or a `share` of what is left. It is shown if the table is
-// at least `from` pixels wide, and if `when()` says so. Its value is what `cellsOf(row)` gives at its place, or `fill(cell, row)`
-// writes it, again in every `tick()` if it is `live`. The value of the column that `opens` is a button, and a click on its row
-// calls `onopen(key)`. While the pointer moves over the table no row is added or moved, unless the filter (`asked`) has changed.
-// `update(rows, openKey, asked)` shows rows, each with a unique `key`.
+// Make a table. A column has a `width` in pixels, or a `share` of what is left. It is shown if the table is at least `from` pixels
+// wide, and if `when()` says so. Its value is what `cellsOf(row)` gives at its place, or `fill(cell, row)` writes it, again in every
+// `tick()` if it is `live`. The value of the column that `opens` is a button, and a click on its row calls `onopen(key)`; the arrow
+// keys move from row to row. While the pointer moves over the table no row is added or moved, unless the filter (`asked`) has
+// changed. `update(rows, openKey, asked)` shows rows, each with a unique `key`.
 function lineTable({ caption, columns, cellsOf, onopen, empty }) {
   const widths = columns.map(() => el("col"));
   const heads = columns.map(({ name, title, number }) => el("th", { scope: "col", title: title || name, class: number && "cmemu-number" }, name));
@@ -17,6 +17,7 @@ function lineTable({ caption, columns, cellsOf, onopen, empty }) {
   const note = el("p", { class: "cmemu-note", role: "status" });
   const element = el("div", {}, el("div", { class: "cmemu-scroll" }, table), nothing, note);
   const entries = new Map();
+  const reachable = roving(body, ".cmemu-open");
   let latest = { rows: [], openKey: null, asked: "" };
   let columnsShown = "";
   let pointedAt = 0;
@@ -106,6 +107,7 @@ function lineTable({ caption, columns, cellsOf, onopen, empty }) {
       if (!held && place !== entry.line) body.insertBefore(entry.line, place);
       before = entry.line;
     }
+    reachable();
     table.hidden = !entries.size;
     nothing.hidden = Boolean(entries.size);
     setText(nothing, typeof empty === "function" ? empty() : empty);
