@@ -309,6 +309,15 @@ def test_a_module_that_dies_leaves_its_transaction_open_until_it_is_aborted(
     end_programs(emu)
 
 
+def test_more_than_a_million_rows_of_csv_need_a_limit(datasets: Any, rid: str) -> None:
+    datasets.File.upload(rid, "a.csv", b"id\n" + b"1\n" * 1_000_001)
+    datasets.put_schema(rid, schema={"fieldSchemaList": FIELDS[:1]}, dataframe_reader="CSV")
+    with pytest.raises(BadRequestError) as failed:
+        datasets.read_table(rid, format="ARROW")
+    assert error_of(failed)[0] is named.ReadTableRowLimitExceeded
+    assert len(datasets.read_table(rid, format="ARROW", row_limit=1_000_000).to_pyarrow()) == 1_000_000
+
+
 # A plain HTTP client, as of Go's net/http: one connection, a Content-Length, no cookies
 
 
