@@ -170,6 +170,14 @@ def test_the_mapping_lists_finds_and_deletes_datasets(emu: Emulator) -> None:
     assert (type(unknown.value), str(unknown.value)) == (UnknownData, expected)
     with pytest.raises(ApiError, match="There is a dataset 'out' already"):
         emu.datasets.create("out")
+    rid = "ri.foundry.main.dataset.of-the-platform"
+    assert emu.datasets.create("fixed", rid).rid == rid
+    emu.datasets["fixed"] = [{"a": 1}]  # keeps it
+    assert emu.datasets[rid].name == "fixed"
+    for name, again, message in (("other", rid, "There is a dataset"), ("other", "no RID", "is no RID")):
+        with pytest.raises(CmemuError, match=message):
+            emu.datasets.create(name, again)
+    del emu.datasets["fixed"]
     shown = emu.datasets._repr_mimebundle_()["text/html"] + out._repr_mimebundle_()["text/html"]
     assert "2 datasets" in shown
     assert "no schema" in shown

@@ -78,14 +78,17 @@ class Datasets(MutableMapping[str, "DatasetHandle"]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._state.find_dataset(name) is not None
 
-    def create(self, name: str) -> DatasetHandle:
-        """Create an empty dataset without a schema, and return it. Raises an error if the name is in use.
+    def create(self, name: str, rid: str | None = None) -> DatasetHandle:
+        """Create an empty dataset without a schema, and return it. Raises an error if the name or the RID is in use.
+
+        The `rid` is a new one by default; that of a dataset on the platform lets a program with this RID in its source
+        run unchanged.
 
         >>> emu.datasets.create("out").files.empty
         True
         """
-        rid = self._engine.change(lambda lifecycle: lifecycle.create_dataset(name).rid)
-        return DatasetHandle(self._engine, rid)
+        created = self._engine.change(lambda lifecycle: lifecycle.create_dataset(name, rid=rid))
+        return DatasetHandle(self._engine, created.rid)
 
     def __repr__(self) -> str:
         if not self:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from cmemu_nb.errors import ApiError, UnknownData, known
+from cmemu_nb.errors import ApiError, InvalidRequest, UnknownData, known
 from cmemu_nb.lifecycle.records import iso_time
 from cmemu_nb.phrases import closest, quoted
-from cmemu_nb.wire.labels import size_of
+from cmemu_nb.wire.labels import checked_text, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -392,6 +392,15 @@ def check_dataset_name(name: str) -> None:
             "without '/', and not be '.' or '..'."
         )
         raise ApiError(400, "InvalidDisplayName", message, displayName=name[:MAX_NAME_CHARACTERS])
+
+
+_RID = re.compile(r"ri\.[a-z][a-z0-9-]*\.([a-z0-9][a-z0-9-]*)?\.[a-z][a-z0-9-]*\.[a-zA-Z0-9._-]+")
+
+
+def check_rid(rid: str) -> None:
+    """Refuse a text that is no RID with an `InvalidRequest`."""
+    if not _RID.fullmatch(checked_text("RID of a dataset", rid)):
+        raise InvalidRequest(f"{quoted(rid)} is no RID. Write it as the platform does: ri.foundry.main.dataset....")
 
 
 def check_path(path: str) -> None:

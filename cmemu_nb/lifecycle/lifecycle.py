@@ -58,6 +58,7 @@ from cmemu_nb.lifecycle.datasets import (
     TransactionStatus,
     TransactionType,
     check_dataset_name,
+    check_rid,
 )
 from cmemu_nb.lifecycle.events import MAX_DETAIL_BYTES, EventLog
 from cmemu_nb.lifecycle.fifo import LongQueue
@@ -906,18 +907,22 @@ class Lifecycle(State):
 
     # Datasets
 
-    def create_dataset(self, name: str, folder_rid: str = FOLDER) -> Dataset:
+    def create_dataset(self, name: str, folder_rid: str = FOLDER, rid: str | None = None) -> Dataset:
         """Create a dataset with an empty branch `master`, and return it [foundry].
 
-        Its name must be new, whatever the folder [ours].
+        Its name must be new, whatever the folder, and so must a `rid` that is given [ours].
         """
         name = checked_text("name of a dataset", name)
         check_dataset_name(name)
         self.check_label("name of a dataset", name)
         self.check_label("folder", folder_rid)
         self._check_new_name(name, folder_rid)
+        if rid is not None:
+            check_rid(rid)
+            self.check_label("RID of a dataset", rid)
+            self._check_new_name(rid, folder_rid)
         self._check_data_room(f"The dataset {quoted(name)}", 2 * RECORD_BYTES + size_of(name) + size_of(folder_rid))
-        history = DatasetHistory(Dataset(new_rid("dataset"), name, folder_rid, self.now()), self._data_size)
+        history = DatasetHistory(Dataset(rid or new_rid("dataset"), name, folder_rid, self.now()), self._data_size)
         history.hold_branch(Branch(MASTER))
         self._datasets[history.dataset.rid] = self._datasets_by_name[name] = history
         self._emit("dataset_created", detail=f"{name} ({history.dataset.rid})")
