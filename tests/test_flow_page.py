@@ -125,6 +125,7 @@ def test_the_flow_is_one_line_and_nothing_in_it_moves_when_numbers_grow(pages: U
     pages.open_runtime(rid=RID)
     with pages.open(color_scheme=scheme) as shown:
         flow = shown.root.get_by_role("group", name="Lifecycle of the jobs")
+        expect(shown.count("0 queued")).to_be_visible()
         places = {}
         for width in WIDTHS:
             shown.page.set_viewport_size({"width": width, "height": 700})
@@ -163,6 +164,7 @@ def test_the_addresses_are_behind_a_button_and_escape_closes_them(pages: UiPages
     expect(panel).to_contain_text(pages.emulator.url)
     expect(panel).to_contain_text(pages.emulator.platform_url)
     panel.get_by_role("button", name="Copy the URL").click()
+    expect(page.root.get_by_text("URL was copied.")).to_be_visible()
     assert page.page.evaluate("() => navigator.clipboard.readText()") == pages.emulator.url
     panel.get_by_role("button", name="Show", exact=True).click()
     expect(panel).to_contain_text(pages.emulator.token)
