@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from ui_page import UiPages, ui_pages
 
 from cmemu_nb.dashboard import timeline
+from cmemu_nb.dashboard.assets import style
 from cmemu_nb.dashboard.board import Changes
 from cmemu_nb.dashboard.timeline import Timeline
 from cmemu_nb.display.charts import timeline_chart
@@ -417,6 +418,11 @@ BACKGROUND = """async (svg) => {
     image.remove();
     return [...pen.getImageData(30, 3, 1, 1).data];
 }"""
+IMAGES = """(svg) => {
+    document.body.setAttribute('data-jp-theme-light', 'false');
+    for (const each of [svg, '<svg xmlns="http://www.w3.org/2000/svg"/>'])
+        document.body.append(Object.assign(new Image(), { src: `data:image/svg+xml,${encodeURIComponent(each)}` }));
+}"""
 FILL = "(element) => getComputedStyle(element).fill"
 
 
@@ -436,5 +442,10 @@ def test_a_saved_chart_follows_the_theme_and_changes_nothing_else(pages: UiPages
         # In a page with a theme of its own the chart has this theme's colours, whatever the reader prefers elsewhere.
         page.evaluate("document.body.style.setProperty('--jp-layout-color1', '#010203')")
         assert page.locator(".cmemu-svg > rect").first.evaluate(FILL) == "rgb(1, 2, 3)"
+        # JupyterLab's theme reaches an image only by the dashboard's styles, and no other image.
+        page.add_style_tag(content=style())
+        page.evaluate(IMAGES, svg)
+        schemes = page.locator("img").evaluate_all("(all) => all.map((one) => getComputedStyle(one).colorScheme)")
+        assert schemes == ["dark", "normal"]
     finally:
         page.close()

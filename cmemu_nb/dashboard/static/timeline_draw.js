@@ -43,9 +43,10 @@ function inOrder(one, other) {
 // Return the times of the ticks, a few round ones.
 function timelineTicks({ from, to }, width, base) {
   const most = Math.max(2, Math.floor(width / 110));
-  const step = TICK_STEPS.find((each) => (to - from) / each <= most) ?? (to - from) / most;
-  const [first, last] = [Math.ceil((from - base) / step), Math.floor((to - base) / step)];
-  return { step, ticks: Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => base + (first + index) * step) };
+  const first = (step) => Math.ceil((from - base) / step);
+  const count = (step) => Math.floor((to - base) / step) - first(step) + 1;
+  const step = TICK_STEPS.find((each) => count(each) <= most) ?? (to - from) / most;
+  return { step, ticks: Array.from({ length: Math.max(0, count(step)) }, (_, index) => base + (first(step) + index) * step) };
 }
 
 // Draws into a canvas. `picture` has the jobs, the rows, the view, the present, what colours mean, and what is marked.
