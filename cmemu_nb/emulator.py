@@ -82,7 +82,8 @@ class Emulator:
       `faults` makes the platform misbehave.
     - Data behind modules: `datasets`, `streams`.
     - Inspect: the DataFrames `runtimes`, `jobs`, `schemas`, `deployed_apps`, `events` and `event_frame`; the charts
-      `timeline` and `latency`; `dashboard`, `ui_url` and `board`; `export`, `openapi`, `looked_at`, `steady_at`.
+      `timeline` and `latency`; `dashboard`, `ui_url` and `board`; `check`, `export`, `openapi`, `looked_at`,
+      `steady_at`.
     - Internals: `lifecycle` (the state, which any thread may read), `change` (to change it), `on_event`, `application`,
       `home`, `client`.
 
@@ -909,8 +910,9 @@ class Emulator:
         with those that are served here. Without a target, the functions in cells are checked as the module that
         `functions.export` would write. Raises `NotFound` if there is no such file, folder or image.
 
-        >>> emu.check().ok
-        True
+        >>> report = emu.check("app.py")  # in a notebook, the report shows what to change
+        >>> report.ok
+        False
         """
         from cmemu_nb.check.checker import check, check_program_alone
 
