@@ -168,8 +168,9 @@ def test_a_query_that_the_fields_cannot_show_exactly_is_edited_as_json(pages: Ui
     query.fill('{"x": 1, "y": "two", "names": []}')
     form.get_by_role("button", name="Run").click()
     expect(form.get_by_role("alert")).to_contain_text("'y': expected integer, given a string ('two')")
-    form.get_by_role("button", name="Discard").click()
+    query.press("Escape")
     expect(form).to_be_hidden()
+    expect(card.get_by_role("button", name="Edit and run")).to_be_focused()
 
 
 def test_logs_are_live_and_a_job_is_failed_with_a_reason_or_cancelled(pages: UiPages, page: UiPage) -> None:

@@ -21,6 +21,7 @@ const KEYS = [
   ["Esc", "close"],
   ["Ctrl+Enter", "submit"],
   ["← → ↑ ↓ Home End", "tabs and rows"],
+  ["j k", "next and previous job"],
 ];
 const SPARK_HEIGHT = 32;
 const ANNOUNCE_MS = 5000;

@@ -32,6 +32,7 @@ function comparePart(dashboard) {
   function show() {
     const part = dashboard.model.get("compared");
     const open = isOpen() && part.key === dashboard.options.job;
+    if (!open && element.contains(document.activeElement)) opener.focus();
     element.hidden = !open;
     opener.setAttribute("aria-pressed", String(isOpen()));
     if (!open) return isOpen();

@@ -34,12 +34,14 @@ function editPart(dashboard) {
     place.querySelector("input, textarea")?.focus();
   }
 
+  const opener = button("Edit and run", "Change the query, and submit it as a new job", () => dashboard.look({ edit: dashboard.options.edit === dashboard.options.job ? "" : dashboard.options.job }));
   return {
     element,
-    opener: button("Edit and run", "Change the query, and submit it as a new job", () => dashboard.look({ edit: dashboard.options.edit ? "" : dashboard.options.job })),
+    opener,
     show() {
       const part = dashboard.model.get("edit");
       const open = Boolean(part.key) && part.key === dashboard.options.job && dashboard.options.edit === part.key;
+      if (!open && element.contains(document.activeElement)) opener.focus();
       element.hidden = !open;
       if (!open) made = { job: "", form: null };
       else if (made.job !== part.key) make(part);

@@ -171,8 +171,10 @@ function troublePart(dashboard) {
 
 // Close what is open in the tab that is shown.
 function closeOpen(dashboard) {
-  const { tab, job, tried, function: opened } = dashboard.options;
-  if (tab === "jobs" && job) dashboard.look({ job: "" });
+  const { tab, job, edit, compare, tried, function: opened } = dashboard.options;
+  if (tab === "jobs" && job && edit === job) dashboard.look({ edit: "" });
+  else if (tab === "jobs" && job && compare?.[0] === job) dashboard.look({ compare: [] });
+  else if (tab === "jobs" && job) dashboard.look({ job: "" });
   else if (tab === "functions" && tried) dashboard.look({ tried: "" });
   else if (tab === "functions" && opened) dashboard.look({ function: "" });
 }
