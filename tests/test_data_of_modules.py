@@ -73,7 +73,7 @@ def test_the_documentation_s_pipeline_reads_one_stream_and_writes_another(emu: E
     for number in range(3, 13):
         source.publish({"x": number})
     source.publish({"x": None})
-    assert module.wait_until_ended(30) == 0, module.logs.text
+    assert module.wait_until_ended(90) == 0, module.logs.text
     assert [each["twice_x"] for each in target.records if each["how"] == "newest"] == [2, 4]
     assert [each["twice_x"] for each in target.records if each["how"] == "followed"] == [*range(2, 26, 2), None]
     assert target.frame()["twice_x"].isna().sum() == 1
