@@ -54,9 +54,9 @@ class Term(msgspec.Struct, frozen=True):
                 bodies = (job.query, job.result or b"")
                 return any(_is(value, self.value) for body in bodies for value in _values(body, self.field))
             case "fn":
-                return _like(job.query_type, self.value)
+                return _named(job.query_type, self.value)
             case "runtime":
-                return _like(job.runtime_id, self.value)
+                return _named(job.runtime_id, self.value)
             case "id":
                 return ending_of(self.value).casefold() in job.job_id
             case "status":
@@ -132,13 +132,16 @@ def _like(text: str, pattern: str) -> bool:
     return True
 
 
+_named = lru_cache(maxsize=1_000)(_like)
+
+
 # Fields of a query or a result
 
 
 def _values(body: bytes | msgspec.Raw, field: str) -> Iterator[str]:
     """Return the JSON texts of a field of an object: of its key, or of a path of keys with dots."""
     raw = bytes(body)
-    if len(raw) > MAX_SEARCHED or (field.isascii() and field.rpartition(".")[2].encode() not in raw):
+    if len(raw) > MAX_SEARCHED or (field.isascii() and _last_key(field) not in raw):
         return
     try:
         fields = _fields(raw)
@@ -151,14 +154,21 @@ def _values(body: bytes | msgspec.Raw, field: str) -> Iterator[str]:
         yield from _values(fields[first], rest)
 
 
+@lru_cache(maxsize=8)
+def _last_key(field: str) -> bytes:
+    return field.rpartition(".")[2].encode()
+
+
 def _is(value: str, wanted: str) -> bool:
     """Return whether a JSON text is the value that is searched for: a string without its quotes, or its text."""
+    if value == wanted:
+        return True
     if value.startswith('"'):
         try:
             return _like(msgspec.json.decode(value), wanted)
         except msgspec.DecodeError:
             return False
-    value, wanted = re.sub(r"\s", "", value), re.sub(r"\s", "", wanted)
+    value, wanted = "".join(value.split()), "".join(wanted.split())
     if max(len(value), len(wanted)) <= MAX_DIGITS and _NUMBER.fullmatch(value) and _NUMBER.fullmatch(wanted):
         return float(value) == float(wanted)
     return _like(value, wanted)
