@@ -198,6 +198,18 @@ def test_starts_exits_resets_and_configurations_are_marks(pages: UiPages, runtim
 # The picture
 
 
+PINCH = """(field) => {
+    const { left, top } = field.getBoundingClientRect();
+    const finger = (kind, pointerId, x) => field.dispatchEvent(new PointerEvent(kind, {
+        pointerId, pointerType: 'touch', clientX: left + x, clientY: top + 5, bubbles: true }));
+    finger('pointerdown', 7, 100);
+    finger('pointerdown', 8, 150);
+    finger('pointermove', 8, 300);
+    finger('pointerup', 7, 100);
+    finger('pointerup', 8, 300);
+}"""
+
+
 def panel_of(pages: UiPages) -> Locator:
     panel = pages.page.tab("Timeline")
     panel.get_by_role("button", name="All", exact=True).click()
@@ -310,6 +322,10 @@ def test_zoom_pan_and_window(pages: UiPages) -> None:
     expect(live).to_have_attribute("aria-pressed", "false")
     expect(pages.page.root.get_by_role("tab", name="Timeline", exact=True)).to_have_attribute("aria-selected", "true")
     live.click()
+    expect(live).to_have_attribute("aria-pressed", "true")
+    picture.evaluate(PINCH)
+    expect(live).to_have_attribute("aria-pressed", "false")
+    picture.press("0")
     expect(live).to_have_attribute("aria-pressed", "true")
     panel.get_by_role("button", name="All", exact=True).click()
 

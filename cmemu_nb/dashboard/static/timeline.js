@@ -379,16 +379,22 @@ function timelinePart(dashboard) {
     request();
   }
 
-  const timer = setInterval(() => {
-    if (!element.isConnected && timer.shown) clearInterval(timer);
-    else if (!fixed && running() && !document.hidden) request();
-  }, REDRAW_MS);
+  let timer = null;
+
+  // Draw what moves on with the present. This ends while the element is in no page; the next update begins it again.
+  function move() {
+    if (!element.isConnected) {
+      clearInterval(timer);
+      timer = null;
+    } else if (!fixed && running() && !document.hidden) request();
+  }
 
   return {
     element,
     receive,
     show() {
       flowAt = Date.now();
+      timer ??= setInterval(move, REDRAW_MS);
       if (jobs.number !== dashboard.model.get("timeline").number) check();
       request();
     },
