@@ -114,6 +114,10 @@ def test_it_is_beside_the_list_from_900_pixels_and_below_replaces_it(pages: UiPa
     assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
     card.evaluate("(element) => element.scrollTo(0, 50)")
     assert scroller.evaluate("(element) => element.scrollTop") == at
+    page.page.set_viewport_size({"width": 1280, "height": 800})
+    bottom = scroller.evaluate("(element) => element.getBoundingClientRect().bottom")
+    assert 740 < bottom < 800  # the list is as high as the window, and what is below it is seen, too
+    assert page.page.evaluate("document.documentElement.scrollHeight") <= 800
     page.page.set_viewport_size(NARROW)
     expect(page.row(ids[3])).to_be_hidden()
     card.get_by_role("button", name="Back").click()

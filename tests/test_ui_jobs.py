@@ -27,6 +27,12 @@ UNEVEN = """(root) => [...root.querySelectorAll('.cmemu-lines tr')]
     .filter((row) => row.checkVisibility() && Math.round(row.getBoundingClientRect().height) !== 28)
     .map((row) => row.getBoundingClientRect().height + ' ' + row.textContent)
     .concat(root.scrollWidth > root.clientWidth ? ['the dashboard'] : [])"""
+# What is wider than its place: the bar of a job that runs, or a filter.
+TOO_WIDE = """(root) => [...root.querySelectorAll('.cmemu-times > i:last-child, .cmemu-list-pane .cmemu-filters > *')]
+    .filter((each) => each.checkVisibility()).filter((each) => {
+        const [inner, outer] = [each, each.parentElement].map((box) => box.getBoundingClientRect());
+        return inner.right > outer.right + 1 || outer.height > 32;
+    }).map((each) => each.outerHTML)"""
 WHOLE = ["Outcome", "Function", "Runtime", "Query", "Result or error", "Time", "Queued", "Job"]
 NARROWER = {
     1280: WHOLE,
@@ -98,6 +104,7 @@ def test_each_job_is_one_line_with_one_word_previews_times_and_age_and_active_on
     age = cells(page, ids["running"]).nth(6)
     expect(age).not_to_have_text(seen["running"][6])  # no message of the kernel is about it
     expect(age).to_have_text(re.compile(r"^(\d+ (s|min) ago|just now)$"))
+    assert page.root.evaluate(TOO_WIDE) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -113,6 +120,8 @@ def test_a_narrow_list_has_fewer_columns_and_its_rows_stay_one_line_high(
             expect(page.root.locator(".cmemu-lines th:visible")).to_have_text(columns)
             screenshot(page.page, f"ui-jobs-{scheme}-{width}")
             assert page.root.evaluate(UNEVEN) == [], width
+            assert page.root.evaluate(TOO_WIDE) == [], width
+            expect(page.root.get_by_label("Function", exact=True)).to_be_visible(visible=width > 560)
         assert page.page.evaluate("window.hacked") is None
 
 

@@ -23,6 +23,8 @@ _TRACE = re.compile(r"\n+(?=(?:  \+ Exception Group )?Traceback \(most recent ca
 _TYPE = re.compile(r"[A-Za-z_$][\w.$<>]*")
 _TYPE_ALONE = re.compile(r"[A-Za-z_$][\w.$<>]*(?:Error|Exception|Exit|Interrupt|Warning)")
 _FRAME = re.compile(r'[ |]*(?:File "([^"]+)"|Cell In\[\d+\]), line \d+')
+# The line of Python's tracebacks that marks a part of the line above.
+_MARKS = re.compile(r"[ |]*~*\^+~*\s*")
 _AT = re.compile(r"\s+at (.+)")
 _LIBRARY = re.compile(r"[\\/](?:site|dist)-packages[\\/]|[\\/]lib[\\/]python3|[\\/]Python3\d+[\\/]Lib[\\/]|^<frozen ")
 _FOREIGN = re.compile(
@@ -73,7 +75,7 @@ def own_frame(trace: str) -> str:
 
 
 def _python_frames(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the file of each frame of a Python traceback, "" for a cell, and the frame's lines."""
+    """Yield the file of each frame of a Python traceback, "" for a cell, and the frame's lines without marks."""
     file, frame = "", list[str]()
     for line in [*lines, ""]:
         found = _FRAME.match(line)
@@ -82,7 +84,7 @@ def _python_frames(lines: list[str]) -> Iterator[tuple[str, str]]:
             frame = []
         if found:
             file = found[1] or ""
-        if found or frame:
+        if (found or frame) and not _MARKS.fullmatch(line):
             frame.append(line)
 
 

@@ -74,8 +74,18 @@ function jobTable(dashboard) {
     setText(problem, found.problem);
     setText(counted, found.rows.length || jobs.every ? found.words : "");
     more.hidden = !found.complete || jobs.rows.length >= jobs.found || dashboard.options.most >= 500;
-    longest = Math.max(...found.rows.map((row) => spent(row).reduce((sum, each) => sum + each)));
+    measure(found.rows);
     table.update(found.rows, dashboard.options.job, JSON.stringify([wanted, search.text(), dashboard.options.most]));
+  }
+
+  function measure(rows) {
+    longest = Math.max(...rows.map((row) => spent(row).reduce((sum, each) => sum + each)));
+  }
+
+  // The longest job may be one that runs, so the bars have another scale at every tick.
+  function tick() {
+    measure(table.rows());
+    table.tick();
   }
 
   // Return the rows to show for a filter: those that the kernel has found, or, before it has answered, the fitting ones of those
@@ -132,7 +142,7 @@ function jobTable(dashboard) {
 
   const row = (id) => table.rows().find(({ key }) => key === id);
 
-  return { element: el("div", {}, filters, problem, table.element, foot), show, row, step, tick: table.tick };
+  return { element: el("div", {}, filters, problem, table.element, foot), show, row, step, tick };
 }
 
 function fillOutcome(cell, row) {

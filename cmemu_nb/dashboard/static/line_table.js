@@ -76,11 +76,8 @@ function lineTable({ caption, columns, cellsOf, onopen, empty }) {
     }
   }
 
-  const reach = roving(body, ".cmemu-open");
-
   function show() {
     keepingFocus(table, arrange);
-    reach();
   }
 
   function arrange() {
