@@ -161,6 +161,6 @@ def test_cmemu_run_ends_with_the_exit_code_of_a_pipeline(source: Path, tmp_path:
     source.write_text("{}\n")
     done = run(*words)
     assert done.returncode == 3
-    assert done.stderr.endswith(
-        "with exit code 3. Its last lines:\npipeline of [] without a build token\nrow 1 has no price\n"
-    )
+    # On a slow machine the launch has succeeded before the program fails, and the message is another one.
+    assert "with exit code 3." in done.stderr
+    assert "row 1 has no price" in done.stderr
