@@ -171,7 +171,7 @@ function timelinePart(dashboard) {
 
   function find(x, y) {
     const row = picture?.rows.find(({ top, height }) => y >= top && y < top + height);
-    if (!row || row.kind === "runtime") return null;
+    if (!row || row.kind === "runtime" || row.kind === "more") return null;
     const { view, now, width } = picture;
     const length = (view.to - view.from) / width;
     const at = view.from + x * length;

@@ -1,7 +1,8 @@
 // How the timeline is drawn: rows of a canvas, one for the events, one for each queue, one for each lane.
 
-const ROW_HEIGHTS = { events: 18, runtime: 20, queue: 36 };
-const LANE_HEIGHTS = [[16, 20], [40, 14], [Infinity, 9]]; // for at most so many lanes
+const ROW_HEIGHTS = { events: 18, runtime: 20, queue: 36, more: 20 };
+const [LANE_HEIGHT, LOW_LANE_HEIGHT, MANY_LANES] = [20, 14, 16];
+const MAX_DRAWN_LANES = 500; // browsers limit the height of a canvas
 const NARROWEST_BAR = 1.5;
 const MARK_WIDTH = 9;
 const FUNCTION_COLOURS = 8;
@@ -18,16 +19,19 @@ function timelineRows(jobs, { from, to }, now) {
     runtimes.add(jobs.runtime[place]);
     if (jobs.lane[place] >= 0 && jobs.left[place] <= to) lanes.add(jobs.lane[place]);
   }
-  const laneHeight = LANE_HEIGHTS.find(([most]) => lanes.size <= most)[1];
-  // It is there in every view, so that the lanes below it do not jump.
+  const laneHeight = lanes.size > MANY_LANES ? LOW_LANE_HEIGHT : LANE_HEIGHT;
+  let left = MAX_DRAWN_LANES;
+  // The row of the events is there in every view, so that the rows below it do not jump.
   const rows = jobs.marks.length ? [{ kind: "events", label: "events", height: ROW_HEIGHTS.events }] : [];
   for (const runtime of [...runtimes].sort((one, other) => one - other)) {
     const name = jobs.names.runtimes[runtime];
     if (runtimes.size > 1) rows.push({ kind: "runtime", label: name, height: ROW_HEIGHTS.runtime });
     rows.push({ kind: "queue", runtime, label: "queue", height: ROW_HEIGHTS.queue });
     const its = [...lanes].filter((lane) => jobs.names.lanes[lane][0] === runtime).sort((one, other) => inOrder(jobs.names.lanes[one], jobs.names.lanes[other]));
-    rows.push(...its.map((lane) => ({ kind: "lane", lane, runtime, label: jobs.names.lanes[lane][3], height: laneHeight })));
+    rows.push(...its.slice(0, left).map((lane) => ({ kind: "lane", lane, runtime, label: jobs.names.lanes[lane][3], height: laneHeight })));
+    left = Math.max(0, left - its.length);
   }
+  if (lanes.size > MAX_DRAWN_LANES) rows.push({ kind: "more", label: `${lanes.size - MAX_DRAWN_LANES} more lanes`, height: ROW_HEIGHTS.more });
   let top = 0;
   for (const row of rows) {
     row.top = top;
