@@ -233,7 +233,8 @@ def aim(world: World, route: Route, case: Any, plan: Plan) -> None:
     if isinstance(case.body, dict) and case.meta.generation.mode is GenerationMode.POSITIVE and route.body is not None:
         app = {"deployedAppRid": RID, "id": job_id, "jobs": job_id, **client_fields(world, plan)}
         known = {name: value for name, value in app.items() if name in route.body.get("properties", {})}
-        left_out = ("deployedAppBranch", "branch", "ontology", "version", *OF_DATASETS)
+        left_out = {"deployedAppBranch", "branch", "ontology", "version"}
+        left_out |= set() if "streams" in route.path else {*OF_DATASETS}
         case.body = {name: value for name, value in case.body.items() if name not in left_out} | known
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query = {name: value for name, value in case.query.items() if name not in REFUSED}

@@ -429,6 +429,21 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
             }.items()
             for what in names
         },
+        "/api/v2/streams/datasets/{datasetRid}/streams/{streamBranchName}/subscribers": {"post"},
+        "/api/v2/streams/datasets/{datasetRid}/streams/{streamBranchName}/subscribers/{subscriberSubscriberId}": {
+            "delete"
+        },
+        **{
+            f"{before}/api/v2/highScale/streams/datasets/{{datasetRid}}/streams/{{streamBranchName}}/subscribers/"
+            f"{{subscriberSubscriberId}}/{what}": {method}
+            for before in ("", "/stream-proxy")
+            for what, method in {
+                "getReadPosition": "get",
+                "readRecords": "post",
+                "commitOffsets": "post",
+                "resetOffsets": "post",
+            }.items()
+        },
         "/stream-proxy/api/streams/{datasetRid}/branches/{streamBranchName}/records": {"get"},
         **{
             f"/stream-proxy/api/streams/{{datasetRid}}/{where}/{what}": {"post"}
@@ -512,12 +527,14 @@ def test_head_is_answered_wherever_get_is(emu: Emulator, api: Api) -> None:
     headers = {**api.bearer, MODULE_HEADER: runtime.headers[MODULE_HEADER]}
     rid = api.send("GET", f"{QUERIES}/f", headers=headers).json()["rid"]
     dataset = emu.change(lambda lifecycle: prepared_dataset(lifecycle, ""))
-    stream = emu.streams.create("readings", {"celsius": "DOUBLE"})
+    stream = emu.streams.create("readings", {"celsius": "DOUBLE"}).rid
+    emu.change(lambda state: state.create_subscriber(stream, "master", "alerts", {"type": "earliest"}, (0,)))
+    of_stream = {"datasetRid": stream, "streamBranchName": "master", "subscriberSubscriberId": "alerts"}
     for route in ROUTES:
         if route.method == "GET":
             real = {"runtimeId": runtime.runtime_id, "jobId": job_id, "queryApiName": "f", "userId": "cmemu"}
             real |= {"deployedAppRid": RID, "branch": "master", **dataset}
-            real |= {"datasetRid": stream.rid, "streamBranchName": "master"} if "streams" in route.path else {}
+            real |= of_stream if "streams" in route.path else {}
             path = route.path.format(**real, ontology="any", ontologyRid="ri.any")
             options = {
                 **(examples.SIGN_IN if path == AUTHORIZE else {}),
