@@ -59,7 +59,7 @@ function differences(name) {
   const table = el("table", { class: "cmemu-lines-compared" }, el("caption", {}, name, " ", note), body);
   const side = (mark, line, sign) => el("td", {}, mark === "~" && line ? el("span", { "aria-hidden": "true" }, sign) : "", el("bdi", {}, line));
   return {
-    element: el("div", { class: "cmemu-scroll-x" }, table),
+    element: table,
     show(rows) {
       setText(note, rows.some(([mark]) => mark === "~") ? "" : "the same");
       body.replaceChildren(...rows.map(([mark, left, right]) => el("tr", { "data-differs": mark === "~" }, side(mark, left, "- "), side(mark, right, "+ "))));
