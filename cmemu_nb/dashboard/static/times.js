@@ -5,7 +5,7 @@ function durationText(milliseconds) {
   const time = Math.max(0, milliseconds);
   for (const [unit, length] of [["ns", 1e-6], ["µs", 1e-3], ["ms", 1], ["s", 1000]]) {
     if (time >= length * 1000 || time >= 60000) continue;
-    const tenths = Math.floor((time * 10) / length + 1e-6);
+    const tenths = Math.floor((time * 10) / length + 1e-9);
     return `${tenths < 100 && tenths % 10 ? tenths / 10 : Math.floor(tenths / 10)} ${unit}`;
   }
   const seconds = Math.floor(time / 1000);
