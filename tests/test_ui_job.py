@@ -124,6 +124,11 @@ def test_it_is_beside_the_list_from_900_pixels_and_below_replaces_it(pages: UiPa
     expect(card).to_be_hidden()
     expect(page.row(ids[3])).to_be_visible()
     expect(page.row(ids[3]).get_by_role("button").first).to_be_focused()
+    open_job(page, ids[4])
+    page.root.get_by_role("button", name=re.compile(r" ok$")).click()  # shows the list, which the job has replaced
+    expect(card).to_be_hidden()
+    expect(page.row(ids[-1])).to_be_visible()
+    page.root.get_by_role("button", name=re.compile(r" ok$")).click()
 
 
 def test_keys_and_buttons_go_to_the_next_and_the_previous_job(pages: UiPages, page: UiPage) -> None:

@@ -152,6 +152,24 @@ def test_a_program_is_restarted_after_a_confirmation_and_its_line_has_the_new_pr
     pages.page.page.set_viewport_size({"width": 1280, "height": 900})
 
 
+def test_one_click_says_that_a_module_has_crashed_and_a_second_one_why(pages: UiPages, tmp_path: Path) -> None:
+    waits = "import os, time\nwhile not os.path.exists('go'):\n    time.sleep(0.05)\n"
+    (tmp_path / "crash.py").write_text(f"{waits}raise SystemExit('DB_URL is not set')\n")
+    pages.page.tab("Jobs")
+    tab = pages.page.root.get_by_role("tab", name="Runtimes", exact=True)
+    pages.emulator.launch([sys.executable, "crash.py"], "crash", cwd=str(tmp_path), restart=False)
+    (tmp_path / "go").touch()
+    expect(tab).to_have_attribute("aria-description", "crash: exited(1)")
+    expect(tab).to_have_attribute("data-tone", "red")
+    tab.click()
+    panel = pages.page.root.get_by_role("tabpanel", name="Runtimes", exact=True)
+    expect(panel.get_by_role("row").filter(has_text="crash").first).to_contain_text("exited(1)")
+    panel.get_by_role("button", name="crash", exact=True).click()
+    expect(panel).to_contain_text("'DB_URL is not set'")
+    pages.emulator.change(lambda state: state.delete_session("crash"))
+    expect(tab).to_have_attribute("aria-description", "")
+
+
 def test_the_events_of_a_job_unfold_and_a_paused_list_stays_as_it_is(pages: UiPages) -> None:
     job_id = pages.emulator.submit("add", {"x": 1}).id
     panel = pages.page.tab("Events")

@@ -224,7 +224,7 @@ def diagnose_startup(query_type: str, module: LaunchedModule | None) -> Diagnosi
 
 
 def _last_output(module: LaunchedModule) -> str:
-    line = _last_line(module)
+    line = last_line(module)
     return f"the last line that it wrote is {line}" if line else "it has written nothing yet"
 
 
@@ -240,7 +240,7 @@ def _ended(capacity: Capacity) -> str:
     module, runtime = capacity.modules[-1], _quoted(capacity.runtime.runtime_id)
     if not module.ended:
         return f": the module {runtime} was stopped. {module.expression}.restart() starts it again."
-    line = _last_line(module)
+    line = last_line(module)
     wrote = f"its last line was {line}" if line else "it wrote nothing"
     return (
         f": the module {runtime} exited ({module.exit_code}): {wrote}. {module.expression}.logs has every line, "
@@ -342,7 +342,7 @@ def _how_to_cancel(emu: str, jobs: list[Job], *, in_shell: bool) -> str:
     return f"{emu}.cancel({json.dumps(name, ensure_ascii=False)}) or {magic} ends them"
 
 
-def _last_line(module: LaunchedModule) -> str:
+def last_line(module: LaunchedModule) -> str:
     """Return the last line that a module wrote and that is not blank, in quotes; '' if there is none."""
     lines = [text for each in module.logs if not each.by_emulator and (text := str(each).strip())]
     return f"'{cut(lines[-1], MAX_LINE)[0]}'" if lines else ""

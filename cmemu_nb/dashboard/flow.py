@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cmemu_nb.dashboard.panels import Part, plain, time_of_day
+from cmemu_nb.dashboard.runtimes import attention
 from cmemu_nb.dashboard.slots import slots
 from cmemu_nb.display.cards import HOMES
 from cmemu_nb.display.names import magic_line
@@ -44,6 +45,7 @@ def flow_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "counts": {column_of(state): counts[state] for state in STATES},
         "slots": _slots(emulator),
         "jam": _jam(emulator) if counts[JobStatus.QUEUED] else "",
+        "attention": attention(emulator, now),
         "rates": {name: _rate(getattr(figures, name)) for name in ("submitted", "started", "finished")},
         "queue": _percentiles(figures.queue_p50, figures.queue_p95),
         "run": _percentiles(figures.run_p50, figures.run_p95),

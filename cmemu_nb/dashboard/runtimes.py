@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from cmemu_nb.calls.diagnosis import last_line
 from cmemu_nb.dashboard.panels import Part, plain
 from cmemu_nb.dashboard.slots import slots_by_runtime
 from cmemu_nb.errors import NotFound
@@ -100,6 +101,15 @@ def _tone(state: str) -> str:
     return "amber" if state in NEEDS_ATTENTION else ""
 
 
+def attention(emulator: Emulator, now: int) -> Part:
+    """Return the `tone` and the `words` for a runtime that needs attention, a red one first; "" if none does."""
+    runtimes = emulator.lifecycle.runtimes()[-MAX_RUNTIMES:]
+    states = [(each.runtime_id, state_of(each, emulator.modules.of(each.runtime_id), now)) for each in runtimes]
+    found = [(tone, f"{plain(name, 40)}: {state}") for name, state in states if (tone := _tone(state))]
+    tone, words = max(found, key=lambda each: each[0] == "red", default=("", ""))
+    return {"tone": tone, "words": words}
+
+
 def _lines(emulator: Emulator, runtime_id: str) -> Iterator[Line]:
     """Yield a runtime's replicas: those that were launched, those on clusters, and those that others have started."""
     known: set[str] = set()
@@ -142,6 +152,7 @@ def _facts(emulator: Emulator, runtime: Runtime, modules: Iterable[LaunchedModul
         facts += [["mode", str(module.mode)]] if module.mode != Mode.FUNCTION else []
         facts.append(["configuration", plain(module.configuration.in_words, 1_000)])
         facts += [["next restart", plain(module.next_restart)]] if module.next_restart else []
+        facts += [["last line", plain(line, 300)]] if (line := last_line(module)) else []
     if not facts and state.is_configured(name):
         facts.append(["configuration", plain(state.configuration(name).in_words, 1_000)])
     if runtime.import_error:

@@ -123,7 +123,8 @@ function flowCount(name, count) {
 // Show the jobs with a status or an outcome, and with nothing else asked of them.
 function filterJobs(dashboard, filter) {
   const none = Object.fromEntries(Object.keys(dashboard.options.filter).map((name) => [name, ""]));
-  dashboard.look({ tab: "jobs", filter: { ...none, ...filter } });
+  // In a narrow dashboard an open job would hide them.
+  dashboard.look({ tab: "jobs", job: "", filter: { ...none, ...filter } });
 }
 
 function flowArrow(title) {

@@ -125,8 +125,16 @@ function tabs(dashboard, parts) {
       panels[name].hidden = !open;
     }
     update(buttons[dashboard.options.tab]);
+    mark();
   }
-  return { element: el("div", {}, list, Object.values(panels)), show };
+  // A dot at Runtimes says on every tab that one of them needs attention, such as a module that has crashed.
+  function mark() {
+    const { tone, words } = dashboard.model.get("flow").attention ?? {};
+    buttons.runtimes.dataset.tone = tone || "";
+    setAttribute(buttons.runtimes, "title", `Show runtimes${words ? `; ${words}` : ""}`);
+    setAttribute(buttons.runtimes, "aria-description", words || "");
+  }
+  return { element: el("div", {}, list, Object.values(panels)), show, mark };
 }
 
 // Make the notice that is shown while the kernel sends nothing, or does not receive.
@@ -207,6 +215,7 @@ function render({ model, el: place }) {
     for (const each of part.parts) on(`change:${each}`, () => (name in parts && name !== dashboard.options.tab ? null : part.show()));
   }
   on("change:options", dashboard.follow);
+  on("change:flow", tabRow.mark);
   on("change:flow", () => (dashboard.skew = model.get("flow").now * 1000 - Date.now()));
   on("msg:custom", dashboard.receive);
   on("msg:custom", parts.timeline.receive);
