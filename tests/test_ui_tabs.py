@@ -67,6 +67,9 @@ def run(panel: Locator, **fields: Any) -> Locator:
 
 
 def test_a_function_s_card_has_its_signature_and_history_and_opens_its_form(pages: UiPages) -> None:
+    for tab in ("Jobs", "Timeline"):
+        expect(pages.page.tab(tab)).to_contain_text("There are no jobs yet. A cell submits one with ")
+        expect(pages.page.tab(tab)).to_contain_text(", and the Functions tab with a form.")
     panel = pages.page.tab("Functions")
     card = panel.get_by_role("listitem").filter(has=pages.page.page.get_by_role("button", name="add", exact=True))
     expect(card).to_contain_text("x: integer, y: integer = 2 → integer")

@@ -113,7 +113,7 @@ function jobTable(dashboard) {
   }
 
   function nothing() {
-    if (!dashboard.model.get("jobs").every && !dashboard.model.get("newest")?.every) return `There are no jobs yet. In a cell: ${dashboard.emu()}.call("name", {...}) or ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.`;
+    if (!dashboard.model.get("jobs").every && !dashboard.model.get("newest")?.every) return `There are no jobs yet. A cell submits one with ${dashboard.emu()}.submit("name", {...}) or ${dashboard.emu()}.call("name", {...}), and the Functions tab with a form.`;
     const names = searchTerms(search.text()).terms.find(({ key, value }) => ["fn", "runtime"].includes(key) && !value.includes("*"));
     return names ? `No job matches. ${names.key}: takes a whole name; ${names.key}:*${names.value}* finds a part of it.` : "No job matches. Clear shows every job.";
   }

@@ -103,7 +103,7 @@ function timelinePart(dashboard) {
     live.setAttribute("aria-pressed", String(!fixed));
     empty.hidden = jobs.count > 0;
     body.hidden = jobs.count === 0;
-    setText(empty, jobs.number ? `There are no jobs yet. In a cell: ${dashboard.emu()}.submit("name", {...}); here: Functions, and try one.` : "The timeline is shown as soon as the emulator has sent it.");
+    setText(empty, jobs.number ? `There are no jobs yet. A cell submits one with ${dashboard.emu()}.submit("name", {...}), and the Functions tab with a form.` : "The timeline is shown as soon as the emulator has sent it.");
     setText(count, countText());
     if (!jobs.count) return;
     const now = present();
