@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -200,3 +201,29 @@ def test_a_job_arrives_and_a_function_is_tried_by_its_form(dashboard: Dashboard)
     dashboard.tab("Jobs")
     expect(dashboard.outcome(dashboard.submit("double", {"x": 8}))).to_have_text("ok")
     screenshot(dashboard.page, "dashboard-after-keys")
+
+
+def test_the_flow_the_search_an_open_job_and_every_tab_work(dashboard: Dashboard) -> None:
+    good, bad = dashboard.submit("double", {"x": 493}), dashboard.submit("double", {"y": 1})
+    jobs = dashboard.tab("Jobs")
+    expect(dashboard.outcome(bad)).to_have_text("error")
+    expect(dashboard.outcome(good)).to_have_text("ok")
+    search = jobs.get_by_role("searchbox")
+    search.fill("fn:double x=493")
+    expect(dashboard.row(bad)).to_have_count(0)
+    expect(dashboard.row(good)).to_be_visible()
+    search.fill("")
+    errors = dashboard.root.get_by_role("button", name=re.compile(r"^\d+ function errors?$"))
+    errors.click()
+    expect(dashboard.row(good)).to_have_count(0)
+    dashboard.outcome(bad).click()
+    expect(jobs.get_by_role("region", name="The open job")).to_contain_text("KeyError")
+    dashboard.page.keyboard.press("Escape")
+    errors.click()
+    expect(dashboard.row(good)).to_be_visible()
+    expect(dashboard.tab("Timeline").get_by_role("application")).to_have_attribute(
+        "aria-label", re.compile("1 function")
+    )
+    expect(dashboard.tab("Runtimes").locator("tr", has_text="notebook").first).to_contain_text("connected")
+    expect(dashboard.tab("Events").locator("tr", has_text="double").first).to_contain_text("queued")
+    dashboard.tab("Jobs")
