@@ -461,7 +461,7 @@ def test_an_unknown_token_is_unauthorized_and_says_where_the_right_one_is(emu: E
 
 def test_an_api_that_is_not_emulated_is_the_sdk_s_api_not_found(emu: Emulator) -> None:
     with pytest.raises(ApiNotFoundError):
-        sdk(emu).datasets.Dataset.get("ri.foundry.main.dataset.none")
+        sdk(emu).connectivity.Connection.get("ri.magritte..source.none")
 
 
 def test_a_full_queue_is_a_rate_limit(serve: Serve) -> None:

@@ -19,7 +19,8 @@ KNOWN = {
     "a password in a URL": re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s:/@'\"{}$]+:[^\s:/@'\"{}$]{3,}@"),
 }
 NAMED = re.compile(
-    r"""(?i)\b\w*(?:password|passwd|secret|token|api_?key|credential)\w*["']?\s*[:=]\s*(["']?)([^\s"'{}$<>()\[\],;]{8,})\1(?![\w(.\[])"""
+    r"""(?i)(?:password|passwd|secret|token|api_?key|credential)\w{0,40}["']?\s{0,8}[:=]\s{0,8}"""
+    r"""(["']?)([^\s"'{}$<>()\[\],;]{8,200})\1(?![\w(.\[])"""
 )
 FIX = (
     "Remove it, revoke it, and read it when the function runs: from a source (context.sources), "

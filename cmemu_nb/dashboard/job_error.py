@@ -19,7 +19,7 @@ MAX_ERROR = 20_000
 MAX_MESSAGE = 2_000
 MAX_FRAME = 1_000
 # Where the stack trace begins, in Python, and in Java and Node.
-_TRACE = re.compile(r"\n+(?=(?:  \+ Exception Group )?Traceback \(most recent call last\):\n|[ \t]+at \S)")
+_TRACE = re.compile(r"\n(?=(?:  \+ Exception Group )?Traceback \(most recent call last\):\n|[ \t]+at \S)")
 _TYPE = re.compile(r"[A-Za-z_$][\w.$<>]*")
 _TYPE_ALONE = re.compile(r"[A-Za-z_$][\w.$<>]*(?:Error|Exception|Exit|Interrupt|Warning)")
 _FRAME = re.compile(r'[ |]*(?:File "([^"]+)"|Cell In\[\d+\]), line \d+')
@@ -55,9 +55,9 @@ def error_of(job: Job, explanation: str = "") -> Part | None:
 def _split(text: str) -> tuple[str, str, str]:
     """Split the text of an error into the type of the exception, its whole message, and its stack trace."""
     found = _TRACE.search(text)
-    head, trace = (text[: found.start()], text[found.end() :]) if found else (text, "")
+    head, trace = (text[: found.start()].rstrip("\n"), text[found.end() :]) if found else (text, "")
     kind, colon, message = head.partition(": ")
-    if not (_TYPE if trace else _TYPE_ALONE).fullmatch(kind):
+    if not (_TYPE.fullmatch(kind) if trace else _TYPE_ALONE.fullmatch(kind)):
         return "", head, trace
     # In Python the head has the first line of the message, and the trace ends with the whole of it.
     whole = trace.rfind(f"\n{head}")
@@ -70,7 +70,7 @@ def own_frame(trace: str) -> str:
     if frames:
         own = [frame for file, frame in frames if not _LIBRARY.search(file)]
         return (own or [frame for _, frame in frames])[-1]
-    calls = [found[1] for found in map(_AT.fullmatch, trace.split("\n")) if found]
+    calls = [found[1] for line in trace.split("\n") if (found := _AT.fullmatch(line))]
     return next((f"at {call}" for call in calls if not _FOREIGN.match(call)), "")
 
 

@@ -103,7 +103,7 @@ def _tone(state: str) -> str:
 
 def attention(emulator: Emulator, now: int) -> Part:
     """Return the `tone` and the `words` for a runtime that needs attention, a red one first; "" if none does."""
-    runtimes = emulator.lifecycle.runtimes()[-MAX_RUNTIMES:]
+    runtimes = reversed(emulator.lifecycle.newest_runtimes(MAX_RUNTIMES))
     states = [(each.runtime_id, state_of(each, emulator.modules.of(each.runtime_id), now)) for each in runtimes]
     found = [(tone, f"{plain(name, 40)}: {state}") for name, state in states if (tone := _tone(state))]
     tone, words = max(found, key=lambda each: each[0] == "red", default=("", ""))

@@ -72,6 +72,11 @@ class State:
         found = (self._sessions.get(name) for name in names[:most])
         return [session.runtime for session in found if session is not None]
 
+    def newest_runtimes(self, most: int) -> list[Runtime]:
+        """Return the `most` runtimes that were opened last, newest first; the time does not depend on the others."""
+        found = (self._sessions.get(name) for name in _last(self._sessions, most))
+        return [session.runtime for session in found if session is not None]
+
     def count_runtimes(self) -> int:
         """Return how many runtimes there are."""
         return len(self._sessions)
@@ -369,9 +374,9 @@ def _check_not_evicted(session: Session, job_id: str) -> None:
         )
 
 
-def _last(owners: dict[str, Session], most: int) -> list[str]:
+def _last(by_id: dict[str, Session], most: int) -> list[str]:
     while True:
         try:
-            return list(islice(reversed(owners), min(most, len(owners))))
-        except RuntimeError:  # another thread has just added a job
+            return list(islice(reversed(by_id), min(most, len(by_id))))
+        except RuntimeError:  # another thread has just added one
             continue

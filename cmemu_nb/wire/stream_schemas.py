@@ -40,7 +40,7 @@ KEYS = ("boolean", "byte", "date", "decimal", "integer", "long", "short", "strin
 """The types of fields by which records are divided among partitions."""
 MAX_DIGITS = 38
 MAX_DEPTH = 32
-_SHORT = re.compile(r"\s*(\w+)\s*(?:\((.*)\)|<(.*)>)?\s*", re.DOTALL)
+_SHORT = re.compile(r"(\w+)\s*(?:\((.*)\)|<(.*)>)?", re.DOTALL)
 
 
 class DataType(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -152,7 +152,7 @@ def _data_type(name: str, given: object, depth: int) -> DataType:
     if isinstance(given, Mapping):
         return DataType("struct", sub_fields=_fields(given, depth - 1))
     text = given if isinstance(given, str) else repr(given)
-    match = _SHORT.fullmatch(text) if text is given else None
+    match = _SHORT.fullmatch(text.strip()) if text is given else None
     if match is None:
         raise invalid_field(name, f"{quoted(text)} is no type. {_ADVICE}")
     kind, numbers, inner = match[1].lower(), match[2], match[3]
