@@ -53,10 +53,12 @@ RUN_ALL_CELLS = """async () => {
 A_CELL_HAS_RUN = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells.some(
     (cell) => cell.execution_count)"""
 # What is wider than its place: a line of code, an output, or something in it that scrolls sideways by itself.
+# A preview in one line of the dashboard may end in "…": its tooltip is the whole text.
 WIDER = """() => [...document.querySelectorAll('.jp-Cell')].flatMap((cell, number) =>
     [...cell.querySelectorAll('.cm-scroller, .jp-OutputArea-output, .jp-OutputArea-output *')]
         .filter((part) => part.clientWidth > 1 && part.scrollWidth > part.clientWidth + 1)
         .filter((part) => part.matches('.jp-OutputArea-output') || getComputedStyle(part).overflowX !== 'visible')
+        .filter((part) => !(part.title && getComputedStyle(part).textOverflow === 'ellipsis'))
         .map((part) => `cell ${number}: ${part.scrollWidth} pixels in ${part.clientWidth}: ${part.className}`))"""
 RESTART_KERNEL = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 WAS_RELOADED = "performance.getEntriesByType('navigation')[0].type === 'reload'"
