@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import urllib.request
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Abst
         yield open_notebook
 
 
-@pytest.fixture(scope="module", params=["7.4", "7.3", "6.30"])
+@pytest.fixture(scope="module", params=["7.4", "7.3", "6.30"] if os.environ.get("CMEMU_LONG") else ["7.4", "6.30"])
 def dashboard(
     request: pytest.FixtureRequest, lab: Callable[..., AbstractContextManager[Dashboard]]
 ) -> Iterator[Dashboard]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 APP = "ri.foundry.main.deployed-app.test"
 CONTOUR = "/contour-backend-multiplexer/api/module-group-multiplexer"
-WHERE = [("7.4", "kernel"), ("7.4", "thread"), ("7.3", "kernel"), ("6.30", "kernel")]
+WHERE = [("7.4", "kernel"), ("7.4", "thread"), ("6.30", "kernel")]
+if os.environ.get("CMEMU_LONG"):
+    WHERE.append(("7.3", "kernel"))
 # For what is the emulator's own: no version of ipykernel, or no home either, has a part in it.
 IN_BOTH_HOMES = pytest.mark.parametrize("notebook", WHERE[:2], ids="-".join, indirect=True)
 IN_ONE_KERNEL = pytest.mark.parametrize("notebook", WHERE[:1], ids="-".join, indirect=True)
