@@ -578,6 +578,9 @@ def test_who_still_runs_a_job_takes_no_other_even_if_the_clock_was_set_back() ->
 def test_a_job_that_starts_when_another_ends_has_its_lane_although_the_clocks_differ() -> None:
     jobs = [job(number, 0, number * S, (number + 1) * S, run_clock=S + 2 * MS) for number in range(5)]
     assert timeline(jobs).lanes() == [("r", "worker 1")]
+    now = NOW + 6 * S
+    spans = [span_of(each, now, now + 2 * MS) for each in [*jobs, job(5, 0, 5 * S, run_clock=NOW + 5 * S)]]
+    assert {lane.label for lane in Lanes().place(spans).values()} == {"worker 1"}
 
 
 def test_the_names_of_lanes_end_before_the_bars_begin() -> None:

@@ -137,6 +137,21 @@ def test_a_job_that_changes_is_sent_again_in_the_same_lane(pages: UiPages, runti
     assert received.jobs[second][1:3] == ("worker 1", "running")
 
 
+def test_a_job_that_starts_in_the_slot_of_one_whose_end_is_sent_later_has_its_lane(
+    pages: UiPages, runtime: Runtime
+) -> None:
+    received = Received(pages.emulator)
+    first, second = pages.submit("first"), pages.submit("second")
+    runtime.take_id()
+    received.receive()
+    runtime.post_result(first, b"1")
+    runtime.take_id()
+    received.receive(changed(second))
+    assert received.jobs[second][1:3] == ("worker 1", "running")
+    received.receive(changed(first))
+    assert received.jobs[first][1:3] == ("worker 1", "ok")
+
+
 def test_very_many_jobs_are_sent_in_pieces_the_newest_first(
     pages: UiPages, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

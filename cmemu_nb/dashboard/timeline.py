@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cmemu_nb.display.lanes import Lane, Span
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.lifecycle.events import Event
+    from cmemu_nb.lifecycle.records import Job
 
 MAX_JOBS = 100_000
 # So many jobs take a few milliseconds to encode, which nothing else in the process can do meanwhile.
@@ -102,7 +103,9 @@ class Timeline:
         """Return the columns of these jobs, the names that they use first, and the ids of jobs that are not kept."""
         known = {kind: len(names) for kind, names in self._names.items()}
         found = {job_id: self._emulator.lifecycle.find_job(job_id) for job_id in ids}
-        columns = self._columns([span_of(job, now, steady) for job in found.values() if job is not None])
+        # One of them may just have started in the slot of a job that has ended since, which the next message will have.
+        self._lanes.place(self._spans(map(self._emulator.lifecycle.find_job, list(self._lanes.running)), now, steady))
+        columns = self._columns(self._spans(found.values(), now, steady))
         removed = [job_id for job_id, job in found.items() if job is None]
         for job_id in removed:
             self._lanes.remove(job_id)
@@ -114,6 +117,9 @@ class Timeline:
             **columns,
             "removed": removed,
         }
+
+    def _spans(self, jobs: Iterable[Job | None], now: int, steady: int) -> list[Span]:
+        return [span_of(job, now, steady) for job in jobs if job is not None]
 
     def _columns(self, spans: list[Span]) -> Part:
         """Return the columns of jobs: times in microseconds, `queued` each after the one before, -1 for what lasts."""

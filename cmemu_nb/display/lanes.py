@@ -38,6 +38,15 @@ class Span(NamedTuple):
         return self.job.started_at is not None
 
     @property
+    def taken(self) -> int:
+        """The time at which an executor took the job, by the clock that also says when its slot was `freed`.
+
+        `left_queue` of a job that runs is computed from a measured duration, and differs if the clocks were read at
+        different moments: the job would seem to start before the one whose slot it took had ended.
+        """
+        return self.left_queue if self.job.started_at is None else self.job.started_at
+
+    @property
     def freed(self) -> int:
         """The time from which on its slot was free.
 
@@ -107,31 +116,36 @@ class _Slots:
 
 
 class Lanes:
-    """Places jobs in the first lane of their executor that is free. Jobs can be placed as they come, and stay there."""
+    """Places jobs in the first lane of their executor that is free. Jobs can be placed as they come, and stay there.
+
+    `running` has the ids of the jobs that hold their lanes until they are placed as ended.
+    """
 
     def __init__(self) -> None:
+        self.running: set[str] = set()
         self._slots: dict[tuple[str, str], _Slots] = {}
-        self._placed: dict[str, tuple[Lane, int | None, bool]] = {}
+        self._placed: dict[str, tuple[Lane, int | None]] = {}
 
     def place(self, spans: Iterable[Span]) -> dict[str, Lane]:
         """Place new jobs, and free the lanes of those that have ended; returns the lanes of these jobs by job id."""
-        ran = sorted((span for span in spans if self._settle(span)), key=attrgetter("left_queue"))
+        ran = sorted((span for span in spans if self._settle(span)), key=attrgetter("taken"))
         return {span.job.job_id: self._lane(span) for span in ran}
 
     def remove(self, job_id: str) -> None:
         """Forget a job that has ended."""
         self._placed.pop(job_id, None)
+        self.running.discard(job_id)
 
     def _settle(self, span: Span) -> bool:
         """Free the lane of a job that has ended or was given back; returns whether the job has or needs a lane."""
         placed = self._placed.get(span.job.job_id)
         if placed is None:
             return span.ran
-        lane, started_at, running = placed
+        lane, started_at = placed
         moved = started_at != span.job.started_at
-        if running and (moved or span.end != JobStatus.RUNNING):
+        if span.job.job_id in self.running and (moved or span.end != JobStatus.RUNNING):
             self._slots[lane[:2]].release(lane.number, span.left_queue if moved else span.freed)
-            self._placed[span.job.job_id] = (lane, started_at, False)
+            self.running.remove(span.job.job_id)
         if moved:
             del self._placed[span.job.job_id]
         return span.ran
@@ -142,11 +156,12 @@ class Lanes:
             return self._placed[job.job_id][0]
         executor = (job.runtime_id, job.replica_id or "")
         slots = self._slots.setdefault(executor, _Slots())
-        lane = Lane(*executor, slots.take(span.left_queue))
-        running = span.end == JobStatus.RUNNING
-        if not running:
+        lane = Lane(*executor, slots.take(span.taken))
+        if span.end == JobStatus.RUNNING:
+            self.running.add(job.job_id)
+        else:
             slots.release(lane.number, span.freed)
-        self._placed[job.job_id] = (lane, job.started_at, running)
+        self._placed[job.job_id] = (lane, job.started_at)
         return lane
 
 
