@@ -18,6 +18,8 @@ from cmemu_nb.errors import CmemuError, NotFound
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.once
+
 GOOD_DOCKERFILE = """\
 FROM --platform=linux/amd64 python:3.12-slim
 WORKDIR /app

@@ -21,6 +21,7 @@ from cells import ADD, Sum, make
 from client import eventually
 from compute_modules.logging import get_logger
 
+from cmemu_nb.clients.runtime import RuntimeClient
 from cmemu_nb.errors import FunctionError, InvalidRequest, JobFailed, NotFound, NotRunning, ResultError
 from cmemu_nb.lifecycle.records import NOTEBOOK_APP
 
@@ -319,6 +320,21 @@ def test_a_deleted_runtime_takes_its_functions_with_it_and_can_be_served_again(e
     emu.function(make(ADD))
     emu.reset()
     eventually(lambda: len(emu.functions) == 0, "the functions are forgotten")
+    emu.function(make(ADD))
+    assert emu.call("add", {"x": 1}) == 3
+
+
+def test_a_runtime_that_is_deleted_while_its_executor_opens_it_is_opened_again(
+    emu: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_session = RuntimeClient.open_session
+
+    async def open_and_delete(client: RuntimeClient, *arguments: Any) -> None:
+        monkeypatch.undo()
+        await open_session(client, *arguments)
+        emu.lifecycle.reset()
+
+    monkeypatch.setattr(RuntimeClient, "open_session", open_and_delete)
     emu.function(make(ADD))
     assert emu.call("add", {"x": 1}) == 3
 

@@ -594,6 +594,7 @@ OPERATIONS: dict[str, list[Case]] = {
 }
 READS: dict[str, Callable[[World], object]] = {
     "runtime": lambda world: world.state.runtime("rt"),
+    "newest_runtimes": lambda world: world.state.newest_runtimes(1),
     "runtimes": lambda world: world.state.runtimes("rt", 1),
     "count_runtimes": lambda world: world.state.count_runtimes(),
     "configuration": lambda world: world.state.configuration("rt"),

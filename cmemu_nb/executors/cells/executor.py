@@ -63,6 +63,8 @@ class NotebookExecutor:
         self._pool = ThreadPool()
         try:
             await self._join()
+            while not self._engine.lifecycle.has_runtime(self.runtime_id):  # it was deleted before the answer was here
+                await self._join()
         except BaseException:
             self._client.close()
             raise
