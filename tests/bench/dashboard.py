@@ -147,7 +147,7 @@ class Bench:
             truths: list[dict[str, Any]] = [self.browser.ask(f"meter.truth({options!r})") for options in looks]
             time.sleep(SHOW_SECONDS)
             wrong = [f"{looks}: {name}" for each in zip(windows, truths, strict=True) for name in _untrue(*each)]
-            wrong += [f"{looks}: not the same {name}" for name in ("header", "jobs") if not _same(windows, name)]
+            wrong += [f"{looks}: not the same {name}" for name in ("flow", "jobs") if not _same(windows, name)]
             if not wrong or time.monotonic() > end:
                 return wrong
 
@@ -163,12 +163,11 @@ def _same(windows: list[Window], name: str) -> bool:
 def _untrue(window: Window, truth: dict[str, Any]) -> list[str]:
     """Return the parts of a window that differ from the truth, which has less in some."""
     parts = {name: window.parts[name] for name in truth}
-    counts = {each["badge"]: each["count"] for each in parts["header"]["jobs"]}
-    parts["header"] = {name: counts[name] for name in truth["header"]}
+    parts["flow"] = {name: parts["flow"]["counts"][name] for name in truth["flow"]}
     if "jobs" in parts:
         parts["jobs"] = {name: parts["jobs"].get(name) for name in truth["jobs"]}
     if "events" in parts:
-        parts["events"] = {"keys": [row["key"] for row in parts["events"]["rows"]], "every": parts["events"]["every"]}
+        parts["events"] = {"every": parts["events"]["every"]}
     return [name for name in truth if parts[name] != truth[name]]
 
 

@@ -55,7 +55,7 @@ class Browser(Kernel):
     def _on_iopub(self, message: Any) -> None:
         super()._on_iopub(message)
         kind, content = message["msg_type"], message["content"]
-        if kind == "comm_open" and "header" in content["data"]["state"]:
+        if kind == "comm_open" and "options" in content["data"]["state"]:
             self.windows.append(Window(content["comm_id"], content["data"]["state"]))
         elif kind == "comm_msg" and content["data"]["method"] == "update":
             for window in self.windows:

@@ -12,6 +12,7 @@ import msgspec
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.job_list import JobFilter
 from cmemu_nb.dashboard.job_rows import list_row
+from cmemu_nb.lifecycle.records import JobStatus
 
 if TYPE_CHECKING:
     from cmemu_nb import Emulator
@@ -80,7 +81,7 @@ class Meter:
         """Return what a dashboard has to show of these options, found without its own lists."""
         state, now = self._emulator.lifecycle, time.time_ns()
         counts = state.count()
-        parts: dict[str, Any] = {"header": {str(status): f"{count:,}" for status, count in counts.items()}}
+        parts: dict[str, Any] = {"flow": {name: counts[JobStatus(name)] for name in ("queued", "running", "failed")}}
         if options["tab"] == "jobs":
             wanted = msgspec.convert(options.get("filter", {}), JobFilter)
             found = [each for each in state.jobs() if wanted.matches(each)]
@@ -90,9 +91,7 @@ class Meter:
             parts["jobs"] = {"rows": rows, "found": len(found), "every": counts.total()}
             parts["job"] = job_part(self._emulator, options["job"], now) if "job" in options else {}
         elif options["tab"] == "events":
-            events, text = state.events.recent(all=options.get("all_events", False)), options.get("event_text", "")
-            keys = [str(each.sequence) for each in events if text in f"{each.job_id}\n{each.detail}"]
-            parts["events"] = {"keys": keys[:-201:-1], "every": len(events)}
+            parts["events"] = {"every": len(state.events.recent(all=options.get("all_events", False)))}
         return json.dumps(parts)
 
     def _submitted(self) -> int:
