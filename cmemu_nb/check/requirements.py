@@ -33,7 +33,7 @@ def check_requirements(path: str, text: str) -> Iterator[Finding]:
         yield Finding(path, number, Severity.WARNING, "requirements", message, fix, ADVICE)
 
 
-def check_imports(program: Program, text: str | None, local: Iterable[str], file: str = FILE) -> Iterator[Finding]:
+def check_imports(program: Program, text: str | None, local: Iterable[str]) -> Iterator[Finding]:
     """Yield the imported packages that no requirement installs; `text` is None if there is no file of requirements.
 
     `local` are the names of the modules beside the program.
@@ -46,9 +46,9 @@ def check_imports(program: Program, text: str | None, local: Iterable[str], file
             continue
         name = next(iter(here.get(module, ())), module)
         installed = version_here(name)
-        missing = f"there is no {file}" if text is None else f"{file} does not name it"
+        missing = f"there is no {FILE}" if text is None else f"{FILE} does not name it"
         message = f"The program imports {module}, but {missing}, so the image may not have it."
-        fix = f"Add this line to {file}: {name}=={installed or 'VERSION'}"
+        fix = f"Add this line to {FILE}: {name}=={installed or 'VERSION'}"
         yield Finding(program.path, line, Severity.ERROR, "requirements", message, fix, ADVICE)
 
 

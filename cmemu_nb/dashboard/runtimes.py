@@ -42,9 +42,14 @@ class Line(NamedTuple):
 
 def runtimes_part(emulator: Emulator, now: int) -> Part:
     """Return the table of the runtimes; `now` is in Unix nanoseconds."""
-    every, taken = emulator.lifecycle.runtimes(), slots_by_runtime(emulator)
-    rows = [_row(emulator, each, taken.get(each.runtime_id), now) for each in every[-MAX_RUNTIMES:]]
-    return {"rows": [row for row in rows if row is not None], "every": len(every)}
+    taken = slots_by_runtime(emulator)
+    rows = [_row(emulator, each, taken.get(each.runtime_id), now) for each in _shown(emulator)]
+    return {"rows": [row for row in rows if row is not None], "every": emulator.lifecycle.count_runtimes()}
+
+
+def _shown(emulator: Emulator) -> list[Runtime]:
+    """Return the newest runtimes, in the order in which they were opened."""
+    return emulator.lifecycle.newest_runtimes(MAX_RUNTIMES)[::-1]
 
 
 def _row(emulator: Emulator, runtime: Runtime, taken: RuntimeSlots | None, now: int) -> Part | None:
@@ -103,7 +108,7 @@ def _tone(state: str) -> str:
 
 def attention(emulator: Emulator, now: int) -> Part:
     """Return the `tone` and the `words` for a runtime that needs attention, a red one first; "" if none does."""
-    runtimes = reversed(emulator.lifecycle.newest_runtimes(MAX_RUNTIMES))
+    runtimes = _shown(emulator)
     states = [(each.runtime_id, state_of(each, emulator.modules.of(each.runtime_id), now)) for each in runtimes]
     found = [(tone, f"{plain(name, 40)}: {state}") for name, state in states if (tone := _tone(state))]
     tone, words = max(found, key=lambda each: each[0] == "red", default=("", ""))
