@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import queue
+import weakref
 from dataclasses import field, make_dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from cells import make
 from kernels.driver import wait_until
 
 from cmemu_nb import Emulator
-from cmemu_nb.dashboard.board import Board
-from cmemu_nb.dashboard.events import EventFilter, EventList
+from cmemu_nb.dashboard import events
+from cmemu_nb.dashboard.ahead import Ahead
+from cmemu_nb.dashboard.board import Board, Changes
+from cmemu_nb.dashboard.events import MAX_EVENTS, EventFilter, EventList
 from cmemu_nb.dashboard.functions import FunctionList, form_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.view import View
@@ -255,17 +258,35 @@ def test_the_events_of_a_job_are_one_line_with_the_states_that_it_had(lifecycle:
 
 def test_a_paused_list_counts_newer_events_and_is_filtered_still(lifecycle: Lifecycle) -> None:
     lifecycle.submit("r", "f", b"{}")
-    events = EventList(EventFilter(pause=lifecycle.events.newest))
-    before = events.part(lifecycle.events, lifecycle)
+    paused = EventList(EventFilter(pause=lifecycle.events.newest))
+    before = paused.part(lifecycle.events, lifecycle)
     assert before["newer"] == 0
     lifecycle.note("log")
     lifecycle.submit("r", "g", b"{}")
-    after = events.part(lifecycle.events, lifecycle)
+    after = paused.part(lifecycle.events, lifecycle)
     assert (after["lines"], after["newer"]) == (before["lines"], 2)
-    assert events.part(lifecycle.events, lifecycle)["newer"] == 2
-    paused = EventList(EventFilter(kind="job_queued", pause=before["newest"])).part(lifecycle.events, lifecycle)
-    assert [line["function"] for line in paused["lines"]] == ["f"]
-    assert paused["newer"] == 1
+    assert paused.part(lifecycle.events, lifecycle)["newer"] == 2
+    filtered = EventList(EventFilter(kind="job_queued", pause=before["newest"])).part(lifecycle.events, lifecycle)
+    assert [line["function"] for line in filtered["lines"]] == ["f"]
+    assert filtered["newer"] == 1
+
+
+def test_events_that_come_faster_than_they_can_be_read_change_the_list_at_intervals(
+    lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_of_events = EventList(EventFilter())
+    before = list_of_events.part(lifecycle.events, lifecycle)
+    for _ in range(MAX_EVENTS):
+        lifecycle.note("log", detail="readable")
+    readable = list_of_events.part(lifecycle.events, lifecycle)
+    assert readable["newest"] == before["newest"] + MAX_EVENTS
+    for number in range(MAX_EVENTS + 1):
+        lifecycle.note("log", detail=f"number {number}")
+    monkeypatch.setattr(events, "FLOOD_SECONDS", 3_600.0)
+    assert list_of_events.part(lifecycle.events, lifecycle) == readable
+    monkeypatch.setattr(events, "FLOOD_SECONDS", 0.0)
+    after = list_of_events.part(lifecycle.events, lifecycle)
+    assert [line["detail"] for line in after["lines"]] == [f"number {each}" for each in range(MAX_EVENTS, 0, -1)]
 
 
 def test_the_line_of_a_job_that_is_not_kept_has_the_states_of_its_events(lifecycle: Lifecycle) -> None:
@@ -274,3 +295,20 @@ def test_the_line_of_a_job_that_is_not_kept_has_the_states_of_its_events(lifecyc
     lifecycle.reset_session("r")
     [line] = [line for line in lines(lifecycle) if "job" in line]
     assert words(line) == [("queued", ""), ("running", ""), ("cleared", "")]
+
+
+# What is sent ahead
+
+
+class JobId(str):
+    """A text that can be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_a_dashboard_without_a_running_cell_does_not_collect_the_jobs_that_changed() -> None:
+    ahead, job_id = Ahead(), JobId("1234")
+    kept = weakref.ref(job_id)
+    assert ahead.due(Changes({job_id}, everything=False, anything=True)) is None
+    del job_id
+    assert kept() is None

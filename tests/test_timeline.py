@@ -171,6 +171,24 @@ def test_very_many_jobs_are_sent_in_pieces_the_newest_first(
     assert received.messages[-1]["left"] == 0
 
 
+def test_while_many_jobs_change_older_ones_come_in_smaller_pieces(
+    pages: UiPages, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MAX_SENT", 4)
+    monkeypatch.setattr(timeline, "MAX_SENT_BESIDE", 1)
+    monkeypatch.setattr(timeline, "MANY_CHANGED", 1)
+    ids = [runtime.submit() for _ in range(10)]
+    received = Received(pages.emulator)
+    received.receive()
+    newest = [runtime.submit() for _ in range(2)]
+    received.receive(changed(*newest))
+    assert set(received.jobs) == {*ids[-5:], *newest}
+    received.receive(changed(newest[0]))
+    assert set(received.jobs) == {*ids[-8:], *newest}
+    received.receive()
+    assert set(received.jobs) == {*ids, *newest}
+
+
 def test_what_is_not_kept_any_more_is_removed(pages: UiPages, runtime: Runtime) -> None:
     ids = [runtime.submit() for _ in range(3)]
     received = Received(pages.emulator)

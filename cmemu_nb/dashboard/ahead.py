@@ -48,8 +48,10 @@ class Ahead:
         cell, now = running_cell() if self._waits_for_cells else None, time.monotonic()
         if cell != self._cell:
             self.active, self._cell, self._at, self._missed = False, cell, now, EVERYTHING
+        if cell is None:  # the first changes that are sent while a cell runs are all
+            return None
         self._missed = self._missed.and_later(changes)
-        if cell is None or now - self._at < AHEAD_SECONDS:
+        if now - self._at < AHEAD_SECONDS:
             return None
         since, self._missed = self._missed, NOTHING
         self.active, self._at = True, now

@@ -28,6 +28,7 @@ from cmemu_nb.lifecycle.records import NS_PER_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from cmemu_nb.dashboard.panels import Part
     from cmemu_nb.dashboard.view import View
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.lifecycle.events import Event
@@ -66,6 +67,7 @@ class Board:
         self._everything_changed = self._anything_changed = False
         self._activities: list[Activity] = []
         self._figures: tuple[int, Figures] | None = None
+        self._shared: dict[str, Part] = {}
         self._unsubscribe: Callable[[], None] | None = None
         self._context: contextvars.Context | None = None
         self._starting = threading.Lock()
@@ -104,6 +106,12 @@ class Board:
         return self._figures[1]
 
     # On the board's thread
+
+    def shared(self, name: str, make: Callable[[], Part]) -> Part:
+        """Return a part that is the same in all views; the first view of an update that asks for it makes it."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
 
     def watch(self, view: View) -> None:
         """Update a view from now on."""
@@ -157,6 +165,7 @@ class Board:
 
     def _refresh(self) -> None:
         changes = self._take_changes()
+        self._shared.clear()
         now = self.emulator.looked_at()
         for view in list(self._views):
             self._try(partial(view.refresh, changes, now), [view])

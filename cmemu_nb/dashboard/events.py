@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from itertools import takewhile
 from operator import attrgetter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.state import State
 
 MAX_EVENTS = 300
+FLOOD_SECONDS = 1.0
 # The state that a job has reached by an event, for a job that is not kept any more.
 REACHED = {
     "job_queued": "queued",
@@ -55,9 +57,20 @@ class EventList:
         self._found: dict[bool, deque[Event]] = {quiet: deque(maxlen=MAX_EVENTS) for quiet in (False, True)}
         self._newer = 0
         self._seen = 0
+        self._made_at = 0.0
+        self._part: Part = {}
 
     def part(self, log: EventLog, state: State) -> Part:
-        """Return the events as lines, the newest first; a paused list counts the newer events only."""
+        """Return the events as lines, the newest first; a paused list counts the newer events only.
+
+        While all lines would be others at each update, which nobody can read, they are made once a second.
+        """
+        now = time.monotonic()
+        if log.newest - self._seen <= MAX_EVENTS or now - self._made_at >= FLOOD_SECONDS:
+            self._part, self._made_at = self._new_part(log, state), now
+        return self._part
+
+    def _new_part(self, log: EventLog, state: State) -> Part:
         events = log.recent(all=self.wanted.all)
         new = takewhile(lambda event: event.sequence > self._seen, reversed(events))
         for event in reversed([event for event in new if self.wanted.matches(event)]):

@@ -6,7 +6,8 @@ older ones until all are sent. They are messages and no part of the widget's sta
 
 from __future__ import annotations
 
-from itertools import islice, pairwise
+from collections import deque
+from itertools import islice, pairwise, takewhile
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MAX_JOBS = 100_000
 # So many jobs take a few milliseconds to encode, which nothing else in the process can do meanwhile.
 MAX_SENT = 4_000
+# While so many jobs change between two updates, older ones are sent in smaller pieces: the jobs need the processor.
+MANY_CHANGED, MAX_SENT_BESIDE = 50, 1_000
 NS_PER_US = 1_000
 # The events that are drawn as marks, and their names there.
 MARKS = {
@@ -66,7 +69,8 @@ class Timeline:
         self._origin = self._event = 0
         self._lanes = Lanes()
         self._names: dict[str, dict[str | Lane, int]] = {"lanes": {}, "functions": {}, "runtimes": {}}
-        self._to_send: dict[str, None] = {}
+        self._changed: dict[str, None] = {}
+        self._older: deque[str] = deque()
 
     def message(self, changes: Changes, now: int, steady: int, asked: str) -> Part | None:
         """Return the next message, or None if nothing has changed. `now` and `steady` are as in `span_of`."""
@@ -75,10 +79,8 @@ class Timeline:
             self.asked = asked
             self._begin(now, steady)
         else:
-            self._to_send = dict.fromkeys(changes.jobs) | self._to_send
-        ids = list(islice(self._to_send, MAX_SENT))
-        for job_id in ids:
-            del self._to_send[job_id]
+            self._changed |= dict.fromkeys(changes.jobs)
+        ids = self._next()
         marks = self._marks()
         if not (first or ids or marks):
             return None
@@ -88,7 +90,7 @@ class Timeline:
             "first": first,
             "origin": self._origin // NS_PER_US,
             "now": (now - self._origin) // NS_PER_US,
-            "left": len(self._to_send),
+            "left": len(self._changed) + len(self._older),
             "marks": marks,
             **self._jobs(ids, now, steady),
         }
@@ -97,7 +99,17 @@ class Timeline:
         self._origin = now
         jobs = self._emulator.lifecycle.newest_jobs(MAX_JOBS)
         self._lanes.place(span_of(job, now, steady) for job in jobs)
-        self._to_send = dict.fromkeys(job.job_id for job in jobs)
+        self._older.extend(job.job_id for job in jobs)
+
+    def _next(self) -> list[str]:
+        """Return the jobs of the next message: those that have changed, then older ones, the newest first."""
+        changed = list(islice(self._changed, MAX_SENT))
+        for job_id in changed:
+            del self._changed[job_id]
+        most = MAX_SENT - len(changed)
+        if len(changed) > MANY_CHANGED:
+            most = min(most, MAX_SENT_BESIDE)
+        return changed + [self._older.popleft() for _ in range(min(most, len(self._older)))]
 
     def _jobs(self, ids: Iterable[str], now: int, steady: int) -> Part:
         """Return the columns of these jobs, the names that they use first, and the ids of jobs that are not kept."""
@@ -156,9 +168,9 @@ class Timeline:
         events = self._emulator.lifecycle.events
         if events.newest == self._event:
             return []
-        new = [event for event in events.recent() if event.sequence > self._event]
+        new = list(takewhile(lambda event: event.sequence > self._event, reversed(events.recent())))
         self._event = events.newest
-        return [self._mark(event) for event in new if event.kind in MARKS]
+        return [self._mark(event) for event in reversed(new) if event.kind in MARKS]
 
     def _mark(self, event: Event) -> Part:
         return {

@@ -161,7 +161,7 @@ class View:
             return
         emulator, options = self._emulator, self.options
         steady = emulator.steady_at()
-        flow = flow_part(emulator, self._board.figures(now), now)
+        flow = self._board.shared("flow", lambda: flow_part(emulator, self._board.figures(now), now))
         parts: Part = {"options": msgspec.to_builtins(options), "flow": flow}
         was_ahead, ahead = self.ahead.active, self.ahead.due(changes)
         if not self.ahead.active:
@@ -185,7 +185,7 @@ class View:
     def _parts_ahead(self, changes: Changes, now: int, steady: int) -> Part:
         """Return the parts of the tabs that are not open, and the newest jobs."""
         state = self._emulator.lifecycle
-        parts: Part = {"newest": self.ahead.newest_part(state), "choices": choices_part(state)}
+        parts: Part = {"newest": self.ahead.newest_part(state), "choices": self._choices()}
         tabs = {"functions", "runtimes", "events"} | ({"timeline"} if state.count().total() <= MAX_TIMELINE else set())
         for tab in tabs - {self.options.tab}:
             parts |= self._tab_parts(tab, changes, now, steady)
@@ -202,7 +202,7 @@ class View:
                 jobs = jobs_part(state, self._job_list(changes), self._rows, min(options.most, MAX_ROWS))
                 job = job_part(emulator, options.job, steady) if options.job else {}
                 edit = edit_part(emulator, options.job) if options.job and options.edit == options.job else {}
-                parts = {"jobs": jobs, "choices": choices_part(state), "job": job, "edit": edit}
+                parts = {"jobs": jobs, "choices": self._choices(), "job": job, "edit": edit}
                 return {**parts, "compared": self._compared(steady)}
             case "functions":
                 tried = job_part(emulator, options.tried, steady) if options.tried else {}
@@ -248,6 +248,9 @@ class View:
         self._open = {window: at for window, at in self._open.items() if at > now - SILENT_SECONDS}
         if not self._open:
             self.pause()
+
+    def _choices(self) -> Part:
+        return self._board.shared("choices", lambda: choices_part(self._emulator.lifecycle))
 
     def _job_list(self, changes: Changes) -> JobList:
         if self._jobs is None or self._jobs.filter != self.options.filter or changes.everything:
