@@ -34,7 +34,7 @@ def half(context, event) -> float:
     print("halving", event)
     return 1 / event["x"]
 """
-PLACES = """(flow) => [...flow.querySelectorAll('button, .cmemu-flow-figures')]
+PLACES = """(flow) => [...flow.querySelectorAll('button')]
     .map((each) => each.getBoundingClientRect())
     .map(({ x, y, width, height }) => [x, y, width, height].map(Math.round))"""
 MOVING = """(root) => [...root.querySelectorAll('*')].map((each) => getComputedStyle(each))
@@ -116,6 +116,9 @@ def test_the_flow_says_where_the_jobs_are_and_each_count_shows_them(pages: UiPag
     expect(flow.locator(".cmemu-flow-rate").first).to_have_text(re.compile(r"^[\d.]+/(min|s)$"))
     spark = "1 ok, 1 function error, 1 failed. The highest bar has"
     expect(flow.get_by_role("img")).to_have_accessible_name(re.compile(spark))
+    for figure, tab in (("queue p50", "Timeline"), ("run p50", "Functions")):
+        flow.get_by_role("button", name=re.compile(figure)).click()
+        expect(page.root.get_by_role("tabpanel", name=tab)).to_be_visible()
     pages.emulator.cancel("wait")
     expect(page.count("0 running in 2 slots")).to_be_visible()
 

@@ -152,6 +152,24 @@ def test_a_job_that_starts_in_the_slot_of_one_whose_end_is_sent_later_has_its_la
     assert received.jobs[first][1:3] == ("worker 1", "ok")
 
 
+def test_a_job_that_is_given_back_leaves_its_lane_to_the_job_that_starts_next(pages: UiPages, runtime: Runtime) -> None:
+    received, emulator = Received(pages.emulator), pages.emulator
+    first = pages.submit("first")
+    runtime.take_id()
+    received.receive()
+    emulator.change(lambda lifecycle: lifecycle.give_back(lifecycle.job(first)))
+    assert runtime.take_id() == first
+    received.receive(changed(first))
+    assert received.jobs[first][1:3] == ("worker 1", "running")
+    emulator.change(lambda lifecycle: lifecycle.give_back(lifecycle.job(first)))
+    emulator.change(lambda lifecycle: lifecycle.fail(first, "given up"))
+    second = pages.submit("second")
+    runtime.take_id()
+    received.receive(changed(first, second))
+    assert received.jobs[first][1:3] == (None, "failed")
+    assert received.jobs[second][1:3] == ("worker 1", "running")
+
+
 def test_very_many_jobs_are_sent_in_pieces_the_newest_first(
     pages: UiPages, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,7 @@ class Lanes:
     def __init__(self) -> None:
         self.running: set[str] = set()
         self._slots: dict[tuple[str, str], _Slots] = {}
-        self._placed: dict[str, tuple[Lane, int | None]] = {}
+        self._placed: dict[str, tuple[Lane, int]] = {}
 
     def place(self, spans: Iterable[Span]) -> dict[str, Lane]:
         """Place new jobs, and free the lanes of those that have ended; returns the lanes of these jobs by job id."""
@@ -144,7 +144,8 @@ class Lanes:
         lane, started_at = placed
         moved = started_at != span.job.started_at
         if span.job.job_id in self.running and (moved or span.end != JobStatus.RUNNING):
-            self._slots[lane[:2]].release(lane.number, span.left_queue if moved else span.freed)
+            # A job that was given back is not drawn there any more: another may have started in its slot since.
+            self._slots[lane[:2]].release(lane.number, started_at if moved else span.freed)
             self.running.remove(span.job.job_id)
         if moved:
             del self._placed[span.job.job_id]
@@ -161,7 +162,7 @@ class Lanes:
             self.running.add(job.job_id)
         else:
             slots.release(lane.number, span.freed)
-        self._placed[job.job_id] = (lane, job.started_at)
+        self._placed[job.job_id] = (lane, job.started_at or 0)
         return lane
 
 

@@ -44,7 +44,7 @@ function flowPart(dashboard) {
     finished: flowArrow("Jobs ended, by the second or minute, in the last minute"),
   };
   const spark = flowSpark();
-  const [queue, run] = [flowLatency("queue p50", "Queue time"), flowLatency("run p50", "Run time")];
+  const [queue, run] = [flowLatency(dashboard, "queue p50", "Queue time", "timeline"), flowLatency(dashboard, "run p50", "Run time", "functions")];
   const info = flowInfo(dashboard);
   const ends = el("div", { class: "cmemu-flow-ends" }, nodes.ok.element, nodes.function_error.element, nodes.failed.element);
   const line = el(
@@ -133,14 +133,15 @@ function flowArrow(title) {
   return { element, show: (text) => setText(rate, text) };
 }
 
-function flowLatency(words, what) {
+// Make a figure of times: a button that opens the tab in which one sees where they come from.
+function flowLatency(dashboard, words, what, tab) {
   const time = el("span", { class: "cmemu-flow-number" });
-  const element = el("span", { class: "cmemu-flow-figure" }, time, el("span", { class: "cmemu-flow-word" }, words));
+  const element = el("button", { type: "button", class: "cmemu-flow-figure", onclick: () => dashboard.look({ tab }) }, time, el("span", { class: "cmemu-flow-word" }, words));
   return {
     element,
     show({ p50, p95 }) {
       setText(time, p50);
-      setAttribute(element, "title", `${what} of the jobs that ended in the last minute: half of them no longer than ${p50}, 95 % no longer than ${p95}`);
+      setAttribute(element, "title", `${what} of the jobs that ended in the last minute: half of them no longer than ${p50}, 95 % no longer than ${p95}. Press to open the tab ${tab === "timeline" ? "Timeline" : "Functions"}.`);
     },
   };
 }
