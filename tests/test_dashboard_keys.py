@@ -227,3 +227,24 @@ def test_the_flow_the_search_an_open_job_and_every_tab_work(dashboard: Dashboard
     expect(dashboard.tab("Runtimes").locator("tr", has_text="notebook").first).to_contain_text("connected")
     expect(dashboard.tab("Events").locator("tr", has_text="double").first).to_contain_text("queued")
     dashboard.tab("Jobs")
+
+
+def test_the_tabs_the_search_and_an_open_job_do_not_wait_for_a_running_cell(dashboard: Dashboard) -> None:
+    end = dashboard.folder / "the cell ends"
+    dashboard.run_cell(f"import time\nwhile not pathlib.Path({str(end)!r}).exists(): time.sleep(0.1)")
+    expect(dashboard.page.get_by_text("[*]:")).to_be_visible()
+    try:
+        job_id = dashboard.submit("double", {"x": 50505})
+        expect(dashboard.tab("Events").get_by_text(job_id[-6:]).first).to_be_visible()
+        expect(function_button(dashboard.tab("Functions"), "double")).to_be_visible()
+        jobs = dashboard.tab("Jobs")
+        jobs.get_by_role("searchbox").fill("fn:double x=50505")
+        expect(jobs.locator("tbody tr")).to_have_count(1)
+        dashboard.row(job_id).get_by_role("button").click()
+        card = jobs.get_by_role("region", name="The open job")
+        expect(card.get_by_label("Result", exact=True)).to_have_text("101010")
+        card.get_by_role("button", name="Run again").click()
+        expect(jobs.locator("tbody tr")).to_have_count(2)
+        expect(dashboard.page.get_by_text("[*]:")).to_be_visible()
+    finally:
+        end.touch()
