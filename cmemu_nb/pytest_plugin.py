@@ -54,8 +54,9 @@ def _cmemu_of_the_session(cmemu_settings: dict[str, Any]) -> Iterator[EmulatorFo
 def cmemu(_cmemu_of_the_session: EmulatorForTests, request: pytest.FixtureRequest) -> Iterator[Emulator]:
     """Return an empty, running emulator; one serves the whole test session, or each worker of pytest-xdist.
 
-    After the test it is emptied: runtimes, jobs, apps, schemas, events and listeners are deleted, faults ended,
-    launched programs stopped, functions removed and settings restored; if it was stopped it is started again.
+    After the test it is emptied: runtimes, jobs, apps, schemas, datasets, streams, events and listeners are deleted,
+    faults ended, launched programs stopped, functions removed and settings restored; if it was stopped it is started
+    again. What its seed file opens is opened again.
     A function that is still running then can't be ended, but its result is ignored.
     """
     from cmemu_nb.testing import Watch  # noqa: PLC0415

@@ -68,7 +68,7 @@ class EmulatorForTests(Emulator):
         return self._contents()
 
     def clear(self) -> None:
-        """Delete every runtime, job, app, schema, event, listener, fault, program and function.
+        """Delete every runtime, job, app, schema, dataset, stream, event, listener, fault, program and function.
 
         Settings are restored, and a stopped emulator is started again. A function that is still running can't be
         ended, but its result is ignored. Raises `HomeError` while a callback of `on_event` does not return.

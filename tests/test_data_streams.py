@@ -453,6 +453,26 @@ def test_what_can_t_be_published_is_refused_as_a_whole_with_the_reason(emu: Emul
     assert list(emu.streams) == ["events"]
 
 
+def test_the_overview_has_a_row_for_each_branch_and_cards_show_one(emu: Emulator) -> None:
+    hostile = "<b>x</b>"
+    assert emu.streams.overview.empty
+    emu.streams.create(hostile, {"n": "LONG"}, partitions=2).publish([{"n": n} for n in range(5)])
+    emu.streams.create(hostile, {hostile: "STRING"}, branch="mine")
+    frame = emu.streams.overview
+    assert list(frame.index) == [(hostile, "master"), (hostile, "mine")]
+    assert frame["records"].to_list() == [5, 0]
+    assert frame["end_offsets"].to_list() == ["0: 3, 1: 2", "0: 0"]
+    assert frame["published_at"].notna().to_list() == [True, False]
+    mine = emu.streams[hostile].on("mine")
+    shown = [each._repr_mimebundle_()["text/html"] for each in (emu.streams, emu.streams[hostile], mine)]
+    shown.append(str(frame._repr_html_()))  # type: ignore[operator]
+    assert [hostile in html for html in shown] == [False] * 4
+    assert ["&lt;b&gt;x&lt;/b&gt;" in html for html in shown] == [True] * 4
+    assert ".on(" in shown[2]
+    emu.streams[hostile].delete()
+    assert "deleted" in mine._repr_mimebundle_()["text/html"]
+
+
 def test_the_oldest_records_are_dropped_and_the_offsets_stay() -> None:
     with serving(keep_records=5) as emulator:
         stream = emulator.streams.create("short", {"n": "LONG"}, partitions=2)

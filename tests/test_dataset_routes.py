@@ -306,7 +306,7 @@ def test_a_module_that_dies_leaves_its_transaction_open_until_it_is_aborted(
     with contextlib.suppress(LaunchFailed):  # it may end while its launch is waited for
         emu.launch(command, "writer", mode="pipeline", restart=False)
     eventually(lambda: not emu.modules.any_running(), "the module has ended")
-    assert (paths(datasets, rid), emu.datasets["orders"].summary["open"]) == ([], 1)
+    assert (paths(datasets, rid), len(emu.datasets["orders"].history.open_transactions())) == ([], 1)
     emu.datasets["orders"].abort()
     datasets.File.upload(rid, "whole.csv", b"id\n1\n")
     assert paths(datasets, rid) == ["whole.csv"]

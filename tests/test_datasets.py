@@ -71,7 +71,7 @@ def test_a_frame_comes_back_with_its_types_and_its_nulls(emu: Emulator) -> None:
     assert back[["at", "id", "flag"]].dtypes.to_list() == [BERLIN, pd.Int64Dtype(), pd.BooleanDtype()]
     assert dataset.schema == SCHEMA
     assert dataset.rid.startswith("ri.foundry.main.dataset.")
-    assert repr(dataset).startswith("<Dataset 'in': 12 columns, 1 file with ")
+    assert repr(dataset).startswith("<Dataset 'in': 3 rows, 12 columns, 1 file with ")
 
 
 def test_an_arrow_table_and_rows_come_back_with_maps_and_integers_that_have_nulls(emu: Emulator) -> None:
@@ -180,10 +180,35 @@ def test_the_mapping_lists_finds_and_deletes_datasets(emu: Emulator) -> None:
     del emu.datasets["fixed"]
     shown = emu.datasets._repr_mimebundle_()["text/html"] + out._repr_mimebundle_()["text/html"]
     assert "2 datasets" in shown
-    assert "no schema" in shown
+    assert ">none<" in shown
     del emu.datasets["out"]
     assert (repr(out), list(emu.datasets)) == (f"<Dataset {out.rid}: deleted>", ["in"])
     assert "deleted" in out._repr_mimebundle_()["text/html"]
+
+
+def test_the_overview_says_what_a_dataset_has_without_reading_it(emu: Emulator, tmp_path: Path) -> None:
+    emu.datasets["rows"] = [{"a": 1}, {"a": 2}]
+    emu.datasets["rows"].append([{"a": 3}])
+    rid = emu.datasets["rows"].rid
+    emu.change(lambda state: state.create_branch(rid, "mine"))
+    opened = emu.change(lambda state: state.open_transaction(rid, TransactionType.APPEND, "mine")).rid
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    emu.datasets["text"] = tmp_path / "rows.csv"
+    emu.datasets["damaged"] = [{"a": 1}]
+    damaged = emu.datasets["damaged"].rid
+    transaction = emu.change(lambda state: state.open_transaction(damaged, TransactionType.APPEND)).rid
+    emu.change(lambda state: state.put_file(damaged, transaction, "x.parquet", b"PAR1 is its beginning"))
+    emu.change(lambda state: state.commit_transaction(damaged, transaction))
+    emu.datasets.create("empty")
+    emu.change(lambda state: state.delete_branch(emu.datasets["empty"].rid, "master"))
+    frame = emu.datasets.overview
+    assert frame["rows"].to_list() == [3, pd.NA, pd.NA, 0]
+    expected = {"schema": "a LONG", "files": 2, "branches": "master, mine", "transactions": 3, "rid": rid}
+    assert frame.loc["rows"].to_dict().items() >= {**expected, "open_transactions": opened}.items()
+    assert frame["committed_at"].notna().to_list() == [True, True, True, False]
+    shown, size = repr(emu.datasets["rows"]), f"{frame['bytes']['rows']:,}"
+    assert shown == f"<Dataset 'rows': 3 rows, 1 column, 2 files with {size} bytes, 3 transactions, 1 open; {rid}>"
+    assert opened in emu.datasets["rows"]._repr_mimebundle_()["text/html"]
 
 
 @pytest.mark.parametrize(

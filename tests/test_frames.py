@@ -11,12 +11,15 @@ import pandas as pd
 import pytest
 from msgspec.structs import replace
 
+from cmemu_nb.data.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.display import frames
+from cmemu_nb.lifecycle.datasets import TransactionType
 from cmemu_nb.lifecycle.events import KINDS, Event
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.records import STATES, Job, JobSource, JobStatus, column_of
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.labels import MAX_LABEL_BYTES
+from cmemu_nb.wire.stream_schemas import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +64,8 @@ def all_frames(lifecycle: Lifecycle, now: int = START) -> dict[str, pd.DataFrame
         "schemas": frames.schemas_frame(schemas),
         "deployed_apps": frames.deployed_apps_frame(apps),
         "events": frames.events_frame(lifecycle.events.recent(all=True)),
+        "datasets": frames.datasets_frame([dataset_summary(each) for each in histories(lifecycle)]),
+        "streams": frames.streams_frame([stream_summary(each) for each in logs(lifecycle)]),
     }
 
 
@@ -89,10 +94,12 @@ def lifecycle(clock: Clock) -> Lifecycle:
     state.submit_to_app(RID, None, "g", b"[1]", JobSource.CONTOUR_ASYNC)
     state.take("a")
     state.submit("a", "g", b"{}")
+    state.open_transaction(state.create_dataset("in").rid, TransactionType.APPEND)
+    state.create_data_stream("events", parse({"at": "TIMESTAMP"}))
     return state
 
 
-@pytest.mark.parametrize("name", ["jobs", "runtimes", "schemas", "deployed_apps", "events"])
+@pytest.mark.parametrize("name", ["jobs", "runtimes", "schemas", "deployed_apps", "events", "datasets", "streams"])
 def test_an_empty_frame_has_the_types_of_a_full_one(name: str, lifecycle: Lifecycle) -> None:
     empty, full = all_frames(Lifecycle())[name], all_frames(lifecycle)[name]
     assert len(empty) == 0

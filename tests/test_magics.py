@@ -244,11 +244,13 @@ def test_every_view_is_a_frame(run: Run, emu: Emulator) -> None:
         assert list(run(f"%cmemu {command}")[0].columns) == list(
             getattr(emu, "deployed_apps" if command == "apps" else command).columns
         )
+    for command in ("datasets", "streams"):
+        assert list(run(f"%cmemu {command}")[0].columns) == list(getattr(emu, command).overview.columns)
 
 
 def test_an_empty_view_says_what_to_type(run: Run, emu: Emulator) -> None:
     emu.reset()
-    for command in ("runtimes", "jobs", "apps"):
+    for command in ("runtimes", "jobs", "apps", "datasets", "streams"):
         assert "emu." in run(f"%cmemu {command}")[1]
 
 
@@ -441,7 +443,7 @@ def test_help_names_the_default_of_every_option_that_has_one() -> None:
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("%cmemu st", {"start", "stop", "status"}),
+        ("%cmemu st", {"start", "stop", "status", "streams"}),
         ("%cmemu jobs --st", {"--status"}),
         ("%cmemu jobs --status s", {"succeeded"}),
         ("%cmemu jobs --runtime my", {"my-runtime"}),

@@ -52,6 +52,7 @@ def check_empty(cmemu):
     assert (cmemu.settings.execute_timeout, cmemu.settings.tokens) == (7.0, ["a-second-token"])
     assert not cmemu.lifecycle.runtimes() + cmemu.lifecycle.jobs() + cmemu.lifecycle.deployed_apps()
     assert not cmemu.lifecycle.schemas() + cmemu.lifecycle.events.recent(all=True)
+    assert not cmemu.datasets and not cmemu.streams and not cmemu.lifecycle.data_bytes
     assert not len(cmemu.functions) + len(cmemu.faults) and not cmemu.modules.any_running()
 
 def test_leaves_much(cmemu, cmemu_runtime):
@@ -71,6 +72,8 @@ def test_leaves_much(cmemu, cmemu_runtime):
         pass
     cmemu_runtime.enqueue("stuck", {"x": 1})
     cmemu.faults(error_rate=1)
+    cmemu.datasets.create("out")
+    cmemu.streams["events"] = [{"n": 1}]
     cmemu.settings.execute_timeout = 1.0
     cmemu.settings.tokens.append("x")
 

@@ -15,10 +15,14 @@ from lab_browser import CHROMIUM
 from playwright.sync_api import sync_playwright
 
 from cmemu_nb import Emulator
+from cmemu_nb.data.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.display import frames
 from cmemu_nb.display.frame import Frame
 from cmemu_nb.display.html import two_lines
+from cmemu_nb.lifecycle.data_streams import StreamOptions
+from cmemu_nb.lifecycle.datasets import TransactionType
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.wire.stream_schemas import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +64,15 @@ def lifecycle() -> Lifecycle:
         state.finish(name, job.job_id, b'{"values": [%s]}' % b",".join(b"%d" % n for n in range(500)))
         state.fail(state.submit(name, LONG, b"null").job_id, f"{HOSTILE} {LONG}")
         state.submit(name, HOSTILE, b"{}")
+    for number in range(2):
+        dataset = state.create_dataset(f"<b>{number}{LONG * 2}").rid
+        transaction = state.open_transaction(dataset, TransactionType.APPEND).rid
+        state.put_file(dataset, transaction, HOSTILE, b"x" * 1_000_000)
+        state.commit_transaction(dataset, transaction)
+        state.open_transaction(dataset, TransactionType.SNAPSHOT)
+        state.create_branch(dataset, HOSTILE)
+        fields = {f"<b>{LONG}{field}": "TIMESTAMP" for field in range(9)}
+        state.create_data_stream(f"<b>{number}{LONG}", parse(fields), StreamOptions(partitions=20), branch=HOSTILE)
     return state
 
 
@@ -73,6 +86,8 @@ def every(state: Lifecycle) -> dict[str, pd.DataFrame]:
         "events": frames.events_frame(state.events.recent()),
         "schemas": frames.schemas_frame(state.schemas()),
         "deployed_apps": frames.deployed_apps_frame(state.deployed_apps()),
+        "datasets": frames.datasets_frame([dataset_summary(each) for each in histories(state)]),
+        "streams": frames.streams_frame([stream_summary(each) for each in logs(state)]),
     }
 
 
@@ -88,7 +103,7 @@ def in_short(frame: pd.DataFrame) -> bool:
 
 @pytest.mark.browser
 @pytest.mark.long_lived
-@pytest.mark.parametrize("name", ["jobs", "runtimes", "events", "schemas", "deployed_apps"])
+@pytest.mark.parametrize("name", ["jobs", "runtimes", "events", "schemas", "deployed_apps", "datasets", "streams"])
 def test_a_frame_fits_and_no_row_is_higher_than_two_lines(name: str, lifecycle: Lifecycle, page: Page) -> None:
     page.set_content(PAGE.format(html_of(every(lifecycle)[name])))
     assert page.evaluate("document.querySelector('div').scrollWidth") <= WIDTH
@@ -128,7 +143,7 @@ def test_a_column_that_says_the_same_in_every_row_is_left_out(lifecycle: Lifecyc
 def test_it_says_that_there_are_more_columns_only_where_there_are(lifecycle: Lifecycle) -> None:
     frames_of = every(lifecycle)
     more = {name for name, frame in frames_of.items() if "Abbreviated: " in html_of(frame)}
-    assert more == {"jobs", "runtimes"}
+    assert more == {"jobs", "runtimes", "datasets", "streams"}
     assert {name for name, frame in frames_of.items() if "Abbreviated: " in html_of(frame[:0])} == more
     assert html_of(frames_of["events"][:0]).count("</th>") == 1 + len(frames_of["events"].columns)
 
@@ -226,7 +241,7 @@ def test_what_is_made_of_a_map_is_shown_in_short_while_its_results_are_the_last_
 # A DataFrame like any other
 
 
-@pytest.mark.parametrize("name", ["jobs", "runtimes", "events", "schemas", "deployed_apps"])
+@pytest.mark.parametrize("name", ["jobs", "runtimes", "events", "schemas", "deployed_apps", "datasets", "streams"])
 def test_a_frame_is_a_dataframe_that_pickles_and_is_written_as_one(name: str, lifecycle: Lifecycle) -> None:
     frame = every(lifecycle)[name]
     plain = pd.DataFrame(frame)

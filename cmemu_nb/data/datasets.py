@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.display.html import card, mimebundle, table
-from cmemu_nb.display.text import when
+from cmemu_nb.data.summaries import committed_rid, dataset_schema, dataset_summary, histories
+from cmemu_nb.display.html import card, mimebundle, table, two_lines
+from cmemu_nb.display.text import MISSING, when
 from cmemu_nb.errors import CmemuError, InvalidRequest
 from cmemu_nb.lifecycle.datasets import MASTER, TransactionType, dataset_not_found
 from cmemu_nb.phrases import plural, quoted
@@ -90,18 +91,35 @@ class Datasets(MutableMapping[str, "DatasetHandle"]):
         created = self._engine.change(lambda lifecycle: lifecycle.create_dataset(name, rid=rid))
         return DatasetHandle(self._engine, created.rid)
 
+    @property
+    def overview(self) -> pd.DataFrame:
+        """The datasets as a DataFrame, indexed by name: what they consist of, without reading them.
+
+        >>> emu.datasets["names"] = [{"name": "Ada"}, {"name": "Grace"}]
+        >>> emu.datasets.overview.loc["names", "schema"], int(emu.datasets.overview.loc["names", "rows"])
+        ('name STRING', 2)
+        """
+        from cmemu_nb.display.frames import datasets_frame
+
+        return datasets_frame([dataset_summary(each) for each in histories(self._state)])
+
     def __repr__(self) -> str:
         if not self:
             return f"<Datasets: none. Try: {self._engine.name}.datasets['in'] = a DataFrame>"
         return "\n".join(map(repr, self.values()))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        rows = [handle.summary for handle in self.values()]
+        rows = [_row(dataset_summary(each)) for each in histories(self._state)]
         hint = f"No datasets. `{self._engine.name}.datasets['in'] = a DataFrame` makes one."
-        return mimebundle(repr(self), table(plural(len(rows), "dataset"), _COLUMNS, rows, hint))
+        return mimebundle(repr(self), table(plural(len(rows), "dataset"), _COLUMNS, rows, hint, compact=True))
 
 
-_COLUMNS = ("name", "columns", "files", "bytes", "branches", "transactions", "open", "RID")
+_COLUMNS = ("name", "schema", "rows", "files", "bytes", "branches", "transactions", "open", "RID")
+
+
+def _row(summary: dict[str, Any]) -> dict[str, object]:
+    counts = {name: len(summary[name]) for name in ("branches", "open")}
+    return {**summary, **counts, "schema": two_lines(summary["schema"] or MISSING), "RID": summary["rid"]}
 
 
 class DatasetHandle:
@@ -134,10 +152,7 @@ class DatasetHandle:
         >>> emu.datasets["prices"].schema
         {'price': 'DOUBLE', 'tags': 'ARRAY<STRING>'}
         """
-        from cmemu_nb.foundry.field_schemas import read_fields
-
-        found = self._schema(MASTER)
-        return {} if found is None else {field.name or "": str(field) for field in read_fields(found.fields)}
+        return dataset_schema(self.history, committed_rid(self.history))
 
     @property
     def files(self) -> pd.DataFrame:
@@ -190,21 +205,6 @@ class DatasetHandle:
             raise InvalidRequest(f"The branch {quoted(branch)} of the dataset {self.name!r} has no open transaction.")
         self._engine.change(lambda lifecycle: lifecycle.abort_transaction(self.rid, opened[0]))
 
-    @property
-    def summary(self) -> dict[str, object]:
-        """What the overview of all datasets shows of it."""
-        history, files = self.history, self._view(MASTER)
-        return {
-            "name": history.dataset.name,
-            "columns": len(self.schema),
-            "files": len(files),
-            "bytes": sum(file.size for file in files.values()),
-            "branches": len(history.branches),
-            "transactions": len(history.transactions),
-            "open": len(history.open_transactions()),
-            "RID": self.rid,
-        }
-
     def _view(self, branch: str) -> dict[str, Any]:
         history = self.history
         return history.view(history.branch(branch).committed_rid)
@@ -216,21 +216,31 @@ class DatasetHandle:
     def __repr__(self) -> str:
         if self._engine.lifecycle.find_dataset(self.rid) is None:
             return f"<Dataset {self.rid}: deleted>"
-        shown = self.summary
-        count = {noun: plural(int(str(shown[f"{noun}s"])), noun) for noun in ("column", "file", "byte", "transaction")}
-        opened = f", {shown['open']} open" if shown["open"] else ""
-        size = f"{count['column']}, {count['file']} with {count['byte']}"
-        return f"<Dataset {shown['name']!r}: {size}, {count['transaction']}{opened}; {self.rid}>"
+        shown = dataset_summary(self.history)
+        rows = "" if shown["rows"] is None else f"{plural(shown['rows'], 'row')}, "
+        files = f"{plural(shown['files'], 'file')} with {plural(shown['bytes'], 'byte')}"
+        size = f"{rows}{plural(shown['columns'], 'column')}, {files}"
+        opened = f", {len(shown['open'])} open" if shown["open"] else ""
+        transactions = f"{plural(shown['transactions'], 'transaction')}{opened}"
+        return f"<Dataset {shown['name']!r}: {size}, {transactions}; {self.rid}>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         if self._engine.lifecycle.find_dataset(self.rid) is None:
             return mimebundle(repr(self), card("Dataset", {"RID": self.rid, "state": "deleted"}))
-        shown = dict(self.summary)
-        shown["columns"] = ", ".join(f"{name}: {kind}" for name, kind in self.schema.items()) or "no schema"
-        shown["bytes"], shown["open transactions"] = f"{shown['bytes']:,}", shown.pop("open")
-        shown["created"] = when(self.history.dataset.created_at)
+        shown = dataset_summary(self.history)
+        facts = {
+            "schema": shown["schema"] or "none",
+            "rows": MISSING if shown["rows"] is None else f"{shown['rows']:,}",
+            "files": f"{shown['files']:,} with {plural(shown['bytes'], 'byte')}",
+            "branches": ", ".join(shown["branches"]),
+            "transactions": f"{shown['transactions']:,}",
+            "open transactions": ", ".join(shown["open"]) or "none",
+            "created": when(self.history.dataset.created_at),
+            "committed": when(shown["committed_at"]),
+            "RID": self.rid,
+        }
         hint = f"`{self._engine.name}.datasets[{self.name!r}].frame()` is the data."
-        return mimebundle(repr(self), card(f"Dataset {shown.pop('name')}", shown, hint=hint))
+        return mimebundle(repr(self), card(f"Dataset {shown['name']}", facts, hint=hint))
 
 
 def _replace(engine: Engine, history: DatasetHistory, branch: str, content: Content) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.data.stream_frames import as_records, frame_of, inferred_schema
+from cmemu_nb.data.summaries import logs, stream_summary
+from cmemu_nb.display.html import card, mimebundle, table, two_lines
+from cmemu_nb.display.text import when
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.data_streams import StreamOptions, stream_not_found
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
@@ -107,6 +110,26 @@ class StreamHandle:
             return f"<Stream {self.name!r}: deleted>"
         return f"<Stream {log.stream.label!r}: {plural(len(log.arrived), 'record')}; {log.stream.schema.in_words}>"
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        log = self._engine.lifecycle.find_data_stream(self.rid, self.branch)
+        if log is None:
+            return mimebundle(repr(self), card("Stream", {"name": self.name, "RID": self.rid, "state": "deleted"}))
+        shown = stream_summary(log)
+        facts = {
+            "branch": shown["branch"],
+            "schema": shown["schema"],
+            "records": f"{shown['records']:,} kept with {plural(shown['bytes'], 'byte')}",
+            "published": f"{shown['published']:,} since the last reset",
+            "partitions": f"{shown['partitions']}",
+            "end offsets": shown["end_offsets"],
+            "newest record": when(shown["published_at"]),
+            "view": log.stream.view_rid,
+            "RID": self.rid,
+        }
+        name = f"{self._engine.name}.streams[{self.name!r}]"
+        at = "" if self._engine.lifecycle.find_data_stream(self.name) is log else f".on({self.branch!r})"
+        return mimebundle(repr(self), card(f"Stream {self.name}", facts, hint=f"`{name}{at}.frame()` is the data."))
+
 
 class Streams(MutableMapping[str, StreamHandle]):
     """The data streams of an emulator, by name: a mapping that takes records as values, too.
@@ -189,9 +212,34 @@ class Streams(MutableMapping[str, StreamHandle]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
+    @property
+    def overview(self) -> pd.DataFrame:
+        """The streams as a DataFrame with a row for each branch, indexed by name and branch.
+
+        >>> emu.streams["readings"] = [{"celsius": 20.5}, {"celsius": 19.0}]
+        >>> emu.streams.overview.loc[("readings", "master"), ["schema", "end_offsets"]].to_list()
+        ['celsius DOUBLE', '0: 2']
+        """
+        from cmemu_nb.display.frames import streams_frame  # noqa: PLC0415 - it needs pandas
+
+        return streams_frame([stream_summary(log) for log in logs(self._engine.lifecycle)])
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        rows = [_row(stream_summary(log)) for log in logs(self._engine.lifecycle)]
+        hint = f"No streams. `{self._engine.name}.streams['events'] = a DataFrame` makes one."
+        return mimebundle(repr(self), table(plural(len(self), "stream"), _COLUMNS, rows, hint, compact=True))
+
     def __repr__(self) -> str:
         counts = [f"{name} ({plural(len(self[name]), 'record')})" for name in self]
         return f"<Streams: {', '.join(counts)}>" if counts else "<Streams: none yet; create(name, schema) makes one>"
+
+
+_COLUMNS = ("name", "branch", "schema", "records", "partitions", "end offsets", "newest record", "RID")
+
+
+def _row(summary: dict[str, Any]) -> dict[str, object]:
+    texts = {"schema": two_lines(summary["schema"]), "newest record": when(summary["published_at"])}
+    return {**summary, **texts, "end offsets": two_lines(summary["end_offsets"]), "RID": summary["rid"]}
 
 
 def read_records(reader: RecordReader, records: Records) -> list[NewRecord]:

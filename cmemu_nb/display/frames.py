@@ -175,6 +175,47 @@ def transactions_frame(transactions: Sequence[Transaction]) -> pd.DataFrame:
     return Frame(columns, pd.Index(_text([each.rid for each in transactions]), name="rid"))
 
 
+def datasets_frame(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a row for each dataset in the given order, indexed by name.
+
+    `rows`, `files` and `bytes` are those of the branch `master`; `rows` is missing where only decoding the files would
+    tell. `open_transactions` has the RIDs of open transactions, and is empty without one.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    from cmemu_nb.display.frame import Frame  # noqa: PLC0415
+
+    columns = {
+        "schema": _free_text([each["schema"] for each in summaries]),
+        "rows": _integers_or_missing([each["rows"] for each in summaries]),
+        **{name: _integers(each[name] for each in summaries) for name in ("files", "bytes")},
+        "branches": _free_text([", ".join(each["branches"]) for each in summaries]),
+        "transactions": _integers(each["transactions"] for each in summaries),
+        "open_transactions": _text([", ".join(each["open"]) for each in summaries]),
+        "committed_at": _utc(_times(each["committed_at"] for each in summaries)),
+        "rid": _text([each["rid"] for each in summaries]),
+    }
+    return Frame(columns, index=pd.Index(_free_text([each["name"] for each in summaries]), name="name"), copy=False)
+
+
+def streams_frame(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a row for each stream on each of its branches in the given order, indexed by name and branch.
+
+    `records` and `bytes` are those that are kept, `published` all records of the current view; `end_offsets` has the
+    offset of the next record of each partition, such as "0: 12, 1: 9".
+    """
+    counts = ("records", "bytes", "published", "partitions")
+    return _frame_by_two(
+        name=_free_text([each["name"] for each in summaries]),
+        branch=_free_text([each["branch"] for each in summaries]),
+        schema=_free_text([each["schema"] for each in summaries]),
+        **{name: _integers(each[name] for each in summaries) for name in counts},
+        end_offsets=_text([each["end_offsets"] for each in summaries]),
+        published_at=_utc(_times(each["published_at"] for each in summaries)),
+        rid=_text([each["rid"] for each in summaries]),
+    )
+
+
 def events_frame(events: Sequence[Event]) -> pd.DataFrame:
     """Return the events in the given order, indexed by their sequence numbers."""
     import pandas as pd  # noqa: PLC0415
@@ -301,6 +342,14 @@ def _integers(values: Iterable[int]) -> npt.NDArray[np.int64]:
     import numpy as np  # noqa: PLC0415
 
     return np.fromiter(values, np.int64)
+
+
+def _integers_or_missing(values: Sequence[int | None]) -> pd.arrays.IntegerArray:
+    import numpy as np  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+
+    missing = np.array([value is None for value in values], dtype=np.bool_)
+    return pd.arrays.IntegerArray(_integers(value or 0 for value in values), missing)
 
 
 def _times(nanoseconds: Iterable[int | None]) -> Times:

@@ -165,6 +165,32 @@ def _app(row: Row) -> dict[str, object]:
     }
 
 
+def _dataset(row: Row) -> dict[str, object]:
+    return {
+        "dataset": two_lines(row["name"]),
+        "schema": two_lines(row["schema"] or MISSING),
+        "rows": row["rows"],
+        "files": row["files"],
+        "bytes": row["bytes"],
+        "branches": two_lines(row["branches"]),
+        "open transactions": two_lines(row["open_transactions"] or MISSING),
+        "committed (UTC)": _clock(row["committed_at"]),
+    }
+
+
+def _stream(row: Row) -> dict[str, object]:
+    return {
+        "stream": two_lines(row["name"]),
+        "branch": two_lines(row["branch"]),
+        "schema": two_lines(row["schema"]),
+        "records": row["records"],
+        "bytes": row["bytes"],
+        "partitions": row["partitions"],
+        "end offsets": two_lines(row["end_offsets"]),
+        "newest record (UTC)": _clock(row["published_at"]),
+    }
+
+
 # The frame that emu.map returns: a row for each call, with the caller's own index and the fields of the query.
 
 
@@ -220,4 +246,6 @@ VIEWS: dict[tuple[str, ...], View] = {
     ("sequence",): View(lambda: frames.events_frame([]), "event", _event),
     ("runtime_id", "function_name"): View(lambda: frames.schemas_frame([]), "schema", _schema),
     ("deployed_app_rid", "branch"): View(lambda: frames.deployed_apps_frame([]), "deployed app", _app),
+    ("name",): View(lambda: frames.datasets_frame([]), "dataset", _dataset),
+    ("name", "branch"): View(lambda: frames.streams_frame([]), "stream", _stream),
 }

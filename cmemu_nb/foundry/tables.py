@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.datasets import DatasetFile, DatasetSchema
 
+MAX_COUNTED_FILES = 1_000
 _BEGINNINGS = {b"PAR1": Reader.PARQUET, b"Obj\x01": Reader.AVRO}
 
 
@@ -38,15 +39,37 @@ def read_table(rid: str, files: Iterable[DatasetFile], schema: DatasetSchema | N
     pa = imported("pyarrow")
     fields = None if schema is None else read_fields(schema.fields)
     tables = []
-    for file in files:
-        if PurePosixPath(file.path).name[:1] in (".", "_"):
-            continue
+    for file in _parts(files):
         try:
             tables.append(aligned(_read(file, schema, fields), fields))
         except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
             message = f"The file {quoted(file.path)} can't be read as a table: {error}"
             raise ApiError(500, "ReadTableError", message, datasetRid=rid, message=message) from error
     return _joined(tables, fields)
+
+
+def _parts(files: Iterable[DatasetFile]) -> list[DatasetFile]:
+    """Return the files of which a table consists."""
+    return [file for file in files if PurePosixPath(file.path).name[:1] not in (".", "_")]
+
+
+def count_rows(files: Iterable[DatasetFile]) -> int | None:
+    """Return how many rows a table of Parquet files has, by their footers.
+
+    None if a file is not Parquet or damaged, if there are very many files, or if pyarrow is missing.
+    """
+    parts = _parts(files)
+    if len(parts) > MAX_COUNTED_FILES or any(file.body[:4] != b"PAR1" for file in parts):
+        return None
+    try:
+        return sum(_row_count(file.body) for file in parts)
+    except (ApiError, ValueError, OSError, NotImplementedError):
+        return None
+
+
+def _row_count(body: bytes) -> int:
+    pa, parquet = imported("pyarrow"), imported("pyarrow.parquet")
+    return int(parquet.read_metadata(pa.BufferReader(body)).num_rows)
 
 
 def reader_of(file: DatasetFile, schema: DatasetSchema | None) -> Reader:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import uuid
 import zlib
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -165,6 +166,10 @@ class StreamLog:
     def records(self) -> list[StreamRecord]:
         """Return the kept records in the order in which they were published."""
         return list(self.arrived)
+
+    def newest(self, most: int) -> list[StreamRecord]:
+        """Return the `most` records that were published last, in the order of their publication."""
+        return list(islice(reversed(self.arrived), most))[::-1]
 
     def check_view(self, view_rid: str | None) -> None:
         """Raise the platform's error for a view that is not the current one; None is always the current one."""

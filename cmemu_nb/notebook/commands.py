@@ -183,6 +183,8 @@ COMMANDS = {
     "jobs": Command("Return the jobs as a DataFrame.", _jobs),
     "schemas": Command("Return the function schemas as a DataFrame.", _nothing),
     "apps": Command("Return the deployed apps and the runtimes that serve them as a DataFrame.", _nothing),
+    "datasets": Command("Return the datasets as a DataFrame, with their sizes and transactions.", _nothing),
+    "streams": Command("Return the data streams as a DataFrame, with their records and offsets.", _nothing),
     "events": Command("Return the events as a DataFrame.", _events),
     "functions": Command("Show the functions in cells and those of launched modules.", _nothing),
     "launch": Command("Launch a program with an official SDK as the module of a runtime.", _launch),

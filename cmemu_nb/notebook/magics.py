@@ -291,6 +291,16 @@ class CMEmu(Settings, Magics):
         hint = f"No bindings yet. Type: {emulator.name}.open_runtime('my-runtime', deployed_app_rid='ri...')"
         return self._view(emulator.deployed_apps, hint)
 
+    def _datasets(self, given: Arguments) -> pd.DataFrame:
+        emulator = self._emulator(given)
+        hint = f"No datasets yet. Type: {emulator.name}.datasets['in'] = a DataFrame"
+        return self._view(emulator.datasets.overview, hint)
+
+    def _streams(self, given: Arguments) -> pd.DataFrame:
+        emulator = self._emulator(given)
+        hint = f"No streams yet. Type: {emulator.name}.streams['events'] = a DataFrame"
+        return self._view(emulator.streams.overview, hint)
+
     def _functions(self, given: Arguments) -> Functions:
         return self._emulator(given).functions
 
