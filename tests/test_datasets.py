@@ -12,10 +12,12 @@ import fastavro
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import serving
 
 from cmemu_nb.errors import ApiError, CmemuError, InvalidRequest, PayloadTooLarge, UnknownData
+from cmemu_nb.foundry.dataset_writes import upload
 from cmemu_nb.lifecycle.datasets import TransactionType
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ COLUMNS: dict[str, Any] = {
 }
 SCHEMA = {
     "id": "LONG",
-    "price": "DECIMAL(8, 2)",
+    "price": "DECIMAL(38, 2)",
     "at": "TIMESTAMP",
     "day": "DATE",
     "raw": "BINARY",
@@ -95,6 +97,27 @@ def test_appended_rows_keep_the_types_of_the_columns_and_may_add_some(emu: Emula
     assert emu.datasets["in"].schema == {**SCHEMA, "new": "STRING"}
     with pytest.raises(InvalidRequest, match="The rows can't be appended: the column 'id' does not fit the schema"):
         emu.datasets["in"].append([{"id": "four"}])
+
+
+def test_rows_are_appended_to_files_without_a_schema_with_the_types_of_the_files(emu: Emulator) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"total": pa.array([Decimal("22.50")], pa.decimal128(4, 2))}), sink)
+    parquet, csv = emu.datasets.create("parquet"), emu.datasets.create("csv")
+    emu.change(lambda state: upload(state, parquet.history, "a", sink.getvalue()))
+    emu.change(lambda state: upload(state, csv.history, "a.csv", b"total\n3.25\n"))
+    assert parquet.schema == csv.schema == {}, "a module that uploads files need not put a schema"
+    parquet.append([{"total": Decimal("1.1"), "new": 1}])
+    csv.append([{"total": 1}])
+    assert rows(parquet.frame()) == [{"total": Decimal("22.50"), "new": None}, {"total": Decimal("1.10"), "new": 1}]
+    assert csv.frame()["total"].to_list() == [3.25, 1.0]
+
+
+def test_a_decimal_of_python_leaves_room_for_larger_ones(emu: Emulator) -> None:
+    emu.datasets["in"] = [{"price": Decimal("4.50")}]
+    emu.datasets["in"].append([{"price": Decimal("12345.5")}])
+    assert emu.datasets["in"].frame()["price"].to_list() == [Decimal("4.50"), Decimal("12345.50")]
+    emu.datasets["exact"] = pa.table({"price": pa.array([Decimal("4.50")], pa.decimal128(3, 2))})
+    assert emu.datasets["exact"].schema == {"price": "DECIMAL(3, 2)"}
 
 
 def avro_file() -> bytes:

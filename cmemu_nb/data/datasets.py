@@ -195,7 +195,7 @@ class DatasetHandle:
         """Add rows to a branch, in an `APPEND` transaction; its columns keep their types, and new ones are added."""
         from cmemu_nb.foundry.dataset_writes import content_to_append, write
 
-        content, append = content_to_append(data, self._schema(branch)), TransactionType.APPEND
+        content, append = content_to_append(data, self.history, branch), TransactionType.APPEND
         self._engine.change(lambda lifecycle: write(lifecycle, self.history, append, branch, content))
 
     def abort(self, branch: str = MASTER) -> None:

@@ -12,6 +12,8 @@ from cmemu_nb.errors import ApiError
 from cmemu_nb.foundry.field_schemas import MAX_PRECISION, FieldSchema, FieldType
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
 # The name that Parquet gives the items of a list.
@@ -139,6 +141,21 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     """
     pa = imported("pyarrow")
     return pa.schema([_plain_field(each) for each in schema], metadata=schema.metadata)
+
+
+def with_wide_decimals(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """Return an Arrow schema in which decimals of these columns have the largest precision.
+
+    Arrow has inferred theirs from the values, so that a larger value could not be appended.
+    """
+    pa = imported("pyarrow")
+    wide = [
+        each.with_type(pa.decimal128(MAX_PRECISION, each.type.scale))
+        if each.name in names and pa.types.is_decimal(each.type)
+        else each
+        for each in schema
+    ]
+    return pa.schema(wide, metadata=schema.metadata)
 
 
 def _plain_field(field: pa.Field) -> Any:

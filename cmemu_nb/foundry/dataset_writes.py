@@ -11,11 +11,12 @@ from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.foundry.arrow_types import fields_of
 from cmemu_nb.foundry.field_schemas import read_fields, write_fields
 from cmemu_nb.foundry.tables import aligned, as_table, parquet_of, read_path, read_table, reader_of
-from cmemu_nb.lifecycle.datasets import MASTER, DatasetFile, DatasetSchema, Reader, TransactionType
+from cmemu_nb.lifecycle.datasets import MASTER, DatasetFile, Reader, TransactionType
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cmemu_nb.foundry.field_schemas import FieldSchema
     from cmemu_nb.lifecycle.datasets import DatasetHistory, Transaction
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
@@ -43,14 +44,15 @@ def content_of(data: object) -> Content:
     return Content(_new_path(), parquet_of(table), write_fields(fields), Reader.PARQUET, aligned(table, fields))
 
 
-def content_to_append(data: object, schema: DatasetSchema | None) -> Content:
-    """Return the same for a dataset that has a schema: its columns keep their types, and new ones are added."""
+def content_to_append(data: object, history: DatasetHistory, branch: str) -> Content:
+    """Return the same for a branch that may have files: its columns keep their types, and new ones are added."""
     content = content_of(data)
-    if schema is None:
+    known = _columns(history, branch)
+    if known is None:
         return content
-    old = read_fields(schema.fields)
+    old, reader = known
     fields = [*old, *(each for each in read_fields(content.fields) if each.name not in {field.name for field in old})]
-    reader = Reader.CSV if Reader.CSV in (schema.reader, content.reader) else content.reader
+    reader = Reader.CSV if Reader.CSV in (reader, content.reader) else content.reader
     if isinstance(data, str | Path):
         return replace(content, fields=write_fields(fields), reader=reader)
     try:
@@ -58,6 +60,19 @@ def content_to_append(data: object, schema: DatasetSchema | None) -> Content:
     except ValueError as error:
         raise InvalidRequest(f"The rows can't be appended: {error}.") from None
     return Content(content.path, parquet_of(table), write_fields(fields), reader)
+
+
+def _columns(history: DatasetHistory, branch: str) -> tuple[list[FieldSchema], Reader] | None:
+    """Return the columns and the reader that the schema of a branch has, without one those of its files, if any."""
+    end = history.branch(branch).committed_rid
+    schema, files = history.schema(end), history.view(end).values()
+    if schema is not None:
+        return read_fields(schema.fields), schema.reader
+    if not files:
+        return None
+    readers = {reader_of(file, None) for file in files}
+    fields = fields_of(read_table(history.dataset.rid, files, None).schema)
+    return fields, Reader.CSV if Reader.CSV in readers else Reader.PARQUET
 
 
 def write(lifecycle: Lifecycle, history: DatasetHistory, kind: TransactionType, branch: str, content: Content) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import ApiError, InvalidRequest
-from cmemu_nb.foundry.arrow_types import arrow_schema, described, imported, plain_schema
+from cmemu_nb.foundry.arrow_types import arrow_schema, described, imported, plain_schema, with_wide_decimals
 from cmemu_nb.foundry.avro import read_avro
 from cmemu_nb.foundry.field_schemas import FieldSchema, read_fields
 from cmemu_nb.lifecycle.datasets import Reader
@@ -202,14 +202,15 @@ def as_table(data: object) -> pa.Table:
         if isinstance(data, pd.DataFrame):
             data = data.reset_index() if any(name is not None for name in data.index.names) else data
             table = pa.Table.from_pandas(data, preserve_index=False)
+            inferred = [str(name) for name, kind in data.dtypes.items() if str(kind) == "object"]
         elif isinstance(data, list):
-            names = dict.fromkeys(name for row in data for name in row)
-            table = pa.table({name: [row.get(name) for row in data] for name in names})
+            inferred = [*dict.fromkeys(name for row in data for name in row)]
+            table = pa.table({name: [row.get(name) for row in data] for name in inferred})
         elif hasattr(data, "__arrow_c_stream__"):
-            table = pa.table(data)
+            table, inferred = pa.table(data), []
         else:
             raise InvalidRequest(_no_table(data))
-        return table.cast(plain_schema(table.schema))
+        return table.cast(with_wide_decimals(plain_schema(table.schema), inferred))
     except (pa.ArrowException, TypeError, AttributeError, ValueError) as error:
         raise InvalidRequest(f"The data can't become a table: {error}") from None
 
