@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -70,6 +71,7 @@ def test_readme_s_pictures_are_there_small_and_described() -> None:
     assert {path for path, most in MAX_PICTURES.items() if (ROOT / path).stat().st_size > most} == set()
 
 
+@functools.cache
 def collected_from(file: str) -> set[str]:
     """Return what pytest collects from a test file: functions, and classes however they are made."""
     tree = ast.parse((ROOT / "tests" / file).read_text("utf-8"))

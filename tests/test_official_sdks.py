@@ -535,7 +535,7 @@ def test_a_dropped_result_leaves_python_s_job_running_until_its_lease_ends(serve
         end_programs(emulator)
 
 
-@pytest.mark.parametrize("chances", [{"reject_poll": 0.4}, {"disconnect": 0.7}, {"delay": (0, 0.2)}], ids=str)
+@pytest.mark.parametrize("chances", [{"reject_poll": 0.4}, {"disconnect": 0.5}, {"delay": (0, 0.2)}], ids=str)
 def test_both_sdks_go_on_when_polls_are_refused_cut_off_or_slow(
     emu: Emulator, node_program: str, chances: dict[str, Any]
 ) -> None:
