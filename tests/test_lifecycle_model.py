@@ -6,6 +6,7 @@ is true of it by its shape.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -510,7 +511,7 @@ def assert_same_session(runtime: Runtime, session: ModelSession) -> None:
 
 TestLifecycleAgainstTheModel = LifecycleMachine.TestCase
 TestLifecycleAgainstTheModel.settings = settings(
-    max_examples=250,
+    max_examples=1_000 if "CMEMU_LONG" in os.environ else 100,
     stateful_step_count=60,
     derandomize=True,
     deadline=None,
