@@ -97,9 +97,11 @@ class Emulator:
     - The ontology of which every function is a query: `ontology_rid`, `ontology_api_name`.
     - Web applications: `allowed_origins` of pages that may call functions; `redirect_uris` and `sign_in_as` for users
       who sign in.
-    - Times in seconds: `execute_timeout`, `job_timeout`, `refusal_seconds`, `slow_client_seconds`, `idle_seconds`.
+    - Times in seconds: `execute_timeout`, `function_timeout`, `job_timeout`, `refusal_seconds`,
+      `slow_client_seconds`, `idle_seconds`.
     - Limits: `max_body_bytes`, `max_data_bytes` (4 GiB), `max_schema_bytes`, `max_label_bytes`, `max_queued`,
-      `max_runtimes` (10,000), `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells).
+      `max_runtimes` (10,000), `max_connections`, `max_waiting`, `max_concurrent_tasks` (of functions in cells);
+      those of the platform's API for each user, off by default: `max_requests_per_minute`, `max_concurrent_requests`.
     - History: `keep_events`, `keep_jobs` (100,000), `keep_bytes` (1 GiB), `keep_records` (100,000), `journal`
       (a file), `journal_sync`.
     - Behaviour: `interrupt` ('cancel' or 'leave': what an interrupt does to the jobs of a call), `progress` (whether a

@@ -24,6 +24,7 @@
     │   ├── PayloadTooLarge            413 payload_too_large
     │   ├── QueueFull                  429 queue_full
     │   ├── TooManyLocks               429 too_many_locks
+    │   ├── TooManyRequests            429 too_many_requests
     │   ├── TooManyRuntimes            429 too_many_runtimes
     │   ├── ApiError                   an error of Foundry's public API; each instance has its own name and status
     │   │   ├── ExecutionFailed            the function raised an exception, or its job failed
@@ -58,7 +59,7 @@ A message says what was attempted, why it failed and what to do next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.phrases import closest, quoted
 
@@ -85,7 +86,7 @@ class WireError(CmemuError):
 
     code = "internal_error"
     status = 500
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     """The number of seconds after which the client should try again; None if a retry does not help."""
 
 
@@ -265,6 +266,18 @@ class TooManyLocks(WireError):
     code = "too_many_locks"
     status = 429
     retry_after = 1
+
+
+class TooManyRequests(WireError):
+    """The caller has sent as many requests in the last minute, or at once, as the settings allow [foundry]."""
+
+    code = "too_many_requests"
+    status = 429
+    retry_after = 1
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class TooManyRuntimes(WireError):

@@ -25,7 +25,9 @@ LIMITS_OF_LIFECYCLE = (
     *("keep_events", "keep_bytes", "keep_records", "max_queued", "max_runtimes", "max_label_bytes"),
     "max_data_bytes",
 )
-SECONDS = ("execute_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds")
+SECONDS = (
+    *("execute_timeout", "function_timeout", "job_timeout", "refusal_seconds", "slow_client_seconds", "idle_seconds"),
+)
 
 
 # As browsers write an origin: without a path, and without the default port of the scheme.
@@ -123,6 +125,13 @@ class Settings(Configurable):
     execute_timeout = Float(
         30.0, min=0.0, help="Seconds that a synchronous execute waits for the first byte of its result."
     ).tag(config=True)
+    function_timeout = Float(
+        None,
+        min=0.0,
+        allow_none=True,
+        help="Seconds after which the job of a call on the functions and ontologies routes fails, in place of "
+        "execute_timeout and also for asynchronous calls; the platform has 60. No limit if it is not set.",
+    ).tag(config=True)
     job_timeout = Float(
         None,
         min=0.0,
@@ -161,6 +170,20 @@ class Settings(Configurable):
         min=1,
         help="How many requests may be held (polls, and clients that wait for a job); further ones are answered with "
         "503.",
+    ).tag(config=True)
+    max_requests_per_minute = Int(
+        None,
+        min=1,
+        allow_none=True,
+        help="How many requests to the routes of Foundry's API a user may send in a minute; further ones are refused "
+        "with 429. The platform has 5000, and no limit for service users. No limit if it is not set.",
+    ).tag(config=True)
+    max_concurrent_requests = Int(
+        None,
+        min=1,
+        allow_none=True,
+        help="How many requests of one user to the routes of Foundry's API are processed at a time; further ones are "
+        "refused with 429. The platform has 30, and 800 for service users. No limit if it is not set.",
     ).tag(config=True)
     slow_client_seconds = Float(
         60.0,

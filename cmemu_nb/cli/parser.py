@@ -28,6 +28,7 @@ _CODES: dict[type[CmemuError], int] = {
     errors.NotRunning: ABSENT,
     errors.TooBusy: ABSENT,
     errors.QueueFull: ABSENT,
+    errors.TooManyRequests: ABSENT,
     errors.TooManyRuntimes: ABSENT,
     errors.InvalidBearerToken: REFUSED,
 }

@@ -34,7 +34,7 @@ _BY_CODE: dict[str, type[errors.WireError]] = {
         *(errors.JobNotRunning, errors.JobAlreadyCompleted, errors.JobFailed, errors.JobTimeout),
         *(errors.PayloadTooLarge, errors.JobEvicted, errors.QueueFull, errors.InjectedFault),
         *(errors.JournalBehind, errors.TooBusy, errors.NotPrivate, errors.InvalidBearerToken, errors.ForbiddenHost),
-        errors.TooManyRuntimes,
+        *(errors.TooManyRuntimes, errors.TooManyRequests),
     )
 }
 _BY_NAME = {f"Contour:{kind.__name__}": kind for kind in _BY_CODE.values()}

@@ -146,6 +146,7 @@ class Engine:
         context = self._make_context()
         ends.add(context.long_polls.close)
         ends.add(context.caller_tokens.close)
+        ends.add(context.call_timers.close)
         hostnames = (*settings.local_hostnames, settings.host)
         self.application = Application(context, hostnames, settings.allowed_origins)
         # Subscribes after the context does: a waiting request sees the end of its job, and reads the result, before an

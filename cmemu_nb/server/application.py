@@ -16,6 +16,7 @@ from cmemu_nb.server.api import (
     streams_v2,
     subscribers,
 )
+from cmemu_nb.server.call_limits import is_limited
 from cmemu_nb.server.cors import SharedRoutes, is_preflight
 from cmemu_nb.server.fault_points import faulty_receiver
 from cmemu_nb.server.handlers import BufferedBody, check_size
@@ -117,6 +118,9 @@ class Application:
             # proxy are therefore encoded twice.
             request.params = {name: unquote(value) for name, value in request.params.items()}
         context.tokens.authorize(route.auth, request)
+        if context.call_limits.on and is_limited(route):
+            request.caller = context.tokens.caller(request)
+            context.call_limits.count(request.caller)
         if route.denied:
             context.tokens.check_reach(request, route.denied)
         check_size(context, request.declared_length)

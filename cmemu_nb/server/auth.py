@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import ApiError, InvalidBearerToken, InvalidModuleAuthToken, NotebookProtected, NotFound
-from cmemu_nb.foundry.users import Users
+from cmemu_nb.foundry.users import DEFAULT_LOGIN, Users
 from cmemu_nb.lifecycle.records import NOTEBOOK
 from cmemu_nb.phrases import quoted
 from cmemu_nb.tokens import ACCESS_TOKEN_START
@@ -37,6 +38,17 @@ class Auth(Enum):
     REPLICA = "replica"
     CLIENT = "client"
     SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose requests the limits of Foundry's API count together: a user, or the `service` user of an OAuth client."""
+
+    name: str
+    service: bool = False
+
+    def __str__(self) -> str:
+        return f"{'the service user' if self.service else 'user'} {quoted(self.name)}"
 
 
 class TokenChecks:
@@ -154,6 +166,18 @@ class TokenChecks:
         """Return the login of the user who signed in for a bearer token, or who has it by the seed file, if any."""
         value = _scheme_and_value(request.headers.get("Authorization"))[1]
         return self._oauth.user(value) if value.startswith(_ACCESS_TOKEN) else self._logins.get(value)
+
+    def caller(self, request: Request) -> Caller | None:
+        """Return who sent an authorized request; None for a module that has sent its build token."""
+        header = request.headers.get("Authorization")
+        value = _scheme_and_value(header)[1]
+        if value in self._tokens:
+            return Caller(self._logins.get(value, DEFAULT_LOGIN))
+        if not self._oauth.accepts(value):
+            return None
+        login = self._oauth.user(value)
+        client_id = self._oauth.module_client(value) or self._oauth.client_id
+        return Caller(client_id, service=True) if login is None else Caller(login)
 
     def bearer(self, request: Request) -> str | None:
         """Return the bearer token of an authorized request; None if it was authorized by a module token."""

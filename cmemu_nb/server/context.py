@@ -15,11 +15,13 @@ from cmemu_nb.errors import (
     JobNotReady,
     JobTimeout,
     TooBusy,
+    TooManyRequests,
     WireError,
 )
 from cmemu_nb.foundry.sign_in import SignIns
 from cmemu_nb.server.api.errors import api_error_response
 from cmemu_nb.server.api.tables import Tables
+from cmemu_nb.server.call_limits import CallLimits, CallTimers
 from cmemu_nb.server.caller_tokens import CallerTokens
 from cmemu_nb.server.job_status import FOUNDRY, foundry_error
 from cmemu_nb.server.long_polls import LongPolls
@@ -95,6 +97,10 @@ class Context:
         self.sign_in_as: str | None = settings.sign_in_as
         self.caller_tokens = CallerTokens(lifecycle, settings.caller_token_runtimes)
         self.tables = Tables(lifecycle)
+        self.call_limits = CallLimits(
+            settings.max_requests_per_minute, settings.max_concurrent_requests, self._note_limited
+        )
+        self.call_timers = CallTimers(lifecycle, settings.function_timeout, services.diagnose)
         self.faults: tuple[Faults, ...] = ()
         self.waiters = 0
         # Traits are slow to read, and these are read for every request.
@@ -133,7 +139,7 @@ class Context:
     def answer_error(self, error: Exception, request: Request) -> Response:
         """Return the answer for an error. An unexpected error is logged as an event with its traceback."""
         if isinstance(error, WireError):
-            if not isinstance(error, NO_REFUSALS):
+            if not isinstance(error, (*NO_REFUSALS, TooManyRequests)):  # of those there are fewer events
                 self._note_refusal(error, request)
             return self.error_response(error, request)
         self.lifecycle.note(
@@ -154,6 +160,9 @@ class Context:
         if request.path.startswith(PLATFORM):
             response.delay = self.refusal_seconds
         return response
+
+    def _note_limited(self, detail: str) -> None:
+        self.lifecycle.note("request_refused", detail=detail)
 
     def _note_refusal(self, error: WireError, request: Request) -> None:
         # A token may have been sent by mistake where an id belongs, so ids are masked too.

@@ -165,7 +165,9 @@ class Exchange(HTTPMessageDelegate):
     # Answers
 
     def _answer(self, receiver: Receiver) -> None:
+        caller, limits = self._request.caller, self._context.call_limits
         try:
+            limits.check_held(caller)
             answer = receiver.finish()
         except Exception as error:  # noqa: BLE001 - every error becomes an answer
             answer = self._context.answer_error(error, self._request)
@@ -175,6 +177,7 @@ class Exchange(HTTPMessageDelegate):
             self._context.waiters += 1
             self._task = asyncio.create_task(self._answer_later(answer))
             self._task.add_done_callback(self._context.release_waiter)
+            limits.hold(caller, self._task)
         else:
             if isinstance(answer, Coroutine):
                 answer.close()  # it has not begun to run, so no job was submitted

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tornado.httputil import HTTPHeaders, RequestStartLine
 
     from cmemu_nb.lifecycle.session import Replica
+    from cmemu_nb.server.auth import Caller
 
 
 UNLIMITED = 10**1000
@@ -24,11 +25,11 @@ class Request:
     """One HTTP request. `path` is the path as it was sent, and `params` are its decoded parameters, by name.
 
     `prefix` is the path prefix that a hub's proxy removed, such as `/user/jo/proxy/4000`; empty without a proxy.
-    `answer_headers` are added to the answer, whatever it is.
+    `answer_headers` are added to the answer, whatever it is. `caller` sent it, if the limits of callers apply to it.
     """
 
     __slots__ = (
-        *("answer_headers", "body", "connection", "headers", "method", "params", "path", "prefix", "query"),
+        *("answer_headers", "body", "caller", "connection", "headers", "method", "params", "path", "prefix", "query"),
         *("replica", "scheme", "version"),
     )
 
@@ -41,6 +42,7 @@ class Request:
         self.scheme: str = getattr(connection.context, "protocol", "http")
         self.params: dict[str, str] = {}
         self.replica: Replica | None = None
+        self.caller: Caller | None = None
         self.body = b""
         self.prefix = ""
         self.answer_headers: dict[str, str] = {}

@@ -15,6 +15,7 @@ from cmemu_nb.server.api.data_types import data_type
 from cmemu_nb.server.api.queries import Query, find_query
 from cmemu_nb.server.api.values import from_module, to_module
 from cmemu_nb.server.api.versions import VERSION, includes_version
+from cmemu_nb.server.call_limits import TIME_LIMIT
 from cmemu_nb.server.own_thread import in_own_thread
 from cmemu_nb.server.routes.contour import RESET
 from cmemu_nb.server.routing import query_options
@@ -228,6 +229,8 @@ def api_error(query: Query, error: WireError) -> ExecutionFailed:
     if isinstance(error, JobTimeout):
         description = f"{message} The limit is the setting execute_timeout; Query.execute_async has no such limit."
         return ExecutionFailed(400, "QueryTimeExceededLimit", description, **query.ids)
+    if message.startswith(TIME_LIMIT):
+        return ExecutionFailed(400, "QueryTimeExceededLimit", f"{query.api_name}: {message}", **query.ids)
     if message == RESET:
         return ExecutionFailed(500, "QueryDeploymentNotAvailable", f"{query.api_name}: {RESET}.", **query.ids)
     if message == CANCELED:

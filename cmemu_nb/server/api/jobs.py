@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import ExecutionFailed, JobFailed, JobTimeout
@@ -34,7 +35,7 @@ async def run(context: Context, request: Request, query: Query, arguments: bytes
     """Call a function and return its result, as soon as the first byte has arrived, or the error instead."""
     job_id = submit(context, request, query, arguments, JobSource.CONTOUR_SYNC).job_id
     try:
-        return await result_in_time(context, job_id)
+        return await result_in_time(context, job_id, limited=context.call_timers.seconds is None)
     except (JobFailed, JobTimeout) as error:
         return api_error(query, error)
 
@@ -46,4 +47,5 @@ def submit(context: Context, request: Request, query: Query, arguments: bytes, s
     user = context.tokens.user(request)
     rid, branch = query.deployed_app_rid, query.branch
     job = context.lifecycle.submit_to_app(rid, branch, query.name, arguments, source, user)
+    context.call_timers.start(asyncio.get_running_loop(), job.job_id)
     return context.submitted(request, job)

@@ -21,10 +21,12 @@ from cmemu_nb.errors import (
     NotFound,
     PayloadTooLarge,
     TooBusy,
+    TooManyRequests,
 )
 from cmemu_nb.server.api.errors import error_example
 from cmemu_nb.server.api.streams import EVENTS
 from cmemu_nb.server.auth import Auth
+from cmemu_nb.server.call_limits import is_limited
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.openapi.schemas import ANYTHING, RECORDS, TEXT, record
 from cmemu_nb.server.response import BYTES, JSON
@@ -230,6 +232,8 @@ def _errors(route: Route) -> dict[int, list[type[WireError]]]:
     kinds += _TOKEN_ERRORS[route.auth]
     if "{" in route.path and not route.path.startswith(PUBLIC_API):
         kinds.append(NotFound)
+    if is_limited(route):
+        kinds.append(TooManyRequests)
     if "{jobId}" in route.path:
         kinds.append(JobEvicted)
     if route.body is not None or route.receiver is not None:

@@ -56,13 +56,14 @@ async def execute(context: Context, request: Request) -> Answer:
     return await result_in_time(context, _submit(context, request, JobSource.CONTOUR_SYNC).job_id)
 
 
-async def result_in_time(context: Context, job_id: str) -> Answer:
-    """Answer with a job's result if its first byte arrives within `execute_timeout`.
+async def result_in_time(context: Context, job_id: str, *, limited: bool = True) -> Answer:
+    """Answer with a job's result if its first byte arrives within `execute_timeout`, if the wait is `limited`.
 
     If the client disconnects, its queued job fails. Raises `JobFailed` and `JobTimeout`.
     """
+    deadline = asyncio.get_running_loop().time() + context.execute_timeout if limited else None
     try:
-        return await _result_as_it_comes(context, job_id, asyncio.get_running_loop().time() + context.execute_timeout)
+        return await _result_as_it_comes(context, job_id, deadline)
     except asyncio.CancelledError:
         _withdraw(context, job_id)
         raise
