@@ -257,7 +257,7 @@ def _why_not(value: Any) -> str | None:
     try:
         if type(value).__module__.startswith("cmemu_nb"):
             return "it exists only where the emulator runs"
-        if not _is_literal(value):
+        if not is_literal(value):
             return "its value can't be written as a literal"
         repr(value)
     except RecursionError:
@@ -267,11 +267,12 @@ def _why_not(value: Any) -> str | None:
     return None
 
 
-def _is_literal(value: Any) -> bool:
+def is_literal(value: Any) -> bool:
+    """Return whether a value can be written as a literal of Python, which gives an equal one."""
     if type(value) is dict:
-        return all(_is_literal(key) and _is_literal(each) for key, each in value.items())
+        return all(is_literal(key) and is_literal(each) for key, each in value.items())
     if type(value) in (tuple, list, set, frozenset):
-        return all(map(_is_literal, value))
+        return all(map(is_literal, value))
     if type(value) in (float, complex):
         return math.isfinite(abs(value))
     return type(value) in SCALARS

@@ -125,7 +125,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export_module(parser: argparse.ArgumentParser) -> None:
-    add_export(parser, "The file to write, such as app.py.")
+    add_export(parser, "The file to write, such as app.py; or a folder, such as orders/, for a whole project.")
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -197,7 +197,9 @@ COMMANDS = {
     "fail": Command("Fail a queued or running job manually.", _fail),
     "faults": Command("Inject faults, end them, or show which ones are active.", _faults),
     "export": Command("Write the whole session to a file, for Emulator.from_export().", _export),
-    "export-module": Command("Write the served functions as a module for the official SDK.", _export_module),
+    "export-module": Command(
+        "Write the served functions as a module for the official SDK, or as a whole project.", _export_module
+    ),
     "check": Command("Check whether a program, a folder, an image or the functions in cells would deploy.", _check),
     "url": Command("Print the emulator's URL.", _nothing),
     "help": Command("Show this, the arguments of a command, or a longer document.", _help),

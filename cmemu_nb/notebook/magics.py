@@ -24,6 +24,7 @@ from cmemu_nb.engine.fault_arguments import FAULTS
 from cmemu_nb.errors import WARNINGS, CmemuError, NotFound, known
 from cmemu_nb.eventloop.loop import defer_interrupts
 from cmemu_nb.eventloop.shell import echo_here
+from cmemu_nb.executors.cells.functions import is_folder
 from cmemu_nb.executors.sdk.adapter import take_over
 from cmemu_nb.lifecycle.records import NOTEBOOK, Job
 from cmemu_nb.notebook import topics
@@ -332,8 +333,11 @@ class CMEmu(Settings, Magics):
         print(f"Wrote the session to {path}. Emulator.from_export({str(path)!r}) reads it.")  # noqa: T201
 
     def _export_module(self, given: Arguments) -> None:
-        emulator = self._emulator(given)
-        path = emulator.functions.export(given.path, cell_sources(self.shell), overwrite=given.force)
+        emulator, cells = self._emulator(given), cell_sources(self.shell)
+        if is_folder(given.path):
+            print(emulator.functions.export_project(given.path, cells, overwrite=given.force))  # noqa: T201
+            return
+        path = emulator.functions.export(given.path, cells, overwrite=given.force)
         print(f"Wrote {plural(len(emulator.functions.in_cells), 'function')} to {path}.")  # noqa: T201
 
     def _check(self, given: Arguments) -> Report:

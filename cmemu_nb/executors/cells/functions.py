@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -37,16 +38,23 @@ if TYPE_CHECKING:
 
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.cells.executor import NotebookExecutor
+    from cmemu_nb.executors.cells.project import Project
     from cmemu_nb.executors.cells.served import ServedFunction
     from cmemu_nb.executors.cluster.clusters import Clusters
     from cmemu_nb.executors.counted_function import CountedFunction
     from cmemu_nb.executors.modules.functions import ModuleFunction, ModuleFunctions
     from cmemu_nb.executors.sdk.adapter import Definition
+    from cmemu_nb.export.project_files import ExportedFunction
     from cmemu_nb.lifecycle.events import Event
 
 F = TypeVar("F", bound="CountedFunction")
 # What a caller names: a function itself, or its name.
 Function: TypeAlias = str | Callable[..., Any]
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether a path names a folder: it ends in "/", or there is a folder."""
+    return str(path).endswith(("/", os.sep)) or Path(path).expanduser().is_dir()
 
 
 class Functions(Part):
@@ -202,29 +210,75 @@ class Functions(Part):
     def export(self, path: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Path:
         """Write the served functions and everything that they need as a module for the official SDK; return its path.
 
-        `cells` are the notebook's cells as plain Python, oldest first; `%cmemu export-module` passes them. Raises
-        `ExportRefused`, which names everything that can't be written faithfully, also if the file exists and
-        `overwrite` is not set.
+        A path that ends in "/", or that is a folder, gets a whole project, as `export_project` writes it. `cells` are
+        the notebook's cells as plain Python, oldest first; `%cmemu export-module` passes them. Raises `ExportRefused`,
+        which names everything that can't be written faithfully, also if the file exists and `overwrite` is not set.
         """
-        from cmemu_nb.export.writer import export_module  # noqa: PLC0415
-
+        if is_folder(path):
+            return self.export_project(path, cells, overwrite=overwrite).folder
         path = Path(path).expanduser()
-        if not self.in_cells:
-            raise ExportRefused(f"There is nothing to export. {self.nothing}")
-        if path.is_dir():
-            raise ExportRefused(f"{path} is a directory. Give a file's name, such as {path / 'app.py'}.")
-        text = export_module(((each.definition.function, each.definition.streaming) for each in self.in_cells), cells)
-        self._refuse_tokens(text)
+        text = self._module(cells)
         with replacing(path, ExportRefused, overwrite=overwrite, rights=None) as file:
             file.write(text.encode())
         return path
 
-    def _refuse_tokens(self, text: str) -> None:
+    def export_project(self, folder: str | Path, cells: Sequence[str] = (), *, overwrite: bool = False) -> Project:
+        """Write a project with the served functions into a folder, and return what was written.
+
+        It has the module, `app.py`; `requirements.txt`, with the versions of this kernel; a Dockerfile that `emu.check`
+        finds right; tests, with calls that succeeded here; a README with the commands; and the modules that no package
+        brings. Files that were changed by hand are kept, unless `overwrite` is set. Raises `ExportRefused`, as
+        `export` does, and then writes nothing.
+        """
+        from cmemu_nb.executors.cells.project import Project, write_project  # noqa: PLC0415
+        from cmemu_nb.export.project_files import image_name, project_files  # noqa: PLC0415
+        from cmemu_nb.export.requirements import files_in, find_requirements  # noqa: PLC0415
+
+        folder = Path(folder).expanduser()
+        text = self._module(cells)
+        needed = find_requirements(text)
+        functions = [self._exported(each) for each in self.in_cells]
+        texts = project_files(image_name(folder.resolve().name), text, needed.lines, functions)
+        copied = files_in(folder, needed.local, texts)
+        files = {path: each.encode() for path, each in texts.items()} | copied
+        written, kept = write_project(folder, files, overwrite=overwrite)
+        return Project(
+            folder, len(functions), written, kept, [each for each in copied if each in written], needed.notes
+        )
+
+    def _module(self, cells: Sequence[str]) -> str:
+        from cmemu_nb.export.writer import export_module  # noqa: PLC0415
+
+        if not self.in_cells:
+            raise ExportRefused(f"There is nothing to export. {self.nothing}")
+        text = export_module(((each.definition.function, each.definition.streaming) for each in self.in_cells), cells)
+        self._refuse_tokens(text)
+        return text
+
+    def _exported(self, served: ServedFunction) -> ExportedFunction:
+        """Return what a project says of a function, with examples that have no token."""
+        from cmemu_nb.export.examples import find_examples  # noqa: PLC0415
+        from cmemu_nb.export.project_files import ExportedFunction  # noqa: PLC0415
+
+        lifecycle, runtime_id = self._engine.lifecycle, served.runtime_id
+        posted = lifecycle.find_schema(runtime_id, served.name) if lifecycle.has_runtime(runtime_id) else None
+        jobs = [each for each in lifecycle.jobs(runtime_id) if each.query_type == served.name] if posted else []
+        examples = find_examples(jobs, posted.posted_at if posted else 0)
+        secret = self._tokens()
+        shown = [each for each in examples if not any(token in repr(each) for token in secret)]
+        return ExportedFunction(served.name, served.summary, served.definition.schema, shown)
+
+    def _tokens(self) -> list[str]:
+        """Return what no file of an export may contain."""
         identity = self._engine.identity
         tokens = [runtime.module_auth_token for runtime in self._engine.lifecycle.runtimes()]
         configured = [each for runtime in {each.runtime_id for each in self} for each in self._secrets_of(runtime)]
-        for token in (*identity.bearer_tokens, identity.client_secret, *tokens, *configured):
-            if token in text and len(token) >= MIN_MASKED:
+        every = (*identity.bearer_tokens, identity.client_secret, *tokens, *configured)
+        return [each for each in every if len(each) >= MIN_MASKED]
+
+    def _refuse_tokens(self, text: str) -> None:
+        for token in self._tokens():
+            if token in text:
                 raise ExportRefused(
                     f"The module would hold a whole token of this emulator ({last_four(token)}). "
                     "Read it from an environment variable inside the function."
