@@ -25,7 +25,7 @@ pytestmark = pytest.mark.once
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-MORE_THAN_FOUR_OF_A_TOKEN = re.compile(r"foundry_(?:module_auth|access_token)_…?[\w-]{5}")
+MORE_THAN_FOUR_OF_A_TOKEN = re.compile(r"foundry_(?:module_auth|access_token|build_token)_…?[\w-]{5}")
 LIFECYCLE = [
     ("1. Start the emulator", r"No runtimes yet"),
     ("2. Open a session", r"'moduleAuthToken': 'foundry_module_auth_….{4}'"),
@@ -178,6 +178,28 @@ SCALE = [
     ("7. More, fewer, none", r"(?m)^25$"),
     ("7. More, fewer, none", r"is stopped"),
 ]
+PIPELINES = [
+    ("1. Start the emulator", r"0 runtimes, 0 jobs"),
+    ("2. Two streams", r"<Stream 'readings': 3 records; sensor STRING, celsius DOUBLE, at TIMESTAMP>"),
+    ("2. Two streams", r"<Stream 'alarms': 0 records; sensor STRING, fahrenheit DOUBLE, at TIMESTAMP>"),
+    ("3. Bind them to aliases", r"<Configuration: aliases in, out; mode pipeline>"),
+    ("4. A pipeline between the streams", r"Module.* watch .*aliases in, out; mode pipeline"),
+    ("4. A pipeline between the streams", r"0 +north +95\.9 +2026-01-31 11:04:00\+00:00"),
+    ("4. A pipeline between the streams", r"read {'sensor': 'south', 'celsius': None, 'at': 1769857260000}"),
+    ("5. A dataset in, a dataset out", r"item:? STRING, amount:? LONG, price:? DECIMAL\(38, 2\)"),
+    ("5. A dataset in, a dataset out", r"<Configuration: aliases orders, revenue; mode pipeline>"),
+    ("5. A dataset in, a dataset out", r"(?m)^0$"),
+    ("5. A dataset in, a dataset out", r"\[Decimal\('3\.20'\), Decimal\('22\.50'\)\]"),
+    ("6. What the token may read", r"<Configuration: aliases orders; environment SALARIES; mode pipeline>"),
+    ("6. What the token may read", r'"item","amount","price"\n"tea",2,4\.50\n"coffee",,3\.20\n'),
+    ("6. What the token may read", r"403 ReadTableDatasetPermissionDenied\nThis token does not reach"),
+    ("7. A module that dies", r"(?s)SNAPSHOT +COMMITTED.*APPEND +OPEN"),
+    ("7. A module that dies", r"ApiError: The branch 'master' of the dataset 'revenue' has an open transaction"),
+    ("7. A module that dies", r"(?m)^2 +cocoa +1\.10$"),
+    ("8. All data at a glance", r"3 datasets .* revenue item STRING, total DECIMAL"),
+    ("8. All data at a glance", r"'tags': 'ARRAY<STRING>', 'place': 'STRUCT<lat: DOUBLE, lon: DOUBLE>'"),
+    ("9. Stop", r"is stopped"),
+]
 PROMISES = {
     "01-runtime-lifecycle": LIFECYCLE,
     "02-functions-in-cells": FUNCTIONS,
@@ -185,6 +207,7 @@ PROMISES = {
     "04-dashboard": DASHBOARD,
     "05-end-to-end": END_TO_END,
     "06-scale-out": SCALE,
+    "07-pipelines": PIPELINES,
 }
 
 

@@ -139,7 +139,7 @@ class TokenChecks:
         rid = request.params.get("datasetRid", "")
         if self.reaches(request, rid):
             return
-        names = ", ".join(sorted(self._reached(request) or ())) or "none"
+        names = ", ".join(sorted(map(self._named, self._reached(request) or ()))) or "none"
         message = (
             f"This token does not reach {f'the resource {quoted(rid)}' if rid else 'new resources'}: it belongs to a "
             f"module, whose aliases name {names}. Bind the resource to an alias of the module's runtime: "
@@ -147,6 +147,12 @@ class TokenChecks:
         )
         status = HTTPStatus.NOT_FOUND if denied.endswith("NotFound") else HTTPStatus.FORBIDDEN
         raise ApiError(status, denied, message, **request.params, **parameters)
+
+    def _named(self, rid: str) -> str:
+        """Return the name of a dataset or stream, or the RID if the emulator has none with this RID."""
+        history, log = self._lifecycle.find_dataset(rid), self._lifecycle.find_data_stream(rid, None)
+        found = history.dataset if history is not None else log.stream if log is not None else None
+        return rid if found is None else quoted(found.name)
 
     def reaches(self, request: Request, rid: str) -> bool:
         """Return whether the token of a request reaches a dataset or stream."""
