@@ -115,8 +115,8 @@ def build_python() -> Path:
 
 
 def bare_python() -> Path:
-    """Return the interpreter of an environment with what the package declares to need, and without the package."""
-    return _environment("bare", _declared()["project"]["dependencies"])
+    """Return the interpreter of an environment with what the package declares to need, without it, and with pytest."""
+    return _environment("bare", [*_declared()["project"]["dependencies"], "pytest>=9"])
 
 
 @functools.cache

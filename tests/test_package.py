@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from environments import ROOT, bare_python, build_python, clean_environ
+from shells import plain_shell
 
 import cmemu_nb
+from cmemu_nb import Emulator
 from cmemu_nb.version import __version__
 
 if TYPE_CHECKING:
@@ -35,6 +37,35 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(600)]
 NAME = f"cmemu_nb-{__version__}"
 PROGRAMS = ROOT / "tests" / "programs"
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+SESSION = """
+from dataclasses import dataclass
+
+import pandas as pd
+from prices import price_of
+
+VAT = 0.2
+
+@dataclass
+class Order:
+    item: str
+    amount: int = 1
+
+@emu.function
+def price(context, event: Order) -> float:
+    return round(price_of(event.item) * event.amount * (1 + VAT), 2)
+
+@emu.function(streaming=True)
+def rows(context, event: Order) -> list[dict[str, int]]:
+    for row in pd.DataFrame({"n": range(event.amount)}).to_dict("records"):
+        yield row
+
+@emu.function
+def never_called(context, event: Order) -> str:
+    return event.item
+
+emu.call(price, item="bolt", amount=3), emu.call(rows, item="nut", amount=2)
+%cmemu export-module orders/
+"""
 # What `import cmemu_nb` and `from cmemu_nb import Emulator` must leave for those who want them.
 LATER = (
     *("pandas", "numpy", "ipywidgets", "anywidget", "IPython", "yaml", "sqlite3", "jsonschema", "requests"),
@@ -227,6 +258,28 @@ def test_a_typed_program_is_checked_against_it(installed: Path, tmp_path: Path) 
     expected = [(wrong.name, number) for number, line in lines if line.endswith("# wrong")]
     found = re.findall(r"(\w+\.py):(\d+): error", told)
     assert [(name, int(number)) for name, number in found] == expected, told
+
+
+def test_an_exported_project_passes_its_own_tests_where_only_its_requirements_are(
+    installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session of IPython writes the project; its README's commands run in the clean environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "prices.py").write_text("from pathlib import Path\n\n\ndef price_of(item):\n    return len(item) / 2\n")
+    with plain_shell(tmp_path / "ipython") as shell, Emulator(port=0, home="thread") as emu:
+        shell.user_ns["emu"] = emu
+        shell.run_line_magic("load_ext", "cmemu_nb")
+        shell.run_cell(SESSION, store_history=True).raise_error()
+        shell.run_line_magic("unload_ext", "cmemu_nb")
+    project = tmp_path / "orders"
+    pip = (sys.executable, "-m", "pip", "--python", installed, "install", "--disable-pip-version-check")
+    run(*pip, "--requirement", project / "requirements.txt", cwd=project)
+    said = run(installed, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", cwd=project)
+    assert re.search(r"^3 passed, 1 skipped in ", said, re.MULTILINE), said
+    assert "The notebook has no result of it" in said
+    said = run(installed.with_name("cmemu"), "check", "--strict", ".", cwd=project)
+    assert said == "Checked app.py, Dockerfile, requirements.txt: nothing wrong.\n"
 
 
 # Importing
