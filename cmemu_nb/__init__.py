@@ -13,20 +13,23 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from cmemu_nb.emulator import Emulator
+    from cmemu_nb.lifecycle.scaling import Scaling
 
-__all__ = ["Emulator", "__version__", "load_ipython_extension", "unload_ipython_extension"]
+__all__ = ["Emulator", "Scaling", "__version__", "load_ipython_extension", "unload_ipython_extension"]
 
 
 if not TYPE_CHECKING:  # type checkers would otherwise accept every misspelt name
 
     def __getattr__(name: str) -> object:
-        """Import the emulator at its first use: the pytest plugin imports this package in every run of pytest."""
-        if name != "Emulator":
+        """Import a class at its first use: the pytest plugin imports this package in every run of pytest."""
+        if name == "Emulator":
+            from cmemu_nb.emulator import Emulator as found  # noqa: N813, PLC0415
+        elif name == "Scaling":
+            from cmemu_nb.lifecycle.scaling import Scaling as found  # noqa: N813, PLC0415
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from cmemu_nb.emulator import Emulator  # noqa: PLC0415
-
-        globals()[name] = Emulator
-        return Emulator
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

@@ -628,6 +628,8 @@ class Emulator:
 
         - `replicas`: each is a process with its own token, and receives at most `max_concurrent_tasks` unfinished jobs
           at a time.
+        - `scaling=Scaling(min=0, max=4)`, from `from cmemu_nb import Scaling`: replicas are added and removed by the
+          load, as on the platform (`help(Scaling)`, `%cmemu help configuration`).
         - `mode="pipeline"`: the program need not poll. It takes no jobs, counts as responsive while it runs, and
           `wait_until_ended()` of the result returns its exit code.
         - `server={"openapi": "openapi.json"}`: the program is an HTTP server without an SDK. The operations of that
@@ -683,7 +685,8 @@ class Emulator:
           mode. The tokens of both reach the datasets and streams of the aliases.
         - `environment`: environment variables.
         - `mode`: `"function"`, or `"pipeline"` for a program that takes no jobs; `replicas` and `max_concurrent_tasks`:
-          the number of processes, and of unfinished jobs of each.
+          the number of processes, and of unfinished jobs of each; `scaling`: a `Scaling`, or its values by name, in
+          place of `replicas`.
         - `server`: for a program that is an HTTP server without an SDK, `openapi`, the path of its OpenAPI document,
           and perhaps `port` and `timeout`, in seconds.
 

@@ -49,6 +49,7 @@ from cmemu_nb.lifecycle.fifo import LongQueue
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
 from cmemu_nb.lifecycle.lifecycle import Lifecycle, in_memory_only
 from cmemu_nb.lifecycle.records import FunctionSchema, Job, JobSource, Mode, Runtime
+from cmemu_nb.lifecycle.scaling import Scale
 from cmemu_nb.lifecycle.scratch import LEASE_SECONDS, MAX_CACHE_BYTES, MAX_LOCKS, MAX_VALUE_BYTES, Lock, Scratch
 from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
 from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp, SeededRuntime
@@ -291,6 +292,12 @@ OPERATIONS: dict[str, list[Case]] = {
     "set_import_error": [
         does(lambda world: world.state.set_import_error("rt", "ValueError: x"), "import_error_set"),
         does(lambda world: world.state.set_import_error("rt", "")),
+    ],
+    "set_scale": [
+        does(lambda world: world.state.set_scale("rt", Scale(1, 0, 2), "from 0 to 1"), "module_scaled"),
+        does(in_turn(*[lambda world: world.state.set_scale("rt", Scale(1, 0, 2), "")] * 2), "module_scaled"),
+        does(lambda world: world.state.set_scale("rt", None, "not scaled")),
+        does(lambda world: world.state.set_scale("unknown", None, ""), raises=NotFound),
     ],
     "add_replica": [does(lambda world: world.state.add_replica("rt", name="idle"), "replica_added")],
     "authenticate_replica": [
@@ -615,6 +622,7 @@ READS: dict[str, Callable[[World], object]] = {
     "evicted": lambda world: world.state.evicted(),
     "count_evicted": lambda world: world.state.count_evicted(),
     "replicas": lambda world: world.state.replicas("rt"),
+    "scale_of": lambda world: world.state.scale_of("rt"),
     "job_of": lambda world: world.state.job_of("rt", world.queued.job_id),
     "schemas": lambda world: world.state.schemas(),
     "count_schemas": lambda world: world.state.count_schemas(),
@@ -725,6 +733,7 @@ class Seen:
     datasets: dict[str, DatasetSeen]
     logs: dict[tuple[str, str], tuple[str, int]]
     subscribers: dict[str, tuple[int, ...]]
+    scales: dict[str, Scale | None]
     at: int
 
 
@@ -747,6 +756,7 @@ def look(state: Lifecycle) -> Seen:
         {dataset.rid: look_at_dataset(state.dataset(dataset.rid)) for dataset in state.datasets()},
         {(each.rid, each.branch): (each.view_rid, published(state, each)) for each in state.data_streams()},
         {name: each.positions for name, each in state._subscribers.items()},  # noqa: SLF001 - no method lists them
+        {name: state.scale_of(name) for name in names},
         state.steady(),
     )
 
@@ -779,6 +789,8 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
     yield from ("schema_deleted" for name, _ in before.schemas.keys() - after.schemas.keys() if name not in ended)
     yield from ("replica_removed" for name, _ in before.replicas - after.replicas if name not in ended)
     yield from ("replica_added" for _ in after.replicas - before.replicas)
+    kept = before.scales.keys() & after.scales.keys() - ended
+    yield from ("module_scaled" for name in kept if before.scales[name] != after.scales[name])
     yield from changes_of_scratch(before, after, ended)
     yield from changes_of_streams(before, after)
     for job_id in before.jobs | after.jobs:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cmemu_nb
-from cmemu_nb import Emulator, cli, errors, pytest_plugin, testing
+from cmemu_nb import Emulator, Scaling, cli, errors, pytest_plugin, testing
 from cmemu_nb.calls.handles import JobHandle, RuntimeHandle
 from cmemu_nb.calls.streams import ItemStream
 from cmemu_nb.engine.fault_injection import FaultInjection
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 NAMES = Path(__file__).with_name("public_names.txt")
 HELD = (
     *(Emulator, EmulatorForTests, RuntimeHandle, JobHandle, ItemStream, LaunchedModule, ModuleEnvironment),
-    *(Faults, FaultInjection, Functions, Event, Token),
+    *(Faults, FaultInjection, Functions, Event, Token, Scaling),
 )
 ERRORS = tuple(
     each for _, each in sorted(vars(errors).items()) if isinstance(each, type) and issubclass(each, Exception)
 )
 PUBLIC = {*HELD, *ERRORS}
-MADE = {Emulator, *ERRORS}
+MADE = {Emulator, Scaling, *ERRORS}
 
 
 def lines() -> Iterator[str]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import InvalidRequest
 from cmemu_nb.lifecycle.records import Mode
-from cmemu_nb.phrases import abbreviated, closest, quoted
+from cmemu_nb.lifecycle.scaling import NAMES as SCALING_NAMES
+from cmemu_nb.lifecycle.scaling import Scaling, read_scaling
+from cmemu_nb.phrases import abbreviated, closest, listed, quoted
 from cmemu_nb.tokens import Token, hidden, last_four
 from cmemu_nb.wire.json_input import JSON_TYPES
 from cmemu_nb.wire.value_types import name_of_type
@@ -69,6 +71,8 @@ class Configuration:
     - `max_concurrent_tasks`: how many unfinished jobs a replica receives at a time, 1 by default.
     - `server`: for a program that is an HTTP server without an SDK, the path of its OpenAPI document as `openapi`, and
       perhaps its `port` and the `timeout` of a request in seconds.
+    - `scaling`: between how many replicas it is scaled, and when, in place of `replicas`; None, the default, leaves
+      their number as it is.
     """
 
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -81,6 +85,7 @@ class Configuration:
     replicas: int = 1
     max_concurrent_tasks: int = 1
     server: ServerOptions | None = None
+    scaling: Scaling | None = None
 
     def changed(self, given: Mapping[str, Any]) -> Configuration:
         """Return it with other values for the given keys; None leaves a key as it is.
@@ -136,6 +141,7 @@ class Configuration:
         parts += [f"build2_token {last_four(self.build2_token)}"] if self.build2_token else []
         parts += [f"environment {', '.join(self.environment)}"] if self.environment else []
         parts += [f"server {self.server.openapi}"] if self.server else []
+        parts += [f"scaling {self.scaling.in_words}"] if self.scaling else []
         parts += [f"mode {self.mode}"] if self.mode != Mode.FUNCTION else []
         sizes = {"replicas": self.replicas, "max_concurrent_tasks": self.max_concurrent_tasks}
         parts += [f"{name} {value}" for name, value in sizes.items() if value != 1]
@@ -281,7 +287,7 @@ def _client(value: Any, where: str) -> OAuthCredentials:
 def _members(value: Any, where: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
     """Read an object that has just these members."""
     names = (*required, *optional)
-    members = _mapping(value, where, f"with {' and '.join(names)}")
+    members = _mapping(value, where, f"with {listed(names)}")
     for name in members:
         if name not in names:
             raise InvalidRequest(
@@ -339,6 +345,10 @@ def _server(value: Any, where: str) -> ServerOptions:
     return ServerOptions(openapi, port, float(timeout))
 
 
+def _scaling(value: Any, where: str) -> Scaling:
+    return value if isinstance(value, Scaling) else read_scaling(_members(value, where, (), SCALING_NAMES))
+
+
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     "sources": _sources,
     "source_configurations": _source_configurations,
@@ -350,4 +360,5 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "replicas": _count,
     "max_concurrent_tasks": _count,
     "server": _server,
+    "scaling": _scaling,
 }

@@ -32,6 +32,7 @@ KINDS = (
         "schema_deleted",
         "mode_set",
         "import_error_set",
+        "module_scaled",
         "replica_added",
         "replica_started",
         "replica_exited",

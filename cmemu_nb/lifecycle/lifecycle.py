@@ -99,6 +99,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.lifecycle.data_streams import StreamRecord
+    from cmemu_nb.lifecycle.scaling import Scale
     from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp
     from cmemu_nb.wire.stream_schemas import StreamSchema
     from cmemu_nb.wire.stream_values import NewRecord
@@ -127,6 +128,7 @@ class Lifecycle(State):
     - a runtime polls for the first time in its session: `runtime_connected`;
     - a runtime's module has another execution mode than before: `mode_set`;
     - a runtime's module raised an exception while it was imported, or does so no longer: `import_error_set`;
+    - a runtime's module is given another number of replicas by its scaling: `module_scaled`;
     - a replica is added or its token revoked: `replica_added`, `replica_removed`;
     - a value is put into a scratch cache, deleted or evicted: `cache_put`, `cache_deleted`, `cache_evicted`;
     - a lock is acquired, refreshed or released, or its lease ends: `lock_acquired`, `lock_refreshed`, `lock_released`,
@@ -507,6 +509,16 @@ class Lifecycle(State):
         if session.runtime.import_error != error:
             session.runtime = replace(session.runtime, import_error=error)
             self._emit("import_error_set", runtime_id, detail=error or "none")
+
+    def set_scale(self, runtime_id: str, scale: Scale | None, detail: str) -> None:
+        """Set how many replicas the module of a runtime should have, None when it is not scaled any more.
+
+        `detail` says what changes and why.
+        """
+        session = self._session(runtime_id)
+        if session.scale != scale:
+            session.scale = scale
+            self._emit("module_scaled", runtime_id, detail=detail)
 
     def add_replica(
         self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False, name: str | None = None

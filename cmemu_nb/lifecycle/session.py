@@ -16,6 +16,7 @@ from cmemu_nb.wire.results import function_error, may_be_error
 if TYPE_CHECKING:
     from cmemu_nb.lifecycle.job_log import JobLog
     from cmemu_nb.lifecycle.records import FunctionSchema, Job, Runtime
+    from cmemu_nb.lifecycle.scaling import Scale
 
 
 class ThrownAway(msgspec.Struct, frozen=True):
@@ -101,12 +102,13 @@ class Session:
 
     `counts` says how many jobs have each status, `evicted` how many were evicted. `unread` has the jobs whose results
     may be a function's error and have not been parsed yet, `function_errors` those whose results are one: results are
-    parsed when their outcomes are first asked for, each once. `scratch` has what the replicas share.
+    parsed when their outcomes are first asked for, each once. `scratch` has what the replicas share. `scale` says how
+    many replicas there should be, None if no module is scaled.
     """
 
     __slots__ = (
-        *("apps", "counts", "evicted", "function_errors", "jobs", "logs", "queue", "replicas", "runtime", "schemas"),
-        *("scratch", "streams", "unread"),
+        *("apps", "counts", "evicted", "function_errors", "jobs", "logs", "queue", "replicas", "runtime", "scale"),
+        *("schemas", "scratch", "streams", "unread"),
     )
 
     def __init__(self, runtime: Runtime) -> None:
@@ -123,6 +125,7 @@ class Session:
         self.logs: dict[str, JobLog] = {}
         self.replicas: dict[str, Replica] = {}
         self.scratch = Scratch()
+        self.scale: Scale | None = None
 
     def note_result(self, job: Job) -> None:
         """Note a job that succeeded as unread if its result may be a function's error."""

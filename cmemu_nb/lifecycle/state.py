@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.data_streams import DataStream, StreamLog, Subscriber
     from cmemu_nb.lifecycle.datasets import Dataset, DatasetHistory
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
+    from cmemu_nb.lifecycle.scaling import Scale
     from cmemu_nb.lifecycle.session import Replica, ResultStream, Session
 
 DEFAULT_BRANCH = "master"
@@ -191,6 +192,10 @@ class State:
         if runtime_id is None:
             return list(self._own_tokens.values())
         return [replica for replica in list(self._session(runtime_id).replicas.values()) if replica.replica_id]
+
+    def scale_of(self, runtime_id: str) -> Scale | None:
+        """Return how many replicas the module of a runtime should have; None if it is not scaled."""
+        return self._session(runtime_id).scale
 
     def job_of(self, runtime_id: str, job_id: str) -> Job:
         """Return a job of a runtime; `JobEvicted` if it was evicted, `NotFound` if unknown or another runtime's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.engine.parts import Part
 from cmemu_nb.errors import CmemuError, InvalidRequest, LaunchFailed, NotFound, known
+from cmemu_nb.executors.modules.autoscaling import AutoScaling
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
@@ -72,6 +74,7 @@ class Launch:
     def on(self, engine: Engine, runtime_id: str) -> Launch:
         """Return it with the configuration that it has on a runtime now."""
         configuration = engine.lifecycle.configuration_with(runtime_id, self.given)
+        _check_scaling(configuration)
         return replace(self, configuration=configuration, server=_server(configuration, self.cwd))
 
     @property
@@ -106,6 +109,8 @@ class LaunchedModule:
         self._stopped = True
         self._started_at = 0
         self._launched = False
+        self._scaling: AutoScaling | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._restarts = Restarts(lambda: engine.home.loop, self._restart_replica)
 
     @property
@@ -130,6 +135,21 @@ class LaunchedModule:
         return any(replica.exit_code is None for replica in self.replicas)
 
     @property
+    def in_service(self) -> list[ReplicaProcess]:
+        """The replicas that are not being decommissioned, including those that have exited."""
+        return [replica for replica in list(self.replicas) if not replica.decommissioned]
+
+    @property
+    def scaled_to_zero(self) -> bool:
+        """Whether its scaling has left it without any replica, until a job is queued."""
+        return self._scaling is not None and not self.in_service
+
+    @property
+    def active(self) -> bool:
+        """Whether any replica runs or is to be started, now or for the next job."""
+        return self.running or self.backing_off or self.scaled_to_zero
+
+    @property
     def backing_off(self) -> bool:
         """Whether any replica has exited and is to be started again."""
         return self._restarts.pending
@@ -137,7 +157,8 @@ class LaunchedModule:
     @property
     def next_restart(self) -> str:
         """The clause that says when a replica is started again; "" if none is to be."""
-        for number, process in enumerate(self.replicas, 1):
+        for process in list(self.replicas):
+            number = process.number
             seconds = self._restarts.seconds_left(number)
             if seconds is not None and process.exit_code is not None:
                 return f"replica {number} exited ({process.exit_code}) and starts again in {math.ceil(seconds)} s"
@@ -146,7 +167,7 @@ class LaunchedModule:
     @property
     def ended(self) -> bool:
         """Whether the program has ended by itself, in every replica, and none of them is to be started again."""
-        return bool(self.replicas) and not self._stopped and not self.running and not self.backing_off
+        return bool(self.in_service) and not self._stopped and not self.running and not self.backing_off
 
     @property
     def exit_code(self) -> int:
@@ -161,8 +182,8 @@ class LaunchedModule:
 
     @property
     def states(self) -> list[str]:
-        """The replicas' states: starting, started, responsive, stopping, backing off or exited(code)."""
-        return [replica.state for replica in self.replicas]
+        """The replicas' states: starting, started, responsive, decommissioned, stopping, backing off, exited(code)."""
+        return [replica.state for replica in list(self.replicas)]
 
     @property
     def readiness(self) -> tuple[str, str]:
@@ -212,8 +233,41 @@ class LaunchedModule:
         self._launch = self._launch.on(self._engine, self.runtime_id)
         await self._until_port_is_free()
         self._engine.lifecycle.set_mode(self.runtime_id, self.mode)
-        for _ in range(self._launch.configuration.replicas):
-            self.replicas.append(self._start_replica())
+        configuration = self._launch.configuration
+        scaling = configuration.scaling
+        for _ in range(configuration.replicas if scaling is None else scaling.first):
+            self.add_replica()
+        if scaling is not None:
+            self._scaling = AutoScaling(self._engine, self, scaling, configuration.max_concurrent_tasks)
+
+    def add_replica(self) -> None:
+        """Start one more replica, with the smallest number that is free."""
+        taken = {process.number for process in self.replicas}
+        number = next(number for number in itertools.count(1) if number not in taken)
+        self.replicas.append(self._start_replica(number))
+
+    def decommission(self, process: ReplicaProcess, reason: str) -> None:
+        """Give a replica no more jobs, and end it as soon as it has finished those that it holds."""
+        process.decommissioned = True
+        process.backs_off = False
+        self._restarts.cancel_one(process.number)
+        self._engine.lifecycle.drain_replica(process.replica)
+        task = self._engine.home.loop.create_task(self._end_drained(process, reason))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_drained(self, process: ReplicaProcess, reason: str) -> None:
+        state = self._engine.lifecycle
+        await until(state, lambda: process.exit_code is not None or not process.replica.held, None)
+        if process.exit_code is None:
+            self._end_process(process, reason)
+            await until(state, lambda: process.exit_code is not None, None)
+        self.replicas.remove(process)
+
+    def _end_process(self, process: ReplicaProcess, reason: str) -> None:
+        self._end_executor(process)
+        self._engine.lifecycle.remove_replica(process.replica, reason)
+        process.stop()
 
     async def _until_port_is_free(self) -> None:
         """Wait for the end of processes that were killed at a restart; `LaunchFailed` if others use the server's port.
@@ -226,12 +280,12 @@ class LaunchedModule:
             await asyncio.sleep(PORT_SECONDS)
         _check_port(self._launch.server)
 
-    def _start_replica(self) -> ReplicaProcess:
+    def _start_replica(self, number: int) -> ReplicaProcess:
         launch, engine = self._launch, self._engine
         replica, given = add_replica(engine, self.runtime_id, launch.configuration, launched=True)
         try:
             forwarder = self._forwarders.open(replica, fixed=launch.may_be_java)
-            process = self._start_process(replica, {**forwarder, **given})
+            process = self._start_process(replica, number, {**forwarder, **given})
         except OSError as error:
             engine.lifecycle.remove_replica(replica, "its program could not be started")
             engine.identity.replica_files.delete(replica)
@@ -245,13 +299,14 @@ class LaunchedModule:
             self._warn(process, warning)
         return process
 
-    def _start_process(self, replica: Replica, given: Mapping[str, str]) -> ReplicaProcess:
+    def _start_process(self, replica: Replica, number: int, given: Mapping[str, str]) -> ReplicaProcess:
         launch, engine = self._launch, self._engine
         environment = {name: value for name, value in HERE.inherited().items() if name not in NOT_INHERITED}
         environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given}
         process = ReplicaProcess(
             engine.home.loop,
             replica,
+            number,
             launch,
             environment,
             engine.lifecycle.events.masked.with_more(replica.token, replica.scratch_token),
@@ -296,32 +351,31 @@ class LaunchedModule:
         reason, consequence = f"exited with code {code}", self._schedule_restart(process, code)
         process.exit_code = code
         if consequence:
-            self._warn(process, f"Replica {self._number(process)} exited ({code}){consequence}.")
+            self._warn(process, f"Replica {process.number} exited ({code}){consequence}.")
         record_exit(self._engine.lifecycle, process.replica, reason, consequence)
 
     def _schedule_restart(self, process: ReplicaProcess, code: int) -> str:
         """Start a replica that has exited again after a delay; return the clause that says what happens, if any."""
         succeeded = self.mode == Mode.PIPELINE and code == 0
-        if succeeded or self._stopped or not (self._launched and self._launch.restart and process in self.replicas):
+        in_service = process in self.in_service
+        if succeeded or self._stopped or not (self._launched and self._launch.restart and in_service):
             return ""
-        delay = self._restarts.schedule(self._number(process))
+        delay = self._restarts.schedule(process.number)
         if delay is None:
             return f" and is not started again, after {MAX_RESTARTS} restarts in {WINDOW_SECONDS / 60:g} minutes"
         process.backs_off = True
         return f" and starts again in {delay:g} s"
 
     def _restart_replica(self, number: int) -> None:
-        process = self.replicas[number - 1]
+        index = next(index for index, each in enumerate(self.replicas) if each.number == number)
+        process = self.replicas[index]
         try:
             _check_port(self._launch.server)
-            self.replicas[number - 1] = self._start_replica()
+            self.replicas[index] = self._start_replica(number)
         except (CmemuError, OSError) as error:
             process.backs_off = False
             self._warn(process, f"Replica {number} could not be started again: {error}")
             self._engine.lifecycle.note("replica_exited", self.runtime_id, detail=f"not started again: {error}")
-
-    def _number(self, process: ReplicaProcess) -> int:
-        return self.replicas.index(process) + 1
 
     def _end_executor(self, process: ReplicaProcess) -> None:
         executor = self._executors.pop(process, None)
@@ -332,12 +386,21 @@ class LaunchedModule:
         """End the replicas and wait until their processes have exited."""
         self._stopped = True
         self._restarts.cancel()
+        self._end_scaling(reason)
+        for task in self._tasks:
+            task.cancel()
         for process in self.replicas:
             process.backs_off = False
-            self._end_executor(process)
-            self._engine.lifecycle.remove_replica(process.replica, reason)
-            process.stop()
+            self._end_process(process, reason)
         await until(self._engine.lifecycle, lambda: not self.running, STOP_SECONDS)
+
+    def _end_scaling(self, reason: str) -> None:
+        if self._scaling is None:
+            return
+        self._scaling.end()
+        self._scaling = None
+        if self._engine.lifecycle.has_runtime(self.runtime_id):
+            self._engine.lifecycle.set_scale(self.runtime_id, None, f"not scaled any more: {reason}")
 
     async def start_again(self, reason: str) -> None:
         """End the replicas and launch them again."""
@@ -352,7 +415,7 @@ class LaunchedModule:
         """
         await until(
             self._engine.lifecycle,
-            lambda: self._any_failed() or all(map(self._has_settled, self.replicas)),
+            lambda: self._any_failed() or all(map(self._has_settled, self.in_service)),
             SETTLE_SECONDS,
         )
         self._check_exits(" at once")
@@ -362,7 +425,7 @@ class LaunchedModule:
     async def _wait_until_responsive(self, timeout: float) -> None:  # noqa: ASYNC109
         responsive = await until(
             self._engine.lifecycle,
-            lambda: self._any_failed() or all(map(self._was_responsive, self.replicas)),
+            lambda: self._any_failed() or all(map(self._was_responsive, self.in_service)),
             timeout,
         )
         self._check_exits()
@@ -384,7 +447,7 @@ class LaunchedModule:
         return f" Its OpenAPI document names port {server.documented_port}; the launch names port {server.port}."
 
     async def _wait_until_ended(self, timeout: float | None) -> None:  # noqa: ASYNC109
-        if not await until(self._engine.lifecycle, lambda: not self.running and not self.backing_off, timeout):
+        if not await until(self._engine.lifecycle, lambda: not self.active, timeout):
             states = ", ".join(self.states)
             raise LaunchFailed(f"{self.command} did not end within {timeout:g} s: {states}. {self._last_lines()}")
 
@@ -411,10 +474,10 @@ class LaunchedModule:
         return not (process.backs_off and (process.replica.polls or self.mode == Mode.PIPELINE))
 
     def _any_failed(self) -> bool:
-        return any(map(self._has_failed, self.replicas))
+        return any(map(self._has_failed, self.in_service))
 
     def _check_exits(self, when: str = "") -> None:
-        for process in self.replicas:
+        for process in self.in_service:
             if self._has_failed(process) and not self._stopped:
                 verb, target = self.readiness
                 never_ready = self.mode == Mode.FUNCTION and not process.replica.polls
@@ -445,7 +508,11 @@ class LaunchedModule:
 
     def __repr__(self) -> str:
         mode = f" ({self.mode})" if self.mode == Mode.PIPELINE else ""
-        return f"<Module {self.runtime_id!r}: {self.command}{mode}: {', '.join(self.states) or 'not launched'}>"
+        return f"<Module {self.runtime_id!r}: {self.command}{mode}: {', '.join(self.states) or self._without_replicas}>"
+
+    @property
+    def _without_replicas(self) -> str:
+        return "scaled to 0 replicas" if self.scaled_to_zero else "not launched"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from cmemu_nb.display.cards import show_module  # noqa: PLC0415 - only a notebook wants it
@@ -540,7 +607,7 @@ class Modules(Part):
 
     def any_running(self) -> bool:
         """Return whether any replica of any module runs or is to be started again."""
-        return any(module.running or module.backing_off for module in self._modules) or bool(self._tasks)
+        return any(module.active for module in self._modules) or bool(self._tasks)
 
     def stop(self, runtime_id: str) -> None:
         """End a runtime's modules."""
@@ -597,7 +664,7 @@ class Modules(Part):
         if event.kind == "session_deleted":
             self.functions.forget(runtime_id)
         for module in self.of(runtime_id):
-            if event.kind == "session_reset" and (module.running or module.backing_off):
+            if event.kind == "session_reset" and module.active:
                 change = self._start_again(module, "the runtime session was reset")
             else:
                 self._modules.remove(module)
@@ -706,6 +773,24 @@ def _server(configuration: Configuration, cwd: str | None) -> Server | None:
             f"{_with_other_port(server.port)}."
         )
     return server
+
+
+def _check_scaling(configuration: Configuration) -> None:
+    scaling = configuration.scaling
+    if scaling is None:
+        return
+    if configuration.mode == Mode.PIPELINE:
+        raise InvalidRequest("A program in pipeline mode takes no jobs, so it can't be scaled by them.")
+    if configuration.replicas != 1:
+        raise InvalidRequest(
+            f"The configuration has both replicas={configuration.replicas} and a scaling, which decides on the number "
+            "of replicas. Leave out one of them: min and max of the scaling are the smallest and largest number."
+        )
+    if configuration.server is not None and scaling.max > 1:
+        raise InvalidRequest(
+            "A server module has one replica here, because each further one would need its port, too. Give its scaling "
+            "max=1."
+        )
 
 
 def _with_other_port(port: int) -> str:

@@ -33,9 +33,9 @@ MAX_LINE = 1_000_000
 class ReplicaProcess:
     """A program in a process group of its own: interrupts of the kernel do not reach it, and it ends with the kernel.
 
-    `on_line(line)` is called with each line that it writes, after `masked(text)` has hidden its secrets, and
-    `on_exit(self, code)`, which sets `exit_code`, when it has ended. `awaited` is what its first poll waits for, such
-    as "port 8000", else "".
+    `number` is that of the replica in its module. `on_line(line)` is called with each line that it writes, after
+    `masked(text)` has hidden its secrets, and `on_exit(self, code)`, which sets `exit_code`, when it has ended.
+    `awaited` is what its first poll waits for, such as "port 8000", else "".
     """
 
     awaited = ""
@@ -44,6 +44,7 @@ class ReplicaProcess:
         self,
         loop: EmulatorLoop,
         replica: Replica,
+        number: int,
         launch: Launch,
         environment: Mapping[str, str],
         masked: Callable[[str], str],
@@ -51,6 +52,9 @@ class ReplicaProcess:
         on_exit: Callable[[ReplicaProcess, int], None],
     ) -> None:
         self.replica = replica
+        self.number = number
+        self.decommissioned = False
+        """Whether it gets no more jobs, and is ended when it has none."""
         self.exit_code: int | None = None
         self.backs_off = False
         """Whether the program has exited and another process is to take its place."""
@@ -94,7 +98,7 @@ class ReplicaProcess:
 
     @property
     def state(self) -> str:
-        """One of starting, started, responsive, stopping, backing off and exited(code).
+        """One of starting, started, responsive, decommissioned, stopping, backing off and exited(code).
 
         It is started when it has sent a request, responsive when it has polled, and backs off when it has exited and is
         to be started again. A program in pipeline mode need not poll, so it is responsive while it runs. A server
@@ -104,8 +108,13 @@ class ReplicaProcess:
             return "backing off"
         if self.exit_code is not None:
             return f"exited({self.exit_code})"
+        return self._state_while_it_runs()
+
+    def _state_while_it_runs(self) -> str:
         if self.replica.revoked:
             return "stopping"
+        if self.decommissioned:
+            return "decommissioned"
         if self.replica.polls or self._mode == Mode.PIPELINE:
             return "responsive"
         if self.awaited:

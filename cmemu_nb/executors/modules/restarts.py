@@ -51,6 +51,11 @@ class Restarts:
         """Whether any replica is to be started again."""
         return bool(self._timers)
 
+    def cancel_one(self, number: int) -> None:
+        """Do not start a replica again."""
+        if (timer := self._timers.pop(number, None)) is not None:
+            timer.cancel()
+
     def cancel(self) -> None:
         """Start no replica again, and forget how often that was done."""
         for timer in self._timers.values():
