@@ -93,9 +93,12 @@ def test_hostile_names_are_text_on_every_tab(pages: UiPages) -> None:
     runtime.post_schemas([{"functionName": EVIL}])
     job_id = pages.api.contour("POST", f"{runtime.path}/jobs", json={"queryType": EVIL, "query": EVIL}).json()["jobId"]
     expect(pages.page.row(job_id)).to_contain_text(EVIL)
-    for name in ("Functions", "Runtimes", "Events", "Jobs"):
+    named = pages.emulator.streams.create(EVIL, {EVIL: "STRING"}, branch=EVIL)
+    named.publish({EVIL: EVIL})
+    for name in ("Functions", "Runtimes", "Data", "Events", "Jobs"):
         expect(pages.page.tab(name)).to_contain_text(EVIL)
         assert pages.page.root.locator("img, script, b").count() == 0
+    named.delete()
 
 
 def test_two_pages_agree_and_each_has_its_own_tab(pages: UiPages) -> None:

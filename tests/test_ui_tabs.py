@@ -14,6 +14,8 @@ from lab_browser import screenshot
 from playwright.sync_api import expect
 from ui_page import ui_pages
 
+from cmemu_nb.lifecycle.datasets import TransactionType
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -201,3 +203,72 @@ def test_the_events_of_a_job_unfold_and_a_paused_list_stays_as_it_is(pages: UiPa
     pages.page.page.set_viewport_size({"width": 1280, "height": 900})
     line.get_by_title("Open this job").click()
     expect(pages.page.root.get_by_role("tabpanel", name="Jobs", exact=True)).to_contain_text(job_id)
+
+
+def test_a_dataset_is_listed_and_opened(pages: UiPages) -> None:
+    emulator, root = pages.emulator, pages.page.root
+    tab = root.get_by_role("tab", name="Data", exact=True)
+    expect(tab).to_be_hidden()
+    hostile = "<img src=x onerror=alert(1)> \u202e"
+    emulator.datasets["orders"] = [{"id": number, hostile: hostile} for number in range(30)]
+    emulator.datasets["orders"].append([{"id": 30, hostile: None}])
+    rid = emulator.datasets["orders"].rid
+    emulator.change(lambda state: state.open_transaction(rid, TransactionType.UPDATE))
+    emulator.change(lambda state: state.create_branch(rid, "mine"))
+    panel = pages.page.tab("Data")
+    line = panel.locator(".cmemu-data tbody tr")
+    expect(line).to_have_text([re.compile(r"orders31.*UPDATE")])
+    expect(line.locator("td.cmemu-amber")).to_have_text("UPDATE")
+    line.get_by_role("button").focus()
+    pages.page.page.keyboard.press("Enter")
+    card = panel.get_by_role("region", name="The open dataset or stream")
+    expect(card).to_contain_text("A transaction of type UPDATE is open since")
+    rows = card.locator(".cmemu-preview tbody tr")
+    expect(rows).to_have_count(20)
+    expect(rows.first).to_have_text(re.compile(r"^30null$"))
+    expect(rows.nth(1)).to_contain_text("29<img src=x onerror=alert(1)> [U+202E]")
+    expect(card).to_contain_text("The last 20 rows of 31, the newest first.")
+    expect(card.get_by_role("table", name="Transactions").locator("tbody tr")).to_have_text(
+        [re.compile("openUPDATE"), re.compile("committedAPPEND"), re.compile("committedSNAPSHOT")]
+    )
+    card.get_by_text("Schema: 2 columns").click()
+    expect(card.get_by_text("STRING").last).to_be_visible()
+    card.get_by_role("button", name="Copy RID").click()
+    expect(root.get_by_text(re.compile("The RID (was copied|is )"))).to_be_visible()
+    for width in (1280, 800, 400):
+        pages.page.page.set_viewport_size({"width": width, "height": 900})
+        screenshot(pages.page.page, f"ui-data-{width}")
+        assert pages.page.root.evaluate(UNEVEN.replace("tbody tr", ".cmemu-lines tbody tr")) == [], width
+    pages.page.page.set_viewport_size({"width": 1280, "height": 900})
+    card.get_by_label("Branch", exact=True).select_option("mine")
+    expect(card).to_contain_text("Nothing is committed on this branch.")
+    emulator.datasets["orders"].abort()
+    expect(line.locator("td.cmemu-amber")).to_have_count(0)
+    card.get_by_label("Branch", exact=True).focus()
+    pages.page.page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    expect(line.get_by_role("button")).to_be_focused()
+    del emulator.datasets["orders"]
+    expect(panel).to_contain_text("There are no datasets and no streams.")
+    pages.page.tab("Events")
+    expect(tab).to_be_hidden()
+
+
+def test_what_a_program_publishes_to_a_stream_is_shown_at_once(pages: UiPages) -> None:
+    emulator, hostile = pages.emulator, "<img src=x onerror=alert(1)> \u202e"
+    emulator.streams.create("events", {"sensor": "STRING", "celsius": "DOUBLE"}, partitions=2)
+    panel = pages.page.tab("Data")
+    line = panel.locator(".cmemu-data tbody tr")
+    expect(line).to_have_text([re.compile(r"events0.*never")])
+    line.get_by_role("button").click()
+    card = panel.get_by_role("region", name="The open dataset or stream")
+    rows = card.locator(".cmemu-preview tbody tr")
+    expect(card).to_contain_text("There are no records.")
+    path = f"/stream-proxy/api/streams/{emulator.streams['events'].rid}/branches/master/jsonRecord"
+    assert pages.api.contour("POST", path, json={"sensor": hostile, "celsius": 20.5}).status_code == 200
+    expect(rows).to_have_text([re.compile(r"^0: 0<img src=x onerror=alert\(1\)> \[U\+202E\]20\.5$")])
+    expect(card).to_contain_text("The last 1 record of 1")
+    emulator.streams["events"].reset()
+    expect(rows).to_have_count(0)
+    emulator.streams["events"].delete()
+    expect(card).to_contain_text("This was deleted.")

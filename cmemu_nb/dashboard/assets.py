@@ -29,6 +29,8 @@ SCRIPTS = (
     "timeline_draw",
     "timeline_latency",
     "timeline",
+    "resource",
+    "data",
     "events",
     "summary",
     "main",
@@ -43,6 +45,7 @@ STYLES = (
     "job",
     "runtimes",
     "timeline",
+    "data",
     "events",
 )
 

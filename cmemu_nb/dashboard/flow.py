@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cmemu_nb.dashboard.data import has_data
 from cmemu_nb.dashboard.panels import Part, plain, time_of_day
 from cmemu_nb.dashboard.runtimes import attention
 from cmemu_nb.dashboard.slots import slots
@@ -36,7 +37,7 @@ def flow_part(emulator: Emulator, figures: Figures, now: int) -> Part:
     if not emulator.running:
         emu = emulator.name
         again = f"The emulator is not running. {magic_line(emu, 'start')} or {emu}.start() starts it again."
-        return {"running": False, "hint": emulator.read_from or again}
+        return {"running": False, "hint": emulator.read_from or again, "data": has_data(emulator.lifecycle)}
     counts, evicted = emulator.lifecycle.outcomes(), emulator.lifecycle.count_evicted()
     return {
         "running": True,
@@ -46,6 +47,7 @@ def flow_part(emulator: Emulator, figures: Figures, now: int) -> Part:
         "slots": _slots(emulator),
         "jam": _jam(emulator) if counts[JobStatus.QUEUED] else "",
         "attention": attention(emulator, now),
+        "data": has_data(emulator.lifecycle),
         "rates": {name: _rate(getattr(figures, name)) for name in ("submitted", "started", "finished")},
         "queue": _percentiles(figures.queue_p50, figures.queue_p95),
         "run": _percentiles(figures.run_p50, figures.run_p95),

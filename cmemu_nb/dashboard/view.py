@@ -10,6 +10,7 @@ import msgspec
 
 from cmemu_nb.dashboard.actions import ACTIONS, SLOW
 from cmemu_nb.dashboard.ahead import MAX_ROWS, MAX_TIMELINE, Ahead
+from cmemu_nb.dashboard.data import DataList
 from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
@@ -18,6 +19,7 @@ from cmemu_nb.dashboard.job_detail import edit_part, job_part
 from cmemu_nb.dashboard.job_list import JobFilter, JobList
 from cmemu_nb.dashboard.job_rows import JobRows, choices_part, jobs_part
 from cmemu_nb.dashboard.panels import Part, last_line, plain
+from cmemu_nb.dashboard.resource import Resource
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.timeline import Timeline, TimelineOptions
 from cmemu_nb.display.text import visible
@@ -45,6 +47,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     """What is open in a dashboard: the tab, the filters, the job and the function.
 
     `edit` is the job whose form is open; `compare` a job and the one that it is compared with, "" for that before it.
+    `resource` is the RID and the branch of a dataset or stream.
     `seen` has the number of the last request received from each window, so that the window knows which are pending.
     """
 
@@ -56,6 +59,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True):
     compare: list[str] = []
     function: str = ""
     tried: str = ""
+    resource: list[str] = []
     event_text: str = ""
     event_kind: str = ""
     all_events: bool = False
@@ -89,6 +93,8 @@ class View:
         self._functions_at = 0.0
         self._events: EventList | None = None
         self._timeline = Timeline(board.emulator)
+        self._data = DataList(board.emulator.lifecycle)
+        self._resource = Resource(board.emulator)
         self.ahead = Ahead()
         self._errors = 0
 
@@ -186,7 +192,9 @@ class View:
         """Return the parts of the tabs that are not open, and the newest jobs."""
         state = self._emulator.lifecycle
         parts: Part = {"newest": self.ahead.newest_part(state), "choices": self._choices()}
-        tabs = {"functions", "runtimes", "events"} | ({"timeline"} if state.count().total() <= MAX_TIMELINE else set())
+        tabs = {"functions", "runtimes", "data", "events"} | (
+            {"timeline"} if state.count().total() <= MAX_TIMELINE else set()
+        )
         for tab in tabs - {self.options.tab}:
             parts |= self._tab_parts(tab, changes, now, steady)
         return parts
@@ -194,25 +202,33 @@ class View:
     def _tab_parts(self, tab: str, changes: Changes, now: int, steady: int) -> Part:
         """Return the parts of a tab."""
         emulator, options = self._emulator, self.options
-        state = emulator.lifecycle
+        parts: Part = {}
         match tab:
             case "runtimes":
-                return {"runtimes": runtimes_part(emulator, now)}
+                parts = {"runtimes": runtimes_part(emulator, now)}
             case "jobs":
-                jobs = jobs_part(state, self._job_list(changes), self._rows, min(options.most, MAX_ROWS))
-                job = job_part(emulator, options.job, steady) if options.job else {}
-                edit = edit_part(emulator, options.job) if options.job and options.edit == options.job else {}
-                parts = {"jobs": jobs, "choices": self._choices(), "job": job, "edit": edit}
-                return {**parts, "compared": self._compared(steady)}
+                parts = self._job_parts(changes, steady)
             case "functions":
                 tried = job_part(emulator, options.tried, steady) if options.tried else {}
                 form = form_part(emulator, self._schema())
-                return {**self._function_parts(changes), "form": form, "tried": tried}
+                parts = {**self._function_parts(changes), "form": form, "tried": tried}
+            case "data":
+                parts = {"data": self._data.part(), "resource": self._resource.part(options.resource)}
             case "events":
-                return {"events": self._event_list().part(state.events, state)}
+                parts = {"events": self._event_list().part(emulator.lifecycle.events, emulator.lifecycle)}
             case "timeline":
-                return {"timeline": self._timeline_part(changes, now, steady)}
-        return {}
+                parts = {"timeline": self._timeline_part(changes, now, steady)}
+        return parts
+
+    def _job_parts(self, changes: Changes, steady: int) -> Part:
+        emulator, options, state = self._emulator, self.options, self._emulator.lifecycle
+        return {
+            "jobs": jobs_part(state, self._job_list(changes), self._rows, min(options.most, MAX_ROWS)),
+            "choices": choices_part(state),
+            "job": job_part(emulator, options.job, steady) if options.job else {},
+            "edit": edit_part(emulator, options.job) if options.job and options.edit == options.job else {},
+            "compared": self._compared(steady),
+        }
 
     def _send(self, parts: Part) -> None:
         changed = {name: part for name, part in parts.items() if self._shown.get(name) != part}

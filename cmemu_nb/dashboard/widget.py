@@ -49,6 +49,8 @@ class DashboardWidget(AnyWidget):
     form = traitlets.Dict().tag(sync=True)
     tried = traitlets.Dict().tag(sync=True)
     timeline = traitlets.Dict().tag(sync=True)
+    data = traitlets.Dict().tag(sync=True)
+    resource = traitlets.Dict().tag(sync=True)
     events = traitlets.Dict().tag(sync=True)
     trouble = traitlets.Dict().tag(sync=True)
 

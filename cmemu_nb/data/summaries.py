@@ -31,15 +31,15 @@ def logs(state: State) -> Iterator[StreamLog]:
             yield log
 
 
-def dataset_summary(history: DatasetHistory) -> dict[str, Any]:
-    """Return what a list of datasets says of one: `rows`, `files` and `bytes` are those of the branch `master`.
+def dataset_summary(history: DatasetHistory, branch: str = MASTER) -> dict[str, Any]:
+    """Return what a list of datasets says of one: `schema`, `rows`, `files` and `bytes` are those of the branch.
 
     `rows` is None if they can't be counted without decoding the files. `open` are the RIDs of its open transactions,
     `committed_at` is the time of the newest commit on any branch in Unix nanoseconds, or None.
     """
     from cmemu_nb.foundry.tables import count_rows  # noqa: PLC0415 - imported only where there is a dataset
 
-    end = committed_rid(history)
+    end = committed_rid(history, branch)
     files, columns = history.view(end), dataset_schema(history, end)
     commits = (history.transactions.get(each.committed_rid or "") for each in list(history.branches.values()))
     return {
@@ -57,10 +57,10 @@ def dataset_summary(history: DatasetHistory) -> dict[str, Any]:
     }
 
 
-def committed_rid(history: DatasetHistory) -> str | None:
-    """Return the newest committed transaction of the branch `master`; None without one, or without that branch."""
-    branch = history.branches.get(MASTER)
-    return None if branch is None else branch.committed_rid
+def committed_rid(history: DatasetHistory, branch: str = MASTER) -> str | None:
+    """Return the newest committed transaction of a branch; None without one, or without that branch."""
+    found = history.branches.get(branch)
+    return None if found is None else found.committed_rid
 
 
 def dataset_schema(history: DatasetHistory, end: str | None) -> dict[str, str]:

@@ -30,12 +30,14 @@ __all__ = [
     "say",
     "short_id",
     "short_text",
+    "size_in_words",
     "tally",
     "visible",
     "when",
 ]
 
 MISSING = "—"
+_SIZES = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "␡"}
 # C1 controls, line separators, lone surrogates, and characters that change the direction of the text around them.
@@ -150,6 +152,14 @@ def cut(text: str, most: int) -> tuple[str, str]:
     if len(text) <= most:
         return text, ""
     return text[:most], f"… (the first {most:,} of {len(text):,} characters)"
+
+
+def size_in_words(size: int) -> str:
+    """Return a number of bytes in the largest unit: '999 bytes', '1.6 kB', '12 MB'; it is rounded down."""
+    if size < 1_000:  # noqa: PLR2004 - below a kB
+        return plural(size, "byte")
+    unit, length = next((name, each) for name, each in _SIZES if size >= each)
+    return f"{_to_two_digits(size, length)} {unit}"
 
 
 def _to_two_digits(value: int, unit: int) -> str:

@@ -5,6 +5,7 @@ Both are in the extra `cmemu_nb[data]` and imported when they are needed. A tabl
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from itertools import islice
@@ -19,7 +20,7 @@ from cmemu_nb.lifecycle.datasets import Reader
 from cmemu_nb.phrases import abbreviated, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
     import pyarrow as pa
@@ -36,19 +37,25 @@ def read_table(rid: str, files: Iterable[DatasetFile], schema: DatasetSchema | N
     Files whose names begin with a dot or an underscore are no part of a table, as in Spark. Raises the platform's
     `ReadTableError` for a file that can't be read, which names it.
     """
-    pa = imported("pyarrow")
     fields = None if schema is None else read_fields(schema.fields)
     tables = []
-    for file in _parts(files):
-        try:
-            tables.append(aligned(_read(file, schema, fields), fields))
-        except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
-            message = f"The file {quoted(file.path)} can't be read as a table: {error}"
-            raise ApiError(500, "ReadTableError", message, datasetRid=rid, message=message) from error
-    return _joined(tables, fields)
+    for file in parts_of(files):
+        with reading(rid, file):
+            tables.append(aligned(read_file(file, schema, fields), fields))
+    return joined(tables, fields)
 
 
-def _parts(files: Iterable[DatasetFile]) -> list[DatasetFile]:
+@contextlib.contextmanager
+def reading(rid: str, file: DatasetFile) -> Iterator[None]:
+    """Raise the platform's `ReadTableError` for a file that can't be read, which names it."""
+    try:
+        yield
+    except (imported("pyarrow").ArrowException, ValueError, TypeError, KeyError) as error:
+        message = f"The file {quoted(file.path)} can't be read as a table: {error}"
+        raise ApiError(500, "ReadTableError", message, datasetRid=rid, message=message) from error
+
+
+def parts_of(files: Iterable[DatasetFile]) -> list[DatasetFile]:
     """Return the files of which a table consists."""
     return [file for file in files if PurePosixPath(file.path).name[:1] not in (".", "_")]
 
@@ -58,7 +65,7 @@ def count_rows(files: Iterable[DatasetFile]) -> int | None:
 
     None if a file is not Parquet or damaged, if there are very many files, or if pyarrow is missing.
     """
-    parts = _parts(files)
+    parts = parts_of(files)
     if len(parts) > MAX_COUNTED_FILES or any(file.body[:4] != b"PAR1" for file in parts):
         return None
     try:
@@ -82,7 +89,8 @@ def reader_of(file: DatasetFile, schema: DatasetSchema | None) -> Reader:
     return found
 
 
-def _read(file: DatasetFile, schema: DatasetSchema | None, fields: list[FieldSchema] | None) -> pa.Table:
+def read_file(file: DatasetFile, schema: DatasetSchema | None, fields: list[FieldSchema] | None) -> pa.Table:
+    """Return a file as a table, as it is."""
     reader = reader_of(file, schema)
     if reader == Reader.PARQUET:
         return imported("pyarrow.parquet").read_table(imported("pyarrow").BufferReader(file.body))
@@ -158,7 +166,8 @@ def _instants(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
         return compute.assume_timezone(compute.cast(column, pa.timestamp(target.unit)), "UTC")
 
 
-def _joined(tables: list[pa.Table], fields: list[FieldSchema] | None) -> pa.Table:
+def joined(tables: list[pa.Table], fields: list[FieldSchema] | None) -> pa.Table:
+    """Return the tables of files one after the other."""
     pa = imported("pyarrow")
     if not tables:
         return arrow_schema(fields or []).empty_table()

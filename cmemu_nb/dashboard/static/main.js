@@ -1,7 +1,7 @@
 // The whole dashboard: the flow, the tabs, and the messages to and from the kernel.
 
-const TABS = { jobs: "Jobs", functions: "Functions", runtimes: "Runtimes", timeline: "Timeline", events: "Events" };
-const PARTS = { jobs: jobsPart, functions: functionsPart, runtimes: runtimesPart, timeline: timelinePart, events: eventsPart };
+const TABS = { jobs: "Jobs", functions: "Functions", runtimes: "Runtimes", data: "Data", timeline: "Timeline", events: "Events" };
+const PARTS = { jobs: jobsPart, functions: functionsPart, runtimes: runtimesPart, data: dataPart, timeline: timelinePart, events: eventsPart };
 const STAY_MS = 20000;
 const ANSWER_MS = 30000;
 const MESSAGE_MS = 10000;
@@ -124,12 +124,19 @@ function tabs(dashboard, parts) {
       buttons[name].setAttribute("aria-selected", String(open));
       panels[name].hidden = !open;
     }
-    update(buttons[dashboard.options.tab]);
     mark();
+    update(buttons[dashboard.options.tab]);
   }
   // A dot at Runtimes says on every tab that one of them needs attention, such as a module that has crashed.
   function mark() {
-    const { tone, words } = dashboard.model.get("flow").attention ?? {};
+    const { data, attention } = dashboard.model.get("flow");
+    const { tone, words } = attention ?? {};
+    // Most emulators have no data, so that tab is there only with the first dataset or stream.
+    const none = !data && dashboard.options.tab !== "data";
+    if (buttons.data.hidden !== none) {
+      buttons.data.hidden = none;
+      update();
+    }
     buttons.runtimes.dataset.tone = tone || "";
     setAttribute(buttons.runtimes, "title", `Show runtimes${words ? `; ${words}` : ""}`);
     setAttribute(buttons.runtimes, "aria-description", words || "");
@@ -179,12 +186,13 @@ function troublePart(dashboard) {
 
 // Close what is open in the tab that is shown.
 function closeOpen(dashboard) {
-  const { tab, job, edit, compare, tried, function: opened } = dashboard.options;
+  const { tab, job, edit, compare, tried, function: opened, resource } = dashboard.options;
   if (tab === "jobs" && job && edit === job) dashboard.look({ edit: "" });
   else if (tab === "jobs" && job && compare?.[0] === job) dashboard.look({ compare: [] });
   else if (tab === "jobs" && job) dashboard.look({ job: "" });
   else if (tab === "functions" && tried) dashboard.look({ tried: "" });
   else if (tab === "functions" && opened) dashboard.look({ function: "" });
+  else if (tab === "data" && resource?.length) dashboard.look({ resource: [] });
 }
 
 function render({ model, el: place }) {
