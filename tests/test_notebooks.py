@@ -200,6 +200,23 @@ PIPELINES = [
     ("8. All data at a glance", r"'tags': 'ARRAY<STRING>', 'place': 'STRUCT<lat: DOUBLE, lon: DOUBLE>'"),
     ("9. Stop", r"is stopped"),
 ]
+DEPLOY = [
+    ("1. Start the emulator", r"0 runtimes, 0 jobs"),
+    ("2. A function that works here", r"(?m)^9\.0$"),
+    ("3. Check it", r"app\.py:7: error: This line contains what looks like a secret\."),
+    ("3. Check it", r"app\.py:18: warning: total has no result type"),
+    ("3. Check it", r"Checked app\.py: nothing wrong\."),
+    ("4. Write the project", r"(?m)^3\.2$"),
+    ("4. Write the project", r"Wrote 1 function to the project shop: app\.py, requirements\.txt, Dockerfile"),
+    ("4. Write the project", r"@function\ndef total\(context, event: Order\) -> float:"),
+    ("4. Write the project", r"FROM --platform=linux/amd64 python:3\.\d+-slim\n"),
+    ("4. Write the project", r'"coffee", "price": 3\.2, "password": "a guess"}\) == 3\.2\n'),
+    ("5. Check the project", r"Checked app\.py, Dockerfile, requirements\.txt: nothing wrong\."),
+    ("5. Check the project", r"Dockerfile:3: error: USER root is a name"),
+    ("5. Check the project", r"requirements\.txt: 1 error and 3 warnings\."),
+    ("6. Run its tests", r"2 passed in "),
+    ("9. Stop", r"is stopped"),
+]
 PROMISES = {
     "01-runtime-lifecycle": LIFECYCLE,
     "02-functions-in-cells": FUNCTIONS,
@@ -208,6 +225,7 @@ PROMISES = {
     "05-end-to-end": END_TO_END,
     "06-scale-out": SCALE,
     "07-pipelines": PIPELINES,
+    "08-deploy": DEPLOY,
 }
 
 

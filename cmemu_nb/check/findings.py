@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.display.html import Html, card, table
+from cmemu_nb.display.html import Html, card, link, table, wrapped
 from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ DOCS = "https://www.palantir.com/docs/foundry"
 CONTAINERS = f"{DOCS}/compute-modules/containers"
 IMAGES = f"{DOCS}/transforms-container"
 FUNCTIONS = f"{DOCS}/compute-modules/functions"
-ADVICE = "cmemu_nb: an advice of this package, which no page demands"
+ADVICE = "cmemu_nb: advice of this package, not a rule of the platform"
 
 
 class Severity(StrEnum):
@@ -43,9 +43,13 @@ class Finding:
     fix: str
     page: str
 
+    @property
+    def place(self) -> str:
+        """The file, with the line if it is known."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
     def __str__(self) -> str:
-        place = f"{self.path}:{self.line}" if self.line else self.path
-        return f"{place}: {self.severity}: {self.message} [{self.rule}]\n    {self.fix}\n    {self.page}"
+        return f"{self.place}: {self.severity}: {self.message} [{self.rule}]\n    {self.fix}\n    {self.page}"
 
 
 class Report:
@@ -86,14 +90,14 @@ class Report:
     def _repr_html_(self) -> Html:
         rows = [
             {
-                "where": f"{each.path}:{each.line}" if each.line else each.path,
+                "where": each.place,
                 "severity": str(each.severity),
-                "what": each.message,
-                "what to type": each.fix,
-                "page": each.page,
+                "what is wrong": wrapped(each.message),
+                "what to type": wrapped(each.fix),
+                "page": link(each.page, each.page.rpartition("/")[2]) if each.page != ADVICE else "",
             }
             for each in self.findings
         ]
         if not rows:
             return card("Check", [("result", self.words)])
-        return table(self.words, ("where", "severity", "what", "what to type", "page"), rows, "")
+        return table(self.words, tuple(rows[0]), rows, compact=True)

@@ -22,10 +22,7 @@ NAMED = re.compile(
     r"""(?i)(?:password|passwd|secret|token|api_?key|credential)\w{0,40}["']?\s{0,8}[:=]\s{0,8}"""
     r"""(["']?)([^\s"'{}$<>()\[\],;]{8,200})\1(?![\w(.\[])"""
 )
-FIX = (
-    "Remove it, revoke it, and read it when the function runs: from a source (context.sources), "
-    "or from an environment variable of the module."
-)
+FIX = "Remove it, revoke it, and read it when the function runs: from a source, or from an environment variable."
 
 
 def find_secrets(path: str, text: str, *, quoted: bool) -> Iterator[Finding]:

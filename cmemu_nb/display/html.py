@@ -113,6 +113,11 @@ def two_lines(value: object) -> Html:
     return Html(f'<bdi style="{_SHORT if len(shown) <= MAX_UNWRAPPED else _TWO_LINES}">{safe}</bdi>')
 
 
+def wrapped(value: object) -> Html:
+    """Return text from outside for a cell that is as narrow as it has to be; it keeps 2,000 characters."""
+    return Html(_text(say(value), MAX_IN_CARD, lines=True))
+
+
 def card(
     title: object,
     pairs: Mapping[str, object] | Iterable[tuple[str, object]],
@@ -147,11 +152,14 @@ def status_badge(status: object, outcome: object = None) -> Html:
     )
 
 
-def link(url: str) -> Html:
-    """Return an address as a link that opens in a new tab; an address that is not an http or https URL is text."""
+def link(url: str, text: str | None = None) -> Html:
+    """Return an address as a link that opens in a new tab; an address that is not an http or https URL is text.
+
+    The `text` of the link is the address by default.
+    """
     if not url.startswith(("http://", "https://")):
         return Html(_text(url))
-    return Html(f'<a href="{html.escape(url)}" target="_blank" rel="noopener noreferrer">{_text(url)}</a>')
+    return Html(f'<a href="{html.escape(url)}" target="_blank" rel="noopener noreferrer">{_text(text or url)}</a>')
 
 
 def mimebundle(text: str, markup: str) -> dict[str, str]:
