@@ -17,6 +17,7 @@ from environments import node_modules, program
 from test_official_sdks import PROGRAMS
 
 from cmemu_nb.errors import JobFailed, NotFound
+from cmemu_nb.lifecycle.scaling import Scale
 
 if TYPE_CHECKING:
     import threading
@@ -149,6 +150,17 @@ def test_a_deployed_app_has_the_members_that_palantir_types(emu: Emulator, api: 
     assert app["deployedAppRid"] == RID
     scaling = app["runtimeParameters"]["runtimeParamsV1"]["scalingConfig"]
     assert scaling == {"minReplicas": 1, "maxReplicas": 1, "concurrencyLimit": 1}
+
+    emu.change(lambda lifecycle: lifecycle.set_scale("my-runtime", Scale(1, 0, 4), "a test"))
+    (replica,) = emu.lifecycle.replicas("my-runtime")
+    emu.change(lambda lifecycle: lifecycle.drain_replica(replica))
+    status = client.call("ComputeModuleStatus", "GET", f"{APP}/master/status")
+    assert status["scalingConfig"] == {"maxNumModules": 4, "minNumModules": 0}
+    (found,) = status["currentReplicaSet"]["replicas"]
+    assert found["state"] == {"state": "DECOMMISSIONED", "reason": ["SCALING_STRATEGY"]}
+    emu.change(lambda lifecycle: lifecycle.remove_replica(replica, "a test"))
+    found = client.call("ComputeModuleStatus", "GET", f"{APP}/master/status")["currentReplicaSet"]
+    assert (found["state"], found["configuredMaxModules"], found["replicas"]) == ("ACTIVE", 4, [])
 
     path = f"{APP}/master/function-schemas"
     assert client.call("QueryRunnerSchema[]", "GET", path) == []

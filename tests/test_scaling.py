@@ -5,21 +5,25 @@ from __future__ import annotations
 import random
 import re
 import sys
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from client import RID, eventually
+from client import RID, Api, alive, eventually
 
 import cmemu_nb
 from cmemu_nb import Scaling
+from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.executors.modules import restarts
 from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.lifecycle.scaling import Scaler
+from cmemu_nb.lifecycle.scaling import Scale, Scaler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from cmemu_nb import Emulator
@@ -246,6 +250,12 @@ def launch(emu: Emulator, scaling: Scaling, code: str = WORKER, runtime: str = "
     return emu.launch([sys.executable, "-c", code], runtime, scaling=scaling)
 
 
+def shown(emu: Emulator) -> tuple[str, str, bool]:
+    """Return what the dashboard shows of the only runtime: its state, its replicas, and whether it can be stopped."""
+    (row,) = runtimes_part(emu, time.time_ns())["rows"]
+    return row["state"], row["replicas"], row["stops"]
+
+
 def until_zero(module: LaunchedModule) -> None:
     eventually(lambda: module.scaled_to_zero and not module.replicas, "it was scaled to 0 replicas")
 
@@ -257,11 +267,14 @@ def test_a_module_goes_from_nothing_to_many_replicas_and_back_without_losing_a_j
     module = launch(emu, FAST)
     until_zero(module)
     assert repr(module).endswith(": scaled to 0 replicas>")
-    assert not module.ended
+    assert (module.ended, shown(emu)) == (False, ("scaled to 0", "0 of 0..3", True))
+    assert "scaled to 0</" in module._repr_mimebundle_()["text/html"]
     file = tmp_path / "done"
     jobs = [emu.submit("f", {"file": str(file)}, RID) for _ in range(4)]
     eventually(lambda: emu.lifecycle.count("scaled")[JobStatus.RUNNING] == 3, "three replicas have a job each")
     assert module.states == ["responsive"] * 3
+    assert shown(emu) == ("connected", "3 of 0..3", True)
+    assert jobs[3].diagnosis.endswith(" The module has as many replicas as its scaling allows, max=3.")
     file.write_text("")
     assert [job.result(30) for job in jobs] == [1] * 4
     until_zero(module)
@@ -278,3 +291,77 @@ def test_a_module_goes_from_nothing_to_many_replicas_and_back_without_losing_a_j
     assert emu.lifecycle.scale_of("scaled") is None
     assert scaled()[-1].startswith("not scaled any more")
     assert emu.submit("f", {"file": str(file)}, RID).diagnosis.startswith("'f' is queued: the module 'scaled' was st")
+
+
+def test_a_queued_job_says_whether_its_module_is_scaled_up(emu: Emulator, api: Api) -> None:
+    emu.open_runtime("scaled", RID)
+    job = api.submit()
+
+    def info(replicas: int) -> str:
+        emu.change(lambda lifecycle: lifecycle.set_scale("scaled", Scale(replicas, 0, 2), "a test"))
+        queued: dict[str, str] = api.status(job)["queued"]
+        return queued["queueInfo"]
+
+    def add_replica() -> None:
+        """Add a replica that has polled."""
+        replica = emu.change(lambda lifecycle: lifecycle.add_replica("scaled"))
+        emu.change(lambda lifecycle: lifecycle.count_poll(replica))
+
+    def take_job(number: int) -> None:
+        replica = emu.lifecycle.replicas("scaled")[number]
+        emu.change(lambda lifecycle: lifecycle.take("scaled", replica=replica))
+
+    infos = [info(0), info(1)]  # for the latter, its only replica has ended
+    emu.env("scaled")
+    infos += [info(1)]  # it has not polled
+    assert infos == ["SCALING_UP_FROM_0", "NORMAL_OPERATION", "SCALING_UP_FROM_0"]
+    add_replica()
+    infos = [info(1)]
+    add_replica()
+    take_job(1)
+    job = api.submit()
+    infos += [info(2)]
+    take_job(2)
+    job = api.submit()
+    assert [*infos, info(2), info(3)] == [
+        *("NORMAL_OPERATION", "NORMAL_OPERATION"),
+        *("RESOURCE_LIMITS_REACHED", "SCALING_UP"),
+    ]
+
+
+def test_a_program_that_crashes_when_a_job_wakes_it_is_given_up_and_says_so(
+    emu: Emulator, scaled: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarts, "RESTART_SECONDS", 0.005)
+    emu.open_runtime("scaled", RID)
+    broken, done = tmp_path / "broken", tmp_path / "done"
+    module = launch(emu, FAST, f"import os, sys; os.path.exists({str(broken)!r}) and sys.exit(3)\n{WORKER}")
+    until_zero(module)
+    broken.write_text("")
+    job = emu.submit("f", {"file": str(done)}, RID)
+    eventually(lambda: module.ended, "it is given up")
+    assert module.states == ["exited(3)"]
+    assert job.diagnosis.startswith("'f' is queued: the module 'scaled' exited (3): it wrote nothing.")
+    assert scaled() == ["from 0 to 1", "from 1 to 0", "from 0 to 1"]
+    details = [event.detail or "" for event in emu.lifecycle.events.recent() if event.kind == "replica_exited"]
+    assert details[-1].endswith("exited with code 3 and is not started again, after 5 restarts in 10 minutes")
+    broken.unlink()
+    done.write_text("")
+    module.restart()
+    assert job.result(30) == 1
+
+
+def test_the_end_of_a_runtime_and_of_the_emulator_ends_what_is_being_scaled_up(
+    serve: Callable[..., AbstractContextManager[Emulator]],
+) -> None:
+    with serve() as emu:
+        modules = [launch(emu, Scaling(2, 3), "import time; time.sleep(600)", name) for name in ("a", "b")]
+        eventually(lambda: all(each.pid for module in modules for each in module.replicas), "they have started")
+        pids = [each.pid for module in modules for each in module.replicas]
+        assert len(pids) == 4
+        emu.runtime("a").delete()
+        eventually(lambda: not modules[0].running, "the deletion has ended it")
+        assert not modules[0].active
+        emu.submit("f", {}, emu.lifecycle.apps_of("b")[0].deployed_app_rid)
+    assert not any(alive(pid) for pid in pids if pid)
+    assert not modules[1].active

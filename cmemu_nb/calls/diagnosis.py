@@ -158,7 +158,7 @@ def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str
         )
     elif capacity.polling:
         kind, why = "executor_silent", _silent_replicas(capacity)
-    elif any(module.running or module.backing_off for module in capacity.modules):
+    elif any(module.active for module in capacity.modules):
         kind, why = "replicas_starting", _starting(capacity)
     elif capacity.seats:
         kind, why = "replicas_starting", _no_seat_polls(capacity)
@@ -177,10 +177,23 @@ def _workers_busy(capacity: Capacity, ahead: int, *, in_shell: bool) -> str:
     if capacity.executor is None and not capacity.polls:
         # A module with an official SDK polls ahead while it is busy, so the last poll says whether it still works.
         also += f" The last poll was {ago(capacity.runtime.last_poll_at, time.time_ns())}."
+    also += _scaling(capacity)
     return (
         f" behind {plural(len(running), 'running job')}{queued}: {_all_workers(capacity)} busy "
         f"({_functions(engine.lifecycle, running)}); {_how_to_cancel(engine.name, running, in_shell=in_shell)}.{also}"
     )
+
+
+def _scaling(capacity: Capacity) -> str:
+    """Return a sentence about further replicas of a module that is scaled, with a space before it, else ""."""
+    scaling = next((each.configuration.scaling for each in capacity.modules if each.configuration.scaling), None)
+    if scaling is None:
+        return ""
+    if sum(len(module.in_service) for module in capacity.modules) >= scaling.max:
+        return f" The module has as many replicas as its scaling allows, max={scaling.max}."
+    seconds = scaling.scale_up_delay / scaling.speedup
+    load = f"{scaling.scale_up_load_threshold:g}"
+    return f" The module gets a further replica when its load was at or above {load} for {seconds:,.2g} s."
 
 
 def _deadlock(capacity: Capacity, *, in_shell: bool) -> str:
@@ -208,9 +221,13 @@ def _starting(capacity: Capacity) -> str:
     for module in capacity.modules:
         if restart := module.next_restart:
             return f", and no replica of {runtime} takes jobs: {restart}; {_last_output(module)}."
-    module = next(module for module in capacity.modules if module.running)
+    running = [module for module in capacity.modules if module.running]
+    if not running:
+        return f": the module {runtime} was scaled to 0 replicas, and the first one is about to be started."
+    module = running[0]
     verb, target = module.readiness
-    return f": the module {runtime} is starting and has not {verb}ed {target} yet; {_last_output(module)}."
+    doing = "starting" if module.configuration.scaling is None else "scaling up from 0 replicas"
+    return f": the module {runtime} is {doing} and has not {verb}ed {target} yet; {_last_output(module)}."
 
 
 def diagnose_startup(query_type: str, module: LaunchedModule | None) -> Diagnosis:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cmemu_nb.emulator import Emulator
     from cmemu_nb.executors.modules.modules import LaunchedModule
     from cmemu_nb.lifecycle.records import Runtime
+    from cmemu_nb.lifecycle.scaling import Scale
     from cmemu_nb.lifecycle.session import Replica
 
 # A poll may wait for MAX_WAIT_SECONDS: a module that has not polled for longer than this is not polling.
@@ -27,6 +28,7 @@ MAX_REPLICAS = 50
 MAX_NAMES = 12
 READY = "responsive"
 STOPPED = "stopped"
+SCALED_TO_ZERO = "scaled to 0"
 NEEDS_ATTENTION = ("stale", "backing off", "lost")
 
 
@@ -57,6 +59,7 @@ def _row(emulator: Emulator, runtime: Runtime, taken: RuntimeSlots | None, now: 
     try:
         counts, lines = state.count(name), list(_lines(emulator, name))
         apps = [plain(app.label) for app in state.apps_of(name)]
+        scale = state.scale_of(name)
         functions = _some(schema.function_name for schema in state.schemas(name))
     except NotFound:
         return None  # deleted at this moment
@@ -70,7 +73,7 @@ def _row(emulator: Emulator, runtime: Runtime, taken: RuntimeSlots | None, now: 
         "display_name": "" if display_name.casefold() == name.casefold() else plain(display_name),
         "state": word,
         "tone": _tone(word),
-        "replicas": "" if not lines else str(ready) if ready == len(lines) else f"{ready} of {len(lines)}",
+        "replicas": _ready(ready, len(lines), scale),
         "slots": f"{len(taken.held)}/{taken.slots}" if taken else "",
         "full": bool(taken and taken.full and counts[JobStatus.QUEUED]),
         "polled_at": runtime.last_poll_at and runtime.last_poll_at // NS_PER_S,
@@ -79,11 +82,18 @@ def _row(emulator: Emulator, runtime: Runtime, taken: RuntimeSlots | None, now: 
         "lines": [_line(line, word) for line in lines[:MAX_REPLICAS]],
         "more": max(0, len(lines) - MAX_REPLICAS),
         "restarts": bool(modules),
-        "stops": any(each.running or each.backing_off for each in modules) or bool(emulator.clusters.of(name)),
+        "stops": any(each.active for each in modules) or bool(emulator.clusters.of(name)),
         "apps": apps,
         "functions": functions,
         "facts": _facts(emulator, runtime, modules),
     }
+
+
+def _ready(ready: int, replicas: int, scale: Scale | None) -> str:
+    """Return how many replicas are responsive, of how many: "" without any, `2 of 0..4` for a module that is scaled."""
+    if scale is not None:
+        return f"{ready} of {scale.min}..{scale.max}"
+    return "" if not replicas else str(ready) if ready == replicas else f"{ready} of {replicas}"
 
 
 def state_of(runtime: Runtime, modules: Iterable[LaunchedModule], now: int) -> str:
@@ -92,6 +102,8 @@ def state_of(runtime: Runtime, modules: Iterable[LaunchedModule], now: int) -> s
     if modules and not any(each.running for each in modules):
         if any(each.backing_off for each in modules):
             return "backing off"
+        if any(each.scaled_to_zero for each in modules):
+            return SCALED_TO_ZERO
         codes = [each.exit_code for each in modules if each.ended]
         return f"exited({next(filter(None, codes), 0)})" if codes else STOPPED
     if runtime.last_poll_at is None:

@@ -40,6 +40,7 @@ MARKS = {
     "session_reset": "session reset",
     "session_deleted": "session deleted",
     "runtime_configured": "configured",
+    "module_scaled": "module scaled",
     "replica_started": "replica started",
     "replica_exited": "replica exited",
     "replica_removed": "replica removed",

@@ -199,6 +199,8 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
 def _state_of(module: LaunchedModule) -> str:
     if module.running:
         return "running"
+    if module.scaled_to_zero:
+        return "scaled to 0"
     return "backing off" if module.backing_off else "exited"
 
 

@@ -49,6 +49,24 @@ class JobStatus(StrEnum):
     FAILED = "failed"
 
 
+class QueueInfo(StrEnum):
+    """Why a job is queued, as the contour routes say it: these are of the names that Palantir types [foundry]."""
+
+    NORMAL = "NORMAL_OPERATION"
+    SCALING_UP = "SCALING_UP"
+    SCALING_UP_FROM_ZERO = "SCALING_UP_FROM_0"
+    AT_LIMIT = "RESOURCE_LIMITS_REACHED"
+
+
+class ReplicaState(StrEnum):
+    """The state of a replica on the deployed-app routes: these are of the names that Palantir types [foundry]."""
+
+    STARTING = "STARTING"
+    STARTED = "STARTED"
+    RESPONSIVE = "RESPONSIVE"
+    DECOMMISSIONED = "DECOMMISSIONED"
+
+
 # How the error message of a cancelled job begins.
 CANCELLED = "cancelled: "
 FINISHED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED})

@@ -92,6 +92,11 @@ class Replica:
         return scratch_token(self.token)
 
     @property
+    def takes_jobs(self) -> bool:
+        """Whether it has polled and still gets jobs: it is not being decommissioned."""
+        return self.polls > 0 and self.max_concurrent_tasks != 0
+
+    @property
     def full(self) -> bool:
         """Whether the replica holds as many unfinished jobs as it may."""
         return self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks

@@ -9,21 +9,37 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.lifecycle.records import JobStatus, milliseconds
+from cmemu_nb.lifecycle.records import JobStatus, QueueInfo, milliseconds
 from cmemu_nb.server.api.errors import error_fields
 
 if TYPE_CHECKING:
     from cmemu_nb.errors import WireError
     from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.lifecycle.state import State
 
 FOUNDRY = "foundry"
 
 
-def status_of(job: Job, words: str) -> dict[str, Any]:
+def status_of(state: State, job: Job, words: str) -> dict[str, Any]:
     """Return the status of a job in the words of the setting `contour`."""
     if job.status == JobStatus.QUEUED:
-        return {"type": "queued", "queued": {"queueInfo": "NORMAL_OPERATION"}}
+        return _tagged("queued", {"queueInfo": _queue_info(state, job.runtime_id)})
     return _tagged(*(_foundry if words == FOUNDRY else _page)(job))
+
+
+def _queue_info(state: State, runtime_id: str) -> QueueInfo:
+    """Return why a job of a runtime is queued. Palantir does not explain the words, so which is said when is [ours]."""
+    scale = state.scale_of(runtime_id) if state.has_runtime(runtime_id) else None
+    if scale is None:
+        return QueueInfo.NORMAL
+    taking = [each for each in state.replicas(runtime_id) if each.takes_jobs]
+    if not taking:
+        starts = not scale.replicas or bool(state.replicas(runtime_id))
+        return QueueInfo.SCALING_UP_FROM_ZERO if starts else QueueInfo.NORMAL
+    if len(taking) < scale.replicas:
+        return QueueInfo.SCALING_UP
+    is_at_limit = scale.replicas == scale.max and all(each.full for each in taking)
+    return QueueInfo.AT_LIMIT if is_at_limit else QueueInfo.NORMAL
 
 
 def _tagged(kind: str, details: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 const RUNTIME_COLUMNS = [
   { name: "Runtime", kind: "name", title: "A runtime, and below it the replicas of its module" },
   { name: "State", kind: "state", title: "connected: a module polls. stale: no poll for longer than a poll may wait. never polled: no module has connected yet. pipeline: its module takes no jobs" },
-  { name: "Replicas", kind: "replicas", number: true, title: "Replicas that are responsive: copies of a module, each with its own token" },
+  { name: "Replicas", kind: "replicas", number: true, title: "Replicas that are responsive: copies of a module, each with its own token; 2 of 0..4 for a module that is scaled from 0 to 4 of them" },
   { name: "Slots", kind: "slots", number: true, title: "Slots that running jobs have taken, of all that the executors have" },
   { name: "Last poll", kind: "poll", number: true, title: "How long ago an executor asked for a job" },
   { name: "Queued", kind: "queued", number: true, title: "Jobs that wait" },

@@ -8,7 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from cmemu_nb.lifecycle.events import KINDS
-from cmemu_nb.lifecycle.records import DIAGNOSES, STATES, JobSource, JobStatus, Mode, Outcome, column_of
+from cmemu_nb.lifecycle.records import (
+    DIAGNOSES,
+    STATES,
+    JobSource,
+    JobStatus,
+    Mode,
+    Outcome,
+    QueueInfo,
+    ReplicaState,
+    column_of,
+)
 from cmemu_nb.server.openapi import examples
 
 Schema = dict[str, Any]
@@ -282,7 +292,7 @@ RECORDS: dict[str, Schema] = {
     ),
     "Status": {
         "oneOf": [
-            _tagged(JobStatus.QUEUED, members({"queueInfo": {"const": "NORMAL_OPERATION"}})),
+            _tagged(JobStatus.QUEUED, members({"queueInfo": described(one_of(QueueInfo), "Why it is queued")})),
             _tagged(JobStatus.RUNNING, _PROGRESS),
             _tagged(JobStatus.SUCCEEDED, _PROGRESS),
             _tagged(JobStatus.FAILED, members({"message": described(MAYBE_TEXT, "Why the job failed")})),
@@ -367,14 +377,16 @@ APP_SCHEMAS = with_examples(
     ),
     examples.APP_SCHEMAS,
 )
+_MOST = "The largest number of replicas: that of a module's scaling, else how many there are"
+_FEWEST = "The smallest number of replicas: that of a module's scaling, else how many there are"
 _REPLICA = members(
     {
         "replicaId": described(TEXT, "The replica's id"),
         "state": described(
             members(
                 {
-                    "state": described(one_of(["STARTING", "RESPONSIVE"]), "Whether the replica has polled"),
-                    "reason": described(array(ANYTHING), "Always empty here"),
+                    "state": described(one_of(ReplicaState), "`RESPONSIVE` when the replica has polled"),
+                    "reason": described(array(TEXT), "Why it is decommissioned, else empty"),
                 }
             ),
             "How the replica runs",
@@ -386,9 +398,11 @@ _REPLICA_SET = members(
         "moduleGroupName": _RUNTIME_ID,
         "replicaSetId": described(TEXT, "A UUID of the runtime's session"),
         "replicaSetDiagnostic": NOTHING,
-        "state": described(one_of(["STARTING", "ACTIVE"]), "`ACTIVE` when a replica has polled"),
-        "configuredMaxModules": described(COUNT, "How many replicas there are"),
-        "configuredMinModules": described(COUNT, "How many replicas there are"),
+        "state": described(
+            one_of(["STARTING", "ACTIVE"]), "`ACTIVE` when a replica has polled, or when there is to be none"
+        ),
+        "configuredMaxModules": described(COUNT, _MOST),
+        "configuredMinModules": described(COUNT, _FEWEST),
         "totalReplicas": described(COUNT, "How many replicas there are"),
         "responsiveReplicas": described(COUNT, "How many replicas have polled"),
         "replicas": described(array(_REPLICA), "The replicas"),
@@ -409,11 +423,11 @@ APP_STATUS = with_examples(
             "scalingConfig": described(
                 members(
                     {
-                        "maxNumModules": described(COUNT, "How many replicas there are"),
-                        "minNumModules": described(COUNT, "How many replicas there are"),
+                        "maxNumModules": described(COUNT, _MOST),
+                        "minNumModules": described(COUNT, _FEWEST),
                     }
                 ),
-                "The emulator does not scale",
+                "Between how many replicas the module is scaled",
             ),
             "currentReplicaSet": described(_REPLICA_SET, "The replicas that run"),
             "targetReplicaSet": NOTHING,

@@ -147,7 +147,7 @@ def submit(context: Context, request: Request) -> Response:
         **nothing,
         "jobHandle": msgspec.json.encode(handle).decode(),
         "persistJobResult": None,
-        "status": status_of(job, context.contour),
+        "status": status_of(context.lifecycle, job, context.contour),
     }
     return json_response(200, answer)
 
@@ -168,7 +168,7 @@ def status_v2(context: Context, request: Request) -> Response | Awaitable[Respon
 def _status(context: Context, request: Request, job_id: str) -> Response | Awaitable[Response]:
     words = context.contour
     job = context.lifecycle.job(job_id)
-    return _when_done(context, request, job, lambda job: json_response(200, status_of(job, words)))
+    return _when_done(context, request, job, lambda job: json_response(200, status_of(context.lifecycle, job, words)))
 
 
 def cancel(context: Context, request: Request) -> Response:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.errors import InvalidRequest, NotFound
-from cmemu_nb.lifecycle.records import NS_PER_S, Mode
+from cmemu_nb.lifecycle.records import NS_PER_S, Mode, ReplicaState
 from cmemu_nb.server.auth import Auth
 from cmemu_nb.server.openapi import schemas
 from cmemu_nb.server.openapi.schemas import described
@@ -22,11 +22,13 @@ from cmemu_nb.wire.paths import DEPLOYED_APPS
 
 if TYPE_CHECKING:
     from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Runtime
+    from cmemu_nb.lifecycle.session import Replica
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
     from cmemu_nb.server.response import Response
 
 SCHEMA_TYPES = ("FUNCTIONS", "OPENAPI")
+REASONS = ["SCALING_STRATEGY"]
 
 
 class _Posted(msgspec.Struct):
@@ -65,13 +67,14 @@ def _schema(posted: FunctionSchema) -> dict[str, Any]:
 def status(context: Context, request: Request) -> Response:
     """Answer how a deployed app runs: its replicas and whether they poll for jobs.
 
-    A replica that has polled is `RESPONSIVE`; a runtime whose executor was not launched counts as one replica. The
-    emulator does not scale, so the largest and the smallest number of replicas are the number that there is.
+    A replica that has polled is `RESPONSIVE`; a runtime whose executor was not launched counts as one replica. Without
+    a scaling, the largest and the smallest number of replicas are the number that there is.
     """
     app = _app(context, request)
     runtime = context.lifecycle.runtime(app.runtime_id)
     replicas = _replicas(context, runtime)
-    limits = {"maxNumModules": len(replicas), "minNumModules": len(replicas)}
+    fewest, most = _limits(context, runtime, replicas)
+    limits = {"maxNumModules": most, "minNumModules": fewest}
     answer = {
         "computeModuleId": runtime.runtime_id,
         "buildRid": f"ri.foundry.main.build.{_uuid(runtime)}",
@@ -79,7 +82,7 @@ def status(context: Context, request: Request) -> Response:
         "previousUpdate": datetime.fromtimestamp(runtime.created_at / NS_PER_S, UTC).isoformat().replace("+00:00", "Z"),
         "resourceProgressStatus": {"type": "appliedInCluster", "appliedInCluster": {}},
         "scalingConfig": limits,
-        "currentReplicaSet": _replica_set(runtime, replicas),
+        "currentReplicaSet": _replica_set(runtime, replicas, fewest, most),
         "targetReplicaSet": None,
     }
     return json_response(200, answer)
@@ -94,8 +97,8 @@ def configuration(context: Context, request: Request) -> Response:
     app = _app(context, request)
     runtime = context.lifecycle.runtime(app.runtime_id)
     module = context.lifecycle.configuration(app.runtime_id)
-    replicas = len(_replicas(context, runtime))
-    scaling = {"minReplicas": replicas, "maxReplicas": replicas, "concurrencyLimit": module.max_concurrent_tasks}
+    fewest, most = _limits(context, runtime, _replicas(context, runtime))
+    scaling = {"minReplicas": fewest, "maxReplicas": most, "concurrencyLimit": module.max_concurrent_tasks}
     running = {"foundryServiceAccess": [], "networkPolicies": [], "scalingConfig": scaling}
     answer = {
         "deployedAppRid": app.deployed_app_rid,
@@ -128,26 +131,46 @@ def _uuid(runtime: Runtime) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_URL, f"{runtime.runtime_id}/{runtime.created_at}")
 
 
-def _replicas(context: Context, runtime: Runtime) -> dict[str, bool]:
-    """Return for each replica of a runtime, by id, whether it is responsive; a pipeline is, without a poll."""
-    launched = context.lifecycle.replicas(runtime.runtime_id)
-    responsive = {each.replica_id: each.polls > 0 or runtime.mode == Mode.PIPELINE for each in launched}
-    return responsive or {str(_uuid(runtime)): runtime.connected}
+def _replicas(context: Context, runtime: Runtime) -> dict[str, ReplicaState]:
+    """Return the state of each replica of a runtime, by its id; a pipeline is responsive without a poll."""
+    state = context.lifecycle
+    replicas = {each.replica_id: _state_of(each, runtime) for each in state.replicas(runtime.runtime_id)}
+    if replicas or state.scale_of(runtime.runtime_id) is not None:
+        return replicas
+    return {str(_uuid(runtime)): ReplicaState.RESPONSIVE if runtime.connected else ReplicaState.STARTING}
 
 
-def _replica_set(runtime: Runtime, replicas: dict[str, bool]) -> dict[str, Any]:
+def _state_of(replica: Replica, runtime: Runtime) -> ReplicaState:
+    if replica.max_concurrent_tasks == 0:
+        return ReplicaState.DECOMMISSIONED
+    if replica.polls or runtime.mode == Mode.PIPELINE:
+        return ReplicaState.RESPONSIVE
+    return ReplicaState.STARTED if replica.heard else ReplicaState.STARTING
+
+
+def _limits(context: Context, runtime: Runtime, replicas: dict[str, ReplicaState]) -> tuple[int, int]:
+    """Return between how many replicas a runtime's module is scaled; without a scaling, how many there are."""
+    scale = context.lifecycle.scale_of(runtime.runtime_id)
+    return (len(replicas), len(replicas)) if scale is None else (scale.min, scale.max)
+
+
+def _replica_set(runtime: Runtime, replicas: dict[str, ReplicaState], fewest: int, most: int) -> dict[str, Any]:
+    responsive = sum(state == ReplicaState.RESPONSIVE for state in replicas.values())
     return {
         "moduleGroupName": runtime.runtime_id,
         "replicaSetId": str(_uuid(runtime)),
         "replicaSetDiagnostic": None,
-        "state": "ACTIVE" if any(replicas.values()) else "STARTING",
-        "configuredMaxModules": len(replicas),
-        "configuredMinModules": len(replicas),
+        "state": "ACTIVE" if responsive or not replicas else "STARTING",
+        "configuredMaxModules": most,
+        "configuredMinModules": fewest,
         "totalReplicas": len(replicas),
-        "responsiveReplicas": sum(replicas.values()),
+        "responsiveReplicas": responsive,
         "replicas": [
-            {"replicaId": name, "state": {"state": "RESPONSIVE" if responsive else "STARTING", "reason": []}}
-            for name, responsive in replicas.items()
+            {
+                "replicaId": name,
+                "state": {"state": state, "reason": REASONS if state == ReplicaState.DECOMMISSIONED else []},
+            }
+            for name, state in replicas.items()
         ],
         "images": [],
     }
