@@ -90,18 +90,22 @@ OLDER_TABLES = """
 
 
 FIRST_WITH_CHECKSUMS = 3
-DURATIONS = {3: "", 4: "queue_clock, run_clock, "}
+DURATIONS = {3: "", 4: "queue_clock, run_clock, ", 5: "queue_clock, run_clock, "}
+STREAMED = {5: "streamed, "}
 
 
 def _leave_out_columns(path: Path, version: int) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         rows = connection.execute(
             f"SELECT sequence, status, started_at, completed_at, {DURATIONS[version]}result_content_type, replica_id, "
-            "ends_with_kernel, error_message, result FROM states"
+            f"ends_with_kernel, {STREAMED.get(version, '')}error_message, result FROM states"
         ).fetchall()
         _, _, number, digest, _ = connection.execute("SELECT * FROM chain").fetchone()
         digest -= sum(each for (each,) in connection.execute("SELECT checksum FROM states"))
         connection.execute("DROP TABLE states")
+        for table in ("data", "contents", "batches"):
+            digest -= sum(each for (each,) in connection.execute(f"SELECT checksum FROM {table}"))
+            connection.execute(f"DROP TABLE {table}")
         connection.execute(dict(journal_tables.definitions(version))["states"])
         for row in rows:
             checksum = journal_tables.checksum("states", row)
@@ -118,7 +122,7 @@ def _leave_out_columns(path: Path, version: int) -> None:
 
 
 def make_older(path: Path, version: int) -> None:
-    """Make a journal that is not in use one of version 1, 2, 3 or 4."""
+    """Make a journal that is not in use one of an earlier version, 1 to 5."""
     if version >= FIRST_WITH_CHECKSUMS:
         _leave_out_columns(path, version)
         return

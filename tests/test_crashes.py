@@ -44,8 +44,11 @@ class Client:
             answer = self._connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
-            self._connection.close()
+            self.close()
             raise Gone from None
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 class Told:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,23 @@ from cmemu_nb.errors import (
     PortTakenWarning,
     WireError,
 )
+from cmemu_nb.lifecycle.data_streams import StreamOptions
+from cmemu_nb.lifecycle.datasets import Reader, TransactionType
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
 from cmemu_nb.lifecycle.records import Job, JobStatus
 from cmemu_nb.storage.journal import Journal
 from cmemu_nb.storage.journal_check import VERSION
 from cmemu_nb.storage.journal_file import JournalFile
+from cmemu_nb.wire.stream_schemas import parse
+from cmemu_nb.wire.stream_values import NewRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import requests
+
+    from cmemu_nb.lifecycle.data_streams import StreamLog
+    from cmemu_nb.lifecycle.datasets import DatasetHistory
 
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -74,7 +82,28 @@ def picture(state: Lifecycle) -> tuple[Any, ...]:
         state.evicted(),
         state.count(),
         replicas,
+        [picture_of_dataset(state.dataset(each.rid)) for each in state.datasets()],
+        [picture_of_stream(state.data_stream(each.rid, each.branch)) for each in state.data_streams()],
+        {each.subscriber_id: each for each in state.subscribers()},
+        state.data_bytes,
     )
+
+
+def picture_of_dataset(history: DatasetHistory) -> tuple[Any, ...]:
+    files = {rid: files for rid, files in history.files.items() if files}
+    return (
+        history.dataset,
+        list(history.branches.items()),
+        list(history.transactions.items()),
+        files,
+        history.schemas,
+        history.size,
+    )
+
+
+def picture_of_stream(log: StreamLog) -> tuple[Any, ...]:
+    by_partition = [log.read(number, 0, 10**6) for number in range(len(log.partitions))]
+    return log.stream, log.ends, log.published, log.size, log.records(), by_partition
 
 
 def kept(jobs: list[Job]) -> list[Job]:
@@ -303,10 +332,10 @@ def test_a_start_that_failed_can_be_tried_again(path: Path) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_happens_the_file_has_it(path: Path, seed: int) -> None:
     async def main() -> None:
-        rng, state = random.Random(seed), Lifecycle()
+        rng, state = random.Random(seed), Lifecycle(keep_records=40, max_data_bytes=20_000)
         file = JournalFile(path, "normal")
         journal = Journal(file, state, asyncio.get_running_loop())
-        for _ in range(150):
+        for _ in range(200):
             change(rng, state)
             if rng.random() < 0.3:
                 await journal.written()
@@ -352,6 +381,7 @@ def change(rng: random.Random, state: Lifecycle) -> None:
         lambda: state.post_schemas(name, [(rng.choice("fg"), b"{}")]),
         lambda: state.submit_to_app(rid or "ri.1", branch, "f", b"[]", jobs[0].source if jobs else "contour-sync"),  # type: ignore[arg-type]
     ]
+    common.extend([partial(change_dataset, rng, state), partial(change_stream, rng, state)] * 3)
     rare = [
         lambda: state.open_session(name, rid, branch, rng.choice([None, "Name"])),
         lambda: state.delete_session(name),
@@ -362,6 +392,54 @@ def change(rng: random.Random, state: Lifecycle) -> None:
     ]
     with contextlib.suppress(WireError):
         rng.choice(common if rng.random() < 0.75 and state.runtimes() else rare)()
+
+
+def change_dataset(rng: random.Random, state: Lifecycle) -> None:
+    name, branch, path = rng.choice(["in", "out"]), rng.choice(["master", "dev"]), rng.choice(["a.csv", "b/c", "d"])
+    history = state.find_dataset(name)
+    if history is None:
+        state.create_dataset(name, rid=rng.choice([None, f"ri.foundry.main.dataset.{name}"]))
+        return
+    rid, opened, kind = history.dataset.rid, history.open_transactions(), rng.choice(list(TransactionType))
+    body, committed = rng.randbytes(rng.choice([0, 10, 1000])), history.branch("master").committed_rid
+    operations: list[Callable[[], object]] = [
+        lambda: state.open_transaction(rid, kind, branch),
+        lambda: state.put_file(rid, opened[0].rid, path, body),
+        lambda: state.put_file(rid, opened[-1].rid, path, body),
+        lambda: state.delete_file(rid, opened[-1].rid, path),
+        lambda: state.commit_transaction(rid, opened[0].rid),
+        lambda: state.commit_transaction(rid, opened[-1].rid),
+        lambda: state.set_dataset_schema(rid, rng.choice(list(history.transactions)), branch, b"[]", Reader.CSV),
+    ]
+    rare: list[Callable[[], object]] = [
+        lambda: state.abort_transaction(rid, opened[0].rid),
+        lambda: state.create_branch(rid, branch, rng.choice([None, committed])),
+        lambda: state.delete_branch(rid, "dev"),
+        partial(state.delete_dataset, rid) if rng.random() < 0.2 else lambda: None,
+    ]
+    with contextlib.suppress(IndexError):
+        rng.choice(operations if rng.random() < 0.85 else rare)()
+
+
+def change_stream(rng: random.Random, state: Lifecycle) -> None:
+    name, branch, reader = rng.choice(["events", "others"]), rng.choice(["master", "dev"]), rng.choice(["x", "y"])
+    log = state.find_data_stream(name, None)
+    schema, options = parse({"a": "STRING"}, ("a",)), StreamOptions(rng.randrange(1, 4))
+    if log is None:
+        state.create_data_stream(name, schema, options, branch=branch)
+        return
+    rid = log.stream.rid
+    records = [NewRecord(rng.randbytes(3), rng.choice([b"1", b"2", None])) for _ in range(rng.randrange(30))]
+    operations: list[Callable[[], object]] = [
+        *[lambda: state.publish(rid, branch, records)] * 5,
+        lambda: state.create_subscriber(rid, branch, reader, {"type": "earliest"}, (0,) * len(log.partitions)),
+        lambda: state.move_subscriber(rid, branch, reader, (rng.randrange(9),) * len(log.partitions)),
+        lambda: state.delete_subscriber(rid, branch, reader),
+        lambda: state.create_stream_branch(rid, branch, schema, options),
+        lambda: state.reset_data_stream(rid, branch, rng.choice([None, schema]), rng.choice([None, options])),
+        partial(state.delete_data_stream, rid) if rng.random() < 0.2 else lambda: None,
+    ]
+    rng.choice(operations)()
 
 
 # Files that can't be used

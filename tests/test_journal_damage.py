@@ -35,6 +35,21 @@ pytestmark = pytest.mark.once
 FLIPS = 200 if os.environ.get("CMEMU_LONG") else 40
 NAME = "lifecycle.db"
 Picture = tuple[Any, ...]
+# A dataset with a file of several pieces in the journal, another one, and a transaction that is open; and a stream.
+DATA = """
+from cmemu_nb.lifecycle.datasets import TransactionType
+rid = emu.datasets.create("in").rid
+def write(state):
+    first = state.open_transaction(rid, TransactionType.SNAPSHOT).rid
+    state.put_file(rid, first, "large", bytes(range(256)) * 200)
+    state.put_file(rid, first, "small", b"small")
+    state.commit_transaction(rid, first)
+    state.put_file(rid, state.open_transaction(rid, TransactionType.UPDATE).rid, "open", b"open")
+emu.change(write)
+events = emu.streams.create("events", {"n": "LONG", "text": "STRING"}, partitions=2)
+for number in range(20):
+    events.publish([{"n": number, "text": "z" * 200}, {"n": -number, "text": None}])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +62,7 @@ def journals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             runtime = api.open("r", RID, displayName="App")
             api.open("other", "ri.other")
             runtime.post_schemas([{"functionName": "f"}, {"functionName": "g"}])
+            emulator.run(DATA)
             for number in range(30):
                 api.submit("f", "x" * number * 50)
                 if number < 20:
@@ -78,9 +94,17 @@ def opened(path: Path) -> Picture:
         state.restore(file.load())
         replicas = [each.token for runtime in state.runtimes() for each in state.replicas(runtime.runtime_id)]
         identity = {name: value for name, value in file.identity().items() if name != "owner"}
-        return state.runtimes(), state.jobs(), state.schemas(), state.deployed_apps(), replicas, identity
+        rest = state.schemas(), state.deployed_apps(), replicas, identity
+        return state.runtimes(), state.jobs(), *rest, data_of(state)
     finally:
         file.close()
+
+
+def data_of(state: Lifecycle) -> Picture:
+    """Return the parts of the dataset, and the records of the stream; nothing of one that does not exist."""
+    history, log = state.find_dataset("in"), state.find_data_stream("events")
+    dataset = history and [history.dataset, history.branches, history.transactions, history.files]
+    return dataset, log and [log.stream, log.ends, log.published, log.records()]
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -173,17 +197,19 @@ def test_a_part_that_is_missing_is_an_error_that_says_so(
             opened(path)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_a_journal_of_an_earlier_version_goes_on_and_has_checksums_from_then_on(
     copies: Callable[[str], Path], version: int
 ) -> None:
     whole, path = opened(copies("stopped")), copies("stopped")
     make_older(path, version)
     salvage(path, path.with_name("new.db"))
-    # It did not write down which results were streams, and before version 4 no durations.
-    runtimes, jobs, *rest = whole
-    lost = {"streamed": False} if version == 4 else {"streamed": False, "queue_clock": None, "run_clock": None}
-    older = (runtimes, [replace(job, **lost) for job in jobs], *rest)
+    # It had no datasets and streams. Before version 5 it did not write down which results were streams, and before
+    # version 4 no durations.
+    runtimes, jobs, *rest, _ = whole
+    lost: dict[str, Any] = {} if version == 5 else {"streamed": False}
+    lost |= {} if version >= 4 else {"queue_clock": None, "run_clock": None}
+    older = (runtimes, [replace(job, **lost) for job in jobs], *rest, (None, None))
     assert opened(path.with_name("new.db")) == older
     assert opened(path) == opened(path) == older
     assert any(job.queue_clock for job in jobs)
@@ -245,7 +271,7 @@ def test_check_says_whether_a_journal_is_whole(copies: Callable[[str], Path], tm
         path = copies(how)
         before = contents(path)
         done = cmemu("check", path)
-        said = f"The journal {path} is complete and undamaged: 2 runtimes and 30 jobs.\n"
+        said = f"The journal {path} is complete and undamaged: 2 runtimes, 30 jobs, 1 dataset and 1 stream.\n"
         assert (done.returncode, done.stdout) == (0, said)
         assert contents(path) == before
     path.with_name(f"{NAME}-wal").unlink()
@@ -286,7 +312,8 @@ def test_salvage_saves_what_was_acknowledged_before_the_log_was_cut_off(copies: 
     done = cmemu("salvage", path)
     new = path.with_name(f"{NAME}.salvaged")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"were saved to {new}. To start with it: --journal {new}\n")
+    assert f"were saved to {new}." in done.stdout
+    assert done.stdout.endswith(f"To start with it: --journal {new}\n")
     assert cmemu("salvage", path).stderr.endswith("left as it is. Choose another file with --into.\n")
     new = new.rename(path.parent.parent / "moved.db")
     assert contents(path) == before
@@ -301,8 +328,8 @@ def test_salvage_saves_what_was_acknowledged_before_the_log_was_cut_off(copies: 
 @pytest.mark.parametrize("seed", range(FLIPS // 4))
 def test_salvage_keeps_nothing_that_was_changed(copies: Callable[[str], Path], seed: int) -> None:
     """What is saved of a file with damaged pages is as it was, and a job whose state is lost is not queued again."""
-    rng, path = random.Random(seed), copies("stopped")
-    whole = {job.job_id: job for job in opened(copies("stopped"))[1]}
+    rng, path, everything = random.Random(seed), copies("stopped"), opened(copies("stopped"))
+    whole = {job.job_id: job for job in everything[1]}
     content = bytearray(path.read_bytes())
     for _ in range(4):
         # The first pages have the definitions of the tables, without which nothing can be read.
@@ -310,8 +337,8 @@ def test_salvage_keeps_nothing_that_was_changed(copies: Callable[[str], Path], s
         content[place : place + 100] = rng.randbytes(100)
     path.write_bytes(content)
     new = path.with_name("new.db")
-    saved = salvage(path, new)
-    _, jobs, *_ = opened(new)
+    saved, lost = salvage(path, new)
+    _, jobs, *_, data = opened(new)
     assert len(jobs) == saved["jobs"]
     for job in jobs:
         assert job.query == whole[job.job_id].query
@@ -320,3 +347,12 @@ def test_salvage_keeps_nothing_that_was_changed(copies: Callable[[str], Path], s
         else:
             assert job == whole[job.job_id]
     assert len(jobs) >= 20
+    assert data == everything[-1] or lost
+    (dataset, log), (whole_dataset, whole_log) = data, everything[-1]
+    if dataset:
+        assert dataset[:1] == whole_dataset[:1]
+        for rid, files in dataset[3].items():
+            assert files.items() <= whole_dataset[3][rid].items()
+    if log:
+        assert log[:3] == whole_log[:3]
+        assert log[3] == whole_log[3][len(whole_log[3]) - len(log[3]) :]

@@ -595,8 +595,9 @@ OPERATIONS: dict[str, list[Case]] = {
     ],
     # The journal, and the state of a process that has ended
     "rebound": [does(lambda world: world.state.rebound)],
+    "data_changes": [does(lambda world: world.state.data_changes)],
     "attach_journal": [does(lambda world: world.state.attach_journal(in_memory_only, new=True))],
-    "forget_rebound": [does(lambda world: world.state.forget_rebound())],
+    "forget_changes": [does(lambda world: world.state.forget_changes())],
     "detach_journal": [does(lambda world: world.state.detach_journal())],
 }
 READS: dict[str, Callable[[World], object]] = {
@@ -648,6 +649,7 @@ READS: dict[str, Callable[[World], object]] = {
     "data_streams": lambda world: world.state.data_streams(),
     "data_stream": lambda world: world.state.data_stream(world.stream_rid).read(0, 0, 10),
     "find_data_stream": lambda world: world.state.find_data_stream("events"),
+    "subscribers": lambda world: world.state.subscribers(),
     "subscriber": lambda world: world.state.subscriber(world.stream_rid, "master", "reader"),
 }
 FILLS_EMPTY = {"restore"}
@@ -659,7 +661,7 @@ SET_UP = frozenset(
     {
         *("events", "_clock", "_monotonic", "_steady_from", "_max_queued", "_max_runtimes", "_max_label_bytes"),
         *("_max_data_bytes", "_seed", "_own_apps", "_write_ahead", "_rebound", "_submitted", "max_concurrent_tasks"),
-        *("_keep_records", "reader"),
+        *("_keep_records", "reader", "_data_changes", "changes"),
     }
 )
 MARKS = frozenset({"last_poll_at", "heard", "polls"})

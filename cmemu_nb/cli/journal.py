@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmemu_nb.cli.parser import Commands, Parser, add_command, does
-from cmemu_nb.phrases import plural
+from cmemu_nb.phrases import listed, plural
 
 if TYPE_CHECKING:
     import argparse
@@ -56,7 +56,9 @@ def _salvaged(options: argparse.Namespace) -> str:
     from cmemu_nb.storage.journal_salvage import salvage  # noqa: PLC0415
 
     new = options.into or options.file.with_name(f"{options.file.name}.salvaged")
-    return f"{_described(salvage(options.file, new))} were saved to {new}. To start with it: --journal {new}"
+    saved, lost = salvage(options.file, new)
+    also = f" Not saved: {'; '.join(lost)}." if lost else ""
+    return f"{_described(saved)} were saved to {new}.{also} To start with it: --journal {new}"
 
 
 def _checked(path: Path) -> str:
@@ -76,4 +78,5 @@ def _checked(path: Path) -> str:
 
 
 def _described(counted: Counter[str]) -> str:
-    return f"{plural(counted['runtimes'], 'runtime')} and {plural(counted['jobs'], 'job')}"
+    data = [plural(counted[f"{noun}s"], noun) for noun in ("dataset", "stream") if counted[f"{noun}s"]]
+    return listed([plural(counted["runtimes"], "runtime"), plural(counted["jobs"], "job"), *data])

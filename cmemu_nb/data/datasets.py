@@ -64,7 +64,7 @@ class Datasets(MutableMapping[str, "DatasetHandle"]):
                     lifecycle.delete_dataset(found.dataset.rid)
                 raise
 
-        self._engine.change(change)
+        self._engine.change(change, content.body)
 
     def __delitem__(self, name: str) -> None:
         rid = self[name].rid
@@ -189,14 +189,14 @@ class DatasetHandle:
         from cmemu_nb.foundry.dataset_writes import content_of
 
         content = content_of(data)
-        self._engine.change(lambda _: _replace(self._engine, self.history, branch, content))
+        self._engine.change(lambda _: _replace(self._engine, self.history, branch, content), content.body)
 
     def append(self, data: object, branch: str = MASTER) -> None:
         """Add rows to a branch, in an `APPEND` transaction; its columns keep their types, and new ones are added."""
         from cmemu_nb.foundry.dataset_writes import content_to_append, write
 
         content, append = content_to_append(data, self.history, branch), TransactionType.APPEND
-        self._engine.change(lambda lifecycle: write(lifecycle, self.history, append, branch, content))
+        self._engine.change(lambda lifecycle: write(lifecycle, self.history, append, branch, content), content.body)
 
     def abort(self, branch: str = MASTER) -> None:
         """Abort the open transaction of a branch, which a module has left open for instance."""

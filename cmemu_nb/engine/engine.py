@@ -376,11 +376,15 @@ class Engine:
         """End every held poll as if its time were over; on the event loop."""
         self.application.context.long_polls.end_polls()
 
-    def change(self, operation: Callable[[Lifecycle], T]) -> T:
-        """Call `operation(lifecycle)` on the event loop, and return its result once the journal has the change."""
+    def change(self, operation: Callable[[Lifecycle], T], *contents: bytes) -> T:
+        """Call `operation(lifecycle)` on the event loop, and return its result once the journal has the change.
+
+        `contents` are the bytes of files that the operation adds to datasets.
+        """
 
         async def on_loop() -> T:
-            changed = operation(self.lifecycle)
+            async with self.identity.contents(contents):
+                changed = operation(self.lifecycle)
             await self.identity.written()
             return changed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import secrets
 from pathlib import Path
@@ -22,7 +23,7 @@ from cmemu_nb.tokens import Token, build_token
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
     from cmemu_nb.lifecycle.configuration import Configuration
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -239,6 +240,15 @@ class Identity:
         finally:
             if file is not None:
                 file.close()
+
+    @contextlib.asynccontextmanager
+    async def contents(self, bodies: Iterable[bytes]) -> AsyncIterator[None]:
+        """Write the bytes of large files to the journal, if there is one, before they are added to datasets inside."""
+        if self.journal is None:
+            yield
+        else:
+            async with self.journal.contents(bodies):
+                yield
 
     async def written(self) -> None:
         """Wait until the journal, if there is one, has every change so far."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import uuid
 import zlib
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the fields' types
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,13 @@ import msgspec
 
 from cmemu_nb.errors import ApiError, UnknownData, known
 from cmemu_nb.phrases import closest, quoted
+from cmemu_nb.wire.stream_schemas import StreamSchema  # noqa: TC001 - the same
 from cmemu_nb.wire.stream_values import RecordReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from cmemu_nb.wire.stream_schemas import StreamSchema
+    from cmemu_nb.lifecycle.snapshot import SavedStream
     from cmemu_nb.wire.stream_values import NewRecord
 
 LOW_LATENCY = "LOW_LATENCY"
@@ -137,6 +139,10 @@ class Partition:
             del self._records[: self._dropped]
             self._first, self._dropped = self._first + self._dropped, 0
 
+    def begin(self, offset: int) -> None:
+        """Let an empty partition begin with this offset: those before it were dropped."""
+        self._first = offset
+
     def read(self, start: int, most: int) -> list[StreamRecord]:
         """Return at most `most` records from an offset on, or from the oldest on that is kept."""
         begin = max(start - self._first, self._dropped)
@@ -206,16 +212,28 @@ class StreamLog:
         else:
             partition = zlib.crc32(record.key) % len(self.partitions)
         kept = StreamRecord(partition, self.ends[partition], now, record.value)
-        self.partitions[partition].append(kept)
-        self.arrived.append(kept)
+        self._hold(kept)
         self.ends[partition] += 1
         self.published += 1
-        self.size += len(kept.value) + RECORD_BYTES
         while len(self.arrived) > most or (self.size > MAX_KEPT_BYTES and len(self.arrived) > 1):
             oldest = self.arrived.popleft()
             self.partitions[oldest.partition].drop_oldest()
             self.size -= len(oldest.value) + RECORD_BYTES
         return kept
+
+    def _hold(self, record: StreamRecord) -> None:
+        self.partitions[record.partition].append(record)
+        self.arrived.append(record)
+        self.size += len(record.value) + RECORD_BYTES
+
+    def restore(self, saved: SavedStream) -> None:
+        """Adopt the records of another process, in a log that is empty."""
+        self.ends, self.published = list(saved.ends), saved.published
+        kept = Counter(record.partition for record in saved.records)
+        for number, partition in enumerate(self.partitions):
+            partition.begin(self.ends[number] - kept[number])
+        for record in saved.records:
+            self._hold(record)
 
 
 def new_view_rid() -> str:

@@ -23,6 +23,9 @@ from cmemu_nb.wire.labels import checked_text, size_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cmemu_nb.lifecycle.data_changes import DataChanges
+    from cmemu_nb.lifecycle.snapshot import SavedDataset
+
 MASTER = "master"
 # The folder of datasets that were made in the notebook; a request may name any other.
 FOLDER = "ri.compass.main.folder.cmemu"
@@ -170,13 +173,15 @@ class DatasetHistory:
 
     `branches` are by name, `transactions` by RID in the order in which they were opened. `files` are by transaction and
     path; a file that a transaction deleted is None there. `schemas` are the versions of each transaction, old to new.
-    `size` is how many bytes all of it takes, which count in the `total` of the emulator.
+    `size` is how many bytes all of it takes, which count in the `total` of the emulator. `changes` are what a journal
+    has not written yet.
     """
 
-    __slots__ = ("branches", "dataset", "files", "schemas", "size", "total", "transactions")
+    __slots__ = ("branches", "changes", "dataset", "files", "schemas", "size", "total", "transactions")
 
-    def __init__(self, dataset: Dataset, total: DataSize) -> None:
+    def __init__(self, dataset: Dataset, total: DataSize, changes: DataChanges) -> None:
         self.dataset = dataset
+        self.changes = changes
         self.branches: dict[str, Branch] = {}
         self.transactions: dict[str, Transaction] = {}
         self.files: dict[str, dict[str, DatasetFile | None]] = {}
@@ -184,6 +189,7 @@ class DatasetHistory:
         self.total = total
         self.size = 0
         self._grow(RECORD_BYTES + size_of(dataset.name) + size_of(dataset.folder_rid))
+        changes.put(dataset.rid, "dataset")
 
     # Reading
 
@@ -263,21 +269,25 @@ class DatasetHistory:
     def leave(self) -> None:
         """Count no more in the total: the dataset is deleted."""
         self.total.size -= self.size
+        self.changes.remove_everything(self.dataset.rid)
 
     def hold_branch(self, branch: Branch) -> None:
         """Add a branch, or put a new record of it in the place of the old one."""
         self._grow(0 if branch.name in self.branches else RECORD_BYTES + size_of(branch.name))
         self.branches[branch.name] = branch
+        self.changes.put(self.dataset.rid, "branch", branch.name)
 
     def drop_branch(self, name: str) -> None:
         """Remove a branch; its transactions stay readable by their RIDs."""
         del self.branches[name]
         self._grow(-RECORD_BYTES - size_of(name))
+        self.changes.remove(self.dataset.rid, "branch", name)
 
     def hold_transaction(self, transaction: Transaction) -> None:
         """Add a transaction, or put a new record of it in the place of the old one."""
         self._grow(0 if transaction.rid in self.transactions else RECORD_BYTES)
         self.transactions[transaction.rid] = transaction
+        self.changes.put(self.dataset.rid, "transaction", transaction.rid)
 
     def hold_file(self, transaction_rid: str, path: str, file: DatasetFile | None) -> None:
         """Put a file into a transaction, or None for a deletion, in the place of what it had under this path."""
@@ -286,16 +296,46 @@ class DatasetHistory:
             self._grow(-_size(path, files[path]))
         self._grow(_size(path, file))
         files[path] = file
+        self.changes.put(self.dataset.rid, "file", transaction_rid, path)
 
     def drop_files(self, transaction_rid: str) -> None:
         """Remove all files of a transaction."""
-        self._grow(-sum(_size(*each) for each in self.files.pop(transaction_rid, {}).items()))
+        for path, file in self.files.pop(transaction_rid, {}).items():
+            self._grow(-_size(path, file))
+            self.changes.remove(self.dataset.rid, "file", transaction_rid, path)
 
     def hold_schema(self, schema: DatasetSchema) -> None:
         """Add a version of the schema."""
         rid = schema.transaction_rid
         self.schemas[rid] = (*self.schemas.get(rid, ()), schema)
         self._grow(RECORD_BYTES + len(schema.fields))
+        self.changes.put(self.dataset.rid, "schema", rid, schema.version_id)
+
+    def restore(self, saved: SavedDataset) -> None:
+        """Adopt the records of another process, in a history that is empty."""
+        for branch in saved.branches:
+            self.hold_branch(branch)
+        for transaction in saved.transactions:
+            self.hold_transaction(transaction)
+        for transaction_rid, path, file in saved.files:
+            self.hold_file(transaction_rid, path, file)
+        for schema in saved.schemas:
+            self.hold_schema(schema)
+
+    def note_everything(self) -> None:
+        """Note every record as a change, for a journal that has none of them."""
+        rid, changes = self.dataset.rid, self.changes
+        changes.put(rid, "dataset")
+        for name in self.branches:
+            changes.put(rid, "branch", name)
+        for transaction in self.transactions:
+            changes.put(rid, "transaction", transaction)
+        for transaction, files in self.files.items():
+            for path in files:
+                changes.put(rid, "file", transaction, path)
+        for transaction, schemas in self.schemas.items():
+            for schema in schemas:
+                changes.put(rid, "schema", transaction, schema.version_id)
 
     # Errors of the platform
 

@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cmemu_nb.lifecycle.configuration import Configuration
+    from cmemu_nb.lifecycle.data_changes import DataChanges
     from cmemu_nb.lifecycle.data_streams import StreamRecord
     from cmemu_nb.lifecycle.scaling import Scale
     from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp
@@ -934,11 +935,15 @@ class Lifecycle(State):
             self.check_label("RID of a dataset", rid)
             self._check_new_name(rid, folder_rid)
         self._check_data_room(f"The dataset {quoted(name)}", 2 * RECORD_BYTES + size_of(name) + size_of(folder_rid))
-        history = DatasetHistory(Dataset(rid or new_rid("dataset"), name, folder_rid, self.now()), self._data_size)
+        history = self._add_dataset(Dataset(rid or new_rid("dataset"), name, folder_rid, self.now()))
         history.hold_branch(Branch(MASTER))
-        self._datasets[history.dataset.rid] = self._datasets_by_name[name] = history
         self._emit("dataset_created", detail=f"{name} ({history.dataset.rid})")
         return history.dataset
+
+    def _add_dataset(self, dataset: Dataset) -> DatasetHistory:
+        history = DatasetHistory(dataset, self._data_size, self._data_changes)
+        self._datasets[dataset.rid] = self._datasets_by_name[dataset.name] = history
+        return history
 
     def delete_dataset(self, rid: str) -> None:
         """Delete a dataset with all that belongs to it [ours]."""
@@ -1156,10 +1161,19 @@ class Lifecycle(State):
         if len(branches) >= MAX_BRANCHES or (not branches and len(self._data_streams) >= MAX_STREAMS):
             message = f"There may be {MAX_STREAMS:,} streams with {MAX_BRANCHES} branches each. Delete some of them."
             raise ApiError(429, "TooManyStreams", message)
-        self._data_streams.setdefault(new.rid, {})[new.branch] = StreamLog(new)
-        self._stream_names[new.name] = new.rid
+        self._add_log(StreamLog(new))
         self._emit("stream_created", detail=f"{new.label} ({new.rid}): {new.schema.in_words}")
         return new
+
+    def _add_log(self, log: StreamLog) -> None:
+        stream = log.stream
+        self._data_streams.setdefault(stream.rid, {})[stream.branch] = log
+        self._stream_names[stream.name] = stream.rid
+        self._note_log(log)
+
+    def _note_log(self, log: StreamLog) -> None:
+        self._data_changes.put(log.stream.rid, "stream", log.stream.branch)
+        self._data_changes.put(log.stream.rid, "log", log.stream.branch)
 
     def reset_data_stream(
         self, rid: str, branch: str, schema: StreamSchema | None = None, options: StreamOptions | None = None
@@ -1171,7 +1185,7 @@ class Lifecycle(State):
         old = self.data_stream(rid, branch).stream
         stream = replace(old, schema=schema or old.schema, options=options or old.options, view_rid=new_view_rid())
         stream.options.check()
-        self._data_streams[rid][branch] = StreamLog(stream)
+        self._add_log(StreamLog(stream))
         self._emit("stream_reset", detail=f"{stream.label}: {stream.schema.in_words}")
         return stream
 
@@ -1181,6 +1195,7 @@ class Lifecycle(State):
         del self._data_streams[rid], self._stream_names[next(iter(branches.values())).stream.name]
         for name in [name for name, each in self._subscribers.items() if each.rid == rid]:
             del self._subscribers[name]
+        self._data_changes.remove_everything(rid)
         self._emit("stream_deleted", detail=f"{next(iter(branches.values())).stream.name} ({rid})")
 
     def publish(
@@ -1199,6 +1214,7 @@ class Lifecycle(State):
             return []
         now, before = self.now(), len(log.arrived)
         added = [log.append(record, now, self._keep_records) for record in records]
+        self._data_changes.put(rid, "log", branch)
         dropped = before + len(added) - len(log.arrived)
         also = f"; {plural(dropped, 'old record')} dropped" if dropped else ""
         self._emit("records_published", detail=f"{plural(len(added), 'record')} to {log.stream.label}{also}")
@@ -1220,9 +1236,13 @@ class Lifecycle(State):
             raise ApiError(429, "TooManySubscribers", f"There are {MAX_SUBSCRIBERS} subscribers already. Delete some.")
         now = self.now()
         new = Subscriber(subscriber_id, rid, branch, stream.view_rid, read_position, start, start, now)
-        self._subscribers[subscriber_id] = new
+        self._hold_subscriber(new)
         self._emit("subscriber_created", detail=f"{subscriber_id} of {stream.label}")
         return new
+
+    def _hold_subscriber(self, subscriber: Subscriber) -> None:
+        self._subscribers[subscriber.subscriber_id] = subscriber
+        self._data_changes.put(subscriber.rid, "subscriber", subscriber.subscriber_id)
 
     def _check_same_stream(self, existing: Subscriber, rid: str, branch: str) -> Subscriber:
         name = existing.subscriber_id
@@ -1235,7 +1255,7 @@ class Lifecycle(State):
     def move_subscriber(self, rid: str, branch: str, subscriber_id: str, positions: tuple[int, ...]) -> Subscriber:
         """Let a subscriber read from other positions on, the next offset of each partition, and return it [foundry]."""
         subscriber = self.subscriber(rid, branch, subscriber_id)
-        moved = self._subscribers[subscriber_id] = replace(subscriber, positions=positions)
+        self._hold_subscriber(moved := replace(subscriber, positions=positions))
         if positions != subscriber.positions:
             self._emit("subscriber_moved", detail=f"{subscriber_id} to {', '.join(map(str, positions))}")
         return moved
@@ -1243,6 +1263,7 @@ class Lifecycle(State):
     def delete_subscriber(self, rid: str, branch: str, subscriber_id: str) -> None:
         """Delete a subscriber with its positions [foundry]."""
         del self._subscribers[self.subscriber(rid, branch, subscriber_id).subscriber_id]
+        self._data_changes.remove(rid, "subscriber", subscriber_id)
         self._emit("subscriber_deleted", detail=subscriber_id)
 
     # The journal, and the state of a process that has ended
@@ -1252,20 +1273,40 @@ class Lifecycle(State):
         """The apps' branches that were bound or lost their binding since a journal wrote them, in that order."""
         return list(self._rebound or ())
 
-    def attach_journal(self, write_ahead: WriteAhead, *, new: bool) -> None:
-        """Call `write_ahead` with each record that may be large before it is kept, and collect what is `rebound`.
+    @property
+    def data_changes(self) -> DataChanges:
+        """What has changed in the datasets and data streams since a journal wrote them."""
+        return self._data_changes
 
-        A `PayloadTooLarge` from it refuses the record. A `new` journal has no binding yet, so it needs all of them.
+    def attach_journal(self, write_ahead: WriteAhead, *, new: bool) -> None:
+        """Call `write_ahead` with each record that may be large before it is kept.
+
+        A `PayloadTooLarge` from it refuses the record. From now on, what is `rebound` and the `data_changes` are
+        collected. A `new` journal has nothing yet, so it needs all bindings, datasets and data streams.
         """
+        self._data_changes.collect(now=True)
+        if new:
+            self._note_all_data()
         self._write_ahead = write_ahead
         self._rebound = {(app.deployed_app_rid, app.branch): None for app in self.deployed_apps()} if new else {}
 
-    def forget_rebound(self) -> None:
-        """Start to collect anew what is `rebound`: the journal has written it."""
+    def _note_all_data(self) -> None:
+        for history in self._datasets.values():
+            history.note_everything()
+        for branches in self._data_streams.values():
+            for log in branches.values():
+                self._note_log(log)
+        for subscriber in self._subscribers.values():
+            self._data_changes.put(subscriber.rid, "subscriber", subscriber.subscriber_id)
+
+    def forget_changes(self) -> None:
+        """Start to collect anew what is `rebound` and the `data_changes`: the journal has written them."""
         self._rebound = {}
+        self._data_changes.collect(now=True)
 
     def detach_journal(self) -> None:
         """Keep records in memory only from now on."""
+        self._data_changes.collect(now=False)
         self._write_ahead = in_memory_only
         self._rebound = None
 
@@ -1283,6 +1324,13 @@ class Lifecycle(State):
             self._hold_binding(app)
         for job in saved.jobs:
             self._restore_job(self._sessions[job.runtime_id], job)
+        for dataset in saved.datasets:
+            self._add_dataset(dataset.dataset).restore(dataset)
+        for stream in saved.streams:
+            self._add_log(log := StreamLog(stream.stream))
+            log.restore(stream)
+        for subscriber in saved.subscribers:
+            self._hold_subscriber(subscriber)
         finished = [job for job in saved.jobs if job.finished]
         self._finished = LongQueue(job.job_id for job in sorted(finished, key=lambda job: job.completed_at or 0))
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cmemu_nb.errors import SeedError
+from cmemu_nb.lifecycle.data_streams import DataStream, StreamRecord, Subscriber  # noqa: TC001 - the same
+from cmemu_nb.lifecycle.datasets import Branch, Dataset, DatasetFile, DatasetSchema, Transaction  # noqa: TC001 - the same
 from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime  # noqa: TC001 - msgspec reads the fields' types
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 
@@ -34,12 +36,69 @@ class SavedSession(msgspec.Struct, frozen=True):
     evicted: int
 
 
+class SavedDataset(msgspec.Struct, frozen=True):
+    """A dataset with its branches, transactions and schemas, each from old to new.
+
+    `files` are the files with their transactions and paths; a file that its transaction deleted is None.
+    """
+
+    dataset: Dataset
+    branches: list[Branch]
+    transactions: list[Transaction]
+    files: list[tuple[str, str, DatasetFile | None]]
+    schemas: list[DatasetSchema]
+
+    def __post_init__(self) -> None:
+        """Reject references to transactions that are missing or come later, with a `ValueError`."""
+        there: set[str] = set()
+        for transaction in self.transactions:
+            self._check(transaction.parent_rid, there)
+            there.add(transaction.rid)
+        for branch in self.branches:
+            self._check(branch.transaction_rid, there)
+            self._check(branch.committed_rid, there)
+        for rid in [*(rid for rid, _, _ in self.files), *(schema.transaction_rid for schema in self.schemas)]:
+            self._check(rid, there)
+
+    def _check(self, rid: str | None, there: set[str]) -> None:
+        if rid is not None and rid not in there:
+            raise ValueError(f"the dataset {self.dataset.name!r} names the transaction {rid!r}, but does not have it")
+
+
+class SavedStream(msgspec.Struct, frozen=True):
+    """The data stream on one branch: the next offset of each partition, and the kept records from old to new.
+
+    `published` is how many records were published to its view.
+    """
+
+    stream: DataStream
+    ends: list[int]
+    published: int
+    records: list[StreamRecord]
+
+    def __post_init__(self) -> None:
+        """Reject offsets that do not end where the partitions do, with a `ValueError`."""
+        if len(self.ends) != self.stream.options.partitions:
+            raise ValueError(f"the stream {self.stream.label!r} must have {self.stream.options.partitions} ends")
+        following = list(self.ends)
+        for record in reversed(self.records):
+            if not 0 <= record.partition < len(following) or record.offset != following[record.partition] - 1:
+                raise ValueError(
+                    f"the stream {self.stream.label!r} lacks the record before offset {record.offset + 1} of partition "
+                    f"{record.partition}"
+                )
+            following[record.partition] = record.offset
+
+
 class SavedState(msgspec.Struct, frozen=True):
-    """Sessions in the order of their first opening, bindings and jobs from old to new."""
+    """Sessions in the order of their first opening, bindings and jobs from old to new; datasets and data streams."""
 
     sessions: list[SavedSession]
     apps: list[DeployedApp]
     jobs: list[Job]
+    datasets: list[SavedDataset] = []
+    streams: list[SavedStream] = []
+    subscribers: list[Subscriber] = []
 
     def __post_init__(self) -> None:
         """Reject references to runtimes that are missing, with a `ValueError`."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from cmemu_nb.errors import InvalidRequest, JobEvicted, NotFound, known
 from cmemu_nb.lifecycle.configuration import Configuration
+from cmemu_nb.lifecycle.data_changes import DataChanges
 from cmemu_nb.lifecycle.data_streams import stream_not_found, subscriber_not_found
 from cmemu_nb.lifecycle.datasets import DataSize, dataset_not_found
 from cmemu_nb.lifecycle.job_log import JobLog, Printed
@@ -54,6 +55,7 @@ class State:
         self._datasets: dict[str, DatasetHistory] = {}
         self._datasets_by_name: dict[str, DatasetHistory] = {}
         self._data_size = DataSize()
+        self._data_changes = DataChanges()
         self._data_streams: dict[str, dict[str, StreamLog]] = {}
         self._stream_names: dict[str, str] = {}
         self._subscribers: dict[str, Subscriber] = {}
@@ -337,6 +339,10 @@ class State:
         if found.view_rid == log.stream.view_rid:
             return found
         return replace(found, view_rid=log.stream.view_rid, positions=(0,) * log.stream.options.partitions)
+
+    def subscribers(self) -> list[Subscriber]:
+        """Return the subscribers of all data streams in the order in which they were created."""
+        return list(self._subscribers.values())
 
     # Inside
 

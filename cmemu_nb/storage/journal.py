@@ -7,8 +7,11 @@ can't be written, answers are errors, and the journal tries to write it again.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from cmemu_nb.errors import JournalBehind, PayloadTooLarge
@@ -16,12 +19,12 @@ from cmemu_nb.eventloop.loop import is_all_that_is_ready
 from cmemu_nb.lifecycle.events import ENDS_SESSION
 from cmemu_nb.lifecycle.records import Job, JobStatus
 from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedSession
+from cmemu_nb.storage.journal_data import DataRows, pieces_of
 from cmemu_nb.storage.journal_file import MAX_LOG_BYTES
 from cmemu_nb.storage.journal_lock import FileReplaced
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
@@ -32,6 +35,14 @@ if TYPE_CHECKING:
     Waiter = Callable[[JournalBehind | None], object]
 
 CHANGES_SESSION = ENDS_SESSION | {"session_opened", "schemas_posted", "schema_deleted", "replica_added"}
+CHANGES_DATA = frozenset(
+    {
+        *("dataset_created", "dataset_deleted", "branch_created", "branch_deleted"),
+        *("transaction_opened", "transaction_committed", "transaction_aborted", "transaction_evicted"),
+        *("file_uploaded", "file_deleted", "dataset_schema_set", "stream_created", "stream_reset", "stream_deleted"),
+        *("records_published", "subscriber_created", "subscriber_moved", "subscriber_deleted"),
+    }
+)
 CHANGES_JOB = frozenset({"job_started", "job_given_back", "job_succeeded", "job_failed", "late_result"})
 RETRY_SECONDS = 0.5
 # A record of at least this size is written to the file before it is added to the lifecycle.
@@ -41,6 +52,10 @@ CANT_TAKE = (sqlite3.DataError, OverflowError, MemoryError)
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 COMMITS_PER_LOG_CHECK = 64
 CHECKPOINT_SECONDS = 1.0
+# While the pieces of a large file are written, the log is copied into the file after so many of them.
+PIECES_PER_CHECKPOINT = 16
+CHECKPOINT_POLL_SECONDS = 0.01
+DISCARD_SECONDS = 0.02
 
 
 class Changes:
@@ -82,13 +97,19 @@ class Journal:
         self._reason: Exception | None = None
         self._commits = 0
         self._checkpointing: threading.Thread | None = None
+        self._written: dict[int, tuple[bytes, int]] = {}
+        self._released: set[int] = set()
+        self._discarding: asyncio.Handle | None = None
         self._next_checkpoint = 0.0
         self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._on_event)
         lifecycle.attach_journal(self.write_ahead, new=file.new)
         self.behind = False
         """Whether there are changes that are not in the file yet."""
-        if file.new and lifecycle.runtimes():
+        if file.new and (lifecycle.runtimes() or lifecycle.data_changes):
             self._write_all()
+        self._discarded = deque(file.unused_contents())
+        if self._discarded:
+            self._discarding = loop.call_soon_threadsafe(self._discard)
 
     def _on_event(self, event: Event) -> None:
         kind, job_id, changes = event.kind, event.job_id or "", self._changes
@@ -103,7 +124,7 @@ class Journal:
             changes.runtimes[event.runtime_id or ""] = None
         elif kind in CHANGES_SESSION:
             changes.note_session(kind, event.runtime_id or "")
-        elif kind != "app_bound":
+        elif kind != "app_bound" and kind not in CHANGES_DATA:
             return
         if not self.behind:
             self.behind = True
@@ -141,6 +162,79 @@ class Journal:
         error = await future
         if error is not None:
             raise error
+
+    # The bytes of large files
+
+    @contextlib.asynccontextmanager
+    async def contents(self, bodies: Iterable[bytes]) -> AsyncIterator[None]:
+        """Write the bytes of large files, and let the very same objects be added to datasets inside.
+
+        They are written in pieces, and other requests are served between them. Raises `JournalBehind` if they can't be
+        written. Those of files that are not added are deleted again.
+        """
+        written: dict[int, tuple[bytes, int]] = {}
+        try:
+            for body in bodies:
+                if len(body) >= LARGE_BYTES:
+                    written[id(body)] = body, await self._write_pieces(body)
+            self._written |= written
+            yield
+        finally:
+            self._released |= {content for _, content in written.values()}
+            if not self.behind:
+                self._settle_released()
+
+    async def _write_pieces(self, body: bytes) -> int:
+        content = self._file.new_content()
+        try:
+            for number in range(pieces_of(body)):
+                with self._file.transaction() as rows:
+                    DataRows(rows).put_piece(content, number, body)
+                await self._give_way(number)
+        except BaseException as error:
+            self._discard_all([content])
+            if isinstance(error, sqlite3.Error | OSError):
+                raise JournalBehind(
+                    f"Nothing was done, because the {len(body):,} bytes can't be written to the journal ({error}). "
+                    "Make room on the disk, or end the program that holds the file, then send them again."
+                ) from None
+            raise
+        return content
+
+    async def _give_way(self, number: int) -> None:
+        """Let others use the loop, and now and then wait until the log is in the file, so that it stays short."""
+        if number % PIECES_PER_CHECKPOINT == PIECES_PER_CHECKPOINT - 1 and not self._is_checkpointing():
+            self._checkpoint_beside()
+        await asyncio.sleep(0)
+        while self._is_checkpointing():  # noqa: ASYNC110 - it may be one that was started for another reason
+            await asyncio.sleep(CHECKPOINT_POLL_SECONDS)
+
+    def _settle(self, data: DataRows) -> None:
+        """Discard the contents that no file has any more, after a commit."""
+        self._discard_all(data.discarded)
+        self._released -= data.used
+        self._settle_released()
+        self._written = {key: each for key, each in self._written.items() if each[1] not in data.used}
+
+    def _settle_released(self) -> None:
+        self._discard_all(self._released)
+        self._written = {key: each for key, each in self._written.items() if each[1] not in self._released}
+        self._released = set()
+
+    def _discard_all(self, contents: Iterable[int]) -> None:
+        self._discarded.extend(contents)
+        if self._discarded and self._discarding is None:
+            self._discarding = self._loop.call_later(DISCARD_SECONDS, self._discard)
+
+    def _discard(self) -> None:
+        """Delete a part of the contents that no file has any more; what is left is deleted at the next start."""
+        self._discarding = None
+        with contextlib.suppress(Exception):
+            with self._file.transaction() as rows:
+                is_left = DataRows(rows).delete_pieces(self._discarded[0])
+            if not is_left:
+                self._discarded.popleft()
+            self._discard_all([])
 
     # Writing
 
@@ -217,8 +311,11 @@ class Journal:
                 rows.put_states(self._not_ahead(map(state.find_job, changes.jobs)))
             if ahead is not None:
                 _put_ahead(rows, ahead)
+            data = DataRows(rows, {key: content for key, (_, content) in self._written.items()})
+            data.write(state, state.data_changes)
         self._changes = Changes()
-        state.forget_rebound()
+        state.forget_changes()
+        self._settle(data)
 
     def _not_ahead(self, jobs: Iterable[Job | None]) -> list[Job]:
         return [job for job in jobs if job is not None and job is not self._changes.ahead]
@@ -262,8 +359,11 @@ class Journal:
         elif size > CHECKPOINT_BYTES and self._loop.time() >= self._next_checkpoint and not self._is_checkpointing():
             # A log that starts again keeps its file size, which does not show how much of it must be copied.
             self._next_checkpoint = self._loop.time() + CHECKPOINT_SECONDS
-            self._checkpointing = threading.Thread(target=self._file.checkpoint, name="cmemu-checkpoint", daemon=True)
-            self._checkpointing.start()
+            self._checkpoint_beside()
+
+    def _checkpoint_beside(self) -> None:
+        self._checkpointing = threading.Thread(target=self._file.checkpoint, name="cmemu-checkpoint", daemon=True)
+        self._checkpointing.start()
 
     def _is_checkpointing(self) -> bool:
         return self._checkpointing is not None and self._checkpointing.is_alive()
@@ -272,6 +372,8 @@ class Journal:
         """Write the remaining changes, and when each runtime last polled."""
         self._unsubscribe()
         self._stop_timer()
+        if self._discarding is not None:
+            self._discarding.cancel()
         polled = [runtime.runtime_id for runtime in self._lifecycle.runtimes() if runtime.connected]
         self._changes.runtimes.update(dict.fromkeys(polled))
         failure = ""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 APPLICATION_ID = 0x636D656D  # "cmem"
-VERSION = 5
+VERSION = 6
 CHAINED = 3
 """The first version whose rows have checksums, and whose commits are a chain."""
 
@@ -99,9 +99,10 @@ def _check_kind(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _check_rows(path: Path, connection: sqlite3.Connection, marked: int | None) -> int:
-    if connection.execute("PRAGMA user_version").fetchone()[0] < CHAINED:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < CHAINED:
         return 0
-    chain = tables.verify(connection)
+    chain = tables.verify(connection, version)
     if marked is None and chain.in_use:
         raise failure(
             path,

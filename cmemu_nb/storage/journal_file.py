@@ -13,6 +13,7 @@ from cmemu_nb.errors import NotPrivate
 from cmemu_nb.eventloop.forks import close_in_children
 from cmemu_nb.storage import journal_tables as tables
 from cmemu_nb.storage.journal_check import APPLICATION_ID, VERSION, advice, beside, check, failure, log_bytes
+from cmemu_nb.storage.journal_data import unused_contents
 from cmemu_nb.storage.journal_lock import FileLock, Watch
 from cmemu_nb.storage.journal_mark import Mark, folder_of, mark_of
 from cmemu_nb.storage.journal_upgrade import upgrade
@@ -209,6 +210,15 @@ class JournalFile:
         """Return the saved state of the lifecycle."""
         with self._explained():
             return tables.read_state(self.connection)
+
+    def new_content(self) -> int:
+        """Return a new number for the bytes of a file."""
+        return self._tables.new_content()
+
+    def unused_contents(self) -> list[int]:
+        """Return the contents that no file has: a process ended while it wrote or deleted them."""
+        with self._explained():
+            return unused_contents(self.connection)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -9,12 +9,11 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from cmemu_nb.lifecycle.records import JobStatus
-from cmemu_nb.lifecycle.snapshot import SavedState
 from cmemu_nb.storage import journal_tables as tables
 from cmemu_nb.storage.journal_check import APPLICATION_ID, VERSION, beside, failure
 from cmemu_nb.storage.journal_upgrade import upgrade, write
@@ -24,12 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cmemu_nb.lifecycle.records import Job
+    from cmemu_nb.lifecycle.snapshot import SavedState
 
 UNCERTAIN = "the journal was damaged, so whether this job has run and its result are not known"
 
 
-def salvage(path: Path, new: Path) -> Counter[str]:
-    """Write the undamaged rows of a journal to a new one, and return the numbers of their runtimes and jobs.
+class Salvaged(NamedTuple):
+    """The numbers of what was saved, and what of the datasets and data streams was not, each in words."""
+
+    saved: Counter[str]
+    lost: list[str]
+
+
+def salvage(path: Path, new: Path) -> Salvaged:
+    """Write the undamaged rows of a journal to a new one, and return what was saved.
 
     A queued job that may have run fails with the reason. Raises `JournalError` if nothing can be read, or if the new
     file exists already. The damaged journal is not changed.
@@ -45,15 +52,16 @@ def salvage(path: Path, new: Path) -> Counter[str]:
                 shutil.copy(beside(path, ending), beside(copy, ending))
         try:
             with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-                identity, state = _whole(connection)
+                lost: list[str] = []
+                identity, state = _whole(connection, lost)
         except (sqlite3.Error, msgspec.MsgspecError, ValueError) as error:
             raise failure(
                 path, f"has nothing that can be saved: its header or its tables are lost ({error})."
             ) from None
-    return _write(new, identity, state)
+    return Salvaged(_write(new, identity, state), lost)
 
 
-def _whole(connection: sqlite3.Connection) -> tuple[dict[str, str], SavedState]:
+def _whole(connection: sqlite3.Connection, lost: list[str]) -> tuple[dict[str, str], SavedState]:
     """Delete the damaged rows from a copy of a journal, and read the rest."""
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "chain" not in names:  # a journal of an earlier version, without checksums
@@ -66,9 +74,11 @@ def _whole(connection: sqlite3.Connection) -> tuple[dict[str, str], SavedState]:
             if table != "chain":
                 tables.insert(fresh, table, rows.whole.values())
         _drop_strays(fresh)
-        identity, state = tables.read_identity(fresh), tables.read_state(fresh)
+        identity, state = tables.read_identity(fresh), tables.read_state(fresh, lost)
+    if found["data"].damaged and "data" in names:
+        lost.append("some datasets or streams, or files of them")
     if found["states"].damaged:
-        state = SavedState(state.sessions, state.apps, [_certain(job) for job in state.jobs])
+        state = msgspec.structs.replace(state, jobs=[_certain(job) for job in state.jobs])
     return identity, state
 
 
@@ -139,6 +149,9 @@ def _write(new: Path, identity: dict[str, str], state: SavedState) -> Counter[st
 
 
 def count(connection: sqlite3.Connection) -> Counter[str]:
-    """Return the numbers of a journal's runtimes and jobs."""
+    """Return the numbers of a journal's runtimes, jobs, datasets and data streams."""
     counted = {table: f"SELECT count(*) FROM {table}" for table in ("runtimes", "jobs")}  # noqa: S608 - our own names
-    return Counter({table: connection.execute(query).fetchone()[0] for table, query in counted.items()})
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'data'").fetchone():
+        of_data = "SELECT count(DISTINCT rid) FROM data WHERE name LIKE '[\"{}\"%'"
+        counted |= {f"{kind}s": of_data.format(kind) for kind in ("dataset", "stream")}
+    return Counter({what: connection.execute(query).fetchone()[0] for what, query in counted.items()})

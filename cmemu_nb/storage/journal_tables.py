@@ -17,6 +17,7 @@ import msgspec
 
 from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, JobSource, JobStatus, Runtime, one_text
 from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedSession, SavedState
+from cmemu_nb.storage.journal_data import last_content, read_data
 
 if TYPE_CHECKING:
     import sqlite3
@@ -52,6 +53,12 @@ TABLES = {
         *("replica_id TEXT", "ends_with_kernel INTEGER NOT NULL", "streamed INTEGER NOT NULL"),
         *("error_message BLOB", "result BLOB"),
     ),
+    "data": ("position INTEGER PRIMARY KEY", "rid TEXT NOT NULL", "name TEXT NOT NULL", "record BLOB NOT NULL"),
+    "contents": ("id INTEGER PRIMARY KEY", "piece BLOB NOT NULL"),
+    "batches": (
+        "id INTEGER PRIMARY KEY",
+        *("log INTEGER NOT NULL", "last INTEGER NOT NULL", "records BLOB NOT NULL"),
+    ),
     "chain": (
         "id INTEGER PRIMARY KEY",
         "number INTEGER NOT NULL",
@@ -68,8 +75,14 @@ def _definition(table: str, left_out: Iterable[str] = ()) -> str:
     return f"CREATE TABLE {table} ({', '.join([key, 'checksum INTEGER NOT NULL', *others])})"
 
 
-INDEX = "jobs_of_runtime"
-# The columns of a state that version 3 did not have, by the version that added them.
+INDEXES = {
+    "jobs_of_runtime": "INDEX jobs_of_runtime ON jobs (runtime_id)",
+    "data_of_rid": "UNIQUE INDEX data_of_rid ON data (rid, name)",
+    "batches_of_log": "INDEX batches_of_log ON batches (log, last)",
+}
+# The tables and indexes that version 6 added, and the columns of a state that version 3 did not have, by the version
+# that added them.
+OF_DATA, WITH_DATA = ("data", "contents", "batches", "data_of_rid", "batches_of_log"), 6
 ADDED = {4: ("queue_clock INTEGER", "run_clock INTEGER"), 5: ("streamed INTEGER NOT NULL",)}
 _INSERT = {
     table: f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * (len(columns) + 1))})"  # noqa: S608 - our own names
@@ -98,7 +111,8 @@ def definitions(version: int) -> list[tuple[str, str]]:
     """Return the name and the SQL text of each table and index, of version 3 or a later one."""
     left_out = [column for added, columns in ADDED.items() if version < added for column in columns]
     tables = [(table, _definition(table, left_out)) for table in TABLES]
-    return [*tables, (INDEX, f"CREATE INDEX {INDEX} ON jobs (runtime_id)")]
+    found = [*tables, *((index, f"CREATE {what}") for index, what in INDEXES.items())]
+    return [(name, text) for name, text in found if version >= WITH_DATA or name not in OF_DATA]
 
 
 def checksum(table: str, row: Sequence[Any]) -> int:
@@ -133,6 +147,7 @@ class Tables:
         self._is_known = False
         self._places: dict[tuple[str, str], int] | None = None
         self._last_place = 0
+        self._last_content: int | None = None
 
     @contextlib.contextmanager
     def transaction(self, *, in_use: bool = True) -> Iterator[None]:
@@ -169,13 +184,15 @@ class Tables:
         row = (ONLY_ROW, self.number, self._digest, int(in_use))
         self.connection.execute(_INSERT["chain"], (row[0], checksum("chain", row), *row[1:]))
 
-    def _put(self, table: str, *row: Any) -> None:
+    def put(self, table: str, *row: Any) -> None:
+        """Insert or replace a row, by the values of its columns."""
         found = self.connection.execute(_CHECKSUM[table], (row[0],)).fetchone()
         new = checksum(table, row)
         self.connection.execute(_INSERT[table], (row[0], new, *row[1:]))
         self._digest += new - (found[0] if found else 0)
 
-    def _delete(self, table: str, key: object) -> None:
+    def delete(self, table: str, key: object) -> None:
+        """Delete the row of a key, if there is one."""
         found = self.connection.execute(_CHECKSUM[table], (key,)).fetchone()
         if found:
             self.connection.execute(_DELETE[table], (key,))
@@ -184,14 +201,14 @@ class Tables:
     def put_identity(self, identity: dict[str, str]) -> None:
         """Store the values that identify the emulator across runs, by name."""
         for name, value in identity.items():
-            self._put("identity", name, str(value))
+            self.put("identity", name, str(value))
 
     def put_runtime(self, runtime: Runtime, evicted: int) -> None:
         """Insert or update one runtime's session, without its schemas and replicas."""
         position = self._position(runtime.runtime_id)
         if position is None:
             (position,) = self.connection.execute("SELECT coalesce(max(position), 0) + 1 FROM runtimes").fetchone()
-        self._put("runtimes", position, runtime.runtime_id, evicted, msgspec.json.encode(runtime))
+        self.put("runtimes", position, runtime.runtime_id, evicted, msgspec.json.encode(runtime))
 
     def _position(self, runtime_id: str) -> int | None:
         found = self.connection.execute("SELECT position FROM runtimes WHERE runtime_id = ?", (runtime_id,)).fetchone()
@@ -210,34 +227,41 @@ class Tables:
 
     def _put_of_runtime(self, table: str, runtime_id: str, records: Sequence[object]) -> None:
         if records:
-            self._put(table, runtime_id, msgspec.json.encode(records))
+            self.put(table, runtime_id, msgspec.json.encode(records))
         else:
-            self._delete(table, runtime_id)
+            self.delete(table, runtime_id)
 
     def delete_session(self, runtime_id: str) -> None:
         """Delete a runtime, but not its jobs."""
-        self._delete("runtimes", self._position(runtime_id))
-        self._delete("schemas", runtime_id)
-        self._delete("replicas", runtime_id)
+        self.delete("runtimes", self._position(runtime_id))
+        self.delete("schemas", runtime_id)
+        self.delete("replicas", runtime_id)
 
     def delete_jobs_of(self, runtime_id: str) -> None:
         """Delete all jobs of a runtime."""
         of_states = "FROM states WHERE sequence IN (SELECT sequence FROM jobs WHERE runtime_id = ?)"
         for what in (of_states, "FROM jobs WHERE runtime_id = ?"):
-            sums = self.connection.execute(f"SELECT checksum {what}", (runtime_id,))
-            self._digest -= sum(each for (each,) in sums)
-            self.connection.execute(f"DELETE {what}", (runtime_id,))
+            self._delete_rows(what, runtime_id)
+
+    def delete_where(self, table: str, condition: str, *parameters: object) -> None:
+        """Delete the rows of a table for which an SQL condition holds."""
+        self._delete_rows(f"FROM {table} WHERE {condition}", *parameters)
+
+    def _delete_rows(self, what: str, *parameters: object) -> None:
+        sums = self.connection.execute(f"SELECT checksum {what}", parameters)
+        self._digest -= sum(each for (each,) in sums)
+        self.connection.execute(f"DELETE {what}", parameters)
 
     def put_app(self, rid: str, branch: str, app: DeployedApp | None) -> None:
         """Write the binding of an app's branch as the newest one; None deletes the binding."""
         places = self._places_of_apps()
         place = places.pop((rid, branch), None)
         if place is not None:
-            self._delete("apps", place)
+            self.delete("apps", place)
         if app is not None:
             self._last_place += 1
             places[rid, branch] = self._last_place
-            self._put("apps", self._last_place, msgspec.json.encode([app]))
+            self.put("apps", self._last_place, msgspec.json.encode([app]))
 
     def _places_of_apps(self) -> dict[tuple[str, str], int]:
         """Return the row of each binding. Rows with several bindings, as in earlier versions, are split."""
@@ -247,10 +271,10 @@ class Tables:
             of_rows = [(place, _many(records, DeployedApp)) for place, records in rows]
             if any(len(apps) != 1 for _, apps in of_rows):
                 for place, _ in of_rows:
-                    self._delete("apps", place)
+                    self.delete("apps", place)
                 of_rows = list(enumerate(([app] for _, apps in of_rows for app in apps), 1))
                 for place, apps in of_rows:
-                    self._put("apps", place, msgspec.json.encode(apps))
+                    self.put("apps", place, msgspec.json.encode(apps))
             for place, (app,) in of_rows:
                 self._places[app.deployed_app_rid, app.branch] = self._last_place = place
         return self._places
@@ -269,7 +293,20 @@ class Tables:
         for job in jobs:
             times = (str(job.status), job.started_at, job.completed_at, *_stopped_clocks(job))
             rest = (job.result_content_type, job.replica_id, int(job.ends_with_kernel), int(job.streamed))
-            self._put("states", job.sequence, *times, *rest, _encoded(job.error_message), job.result)
+            self.put("states", job.sequence, *times, *rest, _encoded(job.error_message), job.result)
+
+    def new_content(self) -> int:
+        """Return the number for the bytes of another file. None is returned twice, even if its bytes are deleted."""
+        if self._last_content is None:
+            self._last_content = last_content(self.connection)
+        self._last_content += 1
+        return self._last_content
+
+    def add_data(self) -> None:
+        """Create the tables of datasets and data streams, which earlier versions did not have."""
+        for name, statement in definitions(WITH_DATA):
+            if name in OF_DATA:
+                self.connection.execute(statement)
 
     def convert_states(self) -> None:
         """Convert the states of an earlier version with checksums to this version."""
@@ -277,14 +314,14 @@ class Tables:
         self.connection.execute(_definition("states"))
         for row in self.connection.execute("SELECT * FROM older"):
             self._digest -= row[1]
-            self._put("states", *_converted(row))
+            self.put("states", *_converted(row))
         self.connection.execute("DROP TABLE older")
 
     def delete_jobs(self, sequences: Iterable[int]) -> None:
         """Delete single jobs, by their numbers."""
         for sequence in sequences:
-            self._delete("states", sequence)
-            self._delete("jobs", sequence)
+            self.delete("states", sequence)
+            self.delete("jobs", sequence)
 
 
 def _stopped_clocks(job: Job) -> tuple[int | None, int | None]:
@@ -334,11 +371,11 @@ def _converted(row: Sequence[Any]) -> tuple[Any, ...]:
     return (sequence, status, *times, content_type, replica_id, ends, 0, error, result)
 
 
-def verify(connection: sqlite3.Connection) -> Chain:
+def verify(connection: sqlite3.Connection, version: int) -> Chain:
     """Check all rows against their checksums, and the checksums against the chain. Raises `Damaged`."""
     digest = 0
     for table in TABLES:
-        if table == "chain":
+        if table == "chain" or (table in OF_DATA and version < WITH_DATA):
             continue
         for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
             if not is_whole(table, row):
@@ -355,14 +392,19 @@ def read_identity(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute("SELECT name, value FROM identity").fetchall())
 
 
-def read_state(connection: sqlite3.Connection) -> SavedState:
-    """Return the saved state of the lifecycle."""
+def read_state(connection: sqlite3.Connection, lost: list[str] | None = None) -> SavedState:
+    """Return the saved state of the lifecycle.
+
+    What of the datasets and data streams lacks a part is described in the list `lost`; without such a list it raises a
+    `ValueError`.
+    """
     schemas = _by_runtime(connection, "schemas", FunctionSchema)
     replicas = _by_runtime(connection, "replicas", SavedReplica)
     sessions = read_sessions(connection, schemas, replicas)
     of_rows = connection.execute("SELECT records FROM apps ORDER BY id")
     apps = [each for (records,) in of_rows for each in _many(records, DeployedApp)]
-    return SavedState(sessions, apps, [read_job(*row) for row in connection.execute(ALL_JOBS)])
+    jobs = [read_job(*row) for row in connection.execute(ALL_JOBS)]
+    return SavedState(sessions, apps, jobs, *read_data(connection, lost))
 
 
 def read_sessions(

@@ -1,7 +1,7 @@
 """The upgrade of journals of earlier versions.
 
-Version 4 did not store which results were streams, and version 3 no durations either. Earlier versions had no
-checksums: such journals are read and rewritten.
+Version 5 had no datasets and data streams. Version 4 did not store which results were streams either, and version 3 no
+durations. Earlier versions had no checksums: such journals are read and rewritten.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, JobStatus
 from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedState
 from cmemu_nb.storage import journal_tables as tables
+from cmemu_nb.storage.journal_data import DataRows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,12 +26,15 @@ def upgrade(connection: sqlite3.Connection, application_id: int, version: int) -
     """Convert a journal of an earlier version to this version, completely or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if connection.execute("PRAGMA user_version").fetchone()[0] < WITH_CHECKSUMS:
+        (older,) = connection.execute("PRAGMA user_version").fetchone()
+        if older < WITH_CHECKSUMS:
             _rewrite(connection, application_id, version)
         else:
             writer = tables.Tables(connection)
             with writer.chained(in_use=False):
-                writer.convert_states()
+                if older < max(tables.ADDED):
+                    writer.convert_states()
+                writer.add_data()
             connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
     except BaseException:
@@ -70,6 +74,7 @@ def write(writer: tables.Tables, identity: dict[str, str], state: SavedState) ->
         writer.put_app(app.deployed_app_rid, app.branch, app)
     writer.put_jobs(state.jobs)
     writer.put_states(job for job in state.jobs if job.status != JobStatus.QUEUED)
+    DataRows(writer).write_saved(state.datasets, state.streams, state.subscribers)
 
 
 def _by_runtime(connection: sqlite3.Connection, table: str, kind: type[T]) -> dict[str, list[T]]:

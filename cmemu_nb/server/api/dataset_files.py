@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
+    from cmemu_nb.storage.journal import Journal
 
 
 def list_files(context: Context, request: Request) -> Response | Awaitable[Response]:
@@ -49,8 +50,17 @@ def _file(context: Context, request: Request) -> DatasetFile:
     return View.asked(history_of(context, request), query_options(request)).file(request.params["filePath"])
 
 
-def upload(context: Context, request: Request) -> Response:
+def upload(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Upload a file into an open transaction, or in a transaction of its own on a branch, which is committed."""
+    return _upload(context, request) if context.journal is None else _upload_later(context.journal, context, request)
+
+
+async def _upload_later(journal: Journal, context: Context, request: Request) -> Response:
+    async with journal.contents([request.body]):
+        return _upload(context, request)
+
+
+def _upload(context: Context, request: Request) -> Response:
     history, options, path = history_of(context, request), query_options(request), request.params["filePath"]
     rid, transaction = history.dataset.rid, _transaction(options)
     if transaction is None:
