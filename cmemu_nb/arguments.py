@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING, Any
 
 from traitlets import Bool, CaselessStrEnum, Float, Int, List
 
+from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.records import JobStatus, Mode
 from cmemu_nb.settings import SECRETS, Settings
 from cmemu_nb.tokens import Token
 
 if TYPE_CHECKING:
     from traitlets import TraitType
+
+    from cmemu_nb.lifecycle.scaling import Scaling
 
 
 JOB = "a job's id, or at least its last 4 characters"
@@ -136,7 +141,28 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
         help="Leave a replica that exits as it is. By default it is started again, at most five times in ten minutes.",
     )
     add_replicas(parser)
+    parser.add_argument(
+        "--scaling",
+        type=scaling,
+        metavar="NAME=VALUE,...",
+        help="Scale the module by its load, in place of --replicas: min=0,max=4,speedup=60. The names are those of a "
+        "module's scaling, see 'Configuring a module'.",
+    )
     add_configuration(parser)
+
+
+def scaling(text: str) -> Scaling:
+    """Parse a module's scaling, such as `min=0,max=4`."""
+    pairs = [each.partition("=") for each in text.split(",")]
+    try:
+        given = {name.strip(): json.loads(value) for name, _, value in pairs}
+        read = Configuration().changed({"scaling": given}).scaling
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form min=0,max=4,speedup=60") from None
+    except InvalidRequest as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    assert read is not None  # noqa: S101 - it was given
+    return read
 
 
 def add_replicas(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +201,7 @@ def given_configuration(options: argparse.Namespace) -> dict[str, Any]:
         from cmemu_nb.storage import configuration_file  # noqa: PLC0415 - YAML is imported only for such a file
 
         given = configuration_file.read(options.config)
-    keys = {name: getattr(options, name, None) for name in ("mode", "replicas", "max_concurrent_tasks")}
+    keys = {name: getattr(options, name, None) for name in ("mode", "replicas", "scaling", "max_concurrent_tasks")}
     server = {"openapi": getattr(options, "openapi", None), "port": getattr(options, "server_port", None)}
     if any(value is not None for value in server.values()):
         keys["server"] = {**(given.get("server") or {}), **{name: value for name, value in server.items() if value}}

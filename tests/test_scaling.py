@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import random
 import re
 import sys
@@ -15,9 +16,11 @@ from client import RID, Api, alive, eventually
 
 import cmemu_nb
 from cmemu_nb import Scaling
+from cmemu_nb.arguments import add_launch, given_configuration
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.executors.modules import restarts
+from cmemu_nb.executors.modules import modules, restarts
+from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.lifecycle.scaling import Scale, Scaler
 
@@ -352,16 +355,38 @@ def test_a_program_that_crashes_when_a_job_wakes_it_is_given_up_and_says_so(
 
 
 def test_the_end_of_a_runtime_and_of_the_emulator_ends_what_is_being_scaled_up(
-    serve: Callable[..., AbstractContextManager[Emulator]],
+    serve: Callable[..., AbstractContextManager[Emulator]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(modules, "SETTLE_SECONDS", 0.01)
     with serve() as emu:
-        modules = [launch(emu, Scaling(2, 3), "import time; time.sleep(600)", name) for name in ("a", "b")]
-        eventually(lambda: all(each.pid for module in modules for each in module.replicas), "they have started")
-        pids = [each.pid for module in modules for each in module.replicas]
+        launched = [launch(emu, Scaling(2, 3), "import time; time.sleep(600)", name) for name in ("a", "b")]
+        eventually(lambda: all(each.pid for module in launched for each in module.replicas), "they have started")
+        pids = [each.pid for module in launched for each in module.replicas]
         assert len(pids) == 4
         emu.runtime("a").delete()
-        eventually(lambda: not modules[0].running, "the deletion has ended it")
-        assert not modules[0].active
+        eventually(lambda: not launched[0].running, "the deletion has ended it")
+        assert not launched[0].active
         emu.submit("f", {}, emu.lifecycle.apps_of("b")[0].deployed_app_rid)
     assert not any(alive(pid) for pid in pids if pid)
-    assert not modules[1].active
+    assert not launched[1].active
+
+
+def test_it_is_given_as_an_option_or_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_launch(parser)
+    file = tmp_path / "module.yaml"
+    file.write_text("scaling: {min: 1, max: 2, scale_up_delay: 5}")
+    given = [
+        Configuration().changed(given_configuration(parser.parse_args([*words])))
+        for words in (("--config", str(file)), ("--config", str(file), "--scaling", "min=0,max=3, speedup=2.5"))
+    ]
+    assert [each.scaling for each in given] == [Scaling(1, 2, scale_up_delay=5), Scaling(0, 3, speedup=2.5)]
+    for words, why in (
+        ("min=4,max=3", "min of a module's scaling, 4, is greater than max, 3."),
+        ("most=3", "scaling of a module's configuration has no key 'most'."),
+        ("0..3", "'0..3' is not of the form min=0,max=4,speedup=60"),
+        ("", "'' is not of the form min=0,max=4,speedup=60"),
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--scaling", words])
+        assert why in capsys.readouterr().err
