@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
 import http.client
@@ -30,11 +31,12 @@ from cmemu_nb.errors import ApiError, InvalidRequest
 from cmemu_nb.lifecycle import data_streams
 from cmemu_nb.lifecycle.data_streams import StreamOptions
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
+from cmemu_nb.server.api.streams_v2 import publish
 from cmemu_nb.wire.stream_schemas import parse
 from cmemu_nb.wire.stream_values import NewRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from foundry_sdk.v2.streams.stream import StreamClient
 
@@ -291,6 +293,26 @@ def test_a_plain_client_reads_and_writes_by_the_stream_proxy(emu: Emulator, api:
     assert (answer.status, json.loads(answer.read())["errorName"]) == (401, "InvalidBearerToken")
     connection.close()
     assert len(events) == 6
+
+
+def test_many_records_are_converted_in_turns_and_published_at_once(emu: Emulator, events: Any) -> None:
+    state, records = emu.lifecycle, [b'{"sensor": "a", "celsius": %d}' % number for number in range(1000)]
+
+    async def interrupted(work: Callable[[], object]) -> int:
+        """Publish the records, and do something else before they are; returns how many were published by then."""
+        publishing = asyncio.ensure_future(publish(emu.application.context, state.data_stream(events.rid), records))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        work()
+        kept = len(state.data_stream(events.rid).arrived)
+        await publishing
+        return kept
+
+    assert emu.home.run(interrupted(lambda: None)) == 0
+    assert len(events) == 1000
+    with pytest.raises(ApiError, match="has no view"):
+        emu.home.run(interrupted(lambda: state.reset_data_stream(events.rid, "master", parse({"other": "LONG"}))))
+    assert len(events) == 0
 
 
 def test_a_consumer_sees_each_record_once_and_in_order_while_others_are_published(

@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from client import eventually
+from client import Api, eventually
 from conftest import TOKEN, end_programs
 from foundry_sdk import BadRequestError, ConflictError, InternalServerError, NotFoundError
+from foundry_sdk._errors import PalantirRPCException
 from foundry_sdk.v2.datasets import errors as named
 from foundry_sdk.v2.filesystem.errors import ResourceNameAlreadyExists
 from test_client_sdk import error_of, error_parameters, sdk
@@ -278,6 +279,31 @@ def test_the_platforms_errors_have_their_names(datasets: Any, rid: str) -> None:
     with pytest.raises(BadRequestError) as both:
         datasets.File.upload(rid, "b", b"", transaction_rid=append, branch_name="master")
     assert error_of(both)[1] == "InvalidParameterCombination"
+
+
+def test_a_stream_is_a_dataset_without_files(datasets: Any, emu: Emulator) -> None:
+    stream = emu.streams.create("events", {"n": "LONG"}).rid
+    emu.streams.create("events", {"n": "LONG"}, branch="mine")
+    found = datasets.get(stream)
+    assert (found.rid, found.name) == (stream, "events")
+    assert [each.name for each in datasets.Branch.list(stream)] == ["master", "mine"]
+    assert datasets.Branch.get(stream, "mine").transaction_rid is None
+    with pytest.raises(NotFoundError) as unknown:
+        datasets.Branch.get(stream, "other")
+    assert error_of(unknown)[0] is named.BranchNotFound
+    for work in (
+        lambda: datasets.read_table(stream, format="ARROW"),
+        lambda: list(datasets.File.list(stream)),
+        lambda: datasets.File.upload(stream, "a", b"1"),
+        lambda: datasets.Transaction.create(stream, transaction_type="APPEND"),
+        lambda: datasets.get_schema(stream),
+    ):
+        with pytest.raises(PalantirRPCException) as none:
+            work()
+        assert none.value.name == "DatasetReadNotSupported"
+    shown = Api(emu.url, emu.token).contour("GET", f"/api/v2/datasets/{stream}/files").json()["errorDescription"]
+    assert "'events' is a stream, of which the emulator keeps no files" in shown
+    emu.streams.clear()
 
 
 def test_media_sets_are_said_to_be_missing(emu: Emulator) -> None:

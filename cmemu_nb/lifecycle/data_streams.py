@@ -82,6 +82,10 @@ class DataStream(msgspec.Struct, frozen=True):
             "compressed": self.options.compressed,
         }
 
+    def dataset_wire(self) -> dict[str, Any]:
+        """Return its dataset as Foundry's public API shows it [foundry]."""
+        return {"rid": self.rid, "name": self.name, "parentFolderRid": self.folder_rid}
+
     @property
     def label(self) -> str:
         """The name for messages and events, with the branch if it is not `master`."""

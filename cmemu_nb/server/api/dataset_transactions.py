@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.errors import ApiError, InvalidRequest, known
 from cmemu_nb.lifecycle.datasets import MASTER, Branch, Transaction, TransactionStatus, TransactionType
-from cmemu_nb.server.api.dataset_views import BRANCH_OPTION, history_of
+from cmemu_nb.phrases import quoted
+from cmemu_nb.server.api.dataset_views import BRANCH_OPTION, history_of, streams_of
 from cmemu_nb.server.api.functions import PREVIEW
 from cmemu_nb.server.api.pages import PAGE_OPTIONS, page
 from cmemu_nb.server.auth import Auth
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def list_branches(context: Context, request: Request) -> Response | Awaitable[Response]:
     """Answer with a page of the branches of a dataset, in the order in which they were created."""
-    branches = list(history_of(context, request).branches.values())
+    branches = _branches_of_stream(context, request) or list(history_of(context, request).branches.values())
     return page(query_options(request), branches, lambda branch: branch.name, Branch.wire)
 
 
@@ -47,8 +48,19 @@ def create_branch(context: Context, request: Request) -> Response:
 
 
 def get_branch(context: Context, request: Request) -> Response:
-    """Answer with a branch and its newest open or committed transaction."""
-    return json_response(200, history_of(context, request).branch(request.params["branchName"]).wire())
+    """Answer with a branch and its newest open or committed transaction; that of a stream has none."""
+    name, of_stream = request.params["branchName"], _branches_of_stream(context, request)
+    if not of_stream:
+        return json_response(200, history_of(context, request).branch(name).wire())
+    found = next((each for each in of_stream if each.name == name), None)
+    if found is None:
+        message = f"The stream has no branch {quoted(name)}. {known([each.name for each in of_stream], 'branches')}"
+        raise ApiError(404, "BranchNotFound", message, datasetRid=request.params["datasetRid"], branchName=name)
+    return json_response(200, found.wire())
+
+
+def _branches_of_stream(context: Context, request: Request) -> list[Branch]:
+    return [Branch(each.branch) for each in streams_of(context, request)]
 
 
 def delete_branch(context: Context, request: Request) -> Response:

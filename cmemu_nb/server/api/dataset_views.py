@@ -13,6 +13,7 @@ from cmemu_nb.server.openapi.schemas import TEXT, Schema, described
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cmemu_nb.lifecycle.data_streams import DataStream
     from cmemu_nb.server.context import Context
     from cmemu_nb.server.request import Request
 
@@ -29,8 +30,23 @@ NOT_FOUND = "The dataset, its branch or the transaction does not exist"
 
 
 def history_of(context: Context, request: Request) -> DatasetHistory:
-    """Return the dataset that a request names. Raises the platform's error if there is none."""
+    """Return the dataset that a request names. Raises the platform's error if there is none, or if it is a stream."""
+    streams = streams_of(context, request)
+    if streams:
+        name = streams[0].name
+        message = (
+            f"{quoted(name)} is a stream, of which the emulator keeps no files, transactions and schema of a dataset. "
+            "Read and write its records with foundry_sdk's client.streams.Dataset.Stream, or by the stream proxy."
+        )
+        raise ApiError(400, "DatasetReadNotSupported", message, datasetRid=streams[0].rid)
     return context.lifecycle.dataset(request.params["datasetRid"])
+
+
+def streams_of(context: Context, request: Request) -> list[DataStream]:
+    """Return the stream on each branch of the dataset that a request names; none if it is not of the type stream."""
+    rid, state = request.params["datasetRid"], context.lifecycle
+    log = state.find_data_stream(rid, None)
+    return [] if log is None else [each for each in state.data_streams() if each.rid == rid]
 
 
 @dataclass(frozen=True)

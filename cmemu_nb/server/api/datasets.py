@@ -18,6 +18,7 @@ from cmemu_nb.server.api.dataset_views import (
     RANGE_OPTIONS,
     View,
     history_of,
+    streams_of,
 )
 from cmemu_nb.server.api.functions import PREVIEW
 from cmemu_nb.server.api.tables import as_arrow, as_csv
@@ -50,8 +51,10 @@ def create(context: Context, request: Request) -> Response:
 
 
 def get(context: Context, request: Request) -> Response:
-    """Answer with the name and the folder of a dataset."""
-    return json_response(200, history_of(context, request).dataset.wire())
+    """Answer with the name and the folder of a dataset, which may be of the type stream."""
+    streams = streams_of(context, request)
+    wire = streams[0].dataset_wire() if streams else history_of(context, request).dataset.wire()
+    return json_response(200, wire)
 
 
 # Schemas

@@ -6,6 +6,7 @@ service discovery names one.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,13 +27,15 @@ from cmemu_nb.wire.stream_schemas import StreamSchema, read
 from cmemu_nb.wire.stream_values import Mismatch, NewRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from cmemu_nb.lifecycle.data_streams import StreamLog, StreamRecord
     from cmemu_nb.server.context import Context
+    from cmemu_nb.server.handlers import Handler
     from cmemu_nb.server.openapi.schemas import Schema
     from cmemu_nb.server.request import Request
 
+MAX_RECORDS_OF_A_TURN = 250
 MAX_READ = 10_000
 """How many records a request may read at most; the platform has a limit, too, which is not documented."""
 
@@ -56,7 +59,7 @@ def create_dataset(context: Context, request: Request) -> Response:
         branch=fields.text("branchName") or DEFAULT_BRANCH,
         folder_rid=fields.required_text("parentFolderRid"),
     )
-    return json_response(200, {"rid": stream.rid, "name": stream.name, "parentFolderRid": stream.folder_rid})
+    return json_response(200, stream.dataset_wire())
 
 
 def create(context: Context, request: Request) -> Response:
@@ -100,19 +103,19 @@ def _options(fields: Fields, old: StreamOptions) -> StreamOptions:
 # Records
 
 
-def publish_record(context: Context, request: Request) -> Response:
+async def publish_record(context: Context, request: Request) -> Response:
     """Publish one record, if it matches the schema of the stream."""
     fields = Fields(request.body, "Publishing a record")
-    publish(context, stream_of(context, request), [fields.required("record")], fields.text("viewRid"))
+    await publish(context, stream_of(context, request), [fields.required("record")], fields.text("viewRid"))
     return Response(204)
 
 
-def publish_records(context: Context, request: Request) -> Response:
+async def publish_records(context: Context, request: Request) -> Response:
     """Publish records, if all of them match the schema of the stream."""
     what = "Publishing records"
     fields = Fields(request.body, what)
     records = decode(fields.required("records"), list[msgspec.Raw], f"{what} (records)")
-    publish(context, stream_of(context, request), map(bytes, records), fields.text("viewRid"))
+    await publish(context, stream_of(context, request), map(bytes, records), fields.text("viewRid"))
     return Response(204)
 
 
@@ -127,17 +130,23 @@ def publish_binary_record(context: Context, request: Request) -> Response:
     return Response(204)
 
 
-def publish(
+async def publish(
     context: Context, log: StreamLog, records: Iterable[bytes], view_rid: str | None = None
 ) -> list[StreamRecord]:
-    """Publish records that arrived as JSON texts. Raises the platform's error if one does not match the schema."""
+    """Publish records that arrived as JSON texts. Raises the platform's error if one does not match the schema.
+
+    Many are converted in turns, so that other requests are served in between; they are published all at once.
+    """
     stream, new = log.stream, list[NewRecord]()
     for number, record in enumerate(records):
+        if number and number % MAX_RECORDS_OF_A_TURN == 0:
+            await asyncio.sleep(0)
         try:
             new.append(log.reader.read(record))
         except Mismatch as mismatch:
             raise _no_match(stream, f"Record {number} does not match its schema. {mismatch}") from None
-    return context.lifecycle.publish(*_address(stream), new, view_rid)
+    # A reset in the meantime may have given the stream another schema, and has given it another view.
+    return context.lifecycle.publish(*_address(stream), new, view_rid or stream.view_rid)
 
 
 def _address(stream: DataStream) -> tuple[str, str]:
@@ -275,7 +284,7 @@ def record_routes(beginning: str) -> tuple[Route, ...]:
     def route(
         method: str,
         name: str,
-        handler: Callable[[Context, Request], Response],
+        handler: Handler,
         done: dict[int, str],
         summary: str,
         **more: Any,

@@ -51,24 +51,24 @@ def newest_records(context: Context, request: Request) -> Response:
     return json_response(200, [each.wire() for each in newest])
 
 
-def put_json_record(context: Context, request: Request) -> Response:
+async def put_json_record(context: Context, request: Request) -> Response:
     """Publish one record, which is the body, if it matches the schema of the stream."""
-    return _put(context, stream_of(context, request), [request.body])
+    return await _put(context, stream_of(context, request), [request.body])
 
 
-def put_json_records(context: Context, request: Request) -> Response:
+async def put_json_records(context: Context, request: Request) -> Response:
     """Publish records, if all of them match the schema of the stream."""
-    return _put(context, stream_of(context, request), _values(request))
+    return await _put(context, stream_of(context, request), _values(request))
 
 
-def put_json_record_to_view(context: Context, request: Request) -> Response:
+async def put_json_record_to_view(context: Context, request: Request) -> Response:
     """Publish one record to the view of a stream, if it is the current one and the record matches its schema."""
-    return _put(context, _of_view(context, request), [request.body])
+    return await _put(context, _of_view(context, request), [request.body])
 
 
-def put_json_records_to_view(context: Context, request: Request) -> Response:
+async def put_json_records_to_view(context: Context, request: Request) -> Response:
     """Publish records to the view of a stream, if it is the current one and all of them match its schema."""
-    return _put(context, _of_view(context, request), _values(request))
+    return await _put(context, _of_view(context, request), _values(request))
 
 
 def _of_view(context: Context, request: Request) -> StreamLog:
@@ -87,8 +87,9 @@ def _values(request: Request) -> Iterable[bytes]:
         yield Fields(bytes(record), f"{what} (record {number})").required("value")
 
 
-def _put(context: Context, log: StreamLog, records: Iterable[bytes]) -> Response:
-    placed = [{"offset": each.offset, "partitionId": each.partition} for each in publish(context, log, records)]
+async def _put(context: Context, log: StreamLog, records: Iterable[bytes]) -> Response:
+    published = await publish(context, log, records)
+    placed = [{"offset": each.offset, "partitionId": each.partition} for each in published]
     return json_response(200, {"topic": log.stream.view_rid, "offsetAndPartitionIds": placed})
 
 
