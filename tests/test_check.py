@@ -12,6 +12,7 @@ import pytest
 from cmemu_nb import Emulator
 from cmemu_nb.check.checker import check
 from cmemu_nb.check.dockerfile import check_dockerfile
+from cmemu_nb.check.findings import FUNCTIONS, Finding, Report, Severity
 from cmemu_nb.check.image import check_image, tag_of
 from cmemu_nb.errors import CmemuError, NotFound
 
@@ -222,4 +223,8 @@ def test_the_functions_in_cells_and_those_of_a_file_that_differs_from_what_is_se
 
         assert list(emu.check()) == []
         assert [(each.rule, each.line) for each in emu.check(project / "app.py")] == [("schema", 12)]
-        assert "another schema in the file" in emu.check(project / "app.py")._repr_html_()
+        shown = emu.check(project / "app.py")._repr_html_()
+        assert "another schema in the file" in shown
+        assert f'<a href="{FUNCTIONS}" target="_blank" rel="noopener noreferrer">' in shown
+        long = Finding("a", 1, Severity.ERROR, "x", "m" * 200, "f" * 200, "p")
+        assert f"{'f' * 200}<" in Report(["a"], [long])._repr_html_()

@@ -113,6 +113,26 @@ def test_a_session_becomes_a_project_that_the_check_finds_right(
     assert session.emu.functions.export(project, session.cells, overwrite=True) == project
 
 
+def test_what_the_functions_were_configured_with_is_named_in_the_tests_without_its_values(session: Session) -> None:
+    client = {"id": "shop-app", "secret": "the secret of the client"}
+    sources = {"Warehouse": {"password": "the password of the warehouse"}}
+    session.emu.configure("notebook", sources=sources, client=client, environment={"VAT": "19 percent"})
+    session.run("@emu.function\ndef stock(context, event) -> int:\n    return len(context['sources'])")
+    session.run("emu.call('stock')")
+    project = session.emu.functions.export_project(session.folder / "shop", session.cells).folder
+    tests, readme = ((project / name).read_text() for name in ("tests/test_app.py", "README.md"))
+    written: dict[str, Any] = {}
+    exec(tests, written | {"__file__": str(project / "tests" / "test_app.py")}, written)
+    configuration = written["CONFIGURATION"]
+    assert [*configuration["sources"]["Warehouse"], *configuration["environment"]] == ["password", "VAT"]
+    assert configuration["client"]["id"] == "shop-app"
+    assert "cwd=str(TESTS.parent), **CONFIGURATION)" in tests
+    assert "write values into CONFIGURATION" in written["test_stock"].pytestmark[0].kwargs["reason"]
+    assert "Configure there what the functions need: the sources Warehouse; the environment variables VAT; an" in readme
+    assert not any(secret in tests + readme for secret in ("the secret", "the password", "19 percent"))
+    session.emu.env("notebook", **configuration)  # it is valid as it is
+
+
 def test_files_that_were_changed_by_hand_are_kept(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     session.run(ORDERS)
     assert "Kept" not in session.export(capsys)

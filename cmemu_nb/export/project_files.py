@@ -14,9 +14,10 @@ from cmemu_nb.version import __version__
 from cmemu_nb.wire.function_schemas import schema_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from cmemu_nb.export.examples import Example
+    from cmemu_nb.lifecycle.configuration import Configuration
 
 WIDTH = 100
 VERSION = "0.1.0"
@@ -62,17 +63,24 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-
+{configuration}
 
 @pytest.fixture(autouse=True)
 def module(cmemu_launch):
-    return cmemu_launch("python app.py", cwd=str(TESTS.parent))
+    return cmemu_launch("python app.py", cwd=str(TESTS.parent){options})
 
 
 def test_all_functions_have_their_schemas(cmemu):
     served = {each.function_name: json.loads(each.schema_payload) for each in cmemu.lifecycle.schemas()}
     assert served == json.loads((TESTS / "schemas.json").read_text("utf-8"))
 '''
+CONFIGURATION = """\
+# The functions were configured with these names in the notebook, whose values are not written into any file.
+CONFIGURATION = {outline}
+"""
+VALUE = "a value for the tests"
+SKIP = "The notebook has no result of it: write a query, and the result to expect."
+SKIP_CONFIGURED = "The results depend on the notebook's configuration: write values into CONFIGURATION."
 README = """\
 # {name}
 
@@ -122,7 +130,7 @@ docker push REGISTRY/{name}:{version}
 ```
 
 Then choose this image and tag on the page of the compute module. Give each build a version of its own: the platform
-does not run the tag `latest`.
+does not run the tag `latest`.{configured}
 """
 
 
@@ -147,18 +155,26 @@ def build_command(name: str) -> str:
 
 
 def project_files(
-    name: str, text: str, requirements: Sequence[str], functions: Sequence[ExportedFunction]
+    name: str,
+    text: str,
+    requirements: Sequence[str],
+    functions: Sequence[ExportedFunction],
+    configurations: Sequence[Configuration] = (),
 ) -> dict[str, str]:
-    """Return the texts of a project's files by their paths; `text` is that of the module, `name` that of the image."""
+    """Return the texts of a project's files by their paths; `text` is that of the module, `name` that of the image.
+
+    `configurations` are those of the functions' runtimes: the tests have their names, but no value of them.
+    """
+    outline = _merged(each.outline(VALUE) for each in configurations)
     schemas = {each.name: each.schema for each in functions}
     return {
         "app.py": text,
         "requirements.txt": "".join(f"{each}\n" for each in requirements),
         "Dockerfile": DOCKERFILE.format(base=_base(requirements)),
         ".dockerignore": DOCKERIGNORE,
-        "tests/test_app.py": TESTS + "".join(map(_tests_of, functions)),
+        "tests/test_app.py": _tests(functions, outline),
         "tests/schemas.json": json.dumps(schemas, indent=2, ensure_ascii=False) + "\n",
-        "README.md": _readme(name, functions),
+        "README.md": _readme(name, functions, outline),
     }
 
 
@@ -168,15 +184,26 @@ def _base(requirements: Sequence[str]) -> str:
     return f"python:{sys.version_info.major}.{sys.version_info.minor}{slim}"
 
 
-def _tests_of(function: ExportedFunction) -> str:
-    if function.examples:
-        body = "".join(_assertion(function.name, each) for each in function.examples)
-        return f"\n\ndef test_{function.name}(cmemu):\n{body}"
+def _merged(outlines: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for outline in outlines:
+        for key, values in outline.items():
+            merged.setdefault(key, {}).update(values)
+    return merged
+
+
+def _tests(functions: Sequence[ExportedFunction], outline: Mapping[str, Any]) -> str:
+    shown = CONFIGURATION.format(outline=_literal(outline, "")) if outline else ""
+    text = TESTS.replace("{configuration}", shown).replace("{options}", ", **CONFIGURATION" if outline else "")
+    return text + "".join(_tests_of(each, configured=bool(outline)) for each in functions)
+
+
+def _tests_of(function: ExportedFunction, *, configured: bool) -> str:
     call = _call(function.name, plausible_query(function.schema))
-    return (
-        '\n\n@pytest.mark.skip(reason="The notebook has no result of it: write a query, and the result to expect.")\n'
-        f"def test_{function.name}(cmemu):\n    assert {call} == ...\n"
-    )
+    body = "".join(_assertion(function.name, each) for each in function.examples) or f"    assert {call} == ...\n"
+    reason = SKIP_CONFIGURED if configured and function.examples else "" if function.examples else SKIP
+    skip = f'@pytest.mark.skip(reason="{reason}")\n' if reason else ""
+    return f"\n\n{skip}def test_{function.name}(cmemu):\n{body}"
 
 
 def _assertion(name: str, example: Example) -> str:
@@ -210,7 +237,7 @@ def _literal(value: Any, indent: str | None = None) -> str:
     return f"{start}\n" + "".join(f"{deeper}{each},\n" for each in parts) + f"{indent}{end}"
 
 
-def _readme(name: str, functions: Sequence[ExportedFunction]) -> str:
+def _readme(name: str, functions: Sequence[ExportedFunction], outline: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
         f"- `{each.name}`{f': {each.summary}' if each.summary else ''} ({schema_in_words(each.schema)})"
         for each in functions
@@ -224,4 +251,13 @@ def _readme(name: str, functions: Sequence[ExportedFunction]) -> str:
         check=CHECK,
         build=build_command(name),
         version=VERSION,
+        configured=_configured(outline),
     )
+
+
+def _configured(outline: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the sentence that says what to configure on the platform; "" if that is nothing."""
+    words = {"sources": "the sources", "environment": "the environment variables"}
+    parts = [f"{words[key]} {', '.join(values)}" for key, values in outline.items() if key in words]
+    parts += ["an OAuth client"] if "client" in outline else []
+    return f"\n\nConfigure there what the functions need: {'; '.join(parts)}." if parts else ""

@@ -132,6 +132,13 @@ class Configuration:
         secrets += [self.client.secret] if self.client else []
         return [*secrets, *([self.build2_token] if self.build2_token else [])]
 
+    def outline(self, value: str) -> dict[str, Any]:
+        """Return what a program needs to find, its sources, client and environment, with `value` for each secret."""
+        sources = {source: dict.fromkeys(names, value) for source, names in self.credentials.items()}
+        client = {"id": self.client.id, "secret": value} if self.client else None
+        outline = {"sources": sources, "client": client, "environment": dict.fromkeys(self.environment, value)}
+        return {name: each for name, each in outline.items() if each}
+
     @property
     def in_words(self) -> str:
         """The names of what is configured, on one line; "nothing" if that is nothing."""

@@ -234,11 +234,13 @@ class Functions(Part):
         from cmemu_nb.export.project_files import image_name, project_files  # noqa: PLC0415
         from cmemu_nb.export.requirements import files_in, find_requirements  # noqa: PLC0415
 
-        folder = Path(folder).expanduser()
+        folder, lifecycle = Path(folder).expanduser(), self._engine.lifecycle
         text = self._module(cells)
         needed = find_requirements(text)
         functions = [self._exported(each) for each in self.in_cells]
-        texts = project_files(image_name(folder.resolve().name), text, needed.lines, functions)
+        configurations = {each.runtime_id: lifecycle.configuration(each.runtime_id) for each in self.in_cells}
+        name = image_name(folder.resolve().name)
+        texts = project_files(name, text, needed.lines, functions, list(configurations.values()))
         copied = files_in(folder, needed.local, texts)
         files = {path: each.encode() for path, each in texts.items()} | copied
         written, kept = write_project(folder, files, overwrite=overwrite)
