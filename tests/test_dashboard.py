@@ -334,13 +334,25 @@ def test_hostile_names_and_results_never_execute_and_break_no_layout(dashboard: 
     request = urllib.request.Request(runtime["getJobUri"], headers={"Module-Auth-Token": runtime["moduleAuthToken"]})
     urllib.request.urlopen(request, timeout=20).close()
     post(f"{runtime['postResultUri']}/{job['jobId']}", runtime["moduleAuthToken"], (HOSTILE * 12_000).encode())
+    schema = {"fields": [{"name": HOSTILE, "schema": {"nullable": True, "dataType": {"type": "string"}}}]}
+    fields = {"name": HOSTILE, "parentFolderRid": "ri.folder", "schema": schema}
+    stream = dashboard.send("POST", "/api/v2/streams/datasets/create?preview=true", fields)["rid"]
+    record = f"/stream-proxy/api/streams/{stream}/branches/master/jsonRecord"
+    dashboard.send("POST", record, {HOSTILE: HOSTILE})
     dashboard.tab("Jobs")
     dashboard.row(job["jobId"]).click()
     card = dashboard.root.get_by_role("region", name="The open job")
     expect(card.get_by_label("Result", exact=True)).to_contain_text("<script>")
     width = "(root) => root.scrollWidth <= root.clientWidth && root.getBoundingClientRect().right <= innerWidth"
-    for name in ("Jobs", "Functions", "Runtimes", "Timeline", "Events"):
+    for name in ("Jobs", "Functions", "Runtimes", "Data", "Timeline", "Events"):
         panel = dashboard.tab(name)
+        if name == "Data":
+            panel.get_by_role("button").filter(has_text="<script>").click()
+            rows = panel.locator(".cmemu-preview tbody tr")
+            expect(rows).to_have_count(1)
+            dashboard.send("POST", record, {HOSTILE: "the second one"})
+            expect(rows.first).to_contain_text("the second one")
+            expect(rows.nth(1)).to_contain_text("[U+202E]gnp␀AAA")
         if name == "Functions":
             panel.get_by_role("button").filter(has_text="<script>").click()
             expect(panel.get_by_role("region", name="Try it").get_by_role("textbox")).to_be_visible()

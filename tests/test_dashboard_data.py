@@ -51,6 +51,12 @@ def put(emulator: Emulator, name: str, path: str, body: bytes) -> None:
     emulator.change(lambda state: state.commit_transaction(rid, transaction))
 
 
+def parquet(table: pa.Table, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **options)
+    return sink.getvalue()
+
+
 def test_files_are_read_once_for_each_commit_and_lines_made_once_for_each_change(
     emu: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,10 +92,8 @@ def test_the_newest_rows_come_from_the_last_files_and_groups(emu: Emulator) -> N
     preview = part_of(emu, "in")["preview"]
     assert [row[0] for row in preview["rows"]] == [str(n) for n in range(29, 9, -1)]
     assert preview["note"] == "The last 20 rows of 30, the newest first."
-    table, sink = pa.table({"n": range(100)}), io.BytesIO()
-    pq.write_table(table, sink, row_group_size=7)
     emu.datasets.create("groups")
-    put(emu, "groups", "x.parquet", sink.getvalue())
+    put(emu, "groups", "x.parquet", parquet(pa.table({"n": range(100)}), row_group_size=7))
     put(emu, "groups", "_SUCCESS", b"")
     preview = part_of(emu, "groups")["preview"]
     assert [row[0] for row in preview["rows"]] == [str(n) for n in range(99, 79, -1)]
@@ -128,6 +132,10 @@ def test_times_that_python_does_not_know_and_bytes_are_shown(emu: Emulator) -> N
     rows = part_of(emu, "in")["preview"]["rows"]
     assert rows[0][1:] == ["b'\\x00\\xff'", None]
     assert rows[0][0]
+    emu.datasets.create("twice")
+    put(emu, "twice", "x.parquet", parquet(pa.table([[1], [2]], names=["a", "a"])))
+    note = "Each file can be read, but all of them together can't be read as a table: Can't unify schema"
+    assert part_of(emu, "twice")["preview"]["note"].startswith(note)
 
 
 def test_a_stream_shows_its_newest_records_and_where_they_are(emu: Emulator) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import math
+import random
+import re
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import fastavro
@@ -16,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import serving
 
+from cmemu_nb.dashboard.resource import Resource
 from cmemu_nb.errors import ApiError, CmemuError, InvalidRequest, PayloadTooLarge, UnknownData
 from cmemu_nb.foundry.dataset_writes import upload
 from cmemu_nb.lifecycle.datasets import TransactionType
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmemu_nb import Emulator
+    from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 pytestmark = pytest.mark.usefixtures("arrow_pipe")
 BIG = 2**60 + 1
@@ -207,6 +213,40 @@ def test_the_mapping_lists_finds_and_deletes_datasets(emu: Emulator) -> None:
     del emu.datasets["out"]
     assert (repr(out), list(emu.datasets)) == (f"<Dataset {out.rid}: deleted>", ["in"])
     assert "deleted" in out._repr_mimebundle_()["text/html"]
+
+
+def test_a_damaged_file_is_read_or_named_in_an_error(emu: Emulator) -> None:
+    rng = random.Random(21)
+    emu.datasets.create("damaged")
+    rid = emu.datasets["damaged"].rid
+    good = pa.table({"n": list(range(50)), "text": ["x" * 5] * 50, "list": [[1, 2]] * 50})
+    plain, packed = io.BytesIO(), io.BytesIO()
+    pq.write_table(good, plain)
+    pq.write_table(good, packed, compression="zstd")
+    files = [plain.getvalue(), packed.getvalue(), avro_file(), b"n,text\n1,x\n"]
+    errors = []
+    for _ in range(60):
+        body = bytearray(rng.choice(files))
+        for _ in range(3):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        emu.change(partial(replace_file, rid=rid, body=bytes(body)))
+        assert "'damaged'" in repr(emu.datasets["damaged"])
+        with contextlib.suppress(CmemuError):
+            emu.datasets["damaged"].frame()
+            continue
+        with pytest.raises(ApiError) as failed:
+            emu.datasets["damaged"].frame()
+        errors.append(str(failed.value))
+        assert Resource(emu).part([rid, "master"])["name"] == "damaged"
+    assert len(errors) >= 10
+    expected = "The (file 'the-file'|dataset 'damaged') can't be read as a table: ."
+    assert [error for error in errors if not re.match(expected, error)] == []
+
+
+def replace_file(lifecycle: Lifecycle, rid: str, body: bytes) -> None:
+    opened = lifecycle.open_transaction(rid, TransactionType.SNAPSHOT).rid
+    lifecycle.put_file(rid, opened, "the-file", body)
+    lifecycle.commit_transaction(rid, opened)
 
 
 def test_the_overview_says_what_a_dataset_has_without_reading_it(emu: Emulator, tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ class DataList:
 
     def part(self) -> Part:
         """Return the newest datasets and streams in the order in which they were created, and how many there are."""
-        datasets, streams = list(histories(self._state)), list(logs(self._state))
         before, self._lines = self._lines, {}
+        datasets, streams = histories(self._state, MAX_ROWS), logs(self._state, MAX_ROWS)
         return {
-            "datasets": [self._line(before, version_of_dataset(each), each, _dataset) for each in datasets[-MAX_ROWS:]],
-            "streams": [self._line(before, version_of_stream(each), each, _stream) for each in streams[-MAX_ROWS:]],
-            "every_dataset": len(datasets),
-            "every_stream": len(streams),
+            "datasets": [self._line(before, version_of_dataset(each), each, _dataset) for each in datasets],
+            "streams": [self._line(before, version_of_stream(each), each, _stream) for each in streams],
+            "every_dataset": len(self._state.datasets()),
+            "every_stream": len(self._state.data_streams()),
         }
 
     def _line(

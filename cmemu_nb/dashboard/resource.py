@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ MAX_CELL = 80
 MAX_CELL_BYTES = 1_000_000
 MAX_RECORD_BYTES = 100_000
 TOO_LARGE = "(too large to show)"
+UNREADABLE = "(can't be shown)"
 STATUSES = {TransactionStatus.OPEN: "amber", TransactionStatus.COMMITTED: "green", TransactionStatus.ABORTED: "grey"}
 NUMBERS = ("BYTE", "SHORT", "INTEGER", "LONG", "FLOAT", "DOUBLE", "DECIMAL")
 
@@ -182,11 +184,11 @@ def _cells(column: pa.ChunkedArray) -> list[str | None]:
     """Return the values of a column as texts; None is null."""
     if column.nbytes > MAX_CELL_BYTES:
         return [TOO_LARGE] * len(column)
-    try:
-        values = column.to_pylist()
-    except (ValueError, OverflowError, TypeError):  # a time that Python can't represent
-        values = column.cast("string").to_pylist()
-    return [_cell(value) for value in values]
+    # There are times that Python can't represent, and texts in damaged files that are not UTF-8.
+    for read in (column.to_pylist, lambda: column.cast("string").to_pylist()):
+        with contextlib.suppress(ValueError, OverflowError, TypeError, NotImplementedError):
+            return [_cell(value) for value in read()]
+    return [UNREADABLE] * len(column)
 
 
 def _cell(value: Any) -> str | None:

@@ -174,9 +174,10 @@ class DatasetHandle:
         Integers and booleans with nulls have pandas' nullable types, decimals and dates are those of Python, nested
         values are lists, dicts, and lists of pairs for maps. Without a schema the types are those of the files.
         """
-        from cmemu_nb.foundry.tables import frame_of
+        from cmemu_nb.foundry.tables import frame_of, reading
 
-        return frame_of(self.table(branch))
+        with reading(self.rid, f"The dataset {quoted(self.name)}"):
+            return frame_of(self.table(branch))
 
     def table(self, branch: str = MASTER) -> pa.Table:
         """Return the same as an Arrow table."""

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.state import State
 
 
-def histories(state: State) -> Iterator[DatasetHistory]:
-    """Yield the datasets in the order in which they were created, without those that are deleted meanwhile."""
-    for dataset in state.datasets():
+def histories(state: State, most: int | None = None) -> Iterator[DatasetHistory]:
+    """Yield the newest datasets, by default all, in the order of their creation, without those deleted meanwhile."""
+    for dataset in state.datasets()[-(most or 0) :]:
         if (history := state.find_dataset(dataset.rid)) is not None:
             yield history
 
 
-def logs(state: State) -> Iterator[StreamLog]:
-    """Yield the streams with their branches in the order in which they were created, without deleted ones."""
-    for stream in state.data_streams():
+def logs(state: State, most: int | None = None) -> Iterator[StreamLog]:
+    """Yield the newest streams with their branches in the same way."""
+    for stream in state.data_streams()[-(most or 0) :]:
         if (log := state.find_data_stream(stream.rid, stream.branch)) is not None:
             yield log
 

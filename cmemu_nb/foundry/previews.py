@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.foundry.arrow_types import imported
 from cmemu_nb.foundry.field_schemas import read_fields
-from cmemu_nb.foundry.tables import aligned, joined, parts_of, read_file, reader_of, reading
+from cmemu_nb.foundry.tables import TOGETHER, aligned, joined, parts_of, read_file, reader_of, reading
 from cmemu_nb.lifecycle.datasets import Reader
-from cmemu_nb.phrases import plural
+from cmemu_nb.phrases import plural, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,13 +37,14 @@ def newest_rows(
     tables: list[pa.Table] = []
     newest, left = True, most
     for file in reversed(parts_of(files)):
-        with reading(rid, file):
+        with reading(rid, f"The file {quoted(file.path)}"):
             table, whole = _rows_of(file, schema, fields, left, columns)
             tables.insert(0, aligned(table, fields))
         newest, left = newest and whole, left - len(table)
         if left <= 0 or len(tables) >= MAX_PARTS or not whole:
             break
-    return joined(tables, fields), newest
+    with reading(rid, TOGETHER):
+        return joined(tables, fields), newest
 
 
 def _rows_of(

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from cmemu_nb.lifecycle.datasets import DatasetFile, DatasetSchema
 
+TOGETHER = "Each file can be read, but all of them together"
 MAX_COUNTED_FILES = 1_000
+MAX_COUNTS = 10_000
+_counted: dict[tuple[str, str, int], int] = {}
 _BEGINNINGS = {b"PAR1": Reader.PARQUET, b"Obj\x01": Reader.AVRO}
 
 
@@ -40,18 +43,21 @@ def read_table(rid: str, files: Iterable[DatasetFile], schema: DatasetSchema | N
     fields = None if schema is None else read_fields(schema.fields)
     tables = []
     for file in parts_of(files):
-        with reading(rid, file):
+        with reading(rid, f"The file {quoted(file.path)}"):
             tables.append(aligned(read_file(file, schema, fields), fields))
-    return joined(tables, fields)
+    with reading(rid, TOGETHER):
+        return joined(tables, fields)
 
 
 @contextlib.contextmanager
-def reading(rid: str, file: DatasetFile) -> Iterator[None]:
-    """Raise the platform's `ReadTableError` for a file that can't be read, which names it."""
+def reading(rid: str, what: str) -> Iterator[None]:
+    """Raise the platform's `ReadTableError` for what can't be read as a table, such as a file, which it names."""
     try:
         yield
-    except (imported("pyarrow").ArrowException, ValueError, TypeError, KeyError) as error:
-        message = f"The file {quoted(file.path)} can't be read as a table: {error}"
+    except ApiError:
+        raise
+    except Exception as error:  # pyarrow and fastavro raise errors of many types for files that are damaged
+        message = f"{what} can't be read as a table: {str(error) or type(error).__name__}"
         raise ApiError(500, "ReadTableError", message, datasetRid=rid, message=message) from error
 
 
@@ -69,14 +75,22 @@ def count_rows(files: Iterable[DatasetFile]) -> int | None:
     if len(parts) > MAX_COUNTED_FILES or any(file.body[:4] != b"PAR1" for file in parts):
         return None
     try:
-        return sum(_row_count(file.body) for file in parts)
+        return sum(map(_row_count, parts))
     except (ApiError, ValueError, OSError, NotImplementedError):
         return None
 
 
-def _row_count(body: bytes) -> int:
-    pa, parquet = imported("pyarrow"), imported("pyarrow.parquet")
-    return int(parquet.read_metadata(pa.BufferReader(body)).num_rows)
+def _row_count(file: DatasetFile) -> int:
+    """Return how many rows a Parquet file has; the numbers are kept, because those who list datasets ask often."""
+    key = file.transaction_rid, file.path, file.updated_at
+    count = _counted.get(key)
+    if count is None:
+        pa, parquet = imported("pyarrow"), imported("pyarrow.parquet")
+        count = int(parquet.read_metadata(pa.BufferReader(file.body)).num_rows)
+        if len(_counted) >= MAX_COUNTS:
+            _counted.clear()
+        _counted[key] = count
+    return count
 
 
 def reader_of(file: DatasetFile, schema: DatasetSchema | None) -> Reader:
