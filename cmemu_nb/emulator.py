@@ -18,12 +18,14 @@ from cmemu_nb.display.job_search import find_job, find_unfinished
 from cmemu_nb.display.names import name_of, note_start
 from cmemu_nb.display.text import holdings
 from cmemu_nb.engine.engine import Engine
-from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.errors import ExportWarning, InvalidRequest
 from cmemu_nb.executors.executors import Executors
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.lifecycle.configuration import Configuration, hide_secrets
+from cmemu_nb.phrases import listed
 from cmemu_nb.server.context import Services
 from cmemu_nb.settings import hide_tokens, make_settings
+from cmemu_nb.tracebacks import warn_user
 from cmemu_nb.wire.json_values import read_exactly
 
 if TYPE_CHECKING:
@@ -126,8 +128,9 @@ class Emulator:
     def from_export(cls, path: str | Path) -> Self:
         """Return the session that `emu.export` wrote, read-only: its DataFrames, charts, dashboard and job results.
 
-        It can't be started. Raises `SessionFileError` for a file that is not an exported session, is damaged or was
-        written by a newer version.
+        It has the datasets and streams, too; an `ExportWarning` names those that were left out. It can't be started.
+        Raises `SessionFileError` for a file that is not an exported session, is damaged or was written by a newer
+        version.
 
         >>> Emulator.from_export(emu.export("run.json"))
         <Emulator, read from a file: 1 runtime, 0 jobs>
@@ -135,6 +138,7 @@ class Emulator:
         from cmemu_nb.storage import session_file
 
         found = session_file.read(session_file.expanded(path))
+        _warn_of_left_out(path, found)
         emulator = cls(port=found.port, keep_events=max(len(found.events), 10_000))
         emulator._engine.adopt(
             found,
@@ -927,12 +931,14 @@ class Emulator:
         with tempfile.TemporaryDirectory(prefix="cmemu-check-") as folder:
             return check_program_alone(self.functions.export(Path(folder) / "app.py", cells), served)
 
-    def export(self, path: str | Path, *, overwrite: bool = False) -> Path:
+    def export(self, path: str | Path, *, overwrite: bool = False, max_data_bytes: int | None = None) -> Path:
         """Write the session to a JSON file that `Emulator.from_export` reads, and return the file's path.
 
-        The file has the runtimes, bindings, schemas, jobs with queries and results, events, and what functions printed;
-        it has only the last four characters of each token. Only its owner can read it (mode 0600). Raises
-        `SessionFileError` if the file exists, unless `overwrite` is True, or if it can't be written.
+        The file has the runtimes, bindings, schemas, jobs with queries and results, events, what functions printed, and
+        the datasets and streams; it has only the last four characters of each token. Only its owner can read it (mode
+        0600). Datasets and streams that do not fit into `max_data_bytes` together, 256 MiB by default, are left out,
+        which an `ExportWarning` says. Raises `SessionFileError` if the file exists, unless `overwrite` is True, or if
+        it can't be written.
 
         >>> emu.export("run.json", overwrite=True).name
         'run.json'
@@ -940,14 +946,19 @@ class Emulator:
         from cmemu_nb.storage import session_file
 
         path = session_file.expanded(path)
-        session_file.write(path, self._contents(), overwrite=overwrite)
+        session_file.write(path, taken := self._contents(max_data_bytes), overwrite=overwrite)
+        _warn_of_left_out(path, taken)
         return path
 
-    def _contents(self) -> Contents:
+    def _contents(self, max_data_bytes: int | None = None) -> Contents:
         from cmemu_nb.storage import session_file
+        from cmemu_nb.storage.session_data import DEFAULT_EXPORT_BYTES
+
+        size = DEFAULT_EXPORT_BYTES if max_data_bytes is None else max_data_bytes
 
         def take() -> Contents:
-            return session_file.contents(self.lifecycle, self.url, self.looked_at(), self.steady_at())
+            now, steady = self.looked_at(), self.steady_at()
+            return session_file.contents(self.lifecycle, self.url, now, steady, size)
 
         async def take_on_loop() -> Contents:
             return take()
@@ -1040,3 +1051,9 @@ class Emulator:
 
 def _id_of(runtime: RuntimeHandle | str | None) -> Any:
     return runtime.id if isinstance(runtime, RuntimeHandle) else runtime
+
+
+def _warn_of_left_out(path: str | Path, session: Contents) -> None:
+    if session.left_out:
+        message = f"{path} does not have {listed(session.left_out)}. Export it with a larger max_data_bytes."
+        warn_user(ExportWarning(message))

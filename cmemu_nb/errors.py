@@ -51,6 +51,7 @@
     PortTakenWarning           the requested port is in use, so the emulator uses another one
     ExposedWarning             other machines can reach the emulator
     StopWarning                the emulator is stopped, but a part of it failed while stopping
+    ExportWarning              an exported session does not have some datasets or streams
     DefinitionWarning          the official SDK accepts the function, but its types or its name differ on the platform
     ResultWarning              the result contains NaN or Infinity, which JSON does not have
 
@@ -441,6 +442,10 @@ class ExposedWarning(UserWarning):
 
 class StopWarning(UserWarning):
     """The emulator is stopped, but a part of it failed while stopping; the message says why."""
+
+
+class ExportWarning(UserWarning):
+    """An exported session does not have some datasets or streams: they are too large. The message names them."""
 
 
 class DefinitionWarning(UserWarning):

@@ -56,6 +56,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         runtime.fail(runtime.take_id(), "why not")
         runtime.take()
         emulator.lifecycle.log(jobs[4]).write("printed\n")
+        emulator.datasets["in"] = [{"n": 1, "text": None}]
+        emulator.streams["events"] = [{"n": 1, "text": "a"}, {"n": 2, "text": None}]
+        emulator.change(lambda state: state.create_subscriber(emulator.streams["events"].rid, "master", "me", {}, (0,)))
         emulator.export(path)
     return path.read_bytes()
 
@@ -91,7 +94,19 @@ def look(emulator: Emulator) -> None:
         json.dumps(part)
     json.dumps(EventList(EventFilter(all=True)).part(state.events, state))
     summary(emulator)
+    look_at_data(emulator)
     [event.wire() for event in state.events.recent(all=True)]
+
+
+def look_at_data(emulator: Emulator) -> None:
+    for mapping in (emulator.datasets, emulator.streams):
+        repr(mapping)
+        for each in mapping.values():
+            repr(each)
+            with contextlib.suppress(CmemuError):
+                each.frame()
+    for dataset in emulator.datasets.values():
+        repr((dataset.files, dataset.transactions, dataset.branches))
 
 
 def places(document: Any) -> list[tuple[Any, Any]]:

@@ -16,7 +16,8 @@ from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.job_detail import job_part
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.dashboard.summary import summary
-from cmemu_nb.errors import FunctionError, JobFailed, NotRunning, SessionFileError
+from cmemu_nb.errors import ExportWarning, FunctionError, JobFailed, NotRunning, SessionFileError
+from cmemu_nb.lifecycle.snapshot import SavedDataset, SavedStream
 from cmemu_nb.storage.session_file import replacing
 
 if TYPE_CHECKING:
@@ -75,6 +76,52 @@ def test_the_frames_of_a_file_are_those_of_the_session(emu: Emulator, path: Path
         pd.testing.assert_frame_equal(frame, other)
     assert list(again.jobs["status"]) == list(emu.jobs["status"])
     assert dict(again.lifecycle.logs()) == dict.fromkeys(emu.lifecycle.logs(), "printed ?\n")
+
+
+WRITE = """
+from cmemu_nb.lifecycle.datasets import TransactionType
+emu.datasets["in"] = [{"id": 1, "name": "one"}, {"id": 2, "name": None}]
+emu.datasets["in"].append([{"id": 3, "name": "three"}])
+rid = emu.datasets["in"].rid
+opened = emu.change(lambda state: state.open_transaction(rid, TransactionType.UPDATE)).rid
+emu.change(lambda state: [state.put_file(rid, opened, path, path.encode() * 10) for path in ("", "a", "b/ü")[1:]])
+emu.streams.create("events", {"sensor": "STRING", "price": "DECIMAL"}, partitions=2, keys=["sensor"])
+emu.streams["events"].publish([{"sensor": each, "price": f"0.{'1' * 30}"} for each in "abcabc"])
+emu.change(lambda state: state.create_subscriber(emu.streams["events"].rid, "master", "me", {}, (1, 0)))
+"""
+
+
+def test_datasets_and_streams_are_in_the_file_and_read_only(serve: Callable[..., Any], path: Path) -> None:
+    with serve(keep_records=5) as emu:
+        exec(WRITE, {"emu": emu})
+        again = Emulator.from_export(emu.export(path))
+        assert SavedDataset.of(again.datasets["in"].history) == SavedDataset.of(emu.datasets["in"].history)
+        logs = [each.lifecycle.data_stream(emu.streams["events"].rid) for each in (emu, again)]
+        assert SavedStream.of(logs[1]) == SavedStream.of(logs[0])
+        assert again.lifecycle.subscribers() == emu.lifecycle.subscribers()
+        assert again.lifecycle.data_bytes == emu.lifecycle.data_bytes
+        pd.testing.assert_frame_equal(again.datasets["in"].frame(), emu.datasets["in"].frame())
+        pd.testing.assert_frame_equal(again.streams["events"].frame(), emu.streams["events"].frame())
+        assert again.streams["events"].end_offsets == emu.streams["events"].end_offsets
+        with pytest.raises(NotRunning, match="read-only"):
+            again.datasets["in"] = [{"id": 1}]
+
+
+def test_what_does_not_fit_is_left_out_and_named_by_both(serve: Callable[..., Any], path: Path) -> None:
+    with serve() as emu:
+        emu.streams["events"] = [{"x": 1}]
+        emu.datasets["large"] = pd.DataFrame({"x": range(100_000)})
+        emu.datasets["small"] = [{"x": 1}]
+        said = r"run.json does not have the dataset 'large' \([0-9,]+ bytes\). Export it with a larger max_data_bytes"
+        with pytest.warns(ExportWarning, match=said):
+            emu.export(path, max_data_bytes=50_000)
+        with pytest.warns(ExportWarning, match=said):
+            again = Emulator.from_export(path)
+        assert [*again.datasets, *again.streams] == ["small", "events"]
+        with pytest.warns(
+            ExportWarning, match="the dataset 'large' .*, the dataset 'small' .* and the stream 'events'"
+        ):
+            emu.export(path, overwrite=True, max_data_bytes=0)
 
 
 def test_times_of_unfinished_jobs_stand_still(emu: Emulator, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from cmemu_nb.lifecycle.configuration import Configuration
+    from cmemu_nb.lifecycle.data_streams import StreamLog
+    from cmemu_nb.lifecycle.datasets import DatasetHistory
     from cmemu_nb.tokens import Token
 
 
@@ -60,6 +62,14 @@ class SavedDataset(msgspec.Struct, frozen=True):
         for rid in [*(rid for rid, _, _ in self.files), *(schema.transaction_rid for schema in self.schemas)]:
             self._check(rid, there)
 
+    @classmethod
+    def of(cls, history: DatasetHistory) -> Self:
+        """Return all records of a dataset."""
+        files = [(rid, path, file) for rid, files in history.files.items() for path, file in files.items()]
+        schemas = [schema for schemas in history.schemas.values() for schema in schemas]
+        parts = list(history.branches.values()), list(history.transactions.values())
+        return cls(history.dataset, *parts, files, schemas)
+
     def _check(self, rid: str | None, there: set[str]) -> None:
         if rid is not None and rid not in there:
             raise ValueError(f"the dataset {self.dataset.name!r} names the transaction {rid!r}, but does not have it")
@@ -88,6 +98,11 @@ class SavedStream(msgspec.Struct, frozen=True):
                     f"{record.partition}"
                 )
             following[record.partition] = record.offset
+
+    @classmethod
+    def of(cls, log: StreamLog) -> Self:
+        """Return all kept records of a data stream on one branch."""
+        return cls(log.stream, list(log.ends), log.published, log.records())
 
 
 class SavedState(msgspec.Struct, frozen=True):

@@ -122,6 +122,12 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     add_export(parser, "The file to write, such as run.json.")
+    parser.add_argument(
+        "--max-data-bytes",
+        type=int,
+        metavar="N",
+        help="Leave out datasets and streams that do not fit into N bytes. Default: 268435456 (256 MiB).",
+    )
 
 
 def _export_module(parser: argparse.ArgumentParser) -> None:

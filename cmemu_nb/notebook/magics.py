@@ -329,7 +329,7 @@ class CMEmu(Settings, Magics):
         print(self._emulator(given).job(self._meant(given.job)).logs or "The function has printed nothing.")  # noqa: T201
 
     def _export(self, given: Arguments) -> None:
-        path = self._emulator(given).export(given.path, overwrite=given.force)
+        path = self._emulator(given).export(given.path, overwrite=given.force, max_data_bytes=given.max_data_bytes)
         print(f"Wrote the session to {path}. Emulator.from_export({str(path)!r}) reads it.")  # noqa: T201
 
     def _export_module(self, given: Arguments) -> None:

@@ -21,6 +21,16 @@ from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime
 from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState
 from cmemu_nb.storage import owner_only
 from cmemu_nb.storage.session_check import MAX_INTEGER, check_record, check_unique
+from cmemu_nb.storage.session_data import (
+    DEFAULT_EXPORT_BYTES,
+    DataParts,
+    dataset_parts,
+    file_pieces,
+    record_parts,
+    saved_data,
+    stream_parts,
+    with_data,
+)
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.labels import shortened
 
@@ -41,7 +51,8 @@ BODIES = ("query", "result", "schema_payload")
 class Contents(msgspec.Struct, frozen=True):
     """The content of one session: `state`, `events` with the quiet ones, `logs` by job id, and the time of the export.
 
-    `steady_at` is the same time on the steady clock, for the durations of unfinished jobs.
+    `steady_at` is the same time on the steady clock, for the durations of unfinished jobs. `left_out` names the
+    datasets and streams for which there was no room.
     """
 
     url: str
@@ -50,6 +61,7 @@ class Contents(msgspec.Struct, frozen=True):
     state: SavedState
     events: list[Event]
     logs: dict[str, str]
+    left_out: list[str] = []
 
     @property
     def port(self) -> int:
@@ -68,15 +80,19 @@ def expanded(path: str | Path) -> Path:
         raise SessionFileError(f"{path!r} can't be a path: {error}. Choose another one.") from None
 
 
-def contents(state: Lifecycle, url: str, now: int, steady: int) -> Contents:
-    """Return a snapshot of everything. Call it on the thread that changes the lifecycle, so that it is consistent."""
+def contents(state: Lifecycle, url: str, now: int, steady: int, max_data_bytes: int = DEFAULT_EXPORT_BYTES) -> Contents:
+    """Return a snapshot of everything, with at most `max_data_bytes` of datasets and data streams.
+
+    Call it on the thread that changes the lifecycle, so that it is consistent.
+    """
     sessions = [
         SavedSession(runtime, state.schemas(runtime.runtime_id), [], state.count_evicted(runtime.runtime_id))
         for runtime in state.runtimes()
     ]
     jobs = sorted(state.jobs(), key=lambda job: job.sequence)
-    saved = SavedState(sessions, state.deployed_apps(), jobs)
-    return Contents(url, now, steady, saved, state.events.recent(all=True), state.logs())
+    datasets, streams, subscribers, left_out = saved_data(state, max_data_bytes)
+    saved = SavedState(sessions, state.deployed_apps(), jobs, datasets, streams, subscribers)
+    return Contents(url, now, steady, saved, state.events.recent(all=True), state.logs(), left_out)
 
 
 def write(path: Path, taken: Contents, *, overwrite: bool) -> None:
@@ -104,6 +120,7 @@ def pieces(taken: Contents) -> Iterator[bytes]:
     yield from _array("deployed_apps", map(_fields, state.apps))
     yield from _array("jobs", map(_fields, state.jobs))
     yield from _array("events", map(_fields, taken.events))
+    yield from _data_pieces(taken)
     before = b',\n"logs":{'
     for job_id, log in taken.logs.items():
         yield before + msgspec.json.encode(job_id) + b":" + msgspec.json.encode(_text(log))
@@ -111,7 +128,22 @@ def pieces(taken: Contents) -> Iterator[bytes]:
     yield b"}}\n" if before == b"," else before + b"}}\n"
 
 
-def _array(name: str, records: Iterable[dict[str, Any]]) -> Iterator[bytes]:
+def _data_pieces(taken: Contents) -> Iterator[bytes]:
+    state = taken.state
+    yield from _array("datasets", dataset_parts(state.datasets))
+    yield b',\n"files":['
+    before = b"\n"
+    for piece in file_pieces(state.datasets):
+        yield before + piece if piece.startswith(b"{") else piece
+        before = b",\n"
+    yield b"]"
+    yield from _array("streams", stream_parts(state.streams))
+    yield from _array("records", record_parts(state.streams))
+    yield from _array("subscribers", state.subscribers)
+    yield from _array("left_out", taken.left_out)
+
+
+def _array(name: str, records: Iterable[object]) -> Iterator[bytes]:
     before = f',\n"{name}":['.encode()
     for record in records:
         yield before + b"\n" + msgspec.json.encode(record)
@@ -208,8 +240,10 @@ def _read(document: dict[str, Any]) -> Contents:
         raise ValueError(f"at logs: it has the output of job {min(strays)!r}, but not the job")
     events = _records(Event, found.events, "events")
     steady_at = found.exported_at if found.steady_at is None else found.steady_at
-    state = SavedState(sessions, apps, jobs)
-    return Contents(found.url, found.exported_at, steady_at, state, events, found.logs)
+    with _at(""):
+        parts = msgspec.convert(document, DataParts)
+        state = with_data(SavedState(sessions, apps, jobs), parts)
+    return Contents(found.url, found.exported_at, steady_at, state, events, found.logs, parts.left_out)
 
 
 def _session_of(fields: dict[str, Any], where: str) -> SavedSession:
