@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import stat
 import subprocess
@@ -96,6 +97,23 @@ def test_runtimes_and_schemas_are_tables_too(filled: Emulator) -> None:
     assert add.split(maxsplit=2) == ["add", "app", "x: integer -> integer"]
     assert odd.split() == ["odd", "app", "—"]
     assert [each["schema_payload"] for each in records(filled, "schemas", "--runtime", "app")] == [ADD, {}]
+
+
+def test_datasets_and_streams_are_tables_too(filled: Emulator) -> None:
+    assert "There are no datasets." in run_here("datasets", "--url", filled.url).stderr
+    assert "There are no streams." in run_here("streams", "--url", filled.url).stderr
+    filled.datasets["in"] = [{"id": 1}, {"id": 2}]
+    filled.streams[HOSTILE] = [{"text": "x" * 10}]
+    _, dataset = lines(filled, "datasets")
+    rid = filled.datasets["in"].rid
+    expected = r"in +2 +1 +\S+ (kB|bytes) +master +(just now|.* ago) +— +id LONG +"
+    assert re.fullmatch(expected + re.escape(rid), dataset)
+    heading, stream = lines(filled, "streams")
+    assert heading.split()[:3] == ["STREAM", "BRANCH", "RECORDS"]
+    assert stream.startswith("r␛[2J[U+202E]␊ü  master  1  ")
+    assert "0: 1" in stream
+    assert [each["name"] for each in records(filled, "streams")] == [HOSTILE]
+    filled.reset()
 
 
 def test_no_command_shows_a_whole_token(filled: Emulator) -> None:

@@ -15,8 +15,8 @@ from cmemu_nb import Emulator
 from cmemu_nb.dashboard import data
 from cmemu_nb.dashboard.data import MAX_ROWS, DataList
 from cmemu_nb.dashboard.resource import MAX_COLUMNS, MAX_FIELDS, MAX_SHOWN, TOO_LARGE, Resource
-from cmemu_nb.data.summaries import dataset_summary
 from cmemu_nb.foundry import previews
+from cmemu_nb.foundry.summaries import dataset_summary
 from cmemu_nb.lifecycle.datasets import Reader, TransactionType
 
 if TYPE_CHECKING:

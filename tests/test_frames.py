@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from msgspec.structs import replace
 
-from cmemu_nb.data.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.display import frames
+from cmemu_nb.foundry.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.lifecycle.datasets import TransactionType
 from cmemu_nb.lifecycle.events import KINDS, Event
 from cmemu_nb.lifecycle.lifecycle import Lifecycle

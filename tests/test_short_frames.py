@@ -15,10 +15,10 @@ from lab_browser import CHROMIUM
 from playwright.sync_api import sync_playwright
 
 from cmemu_nb import Emulator
-from cmemu_nb.data.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.display import frames
 from cmemu_nb.display.frame import Frame
 from cmemu_nb.display.html import two_lines
+from cmemu_nb.foundry.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.lifecycle.data_streams import StreamOptions
 from cmemu_nb.lifecycle.datasets import TransactionType
 from cmemu_nb.lifecycle.lifecycle import Lifecycle

@@ -9,6 +9,7 @@ import pytest
 from client import CONTOUR, MODULE_HEADER, RID, RUNTIMES, Api, error_code, prepared_dataset
 
 from cmemu_nb import Emulator
+from cmemu_nb.lifecycle.datasets import TransactionType
 from cmemu_nb.server.application import ROUTES
 from cmemu_nb.server.openapi import examples
 from cmemu_nb.server.routes.users import USERS
@@ -379,6 +380,8 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         "/_emulate/jobs/{jobId}/diagnosis": {"get"},
         "/_emulate/jobs/{jobId}/log": {"get"},
         "/_emulate/events": {"get"},
+        "/_emulate/datasets": {"get"},
+        "/_emulate/streams": {"get"},
         "/openapi.json": {"get"},
         "/docs": {"get"},
         "/": {"get"},
@@ -471,6 +474,33 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
     }
 
 
+def test_datasets_and_streams_are_listed(api: Api, emu: Emulator) -> None:
+    for name in ("first", "second"):
+        emu.datasets.create(name)
+        emu.streams.create(f"{name} stream", {"n": "LONG"}, partitions=2)
+    emu.datasets["second"] = [{"n": 1}]
+    opened = emu.change(lambda state: state.open_transaction(emu.datasets["first"].rid, TransactionType.APPEND)).rid
+    emu.streams["second stream"].publish({"n": 1})
+    answer = api.contour("GET", "/_emulate/datasets").json()
+    first, second = answer["datasets"]
+    assert (first["open_transactions"], first["rows"], first["committed_at"], answer["more"]) == (
+        [opened],
+        0,
+        None,
+        False,
+    )
+    assert (second["schema"], second["rows"], second["columns"], second["files"]) == ("n LONG", 1, 1, 1)
+    assert second["committed_at"] > 1_700_000_000_000
+    (newest,) = api.contour("GET", "/_emulate/streams", params={"limit": 1}).json()["streams"]
+    assert (newest["name"], newest["branch"], newest["records"]) == ("second stream", "master", 1)
+    assert newest["end_offsets"] == [1, 0]
+    assert api.contour("GET", "/_emulate/streams", params={"limit": 1}).json()["more"]
+    for path in ("datasets", "streams"):
+        assert api.contour("GET", f"/_emulate/{path}", params={"limit": 0}).status_code == 400
+        assert api.send("GET", f"/_emulate/{path}").status_code == 401
+    emu.reset()
+
+
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
@@ -481,7 +511,7 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs/{{jobId}}", "200 400 403 404 410 503"),
         ("post", f"{CONTOUR}/compute-modules/jobs/execute", "200 400 401 403 404 413 429 500 503 504"),
         ("post", f"{CONTOUR}/deployed-apps/jobs", "200 400 401 403 404 413 429 503"),
-        ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404 410 500 503"),
+        ("get", f"{CONTOUR}/jobs/{{jobId}}/status", "200 400 401 403 404 410 429 500 503"),
         ("get", f"{RUNTIMES}/{{runtimeId}}/jobs", "200 400 401 403 404 410 503"),
         ("post", f"{RUNTIMES}/{{runtimeId}}/replicas", "200 400 401 403 404 413 503"),
         ("get", "/_emulate/export", "200 400 401 403 503"),
@@ -489,10 +519,12 @@ def test_every_route_of_the_protocol_is_described(api: Api) -> None:
         ("get", "/_emulate/jobs/{jobId}/diagnosis", "200 400 401 403 404 410 503"),
         ("get", "/_emulate/jobs/{jobId}/log", "200 400 401 403 404 410 503"),
         ("get", "/_emulate/events", "200 400 401 403 503"),
-        ("delete", f"{CONTOUR}/jobs", "204 400 401 403 404 410 413 503"),
-        ("delete", f"{CONTOUR}/jobs/{{jobId}}", "204 400 401 403 404 410 503"),
-        ("put", f"{CONTOUR}/jobs/status/v2", "200 400 401 403 404 410 413 500 503"),
-        ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 500 503"),
+        ("get", "/_emulate/datasets", "200 400 401 403 503"),
+        ("get", "/_emulate/streams", "200 400 401 403 503"),
+        ("delete", f"{CONTOUR}/jobs", "204 400 401 403 404 410 413 429 503"),
+        ("delete", f"{CONTOUR}/jobs/{{jobId}}", "204 400 401 403 404 410 429 503"),
+        ("put", f"{CONTOUR}/jobs/status/v2", "200 400 401 403 404 410 413 429 500 503"),
+        ("put", f"{CONTOUR}/jobs/result/v2", "200 400 401 403 404 409 410 413 429 500 503"),
     ],
 )
 def test_the_statuses_of_a_route_are_described(api: Api, method: str, path: str, statuses: str) -> None:

@@ -1,4 +1,4 @@
-"""`cmemu jobs`, `cmemu runtimes` and `cmemu schemas`: the records of a running emulator."""
+"""`cmemu jobs`, `runtimes`, `schemas`, `datasets` and `streams`: the records of a running emulator."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from cmemu_nb.cli.remote import Remote, runtime_path
 from cmemu_nb.cli.wait_line import diagnosis
 from cmemu_nb.cli.watch import View, show_once, watch
 from cmemu_nb.display.job_search import MAX_CANDIDATES, candidate, none_ends_in, several_end_in
-from cmemu_nb.display.text import MISSING, ago, clock, duration
+from cmemu_nb.display.text import MISSING, ago, clock, duration, offsets_in_words, size_in_words
 from cmemu_nb.errors import InvalidRequest, NotFound
 from cmemu_nb.lifecycle.records import NS_PER_MS, STATES, Outcome, column_of, polling
+from cmemu_nb.server.routes.data import LISTED_DATASETS, LISTED_STREAMS
 from cmemu_nb.server.routes.tools import MAX_PAGE
 from cmemu_nb.tokens import last_four
 from cmemu_nb.wire.function_schemas import schema_in_words
@@ -39,7 +40,7 @@ JOB_HEADINGS = ["state", "function", "runtime", "queued (UTC)", "queue time", "r
 
 
 def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
-    """Add `jobs`, `runtimes` and `schemas`."""
+    """Add `jobs`, `runtimes`, `schemas`, `datasets` and `streams`."""
     jobs = _add(
         commands,
         parsers,
@@ -62,6 +63,8 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
     )
     schemas = _add(commands, parsers, "schemas", "Show the functions that are served.", "  cmemu schemas", schemas_view)
     schemas.add_argument("--runtime", help="Only functions of this runtime.")
+    _add(commands, parsers, "datasets", "Show the datasets behind modules.", "  cmemu datasets", datasets_view)
+    _add(commands, parsers, "streams", "Show the data streams behind modules.", "  cmemu streams", streams_view)
 
 
 def _add(
@@ -243,3 +246,59 @@ async def schemas_view(remote: Remote, options: argparse.Namespace) -> View:
         for each in found
     ]
     return View(["function", "runtime", "schema"], rows, found, "No function is served.")
+
+
+# Datasets and streams
+
+
+async def datasets_view(remote: Remote, _: argparse.Namespace) -> View:
+    """Return the datasets."""
+    answer = await remote.get(LISTED_DATASETS, limit=MAX_PAGE)
+    found = answer["datasets"]
+    headings = ["dataset", "rows", "files", "size", "branches", "committed", "open transactions", "schema", "RID"]
+    nothing = "There are no datasets. A program creates one by the public API, a notebook with emu.datasets."
+    return View(headings, [_dataset_row(each) for each in found], found, nothing, _older(answer))
+
+
+def _dataset_row(dataset: dict[str, Any]) -> list[str]:
+    return [
+        dataset["name"],
+        MISSING if dataset["rows"] is None else f"{dataset['rows']:,}",
+        f"{dataset['files']:,}",
+        size_in_words(dataset["bytes"]),
+        ", ".join(dataset["branches"]),
+        _ago(dataset["committed_at"]),
+        ", ".join(dataset["open_transactions"]) or MISSING,
+        _beginning(dataset["schema"]) or MISSING,
+        dataset["rid"],
+    ]
+
+
+async def streams_view(remote: Remote, _: argparse.Namespace) -> View:
+    """Return the streams on each of their branches."""
+    answer = await remote.get(LISTED_STREAMS, limit=MAX_PAGE)
+    found = answer["streams"]
+    headings = ["stream", "branch", "records", "size", "end offsets", "newest record", "schema", "RID"]
+    nothing = "There are no streams. A program creates one by the public API, a notebook with emu.streams."
+    return View(headings, [_stream_row(each) for each in found], found, nothing, _older(answer))
+
+
+def _stream_row(stream: dict[str, Any]) -> list[str]:
+    return [
+        stream["name"],
+        stream["branch"],
+        f"{stream['records']:,}",
+        size_in_words(stream["bytes"]),
+        offsets_in_words(stream["end_offsets"]),
+        _ago(stream["published_at"]),
+        _beginning(stream["schema"]) or MISSING,
+        stream["rid"],
+    ]
+
+
+def _ago(milliseconds: int | None) -> str:
+    return ago(milliseconds and milliseconds * NS_PER_MS, time.time_ns())
+
+
+def _older(answer: dict[str, Any]) -> str:
+    return f"Only the newest {MAX_PAGE:,} are shown." if answer["more"] else ""

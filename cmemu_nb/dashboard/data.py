@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.dashboard.panels import Part, plain
-from cmemu_nb.data.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.display.text import MISSING, size_in_words
+from cmemu_nb.foundry.summaries import dataset_summary, histories, logs, stream_summary
 from cmemu_nb.lifecycle.datasets import MASTER
 from cmemu_nb.lifecycle.records import NS_PER_S
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.dashboard.data import count, seconds, version_of_dataset, version_of_stream
 from cmemu_nb.dashboard.panels import Part, badge, plain
-from cmemu_nb.data.summaries import committed_rid, dataset_schema, dataset_summary, stream_summary
-from cmemu_nb.display.text import size_in_words, when
+from cmemu_nb.display.text import offsets_in_words, size_in_words, when
 from cmemu_nb.errors import ApiError
+from cmemu_nb.foundry.summaries import committed_rid, dataset_schema, dataset_summary, stream_summary
 from cmemu_nb.lifecycle.datasets import MASTER, TransactionStatus
 from cmemu_nb.phrases import plural
 
@@ -108,7 +108,7 @@ class Resource:
             "facts": [
                 ["records", f"{count(summary['records'])} kept with {size_in_words(summary['bytes'])}"],
                 ["published", f"{count(summary['published'])} since the last reset"],
-                ["end offsets", plain(summary["end_offsets"], 400)],
+                ["end offsets", plain(offsets_in_words(summary["end_offsets"]), 400)],
                 ["view", stream.view_rid],
                 ["created", when(stream.created_at)],
                 ["in a cell", plain(f"{self._emulator.name}.streams[{stream.name!r}]{at}.frame()", 200)],

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from cmemu_nb.data.summaries import committed_rid, dataset_schema, dataset_summary, histories
 from cmemu_nb.display.html import card, mimebundle, table, two_lines
 from cmemu_nb.display.text import MISSING, when
 from cmemu_nb.errors import CmemuError, InvalidRequest
+from cmemu_nb.foundry.summaries import committed_rid, dataset_schema, dataset_summary, histories
 from cmemu_nb.lifecycle.datasets import MASTER, TransactionType, dataset_not_found
 from cmemu_nb.phrases import plural, quoted
 
@@ -118,7 +118,7 @@ _COLUMNS = ("name", "schema", "rows", "files", "bytes", "branches", "transaction
 
 
 def _row(summary: dict[str, Any]) -> dict[str, object]:
-    counts = {name: len(summary[name]) for name in ("branches", "open")}
+    counts = {"branches": len(summary["branches"]), "open": len(summary["open_transactions"])}
     return {**summary, **counts, "schema": two_lines(summary["schema"] or MISSING), "RID": summary["rid"]}
 
 
@@ -221,7 +221,7 @@ class DatasetHandle:
         rows = "" if shown["rows"] is None else f"{plural(shown['rows'], 'row')}, "
         files = f"{plural(shown['files'], 'file')} with {plural(shown['bytes'], 'byte')}"
         size = f"{rows}{plural(shown['columns'], 'column')}, {files}"
-        opened = f", {len(shown['open'])} open" if shown["open"] else ""
+        opened = f", {len(shown['open_transactions'])} open" if shown["open_transactions"] else ""
         transactions = f"{plural(shown['transactions'], 'transaction')}{opened}"
         return f"<Dataset {shown['name']!r}: {size}, {transactions}; {self.rid}>"
 
@@ -235,7 +235,7 @@ class DatasetHandle:
             "files": f"{shown['files']:,} with {plural(shown['bytes'], 'byte')}",
             "branches": ", ".join(shown["branches"]),
             "transactions": f"{shown['transactions']:,}",
-            "open transactions": ", ".join(shown["open"]) or "none",
+            "open transactions": ", ".join(shown["open_transactions"]) or "none",
             "created": when(self.history.dataset.created_at),
             "committed": when(shown["committed_at"]),
             "RID": self.rid,

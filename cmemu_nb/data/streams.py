@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.data.stream_frames import as_records, frame_of, inferred_schema
-from cmemu_nb.data.summaries import logs, stream_summary
 from cmemu_nb.display.html import card, mimebundle, table, two_lines
-from cmemu_nb.display.text import when
+from cmemu_nb.display.text import offsets_in_words, when
 from cmemu_nb.errors import InvalidRequest
+from cmemu_nb.foundry.summaries import logs, stream_summary
 from cmemu_nb.lifecycle.data_streams import StreamOptions, stream_not_found
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 from cmemu_nb.phrases import plural, quoted
@@ -121,7 +121,7 @@ class StreamHandle:
             "records": f"{shown['records']:,} kept with {plural(shown['bytes'], 'byte')}",
             "published": f"{shown['published']:,} since the last reset",
             "partitions": f"{shown['partitions']}",
-            "end offsets": shown["end_offsets"],
+            "end offsets": offsets_in_words(shown["end_offsets"]),
             "newest record": when(shown["published_at"]),
             "view": log.stream.view_rid,
             "RID": self.rid,
@@ -239,7 +239,12 @@ _COLUMNS = ("name", "branch", "schema", "records", "partitions", "end offsets", 
 
 def _row(summary: dict[str, Any]) -> dict[str, object]:
     texts = {"schema": two_lines(summary["schema"]), "newest record": when(summary["published_at"])}
-    return {**summary, **texts, "end offsets": two_lines(summary["end_offsets"]), "RID": summary["rid"]}
+    return {
+        **summary,
+        **texts,
+        "end offsets": two_lines(offsets_in_words(summary["end_offsets"])),
+        "RID": summary["rid"],
+    }
 
 
 def read_records(reader: RecordReader, records: Records) -> list[NewRecord]:

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cmemu_nb.display.text import offsets_in_words
 from cmemu_nb.lifecycle.datasets import TransactionStatus, TransactionType
 from cmemu_nb.lifecycle.events import KINDS
 from cmemu_nb.lifecycle.records import STATES, JobSource, JobStatus, Mode, Outcome, column_of
@@ -191,7 +192,7 @@ def datasets_frame(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         **{name: _integers(each[name] for each in summaries) for name in ("files", "bytes")},
         "branches": _free_text([", ".join(each["branches"]) for each in summaries]),
         "transactions": _integers(each["transactions"] for each in summaries),
-        "open_transactions": _text([", ".join(each["open"]) for each in summaries]),
+        "open_transactions": _text([", ".join(each["open_transactions"]) for each in summaries]),
         "committed_at": _utc(_times(each["committed_at"] for each in summaries)),
         "rid": _text([each["rid"] for each in summaries]),
     }
@@ -210,7 +211,7 @@ def streams_frame(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         branch=_free_text([each["branch"] for each in summaries]),
         schema=_free_text([each["schema"] for each in summaries]),
         **{name: _integers(each[name] for each in summaries) for name in counts},
-        end_offsets=_text([each["end_offsets"] for each in summaries]),
+        end_offsets=_text([offsets_in_words(each["end_offsets"]) for each in summaries]),
         published_at=_utc(_times(each["published_at"] for each in summaries)),
         rid=_text([each["rid"] for each in summaries]),
     )

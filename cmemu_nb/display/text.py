@@ -14,7 +14,7 @@ from cmemu_nb.phrases import plural
 from cmemu_nb.tokens import last_four
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cmemu_nb.lifecycle.state import State
 
@@ -27,6 +27,7 @@ __all__ = [
     "duration",
     "holdings",
     "last_four",
+    "offsets_in_words",
     "say",
     "short_id",
     "short_text",
@@ -152,6 +153,11 @@ def cut(text: str, most: int) -> tuple[str, str]:
     if len(text) <= most:
         return text, ""
     return text[:most], f"… (the first {most:,} of {len(text):,} characters)"
+
+
+def offsets_in_words(ends: Iterable[int]) -> str:
+    """Return the offset of the next record of each partition: '0: 12, 1: 9'."""
+    return ", ".join(f"{number}: {end}" for number, end in enumerate(ends))
 
 
 def size_in_words(size: int) -> str:

@@ -24,6 +24,7 @@ from cmemu_nb.server.origins import LOGIN_IS_NOT_ENOUGH, check_host, check_origi
 from cmemu_nb.server.routes import (
     authorize,
     contour,
+    data,
     deployed_apps,
     documents,
     history,
@@ -68,6 +69,7 @@ SURFACES = (
     Surface.of("dataset_files", dataset_files),
     Surface.of("tool", tools),
     Surface.of("history", history),
+    Surface.of("data", data),
     Surface.of("document", documents),
     Surface.of("dashboard", ui),
 )

@@ -198,6 +198,41 @@ EVENT_PAGE = {
     "more": False,
 }
 LOG = {"job_id": JOB_ID, "log": "adding 1 and 2\n"}
+LISTED_DATASETS = {
+    "datasets": [
+        {
+            "name": "orders",
+            "schema": "id LONG, price DECIMAL(10, 2)",
+            "columns": 2,
+            "rows": 1200,
+            "files": 1,
+            "bytes": 20480,
+            "branches": ["master"],
+            "transactions": 1,
+            "open_transactions": [],
+            "committed_at": 1767225600000,
+            "rid": "ri.foundry.main.dataset.orders",
+        }
+    ],
+    "more": False,
+}
+LISTED_STREAMS = {
+    "streams": [
+        {
+            "name": "events",
+            "branch": "master",
+            "schema": "sensor STRING, celsius DOUBLE",
+            "records": 2,
+            "bytes": 372,
+            "published": 2,
+            "partitions": 1,
+            "end_offsets": [2],
+            "published_at": 1767225600000,
+            "rid": "ri.foundry.main.dataset.events",
+        }
+    ],
+    "more": False,
+}
 HEALTH = {"status": "ok", "id": "5f0c1b6e9a7d42c3"}
 REPLICA = {"maxConcurrentTasks": 2, "configuration": {"aliases": {"orders": {"rid": "ri.foundry.main.dataset.orders"}}}}
 _FOLDER = "/tmp/cmemu-v52elwi5"  # noqa: S108 - an example

@@ -502,6 +502,50 @@ LOG = with_examples(
     members({"job_id": _JOB_ID, "log": described(TEXT, "What the function has printed and logged so far")}),
     examples.LOG,
 )
+_MAYBE_MILLISECONDS: Schema = {"type": ["integer", "null"]}
+_NAME_OF_DATA = described(TEXT, "The name")
+_RID_OF_DATA = described(TEXT, "The RID")
+_LISTED_DATASET = members(
+    {
+        "name": _NAME_OF_DATA,
+        "schema": described(TEXT, "The columns and their types on the branch `master`, empty if unknown"),
+        "columns": described(COUNT, "How many columns there are"),
+        "rows": described(
+            {"type": ["integer", "null"], "minimum": 0},
+            "How many rows the branch `master` has; null if only decoding the files would tell",
+        ),
+        "files": described(COUNT, "How many files the branch `master` has"),
+        "bytes": described(COUNT, "How many bytes these have"),
+        "branches": described(array(TEXT), "The branches"),
+        "transactions": described(COUNT, "How many transactions there are, on all branches"),
+        "open_transactions": described(array(TEXT), "The RIDs of those that are open"),
+        "committed_at": described(_MAYBE_MILLISECONDS, "The time of the newest commit, in Unix ms"),
+        "rid": _RID_OF_DATA,
+    }
+)
+_LISTED_STREAM = members(
+    {
+        "name": _NAME_OF_DATA,
+        "branch": described(TEXT, "The branch"),
+        "schema": described(TEXT, "The fields and their types"),
+        "records": described(COUNT, "How many records are kept"),
+        "bytes": described(COUNT, "How many bytes these take"),
+        "published": described(COUNT, "How many records were published since the last reset"),
+        "partitions": described(COUNT, "How many partitions there are"),
+        "end_offsets": described(array(COUNT), "The offset of the next record of each partition"),
+        "published_at": described(_MAYBE_MILLISECONDS, "The time of the newest record, in Unix ms"),
+        "rid": _RID_OF_DATA,
+    }
+)
+_OLDER = described(FLAG, "Whether there are older ones")
+LISTED_DATASETS = with_examples(
+    members({"datasets": described(array(_LISTED_DATASET), "The datasets, the newest last"), "more": _OLDER}),
+    examples.LISTED_DATASETS,
+)
+LISTED_STREAMS = with_examples(
+    members({"streams": described(array(_LISTED_STREAM), "The streams, the newest last"), "more": _OLDER}),
+    examples.LISTED_STREAMS,
+)
 HEALTH = with_examples(
     members({"status": {"const": "ok"}, "id": described(TEXT, "An id of this emulator, which is new at each start")}),
     examples.HEALTH,

@@ -34,7 +34,7 @@ def logs(state: State, most: int | None = None) -> Iterator[StreamLog]:
 def dataset_summary(history: DatasetHistory, branch: str = MASTER) -> dict[str, Any]:
     """Return what a list of datasets says of one: `schema`, `rows`, `files` and `bytes` are those of the branch.
 
-    `rows` is None if they can't be counted without decoding the files. `open` are the RIDs of its open transactions,
+    `rows` is None if they can't be counted without decoding the files. `open_transactions` are their RIDs,
     `committed_at` is the time of the newest commit on any branch in Unix nanoseconds, or None.
     """
     from cmemu_nb.foundry.tables import count_rows  # noqa: PLC0415 - imported only where there is a dataset
@@ -51,7 +51,7 @@ def dataset_summary(history: DatasetHistory, branch: str = MASTER) -> dict[str, 
         "bytes": sum(file.size for file in files.values()),
         "branches": list(history.branches),
         "transactions": len(history.transactions),
-        "open": [each.rid for each in history.open_transactions()],
+        "open_transactions": [each.rid for each in history.open_transactions()],
         "committed_at": max((each.closed_at for each in commits if each and each.closed_at), default=None),
         "rid": history.dataset.rid,
     }
@@ -82,7 +82,7 @@ def stream_summary(log: StreamLog) -> dict[str, Any]:
         "bytes": log.size,
         "published": log.published,
         "partitions": len(log.partitions),
-        "end_offsets": ", ".join(f"{number}: {end}" for number, end in enumerate(list(log.ends))),
+        "end_offsets": list(log.ends),
         "published_at": newest[0].published_at if newest else None,
         "rid": log.stream.rid,
     }
