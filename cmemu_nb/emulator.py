@@ -634,6 +634,8 @@ class Emulator:
           at a time.
         - `scaling=Scaling(min=0, max=4)`, from `from cmemu_nb import Scaling`: replicas are added and removed by the
           load, as on the platform (`help(Scaling)`, `%cmemu help configuration`).
+        - `readiness_probe={"command": "python check.py"}`: a replica gets jobs when this succeeds;
+          `liveness_probe={"path": "/health", "port": 8000}`: a replica for which this fails is restarted.
         - `mode="pipeline"`: the program need not poll. It takes no jobs, counts as responsive while it runs, and
           `wait_until_ended()` of the result returns its exit code.
         - `server={"openapi": "openapi.json"}`: the program is an HTTP server without an SDK. The operations of that
@@ -690,7 +692,8 @@ class Emulator:
         - `environment`: environment variables.
         - `mode`: `"function"`, or `"pipeline"` for a program that takes no jobs; `replicas` and `max_concurrent_tasks`:
           the number of processes, and of unfinished jobs of each; `scaling`: a `Scaling`, or its values by name, in
-          place of `replicas`.
+          place of `replicas`; `readiness_probe` and `liveness_probe`: checks of a replica, `command`, or `path` and
+          `port`.
         - `server`: for a program that is an HTTP server without an SDK, `openapi`, the path of its OpenAPI document,
           and perhaps `port` and `timeout`, in seconds.
 

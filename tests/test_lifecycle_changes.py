@@ -91,6 +91,7 @@ class World:
         state.post_schemas("rt", [("add", b"{}"), ("mul", b"{}")])
         self.replica = state.add_replica("rt", 2, launched=True, name="replica")
         self.idle = state.add_replica("rt", name="idle")
+        self.waiting = state.add_replica("rt", name="waiting", ready=None)
         self.succeeded = state.finish("rt", self.running().job_id, b'{"error":"no"}')
         self.failed = state.fail(self.running().job_id, "broke")
         self.taken = self.running()
@@ -305,6 +306,11 @@ OPERATIONS: dict[str, list[Case]] = {
         does(lambda world: world.state.authenticate_replica("wrong"), raises=InvalidModuleAuthToken),
     ],
     "count_poll": [does(lambda world: world.state.count_poll(world.replica))],
+    "set_ready": [
+        does(lambda world: world.state.set_ready(world.idle, "a test", ready=False), "replica_unresponsive"),
+        does(lambda world: world.state.set_ready(world.waiting, "a test", ready=True), "replica_ready"),
+        does(lambda world: world.state.set_ready(world.idle, "a test", ready=True)),
+    ],
     "drain_replica": [
         does(
             in_turn(
@@ -736,6 +742,7 @@ class Seen:
     logs: dict[tuple[str, str], tuple[str, int]]
     subscribers: dict[str, tuple[int, ...]]
     scales: dict[str, Scale | None]
+    ready: dict[str, bool | None]
     at: int
 
 
@@ -759,6 +766,7 @@ def look(state: Lifecycle) -> Seen:
         {(each.rid, each.branch): (each.view_rid, published(state, each)) for each in state.data_streams()},
         {name: each.positions for name, each in state._subscribers.items()},  # noqa: SLF001 - no method lists them
         {name: state.scale_of(name) for name in names},
+        {each.token: each.ready for each in state.replicas()},
         state.steady(),
     )
 
@@ -767,7 +775,7 @@ def published(state: Lifecycle, stream: DataStream) -> int:
     return sum(state.data_stream(stream.rid, stream.branch).ends)
 
 
-def changes(before: Seen, after: Seen) -> Iterator[str]:
+def changes(before: Seen, after: Seen) -> Iterator[str]:  # noqa: C901, PLR0912 - a line for each kind
     """Name each change between two looks by the kind of event that it should emit."""
     ended = set()
     for name in before.runtimes | after.runtimes:
@@ -792,6 +800,9 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:
     yield from ("replica_removed" for name, _ in before.replicas - after.replicas if name not in ended)
     yield from ("replica_added" for _ in after.replicas - before.replicas)
     kept = before.scales.keys() & after.scales.keys() - ended
+    for key, ready in after.ready.items():
+        if before.ready.get(key, ready) is not ready:
+            yield "replica_ready" if ready else "replica_unresponsive"
     yield from ("module_scaled" for name in kept if before.scales[name] != after.scales[name])
     yield from changes_of_scratch(before, after, ended)
     yield from changes_of_streams(before, after)

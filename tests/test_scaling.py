@@ -352,6 +352,7 @@ def test_a_program_that_crashes_when_a_job_wakes_it_is_given_up_and_says_so(
     done.write_text("")
     module.restart()
     assert job.result(30) == 1
+    module.stop()
 
 
 def test_the_end_of_a_runtime_and_of_the_emulator_ends_what_is_being_scaled_up(

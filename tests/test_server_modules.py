@@ -291,7 +291,7 @@ def test_a_server_that_does_not_listen_is_shown_as_waiting_for_its_port() -> Non
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"server": "openapi.json"}, "server of a module's configuration must be an object with openapi and port and"),
+        ({"server": "openapi.json"}, "server of a module's configuration must be an object with openapi, port and"),
         ({"server": {"port": 8000}}, "server of a module's configuration needs openapi"),
         ({"server": {"openapi": "x", "prt": 1}}, "has no key 'prt'. Did you mean 'port'"),
         (

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Capacity:
     """What takes the jobs of a runtime: the executor of functions in cells, replicas, or nothing.
 
-    `polling` are those of the `replicas` that have polled for jobs; `polls` says whether a poll waits at this moment.
-    Any thread may create it. Raises `NotFound` for a runtime that was deleted.
+    `polling` are those of the `replicas` that have polled for jobs and are ready; `polls` says whether a poll waits at
+    this moment. Any thread may create it. Raises `NotFound` for a runtime that was deleted.
     """
 
     def __init__(self, executors: Executors, runtime_id: str) -> None:
@@ -32,7 +32,7 @@ class Capacity:
         self.executor = executor if executor is not None and executor.takes_jobs else None
         # A replica of a cluster with zero tasks is about to be removed.
         self.replicas = [each for each in state.replicas(runtime_id) if each.max_concurrent_tasks]
-        self.polling = [each for each in self.replicas if each.polls]
+        self.polling = [each for each in self.replicas if each.takes_jobs]
         self.polls = engine.application.context.long_polls.holds_poll(runtime_id)
         self.modules = executors.modules_of(runtime_id)
         clusters = executors.clusters_of(runtime_id)

@@ -139,7 +139,7 @@ def _lost_workers(executors: Executors, job: Job) -> str:
 # Queued
 
 
-def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str]:
+def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str]:  # noqa: C901 - a line for each kind
     capacity = Capacity(executors, job.runtime_id)
     engine = capacity.engine
     runtime = _quoted(job.runtime_id)
@@ -149,6 +149,8 @@ def _queued(executors: Executors, job: Job, *, in_shell: bool) -> tuple[str, str
         kind, why = "deadlock", _deadlock(capacity, in_shell=in_shell)
     elif capacity.exhausted:
         kind, why = "workers_busy", _workers_busy(capacity, engine.lifecycle.queued_before(job), in_shell=in_shell)
+    elif unready := _unready(capacity):
+        kind, why = "replicas_starting", unready
     elif capacity.polls:
         kind, why = "queued", f", and the executor of {runtime} is free and has not taken it yet."
     elif capacity.executor is not None:
@@ -194,6 +196,15 @@ def _scaling(capacity: Capacity) -> str:
     seconds = scaling.scale_up_delay / scaling.speedup
     load = f"{scaling.scale_up_load_threshold:g}"
     return f" The module gets a further replica when its load was at or above {load} for {seconds:,.2g} s."
+
+
+def _unready(capacity: Capacity) -> str:
+    """Return the clause about replicas that get no jobs because their readiness probe fails; "" if others do."""
+    reason = next((module.unready for module in capacity.modules if module.unready), "")
+    if capacity.exists or not reason:
+        return ""
+    runtime = _quoted(capacity.runtime.runtime_id)
+    return f": no replica of {runtime} is ready to get jobs, because its readiness probe fails: {reason}."
 
 
 def _deadlock(capacity: Capacity, *, in_shell: bool) -> str:

@@ -29,7 +29,7 @@ MAX_NAMES = 12
 READY = "responsive"
 STOPPED = "stopped"
 SCALED_TO_ZERO = "scaled to 0"
-NEEDS_ATTENTION = ("stale", "backing off", "lost")
+NEEDS_ATTENTION = ("stale", "backing off", "lost", "unresponsive")
 
 
 class Line(NamedTuple):
@@ -169,6 +169,7 @@ def _facts(emulator: Emulator, runtime: Runtime, modules: Iterable[LaunchedModul
         facts += [["mode", str(module.mode)]] if module.mode != Mode.FUNCTION else []
         facts.append(["configuration", plain(module.configuration.in_words, 1_000)])
         facts += [["next restart", plain(module.next_restart)]] if module.next_restart else []
+        facts += [["readiness probe", plain(module.unready, 300)]] if module.unready else []
         facts += [["last line", plain(line, 300)]] if (line := last_line(module)) else []
     if not facts and state.is_configured(name):
         facts.append(["configuration", plain(state.configuration(name).in_words, 1_000)])

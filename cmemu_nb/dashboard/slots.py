@@ -66,7 +66,7 @@ def slots_by_runtime(emulator: Emulator) -> dict[str, RuntimeSlots]:
         if executor.takes_jobs:
             add(executor.runtime_id, executor.slots, [thread.job_id for thread in executor.busy])
     for replica in emulator.lifecycle.replicas():
-        if replica.polls and replica.max_concurrent_tasks:
+        if replica.takes_jobs and replica.max_concurrent_tasks:
             add(replica.runtime_id, replica.max_concurrent_tasks, list(replica.held))
     return dict(found)
 

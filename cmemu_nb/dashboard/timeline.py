@@ -42,6 +42,8 @@ MARKS = {
     "runtime_configured": "configured",
     "module_scaled": "module scaled",
     "replica_started": "replica started",
+    "replica_ready": "replica ready",
+    "replica_unresponsive": "replica unresponsive",
     "replica_exited": "replica exited",
     "replica_removed": "replica removed",
     "executor_restarted": "executor restarted",

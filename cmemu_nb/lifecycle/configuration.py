@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -24,7 +25,8 @@ from cmemu_nb.wire.value_types import name_of_type
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MAX_PORT = 65_535
+MIN_PORT, MAX_PORT = 1024, 65_535
+RUNTIME_PORTS = (8945, 8946)
 SERVER_SECONDS = 300.0
 """How long a call may take that comes from a TypeScript function [foundry]; a server's own limit is not documented."""
 MAX_COUNT = 10_000
@@ -54,6 +56,28 @@ class ServerOptions:
     timeout: float = SERVER_SECONDS
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A check of a replica: a `command` that exits with code 0, or a GET that is answered with 200 to 399 [foundry].
+
+    It is run every `period` seconds, for at most `timeout` seconds; `failures` in a row are a failure. The defaults of
+    `period` and `failures` are Kubernetes's, because the documentation names none; that of `timeout` is [ours].
+    """
+
+    command: tuple[str, ...] = ()
+    path: str = ""
+    port: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    timeout: float = 5.0
+    period: float = 10.0
+    failures: int = 3
+
+    @property
+    def in_words(self) -> str:
+        """What it does: `GET :8000/health`, or the command."""
+        return shlex.join(self.command) if self.command else f"GET :{self.port}{self.path}"
+
+
 @dataclass(frozen=True, repr=False)
 class Configuration:
     """What a deployed module is configured with [foundry]. Its repr has names only, and no secrets.
@@ -73,6 +97,8 @@ class Configuration:
       perhaps its `port` and the `timeout` of a request in seconds.
     - `scaling`: between how many replicas it is scaled, and when, in place of `replicas`; None, the default, leaves
       their number as it is.
+    - `readiness_probe` and `liveness_probe`: a check after which a replica gets jobs, and one whose failure restarts
+      it: `command`, or `path` and `port` and perhaps `headers`, and perhaps `timeout`, `period` and `failures`.
     """
 
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -86,6 +112,8 @@ class Configuration:
     max_concurrent_tasks: int = 1
     server: ServerOptions | None = None
     scaling: Scaling | None = None
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
 
     def changed(self, given: Mapping[str, Any]) -> Configuration:
         """Return it with other values for the given keys; None leaves a key as it is.
@@ -149,6 +177,8 @@ class Configuration:
         parts += [f"environment {', '.join(self.environment)}"] if self.environment else []
         parts += [f"server {self.server.openapi}"] if self.server else []
         parts += [f"scaling {self.scaling.in_words}"] if self.scaling else []
+        probes = {"readiness_probe": self.readiness_probe, "liveness_probe": self.liveness_probe}
+        parts += [f"{name} {probe.in_words}" for name, probe in probes.items() if probe]
         parts += [f"mode {self.mode}"] if self.mode != Mode.FUNCTION else []
         sizes = {"replicas": self.replicas, "max_concurrent_tasks": self.max_concurrent_tasks}
         parts += [f"{name} {value}" for name, value in sizes.items() if value != 1]
@@ -345,15 +375,63 @@ def _server(value: Any, where: str) -> ServerOptions:
     openapi = str(_filled(os.fspath(path) if isinstance(path, os.PathLike) else path, f"{where}.openapi"))
     if port is not None:
         _count(port, f"{where}.port", MAX_PORT)
-    if timeout is None:
-        return ServerOptions(openapi, port)
-    if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout <= sys.float_info.max:
-        raise _wrong(f"{where}.timeout", "a number of seconds greater than 0", timeout)
-    return ServerOptions(openapi, port, float(timeout))
+    return ServerOptions(openapi, port, SERVER_SECONDS if timeout is None else _seconds(timeout, f"{where}.timeout"))
 
 
 def _scaling(value: Any, where: str) -> Scaling:
     return value if isinstance(value, Scaling) else read_scaling(_members(value, where, (), SCALING_NAMES))
+
+
+def _probe(value: Any, where: str) -> Probe:
+    names = tuple(each.name for each in fields(Probe))
+    probe = _members(value, where, (), names)
+    if ("command" in probe) == ("path" in probe or "port" in probe):
+        raise InvalidRequest(
+            f"{where} of a module's configuration needs either a command, such as ['python', 'check.py'], or a path "
+            "and a port, such as '/health' and 8000."
+        )
+    read: dict[str, Any] = {}
+    if "command" in probe:
+        read["command"] = _command(probe["command"], f"{where}.command")
+    else:
+        read |= _http_get(probe, where)
+    read |= {name: _seconds(probe[name], f"{where}.{name}") for name in ("timeout", "period") if name in probe}
+    read |= {"failures": _count(probe["failures"], f"{where}.failures")} if "failures" in probe else {}
+    return Probe(**read)
+
+
+def _command(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError as error:
+            raise InvalidRequest(f"{where} of a module's configuration can't be split: {error}.") from None
+    if not isinstance(value, list | tuple) or not value:
+        raise _wrong(where, "a command line, or a list of its words", value)
+    return tuple(str(_text(each, where)) for each in value)
+
+
+def _http_get(probe: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read the request of a probe; the ports that it may have are documented [foundry]."""
+    path = str(_filled(probe.get("path"), f"{where}.path"))
+    port = _count(probe.get("port"), f"{where}.port", MAX_PORT)
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise InvalidRequest(f"{where}.path of a module's configuration must begin with '/', and be as in a URL.")
+    if port < MIN_PORT or port in RUNTIME_PORTS:
+        raise InvalidRequest(
+            f"{where}.port of a module's configuration must be from {MIN_PORT} to {MAX_PORT}, but not 8945 or 8946, "
+            f"where modules find the runtime. It is {port}."
+        )
+    headers = _texts_by_name(probe.get("headers") or {}, f"{where}.headers", "of texts by the names of headers")
+    if not all(each.isprintable() for each in (*headers, *headers.values())):
+        raise InvalidRequest(f"{where}.headers of a module's configuration have a character that no header can have.")
+    return {"path": path, "port": port, "headers": headers}
+
+
+def _seconds(value: Any, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
+        raise _wrong(where, "a number of seconds greater than 0", value)
+    return float(value)
 
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {
@@ -368,4 +446,6 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "max_concurrent_tasks": _count,
     "server": _server,
     "scaling": _scaling,
+    "readiness_probe": _probe,
+    "liveness_probe": _probe,
 }

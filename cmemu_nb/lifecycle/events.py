@@ -35,6 +35,8 @@ KINDS = (
         "module_scaled",
         "replica_added",
         "replica_started",
+        "replica_ready",
+        "replica_unresponsive",
         "replica_exited",
         "replica_removed",
     ),

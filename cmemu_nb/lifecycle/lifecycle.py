@@ -131,6 +131,7 @@ class Lifecycle(State):
     - a runtime's module raised an exception while it was imported, or does so no longer: `import_error_set`;
     - a runtime's module is given another number of replicas by its scaling: `module_scaled`;
     - a replica is added or its token revoked: `replica_added`, `replica_removed`;
+    - the readiness probe of a replica succeeds, or fails after that: `replica_ready`, `replica_unresponsive`;
     - a value is put into a scratch cache, deleted or evicted: `cache_put`, `cache_deleted`, `cache_evicted`;
     - a lock is acquired, refreshed or released, or its lease ends: `lock_acquired`, `lock_refreshed`, `lock_released`,
       `lock_expired`. The last one is emitted when the runtime's locks are used the next time;
@@ -522,19 +523,25 @@ class Lifecycle(State):
             self._emit("module_scaled", runtime_id, detail=detail)
 
     def add_replica(
-        self, runtime_id: str, max_concurrent_tasks: int = 1, *, launched: bool = False, name: str | None = None
+        self,
+        runtime_id: str,
+        max_concurrent_tasks: int = 1,
+        *,
+        launched: bool = False,
+        name: str | None = None,
+        ready: bool | None = True,
     ) -> Replica:
         """Make a token for one more copy of a runtime's module, valid as long as the session [ours].
 
         The replica gets at most `max_concurrent_tasks` unfinished jobs at a time, because real clients poll ahead
         [foundry]. `launched` says that it ends with this process. `name` is its id, a random one by default; a suffix
-        is added to one that is in use.
+        is added to one that is in use. `ready` is None for one that gets no jobs until `set_ready()`.
         """
         session = self._session(runtime_id)
         token, name = MODULE_TOKEN_START + secrets.token_urlsafe(32), name or secrets.token_hex(4)
         if name in session.replicas:  # by one that is still leaving, for instance
             name = f"{name}-{secrets.token_hex(2)}"
-        replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched)
+        replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched, ready=ready)
         self._add_replica(session, replica)
         self._emit("replica_added", runtime_id, detail=name)
         return replica
@@ -560,6 +567,13 @@ class Lifecycle(State):
         """Count a poll of a replica; return whether it is its first since its start or last restart."""
         replica.polls += 1
         return replica.polls == 1
+
+    def set_ready(self, replica: Replica, why: str, *, ready: bool) -> None:
+        """Set whether a replica is ready to get jobs; `why` says what its readiness probe has shown."""
+        if replica.ready is not ready:
+            replica.ready = ready
+            kind = "replica_ready" if ready else "replica_unresponsive"
+            self._emit(kind, replica.runtime_id, detail=f"{replica.replica_id}: {why}")
 
     def drain_replica(self, replica: Replica) -> None:
         """Hand a replica no more jobs; its token stays valid for the results of those that it holds."""

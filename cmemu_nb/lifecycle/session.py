@@ -60,11 +60,13 @@ class Replica:
 
     It may hold at most `max_concurrent_tasks` of them; that is None for the session's own token, which has no limit.
     `launched` says whether the replica ends with this process, `heard` whether it has sent any request, and `revoked`
-    whether its token has become invalid; `polls` counts its polls since its start or last restart.
+    whether its token has become invalid; `polls` counts its polls since its start or last restart. `ready` says whether
+    its readiness probe succeeds, None before it has succeeded once; it is True without such a probe.
     """
 
     __slots__ = (
-        *("heard", "held", "launched", "max_concurrent_tasks", "polls", "replica_id", "revoked", "runtime_id", "token"),
+        *("heard", "held", "launched", "max_concurrent_tasks", "polls", "ready", "replica_id", "revoked"),
+        *("runtime_id", "token"),
     )
 
     def __init__(
@@ -75,6 +77,7 @@ class Replica:
         max_concurrent_tasks: int | None,
         *,
         launched: bool = False,
+        ready: bool | None = True,
     ) -> None:
         self.runtime_id = runtime_id
         self.replica_id = replica_id
@@ -84,6 +87,7 @@ class Replica:
         self.held: dict[str, None] = {}
         self.heard = False
         self.polls = 0
+        self.ready = ready
         self.revoked = False
 
     @property
@@ -93,13 +97,13 @@ class Replica:
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether it has polled and still gets jobs: it is not being decommissioned."""
-        return self.polls > 0 and self.max_concurrent_tasks != 0
+        """Whether it has polled, is ready, and is not being decommissioned."""
+        return self.polls > 0 and bool(self.ready) and self.max_concurrent_tasks != 0
 
     @property
     def full(self) -> bool:
-        """Whether the replica holds as many unfinished jobs as it may."""
-        return self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks
+        """Whether the replica holds as many unfinished jobs as it may, which is none until it is ready."""
+        return not self.ready or (self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks)
 
 
 class Session:

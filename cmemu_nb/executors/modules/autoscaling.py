@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.scaling import Decision, Scaling
 
-CHANGES_LOAD = ENDS_RUN | {"job_queued", "job_started"}
+CHANGES_LOAD = ENDS_RUN | {"job_queued", "job_started", "replica_ready"}
 
 
 class AutoScaling:
@@ -58,7 +58,7 @@ class AutoScaling:
             return
         replicas = self._module.in_service
         running = sum(len(each.replica.held) for each in replicas)
-        self._starting = any(each.exit_code is None and not each.replica.polls for each in replicas)
+        self._starting = any(each.exit_code is None and not each.has_been_responsive for each in replicas)
         now = self._engine.home.loop.time() * self._scaling.speedup
         queued = state.queue_depth(runtime_id)
         decision = self._scaler.observe(now, running, queued, len(replicas), starting=self._starting)

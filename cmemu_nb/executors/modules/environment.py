@@ -82,7 +82,10 @@ def add_replica(
     replica is added.
     """
     engine.lifecycle.events.hide(*configuration.secrets)
-    replica = engine.lifecycle.add_replica(runtime_id, configuration.max_concurrent_tasks, launched=launched)
+    ready = None if launched and configuration.readiness_probe else True
+    replica = engine.lifecycle.add_replica(
+        runtime_id, configuration.max_concurrent_tasks, launched=launched, ready=ready
+    )
     try:
         return replica, _environment(engine, replica, configuration)
     except BaseException:

@@ -22,6 +22,7 @@ from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs, repeats_result, stream_error
+from cmemu_nb.executors.modules.probes import Probes
 from cmemu_nb.executors.modules.process import ReplicaProcess
 from cmemu_nb.executors.modules.restarts import MAX_RESTARTS, WINDOW_SECONDS, Restarts
 from cmemu_nb.executors.opened_runtime import opened_runtime
@@ -75,6 +76,7 @@ class Launch:
         """Return it with the configuration that it has on a runtime now."""
         configuration = engine.lifecycle.configuration_with(runtime_id, self.given)
         _check_scaling(configuration)
+        _check_probes(configuration)
         return replace(self, configuration=configuration, server=_server(configuration, self.cwd))
 
     @property
@@ -103,6 +105,7 @@ class LaunchedModule:
         self.logs = ModuleLogs()
         self.replicas: list[ReplicaProcess] = []
         self._executors: dict[ReplicaProcess, ServerExecutor] = {}
+        self._probes: dict[ReplicaProcess, Probes] = {}
         self._engine = engine
         self._forwarders = forwarders
         self._launch = launch
@@ -182,8 +185,13 @@ class LaunchedModule:
 
     @property
     def states(self) -> list[str]:
-        """The replicas' states: starting, started, responsive, decommissioned, stopping, backing off, exited(code)."""
+        """The replicas' states: starting, started, (un)responsive, decommissioned, stopping, backing off, exited(N)."""
         return [replica.state for replica in list(self.replicas)]
+
+    @property
+    def unready(self) -> str:
+        """Why the readiness probe of a replica failed last; "" if none did."""
+        return next((each.unready for each in list(self._probes.values()) if each.unready), "")
 
     @property
     def readiness(self) -> tuple[str, str]:
@@ -313,6 +321,10 @@ class LaunchedModule:
             self._on_line,
             self._on_exit,
         )
+        if launch.configuration.readiness_probe or launch.configuration.liveness_probe:
+            self._probes[process] = Probes(
+                engine, process, launch, environment, lambda why: self._end_dead(process, why)
+            )
         if launch.server is not None:
             self._serve(launch.server, process)
         return process
@@ -322,6 +334,12 @@ class LaunchedModule:
 
         process.awaited = f"port {server.port}"
         self._executors[process] = ServerExecutor(self._engine, server, process.replica)
+
+    def _end_dead(self, process: ReplicaProcess, why: str) -> None:
+        """End a replica whose liveness probe has failed; it is started again as any that exits."""
+        process.dead = why
+        self._warn(process, f"Replica {process.number} is ended, because {why}.")
+        process.stop()
 
     def _warn(self, process: ReplicaProcess, text: str) -> None:
         self.logs.append(LogLine(time.time_ns(), process.replica.replica_id, text, "WARNING", by_emulator=True))
@@ -348,7 +366,7 @@ class LaunchedModule:
         self._forwarders.close(process.replica)
         self._end_executor(process)
         # Before the exit code is set: other threads must not see a program that has ended and is not to start again.
-        reason, consequence = f"exited with code {code}", self._schedule_restart(process, code)
+        reason, consequence = _exit(process, code), self._schedule_restart(process, code)
         process.exit_code = code
         if consequence:
             self._warn(process, f"Replica {process.number} exited ({code}){consequence}.")
@@ -378,9 +396,9 @@ class LaunchedModule:
             self._engine.lifecycle.note("replica_exited", self.runtime_id, detail=f"not started again: {error}")
 
     def _end_executor(self, process: ReplicaProcess) -> None:
-        executor = self._executors.pop(process, None)
-        if executor is not None:
-            executor.end()
+        for parts in (self._executors, self._probes):
+            if (part := parts.pop(process, None)) is not None:
+                part.end()
 
     async def end(self, reason: str) -> None:
         """End the replicas and wait until their processes have exited."""
@@ -434,8 +452,9 @@ class LaunchedModule:
             verb, target = self.readiness
             states = ", ".join(self.states)
             warning = self._forwarders.warning(fixed=self._launch.may_be_java)
+            unready = f" The readiness probe failed: {self.unready}." if self.unready else ""
             raise LaunchFailed(
-                f"{self.command} did not {verb} {target} within {timeout:g} s: {states}.{self._other_port()} "
+                f"{self.command} did not {verb} {target} within {timeout:g} s: {states}.{unready}{self._other_port()} "
                 f"{f'{warning} ' if warning else ''}{self._last_lines()}"
             )
 
@@ -720,6 +739,11 @@ class Modules(Part):
         return next((each.pid for each in processes if each.replica is replica), None)
 
 
+def _exit(process: ReplicaProcess, code: int) -> str:
+    """Return the clause that says how a replica has ended."""
+    return f"exited with code {code} ({process.dead})" if process.dead else f"exited with code {code}"
+
+
 def read_command(command: str | Sequence[str]) -> list[str]:
     """Return the arguments of a command line or a list; `python` is replaced by the current interpreter."""
     try:
@@ -790,6 +814,17 @@ def _check_scaling(configuration: Configuration) -> None:
         raise InvalidRequest(
             "A server module has one replica here, because each further one would need its port, too. Give its scaling "
             "max=1."
+        )
+
+
+def _check_probes(configuration: Configuration) -> None:
+    probes = filter(None, (configuration.readiness_probe, configuration.liveness_probe))
+    port = next((probe.port for probe in probes if probe.port), None)
+    replicas = configuration.scaling.max if configuration.scaling else configuration.replicas
+    if port is not None and replicas > 1:
+        raise InvalidRequest(
+            f"A program with an HTTP probe has one replica here, because each further one would need port {port}, too. "
+            "Give it one replica, or a probe with a command."
         )
 
 

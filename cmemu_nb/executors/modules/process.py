@@ -56,6 +56,8 @@ class ReplicaProcess:
         self.decommissioned = False
         """Whether it gets no more jobs, and is ended when it has none."""
         self.exit_code: int | None = None
+        self.dead = ""
+        """Why it was ended: what its liveness probe has shown; else ""."""
         self.backs_off = False
         """Whether the program has exited and another process is to take its place."""
         self._loop = loop
@@ -98,9 +100,10 @@ class ReplicaProcess:
 
     @property
     def state(self) -> str:
-        """One of starting, started, responsive, decommissioned, stopping, backing off and exited(code).
+        """One of starting, started, responsive, unresponsive, decommissioned, stopping, backing off and exited(code).
 
-        It is started when it has sent a request, responsive when it has polled, and backs off when it has exited and is
+        It is started when it has sent a request, responsive when it has polled and its readiness probe succeeds,
+        unresponsive when that fails again, and backs off when it has exited and is
         to be started again. A program in pipeline mode need not poll, so it is responsive while it runs. A server
         module is "waiting for port 8000" until it listens.
         """
@@ -115,11 +118,18 @@ class ReplicaProcess:
             return "stopping"
         if self.decommissioned:
             return "decommissioned"
-        if self.replica.polls or self._mode == Mode.PIPELINE:
+        if self.replica.ready is False:
+            return "unresponsive"
+        if self.replica.ready and (self.replica.polls or self._mode == Mode.PIPELINE):
             return "responsive"
         if self.awaited:
             return f"waiting for {self.awaited}"
         return "started" if self.replica.heard else "starting"
+
+    @property
+    def has_been_responsive(self) -> bool:
+        """Whether it has polled, and its readiness probe has succeeded."""
+        return self.replica.polls > 0 and self.replica.ready is not None
 
     @property
     def import_error(self) -> str:

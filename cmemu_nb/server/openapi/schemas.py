@@ -385,7 +385,7 @@ _REPLICA = members(
         "state": described(
             members(
                 {
-                    "state": described(one_of(ReplicaState), "`RESPONSIVE` when the replica has polled"),
+                    "state": described(one_of(ReplicaState), "`RESPONSIVE` when the replica has polled and is ready"),
                     "reason": described(array(TEXT), "Why it is decommissioned, else empty"),
                 }
             ),

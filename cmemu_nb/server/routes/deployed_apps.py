@@ -143,7 +143,9 @@ def _replicas(context: Context, runtime: Runtime) -> dict[str, ReplicaState]:
 def _state_of(replica: Replica, runtime: Runtime) -> ReplicaState:
     if replica.max_concurrent_tasks == 0:
         return ReplicaState.DECOMMISSIONED
-    if replica.polls or runtime.mode == Mode.PIPELINE:
+    if replica.ready is False:
+        return ReplicaState.UNRESPONSIVE
+    if (replica.polls or runtime.mode == Mode.PIPELINE) and replica.ready:
         return ReplicaState.RESPONSIVE
     return ReplicaState.STARTED if replica.heard else ReplicaState.STARTING
 
