@@ -89,8 +89,10 @@ class Emulator:
     - Internals: `lifecycle` (the state, which any thread may read), `change` (to change it), `on_event`, `application`,
       `home`, `client`.
 
-    The constructor takes the settings of `cmemu_nb.settings.Settings` as keywords and raises `SettingError` for an
-    unknown name or a wrong value:
+    The constructor takes `datasets` and `streams` by name, with which the emulator starts and to which `reset()`
+    returns: DataFrames, lists of dicts, paths of files, or the keys that a seed file has (`%cmemu help seed`). It takes
+    the settings of `cmemu_nb.settings.Settings` as keywords, too, and raises `SettingError` for an unknown name or a
+    wrong value:
 
     - Listening: `port` (4000, or a free one if it is taken), `tls_port` (8945), `host`, `local_hostnames`,
       `allow_remote`.
@@ -116,11 +118,15 @@ class Emulator:
     <JobStatus.QUEUED: 'queued'>
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, datasets: Any = None, streams: Any = None, **settings: Any) -> None:
         services = Services(self._environment, self._diagnosis, lambda: self._pages)
         self._engine = Engine(make_settings(settings), lambda: name_of(self), services)
         self._executors = Executors(self._engine)
         self._calls = Calls(self._executors)
+        if datasets or streams:
+            from cmemu_nb.data.seeds import seed_of
+
+            self._engine.identity.seed = seed_of(datasets, streams)
 
     # Create from a file
 
@@ -153,9 +159,9 @@ class Emulator:
         `%cmemu help seed` describes the format. The `settings` given here override those of the file. Raises
         `SeedError`, which names the line of the file and what is valid there, or `SettingError`.
         """
-        from cmemu_nb.storage import seed_file
+        from cmemu_nb.data.seeds import read_seed
 
-        return cls.of_seed(seed_file.read(path, settings))
+        return cls.of_seed(read_seed(path, settings))
 
     @classmethod
     def of_seed(cls, seed: Seed) -> Self:

@@ -22,9 +22,10 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List
 from cmemu_nb import Emulator, __version__, cli
 from cmemu_nb.arguments import given_settings
 from cmemu_nb.cli.serve import faults_reported
+from cmemu_nb.data.seeds import read_seed
 from cmemu_nb.notebook import commands
 from cmemu_nb.settings import Settings
-from cmemu_nb.storage import live_file, seed_file
+from cmemu_nb.storage import live_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -201,7 +202,7 @@ def test_every_setting_is_an_option_of_the_commands_that_start_and_a_key_of_seed
     words, value = typed(name)
     assert given_settings(commands.parse(f"start {' '.join(words)}", {})[1]) == {name: value}
     (tmp_path / "seed.yaml").write_text(json.dumps({"settings": {name: value}}))
-    assert seed_file.read(tmp_path / "seed.yaml", {}).settings == {name: value}
+    assert read_seed(tmp_path / "seed.yaml", {}).settings == {name: value}
     if not Settings.class_traits()[name].metadata.get("notebook_only"):
         for command in ("serve", "run"):
             options, rest = cli._parsers()[0].parse_known_args([command, *words])  # noqa: SLF001

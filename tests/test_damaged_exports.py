@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("arrow_pipe")]
 
 TIMES = 5_000 if os.environ.get("CMEMU_LONG") else 250
 SEED = 20_261_130

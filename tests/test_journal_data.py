@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("arrow_pipe")
 MANY_BYTES = bytes(range(256)) * 4096 * 12
 SHOW = """
 datasets = {each.rid: emu.lifecycle.dataset(each.rid) for each in emu.lifecycle.datasets()}

@@ -405,7 +405,10 @@ REFUSED = [
         "line 4: unknown key 'runtime' in runtimes[0]. Did you mean 'runtime_id'? The keys are runtime_id, ",
     ),
     ("port: 4000\n", "line 1: unknown key 'port' in the file; the keys are foundry, tokens, settings."),
-    ("foundry: {modules: {}}\n", "line 1: unknown key '…' in foundry; the keys are compute_modules."),
+    (
+        "foundry: {modules: {}}\n",
+        "line 1: unknown key '…' in foundry; the keys are compute_modules, datasets, streams.",
+    ),
     ("1: 2\n", "line 1: unknown key in the file; the keys are"),
     ("? [a]\n: 2\n", "line 1: unknown key in the file; the keys are"),
     ("- a\n- b\n", "line 1: the file must be a mapping of foundry, tokens, settings, not a list."),

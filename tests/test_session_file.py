@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("arrow_pipe")
 BODIES = [b"", b"42", b'{"exception":"no"}', b"\xff\x00", "ü\u2028\U0001f600".encode()]
 
 

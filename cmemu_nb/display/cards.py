@@ -54,7 +54,7 @@ def show_emulator(emulator: Emulator) -> dict[str, str]:
         ("runs", HOMES[emulator.home.kind]),
         ("holds", holdings(state)),
     ]
-    if emulator.seed is not None:
+    if emulator.seed is not None and emulator.seed.path:
         pairs.append(("seed", emulator.seed.path))
     if (seen_in := front_end()).limits:
         pairs.append(("seen in", f"{seen_in.name}: {seen_in.limits.format(emu=emu)}"))

@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.data_changes import DataChanges
     from cmemu_nb.lifecycle.data_streams import StreamRecord
     from cmemu_nb.lifecycle.scaling import Scale
-    from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp
+    from cmemu_nb.lifecycle.snapshot import SavedSession, SavedState, Seed, SeededApp, SeededDataset
     from cmemu_nb.wire.stream_schemas import StreamSchema
     from cmemu_nb.wire.stream_values import NewRecord
 
@@ -344,7 +344,7 @@ class Lifecycle(State):
             self._bind_missing(before)
 
     def reset(self) -> None:
-        """Delete every session, dataset and data stream, and open the seed's sessions, as in a new emulator [ours]."""
+        """Delete every session, dataset and data stream, and apply the seed, as in a new emulator [ours]."""
         for runtime_id in list(self._sessions):
             self.delete_session(runtime_id)
         for runtime_id in list(self._configurations):
@@ -358,13 +358,21 @@ class Lifecycle(State):
             self.apply_seed(self._seed)
 
     def apply_seed(self, seed: Seed) -> None:
-        """Open the sessions and make the bindings of a seed file that do not exist yet [ours]; `reset()` repeats it.
+        """Make the sessions, bindings, datasets and streams of a seed that do not exist yet [ours].
 
-        A runtime that exists keeps its session, whatever token the file gives it, and a bound app its binding; a
-        configured runtime keeps its configuration.
+        `reset()` repeats it. A runtime that exists keeps its session, whatever token the file gives it, and a bound app
+        its binding; a configured runtime keeps its configuration, and a dataset or stream of the same name its data.
         """
         self._seed = seed
         existing = sorted({each.runtime_id for each in seed.runtimes} & self._sessions.keys())
+        # Before the configurations: their aliases name datasets and streams.
+        for dataset in seed.datasets:
+            if not self._keeps_data(dataset.name, existing):
+                self._make_seeded_dataset(dataset)
+        for seeded in seed.streams:
+            if not self._keeps_data(seeded.name, existing):
+                stream = self.create_data_stream(seeded.name, seeded.schema, seeded.options, rid=seeded.rid)
+                self.publish(stream.rid, stream.branch, seeded.records)
         for each in seed.runtimes:
             if each.runtime_id not in self._sessions:
                 self.open_session(each.runtime_id, token=each.module_auth_token)
@@ -374,6 +382,20 @@ class Lifecycle(State):
             if app.active:
                 self._bind_missing(app)
         self._emit("seed_applied", detail=_describe_seed(seed, existing))
+
+    def _keeps_data(self, name: str, existing: list[str]) -> bool:
+        """Return whether there is a dataset or data stream of a name, and add it to what exists."""
+        exists = self.find_dataset(name) is not None or self.find_data_stream(name, None) is not None
+        existing.extend([name] if exists else [])
+        return exists
+
+    def _make_seeded_dataset(self, seeded: SeededDataset) -> None:
+        rid, file = self.create_dataset(seeded.name, rid=seeded.rid).rid, seeded.file
+        if file is not None:
+            transaction = self.open_transaction(rid, TransactionType.SNAPSHOT)
+            self.put_file(rid, transaction.rid, file.path, file.body)
+            self.commit_transaction(rid, transaction.rid)
+            self.set_dataset_schema(rid, transaction.rid, MASTER, file.fields, file.reader)
 
     def authenticate(self, runtime_id: str, token: str | None) -> Runtime:
         """Return the runtime if the token is its session's; an unknown runtime is reported before a wrong token."""
@@ -1426,7 +1448,9 @@ def _describe_transaction(history: DatasetHistory, transaction: Transaction) -> 
 def _describe_seed(seed: Seed, existing: list[str]) -> str:
     inactive = [f"{app.deployed_app_rid} on branch {app.branch!r}" for app in seed.apps if not app.active]
     runtimes, apps = plural(len(seed.runtimes), "runtime"), plural(len(seed.apps) - len(inactive), "deployed app")
-    parts = [f"{runtimes}, {apps} of {seed.path}"]
+    counted = {"dataset": len(seed.datasets), "stream": len(seed.streams)}
+    data = [f", {plural(count, noun)}" for noun, count in counted.items() if count]
+    parts = [f"{runtimes}, {apps}{''.join(data)} of {seed.path or 'the given data'}"]
     parts += [f"kept as they were: {', '.join(map(repr, existing))}"] if existing else []
     parts += [f"inactive, so bound to no runtime: {', '.join(inactive)}"] if inactive else []
     return "; ".join(parts)

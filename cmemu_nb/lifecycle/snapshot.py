@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from cmemu_nb.errors import SeedError
-from cmemu_nb.lifecycle.data_streams import DataStream, StreamRecord, Subscriber  # noqa: TC001 - the same
-from cmemu_nb.lifecycle.datasets import Branch, Dataset, DatasetFile, DatasetSchema, Transaction  # noqa: TC001 - the same
+from cmemu_nb.lifecycle.data_streams import (  # noqa: TC001 - the same
+    DataStream,
+    StreamOptions,
+    StreamRecord,
+    Subscriber,
+)
+from cmemu_nb.lifecycle.datasets import Branch, Dataset, DatasetFile, DatasetSchema, Reader, Transaction  # noqa: TC001 - the same
 from cmemu_nb.lifecycle.records import DeployedApp, FunctionSchema, Job, Runtime  # noqa: TC001 - msgspec reads the fields' types
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 
@@ -19,6 +24,13 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.data_streams import StreamLog
     from cmemu_nb.lifecycle.datasets import DatasetHistory
     from cmemu_nb.tokens import Token
+    from cmemu_nb.wire.stream_schemas import StreamSchema
+    from cmemu_nb.wire.stream_values import NewRecord
+
+
+DATASET_KEYS = ("path", "rows", "rid")
+STREAM_KEYS = ("schema", "records", "path", "partitions", "keys", "rid")
+"""What a dataset and a stream of a seed can have."""
 
 
 class SavedReplica(msgspec.Struct, frozen=True):
@@ -144,8 +156,35 @@ class SeededApp(msgspec.Struct, frozen=True):
     active: bool = True
 
 
+class SeededFile(msgspec.Struct, frozen=True):
+    """The file of a dataset, and the schema that fits it as JSON text."""
+
+    path: str
+    body: bytes
+    fields: bytes
+    reader: Reader
+
+
+class SeededDataset(msgspec.Struct, frozen=True):
+    """A dataset that exists from the start, with a file or empty; without a RID of its own it gets a random one."""
+
+    name: str
+    rid: str | None
+    file: SeededFile | None
+
+
+class SeededStream(msgspec.Struct, frozen=True):
+    """A data stream that exists from the start, with the records that were published to it."""
+
+    name: str
+    rid: str | None
+    schema: StreamSchema
+    options: StreamOptions
+    records: list[NewRecord]
+
+
 class Seed(msgspec.Struct, frozen=True):
-    """The contents of a seed file.
+    """The initial state of an emulator: the contents of a seed file at `path`, or data that it was given.
 
     `settings` are those of the file, overridden by those that were given; `logins` are by bearer token; `runtimes`
     includes runtimes that only an app names.
@@ -156,9 +195,16 @@ class Seed(msgspec.Struct, frozen=True):
     runtimes: list[SeededRuntime]
     apps: list[SeededApp]
     logins: dict[Token, str]
+    datasets: list[SeededDataset] = []
+    streams: list[SeededStream] = []
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has a dataset or a stream."""
+        return bool(self.datasets or self.streams)
 
     def plants_the_same(self, other: Seed | None) -> bool:
-        """Return whether another seed has the same sessions, bindings and bearer tokens, from the same file."""
+        """Return whether another seed has the same sessions, bindings, tokens and data, from the same file."""
         return other is not None and msgspec.structs.replace(self, settings=other.settings) == other
 
     def check_tokens(self, sessions: Collection[SavedSession]) -> None:

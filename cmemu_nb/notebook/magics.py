@@ -226,7 +226,7 @@ class CMEmu(Settings, Magics):
         if held:
             print(f"{_start_line(name, self.name)} starts it again with these records.")  # noqa: T201
         if emulator.settings.journal is not None:
-            seed = f" --seed {shlex.quote(emulator.seed.path)}" if emulator.seed else ""
+            seed = f" --seed {shlex.quote(emulator.seed.path)}" if emulator.seed and emulator.seed.path else ""
             line = f"%cmemu start --journal {shlex.quote(emulator.settings.journal)}{seed}"
             print(f"{line} does so in another kernel, too.")  # noqa: T201
 
@@ -240,7 +240,9 @@ class CMEmu(Settings, Magics):
         emulator = self._emulator(given)
         if given.runtime is None:
             emulator.reset()
-            again = " The runtimes of the seed file were opened again." if emulator.seed else ""
+            seed = emulator.seed
+            again = " The runtimes of the seed file were opened again." if seed and seed.runtimes else ""
+            again += " The datasets and streams of the start are there again." if seed and seed.has_data else ""
             print(f"Every runtime was deleted, with its jobs, schemas and bindings.{again}")  # noqa: T201
             return
         emulator.runtime(given.runtime).reset()
@@ -406,9 +408,9 @@ class CMEmu(Settings, Magics):
 
 
 def _read_seed(path: str, settings: dict[str, Any]) -> Seed:
-    from cmemu_nb.storage import seed_file as seed  # noqa: PLC0415 - YAML is imported only for a seed file
+    from cmemu_nb.data.seeds import read_seed  # noqa: PLC0415 - YAML is imported only for a seed file
 
-    return seed.read(path, settings)
+    return read_seed(path, settings)
 
 
 def _start_line(name: str, usual: str) -> str:

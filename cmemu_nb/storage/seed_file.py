@@ -1,4 +1,4 @@
-"""The seed file: the sessions, bindings, bearer tokens and settings with which an emulator starts, as YAML.
+"""The seed file: the sessions, bindings, tokens, data and settings with which an emulator starts, as YAML.
 
 `docs/seed.md` describes it. Invalid content raises a `SeedError` with the line in the file, and never with a token.
 """
@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cmemu_nb.errors import InvalidRequest, SeedError, SettingError
+from cmemu_nb.errors import InvalidRequest, SeedError, SettingError, WireError
 from cmemu_nb.lifecycle.configuration import KEYS
-from cmemu_nb.lifecycle.snapshot import Seed, SeededApp, SeededRuntime
+from cmemu_nb.lifecycle.snapshot import DATASET_KEYS, STREAM_KEYS, Seed, SeededApp, SeededRuntime
 from cmemu_nb.lifecycle.state import DEFAULT_BRANCH
 from cmemu_nb.settings import Settings, hide_tokens, make_settings
 from cmemu_nb.storage.configuration_file import read_mapping
@@ -19,48 +19,63 @@ from cmemu_nb.wire.labels import checked_runtime_id
 from cmemu_nb.wire.masking import Mask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import yaml
 
+    from cmemu_nb.lifecycle.snapshot import SeededDataset, SeededStream
     from cmemu_nb.tokens import Token
 
+    AsDataset = Callable[[str, object, Path], SeededDataset]
+    AsStream = Callable[[str, object, Path], SeededStream]
+
+T = TypeVar("T")
+
 FILE_KEYS = ("foundry", "tokens", "settings")
-FOUNDRY_KEYS = ("compute_modules",)
+FOUNDRY_KEYS = ("compute_modules", "datasets", "streams")
 MODULE_KEYS = ("runtimes", "deployed_apps")
 RUNTIME_KEYS = ("runtime_id", "module_auth_token", "configuration")
 APP_KEYS = ("deployed_app_rid", "runtime_id", "branch", "display_name", "active")
 TOKEN_KEYS = ("login",)
 SETTINGS = tuple(sorted(Settings.class_trait_names(config=True)))
 ALL_KEYS = (*FILE_KEYS, *FOUNDRY_KEYS, *MODULE_KEYS, *RUNTIME_KEYS, *APP_KEYS, *TOKEN_KEYS, *SETTINGS, *KEYS)
+ALL_KEYS += (*DATASET_KEYS, *STREAM_KEYS)
 
 
-def read(path: str | Path, given: dict[str, Any]) -> Seed:
+def read(path: str | Path, given: dict[str, Any], as_dataset: AsDataset, as_stream: AsStream) -> Seed:
     """Read a seed file; the settings `given` override its own.
 
-    Raises `SeedError` for a file that can't be read or whose content is invalid.
+    `as_dataset` and `as_stream` make datasets and streams of their names, their plain values and the folder of the
+    file. Raises `SeedError` for a file that can't be read or whose content is invalid.
     """
     hide_tokens(given)
     try:
-        return _read(path, given)
+        return _read(path, given, as_dataset, as_stream)
     except SeedError as error:
         refusal = str(error)
     # Raised here, because a traceback from inside _read can show local variables with the file's text and its tokens.
     raise SeedError(refusal)
 
 
-def _read(path: str | Path, given: dict[str, Any]) -> Seed:
+def _read(path: str | Path, given: dict[str, Any], as_dataset: AsDataset, as_stream: AsStream) -> Seed:
     document = Document(str(path), read_bytes(path, "The seed file"), ALL_KEYS)
     if document.root is None or document.absent(document.root):
         raise SeedError(
             f"The seed file {path} is empty. Give it one of {', '.join(FILE_KEYS)}; %cmemu help seed has one."
         )
-    return _Sections(document).seed(str(Path(path).expanduser().resolve()), given)
+    found = Path(path).expanduser().resolve()
+    return _Sections(document, found.parent, as_dataset, as_stream).seed(str(found), given)
 
 
 class _Sections:
     """Reads the sections of one file."""
 
-    def __init__(self, file: Document) -> None:
+    def __init__(self, file: Document, folder: Path, as_dataset: AsDataset, as_stream: AsStream) -> None:
         self._file = file
+        self._folder = folder
+        self._as_dataset = as_dataset
+        self._as_stream = as_stream
+        self._names: dict[str, yaml.Node] = {}
 
     def seed(self, path: str, given: dict[str, Any]) -> Seed:
         sections = self._file.fields(self._file.root, "the file", FILE_KEYS)
@@ -72,7 +87,10 @@ class _Sections:
         named = dict.fromkeys(each.runtime_id for each in apps if each.runtime_id not in known)
         runtimes += [SeededRuntime(name) for name in named]
         settings = self._settings(sections.get("settings"), given)
-        return Seed(path, settings, runtimes, apps, self._logins(sections.get("tokens")))
+        logins = self._logins(sections.get("tokens"))
+        datasets = self._data(foundry.get("datasets"), "datasets", DATASET_KEYS, self._as_dataset)
+        streams = self._data(foundry.get("streams"), "streams", STREAM_KEYS, self._as_stream)
+        return Seed(path, settings, runtimes, apps, logins, datasets, streams)
 
     def _runtimes(self, node: yaml.Node | None) -> list[SeededRuntime]:
         runtimes: list[SeededRuntime] = []
@@ -106,6 +124,21 @@ class _Sections:
             active = self._file.flag(fields.get("active"), f"{where}.active")
             apps.append(SeededApp(rid, self._runtime_id(each, fields, where), branch, name, active))
         return apps
+
+    def _data(self, node: yaml.Node | None, what: str, keys: tuple[str, ...], make: Callable[..., T]) -> list[T]:
+        made: list[T] = []
+        for key, value in self._file.pairs(node, what, "names, each with its data"):
+            name = self._file.text(key, f"a name of {what}") or ""
+            self._file.once(self._names, name, key, f"{what} has the name {name!r}")
+            where = f"{what}.{name}"
+            plain = self._file.value(value, where)
+            if isinstance(plain, dict):
+                self._file.fields(value, where, keys)  # names an unknown key, which may be a token, as elsewhere
+            try:
+                made.append(make(name, plain, self._folder))
+            except WireError as error:
+                raise self._file.error(value.start_mark, f"{where}: {error}") from None
+        return made
 
     def _logins(self, node: yaml.Node | None) -> dict[Token, str]:
         logins: dict[Token, str] = {}
