@@ -121,12 +121,7 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     """Add how a program is launched as a module."""
     parser.add_argument("--runtime", help="The runtime's id. Default: the name of the program's file.")
     parser.add_argument("--cwd", help="The program's working directory.")
-    parser.add_argument(
-        "--mode",
-        choices=[*map(str, Mode)],
-        default=argparse.SUPPRESS,
-        help="The execution mode: a program in 'pipeline' mode takes no jobs and need not poll. Default: function.",
-    )
+    add_mode(parser)
     parser.add_argument(
         "--openapi",
         metavar="FILE",
@@ -149,6 +144,16 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
         "module's scaling, see 'Configuring a module'.",
     )
     add_configuration(parser)
+
+
+def add_mode(parser: argparse.ArgumentParser) -> None:
+    """Add the execution mode of a module."""
+    parser.add_argument(
+        "--mode",
+        choices=[*map(str, Mode)],
+        default=argparse.SUPPRESS,
+        help="The execution mode: a program in 'pipeline' mode takes no jobs and need not poll. Default: function.",
+    )
 
 
 def scaling(text: str) -> Scaling:

@@ -19,6 +19,7 @@ from cmemu_nb.arguments import (
     add_function_and_query,
     add_job_filters,
     add_launch,
+    add_mode,
     add_replicas,
     add_seed,
     add_settings,
@@ -253,6 +254,7 @@ def parse_module_line(line: str) -> Arguments:
     parser = _Parser(prog="%%compute_module", add_help=False, allow_abbrev=False)
     parser.add_argument("module", metavar="NAME")
     parser.add_argument("--language", choices=("python", "node"), default="python")
+    add_mode(parser)
     add_replicas(parser)
     add_configuration(parser)
     parser.add_argument("--name")
@@ -271,7 +273,7 @@ def describe(name: str | None = None) -> str:
             *lines,
             "",
             "%%cmemu_functions [RUNTIME] [--echo] serves every function that its cell defines.",
-            "%%compute_module NAME [--language python|node] launches its cell as a module with an official SDK.",
+            "%%compute_module NAME [--language python|node] [--mode pipeline] launches its cell as a module.",
             "Every command takes --name NAME, for an emulator whose variable is not called 'emu'.",
             "%cmemu help COMMAND shows a command's arguments.",
             f"%cmemu help TOPIC shows a longer document: {', '.join(topics.names())}.",

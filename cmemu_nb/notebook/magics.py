@@ -122,7 +122,8 @@ class CMEmu(Settings, Magics):
     def compute_module(self, line: str, cell: str) -> LaunchedModule:
         """Launch the cell as a module with an official SDK: `%%compute_module NAME [--language python|node]`.
 
-        Running the cell again replaces the module. Further options: `--replicas`, `--max-concurrent-tasks`.
+        Running the cell again replaces the module. Further options: `--mode pipeline`, `--replicas`,
+        `--max-concurrent-tasks`, `--config FILE`.
         """
         given = parse_module_line(line)
         try:
