@@ -642,6 +642,8 @@ class Emulator:
           load, as on the platform (`help(Scaling)`, `%cmemu help configuration`).
         - `readiness_probe={"command": "python check.py"}`: a replica gets jobs when this succeeds;
           `liveness_probe={"path": "/health", "port": 8000}`: a replica for which this fails is restarted.
+        - `max_lifetime=72_000`: a replica that has lived for so many seconds is replaced by a new one, which is started
+          beside it; by default, replicas live as long as their programs.
         - `mode="pipeline"`: the program need not poll. It takes no jobs, counts as responsive while it runs, and
           `wait_until_ended()` of the result returns its exit code.
         - `server={"openapi": "openapi.json"}`: the program is an HTTP server without an SDK. The operations of that

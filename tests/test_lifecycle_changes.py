@@ -92,6 +92,7 @@ class World:
         self.replica = state.add_replica("rt", 2, launched=True, name="replica")
         self.idle = state.add_replica("rt", name="idle")
         self.waiting = state.add_replica("rt", name="waiting", ready=None)
+        self.standby = state.add_replica("rt", name="standby", standby=True)
         self.succeeded = state.finish("rt", self.running().job_id, b'{"error":"no"}')
         self.failed = state.fail(self.running().job_id, "broke")
         self.taken = self.running()
@@ -318,6 +319,23 @@ OPERATIONS: dict[str, list[Case]] = {
                 lambda world: world.state.take("rt", replica=world.idle),
             ),
             "poll_empty",
+        ),
+    ],
+    "hold_schemas": [
+        does(lambda world: world.state.hold_schemas(world.state.add_replica("rt"), [("f", b"{}")]), "replica_added"),
+        does(lambda world: world.state.hold_schemas(world.standby, [("x" * 101, b"{}")]), raises=InvalidRequest),
+    ],
+    "switch_replicas": [
+        does(
+            lambda world: world.state.switch_replicas([world.standby], [world.replica], "upgraded"),
+            "replicas_switched",
+        ),
+        does(
+            in_turn(
+                lambda world: world.state.hold_schemas(world.standby, [("new", b"{}")]),
+                lambda world: world.state.switch_replicas([world.standby], [], "upgraded"),
+            ),
+            *("schemas_posted", "replicas_switched"),
         ),
     ],
     "restart_replica": [
@@ -743,6 +761,7 @@ class Seen:
     subscribers: dict[str, tuple[int, ...]]
     scales: dict[str, Scale | None]
     ready: dict[str, bool | None]
+    standby: set[tuple[str, str]]
     at: int
 
 
@@ -767,6 +786,7 @@ def look(state: Lifecycle) -> Seen:
         {name: each.positions for name, each in state._subscribers.items()},  # noqa: SLF001 - no method lists them
         {name: state.scale_of(name) for name in names},
         {each.token: each.ready for each in state.replicas()},
+        {(name, each.token) for name in names for each in state.replicas(name) if each.standby},
         state.steady(),
     )
 
@@ -799,6 +819,7 @@ def changes(before: Seen, after: Seen) -> Iterator[str]:  # noqa: C901, PLR0912 
     yield from ("schema_deleted" for name, _ in before.schemas.keys() - after.schemas.keys() if name not in ended)
     yield from ("replica_removed" for name, _ in before.replicas - after.replicas if name not in ended)
     yield from ("replica_added" for _ in after.replicas - before.replicas)
+    yield from ["replicas_switched"] * bool((before.standby - after.standby) & after.replicas)
     kept = before.scales.keys() & after.scales.keys() - ended
     for key, ready in after.ready.items():
         if before.ready.get(key, ready) is not ready:

@@ -168,6 +168,7 @@ def _facts(emulator: Emulator, runtime: Runtime, modules: Iterable[LaunchedModul
         facts.append(["command", plain(module.command, 300)])
         facts += [["mode", str(module.mode)]] if module.mode != Mode.FUNCTION else []
         facts.append(["configuration", plain(module.configuration.in_words, 1_000)])
+        facts += [["upgrade", plain(f"to {module.upgrading_to}", 300)]] if module.upgrading_to else []
         facts += [["next restart", plain(module.next_restart)]] if module.next_restart else []
         facts += [["readiness probe", plain(module.unready, 300)]] if module.unready else []
         facts += [["last line", plain(line, 300)]] if (line := last_line(module)) else []

@@ -46,6 +46,9 @@ MARKS = {
     "replica_unresponsive": "replica unresponsive",
     "replica_exited": "replica exited",
     "replica_removed": "replica removed",
+    "upgrade_began": "upgrade began",
+    "replicas_switched": "replicas switched",
+    "switch_failed": "switch failed",
     "executor_restarted": "executor restarted",
 }
 

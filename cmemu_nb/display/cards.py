@@ -189,9 +189,10 @@ def show_module(module: LaunchedModule) -> dict[str, str]:
         ("last lines", module.logs.tail(MAX_LINES) or "nothing was written yet"),
     ]
     wait = "wait_until_ended" if module.mode == Mode.PIPELINE else "wait_until_responsive"
+    upgrade = "" if module.mode == Mode.PIPELINE else "module.upgrade()   "
     steps = (
         f"module = {module.expression}",
-        f"module.{wait}()   module.logs   module.restart()   module.stop()",
+        f"module.{wait}()   module.logs   {upgrade}module.restart()   module.stop()",
     )
     return _bundle("Module", pairs, steps, status_badge(_state_of(module)))
 

@@ -93,6 +93,7 @@ class Configuration:
     - `mode`: `function`, or `pipeline` for a program that takes no jobs and need not poll.
     - `replicas`: how many processes a launch starts, 1 by default.
     - `max_concurrent_tasks`: how many unfinished jobs a replica receives at a time, 1 by default.
+    - `max_lifetime`: after how many seconds a replica is replaced by a new one; None, the default, for never.
     - `server`: for a program that is an HTTP server without an SDK, the path of its OpenAPI document as `openapi`, and
       perhaps its `port` and the `timeout` of a request in seconds.
     - `scaling`: between how many replicas it is scaled, and when, in place of `replicas`; None, the default, leaves
@@ -114,6 +115,7 @@ class Configuration:
     scaling: Scaling | None = None
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
+    max_lifetime: float | None = None
 
     def changed(self, given: Mapping[str, Any]) -> Configuration:
         """Return it with other values for the given keys; None leaves a key as it is.
@@ -179,6 +181,7 @@ class Configuration:
         parts += [f"scaling {self.scaling.in_words}"] if self.scaling else []
         probes = {"readiness_probe": self.readiness_probe, "liveness_probe": self.liveness_probe}
         parts += [f"{name} {probe.in_words}" for name, probe in probes.items() if probe]
+        parts += [f"max_lifetime {self.max_lifetime:g} s"] if self.max_lifetime else []
         parts += [f"mode {self.mode}"] if self.mode != Mode.FUNCTION else []
         sizes = {"replicas": self.replicas, "max_concurrent_tasks": self.max_concurrent_tasks}
         parts += [f"{name} {value}" for name, value in sizes.items() if value != 1]
@@ -448,4 +451,5 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "scaling": _scaling,
     "readiness_probe": _probe,
     "liveness_probe": _probe,
+    "max_lifetime": _seconds,
 }

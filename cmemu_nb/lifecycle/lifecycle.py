@@ -132,6 +132,7 @@ class Lifecycle(State):
     - a runtime's module is given another number of replicas by its scaling: `module_scaled`;
     - a replica is added or its token revoked: `replica_added`, `replica_removed`;
     - the readiness probe of a replica succeeds, or fails after that: `replica_ready`, `replica_unresponsive`;
+    - replicas on standby take the place of others: `replicas_switched`;
     - a value is put into a scratch cache, deleted or evicted: `cache_put`, `cache_deleted`, `cache_evicted`;
     - a lock is acquired, refreshed or released, or its lease ends: `lock_acquired`, `lock_refreshed`, `lock_released`,
       `lock_expired`. The last one is emitted when the runtime's locks are used the next time;
@@ -160,8 +161,8 @@ class Lifecycle(State):
 
     Three things are not part of this state, so they change without an event: the marks that a client was heard from
     (`Runtime.last_poll_at`, `Replica.heard`, `Replica.polls`), what the functions of jobs print (`log()`), and how the
-    lifecycle is set up (`limit()`, `keep_app()`, `drain_replica()`, `attach_journal()`). `restore()` fills a lifecycle
-    that has no listener yet.
+    lifecycle is set up (`limit()`, `keep_app()`, `drain_replica()`, `hold_schemas()`, `attach_journal()`). `restore()`
+    fills a lifecycle that has no listener yet.
 
     `clock` returns Unix nanoseconds, `time.time_ns()` by default, and `monotonic` the nanoseconds of a clock that is
     never set; `keep_events` is how many events the log holds, in at most a quarter of `keep_bytes`; `max_queued` how
@@ -552,18 +553,22 @@ class Lifecycle(State):
         launched: bool = False,
         name: str | None = None,
         ready: bool | None = True,
+        standby: bool = False,
     ) -> Replica:
         """Make a token for one more copy of a runtime's module, valid as long as the session [ours].
 
         The replica gets at most `max_concurrent_tasks` unfinished jobs at a time, because real clients poll ahead
         [foundry]. `launched` says that it ends with this process. `name` is its id, a random one by default; a suffix
-        is added to one that is in use. `ready` is None for one that gets no jobs until `set_ready()`.
+        is added to one that is in use. `ready` is None for one that gets no jobs until `set_ready()`; one on `standby`
+        gets none until `switch_replicas()`.
         """
         session = self._session(runtime_id)
         token, name = MODULE_TOKEN_START + secrets.token_urlsafe(32), name or secrets.token_hex(4)
         if name in session.replicas:  # by one that is still leaving, for instance
             name = f"{name}-{secrets.token_hex(2)}"
-        replica = Replica(runtime_id, name, token, max_concurrent_tasks, launched=launched, ready=ready)
+        replica = Replica(
+            runtime_id, name, token, max_concurrent_tasks, launched=launched, ready=ready, standby=standby
+        )
         self._add_replica(session, replica)
         self._emit("replica_added", runtime_id, detail=name)
         return replica
@@ -600,6 +605,29 @@ class Lifecycle(State):
     def drain_replica(self, replica: Replica) -> None:
         """Hand a replica no more jobs; its token stays valid for the results of those that it holds."""
         replica.max_concurrent_tasks = 0
+
+    def hold_schemas(self, replica: Replica, schemas: Iterable[tuple[str, bytes]]) -> None:
+        """Keep the schemas that a replica on standby has posted until `switch_replicas()`."""
+        for name, payload in schemas:
+            self.check_label("function name", name)
+            replica.schemas = {**(replica.schemas or {}), name: payload}
+        replica.schemas = replica.schemas or {}
+
+    def switch_replicas(self, new: Sequence[Replica], old: Iterable[Replica], detail: str) -> None:
+        """Hand out jobs to replicas on standby in place of the old ones, which finish those that they hold [foundry].
+
+        All are of one runtime. The schemas that the new ones have posted become the runtime's [ours]. `detail` says
+        why they are switched.
+        """
+        runtime_id = new[0].runtime_id
+        held = [replica.schemas for replica in new if replica.schemas is not None]
+        if held:
+            self.post_schemas(runtime_id, {name: each for schemas in held for name, each in schemas.items()}.items())
+        for replica in new:
+            replica.standby, replica.schemas = False, None
+        for replica in old:
+            self.drain_replica(replica)
+        self._emit("replicas_switched", runtime_id, detail=detail)
 
     def restart_replica(self, replica: Replica) -> list[str]:
         """Fail the jobs that a replica held before it restarted, and count its polls anew; returns the jobs' ids."""

@@ -61,12 +61,13 @@ class Replica:
     It may hold at most `max_concurrent_tasks` of them; that is None for the session's own token, which has no limit.
     `launched` says whether the replica ends with this process, `heard` whether it has sent any request, and `revoked`
     whether its token has become invalid; `polls` counts its polls since its start or last restart. `ready` says whether
-    its readiness probe succeeds, None before it has succeeded once; it is True without such a probe.
+    its readiness probe succeeds, None before it has succeeded once; it is True without such a probe. One on `standby`
+    gets no jobs, and keeps the `schemas` that it posts, None if it has posted none, until it takes the place of others.
     """
 
     __slots__ = (
         *("heard", "held", "launched", "max_concurrent_tasks", "polls", "ready", "replica_id", "revoked"),
-        *("runtime_id", "token"),
+        *("runtime_id", "schemas", "standby", "token"),
     )
 
     def __init__(
@@ -78,12 +79,15 @@ class Replica:
         *,
         launched: bool = False,
         ready: bool | None = True,
+        standby: bool = False,
     ) -> None:
         self.runtime_id = runtime_id
         self.replica_id = replica_id
         self.token = token
         self.max_concurrent_tasks = max_concurrent_tasks
         self.launched = launched
+        self.standby = standby
+        self.schemas: dict[str, bytes] | None = None
         self.held: dict[str, None] = {}
         self.heard = False
         self.polls = 0
@@ -97,13 +101,14 @@ class Replica:
 
     @property
     def takes_jobs(self) -> bool:
-        """Whether it has polled, is ready, and is not being decommissioned."""
-        return self.polls > 0 and bool(self.ready) and self.max_concurrent_tasks != 0
+        """Whether it has polled, is ready, and is neither on standby nor being decommissioned."""
+        return self.polls > 0 and bool(self.ready) and not self.standby and self.max_concurrent_tasks != 0
 
     @property
     def full(self) -> bool:
-        """Whether the replica holds as many unfinished jobs as it may, which is none until it is ready."""
-        return not self.ready or (self.max_concurrent_tasks is not None and len(self.held) >= self.max_concurrent_tasks)
+        """Whether it holds as many unfinished jobs as it may, which is none until it is ready, and on standby."""
+        most = 0 if self.standby or not self.ready else self.max_concurrent_tasks
+        return most is not None and len(self.held) >= most
 
 
 class Session:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.lifecycle import Lifecycle
 
 WAKES_ONE_POLL = frozenset({"job_queued", "job_given_back"})
-FREES_A_SLOT = FINISHES_JOB | {"job_given_back", "replica_ready"}
+FREES_A_SLOT = FINISHES_JOB | {"job_given_back", "replica_ready", "replicas_switched"}
 WAKES_JOB = ENDS_RUN | {"job_started", "result_started", "result_chunk"}
 
 

@@ -21,16 +21,27 @@ CHANGES_LOAD = ENDS_RUN | {"job_queued", "job_started", "replica_ready"}
 
 
 class AutoScaling:
-    """Starts and decommissions replicas of a module whose first ones have been started, until `end()`."""
+    """Starts and decommissions replicas of a module whose first ones have been started, until `end()`.
 
-    def __init__(self, engine: Engine, module: LaunchedModule, scaling: Scaling, max_concurrent_tasks: int) -> None:
+    The module had `before` replicas; `why` says why it has others now.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        module: LaunchedModule,
+        scaling: Scaling,
+        max_concurrent_tasks: int,
+        before: int = 0,
+        why: str = "it was launched",
+    ) -> None:
         self._engine = engine
         self._module = module
         self._scaling = scaling
         self._scaler = Scaler(scaling, max_concurrent_tasks)
         self._starting = False
         self._next: asyncio.Handle | None = None
-        self._record(0, scaling.first, "it was launched")
+        self._record(before, len(module.in_service), why)
         self._unsubscribe = engine.lifecycle.events.subscribe(self._on_event)
         self._observe_in(0)
 

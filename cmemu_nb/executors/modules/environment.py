@@ -75,6 +75,7 @@ def add_replica(
     configuration: Configuration,
     *,
     launched: bool = False,
+    standby: bool = False,
 ) -> tuple[Replica, ModuleEnvironment]:
     """Add a replica to a runtime, write its files, and return the replica and its environment.
 
@@ -84,7 +85,7 @@ def add_replica(
     engine.lifecycle.events.hide(*configuration.secrets)
     ready = None if launched and configuration.readiness_probe else True
     replica = engine.lifecycle.add_replica(
-        runtime_id, configuration.max_concurrent_tasks, launched=launched, ready=ready
+        runtime_id, configuration.max_concurrent_tasks, launched=launched, ready=ready, standby=standby
     )
     try:
         return replica, _environment(engine, replica, configuration)

@@ -21,6 +21,8 @@ from cmemu_nb.executors.modules.autoscaling import AutoScaling
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
+from cmemu_nb.executors.modules.handover import Handover
+from cmemu_nb.executors.modules.lifetimes import RETRY_SECONDS, Lifetimes
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs, repeats_result, stream_error
 from cmemu_nb.executors.modules.probes import Probes
 from cmemu_nb.executors.modules.process import ReplicaProcess
@@ -28,7 +30,7 @@ from cmemu_nb.executors.modules.restarts import MAX_RESTARTS, WINDOW_SECONDS, Re
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.process_environment import HERE
 from cmemu_nb.executors.replicas import record_exit, record_start
-from cmemu_nb.lifecycle.configuration import Configuration
+from cmemu_nb.lifecycle.configuration import Configuration, hide_secrets
 from cmemu_nb.lifecycle.events import ENDS_RUN, ENDS_SESSION, FINISHES_JOB
 from cmemu_nb.lifecycle.lifecycle import BROKEN_OFF, until
 from cmemu_nb.lifecycle.records import JobStatus, Mode, takes_no_jobs
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
+REPLACE_SECONDS = 60.0
+BUSY_SECONDS = 1.0
 PORT_CHECKS = 20
 PORT_SECONDS = 0.05
 MAX_LAST_LINES = 20
@@ -77,7 +81,28 @@ class Launch:
         configuration = engine.lifecycle.configuration_with(runtime_id, self.given)
         _check_scaling(configuration)
         _check_probes(configuration)
-        return replace(self, configuration=configuration, server=_server(configuration, self.cwd))
+        launch = replace(self, configuration=configuration, server=_server(configuration, self.cwd))
+        _check_lifetime(launch)
+        return launch
+
+    @property
+    def shown(self) -> str:
+        """The command as it is typed in a terminal."""
+        program, *arguments = self.command
+        return shlex.join([PYTHONS[0] if program == sys.executable else program, *arguments])
+
+    @property
+    def readiness(self) -> tuple[str, str]:
+        """What shows that the program is ready, as a verb and its object: it polls for jobs, or it answers at a URL."""
+        return ("poll", "for jobs") if self.server is None else ("answer", f"at {self.server.url}")
+
+    @property
+    def ports(self) -> set[int]:
+        """The ports that the program needs: that of its server, and those of its probes."""
+        configuration = self.configuration
+        probes = filter(None, (configuration.readiness_probe, configuration.liveness_probe))
+        ports = {probe.port for probe in probes if probe.port}
+        return ports if self.server is None else {*ports, self.server.port}
 
     @property
     def path(self) -> str:
@@ -114,13 +139,14 @@ class LaunchedModule:
         self._launched = False
         self._scaling: AutoScaling | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._handover: Handover | None = None
+        self._lifetimes = Lifetimes(lambda: engine.home.loop, self._on_end_of_life)
         self._restarts = Restarts(lambda: engine.home.loop, self._restart_replica)
 
     @property
     def command(self) -> str:
         """The command as it is typed in a terminal."""
-        program, *arguments = self._launch.command
-        return shlex.join([PYTHONS[0] if program == sys.executable else program, *arguments])
+        return self._launch.shown
 
     @property
     def mode(self) -> Mode:
@@ -139,8 +165,13 @@ class LaunchedModule:
 
     @property
     def in_service(self) -> list[ReplicaProcess]:
-        """The replicas that are not being decommissioned, including those that have exited."""
-        return [replica for replica in list(self.replicas) if not replica.decommissioned]
+        """The replicas that are neither on standby nor being decommissioned, including those that have exited."""
+        return [each for each in list(self.replicas) if not (each.decommissioned or each.replica.standby)]
+
+    @property
+    def upgrading_to(self) -> str:
+        """The command of the replicas that are started to take the place of others; "" if there are none."""
+        return "" if self._handover is None else self._handover.launch.shown
 
     @property
     def scaled_to_zero(self) -> bool:
@@ -196,8 +227,7 @@ class LaunchedModule:
     @property
     def readiness(self) -> tuple[str, str]:
         """What shows that the program is ready, as a verb and its object: it polls for jobs, or it answers at a URL."""
-        server = self._launch.server
-        return ("poll", "for jobs") if server is None else ("answer", f"at {server.url}")
+        return self._launch.readiness
 
     @property
     def expression(self) -> str:
@@ -228,6 +258,37 @@ class LaunchedModule:
         """End every replica and launch it again with a new token; the jobs that the replicas hold fail."""
         self._engine.home.run(self.start_again("the module was restarted"))
 
+    def upgrade(
+        self,
+        command: str | Sequence[str] | None = None,
+        *,
+        cwd: str | None = None,
+        timeout: float = 30.0,
+        **configuration: Any,
+    ) -> LaunchedModule:
+        """Replace the program by another one without an interruption, as an upgrade on the platform does.
+
+        New replicas are started beside the old ones. When all of them poll for jobs, they get the jobs, the functions'
+        schemas become theirs, and this returns the module. The old ones get no more jobs, finish those that they hold,
+        and are then ended. Queued jobs stay queued.
+
+        The default `command` is the present one, for a program that was edited; `cwd` and the keys of the
+        configuration are as for `launch()`, and those that are not given stay. `timeout` is in seconds. Raises
+        `LaunchFailed` with the last lines of the new program's output if a new replica exits, raises an exception while
+        it is imported, or does not poll in time; then the old ones continue. Raises `InvalidRequest` for a program in
+        pipeline mode, which takes no jobs, for a module that was stopped, and while another upgrade is under way.
+
+        >>> module = emu.launch("python app.py").wait_until_responsive()
+        >>> module.upgrade("python app.py --verbose")
+        <Module 'app': python app.py --verbose: ...>
+        """
+        hide_secrets(configuration)
+        arguments = self._launch.command if command is None else read_command(command)
+        given = {**self._launch.given, **configuration}
+        launch = replace(self._launch, command=arguments, cwd=cwd or self._launch.cwd, given=given)
+        self._engine.home.run(self._upgrade(launch, timeout))
+        return self
+
     def stop(self) -> None:
         """End every replica; the jobs that the replicas hold fail, queued jobs stay queued."""
         self._engine.home.run(self.end("the module was stopped"))
@@ -244,20 +305,133 @@ class LaunchedModule:
         configuration = self._launch.configuration
         scaling = configuration.scaling
         for _ in range(configuration.replicas if scaling is None else scaling.first):
-            self.add_replica()
+            self.add_replica(self._launch)
         if scaling is not None:
             self._scaling = AutoScaling(self._engine, self, scaling, configuration.max_concurrent_tasks)
 
-    def add_replica(self) -> None:
-        """Start one more replica, with the smallest number that is free."""
+    def add_replica(self, launch: Launch | None = None, *, standby: bool = False) -> ReplicaProcess:
+        """Start one more replica, with the smallest number that is free; by default, of the module's own launch."""
         taken = {process.number for process in self.replicas}
         number = next(number for number in itertools.count(1) if number not in taken)
-        self.replicas.append(self._start_replica(number))
+        process = self._start_replica(number, launch or self._launch, standby=standby)
+        self.replicas.append(process)
+        return process
+
+    async def _upgrade(self, launch: Launch, timeout: float) -> None:  # noqa: ASYNC109
+        launch = launch.on(self._engine, self.runtime_id)
+        self._check_upgrade(launch)
+        _check(launch)
+        before, began_at = self.command, self._engine.lifecycle.now()
+        count, scaling = launch.configuration.replicas, launch.configuration.scaling
+        if scaling is not None:
+            count = min(max(scaling.first, len(self.in_service)), scaling.max)
+        handover = Handover(
+            self._engine, self, launch, f"{before} was not upgraded to {launch.shown}", lambda: self.in_service
+        )
+        if self._handover is not None:
+            self._handover.break_off("an upgrade began")
+        self._engine.lifecycle.note("upgrade_began", self.runtime_id, detail=f"from {before} to {launch.shown}")
+        await self._hand_over(handover, count, timeout, f"the module was upgraded from {before} to {launch.shown}")
+        self._started_at = began_at
+
+    def _check_upgrade(self, launch: Launch) -> None:
+        if self._stopped or not self._launched:
+            raise InvalidRequest(
+                f"{self.command} was stopped, so it can't be upgraded. Launch the new program instead."
+            )
+        if self._upgrading:
+            raise InvalidRequest(
+                f"{self.command} is being upgraded to {self.upgrading_to} already. Wait until that is done, or end it: "
+                f"{self.expression}.restart()."
+            )
+        if Mode.PIPELINE in (self.mode, launch.configuration.mode):
+            raise InvalidRequest(
+                "A program in pipeline mode takes no jobs that a new one could take over. Restart it, or launch "
+                f"another one: {self.expression}.restart()."
+            )
+        shared = self._launch.ports & launch.ports
+        if shared:
+            raise InvalidRequest(
+                f"The new program needs port {min(shared)} while the old one still listens on it. Give the new one "
+                f"another port in its configuration; or restart it, which interrupts it: {self.expression}.restart()."
+            )
+
+    @property
+    def _upgrading(self) -> bool:
+        return self._handover is not None and self._handover.launch is not self._launch
+
+    async def _hand_over(self, handover: Handover, count: int, timeout: float, detail: str) -> None:  # noqa: ASYNC109
+        self._handover = handover
+        try:
+            await handover.run(count, timeout, detail)
+        except (CmemuError, OSError) as error:
+            self._engine.lifecycle.note("switch_failed", self.runtime_id, detail=str(error))
+            raise
+        finally:
+            if self._handover is handover:
+                self._handover = None
+
+    def switch(self, launch: Launch, new: Sequence[ReplicaProcess], old: Sequence[ReplicaProcess], detail: str) -> None:
+        """Give the jobs to the new replicas, which are on standby, in place of the old ones, and decommission these."""
+        for process in old:
+            process.decommissioned = True
+        taking, replaced = ([each.replica for each in processes] for processes in (new, old))
+        names = [", ".join(each.replica_id for each in replicas) for replicas in (taking, replaced)]
+        change = f"{names[0]} in place of {names[1] or 'none'}: {detail}"
+        self._engine.lifecycle.switch_replicas(taking, replaced, change)
+        if launch is not self._launch:
+            self._launch = launch
+            self._change_scaling(len(old), detail)
+        for process in old:
+            self.decommission(process, detail)
+
+    def _change_scaling(self, before: int, why: str) -> None:
+        """Scale the replicas of a new launch as its configuration says; there were `before`."""
+        configuration = self._launch.configuration
+        if configuration.scaling is None:
+            self._end_scaling(why)
+            return
+        if self._scaling is not None:
+            self._scaling.end()
+        tasks = configuration.max_concurrent_tasks
+        self._scaling = AutoScaling(self._engine, self, configuration.scaling, tasks, before, why)
+
+    def discard(self, process: ReplicaProcess) -> None:
+        """End a replica that does not take the place of others after all."""
+        if process in self.replicas and not self._stopped:
+            self.decommission(process, "it was started to replace others and did not")
+
+    def _on_end_of_life(self, process: ReplicaProcess) -> None:
+        """Replace a replica that has lived long enough, one at a time."""
+        if process not in self.in_service or process.exit_code is not None:
+            return
+        if self._handover is not None:
+            self._lifetimes.begin(process, BUSY_SECONDS)
+            return
+        task = self._engine.home.loop.create_task(self._replace(process))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _replace(self, process: ReplicaProcess) -> None:
+        name, seconds = process.replica.replica_id, self._launch.configuration.max_lifetime
+        why = f"replica {name} has lived for {seconds:g} s (max_lifetime)"
+        handover = Handover(
+            self._engine,
+            self,
+            self._launch,
+            f"{why} and was not replaced",
+            lambda: [process] if process in self.in_service else [],
+        )
+        try:
+            await self._hand_over(handover, 1, REPLACE_SECONDS, f"{why} and is replaced")
+        except (CmemuError, OSError):
+            self._lifetimes.begin(process, RETRY_SECONDS)
 
     def decommission(self, process: ReplicaProcess, reason: str) -> None:
         """Give a replica no more jobs, and end it as soon as it has finished those that it holds."""
         process.decommissioned = True
         process.backs_off = False
+        self._lifetimes.end(process)
         self._restarts.cancel_one(process.number)
         self._engine.lifecycle.drain_replica(process.replica)
         task = self._engine.home.loop.create_task(self._end_drained(process, reason))
@@ -288,27 +462,28 @@ class LaunchedModule:
             await asyncio.sleep(PORT_SECONDS)
         _check_port(self._launch.server)
 
-    def _start_replica(self, number: int) -> ReplicaProcess:
-        launch, engine = self._launch, self._engine
-        replica, given = add_replica(engine, self.runtime_id, launch.configuration, launched=True)
+    def _start_replica(self, number: int, launch: Launch, *, standby: bool = False) -> ReplicaProcess:
+        engine = self._engine
+        replica, given = add_replica(engine, self.runtime_id, launch.configuration, launched=True, standby=standby)
         try:
             forwarder = self._forwarders.open(replica, fixed=launch.may_be_java)
-            process = self._start_process(replica, number, {**forwarder, **given})
+            process = self._start_process(replica, number, launch, {**forwarder, **given})
         except OSError as error:
             engine.lifecycle.remove_replica(replica, "its program could not be started")
             engine.identity.replica_files.delete(replica)
             self._forwarders.close(replica)
             raise LaunchFailed(
-                f"{self.command} can't be started: {error.strerror}. Give it a smaller environment, or end other "
+                f"{launch.shown} can't be started: {error.strerror}. Give it a smaller environment, or end other "
                 "programs."
             ) from None
-        record_start(engine.lifecycle, replica, self.command)
+        record_start(engine.lifecycle, replica, launch.shown)
+        self._lifetimes.begin(process, launch.configuration.max_lifetime)
         if warning := self._forwarders.warning(fixed=launch.may_be_java):
             self._warn(process, warning)
         return process
 
-    def _start_process(self, replica: Replica, number: int, given: Mapping[str, str]) -> ReplicaProcess:
-        launch, engine = self._launch, self._engine
+    def _start_process(self, replica: Replica, number: int, launch: Launch, given: Mapping[str, str]) -> ReplicaProcess:
+        engine = self._engine
         environment = {name: value for name, value in HERE.inherited().items() if name not in NOT_INHERITED}
         environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given}
         process = ReplicaProcess(
@@ -365,6 +540,9 @@ class LaunchedModule:
     def _on_exit(self, process: ReplicaProcess, code: int) -> None:
         self._forwarders.close(process.replica)
         self._end_executor(process)
+        self._lifetimes.end(process)
+        if self._handover is not None and self._handover.replaces(process):
+            self._handover.break_off("it has exited meanwhile")
         # Before the exit code is set: other threads must not see a program that has ended and is not to start again.
         reason, consequence = _exit(process, code), self._schedule_restart(process, code)
         process.exit_code = code
@@ -389,7 +567,7 @@ class LaunchedModule:
         process = self.replicas[index]
         try:
             _check_port(self._launch.server)
-            self.replicas[index] = self._start_replica(number)
+            self.replicas[index] = self._start_replica(number, self._launch)
         except (CmemuError, OSError) as error:
             process.backs_off = False
             self._warn(process, f"Replica {number} could not be started again: {error}")
@@ -405,10 +583,13 @@ class LaunchedModule:
         self._stopped = True
         self._restarts.cancel()
         self._end_scaling(reason)
+        if self._handover is not None:
+            self._handover.break_off(reason)
         for task in self._tasks:
             task.cancel()
         for process in self.replicas:
             process.backs_off = False
+            self._lifetimes.end(process)
             self._end_process(process, reason)
         await until(self._engine.lifecycle, lambda: not self.running, STOP_SECONDS)
 
@@ -657,7 +838,7 @@ class Modules(Part):
 
     def _note_import_error(self, runtime_id: str) -> None:
         """Record whether a program raised while it was imported: it has written its traceback before its schemas."""
-        processes = self._processes(runtime_id)
+        processes = [each for module in self.of(runtime_id) for each in module.in_service]
         for process in processes:
             process.read_available_output()
         if processes:
@@ -825,6 +1006,16 @@ def _check_probes(configuration: Configuration) -> None:
         raise InvalidRequest(
             f"A program with an HTTP probe has one replica here, because each further one would need port {port}, too. "
             "Give it one replica, or a probe with a command."
+        )
+
+
+def _check_lifetime(launch: Launch) -> None:
+    configuration = launch.configuration
+    if configuration.max_lifetime is not None and (configuration.mode == Mode.PIPELINE or launch.ports):
+        why = "takes no jobs" if configuration.mode == Mode.PIPELINE else f"needs port {min(launch.ports)}"
+        raise InvalidRequest(
+            "max_lifetime replaces a replica by another one, which is started beside it. This program "
+            f"{why}, so no other one can take its place. Leave max_lifetime out."
         )
 
 

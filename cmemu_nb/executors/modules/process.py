@@ -100,12 +100,12 @@ class ReplicaProcess:
 
     @property
     def state(self) -> str:
-        """One of starting, started, responsive, unresponsive, decommissioned, stopping, backing off and exited(code).
+        """Starting, started, standby, responsive, unresponsive, decommissioned, stopping, backing off or exited(code).
 
-        It is started when it has sent a request, responsive when it has polled and its readiness probe succeeds,
-        unresponsive when that fails again, and backs off when it has exited and is
-        to be started again. A program in pipeline mode need not poll, so it is responsive while it runs. A server
-        module is "waiting for port 8000" until it listens.
+        It is started when it has sent a request, and responsive when it has polled and its readiness probe succeeds;
+        then it is on standby if it gets no jobs yet. It is unresponsive when that probe fails again, and backs off when
+        it has exited and is to be started again. A program in pipeline mode need not poll, so it is responsive while it
+        runs. A server module is "waiting for port 8000" until it listens.
         """
         if self.backs_off:
             return "backing off"
@@ -121,7 +121,7 @@ class ReplicaProcess:
         if self.replica.ready is False:
             return "unresponsive"
         if self.replica.ready and (self.replica.polls or self._mode == Mode.PIPELINE):
-            return "responsive"
+            return "standby" if self.replica.standby else "responsive"
         if self.awaited:
             return f"waiting for {self.awaited}"
         return "started" if self.replica.heard else "starting"

@@ -130,7 +130,10 @@ def post_schemas(context: Context, request: Request) -> Response:
             f"The schemas of runtime '{runtime_id}' would be {size} bytes, which is more than {limit}. They were not "
             "stored. Post smaller ones, or start with a larger max_schema_bytes."
         )
-    context.lifecycle.post_schemas(runtime_id, entries)
+    if request.replica is not None and request.replica.standby:
+        context.lifecycle.hold_schemas(request.replica, entries)
+    else:
+        context.lifecycle.post_schemas(runtime_id, entries)
     return Response(204)
 
 
