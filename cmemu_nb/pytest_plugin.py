@@ -36,7 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def cmemu_settings() -> dict[str, Any]:
     """Return the emulator's settings, by name; override this fixture, with scope "session", to change them.
 
-    The settings are those of `cmemu_nb.Emulator`. The default `port` is a free one, so that several runs don't clash.
+    The settings are those of `cmemu_nb.Emulator`; its `datasets` and `streams` may be among them. The default `port` is
+    a free one, so that several runs don't clash.
     """
     return {}
 
@@ -56,7 +57,7 @@ def cmemu(_cmemu_of_the_session: EmulatorForTests, request: pytest.FixtureReques
 
     After the test it is emptied: runtimes, jobs, apps, schemas, datasets, streams, events and listeners are deleted,
     faults ended, launched programs stopped, functions removed and settings restored; if it was stopped it is started
-    again. What its seed file opens is opened again.
+    again. The `datasets` and `streams` of `cmemu_settings` are made again.
     A function that is still running then can't be ended, but its result is ignored.
     """
     from cmemu_nb.testing import Watch  # noqa: PLC0415

@@ -43,7 +43,8 @@ class Number:
 
 @pytest.fixture(scope="session")
 def cmemu_settings():
-    return {"execute_timeout": 7.0, "tokens": ["a-second-token"]}
+    data = {"datasets": {"seeded": [{"n": 1}]}, "streams": {"seeded-events": [{"n": 1}]}}
+    return {"execute_timeout": 7.0, "tokens": ["a-second-token"], **data}
 
 def urls(cmemu):
     return [cmemu.url, cmemu.platform_url]
@@ -52,7 +53,8 @@ def check_empty(cmemu):
     assert (cmemu.settings.execute_timeout, cmemu.settings.tokens) == (7.0, ["a-second-token"])
     assert not cmemu.lifecycle.runtimes() + cmemu.lifecycle.jobs() + cmemu.lifecycle.deployed_apps()
     assert not cmemu.lifecycle.schemas() + cmemu.lifecycle.events.recent(all=True)
-    assert not cmemu.datasets and not cmemu.streams and not cmemu.lifecycle.data_bytes
+    assert (list(cmemu.datasets), list(cmemu.streams)) == (["seeded"], ["seeded-events"])
+    assert cmemu.datasets["seeded"].table().to_pylist() == cmemu.streams["seeded-events"].records == [{"n": 1}]
     assert not len(cmemu.functions) + len(cmemu.faults) and not cmemu.modules.any_running()
 
 def test_leaves_much(cmemu, cmemu_runtime):
@@ -73,7 +75,9 @@ def test_leaves_much(cmemu, cmemu_runtime):
     cmemu_runtime.enqueue("stuck", {"x": 1})
     cmemu.faults(error_rate=1)
     cmemu.datasets.create("out")
+    cmemu.datasets["seeded"].append([{"n": 2}])
     cmemu.streams["events"] = [{"n": 1}]
+    del cmemu.streams["seeded-events"]
     cmemu.settings.execute_timeout = 1.0
     cmemu.settings.tokens.append("x")
 
