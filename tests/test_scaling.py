@@ -259,6 +259,10 @@ def shown(emu: Emulator) -> tuple[str, str, bool]:
     return row["state"], row["replicas"], row["stops"]
 
 
+def exits(emu: Emulator) -> list[str]:
+    return [event.detail or "" for event in emu.lifecycle.events.recent() if event.kind == "replica_exited"]
+
+
 def until_zero(module: LaunchedModule) -> None:
     eventually(lambda: module.scaled_to_zero and not module.replicas, "it was scaled to 0 replicas")
 
@@ -342,12 +346,11 @@ def test_a_program_that_crashes_when_a_job_wakes_it_is_given_up_and_says_so(
     until_zero(module)
     broken.write_text("")
     job = emu.submit("f", {"file": str(done)}, RID)
-    eventually(lambda: module.ended, "it is given up")
-    assert module.states == ["exited(3)"]
+    given_up = "exited with code 3 and is not started again, after 5 restarts in 10 minutes"
+    eventually(lambda: exits(emu)[-1].endswith(given_up), "it is given up")
+    assert (module.ended, module.states) == (True, ["exited(3)"])
     assert job.diagnosis.startswith("'f' is queued: the module 'scaled' exited (3): it wrote nothing.")
     assert scaled() == ["from 0 to 1", "from 1 to 0", "from 0 to 1"]
-    details = [event.detail or "" for event in emu.lifecycle.events.recent() if event.kind == "replica_exited"]
-    assert details[-1].endswith("exited with code 3 and is not started again, after 5 restarts in 10 minutes")
     broken.unlink()
     done.write_text("")
     module.restart()

@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from ui_page import ui_pages
 
 from cmemu_nb.lifecycle.datasets import TransactionType
+from cmemu_nb.lifecycle.scaling import Scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +156,15 @@ def test_a_program_is_restarted_after_a_confirmation_and_its_line_has_the_new_pr
         screenshot(pages.page.page, f"ui-runtimes-{width}")
         assert pages.page.root.evaluate(UNEVEN) == [], width
     pages.page.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_a_module_that_is_scaled_to_no_replica_still_shows_how_many_it_may_have(pages: UiPages) -> None:
+    pages.open_runtime("scaled")
+    row = pages.page.tab("Runtimes").get_by_role("row").filter(has_text="scaled")
+    expect(row).to_be_visible()
+    pages.emulator.change(lambda state: state.set_scale("scaled", Scale(0, 0, 4), "a test"))
+    expect(row.get_by_role("cell", name="0 of 0..4", exact=True)).to_be_visible()
+    pages.emulator.change(lambda state: state.delete_session("scaled"))
 
 
 def test_one_click_says_that_a_module_has_crashed_and_a_second_one_why(pages: UiPages, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ function runtimesPart(dashboard) {
       if (place !== group.element) table.insertBefore(group.element, place ?? null);
     });
     // Columns that would be empty leave their place to the names.
-    table.classList.toggle("cmemu-no-replicas", rows.every(({ lines }) => !lines.length));
+    table.classList.toggle("cmemu-no-replicas", rows.every(({ lines, replicas }) => !lines.length && !replicas));
     table.classList.toggle("cmemu-no-programs", rows.every(({ lines }) => lines.every((line) => line.pid === null && line.exit_code === null)));
     update();
     table.hidden = !rows.length;

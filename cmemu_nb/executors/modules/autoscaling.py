@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cmemu_nb.lifecycle.events import Event
     from cmemu_nb.lifecycle.scaling import Decision, Scaling
 
+MAX_SECONDS = 3600.0
+"""How long a timer runs at most: any number of seconds may be given as a delay."""
 CHANGES_LOAD = ENDS_RUN | {"job_queued", "job_started", "replica_ready"}
 
 
@@ -40,10 +42,11 @@ class AutoScaling:
         self._scaling = scaling
         self._scaler = Scaler(scaling, max_concurrent_tasks)
         self._starting = False
+        self._observes_soon = False
         self._next: asyncio.Handle | None = None
         self._record(before, len(module.in_service), why)
         self._unsubscribe = engine.lifecycle.events.subscribe(self._on_event)
-        self._observe_in(0)
+        self._observe_soon()
 
     def end(self) -> None:
         """Decide nothing more."""
@@ -56,14 +59,20 @@ class AutoScaling:
             # A first poll causes no event of its own if there is no job for it.
             event.kind in CHANGES_LOAD or (self._starting and event.kind == "poll_empty")
         ):
+            self._observe_soon()
+
+    def _observe_soon(self) -> None:
+        if not self._observes_soon:  # jobs may come by the thousand
+            self._observes_soon = True
             self._observe_in(0)
 
     def _observe_in(self, seconds: float) -> None:
         if self._next is not None:
             self._next.cancel()
-        self._next = self._engine.home.loop.call_later(seconds, self._observe)
+        self._next = self._engine.home.loop.call_later(min(seconds, MAX_SECONDS), self._observe)
 
     def _observe(self) -> None:
+        self._observes_soon = False
         state, runtime_id = self._engine.lifecycle, self._module.runtime_id
         if not state.has_runtime(runtime_id):  # its deletion ends the module at once
             return
@@ -75,7 +84,7 @@ class AutoScaling:
         decision = self._scaler.observe(now, running, queued, len(replicas), starting=self._starting)
         if decision is not None:
             if self._apply(decision):
-                self._observe_in(0)
+                self._observe_soon()
         elif self._scaler.due is not None:
             self._observe_in((self._scaler.due - now) / self._scaling.speedup)
 
