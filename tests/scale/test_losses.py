@@ -96,7 +96,7 @@ def test_a_worker_that_is_cut_off_loses_its_jobs_with_their_lease_and_the_others
         os.kill(pid, signal.SIGSTOP)
         try:
             jobs = [emu.submit("where", {}) for _ in range(20)]
-            eventually(lambda: done(jobs) == 20, "every job has ended")
+            eventually(lambda: done(jobs) == 20, "every job has ended", seconds=60)
         finally:
             os.kill(pid, signal.SIGCONT)
         failed = [job.record.error_message for job in jobs if job.status == "failed"]
