@@ -120,6 +120,11 @@ def add_cancel(parser: argparse.ArgumentParser, jobs: str) -> None:
 def add_launch(parser: argparse.ArgumentParser) -> None:
     """Add how a program is launched as a module."""
     parser.add_argument("--runtime", help="The runtime's id. Default: the name of the program's file.")
+    parser.add_argument(
+        "--image",
+        help="Run a container of this image, such as orders:0.1.0, where Docker or podman is there. The program is "
+        "that of the image; what is given in its place are its arguments.",
+    )
     parser.add_argument("--cwd", help="The program's working directory.")
     add_mode(parser)
     parser.add_argument(

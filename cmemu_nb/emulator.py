@@ -622,11 +622,12 @@ class Emulator:
 
     def launch(
         self,
-        command: str | Sequence[str],
+        command: str | Sequence[str] = (),
         runtime: RuntimeHandle | str | None = None,
         *,
         cwd: str | None = None,
         restart: bool = True,
+        image: str | None = None,
         **configuration: Any,
     ) -> LaunchedModule:
         """Launch a program, such as `"python app.py"` with an official SDK, as a runtime's module.
@@ -649,6 +650,10 @@ class Emulator:
         - `server={"openapi": "openapi.json"}`: the program is an HTTP server without an SDK. The operations of that
           document become functions, and their jobs are sent to the server as requests (`%cmemu help servers`).
 
+        With an `image`, such as "orders:0.1.0", each replica is a container, where Docker or podman is there. It runs
+        as the image's own user, finds the emulator on this machine, and ends with it; the command holds the arguments
+        of the image's program.
+
         A replica that exits is started again, except a pipeline that has succeeded: after 1 s, then after twice as long
         each time, and at most five times in ten minutes; `restart=False` turns that off.
 
@@ -664,7 +669,7 @@ class Emulator:
         >>> module.stop()
         """
         hide_secrets(configuration)
-        return self.modules.launch(command, _id_of(runtime), cwd, configuration, restart=restart)
+        return self.modules.launch(command, _id_of(runtime), cwd, configuration, restart=restart, image=image)
 
     @property
     def modules(self) -> Modules:

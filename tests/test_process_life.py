@@ -389,7 +389,7 @@ def test_curl_trusts_the_emulator_without_any_setting_in_a_shell_program(
     assert json.loads(written_by(module))["status"] == "ok"
 
 
-def test_the_environment_for_a_terminal_and_for_a_container(emu: Emulator) -> None:
+def test_the_environment_for_a_terminal(emu: Emulator) -> None:
     emu.open_runtime("mine")
     first, second = emu.env("mine", 2), emu.env("mine")
     assert Path(first["MODULE_AUTH_TOKEN"]).read_text() != Path(second["MODULE_AUTH_TOKEN"]).read_text()
@@ -397,8 +397,3 @@ def test_the_environment_for_a_terminal_and_for_a_container(emu: Emulator) -> No
     printed = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
     assert f"GET_JOB_URI={emu.platform_url}/interactive-module/api/internal-query/job\n" in printed
     assert "MAX_CONCURRENT_TASKS=2\n" in printed
-    line = first.docker_line("my-image")
-    assert "\n" not in line
-    assert line.startswith("docker run --rm --network host -v ")
-    assert f"{emu.files.path}:{emu.files.path}:ro --user {os.getuid()} " in line
-    assert line.endswith(" my-image")

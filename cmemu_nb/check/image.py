@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.check.dockerfile import PLATFORM, check_port
 from cmemu_nb.check.findings import CONTAINERS, IMAGES, Finding, Severity
 from cmemu_nb.errors import NotFound
+from cmemu_nb.executors.modules.images import find_engine, last_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,20 +19,20 @@ INSPECT_SECONDS = 60.0
 
 def inspect_image(name: str) -> dict[str, Any]:
     """Return what Docker or podman knows of an image; `NotFound` says why there is nothing."""
-    program = shutil.which("docker") or shutil.which("podman")
-    if program is None:
+    program, reason = find_engine()
+    if not program:
         raise NotFound(
-            f"{name!r} can't be checked: there is no such file or folder, and neither Docker nor podman is here, "
-            "so it can't be an image. Give app.py, a Dockerfile or a folder."
+            f"{name!r} can't be checked: there is no such file or folder, and images can't be read here: {reason}. "
+            "Give app.py, a Dockerfile or a folder."
         )
     done = subprocess.run(  # noqa: S603 - without a shell
         [program, "image", "inspect", name], capture_output=True, text=True, timeout=INSPECT_SECONDS, check=False
     )
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
+        reason = last_line(done.stderr) or f"exit code {done.returncode}"
         raise NotFound(
             f"{name!r} can't be checked: there is no such file or folder, and no such image ({reason}). "
-            "Give app.py, a Dockerfile, a folder, or the name of an image that 'docker image ls' lists."
+            f"Give app.py, a Dockerfile, a folder, or the name of an image that '{program} image ls' lists."
         )
     found: dict[str, Any] = json.loads(done.stdout)[0]
     return found

@@ -14,6 +14,7 @@ from cmemu_nb.cli.serve import Signals, add_start_options, started
 from cmemu_nb.cli.stderr_writer import StderrWriter
 from cmemu_nb.display.text import visible
 from cmemu_nb.errors import InvalidRequest, LaunchFailed
+from cmemu_nb.executors.modules.images import HOST, SHARES_NETWORK
 from cmemu_nb.lifecycle.records import Mode
 from cmemu_nb.storage import live_file
 from cmemu_nb.wire.function_schemas import inputs_of, schema_in_words
@@ -39,9 +40,10 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
         "Run the emulator with a program as its compute module, until SIGTERM or Ctrl-C.",
         "  cmemu run -- python app.py\n  cmemu run --replicas 2 --env LOG_LEVEL=DEBUG --port 4100 -- node app.mjs\n"
         "  cmemu run --mode pipeline -- python pipeline.py\n"
-        "  cmemu run --openapi openapi.json -- python server.py",
+        "  cmemu run --openapi openapi.json -- python server.py\n  cmemu run --image orders:0.1.0",
         "'python' means the interpreter that runs cmemu. The program's output is written to stderr.",
-        usage="cmemu run [OPTION ...] -- PROGRAM [ARGUMENT ...]",
+        usage="cmemu run [OPTION ...] -- PROGRAM [ARGUMENT ...]\n"
+        "       cmemu run [OPTION ...] --image IMAGE [-- ARGUMENT ...]",
     )
     add_launch(parser)
     parser.add_argument(
@@ -63,8 +65,10 @@ def add_commands(commands: Commands, parsers: dict[str | None, Parser]) -> None:
 
 
 def _run(parser: Parser, options: argparse.Namespace) -> int:
-    if not options.program:
+    if not options.program and options.image is None:
         parser.error("the program is missing: cmemu run -- python app.py")
+    if options.image is not None and not SHARES_NETWORK:
+        options.local_hostnames = [*(getattr(options, "local_hostnames", None) or ()), HOST]
     configuration = given_configuration(options)
     configuration["environment"] = {**configuration.get("environment", {}), **_environment(options.env)}
     signals = Signals()
@@ -121,10 +125,11 @@ class Program:
         options = self._options
         try:
             module = self._module = self._emulator.launch(
-                options.program,
+                options.program or (),
                 options.runtime,
                 cwd=options.cwd,
                 restart=not options.no_restart,
+                image=options.image,
                 **self._configuration,
             )
             self._emulator.change(lambda _: module.logs.follow(lambda line: self._stderr.add(str(line))))

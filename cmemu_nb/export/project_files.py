@@ -115,9 +115,11 @@ It prints how to call the functions from another terminal.
 ```bash
 {check}
 {build}
+cmemu run --image {name}:{version}
 ```
 
-The check knows the platform's rules for images and functions.
+The check knows the platform's rules for images and functions. The last line tries the image itself, as the user that it
+has on the platform; it works with Docker and with podman.
 
 ## Push
 

@@ -110,7 +110,7 @@ def _job(parser: argparse.ArgumentParser) -> None:
 def _launch(parser: argparse.ArgumentParser) -> None:
     add_launch(parser)
     parser.add_argument(
-        "words", nargs="+", metavar="-- COMMAND", help="The program and its arguments, such as: -- python app.py"
+        "words", nargs="*", metavar="-- COMMAND", help="The program and its arguments, such as: -- python app.py"
     )
 
 

@@ -349,7 +349,8 @@ class CMEmu(Settings, Magics):
     def _launch(self, given: Arguments) -> LaunchedModule:
         restart = not given.no_restart
         configuration = given_configuration(given)
-        return self._emulator(given).launch(given.words, given.runtime, cwd=given.cwd, restart=restart, **configuration)
+        options = {"cwd": given.cwd, "restart": restart, "image": given.image, **configuration}
+        return self._emulator(given).launch(given.words, given.runtime, **options)
 
     def _configure(self, given: Arguments) -> None:
         emulator = self._emulator(given)

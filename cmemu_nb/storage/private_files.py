@@ -59,10 +59,10 @@ class PrivateFiles:
                 delete(path)
 
     def delete(self, ending: str) -> None:
-        """Delete the files whose names have this ending."""
+        """Delete the files and folders whose names have this ending."""
         with contextlib.suppress(FileNotFoundError):  # they, or the whole folder, were deleted already
             for path in [each for each in self.path.iterdir() if each.name.endswith(ending)]:
-                path.unlink()
+                delete(path)
 
     def folder(self, name: str) -> Path:
         """Return a private directory inside it, and create it if it is missing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import secrets
 import shlex
 import uuid
@@ -56,13 +55,13 @@ class ModuleEnvironment(dict[str, str]):
         return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in self.items())
 
     def docker_line(self, image: str = "IMAGE") -> str:
-        """Return a command that runs a container with them, on the host's network and with the private files mounted.
+        """Return a command that runs a container with them, on the host's network, as the user of its image.
 
-        `image` is the container's image.
+        `image` is the container's image. Copies of the files that they name are mounted, which that user may read.
         """
-        variables = " ".join(f"-e {shlex.quote(f'{name}={value}')}" for name, value in self.items())
-        folder = shlex.quote(f"{self.folder}:{self.folder}:ro")
-        return f"docker run --rm --network host -v {folder} --user {os.getuid()} {variables} {shlex.quote(image)}"
+        from cmemu_nb.executors.modules.images import docker_line  # noqa: PLC0415 - for containers only
+
+        return docker_line(self, Path(self.folder), image)
 
     def __repr__(self) -> str:
         shown = {name: last_four(value) if isinstance(value, Token) else value for name, value in self.items()}

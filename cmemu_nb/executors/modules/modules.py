@@ -23,6 +23,7 @@ from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
 from cmemu_nb.executors.modules.handover import Handover
 from cmemu_nb.executors.modules.lifetimes import RETRY_SECONDS, Lifetimes
+from cmemu_nb.executors.modules.images import container_command, for_container, image_runtime, needed_engine
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs, repeats_result, stream_error
 from cmemu_nb.executors.modules.probes import Probes
 from cmemu_nb.executors.modules.process import ReplicaProcess
@@ -66,7 +67,8 @@ NOT_INHERITED = ("NODE_ENV", "CLICOLOR", "CLICOLOR_FORCE", "FORCE_COLOR")
 class Launch:
     """The options that a program is launched with, first and at each restart.
 
-    `given` are the keys of the module's configuration that this launch sets; the others are those of its runtime.
+    `given` are the keys of the module's configuration that this launch sets; the others are those of its runtime. With
+    an `image`, the command is that of Docker or podman, and `arguments` are those of the image's program.
     """
 
     command: list[str]
@@ -75,6 +77,8 @@ class Launch:
     configuration: Configuration = field(default_factory=Configuration)
     server: Server | None = None
     restart: bool = True
+    image: str | None = None
+    arguments: Sequence[str] = ()
 
     def on(self, engine: Engine, runtime_id: str) -> Launch:
         """Return it with the configuration that it has on a runtime now."""
@@ -485,6 +489,11 @@ class LaunchedModule:
     def _start_process(self, replica: Replica, number: int, launch: Launch, given: Mapping[str, str]) -> ReplicaProcess:
         engine = self._engine
         environment = {name: value for name, value in HERE.inherited().items() if name not in NOT_INHERITED}
+        if launch.image is not None:
+            given, shared = for_container(given, engine.identity.files.path)
+            program = launch.command[0]
+            run = container_command(program, launch.image, launch.arguments, replica.replica_id, given, shared)
+            launch = replace(launch, command=run)
         environment |= {"PATH": launch.path, "PYTHONUNBUFFERED": "1", **given}
         process = ReplicaProcess(
             engine.home.loop,
@@ -744,11 +753,18 @@ class Modules(Part):
         configuration: Mapping[str, Any],
         *,
         restart: bool,
+        image: str | None = None,
     ) -> LaunchedModule:
-        """Launch a program for a runtime, as `Emulator.launch` describes it."""
-        arguments = read_command(command)
-        runtime_id = checked_runtime_id(runtime_id or runtime_name(arguments))
-        launch = Launch(arguments, cwd, configuration, restart=restart).on(self._engine, runtime_id)
+        """Launch a program or an image for a runtime, as `Emulator.launch` describes it."""
+        if image is None:
+            arguments = read_command(command)
+            runtime_id = checked_runtime_id(runtime_id or runtime_name(arguments))
+            launch = Launch(arguments, cwd, configuration, restart=restart)
+        else:
+            runtime_id = checked_runtime_id(runtime_id or image_runtime(image))
+            run = [needed_engine(image), "run", image, *(arguments := split_command(command))]
+            launch = Launch(run, cwd, configuration, restart=restart, image=image, arguments=arguments)
+        launch = launch.on(self._engine, runtime_id)
         with opened_runtime(self._engine, runtime_id) as opened:
             _check(launch)
             module = LaunchedModule(self._engine, self._forwarders, opened, launch)
@@ -927,16 +943,22 @@ def _exit(process: ReplicaProcess, code: int) -> str:
 
 def read_command(command: str | Sequence[str]) -> list[str]:
     """Return the arguments of a command line or a list; `python` is replaced by the current interpreter."""
+    arguments = split_command(command)
+    if not arguments:
+        raise InvalidRequest("launch() needs a command, such as 'python app.py', or an image.")
+    if arguments[0] in PYTHONS:
+        arguments[0] = sys.executable
+    return arguments
+
+
+def split_command(command: str | Sequence[str]) -> list[str]:
+    """Return the arguments of a command line or a list, as they are."""
     try:
         arguments = shlex.split(command) if isinstance(command, str) else [str(each) for each in command]
     except ValueError as error:
         raise InvalidRequest(f"The command can't be split into arguments: {error}. Close each quotation.") from None
-    if not arguments:
-        raise InvalidRequest("launch() needs a command, such as 'python app.py'.")
     if any("\0" in each for each in arguments):
         raise InvalidRequest("The command has a null character, which no argument of a program can have.")
-    if arguments[0] in PYTHONS:
-        arguments[0] = sys.executable
     return arguments
 
 
