@@ -16,6 +16,7 @@ from cmemu_nb.check.checker import check
 from cmemu_nb.errors import ExportRefused
 from cmemu_nb.export.examples import plausible_query
 from cmemu_nb.export.requirements import find_requirements
+from cmemu_nb.export.variation import varying_functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,6 +193,10 @@ def test_examples_are_calls_of_the_present_version_that_always_gave_the_same(
         def letters(context, event):
             yield from event["word"]
         @emu.function
+        def now(context, event):
+            import time
+            return time.time()
+        @emu.function
         def fails(context, event):
             raise ValueError("no")
         @emu.function
@@ -206,6 +211,7 @@ def test_examples_are_calls_of_the_present_version_that_always_gave_the_same(
         for x in (1, 2, 3, 4, 2):
             emu.call("twice", x=x)
         emu.call("counts"), emu.call("counts"), emu.call("letters", word="ab"), emu.call("is_none")
+        emu.call("now", zone="x")
         emu.call("twice", x=["a rather long text"] * 6)
         emu.call("twice", x="long" * 1000)
         emu.submit("fails").raw()
@@ -220,11 +226,85 @@ def test_examples_are_calls_of_the_present_version_that_always_gave_the_same(
         'assert cmemu.call("twice", query) == [',
         'assert cmemu.call("counts", {}) == ...',
         'assert cmemu.call("letters", {"word": "ab"}) == ["a", "b"]',
+        'assert cmemu.call("now", {"zone": "x"}) == ...',
         'assert cmemu.call("fails", {}) == ...',
         'assert cmemu.call("is_none", {}) is None',
     ]
     compile(tests, "test_app.py", "exec")
     assert max(map(len, tests.splitlines())) <= 120
+
+
+def test_what_functions_read_is_copied_or_named(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+    (session.folder / "data").mkdir()
+    (session.folder / "data" / "rates.csv").write_text("a\n1\n")
+    (session.folder / "outside.csv").write_text("a\n2\n")
+    (session.folder / ".env").write_text("A=1\n")
+    (session.folder / "README.md").write_text("of the notebook\n")
+    (session.folder / "limits.json").write_text("{}")
+    (session.folder / "prices.py").write_text(
+        "from pathlib import Path\nLIMITS = Path(__file__).with_name('limits.json')\n"
+    )
+    session.run(
+        f"""
+        from prices import LIMITS
+
+        @emu.function
+        def reads(context, event):
+            names = "data/rates.csv", {str(session.folder / "outside.csv")!r}, "data", ".env", "README.md", "no.csv"
+            return [LIMITS.read_text(), open(names[0]).read()]
+        """
+    )
+    session.run(
+        "if False:\n    get_ipython().run_line_magic('pip', 'install -q wcwidth numpy==2 nothing-of-this-name')"
+    )
+    said = session.export(capsys)
+    project = session.folder / "orders"
+    assert "Copied, because no package brings it: data/rates.csv, limits.json, prices.py." in said
+    assert (project / "data" / "rates.csv").read_text() == "a\n1\n"
+    assert "of the notebook" not in (project / "README.md").read_text()
+    assert not (project / ".env").exists()
+    notes = [line.removeprefix("Note: ") for line in said.splitlines() if line.startswith("Note: ")]
+    assert notes[0].startswith(f"The functions name the file '{session.folder}/outside.csv', which the image does not")
+    assert notes[1].startswith("The functions name the folder 'data'.")
+    assert notes[2].endswith(f"add to requirements.txt: wcwidth=={metadata.version('wcwidth')}")
+    assert notes[3].endswith(f"add to requirements.txt: numpy=={metadata.version('numpy')}")
+    assert len(notes) == 4
+
+
+@pytest.mark.parametrize(
+    ("body", "varies"),
+    [
+        ("random.random()", True),
+        ("np.random.default_rng().normal()", True),
+        ("dt.date.today()", True),
+        ("time.time()", True),
+        ("time.sleep(1)", False),
+        ("token_hex()", True),
+        ("pause(1)", False),
+        ("by_another()", True),
+        ("Stamp()", True),
+        ("plain()", False),
+        ("event.time + event.sample", False),
+    ],
+)
+def test_functions_that_use_the_time_or_chance_are_known(body: str, *, varies: bool) -> None:
+    text = f"""
+import random, time, datetime as dt, numpy as np
+from secrets import token_hex
+from time import sleep as pause
+class Stamp:
+    def __init__(self):
+        self.at = dt.datetime.now()
+def by_another():
+    return uses()
+def uses():
+    return [token_hex() for _ in range(2)]
+def plain():
+    return 1
+def served(context, event):
+    return {body}
+"""
+    assert ("served" in varying_functions(text)) is varies
 
 
 def package(site: Path, name: str, version: str, source: dict[str, Any] | None, installer: str = "pip") -> None:

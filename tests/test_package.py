@@ -277,7 +277,7 @@ def test_an_exported_project_passes_its_own_tests_where_only_its_requirements_ar
     run(*pip, "--requirement", project / "requirements.txt", cwd=project)
     said = run(installed, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", cwd=project)
     assert re.search(r"^3 passed, 1 skipped in ", said, re.MULTILINE), said
-    assert "The notebook has no result of it" in said
+    assert "The notebook has no result of it: write a query" in said
     said = run(installed.with_name("cmemu"), "check", "--strict", ".", cwd=project)
     assert said == "Checked app.py, Dockerfile, requirements.txt: nothing wrong.\n"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import ExportRefused
+from cmemu_nb.export.data_files import named_files
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -21,26 +22,34 @@ if TYPE_CHECKING:
 SDK = "compute_modules"
 SDK_EXTRAS = ("scratch", "sources")
 EMULATOR = "cmemu_nb"
+# As IPython writes `%pip install ...`, `!pip install ...` and `%%bash` lines.
+_PIP = re.compile(r"pip[\w.]*(?:', '| )install ([^\n')]*)")
 NOT_COPIED = {"__pycache__", "tests", "test", "node_modules"}
 
 
 @dataclass
 class Requirements:
-    """`lines` are those of requirements.txt; `local` has the files of modules without a package, or their folders."""
+    """`lines` are those of requirements.txt; `local` has the files of modules without a package, or their folders.
+
+    `data` has the files that the module or one of these names, by the relative paths that they name.
+    """
 
     lines: list[str] = field(default_factory=list)
     local: list[Path] = field(default_factory=list)
+    data: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
-def find_requirements(text: str) -> Requirements:
+def find_requirements(text: str, cells: Iterable[str] = ()) -> Requirements:
     """Return what the module with this text needs; nothing is imported.
 
     The modules that are not installed as a package, or from a folder that may change (`pip install -e`), are to be
-    copied: pip finds them nowhere else. Packages that these import are requirements, too.
+    copied: pip finds them nowhere else. Packages that these import are requirements, too. `cells` are the notebook's:
+    a package that they install, and that nothing imports, is noted.
     """
     search = _Search()
-    search.read(text, "app.py")
+    search.read(text, "app.py", Path())
+    search.note_installed(cells)
     search.found.lines.sort(key=str.lower)
     return search.found
 
@@ -54,8 +63,12 @@ class _Search:
     def _packages(self) -> dict[str, list[str]]:
         return {module: sorted(set(names)) for module, names in metadata.packages_distributions().items()}
 
-    def read(self, text: str, file: str) -> None:
-        """Find what a text imports, and what the local modules that it imports import."""
+    def read(self, text: str, file: str, *folders: Path) -> None:
+        """Find what a text needs, and what the local modules that it imports need; it names files in the folders."""
+        for folder in folders:
+            data, notes = named_files(text, folder)
+            self.found.data |= data
+            self.found.notes += [each for each in notes if each not in self.found.notes]
         names = list(imported_names(text))
         for name in names:
             root = name.partition(".")[0]
@@ -101,7 +114,37 @@ class _Search:
         self.found.local.append(path)
         for each in sorted(files_of(path)):
             if each.suffix == ".py":
-                self.read(each.read_text("utf-8", errors="replace"), each.name)
+                # A module alone may name files beside it; a package's own files are copied with it.
+                folders = (Path(), path.parent) if each == path else ()
+                self.read(each.read_text("utf-8", errors="replace"), each.name, *folders)
+
+    def note_installed(self, cells: Iterable[str]) -> None:
+        """Note the packages that cells install, `%pip install openpyxl`, and that are not required yet."""
+        lines = {_normal(each.partition("=")[0].partition("[")[0].partition(" ")[0]) for each in self.found.lines}
+        for name in dict.fromkeys(installed_names(cells)):
+            if _normal(name) in lines:
+                continue
+            try:
+                version = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+            self.found.notes.append(
+                f"The notebook installs {name}, which app.py does not import. If a function needs it all the same, add "
+                f"to requirements.txt: {name}=={version}"
+            )
+
+
+def installed_names(cells: Iterable[str]) -> Iterator[str]:
+    """Yield the names of the packages that cells install with pip, as a magic or a shell command."""
+    for cell in cells:
+        for words in _PIP.findall(cell):
+            for word in words.split():
+                if found := re.match(r"['\"]?([A-Za-z0-9][\w.-]*)", word):
+                    yield found[1]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def imported_names(text: str) -> Iterator[str]:
@@ -127,23 +170,24 @@ def files_of(path: Path) -> Iterator[Path]:
                 yield from files_of(each)
 
 
-def files_in(folder: Path, local: Iterable[Path], own: Container[str]) -> dict[str, bytes]:
-    """Return the files of local modules, by their paths in a project's folder, without those that are there already.
+def files_in(folder: Path, needed: Requirements, own: Container[str]) -> dict[str, bytes]:
+    """Return the files that must be copied into a project's folder, by their paths in it, without those already there.
 
-    Raises `ExportRefused` if the project has an own file of such a path.
+    Raises `ExportRefused` if the project has a file of its own with such a path, which a module needs.
     """
-    found = {}
-    for path in local:
-        for each in files_of(path):
-            inside = each.relative_to(path.parent).as_posix()
-            if inside in own:
-                raise ExportRefused(
-                    f"The functions use {each}, and the project has a file {inside} of its own. Rename the module, and "
-                    "import it under its new name."
-                )
-            if each.resolve() != (folder / inside).resolve():
-                found[inside] = each.read_bytes()
-    return found
+    modules = {each.relative_to(path.parent).as_posix(): each for path in needed.local for each in files_of(path)}
+    for inside, file in modules.items():
+        if inside in own:
+            raise ExportRefused(
+                f"The functions use {file}, and the project has a file {inside} of its own. Rename the module, and "
+                "import it under its new name."
+            )
+    data = {inside: file for inside, file in needed.data.items() if inside not in own}
+    return {
+        inside: file.read_bytes()
+        for inside, file in (data | modules).items()
+        if file.resolve() != (folder / inside).resolve()
+    }
 
 
 def local_path(root: str) -> Path | None:

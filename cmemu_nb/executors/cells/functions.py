@@ -233,20 +233,20 @@ class Functions(Part):
         from cmemu_nb.executors.cells.project import Project, write_project  # noqa: PLC0415
         from cmemu_nb.export.project_files import image_name, project_files  # noqa: PLC0415
         from cmemu_nb.export.requirements import files_in, find_requirements  # noqa: PLC0415
+        from cmemu_nb.export.variation import varying_functions  # noqa: PLC0415
 
         folder, lifecycle = Path(folder).expanduser(), self._engine.lifecycle
         text = self._module(cells)
-        needed = find_requirements(text)
-        functions = [self._exported(each) for each in self.in_cells]
+        needed, varying = find_requirements(text, cells), varying_functions(text)
+        functions = [self._exported(each, varies=each.name in varying) for each in self.in_cells]
         configurations = {each.runtime_id: lifecycle.configuration(each.runtime_id) for each in self.in_cells}
         name = image_name(folder.resolve().name)
         texts = project_files(name, text, needed.lines, functions, list(configurations.values()))
-        copied = files_in(folder, needed.local, texts)
+        copied = files_in(folder, needed, texts)
         files = {path: each.encode() for path, each in texts.items()} | copied
         written, kept = write_project(folder, files, overwrite=overwrite)
-        return Project(
-            folder, len(functions), written, kept, [each for each in copied if each in written], needed.notes
-        )
+        taken = [each for each in copied if each in written]
+        return Project(folder, len(functions), written, kept, taken, needed.notes)
 
     def _module(self, cells: Sequence[str]) -> str:
         from cmemu_nb.export.writer import export_module  # noqa: PLC0415
@@ -257,7 +257,7 @@ class Functions(Part):
         self._refuse_tokens(text)
         return text
 
-    def _exported(self, served: ServedFunction) -> ExportedFunction:
+    def _exported(self, served: ServedFunction, *, varies: bool) -> ExportedFunction:
         """Return what a project says of a function, with examples that have no token."""
         from cmemu_nb.export.examples import find_examples  # noqa: PLC0415
         from cmemu_nb.export.project_files import ExportedFunction  # noqa: PLC0415
@@ -268,7 +268,7 @@ class Functions(Part):
         examples = find_examples(jobs, posted.posted_at if posted else 0)
         secret = self._tokens()
         shown = [each for each in examples if not any(token in repr(each) for token in secret)]
-        return ExportedFunction(served.name, served.summary, served.definition.schema, shown)
+        return ExportedFunction(served.name, served.summary, served.definition.schema, shown, varies)
 
     def _tokens(self) -> list[str]:
         """Return what no file of an export may contain."""
