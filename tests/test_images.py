@@ -84,11 +84,18 @@ def test_an_image_runs_as_a_module_with_its_own_user_and_ends_with_it(emu: Emula
     assert call[call.index("--network") + 1] == "host"
     assert Path(given["MODULE_AUTH_TOKEN"]).read_text() not in " ".join(call)
     assert "process" in module.logs.text
-    pid = container_of(docker, call)
+    (docker / "invoices.py").write_text(ORDERS)
+    module.upgrade(image="invoices:0.2.0")
+    assert emu.call("which")["arguments"] == "one two words"
+    calls_of_both = calls(docker, "run")
+    assert calls_of_both[1][-3:] == ["invoices:0.2.0", "one", "two words"]
+    first, pid = (container_of(docker, each) for each in calls_of_both)
+    eventually(lambda: not alive(first), "the container of the first image has ended")
     module.stop()
     eventually(lambda: not alive(pid), "the container, which ignores SIGTERM, was killed")
     assert not folder.exists()
-    assert calls(docker, "kill") == [["kill", call[call.index("--name") + 1]]]
+    names = [each[each.index("--name") + 1] for each in calls_of_both]
+    eventually(lambda: calls(docker, "kill") == [["kill", name] for name in names], "both were killed")
 
 
 def test_a_line_for_a_terminal_runs_the_image_as_its_own_user(emu: Emulator) -> None:

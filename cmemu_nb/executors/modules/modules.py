@@ -22,8 +22,8 @@ from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
 from cmemu_nb.executors.modules.handover import Handover
-from cmemu_nb.executors.modules.lifetimes import RETRY_SECONDS, Lifetimes
 from cmemu_nb.executors.modules.images import container_command, for_container, image_runtime, needed_engine
+from cmemu_nb.executors.modules.lifetimes import RETRY_SECONDS, Lifetimes
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs, repeats_result, stream_error
 from cmemu_nb.executors.modules.probes import Probes
 from cmemu_nb.executors.modules.process import ReplicaProcess
@@ -79,6 +79,13 @@ class Launch:
     restart: bool = True
     image: str | None = None
     arguments: Sequence[str] = ()
+
+    def running(self, command: str | Sequence[str], image: str | None) -> Launch:
+        """Return it with another program, or with an image, whose program gets the command as its arguments."""
+        if image is None:
+            return replace(self, command=read_command(command))
+        arguments = split_command(command)
+        return replace(self, command=[needed_engine(image), "run", image, *arguments], image=image, arguments=arguments)
 
     def on(self, engine: Engine, runtime_id: str) -> Launch:
         """Return it with the configuration that it has on a runtime now."""
@@ -267,6 +274,7 @@ class LaunchedModule:
         command: str | Sequence[str] | None = None,
         *,
         cwd: str | None = None,
+        image: str | None = None,
         timeout: float = 30.0,
         **configuration: Any,
     ) -> LaunchedModule:
@@ -276,7 +284,7 @@ class LaunchedModule:
         schemas become theirs, and this returns the module. The old ones get no more jobs, finish those that they hold,
         and are then ended. Queued jobs stay queued.
 
-        The default `command` is the present one, for a program that was edited; `cwd` and the keys of the
+        The default `command` is the present one, for a program that was edited; `cwd`, `image` and the keys of the
         configuration are as for `launch()`, and those that are not given stay. `timeout` is in seconds. Raises
         `LaunchFailed` with the last lines of the new program's output if a new replica exits, raises an exception while
         it is imported, or does not poll in time; then the old ones continue. Raises `InvalidRequest` for a program in
@@ -287,9 +295,10 @@ class LaunchedModule:
         <Module 'app': python app.py --verbose: ...>
         """
         hide_secrets(configuration)
-        arguments = self._launch.command if command is None else read_command(command)
-        given = {**self._launch.given, **configuration}
-        launch = replace(self._launch, command=arguments, cwd=cwd or self._launch.cwd, given=given)
+        launch = self._launch
+        if command is not None or image is not None:
+            launch = launch.running(launch.arguments if command is None else command, image or launch.image)
+        launch = replace(launch, cwd=cwd or launch.cwd, given={**launch.given, **configuration})
         self._engine.home.run(self._upgrade(launch, timeout))
         return self
 
@@ -756,14 +765,9 @@ class Modules(Part):
         image: str | None = None,
     ) -> LaunchedModule:
         """Launch a program or an image for a runtime, as `Emulator.launch` describes it."""
-        if image is None:
-            arguments = read_command(command)
-            runtime_id = checked_runtime_id(runtime_id or runtime_name(arguments))
-            launch = Launch(arguments, cwd, configuration, restart=restart)
-        else:
-            runtime_id = checked_runtime_id(runtime_id or image_runtime(image))
-            run = [needed_engine(image), "run", image, *(arguments := split_command(command))]
-            launch = Launch(run, cwd, configuration, restart=restart, image=image, arguments=arguments)
+        launch = Launch([], cwd, configuration, restart=restart).running(command, image)
+        name = runtime_name(launch.command) if image is None else image_runtime(image)
+        runtime_id = checked_runtime_id(runtime_id or name)
         launch = launch.on(self._engine, runtime_id)
         with opened_runtime(self._engine, runtime_id) as opened:
             _check(launch)
