@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,15 @@ from client import Api, eventually
 from journaled import process
 
 from cmemu_nb import Emulator
-from cmemu_nb.errors import JournalBehind
+from cmemu_nb.errors import JournalBehind, WireError
 from cmemu_nb.lifecycle.datasets import TransactionType
 from cmemu_nb.lifecycle.lifecycle import Lifecycle
-from cmemu_nb.storage.journal import Journal
+from cmemu_nb.storage.journal import SPARE_BYTES, Journal
 from cmemu_nb.storage.journal_file import JournalFile
 from cmemu_nb.wire.paths import DATASETS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("arrow_pipe")
@@ -152,7 +153,11 @@ def test_other_changes_are_written_between_the_pieces_of_a_large_file(path: Path
             assert between >= 3
             rid, opened = await writing
             assert pieces(file) == 12  # its bytes were not written again
-            state.submit("r", "f", b"{}")
+            before = file.log_bytes
+            for _ in range(20):
+                state.submit("r", "f", b"{}")
+                await journal.written()
+            assert file.log_bytes - before < len(MANY_BYTES) / 10  # nor are they because a job arrived
             state.commit_transaction(rid, opened)
         async with journaled(path) as (state, file, _):
             [history] = [state.dataset(each.rid) for each in state.datasets()]
@@ -202,6 +207,62 @@ def test_a_large_file_for_which_there_is_no_room_is_refused_and_changes_nothing(
             assert not journal.behind
 
     asyncio.run(main())
+
+
+def test_large_files_do_not_fill_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with journaled(path) as (state, file, journal):
+            usage = shutil.disk_usage(path.parent)._replace(free=SPARE_BYTES + len(MANY_BYTES) - 1)
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+            with pytest.raises(
+                JournalBehind, match=r"Nothing was done.* bytes free, of which 33,554,432 are kept for other"
+            ):
+                await uploaded(state, journal)
+            assert (pieces(file), state.datasets()) == (0, [])
+            upload(state, b"small")
+            await journal.written()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda emu: emu.datasets.create("a\ud800"),
+        lambda emu: emu.streams.create("a", {"a\ud800": "STRING"}),
+        lambda emu: emu.streams.create("a", {"fields": [field_with(object())]}),
+        lambda emu: emu.streams.create("a", {"fields": [field_with("\ud800")]}),
+        lambda emu: emu.streams.create("a", {"x": "LONG"}, branch="a\ud800"),
+        lambda emu: emu.streams.create("a", {"x": "LONG"}, rid="a\ud800"),
+        lambda emu: emu.change(lambda state: state.create_branch(emu.datasets["in"].rid, "a\ud800")),
+        lambda emu: emu.change(lambda state: upload_text(state, emu.datasets["in"].rid, "a\ud800")),
+        lambda emu: emu.change(lambda state: state.create_dataset("a", "a\ud800")),
+    ],
+)
+def test_what_json_can_t_hold_is_refused_and_blocks_nobody(journaling: Emulator, make: Callable[[Any], object]) -> None:
+    with pytest.raises(WireError, match=r"must be text|can't be written as JSON"):
+        make(journaling)
+    journaling.datasets["in"] = [{"x": 1}]
+
+
+def field_with(metadata: object) -> dict[str, Any]:
+    schema = {"dataType": {"type": "string"}, "nullable": True, "customMetadata": {"a": metadata}}
+    return {"name": "x", "schema": schema}
+
+
+def upload_text(state: Lifecycle, rid: str, path: str) -> None:
+    opened = state.open_transaction(rid, TransactionType.UPDATE).rid
+    try:
+        state.put_file(rid, opened, path, b"x")
+    finally:
+        state.abort_transaction(rid, opened)
+
+
+@pytest.fixture(scope="module")
+def journaling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(port=0, home="thread", journal=str(tmp_path_factory.mktemp("journal") / "lifecycle.db")) as emu:
+        emu.datasets["in"] = [{"x": 0}]
+        yield emu
 
 
 def test_a_large_upload_by_http_is_in_the_journal_when_it_is_answered_and_a_refused_one_is_not(path: Path) -> None:

@@ -419,7 +419,7 @@ _LIKE_AN_ID = re.compile(r"ri\..*|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re
 
 def check_branch_name(name: str) -> None:
     """Refuse an empty name and one that looks like a RID or a UUID, with the platform's error."""
-    if not name.strip() or _LIKE_AN_ID.fullmatch(name):
+    if not checked_text("name of a branch", name).strip() or _LIKE_AN_ID.fullmatch(name):
         message = f"{quoted(name)} can't be the name of a branch: it must not be empty or look like a RID or a UUID."
         raise ApiError(400, "InvalidBranchName", message, branchName=name)
 
@@ -445,6 +445,6 @@ def check_rid(rid: str) -> None:
 
 def check_path(path: str) -> None:
     """Refuse a path that no file can have, with the platform's error."""
-    if not path or path.startswith("/") or len(path) > MAX_PATH_CHARACTERS:
+    if not checked_text("path of a file", path) or path.startswith("/") or len(path) > MAX_PATH_CHARACTERS:
         message = f"{quoted(path)} can't be the path of a file: it must not be empty, very long or begin with '/'."
         raise ApiError(400, "InvalidFilePath", message, filePath=path[:MAX_PATH_CHARACTERS])

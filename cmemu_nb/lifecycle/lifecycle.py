@@ -992,7 +992,7 @@ class Lifecycle(State):
         name = checked_text("name of a dataset", name)
         check_dataset_name(name)
         self.check_label("name of a dataset", name)
-        self.check_label("folder", folder_rid)
+        self.check_label("folder", checked_text("folder", folder_rid))
         self._check_new_name(name, folder_rid)
         if rid is not None:
             check_rid(rid)
@@ -1219,7 +1219,7 @@ class Lifecycle(State):
     def _add_stream(self, new: DataStream) -> DataStream:
         labels = {"name of a stream": new.name, "RID": new.rid, "branch": new.branch, "folder": new.folder_rid}
         for what, label in labels.items():
-            self.check_label(what, label)
+            self.check_label(what, checked_text(what, label))
         new.options.check()
         branches = self._data_streams.get(new.rid, {})
         if len(branches) >= MAX_BRANCHES or (not branches and len(self._data_streams) >= MAX_STREAMS):

@@ -19,7 +19,7 @@ from cmemu_nb.eventloop.loop import is_all_that_is_ready
 from cmemu_nb.lifecycle.events import ENDS_SESSION
 from cmemu_nb.lifecycle.records import Job, JobStatus
 from cmemu_nb.lifecycle.snapshot import SavedReplica, SavedSession
-from cmemu_nb.storage.journal_data import DataRows, pieces_of
+from cmemu_nb.storage.journal_data import PIECE_BYTES, DataRows, pieces_of
 from cmemu_nb.storage.journal_file import MAX_LOG_BYTES
 from cmemu_nb.storage.journal_lock import FileReplaced
 
@@ -56,6 +56,8 @@ CHECKPOINT_SECONDS = 1.0
 PIECES_PER_CHECKPOINT = 16
 CHECKPOINT_POLL_SECONDS = 0.01
 DISCARD_SECONDS = 0.02
+# Large files leave so much of the disk free, which is enough for the log.
+SPARE_BYTES = 32 * 1024 * 1024
 
 
 class Changes:
@@ -188,6 +190,7 @@ class Journal:
         content = self._file.new_content()
         try:
             for number in range(pieces_of(body)):
+                self._check_room(len(body) - number * PIECE_BYTES)
                 with self._file.transaction() as rows:
                     DataRows(rows).put_piece(content, number, body)
                 await self._give_way(number)
@@ -200,6 +203,12 @@ class Journal:
                 ) from None
             raise
         return content
+
+    def _check_room(self, size: int) -> None:
+        """Refuse bytes that would fill the disk: on a full one, not even what was written of them could be deleted."""
+        free = self._file.free_bytes()
+        if free < size + SPARE_BYTES:
+            raise OSError(f"its disk has {free:,} bytes free, of which {SPARE_BYTES:,} are kept for other changes")
 
     async def _give_way(self, number: int) -> None:
         """Let others use the loop, and now and then wait until the log is in the file, so that it stays short."""

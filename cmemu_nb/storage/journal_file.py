@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from typing import IO, TYPE_CHECKING
 
@@ -106,7 +107,9 @@ class JournalFile:
             self.connection.execute(f"PRAGMA journal_size_limit = {MAX_LOG_BYTES // 2}")
             self._begin(number)
         except sqlite3.Error as error:
-            raise self._error(f"can't be opened: {error}. Choose another file.") from None
+            full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            remedy = "Make room on the disk, then start again." if full else "Choose another file."
+            raise self._error(f"can't be opened: {error}. {remedy}") from None
 
     def _prepare(self) -> int:
         """Create the file if it is missing, lock it, check an existing one, and return the number of its commits."""
@@ -210,6 +213,12 @@ class JournalFile:
         """Return the saved state of the lifecycle."""
         with self._explained():
             return tables.read_state(self.connection)
+
+    def free_bytes(self) -> int:
+        """Return how many bytes can be added to the file: those that its disk has free, and unused ones in the file."""
+        (pages,) = self.connection.execute("PRAGMA freelist_count").fetchone()
+        (page_bytes,) = self.connection.execute("PRAGMA page_size").fetchone()
+        return shutil.disk_usage(self.path.parent).free + int(pages * page_bytes)
 
     def new_content(self) -> int:
         """Return a new number for the bytes of a file."""

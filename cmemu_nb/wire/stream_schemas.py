@@ -203,6 +203,10 @@ def _split(text: str) -> list[str]:
 
 
 def _checked(schema: StreamSchema) -> StreamSchema:
+    try:
+        msgspec.json.encode(schema)
+    except (UnicodeEncodeError, OverflowError, TypeError, RecursionError) as error:
+        raise invalid_schema("Unreadable", f"The stream's schema can't be written as JSON: {error}.") from None
     if not schema.fields:
         raise invalid_schema("NoFields", "A stream's schema needs at least one field.")
     _check_fields(schema.fields, MAX_DEPTH)
