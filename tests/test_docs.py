@@ -35,7 +35,16 @@ SETUP = [
     "tests/run",
 ]
 # By export-module, by who tests that, by emu.export, and by readers with a seed file or a module of their own.
-WRITTEN = {"app.py", "test_app.py", "run.json", "seed.yaml", "helpers.py", "tests/test_app.py", "tests/schemas.json"}
+WRITTEN = {
+    "app.py",
+    "test_app.py",
+    "test_pipeline.py",
+    "run.json",
+    "seed.yaml",
+    "helpers.py",
+    "tests/test_app.py",
+    "tests/schemas.json",
+}
 SOURCES = {"page", "foundry", "ours", "page, ours", "foundry, ours"}
 NAMED_TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"(?<![\w.*{}-])[\w./-]*\w\.(?:ipynb|json|md|mjs|py|toml|txt|ya?ml)\b")

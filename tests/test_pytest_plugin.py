@@ -345,9 +345,10 @@ def documented(name: str) -> str:
 
 
 def test_the_documented_example_runs(run: Callable[..., pytest.RunResult], pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(app=documented("app.py"), conftest=documented("conftest.py"))
-    result = run(documented("test_app.py"), "-W", "error", "--import-mode=prepend")
-    result.assert_outcomes(passed=4)
+    programs = {name: documented(f"{name}.py") for name in ("app", "conftest", "pipeline", "test_pipeline")}
+    pytester.makepyfile(**programs)
+    result = run(documented("test_app.py"), "test_it.py", "test_pipeline.py", "-W", "error", "--import-mode=prepend")
+    result.assert_outcomes(passed=5)
     assert result.stderr.str() == ""
 
 
