@@ -379,11 +379,15 @@ class Emulator:
         return self.change(lambda lifecycle: lifecycle.cancel(find_unfinished(lifecycle, jobs, now), why))
 
     def reset(self) -> None:
-        """Delete every runtime with its jobs, schemas and bindings, then apply the seed, if there is one [ours].
+        """Delete every runtime with its jobs, schemas and bindings, and every dataset and stream [ours].
+
+        Then the seed is applied, if there is one.
 
         Raises `NotRunning` when the emulator is stopped.
         """
-        self.change(lambda lifecycle: lifecycle.reset())
+        seeded = self.seed.datasets if self.seed else []
+        contents = [each.file.body for each in seeded if each.file is not None]
+        self._engine.change(lambda lifecycle: lifecycle.reset(), *contents)
 
     # Call functions: a method whose name begins with `a` is the awaitable twin of the one without it
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from client import Api, eventually
+from foundry_sdk import Config, FoundryClient, UserTokenAuth
 from journaled import process
 
 from cmemu_nb import Emulator
@@ -68,6 +69,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "lifecycle.db"
 
 
+def client_of(url: str, token: str) -> FoundryClient:
+    return FoundryClient(auth=UserTokenAuth(token), hostname=url.removeprefix("http://"), config=Config(scheme="http"))
+
+
+@pytest.mark.usefixtures("sdk_connections")
 def test_datasets_and_streams_are_there_again_after_kill_9_and_go_on(path: Path) -> None:
     with process(path, keep_records=20) as first:
         first.run(WRITE)
@@ -75,6 +81,13 @@ def test_datasets_and_streams_are_there_again_after_kill_9_and_go_on(path: Path)
         first.kill()
     with process(path, keep_records=20) as second:
         assert second.run(SHOW) == before
+        rids = second.run("answer = [emu.datasets['in'].rid, emu.streams['events'].rid]")
+        client = client_of(second.url, second.token)
+        before_publishing = sum(client.streams.Dataset.Stream.get_end_offsets(rids[1], "master").values())
+        assert before_publishing == 30
+        read = client.streams.Dataset.Stream.Subscriber.get_read_position(rids[1], "master", "me", preview=True)
+        assert dict(read) == {"0": 1, "1": 2, "2": 0}
+        assert client.datasets.Dataset.read_table(rids[0], format="ARROW").to_pandas()["id"].to_list() == [1, 2, 3]
         second.run("answer = emu.streams['events'].publish([{'sensor': 's1', 'at': 5}] * 4)")
         assert second.run("answer = sum(emu.streams['events'].end_offsets.values())") == 34
         assert second.run("answer = len(emu.datasets['large'].frame())") == 300_000

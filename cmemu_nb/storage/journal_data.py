@@ -185,11 +185,12 @@ class DataRows:
         begin = old.published if old is not None and old.view_rid == log.stream.view_rid else 0
         if old is not None and not begin:
             self._tables.delete_where("batches", "log = ?", position)
-        records = log.records()
-        row = LogRow(log.stream.view_rid, log.ends, log.published, len(records))
+        kept = len(log.arrived)
+        row = LogRow(log.stream.view_rid, log.ends, log.published, kept)
         position = self.put(log.stream.rid, name, row)
-        first = log.published - len(records)
-        self._put_batches(position, max(begin, first), records[max(begin - first, 0) :])
+        first = log.published - kept
+        new = log.newest(min(log.published - begin, kept))
+        self._put_batches(position, log.published - len(new), new)
         self._tables.delete_where("batches", "log = ? AND last < ?", position, first)
 
     def _put_batches(self, log: int, first: int, records: Sequence[StreamRecord]) -> None:
