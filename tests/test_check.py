@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cmemu_nb import Emulator
+from cmemu_nb.check import functions
 from cmemu_nb.check.checker import check
 from cmemu_nb.check.dockerfile import check_dockerfile
 from cmemu_nb.check.findings import FUNCTIONS, Finding, Report, Severity
 from cmemu_nb.check.image import check_image, tag_of
 from cmemu_nb.errors import CmemuError, NotFound
+from cmemu_nb.notebook import topics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,6 +157,37 @@ def test_a_folder_without_a_program_or_a_dockerfile_says_so_and_a_settings_file_
         ("secret", "data/.env"),
     }
     assert "3f9a77c1d2e84b5f" not in str(report)
+
+
+def test_a_large_file_is_too_much_for_an_image(project: Path) -> None:
+    with (project / "model.bin").open("wb") as file:
+        file.truncate(100_000_000)
+    assert found(project) == []
+    with (project / "model.bin").open("ab") as file:
+        file.write(b"x")
+    assert found(project) == [("size", 0)]
+
+
+def test_a_program_that_does_not_end_its_import_is_an_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "IMPORT_SECONDS", 1.0)
+    (project / "app.py").write_text("import threading\nimport compute_modules\nthreading.Event().wait()\n")
+    [finding] = check(project / "app.py")
+    assert (finding.rule, finding.severity) == ("blocking", "error")
+    assert "still starting after 1 s" in finding.message
+
+
+def test_a_project_without_requirements(project: Path) -> None:
+    (project / "requirements.txt").unlink()
+    assert found(project) == [("requirements", 3)]
+
+
+def test_every_documented_rule_has_an_example_that_breaks_it() -> None:
+    rows = re.findall(r"^\|(( `[a-z-]+`,?)+) \| (?:error|warning)", topics.read("deploy"), re.MULTILINE)
+    documented = {rule for row, _ in rows for rule in re.findall(r"[a-z-]+", row)}
+    of_tables = {rule for rule, *_ in (*REPLACED, *PROGRAMS)}
+    # Each of these has a test of its own; the project of the fixture breaks none of all the rules.
+    assert documented - of_tables == {"duplicate", "schema", "size", "program", "dockerfile"}
+    assert of_tables <= documented
 
 
 def image(**changes: Any) -> dict[str, Any]:

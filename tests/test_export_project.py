@@ -161,6 +161,8 @@ def test_a_folder_that_can_not_be_written_is_refused_whole(session: Session) -> 
     (session.folder / "file").write_text("x")
     with pytest.raises(ExportRefused, match=r"file is a file\. Give a folder"):
         session.emu.functions.export("file/", session.cells)
+    with pytest.raises(ExportRefused, match=r"Give orders/ for a whole project, or orders\.py for the module alone"):
+        session.emu.functions.export("orders", session.cells)
     (session.folder / "app.py").write_text("def shout(x):\n    return x.upper()\n")
     session.run(
         """

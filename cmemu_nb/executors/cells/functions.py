@@ -217,6 +217,11 @@ class Functions(Part):
         if is_folder(path):
             return self.export_project(path, cells, overwrite=overwrite).folder
         path = Path(path).expanduser()
+        if not path.suffix and not path.exists():
+            raise ExportRefused(
+                f"{path} is neither a folder nor the name of a Python file. Give {path}/ for a whole project, or "
+                f"{path}.py for the module alone."
+            )
         text = self._module(cells)
         with replacing(path, ExportRefused, overwrite=overwrite, rights=None) as file:
             file.write(text.encode())
