@@ -93,6 +93,7 @@ class World:
         self.idle = state.add_replica("rt", name="idle")
         self.waiting = state.add_replica("rt", name="waiting", ready=None)
         self.standby = state.add_replica("rt", name="standby", standby=True)
+        state.hold_schemas(self.standby, [("new", b"{}")])
         self.succeeded = state.finish("rt", self.running().job_id, b'{"error":"no"}')
         self.failed = state.fail(self.running().job_id, "broke")
         self.taken = self.running()
@@ -328,14 +329,11 @@ OPERATIONS: dict[str, list[Case]] = {
     "switch_replicas": [
         does(
             lambda world: world.state.switch_replicas([world.standby], [world.replica], "upgraded"),
-            "replicas_switched",
+            *("schemas_posted", "replicas_switched"),
         ),
         does(
-            in_turn(
-                lambda world: world.state.hold_schemas(world.standby, [("new", b"{}")]),
-                lambda world: world.state.switch_replicas([world.standby], [], "upgraded"),
-            ),
-            *("schemas_posted", "replicas_switched"),
+            lambda world: world.refuse_large_records().state.switch_replicas([world.standby], [world.replica], ""),
+            raises=PayloadTooLarge,
         ),
     ],
     "restart_replica": [

@@ -20,7 +20,7 @@ from conftest import end_programs
 from cmemu_nb import Scaling
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotRunning
-from cmemu_nb.executors.modules import lifetimes, restarts
+from cmemu_nb.executors.modules import replacements, restarts
 from cmemu_nb.lifecycle.scaling import Scale
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from cmemu_nb.executors.modules.process import ReplicaProcess
 
 # Answers with its version, one job at a time. The first argument is the version, the second a file that it waits for
-# before it polls, and the third one that a job with {"wait": true} waits for; "" for none.
+# before it polls, and the third one that a job with {"wait": true} waits for; "" for none. The version "broken" has
+# raised an exception while it was imported, before it had any function, and "half" after its first one.
 WORKER = """
 import json, os, pathlib, ssl, sys, time, urllib.request
 version, start, end = sys.argv[1:]
@@ -47,7 +48,11 @@ def wait_for(file):
         time.sleep(0.01)
 print("version", version, "starts", flush=True)
 output = {"type": "string", "string": {}}
-schemas = [{"functionName": each, "inputs": [], "output": output} for each in ("f", version)]
+names = {"broken": [], "half": ["f"]}.get(version, ["f", version])
+schemas = [{"functionName": name, "inputs": [], "output": output} for name in names]
+if version in ("broken", "half"):
+    print('Traceback (most recent call last):\\n  File "app.py", line 9, in <module>')
+    print("ValueError:", version, flush=True)
 send(os.environ["POST_SCHEMA_URI"], json.dumps(schemas).encode())
 wait_for(start)
 while True:
@@ -165,6 +170,10 @@ def test_an_upgrade_that_fails_leaves_the_old_replicas_serving_and_says_why(
         module.upgrade(fails("no database"))
     assert str(no.value).endswith("The last lines of the new ones:\nloading\nno database")
     only(module, "responsive")
+    with pytest.raises(LaunchFailed, match="raised an exception while it was imported, so it polls without any") as no:
+        module.upgrade(worker("broken"))
+    assert str(no.value).endswith("ValueError: broken")
+    assert emu.lifecycle.runtime("worker").import_error == ""
     never = tmp_path / "never"
     with pytest.raises(LaunchFailed, match=r"did not poll for jobs within 0\.5 s: start(ed|ing)\."):
         module.upgrade(worker("stuck", start=never), timeout=0.5)
@@ -182,7 +191,7 @@ def test_an_upgrade_that_fails_leaves_the_old_replicas_serving_and_says_why(
     # What the failed ones have posted is not the runtime's.
     assert [schema.function_name for schema in emu.lifecycle.schemas("worker")] == ["f", "old"]
     kinds = [each.partition(":")[0] for each in events()]
-    assert kinds == ["upgrade_began", "switch_failed"] * 2
+    assert kinds == ["upgrade_began", "switch_failed"] * 3
     assert events()[1].endswith("no database")
     # The same program again, as after a change of its file or its configuration.
     emu.configure("worker", environment={"COLOUR": "red"}, replicas=2)
@@ -198,12 +207,13 @@ def test_the_functions_become_those_of_the_new_version_when_it_takes_over(
     emu: Emulator, worker: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     start = tmp_path / "start"
-    module = launch(emu, *worker("old"))
+    module = launch(emu, *worker("half"))
+    assert "ValueError: half" in emu.lifecycle.runtime("worker").import_error
     with ThreadPoolExecutor(1) as pool:
         upgrade = pool.submit(module.upgrade, worker("new", start=start), max_concurrent_tasks=2)
         new = on_standby(module)
         assert (new.state, module.states[0]) == ("started", "responsive")
-        assert [schema.function_name for schema in emu.lifecycle.schemas("worker")] == ["f", "old"]
+        assert [schema.function_name for schema in emu.lifecycle.schemas("worker")] == ["f"]
         (row,) = [row for row in runtimes_part(emu, time.time_ns())["rows"] if row["key"] == "worker"]
         assert dict(row["facts"])["upgrade"].startswith("to python ")
         assert [line["state"] for line in row["lines"]] == ["responsive", "started"]
@@ -212,7 +222,8 @@ def test_the_functions_become_those_of_the_new_version_when_it_takes_over(
             module.upgrade(worker("third"))
         start.write_text("")
         upgrade.result(30)
-    assert sorted(schema.function_name for schema in emu.lifecycle.schemas("worker")) == ["f", "new", "old"]
+    assert sorted(schema.function_name for schema in emu.lifecycle.schemas("worker")) == ["f", "new"]
+    assert emu.lifecycle.runtime("worker").import_error == ""
     assert new.replica.max_concurrent_tasks == 2
     only(module, "responsive")
 
@@ -302,10 +313,10 @@ def test_a_replica_that_has_lived_long_enough_is_replaced_before_it_ends(
 
 async def expire(module: LaunchedModule, process: ReplicaProcess) -> None:
     """Let a replica have lived long enough."""
-    timer = module._lifetimes._timers[process]  # noqa: SLF001 - nobody waits for 20 hours
+    timer = module._replacements._lives[process]  # noqa: SLF001 - nobody waits for 20 hours
     assert 71_000 < timer.when() - asyncio.get_running_loop().time() <= 72_000
     timer.cancel()
-    module._lifetimes._expire(process)  # noqa: SLF001
+    module._replacements._on_end_of_life(process)  # noqa: SLF001
 
 
 def test_a_replica_is_not_replaced_by_one_that_fails_and_it_is_tried_again(
@@ -322,12 +333,12 @@ def test_a_replica_is_not_replaced_by_one_that_fails_and_it_is_tried_again(
     only(module, "responsive")
     assert emu.call("f", {}, RID) == "v"
     program.write_text(WORKER)
-    retry = module._lifetimes._timers[old]  # noqa: SLF001
-    assert 0 < retry.when() - time.monotonic() <= lifetimes.RETRY_SECONDS
+    retry = module._replacements._lives[old]  # noqa: SLF001
+    assert 0 < retry.when() - time.monotonic() <= replacements.RETRY_SECONDS
     module.upgrade()  # a new one is begun anew
     only(module, "responsive")
     assert old not in module.replicas
-    assert list(module._lifetimes._timers) == module.replicas  # noqa: SLF001
+    assert list(module._replacements._lives) == module.replicas  # noqa: SLF001
 
 
 def test_a_scaled_module_is_upgraded_with_as_many_replicas_as_it_has(

@@ -21,12 +21,11 @@ from cmemu_nb.executors.modules.autoscaling import AutoScaling
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
-from cmemu_nb.executors.modules.handover import Handover
 from cmemu_nb.executors.modules.images import container_command, for_container, image_runtime, needed_engine
-from cmemu_nb.executors.modules.lifetimes import RETRY_SECONDS, Lifetimes
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs, repeats_result, stream_error
 from cmemu_nb.executors.modules.probes import Probes
 from cmemu_nb.executors.modules.process import ReplicaProcess
+from cmemu_nb.executors.modules.replacements import Replacements
 from cmemu_nb.executors.modules.restarts import MAX_RESTARTS, WINDOW_SECONDS, Restarts
 from cmemu_nb.executors.opened_runtime import opened_runtime
 from cmemu_nb.executors.process_environment import HERE
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 1.0
 STOP_SECONDS = 6.0
-REPLACE_SECONDS = 60.0
-BUSY_SECONDS = 1.0
 PORT_CHECKS = 20
 PORT_SECONDS = 0.05
 MAX_LAST_LINES = 20
@@ -150,8 +147,7 @@ class LaunchedModule:
         self._launched = False
         self._scaling: AutoScaling | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handover: Handover | None = None
-        self._lifetimes = Lifetimes(lambda: engine.home.loop, self._on_end_of_life)
+        self._replacements = Replacements(engine, self)
         self._restarts = Restarts(lambda: engine.home.loop, self._restart_replica)
 
     @property
@@ -180,9 +176,14 @@ class LaunchedModule:
         return [each for each in list(self.replicas) if not (each.decommissioned or each.replica.standby)]
 
     @property
+    def launched(self) -> Launch:
+        """The options that its replicas were launched with."""
+        return self._launch
+
+    @property
     def upgrading_to(self) -> str:
         """The command of the replicas that are started to take the place of others; "" if there are none."""
-        return "" if self._handover is None else self._handover.launch.shown
+        return self._replacements.command
 
     @property
     def scaled_to_zero(self) -> bool:
@@ -331,58 +332,16 @@ class LaunchedModule:
         return process
 
     async def _upgrade(self, launch: Launch, timeout: float) -> None:  # noqa: ASYNC109
-        launch = launch.on(self._engine, self.runtime_id)
-        self._check_upgrade(launch)
-        _check(launch)
-        before, began_at = self.command, self._engine.lifecycle.now()
-        count, scaling = launch.configuration.replicas, launch.configuration.scaling
-        if scaling is not None:
-            count = min(max(scaling.first, len(self.in_service)), scaling.max)
-        handover = Handover(
-            self._engine, self, launch, f"{before} was not upgraded to {launch.shown}", lambda: self.in_service
-        )
-        if self._handover is not None:
-            self._handover.break_off("an upgrade began")
-        self._engine.lifecycle.note("upgrade_began", self.runtime_id, detail=f"from {before} to {launch.shown}")
-        await self._hand_over(handover, count, timeout, f"the module was upgraded from {before} to {launch.shown}")
-        self._started_at = began_at
-
-    def _check_upgrade(self, launch: Launch) -> None:
         if self._stopped or not self._launched:
             raise InvalidRequest(
                 f"{self.command} was stopped, so it can't be upgraded. Launch the new program instead."
             )
-        if self._upgrading:
-            raise InvalidRequest(
-                f"{self.command} is being upgraded to {self.upgrading_to} already. Wait until that is done, or end it: "
-                f"{self.expression}.restart()."
-            )
-        if Mode.PIPELINE in (self.mode, launch.configuration.mode):
-            raise InvalidRequest(
-                "A program in pipeline mode takes no jobs that a new one could take over. Restart it, or launch "
-                f"another one: {self.expression}.restart()."
-            )
-        shared = self._launch.ports & launch.ports
-        if shared:
-            raise InvalidRequest(
-                f"The new program needs port {min(shared)} while the old one still listens on it. Give the new one "
-                f"another port in its configuration; or restart it, which interrupts it: {self.expression}.restart()."
-            )
-
-    @property
-    def _upgrading(self) -> bool:
-        return self._handover is not None and self._handover.launch is not self._launch
-
-    async def _hand_over(self, handover: Handover, count: int, timeout: float, detail: str) -> None:  # noqa: ASYNC109
-        self._handover = handover
-        try:
-            await handover.run(count, timeout, detail)
-        except (CmemuError, OSError) as error:
-            self._engine.lifecycle.note("switch_failed", self.runtime_id, detail=str(error))
-            raise
-        finally:
-            if self._handover is handover:
-                self._handover = None
+        launch = launch.on(self._engine, self.runtime_id)
+        self._replacements.check(launch)
+        _check(launch)
+        began_at = self._engine.lifecycle.now()
+        await self._replacements.upgrade(launch, timeout)
+        self._started_at = began_at
 
     def switch(self, launch: Launch, new: Sequence[ReplicaProcess], old: Sequence[ReplicaProcess], detail: str) -> None:
         """Give the jobs to the new replicas, which are on standby, in place of the old ones, and decommission these."""
@@ -391,7 +350,12 @@ class LaunchedModule:
         taking, replaced = ([each.replica for each in processes] for processes in (new, old))
         names = [", ".join(each.replica_id for each in replicas) for replicas in (taking, replaced)]
         change = f"{names[0]} in place of {names[1] or 'none'}: {detail}"
-        self._engine.lifecycle.switch_replicas(taking, replaced, change)
+        try:
+            self._engine.lifecycle.switch_replicas(taking, replaced, change)
+        except BaseException:  # the journal can't take the schemas, for instance
+            for process in old:
+                process.decommissioned = False
+            raise
         if launch is not self._launch:
             self._launch = launch
             self._change_scaling(len(old), detail)
@@ -414,37 +378,11 @@ class LaunchedModule:
         if process in self.replicas and not self._stopped:
             self.decommission(process, "it was started to replace others and did not")
 
-    def _on_end_of_life(self, process: ReplicaProcess) -> None:
-        """Replace a replica that has lived long enough, one at a time."""
-        if process not in self.in_service or process.exit_code is not None:
-            return
-        if self._handover is not None:
-            self._lifetimes.begin(process, BUSY_SECONDS)
-            return
-        task = self._engine.home.loop.create_task(self._replace(process))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _replace(self, process: ReplicaProcess) -> None:
-        name, seconds = process.replica.replica_id, self._launch.configuration.max_lifetime
-        why = f"replica {name} has lived for {seconds:g} s (max_lifetime)"
-        handover = Handover(
-            self._engine,
-            self,
-            self._launch,
-            f"{why} and was not replaced",
-            lambda: [process] if process in self.in_service else [],
-        )
-        try:
-            await self._hand_over(handover, 1, REPLACE_SECONDS, f"{why} and is replaced")
-        except (CmemuError, OSError):
-            self._lifetimes.begin(process, RETRY_SECONDS)
-
     def decommission(self, process: ReplicaProcess, reason: str) -> None:
         """Give a replica no more jobs, and end it as soon as it has finished those that it holds."""
         process.decommissioned = True
         process.backs_off = False
-        self._lifetimes.end(process)
+        self._replacements.end_life(process)
         self._restarts.cancel_one(process.number)
         self._engine.lifecycle.drain_replica(process.replica)
         task = self._engine.home.loop.create_task(self._end_drained(process, reason))
@@ -490,7 +428,7 @@ class LaunchedModule:
                 "programs."
             ) from None
         record_start(engine.lifecycle, replica, launch.shown)
-        self._lifetimes.begin(process, launch.configuration.max_lifetime)
+        self._replacements.begin_life(process, launch.configuration.max_lifetime)
         if warning := self._forwarders.warning(fixed=launch.may_be_java):
             self._warn(process, warning)
         return process
@@ -558,9 +496,7 @@ class LaunchedModule:
     def _on_exit(self, process: ReplicaProcess, code: int) -> None:
         self._forwarders.close(process.replica)
         self._end_executor(process)
-        self._lifetimes.end(process)
-        if self._handover is not None and self._handover.replaces(process):
-            self._handover.break_off("it has exited meanwhile")
+        self._replacements.on_exit(process)
         # Before the exit code is set: other threads must not see a program that has ended and is not to start again.
         reason, consequence = _exit(process, code), self._schedule_restart(process, code)
         process.exit_code = code
@@ -601,13 +537,12 @@ class LaunchedModule:
         self._stopped = True
         self._restarts.cancel()
         self._end_scaling(reason)
-        if self._handover is not None:
-            self._handover.break_off(reason)
+        self._replacements.break_off(reason)
         for task in self._tasks:
             task.cancel()
         for process in self.replicas:
             process.backs_off = False
-            self._lifetimes.end(process)
+            self._replacements.end_life(process)
             self._end_process(process, reason)
         await until(self._engine.lifecycle, lambda: not self.running, STOP_SECONDS)
 
@@ -851,7 +786,7 @@ class Modules(Part):
         """Follow the jobs and the sessions of the runtimes that have modules."""
         if event.job_id is not None:
             self._on_event_of_job(event.kind, event.runtime_id or "", event.job_id)
-        elif event.kind == "schemas_posted":
+        elif event.kind in ("schemas_posted", "replicas_switched"):
             self._note_import_error(event.runtime_id or "")
         elif event.kind in ENDS_SESSION:
             self._on_end_of_session(event)
