@@ -217,7 +217,7 @@ class Functions(Part):
         if is_folder(path):
             return self.export_project(path, cells, overwrite=overwrite).folder
         path = Path(path).expanduser()
-        if not path.suffix and not path.exists():
+        if not path.suffix and not os.path.lexists(path):
             raise ExportRefused(
                 f"{path} is neither a folder nor the name of a Python file. Give {path}/ for a whole project, or "
                 f"{path}.py for the module alone."
