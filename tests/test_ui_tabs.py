@@ -216,10 +216,9 @@ def test_the_events_of_a_job_unfold_and_a_paused_list_stays_as_it_is(pages: UiPa
 
 
 def test_a_dataset_is_listed_and_opened(pages: UiPages) -> None:
-    emulator, root = pages.emulator, pages.page.root
+    emulator, root, hostile = pages.emulator, pages.page.root, "<img src=x onerror=alert(1)> \u202e"
     tab = root.get_by_role("tab", name="Data", exact=True)
     expect(tab).to_be_hidden()
-    hostile = "<img src=x onerror=alert(1)> \u202e"
     emulator.datasets["orders"] = [{"id": number, hostile: hostile} for number in range(30)]
     emulator.datasets["orders"].append([{"id": 30, hostile: None}])
     rid = emulator.datasets["orders"].rid
@@ -252,7 +251,15 @@ def test_a_dataset_is_listed_and_opened(pages: UiPages) -> None:
     pages.page.page.set_viewport_size({"width": 1280, "height": 900})
     card.get_by_label("Branch", exact=True).select_option("mine")
     expect(card).to_contain_text("Nothing is committed on this branch.")
-    emulator.datasets["orders"].abort()
+    card.get_by_label("Branch", exact=True).select_option("master")
+    card.get_by_role("button", name="Abort…").click()
+    confirm = card.get_by_role("alertdialog", name="Confirm")
+    confirm.get_by_role("button", name="Keep").press("Escape")
+    expect(card.get_by_role("button", name="Abort…")).to_be_focused()
+    card.get_by_role("button", name="Abort…").click()
+    confirm.get_by_role("button", name="Abort", exact=True).click()
+    expect(root.get_by_text("The transaction was aborted, and its files are discarded.")).to_be_visible()
+    expect(card.get_by_role("button", name="Abort…")).to_be_hidden()
     expect(line.locator("td.cmemu-amber")).to_have_count(0)
     card.get_by_label("Branch", exact=True).focus()
     pages.page.page.keyboard.press("Escape")

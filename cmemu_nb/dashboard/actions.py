@@ -85,6 +85,13 @@ def fail_job(emulator: Emulator, fields: Fields) -> str:
     return "The job failed."
 
 
+def abort_transaction(emulator: Emulator, fields: Fields) -> str:
+    """Abort an open transaction of a dataset, which discards its files."""
+    rid, transaction = fields["dataset"], fields["transaction"]
+    emulator.change(lambda lifecycle: lifecycle.abort_transaction(rid, transaction))
+    return "The transaction was aborted, and its files are discarded."
+
+
 def submit(emulator: Emulator, fields: Fields) -> str:
     """Submit the query of a form to its function; returns the job's id.
 
@@ -128,6 +135,7 @@ ACTIONS: dict[str, Callable[[Emulator, Fields], str]] = {
     "curl": copy_curl,
     "cancel": cancel_job,
     "fail": fail_job,
+    "abort": abort_transaction,
     "submit": submit,
 }
 # These wait for the end of programs, so they run on threads of their own.

@@ -17,6 +17,7 @@ SCRIPTS = (
     "form",
     "roving",
     "keys",
+    "confirm",
     "flow",
     "runtimes",
     "job_edit",

@@ -79,6 +79,7 @@ class Resource:
                 ["in a cell", plain(f"{name}.frame({at})", 200)],
             ],
             "open": plain(_open_in_words(opened[0], f"{name}.abort({at})"), 400) if opened else "",
+            "open_rid": opened[0].rid if opened else "",
             "fields": _fields(dataset_schema(history, committed_rid(history, branch))),
             "preview": self._preview(history, branch, summary["rows"]),
             "transactions": [_transaction(history, each) for each in transactions[: -MAX_SHOWN - 1 : -1]],

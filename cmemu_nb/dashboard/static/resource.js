@@ -8,11 +8,18 @@ function resourceCard(dashboard, onclose) {
   const top = el("div", { class: "cmemu-job-top" }, el("div", { class: "cmemu-job-head" }, back, heading, branch, close));
   const removed = el("p", { class: "cmemu-empty" });
   const opened = el("p", { class: "cmemu-waits" });
+  const abort = button("Abort…", "Discard the files of the open transaction", () => {
+    const { rid, open_rid } = dashboard.model.get("resource");
+    confirming.ask("Abort", "Abort the transaction: its files are discarded, and its program gets an error if it still runs.", () => runAbort(rid, open_rid));
+  });
+  const actions = el("div", { class: "cmemu-row" }, abort);
+  const confirming = confirmPart(actions);
+  const inDanger = el("div", {}, opened, actions, confirming.element);
   const facts = el("dl", { class: "cmemu-job-facts" });
   const preview = previewPart();
   const fields = fieldsPart();
   const transactions = transactionsPart(dashboard);
-  const all = el("div", {}, opened, facts, preview.element, fields.element, transactions.element);
+  const all = el("div", {}, inDanger, facts, preview.element, fields.element, transactions.element);
   const element = el("section", { class: "cmemu-card cmemu-job cmemu-resource", "aria-label": "The open dataset or stream", hidden: true }, top, removed, all);
   let shown = "";
 
@@ -34,6 +41,11 @@ function resourceCard(dashboard, onclose) {
     if (branch.value !== chosen) branch.value = chosen;
   }
 
+  async function runAbort(dataset, transaction) {
+    const message = await dashboard.ask("abort", { dataset, transaction });
+    if (message) dashboard.say(message);
+  }
+
   function showFacts(now) {
     const copy = button("Copy", "Copy the RID", async () => dashboard.say((await copyText(now.rid)) ? "The RID was copied." : `The browser does not let pages copy. The RID is ${now.rid}`), { "aria-label": "Copy RID" });
     const words = JSON.stringify([now.rid, now.facts]);
@@ -51,8 +63,11 @@ function resourceCard(dashboard, onclose) {
     if (!wanted[0]) return;
     const now = dashboard.model.get("resource");
     const here = now.key && now.key[0] === wanted[0] && now.key[1] === wanted[1];
-    if (shown !== wanted.join("\n")) element.scrollTop = 0;
-    shown = wanted.join("\n");
+    if (shown !== wanted.join("\n")) {
+      shown = wanted.join("\n");
+      element.scrollTop = 0;
+      confirming.close();
+    }
     all.hidden = !here || Boolean(now.removed);
     removed.hidden = !all.hidden;
     setText(removed, here ? now.removed || "" : "Its details are on the way.");
@@ -64,7 +79,8 @@ function resourceCard(dashboard, onclose) {
     name(now.name, now.kind);
     offer(now.branches, wanted[1]);
     setText(opened, now.open || "");
-    opened.hidden = !now.open;
+    if (!now.open) confirming.close();
+    inDanger.hidden = !now.open;
     showFacts(now);
     preview.show(now);
     fields.show(now);

@@ -157,46 +157,19 @@ function runtimeDetails(dashboard) {
     const message = await dashboard.ask(action, { runtime: row.key });
     if (message) dashboard.say(message);
   };
-  const restart = button("Restart…", "End every replica and launch it again with a new token", () => confirm("Restart", `Restart the program: ${jobs()}, queued jobs stay queued.`, () => run("restart")));
-  const stop = button("Stop…", "End every replica", () => confirm("Stop", `Stop the program: ${jobs()}, queued jobs stay queued.`, () => run("stop")));
+  const restart = button("Restart…", "End every replica and launch it again with a new token", () => confirming.ask("Restart", `Restart the program: ${jobs()}, queued jobs stay queued.`, () => run("restart")));
+  const stop = button("Stop…", "End every replica", () => confirming.ask("Stop", `Stop the program: ${jobs()}, queued jobs stay queued.`, () => run("stop")));
   const reset = button("Reset session…", "Delete the jobs and the schemas, and change the token; bindings stay", () =>
-    confirm("Reset", `Reset the session: ${jobs()}, its jobs and schemas are deleted, its token changes, and bindings stay.`, () => run("reset")),
+    confirming.ask("Reset", `Reset the session: ${jobs()}, its jobs and schemas are deleted, its token changes, and bindings stay.`, () => run("reset")),
   );
   const copy = button("Copy environment", "Copy what a program needs to run as one more replica, as lines for a terminal", async () => {
     const lines = await dashboard.ask("environment", { runtime: row.key });
     if (lines) dashboard.say((await copyText(lines)) ? "The environment was copied: paste it in a terminal." : `The browser does not let pages copy. In a cell: ${dashboard.emu()}.env(${JSON.stringify(row.key)})`);
   });
   const actions = el("div", { class: "cmemu-row" }, restart, stop, reset, copy);
-  const question = el("span");
-  const sure = button("Confirm", "Do it", () => close()(), { class: "cmemu-button cmemu-danger" });
-  const keep = button("Keep", "Change nothing", () => close());
-  const confirming = el("div", { class: "cmemu-row cmemu-confirm", role: "alertdialog", "aria-label": "Confirm", hidden: true }, question, sure, keep);
+  const confirming = confirmPart(actions);
   const facts = el("dl", { class: "cmemu-runtime-facts" });
-  const element = el("div", { class: "cmemu-runtime-inside" }, actions, confirming, facts);
-  let asked = null;
-
-  function confirm(word, text, act) {
-    asked = { act, opener: document.activeElement };
-    setText(question, text);
-    setText(sure, word);
-    [actions.hidden, confirming.hidden] = [true, false];
-    keep.focus();
-  }
-
-  // Show the actions again; returns what was to be done.
-  function close() {
-    const { act, opener } = asked;
-    [actions.hidden, confirming.hidden] = [false, true];
-    opener?.focus();
-    return act;
-  }
-
-  confirming.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    event.preventDefault();
-    event.stopPropagation();
-    close();
-  });
+  const element = el("div", { class: "cmemu-runtime-inside" }, actions, confirming.element, facts);
 
   function show(latest) {
     row = latest;
