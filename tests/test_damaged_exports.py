@@ -14,6 +14,7 @@ from client import RID, Api
 
 from cmemu_nb import Emulator
 from cmemu_nb.dashboard.activity import activity_of, figures
+from cmemu_nb.dashboard.data import DataList
 from cmemu_nb.dashboard.events import EventFilter, EventList
 from cmemu_nb.dashboard.flow import flow_part
 from cmemu_nb.dashboard.functions import FunctionList, form_part
@@ -99,6 +100,7 @@ def look(emulator: Emulator) -> None:
 
 
 def look_at_data(emulator: Emulator) -> None:
+    json.dumps(DataList(emulator.lifecycle).part())
     for mapping in (emulator.datasets, emulator.streams):
         repr(mapping)
         for each in mapping.values():
@@ -106,7 +108,9 @@ def look_at_data(emulator: Emulator) -> None:
             with contextlib.suppress(CmemuError):
                 each.frame()
     for dataset in emulator.datasets.values():
-        repr((dataset.files, dataset.transactions, dataset.branches))
+        repr((dataset.transactions, dataset.branches))
+        with contextlib.suppress(CmemuError):  # its branch master may be missing
+            repr(dataset.files)
 
 
 def places(document: Any) -> list[tuple[Any, Any]]:
