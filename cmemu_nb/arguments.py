@@ -148,6 +148,12 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
         help="Scale the module by its load, in place of --replicas: min=0,max=4,speedup=60. The names are those of a "
         "module's scaling, see 'Configuring a module'.",
     )
+    parser.add_argument(
+        "--max-lifetime",
+        type=float,
+        metavar="SECONDS",
+        help="Replace a replica by a new one after so many seconds. By default, replicas live as long as the program.",
+    )
     add_configuration(parser)
 
 
@@ -211,7 +217,8 @@ def given_configuration(options: argparse.Namespace) -> dict[str, Any]:
         from cmemu_nb.storage import configuration_file  # noqa: PLC0415 - YAML is imported only for such a file
 
         given = configuration_file.read(options.config)
-    keys = {name: getattr(options, name, None) for name in ("mode", "replicas", "scaling", "max_concurrent_tasks")}
+    names = ("mode", "replicas", "scaling", "max_lifetime", "max_concurrent_tasks")
+    keys = {name: getattr(options, name, None) for name in names}
     server = {"openapi": getattr(options, "openapi", None), "port": getattr(options, "server_port", None)}
     if any(value is not None for value in server.values()):
         keys["server"] = {**(given.get("server") or {}), **{name: value for name, value in server.items() if value}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -18,9 +19,11 @@ from client import RID, eventually
 from conftest import end_programs
 
 from cmemu_nb import Scaling
+from cmemu_nb.arguments import add_launch, given_configuration
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import InvalidRequest, LaunchFailed, NotRunning
 from cmemu_nb.executors.modules import replacements, restarts
+from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.scaling import Scale
 
 if TYPE_CHECKING:
@@ -217,6 +220,7 @@ def test_the_functions_become_those_of_the_new_version_when_it_takes_over(
         (row,) = [row for row in runtimes_part(emu, time.time_ns())["rows"] if row["key"] == "worker"]
         assert dict(row["facts"])["upgrade"].startswith("to python ")
         assert [line["state"] for line in row["lines"]] == ["responsive", "started"]
+        assert [line["slots"] for line in row["lines"]] == ["0/1", ""]
         assert row["slots"] == "0/1"
         with pytest.raises(InvalidRequest, match=r"is being upgraded to python .* already"):
             module.upgrade(worker("third"))
@@ -360,3 +364,13 @@ def test_a_lifetime_is_a_number_of_seconds(emu: Emulator, value: Any) -> None:
         emu.launch("python -c pass", "worker", max_lifetime=value)
     with pytest.raises(InvalidRequest, match="This program takes no jobs"):
         emu.launch("python -c pass", "worker", max_lifetime=1, mode="pipeline")
+
+
+def test_a_lifetime_is_an_option_of_a_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_launch(parser)
+    given = given_configuration(parser.parse_args(["--max-lifetime", "72e3"]))
+    assert Configuration().changed(given).max_lifetime == 72_000
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--max-lifetime", "long"])
+    assert "invalid float value: 'long'" in capsys.readouterr().err

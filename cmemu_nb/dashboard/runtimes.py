@@ -148,7 +148,7 @@ def _line(line: Line, word: str) -> Part:
     """Return the line of a replica. `word` is the state of its runtime: nothing of a stopped one needs attention."""
     replica, ended = line.replica, line.exit_code is not None
     held = len(replica.held) if replica else 0
-    most = replica.max_concurrent_tasks if replica and not ended else None
+    most = replica.max_concurrent_tasks if replica and not (ended or replica.standby) else None
     return {
         "name": plain(line.name),
         "state": plain(line.state),
