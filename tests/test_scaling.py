@@ -19,7 +19,7 @@ from cmemu_nb import Scaling
 from cmemu_nb.arguments import add_launch, given_configuration
 from cmemu_nb.dashboard.runtimes import runtimes_part
 from cmemu_nb.errors import InvalidRequest
-from cmemu_nb.executors.modules import modules, restarts
+from cmemu_nb.executors.modules import autoscaling, modules, restarts
 from cmemu_nb.lifecycle.configuration import Configuration
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.lifecycle.scaling import Scale, Scaler
@@ -268,7 +268,7 @@ def until_zero(module: LaunchedModule) -> None:
 
 
 def test_a_module_goes_from_nothing_to_many_replicas_and_back_without_losing_a_job(
-    emu: Emulator, scaled: Callable[[], list[str]], tmp_path: Path
+    emu: Emulator, scaled: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emu.open_runtime("scaled", RID)
     module = launch(emu, FAST)
@@ -292,8 +292,21 @@ def test_a_module_goes_from_nothing_to_many_replicas_and_back_without_losing_a_j
     ]
     # A reset of its runtime begins anew with one replica, as its launch does, and it still wakes for a job.
     emu.runtime("scaled").reset()
+    eventually(lambda: scaled()[8:] == ["from 0 to 1", "from 1 to 0"], "it was started, and had nothing to do")
     until_zero(module)
+    # One that can't be started is tried again.
+    add_replica, refusals = module.add_replica, [OSError("no more processes")]
+
+    def may_be_refused() -> None:
+        if refusals:
+            raise refusals.pop()
+        add_replica()
+
+    monkeypatch.setattr(autoscaling, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "add_replica", may_be_refused)
     assert emu.call("f", {"file": str(file)}, RID) == 1
+    details = [event.detail or "" for event in emu.lifecycle.events.recent() if event.kind == "module_scaled"]
+    assert "from 1 to 0: a replica could not be started: no more processes" in details
     module.stop()
     assert emu.lifecycle.scale_of("scaled") is None
     assert scaled()[-1].startswith("not scaled any more")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 3600.0
 """How long a timer runs at most: any number of seconds may be given as a delay."""
+RETRY_SECONDS = 10.0
+"""How long after a replica could not be started it is tried again at the latest."""
 CHANGES_LOAD = ENDS_RUN | {"job_queued", "job_started", "replica_ready"}
 
 
@@ -83,8 +85,7 @@ class AutoScaling:
         queued = state.queue_depth(runtime_id)
         decision = self._scaler.observe(now, running, queued, len(replicas), starting=self._starting)
         if decision is not None:
-            if self._apply(decision):
-                self._observe_soon()
+            self._observe_in(0 if self._apply(decision) else RETRY_SECONDS)
         elif self._scaler.due is not None:
             self._observe_in((self._scaler.due - now) / self._scaling.speedup)
 
