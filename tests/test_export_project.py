@@ -92,6 +92,7 @@ def test_a_session_becomes_a_project_that_the_check_finds_right(
 ) -> None:
     session.run(ORDERS)
     session.run("emu.call('total', item='bolt', amount=3)")
+    session.run("emu.runtime('notebook').enqueue('total', {'item': 'nut', 'amount': 1, 'unknown': 2}).result()")
     said = session.export(capsys)
     project = session.folder / "orders"
     files = {path.relative_to(project).as_posix() for path in project.rglob("*") if path.is_file()}
@@ -106,6 +107,7 @@ def test_a_session_becomes_a_project_that_the_check_finds_right(
     assert f"FROM --platform=linux/amd64 {base}\n" in (project / "Dockerfile").read_text()
     tests = (project / "tests" / "test_app.py").read_text()
     assert 'assert cmemu.call("total", {"item": "bolt", "amount": 3}) == 6.0\n' in tests
+    assert "nut" not in tests  # emu.call would refuse its unknown field
     assert 'assert cmemu.call("never_called", {"item": "text", "amount": 1}) == ...\n' in tests
     readme = (project / "README.md").read_text()
     assert "- `total`: The price of an order. (item: string, amount: integer, day: date (may be left out)" in readme
@@ -173,7 +175,7 @@ def test_a_folder_that_can_not_be_written_is_refused_whole(session: Session) -> 
             return shout(event["x"])
         """
     )
-    with pytest.raises(ExportRefused, match=r"the project has a file app\.py of its own\. Rename the module"):
+    with pytest.raises(ExportRefused, match=r"the project has its own app\.py\. Rename the module"):
         session.emu.functions.export("orders/", session.cells)
     assert not (session.folder / "orders").exists()
 
@@ -287,6 +289,8 @@ def test_what_functions_read_is_copied_or_named(session: Session, capsys: pytest
         ("Stamp()", True),
         ("plain()", False),
         ("event.time + event.sample", False),
+        ("context['jobId']", True),
+        ("context['sources']", False),
     ],
 )
 def test_functions_that_use_the_time_or_chance_are_known(body: str, *, varies: bool) -> None:

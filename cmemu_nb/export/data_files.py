@@ -44,7 +44,11 @@ def named_files(text: str, folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _texts(text: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(text)):
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) <= MAX_NAME:
             yield node.value
 

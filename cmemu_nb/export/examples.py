@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cmemu_nb.errors import ResultError
+from cmemu_nb.errors import InvalidRequest, ResultError
 from cmemu_nb.export.writer import is_literal
 from cmemu_nb.lifecycle.records import JobStatus
 from cmemu_nb.wire.function_schemas import fields_of, get_in, inputs_of, required_fields_of, type_name
 from cmemu_nb.wire.json_values import read_exactly
+from cmemu_nb.wire.query_check import check_query
 from cmemu_nb.wire.results import function_error, parse_result
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ class Example(NamedTuple):
     result: Any
 
 
-def find_examples(jobs: Iterable[Job], since: int) -> list[Example]:
+def find_examples(jobs: Iterable[Job], schema: Mapping[str, Any], since: int) -> list[Example]:
     """Return a function's newest calls that succeeded, at most three, with different queries, the oldest first.
 
-    `since` is when its present version was served: earlier jobs ran another one. Long queries and results are left
-    out. A function that gave several results for one query, because of chance or the time, has no examples.
+    Their queries match the schema: an executor may accept others, which `emu.call` refuses. `since` is when its present
+    version was served: earlier jobs ran another one. Long queries and results are left out. A function that gave
+    several results for one query, because of chance or the time, has no examples.
     """
     examples: dict[str, Example] = {}
     for job in jobs:
         example = _example(job) if (job.started_at or 0) >= since else None
-        if example is None:
+        if example is None or not _matches(example.query, schema):
             continue
         key = repr(example.query)
         if examples.pop(key, example).result != example.result:
@@ -62,6 +64,14 @@ def _example(job: Job) -> Example | None:
     except (ValueError, ResultError):
         return None
     return found if is_literal(list(found)) else None
+
+
+def _matches(query: Any, schema: Mapping[str, Any]) -> bool:
+    try:
+        check_query("", schema, query)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def plausible_query(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ CONFIGURATION = {outline}
 """
 VALUE = "a value for the tests"
 SKIP = "The notebook has no result of it: write a query, and the result to expect."
-SKIP_VARYING = "It uses the time or chance: write a query, and what to expect of its result."
+SKIP_VARYING = "It uses the time, chance or the job's id or user: write what to expect of its result."
 SKIP_CONFIGURED = "The results depend on the notebook's configuration: write values into CONFIGURATION."
 README = """\
 # {name}
@@ -141,7 +141,7 @@ does not run the tag `latest`.{configured}
 class ExportedFunction:
     """A function of the module: its name, the first line of its docstring, its schema, and calls that succeeded.
 
-    `varies` is whether it uses the time or chance, so that it may give other results.
+    `varies` is whether it uses the time, chance or the job's id or user, so that it may give other results.
     """
 
     name: str

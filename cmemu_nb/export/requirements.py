@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
 SDK = "compute_modules"
+MAX_MODULE_BYTES = 100_000_000
 SDK_EXTRAS = ("scratch", "sources")
 EMULATOR = "cmemu_nb"
 # As IPython writes `%pip install ...`, `!pip install ...` and `%%bash` lines.
@@ -177,16 +178,19 @@ def files_in(folder: Path, needed: Requirements, own: Container[str]) -> dict[st
     """
     modules = {each.relative_to(path.parent).as_posix(): each for path in needed.local for each in files_of(path)}
     for inside, file in modules.items():
-        if inside in own:
+        if inside in own or inside.startswith("tests/"):
+            own_name = "tests/" if "/" in inside else inside
             raise ExportRefused(
-                f"The functions use {file}, and the project has a file {inside} of its own. Rename the module, and "
-                "import it under its new name."
+                f"The functions use {file}, and the project has its own {own_name}. Rename the module, and import it "
+                "under its new name."
             )
+        if file.stat().st_size > MAX_MODULE_BYTES:
+            needed.notes.append(f"{file} is large and was not copied. Copy it to {inside}, or read a dataset instead.")
     data = {inside: file for inside, file in needed.data.items() if inside not in own}
     return {
         inside: file.read_bytes()
         for inside, file in (data | modules).items()
-        if file.resolve() != (folder / inside).resolve()
+        if file.resolve() != (folder / inside).resolve() and file.stat().st_size <= MAX_MODULE_BYTES
     }
 
 

@@ -1,4 +1,4 @@
-"""Which functions of a module may give another result for the same query: they use the time or chance."""
+"""Which functions of a module may give another result for the same query: by time, chance or the job's context."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MODULES = {"random", "secrets", "time", "uuid"}
-ATTRIBUTES = {"now", "today", "utcnow", "random", "default_rng", "urandom"}
+OF_A_JOB = {"jobId", "userId", "tempCredsAuthToken"}
+ATTRIBUTES = {"now", "today", "utcnow", "random", "default_rng", "urandom"} | OF_A_JOB
 REPEATED = {"sleep"}
 
 
 def varying_functions(text: str) -> set[str]:
-    """Return the names of the functions and classes in a module's text that use the time or chance, also by others."""
+    """Return the names of the functions and classes in a module's text that use the time or chance, also by others.
+
+    So does what the context has of one job: its id and its user.
+    """
     tree = ast.parse(text)
     sources = dict(_imported(tree))
     uses = {each.name: set(_names(each)) for each in tree.body if isinstance(each, _DEFINITIONS)}
@@ -42,11 +46,13 @@ def _names(node: ast.AST) -> Iterator[str]:
 
 
 def _varies(definition: ast.AST, sources: Mapping[str, str]) -> bool:
-    for node in ast.walk(definition):
-        if isinstance(node, ast.Attribute):
-            root = node.value.id if isinstance(node.value, ast.Name) else ""
-            if node.attr in ATTRIBUTES or (sources.get(root) in MODULES and node.attr not in REPEATED):
-                return True
-        elif isinstance(node, ast.Name) and "." in sources.get(node.id, ""):
-            return True
-    return False
+    return any(_is_variable(node, sources) for node in ast.walk(definition))
+
+
+def _is_variable(node: ast.AST, sources: Mapping[str, str]) -> bool:
+    if isinstance(node, ast.Attribute):
+        root = node.value.id if isinstance(node.value, ast.Name) else ""
+        return node.attr in ATTRIBUTES or (sources.get(root) in MODULES and node.attr not in REPEATED)
+    if isinstance(node, ast.Constant):
+        return node.value in OF_A_JOB
+    return isinstance(node, ast.Name) and "." in sources.get(node.id, "")

@@ -270,7 +270,7 @@ class Functions(Part):
         lifecycle, runtime_id = self._engine.lifecycle, served.runtime_id
         posted = lifecycle.find_schema(runtime_id, served.name) if lifecycle.has_runtime(runtime_id) else None
         jobs = [each for each in lifecycle.jobs(runtime_id) if each.query_type == served.name] if posted else []
-        examples = find_examples(jobs, posted.posted_at if posted else 0)
+        examples = find_examples(jobs, served.definition.full_schema, posted.posted_at if posted else 0)
         secret = self._tokens()
         shown = [each for each in examples if not any(token in repr(each) for token in secret)]
         return ExportedFunction(served.name, served.summary, served.definition.schema, shown, varies)
