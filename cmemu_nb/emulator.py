@@ -141,9 +141,9 @@ class Emulator:
         >>> Emulator.from_export(emu.export("run.json"))
         <Emulator, read from a file: 1 runtime, 0 jobs>
         """
-        from cmemu_nb.storage import session_file
+        from cmemu_nb.data.exported import read_export
 
-        found = session_file.read(session_file.expanded(path))
+        found = read_export(path)
         _warn_of_left_out(path, found)
         emulator = cls(port=found.port, keep_events=max(len(found.events), 10_000))
         emulator._engine.adopt(

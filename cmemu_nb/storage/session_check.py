@@ -32,14 +32,13 @@ def check_record(record: msgspec.Struct) -> None:
     if isinstance(record, Job):
         if not record.job_id or record.job_id != ending_of(record.job_id):  # it could not be found by its id
             raise ValueError("its job_id is empty, or has spaces or dots around it")
-        check_json("query", record.query)
+        _check_json("query", record.query)
         _check_state(record)
     elif isinstance(record, FunctionSchema):
-        check_json("schema_payload", record.schema_payload)
+        _check_json("schema_payload", record.schema_payload)
 
 
-def check_json(name: str, text: bytes) -> None:
-    """Raise `ValueError` for a text that is not JSON."""
+def _check_json(name: str, text: bytes) -> None:
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except RecursionError:  # it will be shown as text

@@ -17,7 +17,7 @@ from cmemu_nb.lifecycle.data_streams import DataStream, StreamRecord, Subscriber
 from cmemu_nb.lifecycle.datasets import Branch, Dataset, DatasetFile, DatasetSchema, Transaction
 from cmemu_nb.lifecycle.snapshot import SavedDataset, SavedStream
 from cmemu_nb.phrases import plural
-from cmemu_nb.storage.session_check import MAX_INTEGER, check_json, check_record, check_unique
+from cmemu_nb.storage.session_check import MAX_INTEGER, check_record, check_unique
 from cmemu_nb.wire.stream_schemas import parse
 from cmemu_nb.wire.stream_values import Mismatch, RecordReader
 
@@ -181,8 +181,6 @@ def _datasets(parts: DataParts) -> list[SavedDataset]:
 def _dataset(part: DatasetPart, files: list[tuple[str, str, DatasetFile | None]]) -> SavedDataset:
     for record in (part.dataset, *part.branches, *part.transactions, *part.schemas):
         check_record(record)
-    for schema in part.schemas:
-        check_json("fields", schema.fields)
     check_unique("branches", (each.name for each in part.branches))
     check_unique("transactions", (each.rid for each in part.transactions))
     return SavedDataset(part.dataset, part.branches, part.transactions, files, part.schemas)
