@@ -67,7 +67,12 @@ def container_of(docker: Path, call: list[str]) -> int:
 
 
 def test_an_image_runs_as_a_module_with_its_own_user_and_ends_with_it(emu: Emulator, docker: Path) -> None:
-    module = emu.launch(["one", "two words"], image="host:5000/team/orders:0.1.0", environment={"GREETING": "hello"})
+    module = emu.launch(
+        ["one", "two words"],
+        image="host:5000/team/orders:0.1.0",
+        environment={"GREETING": "hello"},
+        readiness_probe={"command": "test -e /ready", "timeout": 30},
+    )
     assert repr(module.wait_until_responsive(30)).startswith(
         "<Module 'orders': docker run host:5000/team/orders:0.1.0 one 'two words': "
     )
@@ -84,6 +89,8 @@ def test_an_image_runs_as_a_module_with_its_own_user_and_ends_with_it(emu: Emula
     assert call[call.index("--network") + 1] == "host"
     assert Path(given["MODULE_AUTH_TOKEN"]).read_text() not in " ".join(call)
     assert "process" in module.logs.text
+    name = f"cmemu-{module.replicas[0].replica.replica_id}"
+    assert calls(docker, "exec")[0] == ["exec", name, "test", "-e", "/ready"], "the probe runs in the container"
     (docker / "invoices.py").write_text(ORDERS)
     module.upgrade(image="invoices:0.2.0")
     assert emu.call("which")["arguments"] == "one two words"

@@ -49,6 +49,8 @@ def main(verb: str, *arguments: str) -> int:
         return run(list(arguments))
     if verb == "kill":
         os.killpg(int((HERE / arguments[0]).read_text()), signal.SIGKILL)
+    if verb == "exec":  # it succeeds in a container that runs
+        return int(not (HERE / arguments[0]).exists())
     return 0
 
 

@@ -103,10 +103,19 @@ def container_command(
     engine: str, image: str, arguments: Iterable[str], replica_id: str, variables: Iterable[str], folder: Path
 ) -> list[str]:
     """Return the command that runs a replica in a container, which ends with the command."""
-    name = f"cmemu-{replica_id}"
+    name = _container_of(replica_id)
     run = [engine, *run_arguments(variables, folder)]
     run[2:2] = ["--name", name]
     return [sys.executable, "-ISE", container.__file__, name, *run, image, *arguments]
+
+
+def inside(engine: str, replica_id: str) -> list[str]:
+    """Return the words before a command that is to run in the container of a replica."""
+    return [engine, "exec", _container_of(replica_id)]
+
+
+def _container_of(replica_id: str) -> str:
+    return f"cmemu-{replica_id}"
 
 
 def docker_line(environment: Mapping[str, str], folder: Path, image: str) -> str:

@@ -21,7 +21,7 @@ from cmemu_nb.executors.modules.autoscaling import AutoScaling
 from cmemu_nb.executors.modules.environment import add_replica
 from cmemu_nb.executors.modules.forwarders import Forwarders
 from cmemu_nb.executors.modules.functions import ModuleFunctions
-from cmemu_nb.executors.modules.images import container_command, for_container, image_runtime, needed_engine
+from cmemu_nb.executors.modules.images import container_command, for_container, image_runtime, inside, needed_engine
 from cmemu_nb.executors.modules.logs import LogLine, ModuleLogs, repeats_result, stream_error
 from cmemu_nb.executors.modules.probes import Probes
 from cmemu_nb.executors.modules.process import ReplicaProcess
@@ -436,7 +436,9 @@ class LaunchedModule:
     def _start_process(self, replica: Replica, number: int, launch: Launch, given: Mapping[str, str]) -> ReplicaProcess:
         engine = self._engine
         environment = {name: value for name, value in HERE.inherited().items() if name not in NOT_INHERITED}
+        before_probe: list[str] = []
         if launch.image is not None:
+            before_probe = inside(launch.command[0], replica.replica_id)
             given, shared = for_container(given, engine.identity.files.path)
             program = launch.command[0]
             run = container_command(program, launch.image, launch.arguments, replica.replica_id, given, shared)
@@ -454,7 +456,7 @@ class LaunchedModule:
         )
         if launch.configuration.readiness_probe or launch.configuration.liveness_probe:
             self._probes[process] = Probes(
-                engine, process, launch, environment, lambda why: self._end_dead(process, why)
+                engine, process, launch, environment, lambda why: self._end_dead(process, why), before_probe
             )
         if launch.server is not None:
             self._serve(launch.server, process)

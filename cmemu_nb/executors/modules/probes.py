@@ -23,7 +23,7 @@ from cmemu_nb.executors.servers.server import ADDRESSES
 from cmemu_nb.phrases import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from cmemu_nb.engine.engine import Engine
     from cmemu_nb.executors.modules.modules import Launch
@@ -40,7 +40,8 @@ MAX_BODY = 1_000_000
 class Probes:
     """The probes of one replica, from its start to `end()`; `on_dead(reason)` is called when it has to be restarted.
 
-    `unready` is why the readiness probe failed last, "" if it succeeded or was not run yet.
+    `before_command` are the words by which a command runs in the replica's container. `unready` is why the readiness
+    probe failed last, "" if it succeeded or was not run yet.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Probes:
         launch: Launch,
         environment: Mapping[str, str],
         on_dead: Callable[[str], None],
+        before_command: Sequence[str] = (),
     ) -> None:
         self.unready = ""
         self._engine = engine
@@ -57,6 +59,7 @@ class Probes:
         self._launch = launch
         self._environment = environment
         self._on_dead = on_dead
+        self._before_command = before_command
         self._tasks: list[asyncio.Task[None]] = []
         configuration = launch.configuration
         if configuration.readiness_probe is not None:
@@ -127,7 +130,11 @@ class Probes:
     async def _run(self, probe: Probe) -> str:
         with tempfile.TemporaryFile() as output:
             code = await _exit_code(
-                [*probe.command], self._launch.cwd, self._environment, output.fileno(), self._engine.home.loop
+                [*self._before_command, *probe.command],
+                self._launch.cwd,
+                self._environment,
+                output.fileno(),
+                self._engine.home.loop,
             )
             output.seek(0)
             wrote = output.read(MAX_OUTPUT).decode(errors="replace").strip()
