@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -124,6 +125,15 @@ def test_what_is_too_large_or_damaged_is_said_and_not_read(
     assert len(wide["preview"]["columns"]) == len(wide["preview"]["rows"][0]) == MAX_COLUMNS
     assert wide["preview"]["note"] == "All rows, without 185 further columns."
     assert (len(wide["fields"]["shown"]), wide["fields"]["more"]) == (MAX_FIELDS, "5")
+
+
+def test_without_pyarrow_the_preview_says_what_to_install(emu: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    emu.datasets["in"] = [{"n": 1}]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    part = part_of(emu, "in")
+    assert "Type: pip install 'cmemu_nb[data]'" in part["preview"]["note"]
+    assert part["fields"]["shown"] == [["n", "LONG"]]
+    assert DataList(emu.lifecycle).part()["datasets"][0]["files"] == "1"
 
 
 def test_times_that_python_does_not_know_and_bytes_are_shown(emu: Emulator) -> None:

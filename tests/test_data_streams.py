@@ -491,6 +491,9 @@ def test_the_overview_has_a_row_for_each_branch_and_cards_show_one(emu: Emulator
     assert [hostile in html for html in shown] == [False] * 4
     assert ["&lt;b&gt;x&lt;/b&gt;" in html for html in shown] == [True] * 4
     assert ".on(" in shown[2]
+    for rid in ("<b>", "ri.foundry", "a b"):
+        with pytest.raises(InvalidRequest, match="is no RID"):
+            emu.streams.create("other", {"n": "LONG"}, rid=rid)
     emu.streams[hostile].delete()
     assert "deleted" in mine._repr_mimebundle_()["text/html"]
 

@@ -550,7 +550,12 @@ OPERATIONS: dict[str, list[Case]] = {
     # Data streams
     "create_data_stream": [
         does(lambda world: world.state.create_data_stream("new", SCHEMA), "stream_created"),
-        does(lambda world: world.state.create_data_stream("new", SCHEMA, branch="dev", rid="ri.new"), "stream_created"),
+        does(
+            lambda world: world.state.create_data_stream(
+                "new", SCHEMA, branch="dev", rid="ri.foundry.main.dataset.new"
+            ),
+            "stream_created",
+        ),
         does(lambda world: world.state.create_data_stream("events", SCHEMA), raises=ApiError),
         does(lambda world: world.state.create_data_stream("new", SCHEMA, rid=world.stream_rid), raises=ApiError),
         does(lambda world: world.state.create_data_stream("new", SCHEMA, StreamOptions(0)), raises=ApiError),

@@ -1186,6 +1186,7 @@ class Lifecycle(State):
             raise InvalidRequest("A data stream needs a name that is not blank.")
         self._check_new_name(name, folder_rid)
         if rid is not None:
+            check_rid(rid)
             self._check_new_name(rid, folder_rid)
         new = DataStream(
             rid or new_rid("dataset"), name, folder_rid, branch, new_view_rid(), schema, options, self.now()
