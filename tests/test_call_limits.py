@@ -12,6 +12,7 @@ from foundry_sdk import BadRequestError, Config, FoundryClient, RateLimitError, 
 from test_oauth import token_of
 
 from cmemu_nb.errors import SettingError, TooManyRequests
+from cmemu_nb.server import call_limits
 from cmemu_nb.server.auth import Caller
 from cmemu_nb.server.call_limits import CallLimits
 from cmemu_nb.settings import make_settings
@@ -108,7 +109,10 @@ def test_a_request_too_many_in_a_minute_is_the_sdk_s_rate_limit_and_executors_ha
         assert "429 too_many_requests: In the last minute user 'cmemu' has sent 3 requests" in events[0]
 
 
-def test_the_sdk_sends_a_request_too_many_at_once_again_by_itself(serve: Serve, background: Background) -> None:
+def test_the_sdk_sends_a_request_too_many_at_once_again_by_itself(
+    serve: Serve, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_limits, "EVENT_SECONDS", 0.0)
     with serve(max_concurrent_requests=1) as emulator:
         runtime = Api(emulator.url, TOKEN).open("r", RID)
         first = background(sdk(emulator, AT_ONCE).Query.execute, "f", parameters={"call": 1})

@@ -124,25 +124,26 @@ def test_an_upgrade_loses_and_doubles_no_job_of_a_steady_stream(
     old = [process.replica.replica_id for process in module.replicas]
     long_job = emu.submit("f", {"wait": True}, RID)
     eventually(lambda: long_job.status == "running", "an old replica has a job that takes long")
-    done = threading.Event()
+    done, answers = threading.Event(), list[Any]()
 
-    def stream() -> list[Any]:
-        answers = []
+    def stream() -> None:
         while not done.is_set():
             answers.append(emu.call("f", {}, RID))
-        return answers
 
     with ThreadPoolExecutor(2) as pool:
         streams = [pool.submit(stream) for _ in range(2)]
         try:
+            eventually(lambda: answers, "the old version answers")
             assert module.upgrade(worker("new")) is module
             switched_at = emu.lifecycle.now()
             # The old replica finishes the job that it has, and gets no other one.
             assert "decommissioned" in module.states
             assert emu.call("f", {}, RID) == "new"
+            eventually(lambda: "new" in answers, "the new version answers")
         finally:
             done.set()
-        answers = [answer for each in streams for answer in each.result(30)]
+        for each in streams:
+            each.result(30)
     assert long_job.status == "running"
     end.write_text("")
     assert long_job.result(30) == "old"
@@ -276,6 +277,22 @@ async def cancel_upgrade() -> None:
     for task in asyncio.all_tasks():
         if "LaunchedModule._upgrade" in repr(task):
             task.cancel()
+
+
+def test_an_upgrade_takes_precedence_over_the_replacement_of_a_replica(
+    emu: Emulator, worker: Callable[..., list[str]], events: Callable[[], list[str]], program: Path
+) -> None:
+    module = launch(emu, *worker("v"), max_lifetime=72_000)
+    (old,) = module.replicas
+    program.write_text(WORKER.replace("wait_for(start)", "time.sleep(600)"))
+    emu.home.run(expire(module, old))
+    new = on_standby(module)
+    program.write_text(WORKER)
+    module.upgrade(worker("new"))
+    only(module, "responsive")
+    assert not {old, new} & set(module.replicas)
+    assert emu.call("f", {}, RID) == "new"
+    assert [each.partition(":")[0] for each in events()] == ["upgrade_began", "replicas_switched"]
 
 
 def test_an_upgrade_mends_a_module_that_exits_again_and_again(

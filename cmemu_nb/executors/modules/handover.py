@@ -26,7 +26,7 @@ class Handover:
     """One replacement of replicas by new ones of a launch.
 
     `purpose` is the beginning of the sentence that says that it failed, and `old()` returns the replicas to be
-    replaced.
+    replaced. `broken_off` says why it was ended from outside, "" if it was not.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Handover:
         self._module = module
         self._purpose = purpose
         self._old = old
-        self._broken_off = ""
+        self.broken_off = ""
 
     def replaces(self, process: ReplicaProcess) -> bool:
         """Return whether a replica is the only one that is replaced."""
@@ -51,7 +51,7 @@ class Handover:
 
     def break_off(self, reason: str) -> None:
         """End it without a result at the next event, unless the new replicas have taken over."""
-        self._broken_off = reason
+        self.broken_off = reason
 
     async def run(self, count: int, timeout: float, detail: str) -> None:  # noqa: ASYNC109
         """Start the new replicas and switch to them; `detail` says why, for the event.
@@ -71,20 +71,20 @@ class Handover:
 
     def _is_settled(self) -> bool:
         return (
-            bool(self._broken_off)
+            bool(self.broken_off)
             or any(map(_has_failed, self.new))
             or all(each.has_been_responsive for each in self.new)
         )
 
     def _check(self, timeout: float) -> None:
         if why := self._why_not(timeout):
-            continues = "" if self._broken_off else " The old replicas continue."
+            continues = "" if self.broken_off else " The old replicas continue."
             raise LaunchFailed(f"{self._purpose}: {why}{continues}{self._last_lines()}")
 
     def _why_not(self, timeout: float) -> str:
         """Return the sentence that says why the new replicas can't take over; "" if they can."""
-        if self._broken_off:
-            return f"{self._broken_off}."
+        if self.broken_off:
+            return f"{self.broken_off}."
         command, (verb, target) = self.launch.shown, self.launch.readiness
         for process in self.new:
             if process.exit_code is not None:

@@ -100,7 +100,9 @@ class Replacements:
         try:
             await handover.run(count, timeout, detail)
         except (CmemuError, OSError) as error:
-            self._engine.lifecycle.note("switch_failed", self._module.runtime_id, detail=str(error))
+            # A replacement that an upgrade has made needless is no failure.
+            if handover.launch is not self._module.launched or not handover.broken_off:
+                self._engine.lifecycle.note("switch_failed", self._module.runtime_id, detail=str(error))
             raise
         finally:
             if self._current is handover:
