@@ -270,67 +270,6 @@ ENVIRONMENT = {
     "folder": _FOLDER,
 }
 _NANOSECONDS = _AT * 1_000_000
-EXPORTED = {
-    "format": "cmemu_nb session",
-    "version": 1,
-    "url": "http://127.0.0.1:4000",
-    "exported_at": _NANOSECONDS + 10**9,
-    "steady_at": _NANOSECONDS + 10**9,
-    "runtimes": [
-        {
-            "runtime_id": RUNTIME_ID,
-            "module_auth_token": "…DEFG",
-            "created_at": _NANOSECONDS,
-            "display_name": "My app",
-            "connected": True,
-            "last_poll_at": _NANOSECONDS + 302_000_000,
-            "last_schema_post_at": _NANOSECONDS + 100_000_000,
-            "mode": "function",
-            "import_error": "",
-            "evicted": 0,
-            "schemas": [
-                {**SCHEMA, "schema_payload": json.dumps(_PAYLOAD), "posted_at": _NANOSECONDS + 100_000_000},
-            ],
-        }
-    ],
-    "deployed_apps": [{**_BOUND, "bound_at": _NANOSECONDS}],
-    "jobs": [
-        {
-            "job_id": JOB_ID,
-            "sequence": 1,
-            "runtime_id": RUNTIME_ID,
-            "query_type": FUNCTION,
-            "query": json.dumps(QUERY),
-            "source": "contour-async",
-            "queued_at": _NANOSECONDS + 300_000_000,
-            "deployed_app_rid": RID,
-            "deployed_app_branch": "master",
-            "status": "succeeded",
-            "started_at": _NANOSECONDS + 302_000_000,
-            "completed_at": _NANOSECONDS + 310_000_000,
-            "result": RESULT,
-            "result_content_type": "application/json",
-            "error_message": None,
-            "replica_id": None,
-            "ends_with_kernel": False,
-            "user_id": None,
-            "queue_clock": 1_874_000,
-            "run_clock": 8_112_000,
-            "streamed": False,
-        }
-    ],
-    "events": [
-        {
-            "sequence": 1,
-            "at": _NANOSECONDS,
-            "kind": "session_opened",
-            "runtime_id": RUNTIME_ID,
-            "job_id": None,
-            "detail": None,
-        }
-    ],
-    "logs": {},
-}
 DOCUMENT = {
     "openapi": "3.1.0",
     "info": {"title": "cmemu_nb", "version": "1.0"},
@@ -493,4 +432,132 @@ SUBSCRIBER = {
     "viewRid": VIEW_RID,
     "startOffsets": {"0": 0},
     "createdTime": "2026-01-02T03:04:05.000000Z",
+}
+EXPORTED = {
+    "format": "cmemu_nb session",
+    "version": 1,
+    "url": "http://127.0.0.1:4000",
+    "exported_at": _NANOSECONDS + 10**9,
+    "steady_at": _NANOSECONDS + 10**9,
+    "runtimes": [
+        {
+            "runtime_id": RUNTIME_ID,
+            "module_auth_token": "…DEFG",
+            "created_at": _NANOSECONDS,
+            "display_name": "My app",
+            "connected": True,
+            "last_poll_at": _NANOSECONDS + 302_000_000,
+            "last_schema_post_at": _NANOSECONDS + 100_000_000,
+            "mode": "function",
+            "import_error": "",
+            "evicted": 0,
+            "schemas": [
+                {**SCHEMA, "schema_payload": json.dumps(_PAYLOAD), "posted_at": _NANOSECONDS + 100_000_000},
+            ],
+        }
+    ],
+    "deployed_apps": [{**_BOUND, "bound_at": _NANOSECONDS}],
+    "jobs": [
+        {
+            "job_id": JOB_ID,
+            "sequence": 1,
+            "runtime_id": RUNTIME_ID,
+            "query_type": FUNCTION,
+            "query": json.dumps(QUERY),
+            "source": "contour-async",
+            "queued_at": _NANOSECONDS + 300_000_000,
+            "deployed_app_rid": RID,
+            "deployed_app_branch": "master",
+            "status": "succeeded",
+            "started_at": _NANOSECONDS + 302_000_000,
+            "completed_at": _NANOSECONDS + 310_000_000,
+            "result": RESULT,
+            "result_content_type": "application/json",
+            "error_message": None,
+            "replica_id": None,
+            "ends_with_kernel": False,
+            "user_id": None,
+            "queue_clock": 1_874_000,
+            "run_clock": 8_112_000,
+            "streamed": False,
+        }
+    ],
+    "events": [
+        {
+            "sequence": 1,
+            "at": _NANOSECONDS,
+            "kind": "session_opened",
+            "runtime_id": RUNTIME_ID,
+            "job_id": None,
+            "detail": None,
+        }
+    ],
+    "logs": {},
+    "datasets": [
+        {
+            "dataset": {"rid": DATASET_RID, "name": "orders", "folder_rid": _FOLDER, "created_at": _NANOSECONDS},
+            "branches": [{"name": "master", "transaction_rid": TRANSACTION_RID, "committed_rid": TRANSACTION_RID}],
+            "transactions": [
+                {
+                    "rid": TRANSACTION_RID,
+                    "branch": "master",
+                    "kind": "APPEND",
+                    "created_at": _NANOSECONDS,
+                    "parent_rid": None,
+                    "status": "COMMITTED",
+                    "closed_at": _NANOSECONDS + 10**6,
+                }
+            ],
+            "schemas": [
+                {
+                    "version_id": _UUID,
+                    "branch": "master",
+                    "transaction_rid": TRANSACTION_RID,
+                    "reader": "CSV",
+                    "fields": "W3sidHlwZSI6IkxPTkciLCJuYW1lIjoiaWQiLCJudWxsYWJsZSI6dHJ1ZX1d",
+                }
+            ],
+        }
+    ],
+    "files": [
+        {
+            "dataset_rid": DATASET_RID,
+            "transaction_rid": TRANSACTION_RID,
+            "path": "a/b.csv",
+            "updated_at": _NANOSECONDS,
+            "body_base64": "aWQKMQo=",
+        }
+    ],
+    "streams": [
+        {
+            "stream": {
+                "rid": STREAM_RID,
+                "name": "readings",
+                "folder_rid": _FOLDER,
+                "branch": "master",
+                "view_rid": VIEW_RID,
+                "schema": STREAM_SCHEMA,
+                "options": {"partitions": 1, "stream_type": "LOW_LATENCY", "compressed": False},
+                "created_at": _NANOSECONDS,
+            },
+            "ends": [1],
+            "published": 1,
+        }
+    ],
+    "records": [
+        {"rid": STREAM_RID, "branch": "master", "records": [[0, 0, _NANOSECONDS, json.dumps(RECORD)]]},
+    ],
+    "subscribers": [
+        {
+            "subscriber_id": "alerts",
+            "rid": STREAM_RID,
+            "branch": "master",
+            "view_rid": VIEW_RID,
+            "read_position": NEW_SUBSCRIBER["readPosition"],
+            "start": [0],
+            "positions": [0],
+            "created_at": _NANOSECONDS,
+        }
+    ],
+    "left_out": [],
 }
