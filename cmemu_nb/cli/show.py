@@ -256,7 +256,7 @@ async def datasets_view(remote: Remote, _: argparse.Namespace) -> View:
     answer = await remote.get(LISTED_DATASETS, limit=MAX_PAGE)
     found = answer["datasets"]
     headings = ["dataset", "rows", "files", "size", "branches", "committed", "open transactions", "schema", "RID"]
-    nothing = "There are no datasets. A program creates one by the public API, a notebook with emu.datasets."
+    nothing = "There are no datasets. A program creates one by the public API, a notebook by its emulator's datasets."
     return View(headings, [_dataset_row(each) for each in found], found, nothing, _older(answer))
 
 
@@ -279,7 +279,7 @@ async def streams_view(remote: Remote, _: argparse.Namespace) -> View:
     answer = await remote.get(LISTED_STREAMS, limit=MAX_PAGE)
     found = answer["streams"]
     headings = ["stream", "branch", "records", "size", "end offsets", "newest record", "schema", "RID"]
-    nothing = "There are no streams. A program creates one by the public API, a notebook with emu.streams."
+    nothing = "There are no streams. A program creates one by the public API, a notebook by its emulator's streams."
     return View(headings, [_stream_row(each) for each in found], found, nothing, _older(answer))
 
 
