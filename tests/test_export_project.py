@@ -143,7 +143,7 @@ def test_files_that_were_changed_by_hand_are_kept(session: Session, capsys: pyte
     (project / "Dockerfile").write_text("FROM mine\n")
     session.run(ORDERS.replace("    return event.item", "    return event.item.upper()"))
     said = session.export(capsys)
-    assert "Kept, because it was changed by hand: Dockerfile. --force replaces it." in said
+    assert "Kept what was changed by hand: Dockerfile. --force (overwrite=True) replaces it." in said
     assert (project / "Dockerfile").read_text() == "FROM mine\n"
     assert "event.item.upper()" in (project / "app.py").read_text()
     assert "Kept" in session.export(capsys)  # a second export does not take the changed file for its own
@@ -263,7 +263,7 @@ def test_what_functions_read_is_copied_or_named(session: Session, capsys: pytest
     )
     said = session.export(capsys)
     project = session.folder / "orders"
-    assert "Copied, because no package brings it: data/rates.csv, limits.json, prices.py." in said
+    assert "Copied what no package brings: data/rates.csv, limits.json, prices.py." in said
     assert (project / "data" / "rates.csv").read_text() == "a\n1\n"
     assert "of the notebook" not in (project / "README.md").read_text()
     assert not (project / ".env").exists()

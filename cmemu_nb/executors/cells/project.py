@@ -38,9 +38,10 @@ class Project:
         own = [each for each in self.written if each not in self.copied]
         lines = [f"Wrote {plural(self.functions, 'function')} to the project {self.folder}: {', '.join(own)}."]
         if self.copied:
-            lines.append(f"Copied, because no package brings it: {', '.join(self.copied)}.")
+            lines.append(f"Copied what no package brings: {', '.join(self.copied)}.")
         if self.kept:
-            lines.append(f"Kept, because it was changed by hand: {', '.join(self.kept)}. --force replaces it.")
+            kept = ", ".join(self.kept)
+            lines.append(f"Kept what was changed by hand: {kept}. --force (overwrite=True) replaces it.")
         lines += [f"Note: {each}" for each in self.notes]
         commands = [f"cd {shlex.quote(str(self.folder))}", INSTALL, TEST, CHECK]
         commands.append(build_command(image_name(self.folder.resolve().name)))
