@@ -20,6 +20,7 @@ from moments import interrupted_at, moments_of
 from cmemu_nb import Emulator
 from cmemu_nb.engine.log_filter import LOGGERS
 from cmemu_nb.errors import CmemuError, HomeError, StopWarning
+from cmemu_nb.storage.private_files import PrivateFiles, remove_left_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,6 +188,16 @@ def test_a_start_without_file_descriptors_fails_in_our_own_words_and_leaves_noth
     assert failed >= 8
     emu.start()
     check_serves_and_stops(emu)
+
+
+def test_private_files_that_can_t_be_deleted_now_are_not_locked_any_more_and_the_next_start_deletes_them() -> None:
+    files = PrivateFiles()
+    files.write("token", b"x")
+    with descriptors_left(0):
+        files.close()
+    assert files.path.exists()
+    remove_left_directories()
+    assert not files.path.exists()
 
 
 def test_a_warning_that_is_an_error_leaves_no_port_taken(emu: Emulator) -> None:

@@ -88,7 +88,7 @@ def _make_directory() -> tuple[Path, IO[str]]:
 def _remove(path: Path, lock: IO[str] | None, owner: int) -> None:
     # A forked child inherits this clean-up, but must not remove the files.
     if lock is not None and os.getpid() == owner:
-        with contextlib.suppress(OSError):
+        with lock, contextlib.suppress(OSError):
             _delete(path, lock)
 
 
