@@ -24,7 +24,7 @@ MAX_MODULE_BYTES = 100_000_000
 SDK_EXTRAS = ("scratch", "sources")
 EMULATOR = "cmemu_nb"
 # As IPython writes `%pip install ...`, `!pip install ...` and `%%bash` lines.
-_PIP = re.compile(r"pip[\w.]*(?:', '| )install ([^\n')]*)")
+_PIP = re.compile(r"pip[\w.]{0,12}(?:', '| )install ([^\n')]*)")
 NOT_COPIED = {"__pycache__", "tests", "test", "node_modules"}
 
 
