@@ -53,7 +53,7 @@ def test_the_repository_is_installed_when_all_of_it_is_there(build: PythonBuildP
     installed = [command for _, command in build.get_assemble_scripts()]
     assert installed == ['${KERNEL_PYTHON_PREFIX}/bin/pip install --no-cache-dir -r "binder/requirements.txt"']
     assert build.get_preassemble_scripts() == []
-    assert (FOLDER / "requirements.txt").read_text().splitlines() == ["-e .[dask,data,lab]", "pytest"]
+    assert (FOLDER / "requirements.txt").read_text().splitlines() == ["-e .[lab]", "pytest"]
 
 
 def test_the_tests_environment_begins_with_what_its_images_have(build: PythonBuildPack) -> None:
