@@ -135,5 +135,6 @@ def test_the_document_has_each_front_end_and_says_what_was_run() -> None:
         "Notebook 7",
         "IPython",
         "JupyterHub",
+        "Binder",
         "marimo",
     }

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -711,6 +712,23 @@ def test_a_file_that_is_deleted_meanwhile_is_noticed(path: Path, name: str, *, r
         emulator.open_runtime("r3")
     with journaled(path.with_name("new.db")) as again:
         assert [each.runtime_id for each in again.lifecycle.runtimes()] == ["r", "r2", "r3"]
+
+
+def test_a_new_file_is_complete_although_reading_it_takes_longer_than_the_first_write(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = JournalFile.unused_contents
+
+    def read_slowly(file: JournalFile) -> list[int]:
+        time.sleep(0.1)  # the loop writes meanwhile what was there before, if it has been told
+        return read(file)
+
+    monkeypatch.setattr(JournalFile, "unused_contents", read_slowly)
+    emulator = Emulator(port=0, home="thread")
+    with emulator:
+        emulator.open_runtime("r")
+    with emulator.start(journal=str(path)):
+        emulator.open_runtime("r2")
 
 
 def test_a_log_that_is_deleted_meanwhile_loses_nothing_that_was_acknowledged(path: Path) -> None:

@@ -101,17 +101,18 @@ class Journal:
         self._checkpointing: threading.Thread | None = None
         self._written: dict[int, tuple[bytes, int]] = {}
         self._released: set[int] = set()
+        # It is read first: the loop, which may run already, uses the file as soon as something is to be written.
+        self._discarded = deque(file.unused_contents())
         self._discarding: asyncio.Handle | None = None
         self._next_checkpoint = 0.0
-        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._on_event)
-        lifecycle.attach_journal(self.write_ahead, new=file.new)
         self.behind = False
         """Whether there are changes that are not in the file yet."""
+        self._unsubscribe: Callable[[], None] = lifecycle.events.subscribe(self._on_event)
+        lifecycle.attach_journal(self.write_ahead, new=file.new)
         if file.new and (lifecycle.runtimes() or lifecycle.data_changes):
             self._write_all()
-        self._discarded = deque(file.unused_contents())
         if self._discarded:
-            self._discarding = loop.call_soon_threadsafe(self._discard)
+            loop.call_soon_threadsafe(self._discard_all, ())
 
     def _on_event(self, event: Event) -> None:
         kind, job_id, changes = event.kind, event.job_id or "", self._changes

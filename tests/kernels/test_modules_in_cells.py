@@ -143,7 +143,7 @@ def test_what_can_not_be_launched_is_one_clear_sentence(notebook: Notebook) -> N
         ("%%compute_module broken\nimport sys; sys.exit('no luck')", "exit code 1. Its last lines:\nno luck"),
         ("%cmemu launch -- no-such-program", "There is no program 'no-such-program' on the PATH"),
         ("%%compute_module x --language cobol\n1", "choose from"),
-        ("%cmemu launch", "the following arguments are required"),
+        ("%cmemu launch", "launch() needs a command, such as 'python app.py', or an image"),
     ):
         assert "Traceback" not in what_it_says(notebook, code, said)
 
