@@ -31,7 +31,7 @@ MAX_JOBS = 100_000
 # So many jobs take a few milliseconds to encode, which nothing else in the process can do meanwhile.
 MAX_SENT = 4_000
 # While so many jobs change between two updates, older ones are sent in smaller pieces: the jobs need the processor.
-MANY_CHANGED, MAX_SENT_BESIDE = 50, 1_000
+MANY_CHANGED, MAX_SENT_BESIDE = 50, 250
 NS_PER_US = 1_000
 # The events that are drawn as marks, and their names there.
 MARKS = {
