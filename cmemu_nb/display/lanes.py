@@ -124,7 +124,10 @@ class Lanes:
     def __init__(self) -> None:
         self.running: set[str] = set()
         self._slots: dict[tuple[str, str], _Slots] = {}
-        self._placed: dict[str, tuple[Lane, int]] = {}
+        # Plain values: a hundred thousand tuples would make the garbage collector slow, and it stops every thread.
+        self._placed: dict[str, Lane] = {}
+        self._started: dict[str, int] = {}
+        self._lanes: dict[Lane, Lane] = {}
 
     def place(self, spans: Iterable[Span]) -> dict[str, Lane]:
         """Place new jobs, and free the lanes of those that have ended; returns the lanes of these jobs by job id."""
@@ -134,14 +137,15 @@ class Lanes:
     def remove(self, job_id: str) -> None:
         """Forget a job that has ended."""
         self._placed.pop(job_id, None)
+        self._started.pop(job_id, None)
         self.running.discard(job_id)
 
     def _settle(self, span: Span) -> bool:
         """Free the lane of a job that has ended or was given back; returns whether the job has or needs a lane."""
-        placed = self._placed.get(span.job.job_id)
-        if placed is None:
+        lane = self._placed.get(span.job.job_id)
+        if lane is None:
             return span.ran
-        lane, started_at = placed
+        started_at = self._started[span.job.job_id]
         moved = started_at != span.job.started_at
         if span.job.job_id in self.running and (moved or span.end != JobStatus.RUNNING):
             # A job that was given back is not drawn there any more: another may have started in its slot since.
@@ -154,7 +158,7 @@ class Lanes:
     def _lane(self, span: Span) -> Lane:
         job = span.job
         if job.job_id in self._placed:
-            return self._placed[job.job_id][0]
+            return self._placed[job.job_id]
         executor = (job.runtime_id, job.replica_id or "")
         slots = self._slots.setdefault(executor, _Slots())
         lane = Lane(*executor, slots.take(span.taken))
@@ -162,8 +166,8 @@ class Lanes:
             self.running.add(job.job_id)
         else:
             slots.release(lane.number, span.freed)
-        self._placed[job.job_id] = (lane, job.started_at or 0)
-        return lane
+        self._started[job.job_id] = job.started_at or 0
+        return self._placed.setdefault(job.job_id, self._lanes.setdefault(lane, lane))
 
 
 def queue_depth(spans: Iterable[Span]) -> list[tuple[int, int]]:
