@@ -105,24 +105,6 @@ def test_outside_clients_are_served_while_a_cell_asks_for_input(notebook: Notebo
     assert notebook.kernel.run("print(answer)") == "yes"
 
 
-def test_outside_clients_are_served_while_a_cell_stands_at_a_breakpoint(notebook: Notebook) -> None:
-    kernel, code = notebook.kernel, "a = 1\nb = 2\nc = 3"
-    kernel.debug("initialize", {"clientID": "test", "adapterID": "", "pathFormat": "path", "linesStartAt1": True})
-    kernel.debug("attach")
-    path = kernel.debug("dumpCell", {"code": code})["body"]["sourcePath"]
-    kernel.debug("setBreakpoints", {"breakpoints": [{"line": 2}], "source": {"path": path}, "sourceModified": False})
-    kernel.debug("configurationDone")
-    cell = kernel.send(code)
-    wait_until(lambda: any(event.get("event") == "stopped" for event in kernel.debug_events), "the breakpoint")
-    thread = next(event["body"]["threadId"] for event in kernel.debug_events if event.get("event") == "stopped")
-    assert [notebook.execute(query=i) for i in range(5)] == list(range(5))
-    assert cell.status is None
-    kernel.debug("continue", {"threadId": thread})
-    kernel.finish(cell)
-    kernel.debug("disconnect", {"restart": False, "terminateDebuggee": False})
-    assert kernel.run("print(a + b + c)") == "6"
-
-
 def test_an_interrupted_request_leaves_no_ghost_job(notebook: Notebook) -> None:
     kernel = notebook.kernel
     kernel.run("nobody = emu.open_runtime('nobody', deployed_app_rid='ri.nobody')")
@@ -162,3 +144,22 @@ def test_nothing_of_the_emulator_s_troubles_shows_up_in_a_cell(notebook: Noteboo
     kernel.run("pass")
     assert cell.text == "quiet\n"
     assert notebook.events("internal_error", "listener_failed") == []
+
+
+# The last one, because the debugger keeps tracing its kernel: an interrupt in a traced function may hang there.
+def test_outside_clients_are_served_while_a_cell_stands_at_a_breakpoint(notebook: Notebook) -> None:
+    kernel, code = notebook.kernel, "a = 1\nb = 2\nc = 3"
+    kernel.debug("initialize", {"clientID": "test", "adapterID": "", "pathFormat": "path", "linesStartAt1": True})
+    kernel.debug("attach")
+    path = kernel.debug("dumpCell", {"code": code})["body"]["sourcePath"]
+    kernel.debug("setBreakpoints", {"breakpoints": [{"line": 2}], "source": {"path": path}, "sourceModified": False})
+    kernel.debug("configurationDone")
+    cell = kernel.send(code)
+    wait_until(lambda: any(event.get("event") == "stopped" for event in kernel.debug_events), "the breakpoint")
+    thread = next(event["body"]["threadId"] for event in kernel.debug_events if event.get("event") == "stopped")
+    assert [notebook.execute(query=i) for i in range(5)] == list(range(5))
+    assert cell.status is None
+    kernel.debug("continue", {"threadId": thread})
+    kernel.finish(cell)
+    kernel.debug("disconnect", {"restart": False, "terminateDebuggee": False})
+    assert kernel.run("print(a + b + c)") == "6"
