@@ -224,7 +224,7 @@ class View:
         emulator, options, state = self._emulator, self.options, self._emulator.lifecycle
         return {
             "jobs": jobs_part(state, self._job_list(changes), self._rows, min(options.most, MAX_ROWS)),
-            "choices": choices_part(state),
+            "choices": self._choices(),
             "job": job_part(emulator, options.job, steady) if options.job else {},
             "edit": edit_part(emulator, options.job) if options.job and options.edit == options.job else {},
             "compared": self._compared(steady),

@@ -152,7 +152,7 @@ class Lanes:
             self._slots[lane[:2]].release(lane.number, started_at if moved else span.freed)
             self.running.remove(span.job.job_id)
         if moved:
-            del self._placed[span.job.job_id]
+            self.remove(span.job.job_id)
         return span.ran
 
     def _lane(self, span: Span) -> Lane:
