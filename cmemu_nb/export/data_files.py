@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmemu_nb.export.sources import parsed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -44,11 +46,7 @@ def named_files(text: str, folder: Path) -> tuple[dict[str, Path], list[str]]:
 
 
 def _texts(text: str) -> Iterator[str]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and 0 < len(node.value) <= MAX_NAME:
             yield node.value
 

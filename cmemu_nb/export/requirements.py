@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmemu_nb.errors import ExportRefused
 from cmemu_nb.export.data_files import named_files
+from cmemu_nb.export.sources import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -150,11 +151,7 @@ def _normal(name: str) -> str:
 
 def imported_names(text: str) -> Iterator[str]:
     """Yield the full names that a text imports, without relative imports; nothing if it is not Python."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
